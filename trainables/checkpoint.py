@@ -1,0 +1,79 @@
+"""Checkpoints: weights together with all that inference needs, so it takes a file and photos and asks nothing."""
+
+import io
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from trainables.config import TrialConfig
+from trainables.data.labels import Attribute, Scheme, Task, read_task
+from trainables.data.views import View
+from trainables.loop import Parts, Progress
+from trainables.models.assemble import IMAGENET, Classifier, build_model
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint says about its model."""
+
+    config: TrialConfig
+    scheme: Scheme  # of the data: every attribute, in order
+
+    @property
+    def task(self) -> Task:
+        return read_task(self.config.task, self.scheme)
+
+    @property
+    def view(self) -> View:
+        return View.of(self.config.view)
+
+    def text(self) -> str:
+        """The card as JSON."""
+        attributes = [[attribute.name, list(attribute.values)] for attribute in self.scheme.attributes]
+        return json.dumps({"config": self.config.values(), "attributes": attributes})
+
+    @classmethod
+    def read(cls, text: str) -> "Card":
+        """The inverse of `text`."""
+        card = json.loads(text)
+        scheme = Scheme(tuple(Attribute(name, tuple(values)) for name, values in card["attributes"]))
+        return cls(TrialConfig.from_values(card["config"]), scheme)
+
+
+def pack_model(model: Classifier, card: Card) -> bytes:
+    """The model as the bytes of a safetensors file; normalisation is among its tensors, the card in its header."""
+    # safetensors stores plain memory only, so the channels-last layout is laid down here and taken up again on loading.
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    return save(tensors, metadata={"card": card.text()})
+
+
+def load_model(file: Path, device: str | torch.device = "cpu") -> tuple[Classifier, Card]:
+    """The model, ready to predict, and its card."""
+    with safe_open(file, framework="pt") as reader:
+        card = Card.read(reader.metadata()["card"])
+        tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118 - safe_open is no mapping
+    bare = card.config.model.model_copy(update={"weights": "none"})
+    model = build_model(bare, card.task, (card.view.height, card.view.width), IMAGENET, seed=0)
+    model.load_state_dict(tensors)
+    return model.to(device).eval(), card
+
+
+def pack_progress(parts: Parts, progress: Progress) -> bytes:
+    """All that is needed to continue a trial, as the bytes of a torch file of tensors and plain values."""
+    buffer = io.BytesIO()
+    state = {"model": parts.model.state_dict(), "optimizer": parts.optimizer.state_dict(), "schedule": parts.schedule.state()}
+    torch.save({**state, "progress": asdict(progress)}, buffer)
+    return buffer.getvalue()
+
+
+def unpack_progress(content: bytes, parts: Parts) -> Progress:
+    """Put a packed state into the parts; `fit` goes on from what is returned."""
+    state = torch.load(io.BytesIO(content), map_location=parts.device, weights_only=True)
+    parts.model.load_state_dict(state["model"])
+    parts.optimizer.load_state_dict(state["optimizer"])
+    parts.schedule.load_state(state["schedule"])
+    return Progress(**state["progress"])

@@ -1,0 +1,16 @@
+"""Looking a name up in a registry, with an error that teaches."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from trainables.config import ConfigError, Mistake, nearest
+
+Entry = TypeVar("Entry")
+
+
+def choose(table: Mapping[str, Entry], name: str, setting: str) -> Entry:
+    """Return `table[name]`. Raises ConfigError that says which names there are."""
+    if name not in table:
+        hint = nearest(name, list(table)) or f"; choose one of {', '.join(sorted(table))}"
+        raise ConfigError([Mistake(setting, f"{name!r} does not exist{hint}")])
+    return table[name]

@@ -1,0 +1,136 @@
+"""The label scheme: ordered attributes, the joint class as their mixed-radix number, and tasks as lists of heads.
+
+Joint class of the contest: 6 * mask + 3 * gender + age, both ways. Nothing here knows these words but `contest_scheme`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.config import ConfigError, Mistake
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One thing to predict."""
+
+    name: str
+    values: tuple[str, ...]  # the names of its classes, in the order of their ids
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """The ordered attributes; the first is the most significant digit of the joint class."""
+
+    attributes: tuple[Attribute, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(attribute.name for attribute in self.attributes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(len(attribute.values) for attribute in self.attributes)
+
+    @property
+    def classes(self) -> int:
+        return math.prod(self.sizes)
+
+    def joint(self, labels: np.ndarray) -> np.ndarray:
+        """Joint classes (n,) of attribute ids (n, attributes)."""
+        return np.ravel_multi_index(tuple(np.asarray(labels).T), self.sizes)
+
+    def split(self, classes: np.ndarray) -> np.ndarray:
+        """Attribute ids (n, attributes) of joint classes (n,): the inverse of `joint`."""
+        return np.stack(np.unravel_index(np.asarray(classes), self.sizes), axis=-1)
+
+    def class_names(self) -> list[str]:
+        """One readable name per joint class, such as `worn, female, 30-59`."""
+        return [
+            ", ".join(attribute.values[value] for attribute, value in zip(self.attributes, row, strict=True))
+            for row in self.split(np.arange(self.classes))
+        ]
+
+    def part(self, names: tuple[str, ...]) -> "Scheme":
+        """The scheme of some of the attributes, in this scheme's order."""
+        return Scheme(tuple(attribute for attribute in self.attributes if attribute.name in names))
+
+    def columns(self, names: tuple[str, ...]) -> list[int]:
+        """Columns of a label array (n, attributes) that hold these attributes, in the given order."""
+        return [self.names.index(name) for name in names]
+
+
+def contest_scheme(cuts: tuple[int, ...]) -> Scheme:
+    """Mask, gender and age band; `cuts` are the first years of all bands but the youngest."""
+    bands = [f"<{cuts[0]}", *(f"{low}-{high - 1}" for low, high in zip(cuts, cuts[1:], strict=False)), f">={cuts[-1]}"]
+    return Scheme(
+        (
+            Attribute("mask", ("worn", "incorrect", "absent")),
+            Attribute("gender", ("male", "female")),
+            Attribute("age", tuple(bands)),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a trial predicts: each head is one softmax over the product of its attributes."""
+
+    scheme: Scheme  # the attributes that some head covers, in the data's order
+    heads: tuple[tuple[str, ...], ...]  # attribute names per head
+
+    @property
+    def head_schemes(self) -> tuple[Scheme, ...]:
+        return tuple(self.scheme.part(head) for head in self.heads)
+
+    def targets(self, labels: np.ndarray) -> np.ndarray:
+        """Class ids (n, heads), one column per head, of attribute ids (n, attributes of this task's scheme)."""
+        columns = [part.joint(labels[:, self.scheme.columns(part.names)]) for part in self.head_schemes]
+        return np.stack(columns, axis=-1)
+
+    def joint_probabilities(self, heads: list[np.ndarray]) -> np.ndarray:
+        """Probabilities (n, classes of the scheme) from one (n, classes) array per head, taking heads as independent."""
+        return compose(self.scheme, list(zip(self.head_schemes, heads, strict=True)))
+
+
+def compose(scheme: Scheme, parts: list[tuple[Scheme, np.ndarray]]) -> np.ndarray:
+    """Joint probabilities (n, classes) of a scheme from parts that cover each of its attributes once.
+
+    Args:
+        parts: (scheme of some attributes, probabilities (n, classes of that scheme)), taken as independent.
+    """
+    photos = len(parts[0][1])
+    joint = np.ones((photos, *scheme.sizes), dtype=np.float64)
+    for part, probabilities in parts:
+        shape = [size if name in part.names else 1 for name, size in zip(scheme.names, scheme.sizes, strict=True)]
+        joint *= np.asarray(probabilities, dtype=np.float64).reshape(photos, *shape)
+    return joint.reshape(photos, scheme.classes)
+
+
+def read_task(task: str | list[list[str]], scheme: Scheme) -> Task:
+    """The heads that `task` asks for: joint, heads, one attribute's name, or a list of lists of attributes.
+
+    Raises: ConfigError for an unknown or repeated attribute.
+    """
+    if task == "joint":
+        heads = [list(scheme.names)]
+    elif task == "heads":
+        heads = [[name] for name in scheme.names]
+    else:
+        heads = [[task]] if isinstance(task, str) else [list(head) for head in task]
+    named = [name for head in heads for name in head]
+    known = list(scheme.names)
+    mistakes = [
+        Mistake("task", f"{name!r} is not an attribute; there are {', '.join(known)}, and joint and heads for all of them")
+        for name in named
+        if name not in known
+    ]
+    mistakes += [Mistake("task", f"{name} is predicted by two heads; name it once") for name in known if named.count(name) > 1]
+    if not named or not all(heads):
+        mistakes.append(Mistake("task", "a head without attributes predicts nothing; name at least one"))
+    if mistakes:
+        raise ConfigError(mistakes)
+    # Attributes of a head are kept in the data's order, so one product has one numbering.
+    ordered = tuple(tuple(name for name in known if name in head) for head in heads)
+    return Task(scheme.part(tuple(named)), ordered)

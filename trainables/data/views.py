@@ -1,0 +1,193 @@
+"""Views: the deterministic geometry of an input, decoded once into a memory-mapped file that all trials share.
+
+Training, validation, inference and the demo start from `look`, so there is no second list of transforms to forget.
+"""
+
+import hashlib
+import json
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from trainables.choices import choose
+from trainables.config import ViewConfig
+from trainables.data.photos import DataError, Photos, Unlabelled
+
+FORMAT = 1  # of the files; another number makes old caches invisible
+LARGEST = 100_000_000  # pixels of one photo; more is a bomb or a mistake
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+# Each crop says which share of both sides stays, around the middle.
+CROPS: dict[str, Callable[[ViewConfig], float]] = {
+    "none": lambda config: 1.0,
+    "center": lambda config: config.fraction,
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """One geometry of the input."""
+
+    crop: str
+    fraction: float  # of each side that stays
+    height: int  # pixels
+    width: int
+
+    @classmethod
+    def of(cls, config: ViewConfig) -> "View":
+        """The view that a trial's settings ask for."""
+        return cls(config.crop, choose(CROPS, config.crop, "view/crop")(config), config.height, config.width)
+
+    def __str__(self) -> str:
+        crop = "" if self.crop == "none" else f", {self.crop} {self.fraction:g}"
+        return f"{self.height}x{self.width}{crop}"
+
+
+def cache_folder() -> Path:
+    """Where decoded views and the demo data lie: $SWEEPVOTE_CACHE, or a folder among the user's caches."""
+    named = os.environ.get("SWEEPVOTE_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sweepvote"
+
+
+def read_photo(file: Path) -> Image.Image:
+    """The photo in RGB, upright. Raises: one of UNREADABLE for a damaged, lying or oversized file."""
+    with Image.open(file) as photo:
+        if photo.width * photo.height > LARGEST:
+            raise ValueError(f"{photo.width} x {photo.height} pixels; at most {LARGEST:,} are read")
+        photo.load()
+        return ImageOps.exif_transpose(photo).convert("RGB")
+
+
+def look(photo: Image.Image, view: View) -> np.ndarray:
+    """The photo as the model sees it: (height, width, 3) uint8."""
+    left = photo.width * (1 - view.fraction) / 2
+    top = photo.height * (1 - view.fraction) / 2
+    box = (left, top, photo.width - left, photo.height - top)
+    return np.asarray(photo.resize((view.width, view.height), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0))
+
+
+@dataclass(frozen=True)
+class ViewFiles:
+    """Where the views of a data set lie, and which photos could not be decoded."""
+
+    files: dict[View, Path]
+    bad: dict[str, str]  # photo id -> why; their rows are black
+
+
+def build_views(
+    photos: Photos | Unlabelled, views: Iterable[View], cache: Path, progress: Callable[[int], None] | None = None
+) -> ViewFiles:
+    """Decode every photo once, on all cores, into one uint8 array file (n, height, width, 3) per view that is not cached yet.
+
+    Args:
+        cache: folder of the files; they are written beside and renamed, so each is whole or absent.
+        progress: called with 1 for each decoded photo.
+    Raises: DataError when the disk has no room for them.
+    """
+    wanted = sorted(set(views), key=str)
+    stamps = [(name, *_stamp(photos.root / name)) for name in photos.ids]
+    files = {view: cache / f"{_key(view, stamps)}.npy" for view in wanted}
+    missing = [view for view in wanted if not _bad_file(files[view]).is_file() or not files[view].is_file()]
+    if missing:
+        cache.mkdir(parents=True, exist_ok=True)
+        _decode(photos, {view: files[view] for view in missing}, progress or (lambda done: None))
+    bad: dict[str, str] = {}
+    for view in wanted:
+        bad |= json.loads(_bad_file(files[view]).read_text())
+    return ViewFiles(files, bad)
+
+
+def count_missing(photos: Photos | Unlabelled, views: Iterable[View], cache: Path) -> int:
+    """How many photos `build_views` would have to decode: all or none."""
+    stamps = [(name, *_stamp(photos.root / name)) for name in photos.ids]
+    return 0 if all((cache / f"{_key(view, stamps)}.npy").is_file() for view in views) else len(photos.ids)
+
+
+def open_view(file: Path) -> np.ndarray:
+    """The array (n, height, width, 3), mapped into memory: trials of one machine share its pages."""
+    return np.load(file, mmap_mode="r")
+
+
+def channel_statistics(view: np.ndarray, rows: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, on the scale 0 to 1, over all pixels of the given rows."""
+    histogram = np.zeros((3, 256))
+    for start in range(0, len(rows), 256):
+        pixels = view[np.sort(rows[start : start + 256])].reshape(-1, 3)
+        histogram += [np.bincount(pixels[:, channel], minlength=256) for channel in range(3)]
+    share = histogram / histogram.sum(axis=1, keepdims=True)
+    level = np.arange(256) / 255
+    mean = share @ level
+    std = np.sqrt(share @ level**2 - mean**2)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _decode(photos: Photos | Unlabelled, files: dict[View, Path], progress: Callable[[int], None]) -> None:
+    partial = {view: file.with_name(f"{file.stem}.{os.getpid()}.partial") for view, file in files.items()}
+    try:
+        arrays = {view: _new_array(partial[view], (len(photos.ids), view.height, view.width, 3)) for view in files}
+
+        def decode(row: int) -> str | None:
+            try:
+                photo = read_photo(photos.root / photos.ids[row])
+                for view, array in arrays.items():
+                    array[row] = look(photo, view)
+            except UNREADABLE as error:
+                return str(error) or type(error).__name__
+            return None
+
+        bad = {}
+        # Pillow lets go of the interpreter while it decodes and resizes, so threads use all cores.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            rows = {pool.submit(decode, row): row for row in range(len(photos.ids))}
+            try:
+                for done in as_completed(rows):
+                    if why := done.result():
+                        bad[photos.ids[rows[done]]] = why
+                    progress(1)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        for view, file in files.items():
+            arrays[view].flush()
+            note = partial[view].with_suffix(".bad")
+            note.write_text(json.dumps({name: bad[name] for name in photos.ids if name in bad}, indent=1))
+            note.replace(_bad_file(file))
+            partial[view].replace(file)
+    finally:
+        for file in partial.values():
+            file.unlink(missing_ok=True)
+
+
+def _new_array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    size = file.stat().st_size
+    with file.open("r+b") as handle:
+        try:
+            # A sparse file would kill the process with SIGBUS when the disk fills up; asking for the room first fails in words.
+            os.posix_fallocate(handle.fileno(), 0, size)
+        except OSError as error:
+            need = f"{size / 1e9:.1f} GB of decoded photos ({error.strerror})"
+            mend = "Free it, or set SWEEPVOTE_CACHE to a folder on another disk"
+            raise DataError(f"{file.parent}: no room for {need}. {mend}.") from None
+    return array
+
+
+def _stamp(file: Path) -> Sequence[int]:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _key(view: View, stamps: list[tuple[str, int, int]]) -> str:
+    text = json.dumps([FORMAT, asdict(view), stamps])
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _bad_file(file: Path) -> Path:
+    return file.with_suffix(".bad.json")
