@@ -214,6 +214,9 @@ class Watched:
         self._section, self._read, self._prefix = section, read, prefix
 
     def __getattr__(self, name: str) -> Any:
+        computed = getattr(type(self._section), name, None)
+        if isinstance(computed, property):
+            return computed.fget(self)
         value = getattr(self._section, name)
         path = self._prefix + name
         if isinstance(value, Section):

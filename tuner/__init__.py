@@ -1,0 +1,17 @@
+"""Which trial comes next: the search over a space, on Ray Tune.
+
+Ray reads these variables when it is first imported, so they are set here, before any module of ours imports it.
+"""
+
+import os
+
+# Under `uv run` Ray would pack the folder and set up a second environment for its workers; ours serves them.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+# A training thread may need longer than Ray's 2 seconds to unwind; until then its worker must not take the next trial.
+os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")
+# Records and TensorBoard files are the trials' own; Ray's loggers would write them a second time and keep every trial in memory.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+# Ctrl-C is ours to handle (tuner/stopping.py).
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# One table is printed, and it is ours.
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")

@@ -1,0 +1,546 @@
+"""Reads a YAML space, with what it extends, into a checked `Space`; reports every mistake at once, with file and line.
+
+A space is a stack of layers: the file at the end of the `extends:` chain, its children, the `on_cpu:` overlays, the changes from the
+command line. A later layer's value replaces an earlier one's at the same path.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search_spaces.schema import (
+    Choice,
+    Domain,
+    Float,
+    Int,
+    Parameter,
+    Space,
+    SpaceError,
+    as_optuna,
+    divides,
+    holds_in,
+    is_number,
+    same,
+    show,
+)
+
+FOLDER = Path(__file__).parent
+BASES = {"common.yaml"}  # to be extended, no spaces themselves
+RESERVED = ("extends", "start", "on_cpu")
+KINDS = {"choice": ("when",), "float": ("log", "step", "when"), "int": ("log", "step", "when")}  # and the further keys of each
+
+Check = Callable[[Space], list[tuple[str, str]]]
+When = tuple[tuple[str, tuple], ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one layer says about one path."""
+
+    value: Any  # plain, or a Domain; None where it could not be read, and the mistake is noted already
+    place: str
+    when: When = ()
+    layer: int = 0
+
+    def can_be(self, value: Any) -> bool:
+        return self.value.holds(value) if isinstance(self.value, Domain) else same(self.value, value)
+
+
+Layer = dict[str, Entry]
+
+
+@dataclass(frozen=True)
+class Document:
+    """One file, read but not yet merged."""
+
+    settings: Layer
+    overlay: Layer
+    start: list[Layer] | None
+
+
+def shipped_spaces() -> list[str]:
+    """The file names of the spaces that come with the package."""
+    return sorted(file.name for file in FOLDER.glob("*.yaml") if file.name not in BASES)
+
+
+def read_space(space: str | Path, *, on_cpu: bool = False, changes: Sequence[str] = (), check: Check | None = None) -> Space:
+    """Read a space and prove that it makes sense.
+
+    Args:
+        space: a file, or the name of a shipped space with or without `.yaml`; a file of that name comes first.
+        on_cpu: whether the `on_cpu:` overlays are laid over the rest.
+        changes: `section/field=value` texts, the value in YAML; they are laid over everything else.
+        check: called with the space built from all that could be read; returns further mistakes as (path, message).
+
+    Start entries are held against the files. Where an overlay, a change or a child file makes some of their values impossible, those
+    values are left out.
+
+    Raises: SpaceError with all mistakes, one line each: `effnet.yaml:14: optimizer/lr: low is the text '1e-5', ...`.
+    """
+    file = _find(str(space), Path())
+    if file is None:
+        known = shipped_spaces()
+        raise SpaceError([f"{space} is neither a file nor a shipped space{_nearest(str(space), known)} Shipped are {', '.join(known)}."])
+    mistakes: list[str] = []
+    documents = _read_chain(file, mistakes)
+    files = [document.settings for document in documents]
+    overlays = [document.overlay for document in documents]
+    changed = _read_changes(changes, mistakes)
+
+    # The overlay is proven even where it is not used: a machine without GPU must not be the first to hear of a mistake.
+    for layers in files, [*files, *overlays]:
+        _parameters(_settings(_merged(layers, mistakes)), mistakes)
+    everything = _merged([*files, *(overlays if on_cpu else []), changed], mistakes)
+    entries = _settings(everything)
+    parameters = _parameters(entries, mistakes)
+    plain = {path: entry.value for path, entry in everything.items() if not isinstance(entry.value, Domain | None)}
+    result = Space(
+        name=file.stem,
+        file=str(file),
+        run={path.removeprefix("run/"): value for path, value in plain.items() if path not in entries},
+        fixed={path: value for path, value in plain.items() if path in entries},
+        parameters=parameters,
+        start=_fitting_start(documents, entries, parameters, mistakes),
+        places=_places(everything),
+    )
+    if check:
+        unread = {path for path, entry in everything.items() if entry.value is None}
+        found = [(path, message) for path, message in check(result) if path not in unread]
+        mistakes += [f"{_place_of(path, result.places, file.name)}: {path}: {message}" for path, message in found]
+    if mistakes:
+        raise SpaceError(sorted(dict.fromkeys(mistakes), key=_file_and_line))
+    return result
+
+
+# Files
+
+
+def _find(name: str, folder: Path) -> Path | None:
+    """The file of that name, seen from the folder, or the shipped one."""
+    candidates = [folder / name]
+    if Path(name).name == name:
+        candidates += [FOLDER / name, FOLDER / f"{name}.yaml"]
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _read_chain(file: Path, mistakes: list[str]) -> list[Document]:
+    """The documents of a file and of all that it extends, the farthest first. Raises SpaceError where one cannot be read at all."""
+    documents: list[Document] = []
+    seen: list[Path] = []
+    while True:
+        seen.append(file.resolve())
+        try:
+            root = _compose(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise SpaceError([*mistakes, f"{_at(file, getattr(error, 'problem_mark', None))}: is not YAML: {_reason(error)}."]) from None
+        if not isinstance(root, yaml.MappingNode):
+            raise SpaceError([*mistakes, f"{file.name}: must hold settings, such as `task: joint`."])
+        mistakes += _repeated_keys(root, file)
+        top = dict(_items(root, file, "", mistakes))
+        documents.insert(0, _read_document(top, file, mistakes))
+        if "extends" not in top:
+            return documents
+        place, node = top["extends"]
+        parent = _find(node.value, file.parent) if isinstance(node, yaml.ScalarNode) else None
+        if parent is None:
+            shipped = ", ".join(sorted(BASES) + shipped_spaces())
+            wrong = f"names neither a file seen from {file.name}'s folder nor a shipped one. Shipped are {shipped}."
+            raise SpaceError([*mistakes, f"{place}: extends: {wrong}"])
+        if parent.resolve() in seen:
+            circle = " -> ".join([*(path.name for path in seen[seen.index(parent.resolve()) :]), parent.name])
+            raise SpaceError([*mistakes, f"{place}: extends: goes round in a circle: {circle}."])
+        file = parent
+
+
+def _read_document(top: dict[str, tuple[str, yaml.Node]], file: Path, mistakes: list[str]) -> Document:
+    settings = _read_layer({name: item for name, item in top.items() if name not in RESERVED}, file, mistakes)
+    overlay: Layer = {}
+    start = None
+    if "on_cpu" in top:
+        place, node = top["on_cpu"]
+        if isinstance(node, yaml.MappingNode):
+            items = dict(_items(node, file, "on_cpu/", mistakes))
+            mistakes += [
+                f"{items[name][0]}: on_cpu/{name}: {name} has no place in an overlay; write it at the top level."
+                for name in RESERVED
+                if name in items
+            ]
+            overlay = _read_layer({name: item for name, item in items.items() if name not in RESERVED}, file, mistakes)
+        else:
+            mistakes.append(f"{place}: on_cpu: must hold settings, such as {{view: {{size: 64}}}}.")
+    if "start" in top:
+        place, node = top["start"]
+        if isinstance(node, yaml.SequenceNode) and all(isinstance(entry, yaml.MappingNode) for entry in node.value):
+            start = [_read_start(entry, file, mistakes) for entry in node.value]
+        else:
+            mistakes.append(f"{place}: start: must be a list of configurations, such as [{{loss: {{name: focal}}}}].")
+    return Document(settings, overlay, start)
+
+
+def _read_start(node: yaml.MappingNode, file: Path, mistakes: list[str]) -> Layer:
+    entry = _read_layer(dict(_items(node, file, "start/", mistakes)), file, mistakes)
+    for path in [path for path, one in entry.items() if isinstance(one.value, Domain)]:
+        mistakes.append(f"{entry.pop(path).place}: {path}: a start entry holds single values, no choices or ranges.")
+    return entry
+
+
+def _read_changes(changes: Sequence[str], mistakes: list[str]) -> Layer:
+    layer: Layer = {}
+    for change in changes:
+        path, equals, text = change.partition("=")
+        names = path.split("/")
+        if not equals or not all(names) or len(names) > 2 or names[0] in RESERVED:
+            mistakes.append(f"--set: {change!r} is no change; write section/field=value, such as loss/gamma=2.")
+            continue
+        try:
+            node = _compose(text)
+        except yaml.YAMLError as error:
+            mistakes.append(f"--set: {path}: {text!r} is not YAML: {_reason(error)}.")
+            continue
+        mistakes += _repeated_keys(node, Path("--set")) if node else []
+        if node is None:
+            mistakes.append(f"--set: {path}: has no value; write {path}=value.")
+        elif len(names) == 2:
+            layer[path] = _read_entry(path, "--set", node, mistakes)
+        else:
+            layer |= _read_layer({path: ("--set", node)}, Path("--set"), mistakes)
+    return layer
+
+
+# Nodes of YAML
+
+
+def _compose(text: str) -> yaml.Node | None:
+    return yaml.compose(text, Loader=yaml.SafeLoader)
+
+
+def _construct(node: yaml.Node) -> Any:
+    """The plain value of a node. Raises ValueError where it has none."""
+    try:
+        return yaml.SafeLoader("").construct_object(node, deep=True)
+    except yaml.YAMLError as error:
+        raise ValueError(_reason(error)) from None
+
+
+def _at(file: Path, mark: yaml.Mark | None) -> str:
+    # A change from the command line has no lines.
+    return file.name if mark is None or file.name == "--set" else f"{file.name}:{mark.line + 1}"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "problem", None) or str(error).splitlines()[0]
+
+
+def _items(node: yaml.MappingNode, file: Path, prefix: str, mistakes: list[str]) -> Iterator[tuple[str, tuple[str, yaml.Node]]]:
+    """(name, (place, node)) of a mapping whose keys are names."""
+    for key, value in node.value:
+        place = _at(file, key.start_mark)
+        if key.tag != "tag:yaml.org,2002:str" or not key.value:
+            mistakes.append(f"{place}: {prefix}{_text_of(key)}: is no name to YAML; names are words.")
+        elif "/" in key.value:
+            section, _, field = key.value.partition("/")
+            mistakes.append(f"{place}: {prefix}{key.value}: a path is no name here; write {section}: {{{field}: ...}}.")
+        else:
+            yield key.value, (place, value)
+
+
+def _text_of(node: yaml.Node) -> str:
+    return node.value if isinstance(node, yaml.ScalarNode) else "a list or mapping"
+
+
+def _repeated_keys(node: yaml.Node, file: Path) -> list[str]:
+    mistakes = []
+    waiting, seen = [("", node)], set()
+    while waiting:
+        prefix, node = waiting.pop()
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [(prefix, child) for child in node.value]
+            continue
+        first: dict[str, int] = {}
+        for key, child in node.value:
+            name, line = _text_of(key), key.start_mark.line + 1
+            if name in first:
+                mistakes.append(f"{_at(file, key.start_mark)}: {prefix}{name}: is given twice, first in line {first[name]}; keep one.")
+            first.setdefault(name, line)
+            waiting.append((f"{prefix}{name}/", child))
+    return mistakes
+
+
+# Entries
+
+
+def _read_layer(items: Mapping[str, tuple[str, yaml.Node]], file: Path, mistakes: list[str]) -> Layer:
+    """The entries of a mapping of sections and fields of the top level."""
+    layer: Layer = {}
+    for name, (place, node) in items.items():
+        if isinstance(node, yaml.MappingNode) and not _kinds(node):
+            for field, (inner_place, inner) in _items(node, file, f"{name}/", mistakes):
+                layer[f"{name}/{field}"] = _read_entry(f"{name}/{field}", inner_place, inner, mistakes)
+        elif name == "run":
+            mistakes.append(f"{place}: run: must be a mapping, such as {{trials: 20, epochs: 10}}.")
+        else:
+            layer[name] = _read_entry(name, place, node, mistakes)
+    return layer
+
+
+def _kinds(node: yaml.MappingNode) -> list[str]:
+    return [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value in KINDS]
+
+
+def _read_entry(path: str, place: str, node: yaml.Node, mistakes: list[str]) -> Entry:
+    flaws: list[str] = []
+    value, when = None, ()
+    try:
+        spec = _construct(node)
+    except ValueError as error:
+        flaws.append(f"cannot be read: {error}.")
+    else:
+        if not isinstance(spec, dict):
+            flaws += _flaws(spec)
+            value = spec
+        elif path.startswith("run/"):
+            flaws.append("run settings are not searched; write one value.")
+        else:
+            value, when = _domain(spec, flaws)
+    mistakes += [f"{place}: {path}: {flaw}" for flaw in flaws]
+    return Entry(None if flaws else value, place, when)
+
+
+def _domain(spec: dict[Any, Any], flaws: list[str]) -> tuple[Domain | None, When]:
+    kinds = [kind for kind in KINDS if kind in spec]
+    if len(kinds) != 1:
+        hint = "." if kinds else next((hint for key in spec if (hint := _nearest(str(key), KINDS)) != "."), ".")
+        flaws.append(f"needs exactly one of choice, float and int, and has {' and '.join(kinds) or 'none'}{hint}")
+        return None, ()
+    (kind,) = kinds
+    for key in spec:
+        if key not in (kind, *KINDS[kind]):
+            flaws.append(f"{kind} knows no {key}{_nearest(str(key), KINDS[kind])} It knows {', '.join(KINDS[kind])}.")
+    domain = _choice(spec[kind], flaws) if kind == "choice" else _range(kind, spec, flaws)
+    return domain, _when(spec.get("when", {}), flaws)
+
+
+def _choice(values: Any, flaws: list[str]) -> Choice | None:
+    if not isinstance(values, list) or not values:
+        flaws.append(f"choice needs a list of one value or more, got {show(values)}.")
+        return None
+    wrong = _flaws(values)
+    flaws += wrong
+    if wrong:
+        return None
+    drawn = [as_optuna(value) for value in values]
+    flaws += [f"choice holds {show(value)} twice; keep one." for i, value in enumerate(values) if drawn[i] in drawn[:i]]
+    return Choice(tuple(values))
+
+
+def _range(kind: str, spec: dict[str, Any], flaws: list[str]) -> Float | Int | None:
+    ends, log, step = spec[kind], spec.get("log", False), spec.get("step")
+    if not isinstance(ends, list) or len(ends) != 2:
+        flaws.append(f"{kind} needs [low, high], got {show(ends)}.")
+        return None
+    numbers = {"low": ends[0], "high": ends[1]} | ({"step": step} if "step" in spec else {})
+    wrong = [flaw for name, number in numbers.items() if (flaw := _number_flaw(kind, name, number))]
+    if not wrong:
+        low, high = ends
+        if low > high:
+            wrong.append(f"low {show(low)} is above high {show(high)}; write [{show(high)}, {show(low)}].")
+        if log is True and low <= 0:
+            wrong.append(f"low is {show(low)}, and log needs a low above 0.")
+        if log is True and step is not None:
+            wrong.append("log and step do not go together; leave one out.")
+        if step is not None and step <= 0:
+            wrong.append(f"step is {show(step)}, and must be above 0.")
+        elif step is not None and low <= high and not divides(step, high - low):
+            reached = show(round(low + (high - low) // step * step, 12))
+            wrong.append(f"steps of {show(step)} from {show(low)} do not reach high {show(high)}; end at {reached}.")
+    if not isinstance(log, bool):
+        wrong.append(f"log is {show(log)}; write true or false.")
+    flaws += wrong
+    if wrong:
+        return None
+    return Int(low, high, log, step) if kind == "int" else Float(float(low), float(high), log, step)
+
+
+def _number_flaw(kind: str, name: str, value: Any) -> str:
+    if isinstance(value, str):
+        hint = _number_hint(value) or (" Leave the quotes out." if _is_numeral(value) else "")
+        return f"{name} is the text {value!r}, not a number.{hint}"
+    if not is_number(value) or not math.isfinite(value):
+        return f"{name} is {show(value)}, not a number."
+    if kind == "int" and not isinstance(value, int):
+        return f"{name} is {value}, and an int range has whole numbers only; write {value:.0f}, or float instead of int."
+    return ""
+
+
+def _when(conditions: Any, flaws: list[str]) -> When:
+    if not isinstance(conditions, dict):
+        flaws.append("when needs names and values, such as {loss/name: focal}.")
+        return ()
+    flaws += [flaw for value in conditions.values() for flaw in _flaws(value)]
+    flaws += [f"when waits for {name}, but for no value of it; give one or more." for name, value in conditions.items() if value == []]
+    return tuple((str(name), tuple(value) if isinstance(value, list) else (value,)) for name, value in conditions.items())
+
+
+def _flaws(value: Any) -> list[str]:
+    """What is wrong with a plain value: a number, a text, true or false, or a list of such values."""
+    if isinstance(value, list):
+        return [flaw for inner in value for flaw in _flaws(inner)]
+    if value is None:
+        return ["has no value; give one, or leave the name out."]
+    if isinstance(value, str):
+        hint = _number_hint(value)
+        return [f"is the text {value!r}, not a number.{hint}"] if hint else []
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return [f"{show(value)} is neither a number, a text, true or false, nor a list of such values."]
+    return []
+
+
+def _number_hint(text: str) -> str:
+    """How to write a number that YAML takes for text; empty for what is a text or, but for its quotes, a number to YAML."""
+    if not _is_numeral(text) or not isinstance(yaml.safe_load(text), str):
+        return ""
+    mantissa, _, exponent = text.lower().partition("e")
+    return f" YAML reads {text} as text; write {float(mantissa)}{f'e{int(exponent):+d}' if exponent else ''}."
+
+
+def _is_numeral(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return any(letter.isdigit() for letter in text)  # nan and inf are words here
+
+
+# Layers into a space
+
+
+def _merged(layers: Sequence[Layer], mistakes: list[str]) -> Layer:
+    merged: Layer = {}
+    for number, layer in enumerate(layers):
+        merged |= {path: replace(entry, layer=number) for path, entry in layer.items()}
+    for path in [path for path in merged if path.rpartition("/")[0] in merged]:
+        entry, section = merged.pop(path), path.rpartition("/")[0]
+        mistakes.append(f"{entry.place}: {path}: {section} is a value ({merged[section].place}) and cannot be a section too; keep one.")
+    return merged
+
+
+def _settings(entries: Layer) -> Layer:
+    return {path: entry for path, entry in entries.items() if not path.startswith("run/")}
+
+
+def _parameters(entries: Layer, mistakes: list[str]) -> tuple[Parameter, ...]:
+    """The searched entries in drawing order: as they stand in the file, but each after all that its `when` names.
+
+    Left out are those that can never be drawn since a later layer took a value away that they wait for.
+    """
+    searched = {path: entry for path, entry in entries.items() if isinstance(entry.value, Domain)}
+    for path, entry in entries.items():
+        mistakes += [f"{entry.place}: {path}: {flaw}" for flaw in _when_flaws(entry, entries)]
+    waiting, ordered = dict(searched), {}
+    while waiting:
+        ready = next((path for path, entry in waiting.items() if not any(name in waiting for name, _ in entry.when)), None)
+        if ready is None:
+            circle = _circle(waiting)
+            mistakes.append(f"{waiting[circle[0]].place}: {circle[0]}: when goes round in a circle: {' -> '.join(circle)}.")
+            waiting = {path: entry for path, entry in waiting.items() if path not in circle}
+            continue
+        entry = waiting.pop(ready)
+        if all(_can_hold(entries.get(name), allowed, name in searched and name not in ordered) for name, allowed in entry.when):
+            ordered[ready] = Parameter(ready, entry.value, entry.when, entry.place)
+    return tuple(ordered.values())
+
+
+def _can_hold(named: Entry | None, allowed: tuple, is_left_out: bool) -> bool:
+    return named is not None and not is_left_out and named.value is not None and any(named.can_be(value) for value in allowed)
+
+
+def _when_flaws(entry: Entry, entries: Layer) -> Iterator[str]:
+    for name, allowed in entry.when:
+        named = entries.get(name)
+        if named is None:
+            yield f"when names {name}, which is not in this space{_nearest(name, list(entries))}"
+        elif named.value is not None and named.layer <= entry.layer:
+            # A later layer may narrow what an earlier one waits for; within a layer it is a slip.
+            for value in allowed:
+                if not named.can_be(value):
+                    yield f"when waits for {name} to be {show(value)}, but it can only be {_can_only_be(named)}."
+
+
+def _circle(waiting: Layer) -> list[str]:
+    path = [next(iter(waiting))]
+    while path[-1] not in path[:-1]:
+        path.append(next(name for name, _ in waiting[path[-1]].when if name in waiting))
+    return path[path.index(path[-1]) :]
+
+
+def _fitting_start(
+    documents: Sequence[Document], entries: Layer, parameters: Sequence[Parameter], mistakes: list[str]
+) -> tuple[dict[str, Any], ...]:
+    """The start entries of the last document that has some, without the values that do not fit the final space."""
+    depth = max((i for i, document in enumerate(documents) if document.start is not None), default=None)
+    if depth is None:
+        return ()
+    written = _settings(_merged([document.settings for document in documents[: depth + 1]], []))
+    searched = {parameter.path for parameter in parameters}
+    fixed = {path for path, entry in entries.items() if not isinstance(entry.value, Domain)}
+    fitting: list[dict[str, Any]] = []
+    for start in documents[depth].start:
+        known = {path: one.value for path, one in start.items() if one.value is not None}
+        mistakes += [f"{start[path].place}: {path}: {misfit}" for path in known if (misfit := _misfit(path, known, written))]
+        fits = {path: value for path, value in known.items() if (path in searched or path in fixed) and not _misfit(path, known, entries)}
+        if fits.keys() & searched and fits not in fitting:
+            fitting.append(fits)
+    return tuple(fitting)
+
+
+def _misfit(path: str, start: Mapping[str, Any], entries: Layer) -> str:
+    """Why a start entry cannot have its value at the path, or nothing."""
+    entry, value = entries.get(path), start[path]
+    if entry is None:
+        return f"start names {path}, which is not in this space{_nearest(path, list(entries))}"
+    if entry.value is None:
+        return ""
+    if not entry.can_be(value):
+        return f"start has {show(value)}, but it can only be {_can_only_be(entry)}."
+    for name, allowed in entry.when:
+        settled = start.get(name, None if name not in entries or isinstance(entries[name].value, Domain) else entries[name].value)
+        if settled is not None and not holds_in(allowed, settled):
+            return f"start has {show(value)}, but it is drawn only where {name} is {' or '.join(map(show, allowed))}."
+    return ""
+
+
+def _can_only_be(entry: Entry) -> str:
+    return entry.value.describe() if isinstance(entry.value, Domain) else f"{show(entry.value)} ({entry.place})"
+
+
+def _places(entries: Layer) -> dict[str, str]:
+    places = {path: entry.place for path, entry in entries.items()}
+    for path, entry in entries.items():
+        section, _, _ = path.rpartition("/")
+        if section:
+            places.setdefault(section, entry.place)
+    return places
+
+
+def _place_of(path: str, places: Mapping[str, str], file: str) -> str:
+    return places.get(path) or places.get(path.rpartition("/")[0]) or file
+
+
+def _file_and_line(mistake: str) -> tuple[str, int]:
+    name, line = re.match(r"(.*?)(?::(\d+))?: ", mistake).groups()
+    return name, int(line or 0)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean loss/gamma?`, or a full stop where nothing known is near."""
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else "."

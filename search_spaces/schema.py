@@ -1,0 +1,230 @@
+"""A search space as plain frozen records: domains, parameters that may be conditional, and the `Space` that draws them.
+
+A path is `section/field` (`loss/gamma`) or a field of the top level (`task`). `trial` is anything with Optuna's suggest methods.
+Optuna knows no lists: a list among the choices goes to it as its JSON text and comes back as a list.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+
+class SpaceError(ValueError):
+    """A space that cannot be searched; `mistakes` holds one line for every mistake found."""
+
+    def __init__(self, mistakes: list[str]):
+        self.mistakes = mistakes
+        super().__init__("\n".join(mistakes))
+
+    def __reduce__(self):
+        return type(self), (self.mistakes,)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some plain values; lists are allowed."""
+
+    values: tuple
+
+    def suggest(self, trial: Any, path: str) -> Any:
+        of_drawn = {as_optuna(value): value for value in self.values}
+        return deepcopy(of_drawn[trial.suggest_categorical(path, tuple(of_drawn))])
+
+    def holds(self, value: Any) -> bool:
+        return any(same(value, choice) for choice in self.values)
+
+    def describe(self) -> str:
+        return "one of " + ", ".join(map(show, self.values))
+
+    def ends(self) -> tuple:
+        """The values worth checking: all of them."""
+        return self.values
+
+
+@dataclass(frozen=True)
+class Float:
+    """Real numbers from low to high, both included; with `step`, only low, low + step, ..., high."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    def suggest(self, trial: Any, path: str) -> float:
+        return trial.suggest_float(path, self.low, self.high, log=self.log, step=self.step)
+
+    def holds(self, value: Any) -> bool:
+        return is_number(value) and self.low <= value <= self.high and (self.step is None or divides(self.step, value - self.low))
+
+    def describe(self) -> str:
+        return f"a number from {show(self.low)} to {show(self.high)}{_manner(self)}"
+
+    def ends(self) -> tuple[float, float]:
+        """The values worth checking: low and high."""
+        return self.low, self.high
+
+
+@dataclass(frozen=True)
+class Int:
+    """Whole numbers from low to high, both included; with `step`, only low, low + step, ..., high."""
+
+    low: int
+    high: int
+    log: bool = False
+    step: int | None = None
+
+    def suggest(self, trial: Any, path: str) -> int:
+        return trial.suggest_int(path, self.low, self.high, log=self.log, step=self.step or 1)
+
+    def holds(self, value: Any) -> bool:
+        return type(value) is int and value in self.every()
+
+    def describe(self) -> str:
+        return f"a whole number from {self.low} to {self.high}{_manner(self)}"
+
+    def ends(self) -> tuple[int, int]:
+        """The values worth checking: low and high."""
+        return self.low, self.high
+
+    def every(self) -> range:
+        return range(self.low, self.high + 1, self.step or 1)
+
+
+Domain = Choice | Float | Int
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A searched value; drawn only where every `when` (a path and the values that it must have) holds."""
+
+    path: str
+    domain: Domain
+    when: tuple[tuple[str, tuple], ...]
+    place: str  # file.yaml:12
+
+    def is_drawn(self, values: Mapping[str, Any]) -> bool:
+        """Whether the conditions hold among the values settled so far; what was not drawn itself fulfils none."""
+        return all(name in values and holds_in(allowed, values[name]) for name, allowed in self.when)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What may vary, in drawing order: no parameter stands before one that its `when` names."""
+
+    name: str
+    file: str
+    run: dict[str, Any]  # never searched: trials, epochs, ...
+    fixed: dict[str, Any]
+    parameters: tuple[Parameter, ...]
+    start: tuple[dict[str, Any], ...]  # partial configurations to try first, by path
+    places: dict[str, str]  # of every path and section, run's too: file.yaml:12
+
+    def __call__(self, trial: Any) -> dict[str, Any]:
+        """Draw one configuration: the nested dict of fixed and drawn values. The names in `trial` are the paths."""
+        values = deepcopy(self.fixed)
+        for parameter in self.parameters:
+            if parameter.is_drawn(values):
+                values[parameter.path] = parameter.domain.suggest(trial, parameter.path)
+        return nested(values)
+
+    def drawn(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The searched values, by path, in a nested configuration; a default in the place of a value not drawn is none."""
+        given = flat(values)
+        settled = dict(self.fixed)
+        for parameter in self.parameters:
+            if parameter.path in given and parameter.is_drawn(settled):
+                settled[parameter.path] = given[parameter.path]
+        return {path: value for path, value in settled.items() if path not in self.fixed}
+
+    def grid(self, prefix: str) -> list[dict[str, Any]]:
+        """Every combination, by path, of the values at or under `prefix`.
+
+        A condition that depends on searched values elsewhere may hold or not: the combinations with and without the value are listed.
+        Raises: SpaceError when a float range is among them, which has no end of values.
+        """
+        fixed = {path: value for path, value in self.fixed.items() if _is_under(path, prefix)}
+        inside = [parameter for parameter in self.parameters if _is_under(parameter.path, prefix)]
+        elsewhere = {parameter.path for parameter in self.parameters} - {parameter.path for parameter in inside}
+        endless = [parameter for parameter in inside if isinstance(parameter.domain, Float)]
+        if endless:
+            raise SpaceError([f"{p.place}: {p.path}: a float range has no end of values here; list them with choice." for p in endless])
+        combinations = [fixed]
+        for parameter in inside:
+            values = parameter.domain.every() if isinstance(parameter.domain, Int) else parameter.domain.values
+            decidable = [condition for condition in parameter.when if condition[0] not in elsewhere]
+            open_ended = len(decidable) < len(parameter.when)
+            grown = []
+            for combination in combinations:
+                known = self.fixed | combination
+                possible = all(name in known and holds_in(allowed, known[name]) for name, allowed in decidable)
+                if open_ended or not possible:
+                    grown.append(combination)
+                if possible:
+                    grown += [combination | {parameter.path: value} for value in values]
+            combinations = grown
+        return combinations
+
+    def start_trials(self) -> list[dict[str, Any]]:
+        """The searched values of each start entry, as `study.enqueue_trial` takes them."""
+        searched = {parameter.path for parameter in self.parameters}
+        return [{path: as_optuna(value) for path, value in entry.items() if path in searched} for entry in self.start]
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"loss/gamma": 2.0, "task": "joint"}` as `{"loss": {"gamma": 2.0}, "task": "joint"}`."""
+    result: dict[str, Any] = {}
+    for path, value in values.items():
+        section, _, field = path.rpartition("/")
+        (result.setdefault(section, {}) if section else result)[field] = value
+    return result
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `nested`."""
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        result |= {f"{name}/{field}": inner for field, inner in value.items()} if isinstance(value, Mapping) else {name: value}
+    return result
+
+
+def as_optuna(value: Any) -> Any:
+    """The value as a categorical choice of Optuna: a list becomes its JSON text."""
+    return json.dumps(value) if isinstance(value, list | tuple) else value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equality in which true is not 1."""
+    return isinstance(one, bool) == isinstance(other, bool) and one == other
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def show(value: Any) -> str:
+    """The value as one writes it in YAML, which wants a point and a sign in 1.0e-5."""
+    if isinstance(value, str):
+        return value
+    mantissa, _, exponent = repr(value).partition("e") if isinstance(value, float) else ("", "", "")
+    return f"{float(mantissa)}e{int(exponent):+d}" if exponent else json.dumps(value, default=str, skipkeys=True)
+
+
+def divides(step: float, length: float) -> bool:
+    """Whether whole steps cover the length, but for rounding (the tolerance is Optuna's)."""
+    steps = length / step
+    return math.isfinite(steps) and abs(steps - round(steps)) < 1e-8
+
+
+def holds_in(allowed: tuple, value: Any) -> bool:
+    return any(same(value, one) for one in allowed)
+
+
+def _is_under(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(prefix + "/")
+
+
+def _manner(domain: Float | Int) -> str:
+    return ", log" if domain.log else "" if domain.step is None else f" in steps of {show(domain.step)}"

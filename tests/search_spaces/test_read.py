@@ -1,0 +1,354 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+
+from search_spaces.read import FOLDER, read_space, shipped_spaces
+from search_spaces.schema import Choice, Float, Int, SpaceError, nested
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="my.yaml"):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
+
+
+def mistakes_in(file, **options):
+    with pytest.raises(SpaceError) as caught:
+        read_space(file, **options)
+    assert str(caught.value).splitlines() == caught.value.mistakes
+    return caught.value.mistakes
+
+
+def domains(space):
+    return {parameter.path: parameter.domain for parameter in space.parameters}
+
+
+BASE = """
+run: {trials: 4, epochs: 2}
+task: joint
+loss:
+  name: {choice: [cross_entropy, focal, soft_f1]}
+  gamma: {float: [0.5, 4], when: {loss/name: focal}}
+optimizer: {lr: {float: [1.0e-5, 1.0e-2], log: true}}
+view: {size: {choice: [32, [64, 48]]}}
+"""
+
+
+def test_a_file_becomes_fixed_values_parameters_and_run_settings(write):
+    space = read_space(
+        write("view: {layers: {int: [2, 8], step: 2}}\nnormalize: {choice: [imagenet, dataset]}" + BASE.replace("view", "model"))
+    )
+    assert space.name == "my" and Path(space.file).name == "my.yaml"
+    assert space.run == {"trials": 4, "epochs": 2}
+    assert space.fixed == {"task": "joint"}
+    assert domains(space) == {
+        "view/layers": Int(2, 8, step=2),
+        "normalize": Choice(("imagenet", "dataset")),
+        "loss/name": Choice(("cross_entropy", "focal", "soft_f1")),
+        "loss/gamma": Float(0.5, 4.0),
+        "optimizer/lr": Float(1e-5, 1e-2, log=True),
+        "model/size": Choice((32, [64, 48])),
+    }
+
+
+def test_every_path_and_section_has_a_place(write):
+    space = read_space(write(BASE), changes=["loss/gamma=2", "train/clip=1.0"])
+    assert space.places == {
+        "run/trials": "my.yaml:2",
+        "run/epochs": "my.yaml:2",
+        "run": "my.yaml:2",
+        "task": "my.yaml:3",
+        "loss/name": "my.yaml:5",
+        "loss": "my.yaml:5",
+        "loss/gamma": "--set",
+        "optimizer/lr": "my.yaml:7",
+        "optimizer": "my.yaml:7",
+        "view/size": "my.yaml:8",
+        "view": "my.yaml:8",
+        "train/clip": "--set",
+        "train": "--set",
+    }
+
+
+def test_a_parameter_whose_condition_names_a_later_one_is_drawn_after_it(write):
+    file = write("a: {x: {int: [0, 1], when: {c/x: 1}}, y: {int: [0, 1]}}\nb: {x: {int: [0, 1], when: {a/x: 1}}}\nc: {x: {int: [0, 1]}}")
+    assert [parameter.path for parameter in read_space(file).parameters] == ["a/y", "c/x", "a/x", "b/x"]
+
+
+def test_a_condition_may_name_several_values_and_fixed_ones(write):
+    file = write("a: {x: {choice: [1, 2, 3]}, y: {float: [0, 1], when: {a/x: [1, 3], b: no}}}\nb: no")
+    (_, conditional) = read_space(file).parameters
+    assert conditional.when == (("a/x", (1, 3)), ("b", (False,)))
+
+
+def test_a_child_replaces_its_parents_values_path_by_path(write):
+    write(BASE, "parent.yaml")
+    write("extends: parent.yaml\nloss: {name: focal}\nrun: {epochs: 9}", "middle.yaml")
+    space = read_space(write("extends: middle.yaml\nview: {size: 48}\ntask: heads"))
+    assert space.run == {"trials": 4, "epochs": 9}
+    assert space.fixed == {"task": "heads", "loss/name": "focal", "view/size": 48}
+    assert list(domains(space)) == ["loss/gamma", "optimizer/lr"]
+    assert space.places["loss/name"] == "middle.yaml:2" and space.places["loss/gamma"] == "parent.yaml:6"
+
+
+def test_a_space_can_extend_a_shipped_one(write):
+    space = read_space(write("extends: quickstart\nview: {size: 32}"))
+    assert space.fixed["view/size"] == 32 and space.run == read_space("quickstart").run
+
+
+def test_the_overlay_is_laid_over_the_rest_on_a_cpu_only(write):
+    file = write(BASE + "on_cpu: {run: {epochs: 1}, view: {size: 16}, loss: {gamma: 1.5}}")
+    assert read_space(file).run["epochs"] == 2
+    space = read_space(file, on_cpu=True)
+    assert space.run == {"trials": 4, "epochs": 1}
+    assert space.fixed == {"task": "joint", "view/size": 16, "loss/gamma": 1.5}
+
+
+def test_changes_win_over_everything(write):
+    file = write(BASE + "on_cpu: {view: {size: 16}}")
+    changes = [
+        "view/size=[24, 16]",
+        "run/epochs=7",
+        "optimizer/lr={float: [0.1, 1], log: true}",
+        "task=[[mask], [age]]",
+        "model={backbone: tiny}",
+    ]
+    space = read_space(file, on_cpu=True, changes=changes)
+    assert space.run["epochs"] == 7
+    assert space.fixed == {"task": [["mask"], ["age"]], "view/size": [24, 16], "model/backbone": "tiny"}
+    assert domains(space)["optimizer/lr"] == Float(0.1, 1.0, log=True)
+
+
+def test_a_parameter_that_a_later_layer_made_impossible_is_left_out(write):
+    file = write(BASE + "mix: {prob: {float: [0, 1], when: {loss/gamma: 2}}}")
+    assert list(domains(read_space(file))) == ["loss/name", "loss/gamma", "optimizer/lr", "view/size", "mix/prob"]
+    assert list(domains(read_space(file, changes=["loss/name=soft_f1"]))) == ["optimizer/lr", "view/size"]
+
+
+START = """
+start:
+- {loss: {name: focal, gamma: 2}, view: {size: [64, 48]}, task: joint}
+- {optimizer: {lr: 1.0e-3}}
+"""
+
+
+def test_start_entries_keep_their_order_and_reach_the_study(write):
+    space = read_space(write(BASE + START))
+    assert space.start == ({"loss/name": "focal", "loss/gamma": 2, "view/size": [64, 48], "task": "joint"}, {"optimizer/lr": 1e-3})
+    study = optuna.create_study()
+    for trial in space.start_trials():
+        study.enqueue_trial(trial)
+    assert space(study.ask())["loss"] == {"name": "focal", "gamma": 2.0}
+    assert space(study.ask())["optimizer"] == {"lr": 1e-3}
+
+
+def test_a_later_layer_drops_the_start_values_that_no_longer_fit(write):
+    overlay = "on_cpu: {view: {size: 16}, loss: {name: {choice: [cross_entropy, soft_f1]}}, optimizer: {lr: {float: [0.1, 1]}}}"
+    file = write(BASE + START + "- {optimizer: {lr: 1.0e-2}, task: joint}\n- {view: {size: 32}, loss: {name: soft_f1}}\n" + overlay)
+    assert len(read_space(file).start) == 4
+    assert read_space(file, on_cpu=True).start == ({"loss/name": "soft_f1"},)
+    assert read_space(file, changes=["loss/name=soft_f1"]).start_trials()[0] == {"view/size": "[64, 48]"}
+    child = write("extends: my.yaml\ntask: heads\noptimizer: {lr: 0.1}\nview: {size: 32}", "child.yaml")
+    assert read_space(child).start == ({"loss/name": "focal", "loss/gamma": 2}, {"view/size": 32, "loss/name": "soft_f1"})
+
+
+def test_a_childs_start_replaces_its_parents(write):
+    write(BASE + START, "parent.yaml")
+    assert read_space(write("extends: parent.yaml\nstart: []")).start == ()
+
+
+MISTAKES = {
+    "lr: {float: [1e-5, 9]}": "my.yaml:1: lr: low is the text '1e-5', not a number. YAML reads 1e-5 as text; write 1.0e-5.",
+    "lr: {float: [0, 1E5]}": "my.yaml:1: lr: high is the text '1E5', not a number. YAML reads 1E5 as text; write 1.0e+5.",
+    "lr: {float: ['0', 1]}": "my.yaml:1: lr: low is the text '0', not a number. Leave the quotes out.",
+    "lr: {float: [tiny, 1]}": "my.yaml:1: lr: low is the text 'tiny', not a number.",
+    "optimizer:\n\n  lr: 1e-5": "my.yaml:3: optimizer/lr: is the text '1e-5', not a number. YAML reads 1e-5 as text; write 1.0e-5.",
+    "a: {choice: [0.1, 5e-2]}": "my.yaml:1: a: is the text '5e-2', not a number. YAML reads 5e-2 as text; write 5.0e-2.",
+    "a: {float: [no, 1]}": "my.yaml:1: a: low is false, not a number.",
+    "a: {float: [0, .inf]}": "my.yaml:1: a: high is Infinity, not a number.",
+    "a: {int: [1.5, 3]}": "my.yaml:1: a: low is 1.5, and an int range has whole numbers only; write 2, or float instead of int.",
+    "a: {float: [1]}": "my.yaml:1: a: float needs [low, high], got [1].",
+    "a: {int: 5}": "my.yaml:1: a: int needs [low, high], got 5.",
+    "a: {float: [0.5, 1.0e-5]}": "my.yaml:1: a: low 0.5 is above high 1.0e-5; write [1.0e-5, 0.5].",
+    "a: {float: [0, 1], log: true}": "my.yaml:1: a: low is 0, and log needs a low above 0.",
+    "a: {float: [0, 1], log: 3}": "my.yaml:1: a: log is 3; write true or false.",
+    "a: {int: [1, 9], log: true, step: 2}": "my.yaml:1: a: log and step do not go together; leave one out.",
+    "a: {int: [1, 9], step: 0}": "my.yaml:1: a: step is 0, and must be above 0.",
+    "a: {int: [1, 9], step: 0.5}": "my.yaml:1: a: step is 0.5, and an int range has whole numbers only; write 0, or float instead of int.",
+    "a: {float: [0, 1], step: 0.3}": "my.yaml:1: a: steps of 0.3 from 0 do not reach high 1; end at 0.9.",
+    "a: {float: [0, 1], stpe: 0.5}": "my.yaml:1: a: float knows no stpe; did you mean step? It knows log, step, when.",
+    "a: {choice: [1, 2], log: true}": "my.yaml:1: a: choice knows no log. It knows when.",
+    "a: {b: {chioce: [1, 2]}}": "my.yaml:1: a/b: needs exactly one of choice, float and int, and has none; did you mean choice?",
+    "a: {float: [0, 1], int: [0, 1]}": "my.yaml:1: a: needs exactly one of choice, float and int, and has float and int.",
+    "a: {choice: []}": "my.yaml:1: a: choice needs a list of one value or more, got [].",
+    "a: {choice: [1, 2, 1]}": "my.yaml:1: a: choice holds 1 twice; keep one.",
+    "a: {choice: [[1, 2], [1, 2]]}": "my.yaml:1: a: choice holds [1, 2] twice; keep one.",
+    "a: {choice: [1, {b: 2}]}": 'my.yaml:1: a: {"b": 2} is neither a number, a text, true or false, nor a list of such values.',
+    "a: {b: }": "my.yaml:1: a/b: has no value; give one, or leave the name out.",
+    "a: 2024-12-24": 'my.yaml:1: a: "2024-12-24" is neither a number, a text, true or false, nor a list of such values.',
+    "a: !!python/name:os.system x": "my.yaml:1: a: cannot be read: could not determine a constructor",
+    "a: 1\n\na: 2": "my.yaml:3: a: is given twice, first in line 1; keep one.",
+    "a:\n  b: 1\n  b: 2": "my.yaml:3: a/b: is given twice, first in line 2; keep one.",
+    "a/b: 1": "my.yaml:1: a/b: a path is no name here; write a: {b: ...}.",
+    "a: {no: 1}": "my.yaml:1: a/no: is no name to YAML; names are words.",
+    "'': 1": "my.yaml:1: : is no name to YAML; names are words.",
+    "a: {int: [1, 2], when: {b: []}}\nb: 1": "my.yaml:1: a: when waits for b, but for no value of it; give one or more.",
+    "a: {int: [1, 2], when: b}": "my.yaml:1: a: when needs names and values, such as {loss/name: focal}.",
+    "crop: 1\nb: {int: [1, 2], when: {corp: 1}}": "my.yaml:2: b: when names corp, which is not in this space; did you mean crop?",
+    "run: {a: 1}\nb: {int: [1, 2], when: {run/a: 1}}": "my.yaml:2: b: when names run/a, which is not in this space.",
+    "a: 1\nb: {int: [1, 2], when: {a: 2}}": "my.yaml:2: b: when waits for a to be 2, but it can only be 1 (my.yaml:1).",
+    "a: {choice: [x, y]}\nb: {int: [1, 2], when: {a: [x, z]}}": "my.yaml:2: b: when waits for a to be z, but it can only be one of x, y.",
+    "a: {int: [1, 2], when: {b: 1}}\nb: {int: [1, 2], when: {a: 1}}": "my.yaml:1: a: when goes round in a circle: a -> b -> a.",
+    "run: {epochs: {int: [1, 2]}}": "my.yaml:1: run/epochs: run settings are not searched; write one value.",
+    "run: 3": "my.yaml:1: run: must be a mapping, such as {trials: 20, epochs: 10}.",
+    "on_cpu: 3": "my.yaml:1: on_cpu: must hold settings, such as {view: {size: 64}}.",
+    "on_cpu: {start: []}": "my.yaml:1: on_cpu/start: start has no place in an overlay; write it at the top level.",
+    "on_cpu: {a: {int: [2, 1]}}": "my.yaml:1: a: low 2 is above high 1; write [1, 2].",
+    "a: {choice: [x]}\non_cpu: {b: {int: [1, 2], when: {a: y}}}": "my.yaml:2: b: when waits for a to be y, but it can only be one of x.",
+    "start: {a: 1}": "my.yaml:1: start: must be a list of configurations, such as [{loss: {name: focal}}].",
+    "crop: {int: [1, 2]}\nstart:\n- corp: 1": "my.yaml:3: corp: start names corp, which is not in this space; did you mean crop?",
+    "a: {int: [1, 2]}\nstart:\n- a: 3": "my.yaml:3: a: start has 3, but it can only be a whole number from 1 to 2.",
+    "a: 1\nstart: [{a: 3}]": "my.yaml:2: a: start has 3, but it can only be 1 (my.yaml:1).",
+    "a: {int: [1, 2]}\nstart: [{a: {int: [1, 2]}}]": "my.yaml:2: a: a start entry holds single values, no choices or ranges.",
+    "a: {int: [1, 2]}\nstart: [{a: 1e1}]": "my.yaml:2: a: is the text '1e1', not a number. YAML reads 1e1 as text; write 1.0e+1.",
+    "run: {a: 1}\nb: 1\nstart: [{run: {a: 1}}]": "my.yaml:3: run/a: start names run/a, which is not in this space.",
+    "a: {choice: [x, y]}\nb: {int: [1, 2], when: {a: x}}\nstart:\n- {a: y, b: 1}": "my.yaml:4: b: start has 1, but it is drawn",
+    "a:\n  b: [1": "my.yaml:2: is not YAML: expected ',' or ']', but got '<stream end>'.",
+    "": "my.yaml: must hold settings, such as `task: joint`.",
+    "- a": "my.yaml: must hold settings, such as `task: joint`.",
+    "extends: my.yaml": "my.yaml:1: extends: goes round in a circle: my.yaml -> my.yaml.",
+    "extends: [a]": "my.yaml:1: extends: names neither a file seen from my.yaml's folder nor a shipped one. Shipped are common.yaml, ",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_a_mistake_is_told_with_its_place_and_its_mend(write, text):
+    (mistake,) = mistakes_in(write(text))
+    assert mistake.startswith(MISTAKES[text]) and mistake.endswith((".", "?"))
+
+
+CHANGES = {
+    "loss/gamma": "--set: 'loss/gamma' is no change; write section/field=value, such as loss/gamma=2.",
+    "a/b/c=1": "--set: 'a/b/c=1' is no change; write section/field=value, such as loss/gamma=2.",
+    "=1": "--set: '=1' is no change; write section/field=value, such as loss/gamma=2.",
+    "start=[]": "--set: 'start=[]' is no change; write section/field=value, such as loss/gamma=2.",
+    "loss/gamma=": "--set: loss/gamma: has no value; write loss/gamma=value.",
+    "view/size=[64": "--set: view/size: '[64' is not YAML: expected ',' or ']', but got '<stream end>'.",
+    "loss/gamma=1e-1": "--set: loss/gamma: is the text '1e-1', not a number. YAML reads 1e-1 as text; write 1.0e-1.",
+    "loss/gamma={float: [2, 1]}": "--set: loss/gamma: low 2 is above high 1; write [1, 2].",
+    "loss/gamma={int: [1, 2], int: [1, 3]}": "--set: int: is given twice, first in line 1; keep one.",
+    "loss=focal": "loss is a value (--set) and cannot be a section too; keep one.",
+    "loss={1: 2}": "--set: loss/1: is no name to YAML; names are words.",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_mistaken_change_is_told_with_its_mend(write, change):
+    assert any(mistake.endswith(CHANGES[change]) for mistake in mistakes_in(write(BASE), changes=[change]))
+
+
+def test_all_mistakes_are_told_together_even_those_of_parents_overlays_changes_and_of_one_value(write):
+    write("optimizer: {lr: 1e-3}", "parent.yaml")
+    file = write(
+        "extends: parent.yaml\n"
+        "loss: {name: {choice: []}, gamma: {float: [2, 1], log: perhaps, when: {loss/nam: focal}}}\n"
+        "on_cpu: {view: {size: {int: [1]}}}\n"
+        "start: [{task: joint}]"
+    )
+    check_saw = []
+    mistakes = mistakes_in(file, changes=["x"], check=lambda space: check_saw.append(space) or [("loss/smothing", "is not a setting.")])
+    assert [(mistake.split(": ")[0], mistake.split(": ")[1]) for mistake in mistakes] == [
+        ("--set", "'x' is no change; write section/field=value, such as loss/gamma=2."),
+        ("my.yaml:2", "loss/name"),
+        ("my.yaml:2", "loss/gamma"),
+        ("my.yaml:2", "loss/gamma"),
+        ("my.yaml:2", "loss/gamma"),
+        ("my.yaml:2", "loss/smothing"),
+        ("my.yaml:3", "view/size"),
+        ("my.yaml:4", "task"),
+        ("parent.yaml:1", "optimizer/lr"),
+    ]
+    assert len(check_saw) == 1
+
+
+def test_what_the_caller_finds_wrong_is_placed_and_told_with_the_rest(write):
+    found = [
+        ("loss/gamma", "is negative."),
+        ("loss/alpha", "is not a setting."),
+        ("model/backbone", "must be given."),
+        ("view/size", "is odd."),
+    ]
+    assert mistakes_in(write(BASE), changes=["view/size={choice: []}"], check=lambda space: found) == [
+        "--set: view/size: choice needs a list of one value or more, got [].",
+        "my.yaml: model/backbone: must be given.",
+        "my.yaml:5: loss/alpha: is not a setting.",
+        "my.yaml:6: loss/gamma: is negative.",
+    ]
+
+
+def test_a_caller_that_finds_nothing_wrong_gets_the_space_it_has_seen(write):
+    seen = []
+    space = read_space(write(BASE + START), check=lambda space: seen.append(space) or [])
+    assert seen == [space]
+
+
+def test_an_extends_circle_over_several_files_is_told(write):
+    write("extends: my.yaml", "b.yaml")
+    assert mistakes_in(write("extends: b.yaml")) == ["b.yaml:1: extends: goes round in a circle: my.yaml -> b.yaml -> my.yaml."]
+
+
+def test_text_in_another_encoding_is_told(tmp_path):
+    (tmp_path / "my.yaml").write_bytes(b"task: \xff")
+    (mistake,) = mistakes_in(tmp_path / "my.yaml")
+    assert mistake.startswith("my.yaml: is not YAML: 'utf-8' codec")
+
+
+def test_an_unknown_space_is_told_with_the_shipped_ones(tmp_path):
+    assert mistakes_in("efnet") == [
+        "efnet is neither a file nor a shipped space; did you mean effnet.yaml? Shipped are " + ", ".join(shipped_spaces()) + "."
+    ]
+    assert mistakes_in(tmp_path) == [f"{tmp_path} is neither a file nor a shipped space. Shipped are {', '.join(shipped_spaces())}."]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_file_gives_a_space_or_mistakes_and_nothing_else(write, seed):
+    rng = np.random.default_rng(seed)
+    letters = list((FOLDER / "effnet.yaml").read_text())
+    for at in rng.integers(len(letters), size=4):
+        letters[at] = str(rng.choice(list("[]{}:,-#1ex \n&*!'|/")))
+    file = write("".join(letters))
+    try:
+        assert read_space(file, on_cpu=bool(seed % 2)).parameters
+    except SpaceError as error:
+        assert all(mistake.startswith(("my.yaml", "common.yaml")) for mistake in error.mistakes)
+
+
+@pytest.mark.parametrize("name", [*shipped_spaces(), *(Path(name).stem for name in shipped_spaces())])
+@pytest.mark.parametrize("on_cpu", [False, True])
+def test_a_shipped_space_reads_pickles_and_draws_its_start_entries(name, on_cpu):
+    space = read_space(name, on_cpu=on_cpu)
+    again = pickle.loads(pickle.dumps(space))
+    assert again == space and space.start and space.grid("view")
+    assert {"trials", "epochs", "grace", "reduction", "keep"} == space.run.keys()
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for entry in again.start_trials():
+        study.enqueue_trial(entry)
+    for entry in space.start:
+        drawn = space(study.ask())
+        assert all(drawn[section][name] == value for path, value in entry.items() if "/" in path for section, name in [path.split("/")])
+
+
+def test_the_base_is_no_space_of_its_own():
+    assert "common.yaml" not in shipped_spaces() and (FOLDER / "common.yaml").is_file()
+
+
+def test_a_plain_file_without_any_search_reads_as_yaml_does(write):
+    text = "task: [[mask], [gender, age]]\ntrain: {clip: 1.0e-3, batch_size: 32, name: '101', amp: true}"
+    assert nested(read_space(write(text)).fixed) == yaml.safe_load(text)

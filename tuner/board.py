@@ -1,0 +1,119 @@
+"""What a person sees of a search: rows of trials as plain records first, drawn second."""
+
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from search_spaces.schema import Space, show
+
+SHOWN = 20  # rows of the live table; a terminal has no more room
+STYLES = {"running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red", "interrupted": "magenta"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial at a moment."""
+
+    number: int
+    differs: str  # the searched values
+    state: str = "running"
+    epoch: int = 0
+    score: float | None = None  # of the last epoch
+    best: float | None = None
+    photos: int = 0  # trained so far
+    seconds: float = 0.0
+
+
+@dataclass
+class Board:
+    """All trials of a search so far."""
+
+    trials: int  # planned
+    epochs: int
+    slots: int  # trials that run at a time
+    attributes: str  # what the score is over
+    deadline: float | None = None  # on the monotonic clock
+    started: float = field(default_factory=monotonic)
+    rows: dict[int, Row] = field(default_factory=dict)
+
+    def update(self, number: int, **changes: Any) -> Row:
+        self.rows[number] = replace(self.rows[number], **changes)
+        return self.rows[number]
+
+    @property
+    def leader(self) -> Row | None:
+        """The best row so far; ties go to the earlier trial."""
+        scored = [row for row in self.rows.values() if row.best is not None]
+        return min(scored, key=lambda row: (-row.best, row.number), default=None)
+
+    @property
+    def photos(self) -> int:
+        return sum(row.photos for row in self.rows.values())
+
+    def seconds_left(self) -> float | None:
+        """An estimate from the pace so far; None before there is one."""
+        epochs_done = sum(row.epoch for row in self.rows.values())
+        if not epochs_done:
+            return None
+        ended = [row for row in self.rows.values() if row.state != "running"]
+        usual = sum(row.epoch for row in ended) / len(ended) if ended else self.epochs
+        running = [row for row in self.rows.values() if row.state == "running"]
+        epochs_left = sum(max(1.0, usual - row.epoch) for row in running) + usual * (self.trials - len(self.rows))
+        left = epochs_left * (monotonic() - self.started) / epochs_done
+        return left if self.deadline is None else min(left, max(0.0, self.deadline - monotonic()))
+
+    def __rich__(self) -> Group:
+        running = sum(row.state == "running" for row in self.rows.values())
+        rows = sorted(self.rows.values(), key=lambda row: (row.state != "running", -(row.best or 0), row.number))
+        left = self.seconds_left()
+        words = [f"{len(self.rows) - running} of {self.trials} trials ended", f"{running} running"]
+        if self.leader:
+            words.append(f"best so far {self.leader.best:.4f} (trial {self.leader.number})")
+        words.append("time left " + (clock(left) if left is not None else "unknown"))
+        hidden = f"... and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        return Group(trial_table(rows[:SHOWN], self.attributes), *([hidden] if hidden else []), Text(", ".join(words), style="bold"))
+
+
+def trial_table(rows: list[Row], attributes: str) -> Table:
+    """The rows as a table, in the given order."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("trial", justify="right")
+    table.add_column("state")
+    table.add_column("epoch", justify="right")
+    table.add_column(f"macro F1 ({attributes})", justify="right")
+    table.add_column("best", justify="right")
+    table.add_column("what differs", overflow="fold")
+    for row in rows:
+        state = Text(row.state, style=STYLES[row.state])
+        table.add_row(str(row.number), state, str(row.epoch), _score(row.score), _score(row.best), row.differs)
+    return table
+
+
+def differs(space: Space, values: dict[str, Any]) -> str:
+    """The searched values of a configuration, short: `joint mobilenetv3_small_050 lr=0.0031 loss=focal gamma=1.2`."""
+    return " ".join(_short(path, value) for path, value in space.drawn(values).items())
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:05:09 or 4:07."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _short(path: str, value: Any) -> str:
+    section, _, name = path.rpartition("/")
+    if isinstance(value, float):
+        value = f"{value:.3g}"
+    text = value if isinstance(value, str) else show(value)
+    if path in ("task", "model/backbone"):
+        return text
+    return f"{section if name == 'name' else name}={text}"
+
+
+def _score(score: float | None) -> str:
+    return "-" if score is None else f"{score:.4f}"

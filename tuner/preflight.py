@@ -1,0 +1,193 @@
+"""Seconds that save a night: check every value a space can take, then build and train drawn configurations for one step."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from search_spaces.schema import Choice, Space, SpaceError, flat, nested
+from trainables.choices import choose
+from trainables.config import ConfigError, Mistake, TrialConfig, Watched, nearest, setting_paths
+from trainables.data.labels import Scheme, read_task
+from trainables.data.sampling import SAMPLERS
+from trainables.data.views import CROPS, View
+from trainables.loop import fit
+from trainables.losses import LOSSES
+from trainables.mixing import MIXERS
+from trainables.models.backbone import check_backbone
+from trainables.optimizers import OPTIMIZERS
+from trainables.parts import Data, build_parts
+from trainables.schedules import SCHEDULES
+from tuner.search import random_draws
+from tuner.settings import run_mistakes
+
+REGISTRIES: dict[str, Mapping[str, Any]] = {
+    "view/crop": CROPS,
+    "mix/name": MIXERS,
+    "sampler/name": SAMPLERS,
+    "loss/name": LOSSES,
+    "optimizer/name": OPTIMIZERS,
+    "schedule/name": SCHEDULES,
+}
+DRAWS = 200
+
+
+def check_space(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
+    """Every (path, message) that is wrong with the names and values of a space, without building anything."""
+    mistakes = run_mistakes(space)
+    known = set(setting_paths())
+    own = {"epochs": "set run/epochs instead", "seed": "give --seed instead"}
+    everything = [*space.fixed, *(parameter.path for parameter in space.parameters)]
+    for path in everything:
+        if path in own:
+            mistakes.append((path, f"belongs to the run, not to the space; {own[path]}"))
+        elif path not in known:
+            mistakes.append((path, f"is not a setting{nearest(path, sorted(known)) or '; python -m tuner.run --help names them'}"))
+    mistakes += [(p.path, "is fixed for a run and cannot be searched") for p in space.parameters if p.path.startswith("data/")]
+    required = ("model/backbone", "optimizer/lr")
+    mistakes += [(path, "must be given; every experiment has to decide it") for path in required if path not in everything]
+
+    valid = _a_valid_configuration()
+    for path, values in values_of(space).items():
+        if path in known and path not in own:
+            for value in values:
+                mistakes += _value_mistakes(path, value, valid, scheme)
+    return list(dict.fromkeys(mistakes))
+
+
+def views_of(space: Space) -> list[View]:
+    """Every view that the space can ask for. Raises: SpaceError when there is no end of them."""
+    configs = (_config_with(values).view for values in space.grid("view"))
+    return sorted({View.of(config) for config in configs}, key=str)
+
+
+def values_of(space: Space) -> dict[str, list[Any]]:
+    """The values worth checking of every path: fixed ones, choices, ends of ranges."""
+    values = {path: [value] for path, value in space.fixed.items()}
+    return values | {parameter.path: list(parameter.domain.ends()) for parameter in space.parameters}
+
+
+def draw(space: Space, fixed: dict[str, Any], seed: int, count: int = DRAWS) -> list[dict[str, Any]]:
+    """Configurations drawn at random, the space's `start` first. Raises: SpaceError for combinations that cannot be trained."""
+    drawn, mistakes = [], {}
+    for values in random_draws(space, fixed, seed=seed, count=count):
+        try:
+            TrialConfig.from_values(values)
+            drawn.append(values)
+        except ConfigError as error:
+            mistakes |= {(mistake.path, mistake.message): None for mistake in error.mistakes}
+    if mistakes:
+        raise SpaceError([f"{space.places.get(path, space.file)}: {path}: {message}" for path, message in mistakes])
+    return drawn
+
+
+def cover(space: Space, drawn: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As few of the drawn configurations as show every choice and every conditional value at least once."""
+    searched = {parameter.path: parameter.domain for parameter in space.parameters}
+
+    def shows(values: dict[str, Any]) -> set[tuple[str, str]]:
+        items = space.drawn(values).items()
+        return {(path, str(value) if isinstance(searched[path], Choice) else "") for path, value in items}
+
+    # The first start configuration is rehearsed whatever it adds.
+    left = [(values, shows(values)) for values in drawn]
+    chosen = [left[0]]
+    missing = set().union(*(shown for _, shown in left)) - chosen[0][1]
+    while missing:
+        best = max(left, key=lambda entry: len(entry[1] & missing))
+        chosen.append(best)
+        missing -= best[1]
+    return [values for values, _ in chosen]
+
+
+def rehearse(space: Space, configurations: list[dict[str, Any]], data: Data, progress: Callable[[int], None]) -> None:
+    """Build each configuration and train it on two photos for one step.
+
+    Raises: SpaceError naming what cannot be built, and every drawn value that nothing reads under its configuration.
+    """
+    mistakes: dict[str, None] = {}
+    for values in configurations:
+        try:
+            for mistake in _rehearse_one(space, values, data):
+                mistakes[f"{space.places.get(mistake.path, space.file)}: {mistake}"] = None
+        except ConfigError as error:
+            mistakes |= {f"{space.places.get(mistake.path, space.file)}: {mistake}": None for mistake in error.mistakes}
+        progress(1)
+    if mistakes:
+        raise SpaceError(list(mistakes))
+
+
+def peak_memory(configurations: list[dict[str, Any]], data: Data) -> tuple[int, int]:
+    """The most bytes of GPU memory that one training step of any of the configurations takes, and the GPU's size in bytes."""
+    device = torch.device("cuda")
+    for values in configurations:
+        config = TrialConfig.from_values(values)
+        parts = build_parts(config, data, device)
+        first = partial(np.arange, config.train.batch_size)
+        one_batch = replace(parts.batches, rows=parts.batches.rows[: config.train.batch_size], sampler=lambda *_, first=first: first())
+        next(fit(replace(parts, batches=one_batch), config.train, epochs=config.epochs, seed=config.seed))
+    return torch.cuda.max_memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
+
+
+def covered_attributes(configurations: Iterable[dict[str, Any]], scheme: Scheme) -> tuple[str, ...]:
+    """The attributes that all trials predict. Raises: ConfigError when trials predict different ones: their scores cannot be compared."""
+    covered = {read_task(TrialConfig.from_values(values).task, scheme).scheme.names for values in configurations}
+    if len(covered) > 1:
+        sets = " and ".join(sorted("{" + ", ".join(names) + "}" for names in covered))
+        message = f"some trials predict {sets}; scores over different attributes cannot be compared. Search them in runs of their own"
+        raise ConfigError([Mistake("task", message)])
+    return covered.pop()
+
+
+def _rehearse_one(space: Space, values: dict[str, Any], data: Data) -> list[Mistake]:
+    config = TrialConfig.from_values(values)
+    read: set[str] = set()
+    watched = Watched(config, read)
+    parts = build_parts(watched, data, torch.device("cpu"))
+    few = slice(0, 2)
+    batches = replace(
+        parts.batches,
+        rows=parts.batches.rows[few],
+        targets=parts.batches.targets[few],
+        classes=parts.batches.classes[few],
+        batch_size=2,
+        sampler=lambda classes, rng: np.arange(len(classes)),
+    )
+    validation = replace(parts.validation, rows=parts.validation.rows[few], truth=parts.validation.truth[few])
+    next(fit(replace(parts, batches=batches, validation=validation), watched.train, epochs=config.epochs, seed=config.seed))
+    owner = {"loss": "loss/name", "optimizer": "optimizer/name", "schedule": "schedule/name", "mix": "mix/name", "sampler": "sampler/name"}
+    given = flat(values)
+    return [
+        Mistake(
+            path,
+            "is drawn, but nothing reads it"
+            + (f" when {name} is {given.get(name)}; add when: {{{name}: ...}}" if (name := owner.get(path.split("/")[0])) else "; fix it"),
+        )
+        for path in space.drawn(values)
+        if path not in read
+    ]
+
+
+def _value_mistakes(path: str, value: Any, valid: Mapping[str, Any], scheme: Scheme) -> list[tuple[str, str]]:
+    try:
+        TrialConfig.from_values(nested({**valid, path: value}))
+        if path in REGISTRIES:
+            choose(REGISTRIES[path], value, path)
+        elif path == "model/backbone":
+            check_backbone(value)
+        elif path == "task":
+            read_task(value, scheme)
+    except ConfigError as error:
+        return [(mistake.path, mistake.message) for mistake in error.mistakes]
+    return []
+
+
+def _a_valid_configuration() -> dict[str, Any]:
+    return {"epochs": 1, "model/backbone": "any", "optimizer/lr": 1.0, "mix/low": 0.0, "mix/high": 1.0}
+
+
+def _config_with(values: Mapping[str, Any]) -> TrialConfig:
+    return TrialConfig.from_values(nested({**_a_valid_configuration(), **values}))

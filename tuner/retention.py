@@ -1,0 +1,21 @@
+"""Which weights stay on disk while a run goes on: those of its best trials, and of running ones."""
+
+from pathlib import Path
+
+from trainables.record import MODEL, trial_folder
+
+
+class Retention:
+    """Keeps the weights of the `keep` best ended trials; predictions and reports of all stay."""
+
+    def __init__(self, run: Path, keep: int):
+        self._run = run
+        self._keep = keep
+        self._kept: list[tuple[float, int]] = []  # (-score, number): best first, ties to the earlier trial
+
+    def ended(self, number: int, score: float) -> None:
+        """Take an ended trial in; the worst beyond `keep` loses its weights."""
+        self._kept = sorted([*self._kept, (-score, number)])
+        for _, worst in self._kept[self._keep :]:
+            (trial_folder(self._run, worst) / MODEL).unlink(missing_ok=True)
+        del self._kept[self._keep :]
