@@ -23,7 +23,7 @@ from trainables.seeding import generator, seed_for
 
 
 class DivergedError(ArithmeticError):
-    """The loss became infinite or not a number; the text says where."""
+    """The loss or the model's answer became infinite or not a number; the text says where."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def fit(parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress
 
     Args:
         progress: where to go on; the parts must hold the tensors of that moment.
-    Raises: DivergedError when the loss is not finite.
+    Raises: DivergedError when the loss or a validation probability is not finite.
     """
     scaler = torch.amp.GradScaler(parts.device.type, enabled=parts.precision is torch.float16)
     for epoch in range(progress.epoch + 1, epochs + 1):
@@ -115,6 +115,9 @@ def fit(parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress
             parts.device,
             parts.precision,
         )
+        if not all(np.isfinite(head).all() for head in probabilities):
+            # The last step of an epoch shows here first; no loss comes after that of the last epoch.
+            raise DivergedError(f"the model answers with no numbers after epoch {epoch}, at learning rate {trained.lr:.1e}")
         truth, scheme = parts.validation.truth, parts.task.scheme
         predicted = parts.task.joint_probabilities(probabilities).argmax(axis=1)
         counts = confusion(truth, predicted, scheme.classes)
@@ -171,7 +174,7 @@ def train_epoch(
         value = loss.item()
         if not math.isfinite(value):
             raise DivergedError(f"the loss is {value} in epoch {epoch}, batch {batch}, at learning rate {lr:.1e}")
-        scaler.scale(loss / settings.accumulate).backward()
+        scaler.scale(loss / gathered(batch, count, settings.accumulate)).backward()
         if batch % settings.accumulate == 0 or batch == count:
             lr = parts.schedule.lr(first_step + steps)
             for group in optimizer.param_groups:
@@ -185,6 +188,12 @@ def train_epoch(
             steps += 1
         total, photos = total + value * len(images), photos + len(images)
     return Trained(total / photos, photos, steps, lr)
+
+
+def gathered(batch: int, batches: int, accumulate: int) -> int:
+    """How many batches the optimizer step of batch `batch` (the first is 1) gathers: the last step of an epoch may have fewer."""
+    first = (batch - 1) // accumulate * accumulate
+    return min(accumulate, batches - first)
 
 
 def optimizer_steps(batches: int, accumulate: int) -> int:

@@ -15,7 +15,7 @@ from tensorboardX.summary import hparams, scalar
 
 from trainables.checkpoint import Card, pack_model, pack_progress, unpack_progress
 from trainables.config import ConfigError, TrialConfig
-from trainables.loop import DivergedError, Epoch, EpochReport, Parts, Progress, fit
+from trainables.loop import DivergedError, EpochReport, Progress, fit
 from trainables.metrics import METRIC
 from trainables.parts import Data, build_parts
 from trainables.record import (
@@ -35,6 +35,7 @@ from trainables.record import (
 )
 
 LIBRARIES = ("torch", "timm", "albumentations", "numpy", "pillow", "ray", "optuna")
+AT_WORK = "its process died, or is still at work"
 
 
 @dataclass(frozen=True)
@@ -65,23 +66,30 @@ def train(number: int, config: TrialConfig, job: Job, report: Callable[[dict[str
     torch.set_num_threads(job.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     start_record(folder, config)
-    result = Result("interrupted", "ended before its first report", 0, job.data.split.hash, _device_name(device), job.code, versions())
+    reports = read_reports(folder)  # of an attempt whose process died
+    best, reason = (reports[-1]["best_epoch"], AT_WORK) if reports else (0, "ended before its first report")
+    result = Result("interrupted", reason, best, job.data.split.hash, _device_name(device), job.code, versions())
     write_result(folder, result)
     writer = FileWriter(str(folder))
     try:
         parts = build_parts(config, job.data, device, threads=job.threads if device.type == "cuda" else 0)
         last = read_last(folder)
         progress = unpack_progress(last, parts) if last else Progress()
-        reports = read_reports(folder)[: progress.epoch]
+        reports = reports[: progress.epoch]
         _write_settings(writer, config)
         card = Card(config, job.data.photos.scheme)
         valid_ids = tuple(job.data.photos.ids[index] for index in job.data.split.valid)
         for epoch in fit(parts, config.train, epochs=config.epochs, seed=config.seed, progress=progress):
             reports.append(asdict(epoch.report))
-            result = replace(result, reason="its process died, or is still at work", best_epoch=epoch.progress.best_epoch)
-            _keep(folder, parts, card, epoch, valid_ids)
+            result = replace(result, reason=AT_WORK, best_epoch=epoch.progress.best_epoch)
+            if epoch.report.best_epoch == epoch.report.epoch:
+                write_whole(folder / MODEL, pack_model(parts.model, card))
+                write_predictions(folder, Predictions(valid_ids, epoch.probabilities))
             write_reports(folder, reports)
             write_result(folder, result)
+            # Last, so that a process which dies in between does this epoch again instead of leaving a gap in the reports.
+            if not epoch.report.last:
+                write_last(folder, pack_progress(parts, epoch.progress))
             _write_scalars(writer, epoch.report, reports[epoch.progress.best_epoch - 1])
             if epoch.report.last:
                 end_record(folder, "finished", _why_it_ended(epoch.report, config))
@@ -102,14 +110,6 @@ def train(number: int, config: TrialConfig, job: Job, report: Callable[[dict[str
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide what a trial computes."""
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
-
-
-def _keep(folder: Path, parts: Parts, card: Card, epoch: Epoch, valid_ids: tuple[str, ...]) -> None:
-    if epoch.report.best_epoch == epoch.report.epoch:
-        write_whole(folder / MODEL, pack_model(parts.model, card))
-        write_predictions(folder, Predictions(valid_ids, epoch.probabilities))
-    if not epoch.report.last:
-        write_last(folder, pack_progress(parts, epoch.progress))
 
 
 def _why_it_ended(report: EpochReport, config: TrialConfig) -> str:

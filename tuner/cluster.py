@@ -4,12 +4,15 @@ import logging
 import math
 import os
 from dataclasses import dataclass
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 import ray
 
 GPU_CONTEXT = 0.7e9  # bytes that CUDA and cuDNN take for a process before the first tensor
 OBJECT_STORE = 256 * 2**20  # bytes; trials share photos through mapped files, not through Ray
+
+_held_back = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,18 @@ class ClusterError(ValueError):
 
 def start(address: str | None, *, dashboard: bool) -> Cluster:
     """Start Ray here, or join the cluster at `address`. Raises: ClusterError when it does not answer."""
-    options = {"log_to_driver": False, "logging_level": logging.WARNING, "include_dashboard": dashboard}
+    _hush()
+    options = {"log_to_driver": False, "configure_logging": False}
     if address is None:
+        # Workers of Ray's own pool import these while the driver reads and decodes; importing them costs longer than many a trial.
+        os.environ.setdefault("RAY_preload_python_modules", "timm,albumentations,ray.tune,sklearn.model_selection")
         # Without "local" Ray joins whatever cluster it finds, or hangs on a dead one.
-        context = ray.init(address="local", num_cpus=os.cpu_count(), object_store_memory=OBJECT_STORE, **options)
+        context = ray.init(
+            address="local", num_cpus=os.cpu_count(), object_store_memory=OBJECT_STORE, include_dashboard=dashboard, **options
+        )
     else:
         try:
-            context = ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+            context = ray.init(address=address, **options)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ClusterError(f"no Ray cluster answers at {address} ({error}). Start one with: ray start --head") from None
     resources = ray.cluster_resources()
@@ -41,15 +49,21 @@ def start(address: str | None, *, dashboard: bool) -> Cluster:
     return Cluster(int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), f"http://{url}" if url else None)
 
 
-def log_to(file: Path) -> None:
-    """Send Ray's own words to a file: one table is printed, and it is ours."""
-    handler = logging.FileHandler(file)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+def _hush() -> None:
+    """Hold back Ray's own words until `log_to` says which file they belong to: one table is printed, and it is ours."""
     for name in ("ray", "ray.tune", "py.warnings"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
+        logging.getLogger(name).handlers = [_held_back]
+        logging.getLogger(name).propagate = False
     logging.captureWarnings(True)
+
+
+def log_to(file: Path) -> None:
+    """Send Ray's words, those held back first, to a file."""
+    writer = logging.FileHandler(file)
+    writer.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    _held_back.setTarget(writer)
+    _held_back.flush()
+    _held_back.capacity = 1  # from now on every word at once
 
 
 def share_of_gpu(peak: int, total: int) -> float:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -58,11 +59,16 @@ def run(
     """
     console = Console(width=None if sys.stdout.isatty() else 160)
     # Imported here: torch, timm and Ray take seconds, and --help needs none of them.
+    from tuner import cluster
+
+    # Ray starts beside the rest of the imports; most of both is waiting for one core.
+    starter = ThreadPoolExecutor(1)
+    joining = None if dry_run and not address else starter.submit(cluster.start, address, dashboard=dashboard)
+
     from search_spaces.schema import SpaceError
     from trainables.config import ConfigError
     from trainables.data.photos import DataError
     from trainables.record import RunError
-    from tuner.cluster import ClusterError
     from tuner.sweep import Options, sweep
 
     options = Options(
@@ -81,8 +87,8 @@ def run(
         allow_bad_photos=allow_bad_photos,
     )
     try:
-        code = sweep(options, console)
-    except (SpaceError, ConfigError, DataError, RunError, ClusterError) as error:
+        code = sweep(options, console, joining.result if joining else None)
+    except (SpaceError, ConfigError, DataError, RunError, cluster.ClusterError) as error:
         Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False, highlight=False)
         code = 2
     except KeyboardInterrupt:

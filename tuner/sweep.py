@@ -1,11 +1,13 @@
 """A whole search, step by step: read, decode, split, rehearse, search, sum up."""
 
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -66,13 +68,17 @@ class Options:
     allow_bad_photos: bool = False
 
 
-def sweep(options: Options, console: Console) -> int:
+def sweep(options: Options, console: Console, join: Callable[[], cluster.Cluster] | None = None) -> int:
     """Run the command and return its exit code.
+
+    Args:
+        join: gives the Ray cluster, where one is being started already.
 
     Raises: SpaceError, ConfigError, DataError, RunError, ClusterError for what the user can mend; nothing is written to runs/ then.
     """
     start = perf_counter()
-    joined = cluster.start(options.address, dashboard=options.dashboard) if options.address else None
+    join = join or partial(cluster.start, options.address, dashboard=options.dashboard)
+    joined = join() if options.address else None
     has_gpu = joined.gpus > 0 if joined else torch.cuda.is_available()
     space = read_the_space(options, has_gpu)
     settings = RunSettings.model_validate(space.run | ({"trials": options.trials} if options.trials else {}))
@@ -106,7 +112,7 @@ def sweep(options: Options, console: Console) -> int:
 
     run.mkdir(parents=True)
     cluster.log_to(run / "ray.log")
-    joined = joined or cluster.start(None, dashboard=options.dashboard)
+    joined = joined or join()
     cpus, gpus = resources(options, joined, chosen, data)
     slots = max(1, int(min(joined.cpus // cpus, joined.gpus / gpus if gpus else joined.cpus)))
     card = RunCard(
@@ -262,11 +268,12 @@ def search(
         ),
     )
     soft_stop.listen()
-    if live:
-        with live:
+    try:
+        with live or nullcontext():
             tuner.fit()
-    else:
-        tuner.fit()
+    finally:
+        # Tune's own state serves a resume that we do not use: the records are the truth.
+        shutil.rmtree(job.run / "ray", ignore_errors=True)
 
 
 def summarize(

@@ -92,9 +92,11 @@ def read_photos(folder: Path, cuts: tuple[int, ...]) -> Photos:
     mask_of = {name: scheme.attributes[0].values.index(value) for name, value in SHOTS.items()}
     gender_of = {value: index for index, value in enumerate(scheme.attributes[1].values)}
     ids, people, labels = [], [], []
-    strange, double, missing = [], [], []
+    hidden, strange, double, missing = [], [], [], []
     for person, row in enumerate(table.itertuples()):
-        files = sorted(file for file in (root / row.path).iterdir() if not file.name.startswith("."))
+        entries = sorted((root / row.path).iterdir())
+        files = [file for file in entries if not file.name.startswith(".")]
+        hidden += [f"{row.path}/{file.name}" for file in entries if file not in files]
         known = [file for file in files if file.stem in SHOTS and file.suffix.lower() in SUFFIXES]
         strange += [f"{row.path}/{file.name}" for file in files if file not in known]
         stems = [file.stem for file in known]
@@ -109,12 +111,13 @@ def read_photos(folder: Path, cuts: tuple[int, ...]) -> Photos:
         raise DataError(f"{root}: no photos. Each person's folder holds {', '.join(SHOTS)} as .jpg, .jpeg, .png, .webp or .bmp.")
 
     listed = set(table["path"])
-    unlisted = sorted(
-        entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".") and entry.name not in listed
-    )
+    beside = sorted(entry.name for entry in root.iterdir() if entry.name not in listed)
+    hidden += [name for name in beside if name.startswith(".")]
+    unlisted = [name for name in beside if not name.startswith(".") and (root / name).is_dir()]
     shared_ids = sorted(table["id"][table["id"].duplicated()].unique())
     found = [
         LeftOut("shots missing", tuple(missing)),
+        LeftOut("hidden files and folders, ignored", tuple(hidden)),
         LeftOut("files that are no known shot, ignored", tuple(strange)),
         LeftOut("files that stand twice for one shot, ignored", tuple(double)),
         LeftOut("folders that train.csv does not list, ignored", tuple(unlisted)),
@@ -167,7 +170,9 @@ def _table_mistakes(table: pd.DataFrame, file: Path, root: Path, scheme: Scheme)
         if not (row.age.isascii() and row.age.isdigit() and int(row.age) <= OLDEST):
             mistakes.append(f"{file}:{line}: age is {row.age!r}; write whole years from 0 to {OLDEST}.")
         if not _inside(row.path):
-            mistakes.append(f"{file}:{line}: path {row.path!r} leads out of {root}; write the name of a folder in it.")
+            mistakes.append(
+                f"{file}:{line}: path {row.path!r} is not the plain name of a folder in {root}; write one, without dots or slashes."
+            )
         elif not (root / row.path).is_dir():
             mistakes.append(f"{file}:{line}: folder {row.path} is not in {root}. Put it there or take the row out.")
     twice = table["path"][table["path"].duplicated()].unique()
@@ -178,8 +183,9 @@ def _table_mistakes(table: pd.DataFrame, file: Path, root: Path, scheme: Scheme)
 
 
 def _inside(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return bool(parts) and ".." not in parts and not PurePosixPath(path).is_absolute()
+    """Whether this is the plain spelling of a path below a folder; another one would make two people of one."""
+    plain = PurePosixPath(path)
+    return bool(plain.parts) and ".." not in plain.parts and not plain.is_absolute() and str(plain) == path
 
 
 def _some(names: list[str] | tuple[str, ...], most: int = 5) -> str:

@@ -44,7 +44,7 @@ def split_people(photos: Photos, settings: DataConfig, seed: int) -> Split:
     A person counts for stratification as the joint class of most of their photos, so a gender or age band is spread
     evenly, and classes that are single shots of everybody follow.
 
-    Raises: DataError when a class has too few people for every side to get one.
+    Raises: DataError when a class has fewer people than there are sides.
     """
     if settings.fold >= settings.folds:
         raise DataError(f"data/fold is {settings.fold}, but the folds are 0 to {settings.folds - 1}.")

@@ -62,7 +62,11 @@ def read_photo(file: Path) -> Image.Image:
         if photo.width * photo.height > LARGEST:
             raise ValueError(f"{photo.width} x {photo.height} pixels; at most {LARGEST:,} are read")
         photo.load()
-        return ImageOps.exif_transpose(photo).convert("RGB")
+        upright = ImageOps.exif_transpose(photo)
+    if upright.mode == "I;16":
+        # Pillow would clip 16 bits at 255, which leaves a white photo.
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    return upright.convert("RGB")
 
 
 def look(photo: Image.Image, view: View) -> np.ndarray:

@@ -1,0 +1,185 @@
+"""Reading runs: the trials that can stand in an ensemble, and the photos that choose and score it."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+
+from trainables.checkpoint import Card
+from trainables.data.labels import Scheme, Task, read_task
+from trainables.data.photos import LeftOut
+from trainables.data.views import View
+from trainables.metrics import confusion, macro_f1
+from trainables.record import MODEL, RUNS, Predictions, Record, RunCard, RunError, read_predictions, read_record, read_run
+
+DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error, SafetensorError)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Labelled photos of one side of the split; arrays are parallel, one entry a photo."""
+
+    ids: tuple[str, ...]
+    people: np.ndarray  # (n,)
+    labels: np.ndarray  # (n, attributes) class ids in the scheme's order
+    scheme: Scheme
+
+    def classes(self, part: Scheme) -> np.ndarray:
+        """True joint classes (n,) of a scheme that has some of the attributes."""
+        return part.joint(self.labels[:, self.scheme.columns(part.names)])
+
+    def macro_f1(self, part: Scheme, probabilities: np.ndarray) -> float:
+        """Macro F1 over all classes of `part`, of the likeliest classes of probabilities (n, classes)."""
+        return float(macro_f1(confusion(self.classes(part), probabilities.argmax(axis=1), part.classes)))
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One trial that can predict."""
+
+    run: str
+    record: Record
+    task: Task
+    valid: np.ndarray  # (n, classes of the task's scheme), float64; rows as in Runs.valid
+    score: float  # macro F1 on validation
+
+    def __str__(self) -> str:
+        return f"{self.run}/{self.record.number}"
+
+    @property
+    def model(self) -> Path:
+        return self.record.folder / MODEL
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs that were split alike, so that their trials can be compared and combined."""
+
+    folders: tuple[Path, ...]
+    cards: tuple[RunCard, ...]
+    valid: Sample  # the photos that choose
+    holdout: Sample  # the photos that score
+    trials: tuple[Trial, ...]  # run by run, by number
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def scheme(self) -> Scheme:
+        return self.cards[0].scheme
+
+
+def newest_run(runs: Path = RUNS) -> Path:
+    """The run begun last. Raises: RunError when there is none."""
+    cards = sorted(runs.glob("*/run.json"), key=lambda file: file.stat().st_mtime)
+    if not cards:
+        raise RunError(f"there is no run in {runs}/ yet; python -m tuner.run makes one")
+    return cards[-1].parent
+
+
+def load_runs(folders: Sequence[Path]) -> Runs:
+    """The trials that have a validation prediction and weights, however they ended; the others are named in `left_out`.
+
+    Raises: RunError when runs differ in split or scheme, when run.json or split.csv is damaged, and when no trial can be used.
+    """
+    cards = [_read_card(folder) for folder in folders]
+    _refuse_mixed(folders, cards)
+    sides = _read_sides(folders[0], cards[0].scheme)
+    trials, damaged, bare = [], [], []
+    for folder, card in zip(folders, cards, strict=True):
+        for place in sorted((folder / "trials").glob("[0-9]*"), key=lambda place: (len(place.name), place.name)):
+            name = f"{folder.resolve().name}/{place.name}"
+            try:
+                record = read_record(place)
+                if record.best and record.has_model and (place / "valid.npz").is_file():
+                    trials.append(_read_trial(folder, card, record, sides))
+                else:
+                    bare.append(f"{name} ({record.result.state})")
+            except DAMAGE as error:
+                damaged.append(f"{name} ({type(error).__name__}: {error})")
+    left_out = [LeftOut("damaged records", tuple(damaged)), LeftOut("trials without prediction or weights", tuple(bare))]
+    left_out = [item for item in left_out if item.names]
+    if not trials:
+        found = "; ".join(map(str, left_out)) or "there are no trials"
+        raise RunError(
+            f"{_names(folders)}: no trial has both a validation prediction and weights ({found}). "
+            "Let one reach the end of an epoch: python -m tuner.run --resume goes on."
+        )
+    valid = sides[_side(trials[0].record)]
+    return Runs(tuple(folders), tuple(cards), valid, sides["holdout"], tuple(trials), tuple(left_out))
+
+
+def _read_card(folder: Path) -> RunCard:
+    try:
+        return read_run(folder)
+    except DAMAGE as error:
+        raise RunError(f"{folder}/run.json is damaged ({type(error).__name__}: {error}); bring a copy back or leave the run out") from None
+
+
+def _refuse_mixed(folders: Sequence[Path], cards: Sequence[RunCard]) -> None:
+    first, mistakes = cards[0], []
+    for folder, card in zip(folders[1:], cards[1:], strict=True):
+        pair = f"{folders[0].resolve().name} and {folder.resolve().name}"
+        if card.split != first.split:
+            mistakes.append(f"{pair} split the people differently: their split hashes are {first.split} and {card.split}")
+        if card.scheme != first.scheme:
+            mistakes.append(f"{pair} name their classes differently: {_words(first.scheme)} and {_words(card.scheme)}")
+    if mistakes:
+        mend = "Choose runs of the same data, cuts, hold-out, folds and seed; others would have trained on these hold-out photos."
+        raise RunError("\n".join([*mistakes, mend]))
+
+
+def _read_sides(run: Path, scheme: Scheme) -> dict[str, Sample]:
+    """The photos of each part named in split.csv: `holdout`, `fold 0`, ..."""
+    file = run / "split.csv"
+    names = scheme.class_names()
+    try:
+        table = pd.read_csv(file, dtype={"photo": str, "class": str, "part": str}, keep_default_na=False)
+        classes = np.array([names.index(name) for name in table["class"]])
+        rows = {part: np.flatnonzero(table["part"] == part) for part in table["part"].unique()}
+        if "holdout" not in rows:
+            raise ValueError("nobody is held out")
+        photos, people, labels = table["photo"].to_numpy(), table["person"].to_numpy(), scheme.split(classes)
+    except DAMAGE as error:
+        raise RunError(f"{file} cannot be used ({type(error).__name__}: {error}); bring a copy back or leave the run out") from None
+    return {part: Sample(tuple(photos[chosen]), people[chosen], labels[chosen], scheme) for part, chosen in rows.items()}
+
+
+def _read_trial(folder: Path, card: RunCard, record: Record, sides: dict[str, Sample]) -> Trial:
+    if record.result.split != card.split:
+        raise ValueError(f"its split hash is {record.result.split}, the run's {card.split}")
+    with safe_open(record.folder / MODEL, framework="np") as reader:
+        made = Card.read(reader.metadata()["card"])
+    task = read_task(record.config.task, card.scheme)
+    if (made.scheme, made.task, made.view) != (card.scheme, task, View.of(record.config.view)):
+        raise ValueError(f"{MODEL} has other labels, another task or another view than the record")
+    sample = sides[_side(record)]
+    valid = _aligned(read_predictions(record.folder), task, sample.ids)
+    return Trial(folder.resolve().name, record, task, valid, sample.macro_f1(task.scheme, valid))
+
+
+def _aligned(predictions: Predictions, task: Task, ids: tuple[str, ...]) -> np.ndarray:
+    """Joint probabilities in the order of `ids`."""
+    row = {name: index for index, name in enumerate(predictions.ids)}
+    if row.keys() != set(ids):
+        raise ValueError("valid.npz holds other photos than the validation fold of split.csv")
+    shapes = [(len(ids), scheme.classes) for scheme in task.head_schemes]
+    if [head.shape for head in predictions.heads] != shapes or not all(np.isfinite(head).all() for head in predictions.heads):
+        raise ValueError(f"valid.npz does not hold one finite array of each of the shapes {shapes}")
+    order = [row[name] for name in ids]
+    return task.joint_probabilities([head[order] for head in predictions.heads])
+
+
+def _side(record: Record) -> str:
+    return f"fold {record.config.data.fold}"
+
+
+def _names(folders: Sequence[Path]) -> str:
+    return ", ".join(folder.resolve().name for folder in folders)
+
+
+def _words(scheme: Scheme) -> str:
+    return "; ".join(f"{attribute.name}: {', '.join(attribute.values)}" for attribute in scheme.attributes)

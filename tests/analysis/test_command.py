@@ -1,0 +1,182 @@
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from analysis.ensemble import ENSEMBLES
+from analysis.ensemble.__main__ import app
+from trainables.data.photos import read_unlabelled
+from trainables.record import trial_folder
+
+
+@pytest.fixture
+def here(faces, tmp_path, monkeypatch):
+    """A folder with a copy of the run in runs/."""
+    shutil.copytree(faces.folder, tmp_path / "runs" / "faces")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+def call(*words):
+    return CliRunner().invoke(app, list(words))
+
+
+def scores(here, run="faces"):
+    return json.loads((here / "runs" / run / "ensemble" / "scores.json").read_text())
+
+
+def refused(result):
+    """The one message of a refusal."""
+    assert result.exit_code == 2
+    assert "Traceback" not in result.stderr
+    return result.stderr.strip()
+
+
+def test_the_command_votes_scores_and_writes_everything(here, people):
+    result = call("--top", "3")
+    assert result.exit_code == 0, result.output
+    folder = here / "runs" / "faces" / "ensemble"
+    names = {"scores.json", "members.json", "per_class.csv", "confusion.png", "submission.csv", "probabilities.csv"}
+    assert {file.name for file in folder.iterdir()} == names
+    assert all(f"faces/ensemble/{name}" in result.stdout for name in names)
+    found = scores(here)
+    assert set(found["answers"]) == {"best single", *ENSEMBLES}
+    assert len(found["members"]) == 3
+    ranked = [member["valid_macro_f1"] for member in found["members"]]
+    assert ranked == sorted(ranked, reverse=True)
+    assert found["answers"]["best single"]["macro_f1"] == found["members"][0]["holdout_macro_f1"]
+    for number in (f"{answer['macro_f1']:.3f}" for answer in found["answers"].values()):
+        assert number in result.stdout
+    assert f"The answer is the {found['vote']} vote, chosen on validation" in result.stdout
+    assert len(pd.read_csv(folder / "per_class.csv")) == 18
+    assert min(Image.open(folder / "confusion.png").size) > 1000
+
+
+def test_the_submission_lists_every_eval_photo_in_order_with_its_likeliest_class(here, people):
+    call("--vote", "soft")
+    submission, probabilities = (pd.read_csv(here / "runs/faces/ensemble" / f"{name}.csv") for name in ("submission", "probabilities"))
+    assert list(submission.columns) == ["ImageID", "ans"]
+    assert tuple(submission["ImageID"]) == tuple(probabilities["ImageID"]) == read_unlabelled(people).ids
+    rows = probabilities.drop(columns="ImageID").to_numpy()
+    assert rows.shape == (21, 18)
+    np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-4)
+    assert (submission["ans"] == rows.argmax(axis=1)).all()
+
+
+def test_the_members_file_leads_to_the_models(here):
+    call("--top", "2", "--vote", "hard")
+    found = json.loads((here / "runs/faces/ensemble/members.json").read_text())
+    assert found["vote"] == "hard"
+    assert all((here / "runs" / model).is_file() for member in found["members"] for model in member)
+
+
+@pytest.mark.parametrize("vote", ENSEMBLES)
+def test_the_vote_that_is_asked_for_is_the_answer(here, vote):
+    result = call("--vote", vote)
+    assert scores(here)["vote"] == vote
+    assert f"The answer is the {vote} vote, as asked" in result.stdout
+
+
+def test_auto_takes_the_better_vote_on_validation_and_the_first_when_tied(here):
+    call()
+    found = scores(here)
+    assert found["vote"] == max(found["valid_macro_f1"], key=found["valid_macro_f1"].get)
+    result = call("--top", "1")
+    assert scores(here)["vote"] == "soft"
+    assert "a tie goes to the first" in result.stdout
+
+
+def test_one_member_gains_nothing_over_itself(here):
+    result = call("--top", "1")
+    assert scores(here)["answers"]["soft"]["gain_interval"] == [0, 0]
+    assert "not distinguishable" in result.stdout
+
+
+def test_the_same_seed_prints_the_same_scores(here):
+    first, again, other = (call("--seed", seed).stdout for seed in ("5", "5", "6"))
+    assert first == again != other
+
+
+def test_the_newest_run_is_taken_and_a_run_named_twice_counts_once(here):
+    call("--top", "4")
+    newest = scores(here)["members"]
+    assert call("--top", "4", "--run", "faces", "--run", "runs/faces").exit_code == 0
+    assert scores(here)["members"] == newest
+
+
+def test_specialists_of_several_runs_form_a_member_that_answers(here, make_run):
+    for name in ("mask", "gender", "age"):
+        make_run(here / "runs", f"{name}s", [{"task": name}])
+    result = call("--run", "masks", "--run", "genders", "--run", "ages", "--top", "1")
+    assert result.exit_code == 0, result.output
+    (member,) = scores(here, "masks")["members"]
+    assert [trial["run"] for trial in member["trials"]] == ["masks", "genders", "ages"]
+    assert (here / "runs/masks/ensemble/submission.csv").is_file()
+
+
+def test_a_run_that_covers_a_part_is_scored_on_it_and_takes_an_old_submission_away(here, make_run):
+    made = make_run(here / "runs", "ages", [{"task": "age"}, {"task": "age"}])
+    (made.folder / "ensemble").mkdir()
+    (made.folder / "ensemble" / "submission.csv").write_text("of other members")
+    result = call("--run", "ages", "--top", "2")
+    assert "No answer file: the members predict age of mask, gender, age." in result.stdout
+    assert scores(here, "ages")["attributes"] == ["age"]
+    assert not (made.folder / "ensemble" / "submission.csv").exists()
+
+
+def test_data_without_eval_photos_gets_no_submission_and_one_line_why(here, people, make_run):
+    data = here / "labelled"
+    shutil.copytree(people / "train", data / "train")
+    make_run(here / "runs", "plain", [{"task": "joint"}], data=data)
+    result = call("--run", "plain", "--top", "1")
+    assert f"No answer file: {data} has no eval/info.csv." in result.stdout
+    assert not (here / "runs/plain/ensemble/submission.csv").exists()
+
+
+def test_eval_photos_that_cannot_be_decoded_are_named_counted_and_answered(here, people, make_run):
+    data = shutil.copytree(people, here / "people")
+    photos = read_unlabelled(data)
+    (photos.root / photos.ids[0]).write_bytes(b"no photo")
+    make_run(here / "runs", "black", [{"task": "joint"}], data=data)
+    result = call("--run", "black", "--top", "1")
+    words = f"1 eval photos cannot be decoded; they were predicted as black: {photos.ids[0]}"
+    assert words in result.stdout
+    assert words in scores(here, "black")["left_out"]
+    assert len(pd.read_csv(here / "runs/black/ensemble/submission.csv")) == len(photos.ids)
+
+
+def test_a_damaged_record_is_named_and_the_others_vote(here):
+    (trial_folder(here / "runs" / "faces", 2) / "config.json").write_text("{")
+    result = call("--top", "3")
+    assert result.exit_code == 0
+    assert "left out: 1 damaged records: faces/2" in result.stdout
+
+
+def test_a_run_that_does_not_exist_is_refused_with_those_that_do(here):
+    assert "there is no run 'face' in runs/; there are faces" in refused(call("--run", "face"))
+
+
+@pytest.mark.parametrize("top", ["0", "5"])
+def test_a_top_that_cannot_be_is_refused_with_how_many_there_are(here, top):
+    assert f"--top is {top}, but there are 4 members" in refused(call("--top", top))
+
+
+def test_an_unknown_vote_is_refused_with_the_ones_there_are(here):
+    message = refused(call("--vote", "loud"))
+    assert all(name in message for name in ("auto", *ENSEMBLES))
+
+
+def test_runs_of_different_splits_are_refused(here, make_run):
+    make_run(here / "runs", "other", [{"task": "joint"}], seed=1)
+    assert "faces and other split the people differently" in refused(call("--run", "faces", "--run", "other"))
+
+
+def test_the_help_teaches_by_example():
+    result = call("--help")
+    assert result.exit_code == 0
+    assert "python -m analysis.ensemble --top 3 --run faces" in result.output

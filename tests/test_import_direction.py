@@ -1,0 +1,75 @@
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ALLOWED = {
+    "search_spaces": set(),
+    "trainables": set(),
+    "tuner": {"search_spaces", "trainables"},
+    "analysis": {"trainables"},
+}
+OWNERS = {
+    "ray": ("tuner/", "trainables/trial.py"),
+    "optuna": ("tuner/search.py", "analysis/report/"),
+    "albumentations": ("trainables/data/augment.py",),
+    "timm": ("trainables/models/",),
+}
+LABEL_WORDS = {"mask", "gender", "age"}
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported_packages(file: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    named = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
+    return {name.split(".")[0] for name in plain | named}
+
+
+def docstrings(tree: ast.AST) -> set[ast.Constant]:
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, owners)]
+    return {body[0].value for body in bodies if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)}
+
+
+def words_of(file: Path) -> Iterator[str]:
+    """The words of all identifiers and texts in a module, docstrings and comments aside."""
+    tree = ast.parse(file.read_text())
+    explained = docstrings(tree)
+    for node in ast.walk(tree):
+        texts = [value for name in ("id", "attr", "arg", "name", "asname") if isinstance(value := getattr(node, name, None), str)]
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in explained:
+            texts.append(node.value)
+        for text in texts:
+            yield from re.findall(r"[a-z]+", text.lower())
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_packages_import_only_downstream(package):
+    for file in modules(package):
+        ours = imported_packages(file) & ALLOWED.keys() - {package}
+        assert ours <= ALLOWED[package], f"{file} imports {ours - ALLOWED[package]}"
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_is_imported_only_where_it_is_owned(library):
+    importers = [str(file.relative_to(ROOT)) for package in ALLOWED for file in modules(package) if library in imported_packages(file)]
+    assert importers
+    assert [name for name in importers if not name.startswith(OWNERS[library])] == []
+
+
+def test_only_the_data_package_knows_what_is_predicted():
+    strangers = [file for package in ALLOWED for file in modules(package) if file.parent != ROOT / "trainables" / "data"]
+    assert {str(file): words for file in strangers if (words := LABEL_WORDS.intersection(words_of(file)))} == {}
+    assert set(words_of(ROOT / "trainables" / "data" / "labels.py")) >= LABEL_WORDS
+
+
+def test_albumentations_is_told_not_to_ask_the_network_before_it_is_imported():
+    lines = (ROOT / "trainables" / "data" / "augment.py").read_text().splitlines()
+    assert lines.index('os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"') < lines.index("import albumentations as A")

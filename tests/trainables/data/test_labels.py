@@ -1,0 +1,103 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from trainables.config import ConfigError
+from trainables.data.labels import Attribute, Scheme, compose, contest_scheme, read_task
+
+CONTEST = contest_scheme((30, 60))
+
+
+def random_scheme(rng) -> Scheme:
+    sizes = rng.integers(2, 5, size=rng.integers(1, 5))
+    return Scheme(tuple(Attribute(f"a{index}", tuple(f"v{value}" for value in range(size))) for index, size in enumerate(sizes)))
+
+
+def random_rows(rng, photos: int, classes: int) -> np.ndarray:
+    return rng.dirichlet(np.ones(classes), size=photos)
+
+
+def test_the_contests_class_is_6_mask_plus_3_gender_plus_age():
+    labels = np.array(list(itertools.product(range(3), range(2), range(3))))
+    assert CONTEST.joint(labels).tolist() == [6 * mask + 3 * gender + age for mask, gender, age in labels]
+    assert CONTEST.joint(labels).tolist() == list(range(18))
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_joint_and_split_are_inverses_in_every_scheme(seed):
+    scheme = random_scheme(np.random.default_rng(seed))
+    classes = np.arange(scheme.classes)
+    labels = scheme.split(classes)
+    assert (scheme.joint(labels) == classes).all()
+    assert (labels < scheme.sizes).all() and len(set(map(tuple, labels))) == scheme.classes
+
+
+def test_class_names_read_like_a_person():
+    names = CONTEST.class_names()
+    assert (names[0], names[7], names[17]) == ("worn, male, <30", "incorrect, male, 30-59", "absent, female, >=60")
+
+
+def test_cuts_make_one_age_band_more_than_there_are_cuts():
+    assert contest_scheme((25,)).attributes[2].values == ("<25", ">=25")
+    assert contest_scheme((20, 40, 58)).attributes[2].values == ("<20", "20-39", "40-57", ">=58")
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_compose_equals_a_slow_product_however_attributes_share_heads(seed):
+    rng = np.random.default_rng(seed)
+    scheme = random_scheme(rng)
+    head_of = rng.integers(0, 2, size=len(scheme.names))
+    groups = [tuple(name for name, head in zip(scheme.names, head_of, strict=True) if head == wanted) for wanted in (1, 0)]
+    parts = [(scheme.part(group), random_rows(rng, 4, scheme.part(group).classes)) for group in groups if group]
+    slow = np.ones((4, scheme.classes))
+    for photo, joint in itertools.product(range(4), range(scheme.classes)):
+        labels = scheme.split(np.array([joint]))
+        for part, probabilities in parts:
+            slow[photo, joint] *= probabilities[photo, part.joint(labels[:, scheme.columns(part.names)])[0]]
+    np.testing.assert_allclose(compose(scheme, parts), slow)
+    np.testing.assert_allclose(compose(scheme, parts).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("task", "heads"),
+    [
+        ("joint", [("mask", "gender", "age")]),
+        ("heads", [("mask",), ("gender",), ("age",)]),
+        ("age", [("age",)]),
+        ([["mask", "gender"], ["age"]], [("mask", "gender"), ("age",)]),
+        ([["age", "mask"]], [("mask", "age")]),
+        ([["age"], ["mask"]], [("age",), ("mask",)]),
+    ],
+)
+def test_a_task_names_its_heads(task, heads):
+    read = read_task(task, CONTEST)
+    assert list(read.heads) == heads
+    assert set(read.scheme.names) == {name for head in heads for name in head}
+
+
+@pytest.mark.parametrize("task", ["joint", "heads", [["mask", "age"], ["gender"]], [["age"], ["gender", "mask"]]])
+def test_certain_heads_compose_to_the_joint_class_that_their_targets_came_from(task):
+    read = read_task(task, CONTEST)
+    classes = np.arange(18)
+    targets = read.targets(CONTEST.split(classes))
+    heads = [np.eye(part.classes)[targets[:, index]] for index, part in enumerate(read.head_schemes)]
+    np.testing.assert_array_equal(read.joint_probabilities(heads), np.eye(18))
+
+
+@pytest.mark.parametrize(
+    ("task", "messages"),
+    [
+        ("aeg", ["'aeg' is not an attribute; there are mask, gender, age"]),
+        ([["mask"], ["mask", "age"]], ["mask is predicted by two heads; name it once"]),
+        ([["mask", "mask"]], ["mask is predicted by two heads; name it once"]),
+        ([["mask"], []], ["a head without attributes predicts nothing"]),
+        ([], ["a head without attributes predicts nothing"]),
+        ([["hat"], ["age"], ["age"], []], ["'hat' is not an attribute", "age is predicted by two heads", "a head without attributes"]),
+    ],
+)
+def test_a_wrong_task_is_refused_with_every_mistake(task, messages):
+    with pytest.raises(ConfigError) as caught:
+        read_task(task, CONTEST)
+    assert [mistake.path for mistake in caught.value.mistakes] == ["task"] * len(messages)
+    assert all(message in mistake.message for message, mistake in zip(messages, caught.value.mistakes, strict=True))

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+import ray
+
+from tuner import cluster
+from tuner.cluster import GPU_CONTEXT, ClusterError, share_of_gpu
+
+GB = 10**9
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_as_many_trials_share_a_gpu_as_fit_with_a_tenth_to_spare(seed):
+    rng = np.random.default_rng(seed)
+    peak, total = int(rng.uniform(0.1, 30) * GB), int(rng.choice([8, 24, 80, 141]) * GB)
+    trials = round(1 / share_of_gpu(peak, total))
+    need = peak * 1.1 + GPU_CONTEXT
+    assert trials == 1 or trials * need <= 0.9 * total
+    assert (trials + 1) * need > 0.9 * total
+
+
+def test_a_trial_too_large_for_its_gpu_gets_a_whole_one():
+    assert share_of_gpu(200 * GB, 80 * GB) == 1
+
+
+def test_a_cluster_of_our_own_counts_its_cores_and_shows_no_dashboard_unasked():
+    try:
+        found = cluster.start(None, dashboard=False)
+        assert found.cpus == ray.cluster_resources()["CPU"]
+        assert found.gpus == 0
+        assert found.dashboard is None
+    finally:
+        ray.shutdown()
+
+
+def test_an_address_where_nobody_answers_is_refused_with_what_to_start():
+    with pytest.raises(ClusterError, match="no Ray cluster answers at 127.0.0.1:1 .*ray start --head"):
+        cluster.start("127.0.0.1:1", dashboard=False)

@@ -1,0 +1,48 @@
+import pytest
+
+from search_spaces.read import read_space
+from search_spaces.schema import SpaceError
+from tuner.settings import RunSettings, run_mistakes
+
+
+def mistakes_in(tmp_path, *lines):
+    file = tmp_path / "my.yaml"
+    file.write_text("\n".join(["run:", *(f"  {line}" for line in lines)]))
+    with pytest.raises(SpaceError) as caught:
+        read_space(file, check=run_mistakes)
+    return caught.value.mistakes
+
+
+def test_a_run_without_settings_has_defaults_that_fit_together(tmp_path):
+    (tmp_path / "my.yaml").write_text("task: joint")
+    space = read_space(tmp_path / "my.yaml", check=run_mistakes)
+    settings = RunSettings.model_validate(space.run)
+    assert settings == RunSettings()
+    assert settings.grace <= settings.epochs
+
+
+def test_settings_are_taken_as_written_and_a_whole_reduction_is_a_number_too():
+    settings = RunSettings.model_validate({"trials": 40, "epochs": 9, "grace": 3, "reduction": 3, "keep": 5})
+    assert (settings.trials, settings.epochs, settings.grace, settings.reduction, settings.keep) == (40, 9, 3, 3.0, 5)
+
+
+def test_all_mistakes_are_told_at_once_with_line_and_mend(tmp_path):
+    found = mistakes_in(tmp_path, "trails: 4", "epochs: 0", "reduction: 1", "keep: many", "seed: 3")
+    assert found == [
+        "my.yaml:2: run/trails: is not a setting; did you mean run/trials or run/grace?",
+        "my.yaml:3: run/epochs: input should be greater than or equal to 1, got 0",
+        "my.yaml:4: run/reduction: input should be greater than 1, got 1",
+        "my.yaml:5: run/keep: input should be a valid integer, got 'many'",
+        "my.yaml:6: run/seed: is not a setting; there are run/trials, run/epochs, run/grace, run/reduction, run/keep",
+    ]
+
+
+@pytest.mark.parametrize("value", ["1.5", "true", "'4'"])
+def test_a_number_of_trials_is_a_whole_number(tmp_path, value):
+    (found,) = mistakes_in(tmp_path, f"trials: {value}")
+    assert found.startswith("my.yaml:2: run/trials: input should be a valid integer")
+
+
+def test_grace_beyond_the_last_epoch_is_refused(tmp_path):
+    (found,) = mistakes_in(tmp_path, "epochs: 3", "grace: 4")
+    assert found == "my.yaml:2: run: run/grace is 4, more than run/epochs, which is 3"
