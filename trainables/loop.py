@@ -62,6 +62,7 @@ class EpochReport:
     attribute_f1: dict[str, float]
     lr: float  # of the epoch's last step
     seconds: float  # training and validation
+    photos: int  # trained
     images_per_second: float  # trained, validation aside
     peak_memory: float  # MB; of the GPU where there is one, else of the process
     best_epoch: int  # so far
@@ -133,6 +134,7 @@ def fit(parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress
             attribute_f1=attribute_f1(scheme, truth, predicted),
             lr=trained.lr,
             seconds=perf_counter() - start,
+            photos=trained.photos,
             images_per_second=trained.photos / training_seconds,
             peak_memory=_peak_memory(parts.device),
             best_epoch=progress.best_epoch,

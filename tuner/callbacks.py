@@ -25,12 +25,10 @@ class Driver(tune.Callback):
         asha: Asha,
         soft_stop: SoftStop,
         retention: Retention,
-        photos: int,
         show: Callable[[Row], None],
     ):
         """
         Args:
-            photos: trained in an epoch.
             show: called with the row of every trial that started, reported or ended.
         """
         self._run = run
@@ -39,7 +37,6 @@ class Driver(tune.Callback):
         self._asha = asha
         self._soft_stop = soft_stop
         self._retention = retention
-        self._photos = photos
         self._show = show
 
     def __getstate__(self) -> dict[str, Any]:
@@ -62,7 +59,7 @@ class Driver(tune.Callback):
                 epoch=result["epoch"],
                 score=result["macro_f1"],
                 best=result["best"],
-                photos=row.photos + self._photos,
+                photos=row.photos + result["photos"],
                 seconds=row.seconds + result["seconds"],
             )
         )

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import socket
 from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -41,19 +42,34 @@ def start(address: str | None, *, dashboard: bool) -> Cluster:
         )
     else:
         try:
+            _knock(address)
             context = ray.init(address=address, **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ClusterError(f"no Ray cluster answers at {address} ({error}). Start one with: ray start --head") from None
     resources = ray.cluster_resources()
     url = context.dashboard_url
     return Cluster(int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), f"http://{url}" if url else None)
 
 
+def _knock(address: str) -> None:
+    """Raises: OSError where nobody listens. Ray itself would keep trying for a quarter of an hour."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def stop() -> None:
+    """Leave the cluster; one that `start` made here ends."""
+    ray.shutdown()
+
+
 def _hush() -> None:
-    """Hold back Ray's own words until `log_to` says which file they belong to: one table is printed, and it is ours."""
-    for name in ("ray", "ray.tune", "py.warnings"):
-        logging.getLogger(name).handlers = [_held_back]
-        logging.getLogger(name).propagate = False
+    """Hold back what libraries log until `log_to` says which file it belongs to: one table is printed, and it is ours."""
+    root = logging.getLogger()
+    if _held_back not in root.handlers:
+        root.addHandler(_held_back)
+    # Ray clears its own logger's handlers when told not to configure logging, so its words go up to the root.
+    logging.getLogger("ray").propagate = True
     logging.captureWarnings(True)
 
 

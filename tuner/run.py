@@ -2,7 +2,6 @@
 
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -58,42 +57,44 @@ def run(
     `python -m analysis.ensemble --top 3 --run NAME` lets the best ones vote.
     """
     console = Console(width=None if sys.stdout.isatty() else 160)
-    # Imported here: torch, timm and Ray take seconds, and --help needs none of them.
-    from tuner import cluster
-
-    # Ray starts beside the rest of the imports; most of both is waiting for one core.
-    starter = ThreadPoolExecutor(1)
-    joining = None if dry_run and not address else starter.submit(cluster.start, address, dashboard=dashboard)
-
+    # Imported here: Ray, torch and timm take seconds, and --help needs none of them.
     from search_spaces.schema import SpaceError
     from trainables.config import ConfigError
     from trainables.data.photos import DataError
     from trainables.record import RunError
-    from tuner.sweep import Options, sweep
+    from tuner import cluster
 
-    options = Options(
-        space=space,
-        data=data,
-        trials=trials,
-        time_budget=time_budget,
-        name=name,
-        seed=seed,
-        gpus_per_trial=gpus_per_trial,
-        cpus_per_trial=cpus_per_trial,
-        address=address,
-        changes=tuple(changes or ()),
-        dashboard=dashboard,
-        dry_run=dry_run,
-        allow_bad_photos=allow_bad_photos,
-    )
     try:
-        code = sweep(options, console, joining.result if joining else None)
+        # Ray comes first, so that its workers import torch while this process does. A dry run needs no Ray.
+        joined = None if dry_run else cluster.start(address, dashboard=dashboard)
+        from tuner.prepare import Options
+        from tuner.sweep import sweep
+
+        options = Options(
+            space=space,
+            data=data,
+            trials=trials,
+            time_budget=time_budget,
+            name=name,
+            seed=seed,
+            gpus_per_trial=gpus_per_trial,
+            cpus_per_trial=cpus_per_trial,
+            address=address,
+            changes=tuple(changes or ()),
+            dashboard=dashboard,
+            dry_run=dry_run,
+            allow_bad_photos=allow_bad_photos,
+        )
+        code = sweep(options, console, joined)
     except (SpaceError, ConfigError, DataError, RunError, cluster.ClusterError) as error:
         Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False, highlight=False)
         code = 2
     except KeyboardInterrupt:
         console.print("Stopped by Ctrl-C.")
         code = 130
+    finally:
+        # Left to the end of the process, Ray waits a minute for a server that is gone.
+        cluster.stop()
     sys.exit(code)
 
 

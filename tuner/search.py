@@ -27,22 +27,26 @@ class OptunaSearcher(Searcher):
     Source: Watanabe, Tree-Structured Parzen Estimator, 2023 (arXiv 2304.11127); Bergstra et al., NeurIPS 2011.
     """
 
-    def __init__(self, space: Space, fixed: dict[str, Any], *, seed: int, trials: int):
+    def __init__(self, space: Space, fixed: dict[str, Any], *, seed: int, trials: int, slots: int):
         """
         Args:
             fixed: values that the run adds to every configuration (epochs, seed).
             trials: planned number; small searches start modelling after fewer random trials than Optuna's 10.
+            slots: trials that run at a time; none is proposed ahead, so each proposal knows all that ended before it starts.
         """
         super().__init__(metric=METRIC, mode=MODE)
         self._space = space
         self._fixed = fixed
+        self._slots = slots
         sampler = optuna.samplers.TPESampler(
             seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=min(10, max(4, trials // 3))
         )
         self._study = _quiet_study(sampler, space)
         self._running: dict[str, optuna.Trial] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        if len(self._running) >= self._slots:
+            return None
         trial = self._study.ask()
         self._running[trial_id] = trial
         return {"number": trial.number, "values": self._space(trial) | self._fixed}

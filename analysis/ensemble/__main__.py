@@ -1,14 +1,13 @@
 """The command: choose members and vote on validation, score once on the hold-out, answer for the eval photos."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Annotated, Any
+import sys
+from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from analysis.compose import members
 from analysis.ensemble import ENSEMBLES
@@ -21,7 +20,8 @@ from analysis.top import best
 from analysis.trials import Runs, Trial, load_runs, newest_run
 from trainables.config import ConfigError
 from trainables.data.photos import DataError, LeftOut, Photos, Unlabelled, read_photos, read_unlabelled
-from trainables.data.views import View, ViewFiles, build_views, cache_folder, count_missing
+from trainables.data.views import View, ViewFiles, build_views, count_missing, view_cache
+from trainables.progress import progress_bar
 from trainables.record import RunError, find_run
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -60,7 +60,7 @@ def main(
 
 def ensemble(names: Sequence[str] | None, *, top: int, vote: str, seed: int) -> None:
     """Load, choose, predict, score, print, write. Raises: RunError, DataError, ConfigError."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     folders = [find_run(name) for name in names] if names else [newest_run()]
     runs = load_runs(list({folder.resolve(): folder for folder in folders}.values()))
     candidates = members(runs)
@@ -101,24 +101,14 @@ def ensemble(names: Sequence[str] | None, *, top: int, vote: str, seed: int) -> 
 
 def decode(photos: Photos | Unlabelled, views: Sequence[View]) -> ViewFiles:
     """The view files of the photos, from the cache that the trials filled or decoded under a progress bar."""
-    cache = cache_folder() / "views"
-    with progress_bar("decoding photos", count_missing(photos, views, cache)) as progress:
-        return build_views(photos, views, cache, progress)
+    with progress_bar("decoding photos", count_missing(photos, views, view_cache())) as progress:
+        return build_views(photos, views, view_cache(), progress)
 
 
 def predict_with_bar(words: str, trials: Sequence[Trial], source: Source, device: torch.device) -> dict[Trial, np.ndarray]:
     """The probabilities of each trial, found under a progress bar."""
     with progress_bar(words, len(trials) * len(source.rows)) as progress:
         return predict_trials(trials, source, device, progress)
-
-
-@contextmanager
-def progress_bar(words: str, total: int) -> Iterator[Any]:
-    """A bar on stderr that goes when it is done; yields the function that moves it on."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(words, total=total, visible=total > 0)
-        yield lambda done: progress.advance(task, done)
 
 
 def show_runs(console: Console, runs: Runs, candidates: int) -> None:

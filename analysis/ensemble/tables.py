@@ -11,7 +11,6 @@ from rich.table import Table
 from analysis.ensemble import ENSEMBLES
 from analysis.ensemble.outcome import Choice, Outcome
 from analysis.trials import Trial
-from trainables.data.labels import Task
 
 
 def reason(choice: Choice) -> str:
@@ -35,7 +34,7 @@ def members_table(outcome: Outcome) -> Table:
         for row, trial in enumerate(member.trials):
             both = (f"{member.score:.3f}", f"{score:.3f}") if row == 0 else ("", "")
             joined = str(trial) if row == 0 else f"x {trial}"
-            table.add_row(escape(joined), task_words(trial.task), trial.record.config.model.backbone, escape(differs[trial]), *both)
+            table.add_row(escape(joined), task_words(trial), trial.record.config.model.backbone, escape(differs[trial]), *both)
     return table
 
 
@@ -71,9 +70,10 @@ def answer_words(name: str) -> str:
     return f"{name} vote" if name in ENSEMBLES else name
 
 
-def task_words(task: Task) -> str:
-    """Such as `mask x gender, age`: one word group a head."""
-    return ", ".join(" x ".join(head) for head in task.heads)
+def task_words(trial: Trial) -> str:
+    """`joint`, `heads` or one attribute as the settings say it; else one word group a head, such as `left x right, up`."""
+    named = trial.record.config.task
+    return named if isinstance(named, str) else ", ".join(" x ".join(head) for head in trial.task.heads)
 
 
 def differences(trials: Sequence[Trial], most: int = 3) -> dict[Trial, str]:
@@ -83,9 +83,10 @@ def differences(trials: Sequence[Trial], most: int = 3) -> dict[Trial, str]:
     differing = [path for path in paths if len({json.dumps(values[path]) for values in flat.values()}) > 1]
     found = {}
     for trial, values in flat.items():
-        parts = [f"{path} {short(values[path])}" for path in sorted(differing, key=lambda path: not isinstance(values[path], str))]
+        names_first = sorted(differing, key=lambda path: not isinstance(values[path], str))
+        parts = [f"{setting_words(path)}={short(values[path])}" for path in names_first]
         rest = len(parts) - most
-        found[trial] = ", ".join(parts[:most]) + (f" and {rest} more" if rest > 0 else "")
+        found[trial] = " ".join(parts[:most]) + (f" and {rest} more" if rest > 0 else "")
     return found
 
 
@@ -96,6 +97,12 @@ def varied_settings(trial: Trial) -> Iterator[tuple[str, Any]]:
             yield from ((f"{section}/{name}", value) for name, value in values.items() if (section, name) != ("model", "backbone"))
         elif section not in ("task", "seed"):
             yield section, values
+
+
+def setting_words(path: str) -> str:
+    """A setting's path, short: `loss` of `loss/name`, `gamma` of `loss/gamma`."""
+    section, _, name = path.rpartition("/")
+    return section if name == "name" else name
 
 
 def short(value: Any) -> str:

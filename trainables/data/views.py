@@ -56,6 +56,11 @@ def cache_folder() -> Path:
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sweepvote"
 
 
+def view_cache() -> Path:
+    """Where every command looks for decoded views."""
+    return cache_folder() / "views"
+
+
 def read_photo(file: Path) -> Image.Image:
     """The photo in RGB, upright. Raises: one of UNREADABLE for a damaged, lying or oversized file."""
     with Image.open(file) as photo:
@@ -95,23 +100,19 @@ def build_views(
         progress: called with 1 for each decoded photo.
     Raises: DataError when the disk has no room for them.
     """
-    wanted = sorted(set(views), key=str)
-    stamps = [(name, *_stamp(photos.root / name)) for name in photos.ids]
-    files = {view: cache / f"{_key(view, stamps)}.npy" for view in wanted}
-    missing = [view for view in wanted if not _bad_file(files[view]).is_file() or not files[view].is_file()]
-    if missing:
+    files = _files(photos, views, cache)
+    if missing := _missing(files):
         cache.mkdir(parents=True, exist_ok=True)
-        _decode(photos, {view: files[view] for view in missing}, progress or (lambda done: None))
+        _decode(photos, missing, progress or (lambda done: None))
     bad: dict[str, str] = {}
-    for view in wanted:
-        bad |= json.loads(_bad_file(files[view]).read_text())
+    for file in files.values():
+        bad |= json.loads(_bad_file(file).read_text())
     return ViewFiles(files, bad)
 
 
 def count_missing(photos: Photos | Unlabelled, views: Iterable[View], cache: Path) -> int:
     """How many photos `build_views` would have to decode: all or none."""
-    stamps = [(name, *_stamp(photos.root / name)) for name in photos.ids]
-    return 0 if all((cache / f"{_key(view, stamps)}.npy").is_file() for view in views) else len(photos.ids)
+    return len(photos.ids) if _missing(_files(photos, views, cache)) else 0
 
 
 def open_view(file: Path) -> np.ndarray:
@@ -130,6 +131,15 @@ def channel_statistics(view: np.ndarray, rows: np.ndarray) -> tuple[tuple[float,
     mean = share @ level
     std = np.sqrt(share @ level**2 - mean**2)
     return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _files(photos: Photos | Unlabelled, views: Iterable[View], cache: Path) -> dict[View, Path]:
+    stamps = [(name, *_stamp(photos.root / name)) for name in photos.ids]
+    return {view: cache / f"{_key(view, stamps)}.npy" for view in sorted(set(views), key=str)}
+
+
+def _missing(files: dict[View, Path]) -> dict[View, Path]:
+    return {view: file for view, file in files.items() if not (file.is_file() and _bad_file(file).is_file())}
 
 
 def _decode(photos: Photos | Unlabelled, files: dict[View, Path], progress: Callable[[int], None]) -> None:

@@ -12,11 +12,11 @@ from trainables.config import ConfigError, Mistake, ModelConfig, nearest
 
 
 def check_backbone(name: str) -> None:
-    """Raises: ConfigError with the nearest names when timm has no such network."""
-    if not timm.is_model(name):
-        raise ConfigError(
-            [Mistake("model/backbone", f"timm has no {name!r}{nearest(name, timm.list_models()) or '; timm.list_models() lists them'}")]
-        )
+    """Raises: ConfigError with the nearest names when timm has no such network, or none with the weights named after the dot."""
+    architecture, _, tag = name.partition(".")
+    known = timm.list_pretrained(f"{architecture}.*") if tag and timm.is_model(architecture) else timm.list_models()
+    if not timm.is_model(name) or (tag and name not in known):
+        raise ConfigError([Mistake("model/backbone", f"timm has no {name!r}{nearest(name, known) or '; timm.list_models() lists them'}")])
 
 
 def build_backbone(config: ModelConfig, size: tuple[int, int]) -> tuple[nn.Module, int]:
@@ -31,13 +31,16 @@ def build_backbone(config: ModelConfig, size: tuple[int, int]) -> tuple[nn.Modul
     fixed_grid = timm.get_pretrained_cfg(name).fixed_input_size
     try:
         backbone = timm.create_model(name, num_classes=0, **({"img_size": size} if fixed_grid else {}))
-    except (AssertionError, ValueError) as error:
+        # One black photo: some networks notice a size that they cannot take only now, and it counts the features of all alike.
+        with torch.no_grad():
+            features = backbone.eval()(torch.zeros(1, 3, *size)).shape[1]
+    except (AssertionError, ValueError, RuntimeError, ArithmeticError) as error:
         raise ConfigError([Mistake("view/size", f"{name} cannot take {size[0]}x{size[1]} pixels ({error})")]) from None
     if weights == "imagenet":
         backbone.load_state_dict(_imagenet(name, size if fixed_grid else None))
     elif weights != "none":
         load_weights(backbone, Path(weights))
-    return backbone, getattr(backbone, "head_hidden_size", None) or backbone.num_features
+    return backbone.train(), features
 
 
 def load_weights(backbone: nn.Module, file: Path) -> None:
@@ -49,7 +52,7 @@ def load_weights(backbone: nn.Module, file: Path) -> None:
         raise _weights_mistake(f"no such file: {file}. Write imagenet, none, or the path of a state dict")
     try:
         state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-        state = dict(state.get("state_dict", state))
+        state = {str(key): value.detach() for key, value in state.get("state_dict", state).items()}
     except (SafetensorError, OSError, RuntimeError, AttributeError, ValueError, EOFError, KeyError) as error:
         raise _weights_mistake(f"{file} is no state dict: {error}") from None
     except Exception as error:

@@ -1,0 +1,119 @@
+"""Photos per second of `fit` beside a bare PyTorch loop on the same photos and network, in one run.
+
+What a trial does around the training step (batches from the mapped view, flips, reports, the check for a finite loss) must not
+cost what the step earns: the ratio is to stay at 0.9 or above. The two take turns, so a machine that drifts drifts for both.
+
+    uv run python -m benchmarks.train_step [--backbone test_efficientnet] [--size 64] [--photos 2048] [--rounds 5]
+"""
+
+import json
+import platform
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Annotated
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from trainables.config import DataConfig, TrialConfig
+from trainables.data.labels import contest_scheme
+from trainables.data.photos import Photos
+from trainables.data.splits import Split
+from trainables.data.views import View
+from trainables.loop import Parts, fit
+from trainables.models.assemble import to_input
+from trainables.parts import Data, build_parts
+
+LR = 1e-3
+
+
+def main(
+    backbone: Annotated[str, typer.Option(help="Any timm network.")] = "mobilenetv3_small_050",
+    size: Annotated[int, typer.Option(help="Pixels of a side.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Photos of a step.")] = 64,
+    photos: Annotated[int, typer.Option(help="Training photos of an epoch.")] = 2048,
+    rounds: Annotated[int, typer.Option(help="Counted epochs of each, after one of warm-up.")] = 5,
+    threads: Annotated[int, typer.Option(help="CPU threads of a step.")] = 1,
+) -> None:
+    """Time epochs of both loops in turn and print their photos per second."""
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config = TrialConfig.from_values(
+        {
+            "epochs": rounds + 1,
+            "view": {"size": size},
+            "augment": {"flip": 0.5},
+            "model": {"backbone": backbone, "weights": "none"},
+            "optimizer": {"lr": LR},
+            "train": {"batch_size": batch_size, "precision": "fp32"},
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        data = random_photos(Path(folder), photos, batch_size, View.of(config.view))
+        ours, bare = build_parts(config, data, device), build_parts(config, data, device)
+        epochs = fit(ours, config.train, epochs=rounds + 1, seed=0)
+        rates: dict[str, list[float]] = {"fit": [], "bare loop": []}
+        for _ in range(rounds + 1):
+            start = perf_counter()
+            next(epochs)
+            rates["fit"].append(photos / (perf_counter() - start))
+            rates["bare loop"].append(photos / bare_epoch(bare, batch_size))
+    report(rates, {"backbone": backbone, "size": size, "batch_size": batch_size, "threads": threads, "device": str(device)})
+
+
+def random_photos(folder: Path, count: int, valid: int, view: View) -> Data:
+    """Noise with labels: what is learned does not matter here, only how fast. `valid` further photos validate."""
+    rng = np.random.default_rng(0)
+    scheme = contest_scheme(DataConfig().cuts)
+    total = count + valid
+    file = folder / "view.npy"
+    np.save(file, rng.integers(0, 256, size=(total, view.height, view.width, 3), dtype=np.uint8))
+    labels = np.stack([rng.integers(0, classes, size=total) for classes in scheme.sizes], axis=-1)
+    people = np.arange(total)
+    ids = tuple(str(number) for number in people)
+    split = Split(part=np.where(people < count, 1, 0), fold=0, hash="random")
+    return Data(Photos(folder, ids, people, people, labels, scheme), split, {view: file}, {})
+
+
+def bare_epoch(parts: Parts, batch_size: int) -> float:
+    """Seconds of the loop that everybody writes first: the same photos, flips, network and optimizer, nothing else."""
+    photos = torch.from_numpy(np.asarray(parts.batches.view)[parts.batches.rows])
+    targets = torch.from_numpy(parts.batches.targets[:, 0])
+    parts.model.train()
+    start = perf_counter()
+    order = torch.randperm(len(photos))
+    for first in range(0, len(photos) - batch_size + 1, batch_size):
+        rows = order[first : first + batch_size]
+        images = to_input(photos[rows], parts.device)
+        flipped = torch.rand(len(images), 1, 1, 1, device=parts.device) < 0.5
+        images = torch.where(flipped, images.flip(-1), images)
+        loss = F.cross_entropy(parts.model(images)[0], targets[rows].to(parts.device))
+        parts.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        parts.optimizer.step()
+    if parts.device.type == "cuda":
+        torch.cuda.synchronize()
+    return perf_counter() - start
+
+
+def report(rates: dict[str, list[float]], settings: dict[str, object]) -> None:
+    counted = {name: values[1:] for name, values in rates.items()}
+    ratios = [ours / bare for ours, bare in zip(counted["fit"], counted["bare loop"], strict=True)]
+    table = Table("photos per second", "median", "slowest", "fastest")
+    for name, values in counted.items():
+        table.add_row(name, f"{median(values):,.0f}", f"{min(values):,.0f}", f"{max(values):,.0f}")
+    table.add_row("fit / bare, pair by pair", f"{median(ratios):.3f}", f"{min(ratios):.3f}", f"{max(ratios):.3f}")
+    Console().print(table)
+    figures = {f"{name} photos/s": round(median(values), 1) for name, values in counted.items()}
+    machine = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}
+    print(json.dumps({**figures, "ratio": round(median(ratios), 4), **settings, **machine}))
+
+
+if __name__ == "__main__":
+    typer.run(main)
