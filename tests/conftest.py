@@ -1,8 +1,12 @@
 """A small demo data set and the settings of a tiny trial, shared by all tests; nothing outside pytest's own folders is touched."""
 
+import logging
 import os
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 # Before any test imports torch or the hub's client: no network, and the CPU unless somebody asks for a GPU by number.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -16,6 +20,8 @@ from trainables.data.splits import Split, split_people
 from trainables.data.synthetic import write_people
 from trainables.data.views import View, build_views, channel_statistics, open_view
 from trainables.parts import Data
+from tuner import cluster
+from tuner.cluster import Cluster
 
 # Sixty people hold four of the rarest kind: enough for two folds and a hold-out.
 SIDES = {"holdout": 0.2, "folds": 2}
@@ -74,3 +80,56 @@ def make_config() -> Callable[..., TrialConfig]:
         return TrialConfig.from_values(TINY | merged)
 
     return make
+
+
+# Whole commands
+
+ROOT = Path(__file__).parent.parent
+TINY_SPACE = """
+run:       {trials: 4, epochs: 4, grace: 2, reduction: 2, keep: 2}
+data:      {holdout: 0.2, folds: 2}
+view:      {size: 32}
+model:     {backbone: test_efficientnet, weights: none}
+loss:
+  name:    {choice: [cross_entropy, focal]}
+  gamma:   {float: [0.5, 3.0], when: {loss/name: focal}}
+optimizer: {lr: {float: [1.0e-6, 1.0e-2], log: true}}
+train:     {batch_size: 16}
+start:
+  - {loss: {name: cross_entropy}, optimizer: {lr: 1.0e-2}}
+  - {loss: {name: focal, gamma: 1.0}, optimizer: {lr: 1.0e-2}}
+  - {loss: {name: cross_entropy}, optimizer: {lr: 1.0e-6}}
+  - {loss: {name: focal, gamma: 1.0}, optimizer: {lr: 1.0e-6}}
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_space(tmp_path_factory) -> Path:
+    """A space whose first two trials learn and whose next two cannot."""
+    file = tmp_path_factory.mktemp("spaces") / "tiny.yaml"
+    file.write_text(TINY_SPACE)
+    return file
+
+
+@pytest.fixture(scope="session")
+def start_command(cache) -> Callable[..., Popen]:
+    """Start `python -m <words>` in a folder, as a terminal would: with a process group of its own."""
+
+    def start(folder: Path, *words: str | Path, **environment: str) -> Popen:
+        settings = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+        command = [sys.executable, "-m", *map(str, words)]
+        return Popen(command, cwd=folder, env=settings, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(cache) -> Iterator[Cluster]:
+    """Ray on this machine, for searches within the tests' own process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        interrupt = signal.getsignal(signal.SIGINT)
+        yield cluster.start(None, dashboard=False)
+        cluster.stop()
+        signal.signal(signal.SIGINT, interrupt)
+        logging.captureWarnings(False)

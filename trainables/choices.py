@@ -11,6 +11,8 @@ Entry = TypeVar("Entry")
 def choose(table: Mapping[str, Entry], name: str, setting: str) -> Entry:
     """Return `table[name]`. Raises ConfigError that says which names there are."""
     if name not in table:
-        hint = nearest(name, list(table)) or f"; choose one of {', '.join(sorted(table))}"
+        names = ", ".join(sorted(table))
+        near = nearest(name, list(table))
+        hint = f"{near} There are {names}." if near else f"; choose one of {names}"
         raise ConfigError([Mistake(setting, f"{name!r} does not exist{hint}")])
     return table[name]

@@ -14,8 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-# Strict everywhere but for sequences: YAML and JSON know lists only.
-Pair = Annotated[tuple[Count, Count], Field(strict=False)]
+Side = Annotated[int, Field(ge=16)]
+
+
+UNIONS = {  # fields of several types, and how to write one
+    "task": "joint, heads, one attribute, or a list of lists of attributes",
+    "view/size": "whole pixels from 16 up: n, or [height, width]",
+}
 
 
 class ConfigError(ValueError):
@@ -38,7 +43,8 @@ class Mistake:
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # Tuples among the fields lift `strict` for themselves: YAML and JSON know lists only.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -62,7 +68,7 @@ class ViewConfig(Section):
 
     crop: str = "none"
     fraction: Annotated[float, Field(gt=0, le=1)] = 0.8  # center: share of each side that stays
-    size: Annotated[int, Field(ge=16)] | Pair = 64  # pixels: n, or [height, width]
+    size: Side | Annotated[tuple[Side, Side], Field(strict=False)] = 64  # pixels: n, or [height, width]
 
     @property
     def height(self) -> int:
@@ -132,7 +138,7 @@ class ScheduleConfig(Section):
 
 
 class TrainConfig(Section):
-    batch_size: Count = 64
+    batch_size: Annotated[int, Field(ge=2)] = 64  # one photo has no batch statistics
     accumulate: Count = 1  # batches per optimizer step
     clip: Annotated[float, Field(ge=0)] = 0.0  # largest norm of the gradient; 0 is off
     patience: Annotated[int, Field(ge=0)] = 0  # epochs without a better score before the trial ends itself; 0 is never
@@ -166,7 +172,9 @@ class TrialConfig(Section):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError([_mistake(detail) for detail in error.errors()]) from None
+            # A value that fits no member of a union is reported once for each; the first says enough.
+            mistakes = {mistake.path: mistake for mistake in reversed([_mistake(detail) for detail in error.errors()])}
+            raise ConfigError(list(reversed(mistakes.values()))) from None
 
     def values(self) -> dict[str, Any]:
         """The nested dict of plain values, defaults included, that `from_values` takes back."""
@@ -197,6 +205,8 @@ def _mistake(detail: Mapping[str, Any]) -> Mistake:
     path = words[0] if words[0] in known else path
     if detail["type"] == "extra_forbidden":
         return Mistake(path, f"is not a setting{nearest(path, known + sorted(sections)) or '; see the README for the names there are'}")
+    if path in UNIONS:
+        return Mistake(path, f"write {UNIONS[path]}, got {detail['input']!r}")
     if detail["type"] == "missing":
         return Mistake(path, "must be given; every experiment has to decide it")
     message = detail["msg"].removeprefix("Value error, ")

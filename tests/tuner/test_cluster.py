@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import ray
@@ -29,9 +31,10 @@ def test_a_cluster_of_our_own_counts_its_cores_and_shows_no_dashboard_unasked():
         assert found.gpus == 0
         assert found.dashboard is None
     finally:
-        ray.shutdown()
+        cluster.stop()
 
 
-def test_an_address_where_nobody_answers_is_refused_with_what_to_start():
-    with pytest.raises(ClusterError, match="no Ray cluster answers at 127.0.0.1:1 .*ray start --head"):
-        cluster.start("127.0.0.1:1", dashboard=False)
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "[::1]:1", "no-such-machine.invalid:6379", "nonsense"])
+def test_an_address_where_nobody_answers_is_refused_with_what_to_start(address):
+    with pytest.raises(ClusterError, match=rf"no Ray cluster answers at {re.escape(address)} .*ray start --head"):
+        cluster.start(address, dashboard=False)

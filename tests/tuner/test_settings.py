@@ -27,13 +27,13 @@ def test_settings_are_taken_as_written_and_a_whole_reduction_is_a_number_too():
 
 
 def test_all_mistakes_are_told_at_once_with_line_and_mend(tmp_path):
-    found = mistakes_in(tmp_path, "trails: 4", "epochs: 0", "reduction: 1", "keep: many", "seed: 3")
+    found = mistakes_in(tmp_path, "trails: 4", "epochs: 0", "reduction: 1", "keep: many", "zzz: 3")
     assert found == [
         "my.yaml:2: run/trails: is not a setting; did you mean run/trials or run/grace?",
         "my.yaml:3: run/epochs: input should be greater than or equal to 1, got 0",
         "my.yaml:4: run/reduction: input should be greater than 1, got 1",
         "my.yaml:5: run/keep: input should be a valid integer, got 'many'",
-        "my.yaml:6: run/seed: is not a setting; there are run/trials, run/epochs, run/grace, run/reduction, run/keep",
+        "my.yaml:6: run/zzz: is not a setting; there are run/trials, run/epochs, run/grace, run/reduction, run/keep",
     ]
 
 

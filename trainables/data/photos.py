@@ -149,7 +149,7 @@ def read_unlabelled(folder: Path) -> Unlabelled | None:
 
 def _read_table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, index_col=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: not a CSV table ({error}).") from None
     missing = [column for column in columns if column not in table.columns]

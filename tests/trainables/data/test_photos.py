@@ -63,7 +63,9 @@ def test_labels_follow_shot_gender_and_age(write):
     assert labels["c/normal.jpg"] == (2, 1, 2)
 
 
-@pytest.mark.parametrize(("cuts", "ages"), [((30, 60), [0, 1, 2]), ((25, 40), [1, 1, 2]), ((61,), [0, 0, 0]), ((20, 30, 40, 60), [1, 2, 4])])
+@pytest.mark.parametrize(
+    ("cuts", "ages"), [((30, 60), [0, 1, 2]), ((25, 40), [1, 1, 2]), ((61,), [0, 0, 0]), ((20, 30, 40, 60), [1, 2, 4])]
+)
 def test_a_cut_is_the_first_year_of_its_age_class(write, cuts, ages):
     photos = read_photos(write(), cuts)
     assert [int(photos.labels[photos.people == person, 2][0]) for person in range(3)] == ages
@@ -92,7 +94,9 @@ def test_an_id_with_a_suffix_is_an_id(quirky):
 
 
 def test_people_who_share_an_id_are_told_apart_by_folder(quirky):
-    twins = {name.split("/")[0]: person for name, person in zip(quirky.ids, quirky.people, strict=True) if name.startswith(PLANTED["twice"])}
+    twins = {
+        name.split("/")[0]: person for name, person in zip(quirky.ids, quirky.people, strict=True) if name.startswith(PLANTED["twice"])
+    }
     assert len(twins) == len(set(twins.values())) == 2
     assert names_left_out(quirky, "ids that several folders share") == (PLANTED["twice"],)
 

@@ -93,9 +93,7 @@ def test_classes_with_fewer_people_than_sides_are_named_with_what_to_do():
     with pytest.raises(DataError) as caught:
         split_people(photos, DataConfig(folds=20), seed=0)
     lines = str(caught.value).splitlines()
-    people = {
-        name: len(set(photos.people[SCHEME.joint(photos.labels) == number])) for number, name in enumerate(SCHEME.class_names())
-    }
+    people = {name: len(set(photos.people[SCHEME.joint(photos.labels) == number])) for number, name in enumerate(SCHEME.class_names())}
     assert lines[0] == f"{len(lines) - 2} classes have fewer people than the 20 folds and the hold-out need (21):"
     assert lines[1:-1] == [f"  {name}: {count} people" for name, count in people.items() if count < 21]
     assert lines[-1].startswith("Add photos of such people, take fewer folds (--set data/folds=2)")

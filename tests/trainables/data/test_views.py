@@ -84,6 +84,7 @@ def test_a_changed_photo_or_another_order_is_decoded_anew(some, tmp_path):
     assert (open_view(changed)[0] != open_view(first)[0]).any() and (open_view(changed)[1] == open_view(first)[1]).all()
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_damaged_and_absurd_files_end_in_bad_and_the_rest_is_unharmed(tmp_path):
     root = tmp_path / "photos"
     root.mkdir()
@@ -106,6 +107,7 @@ def test_damaged_and_absurd_files_end_in_bad_and_the_rest_is_unharmed(tmp_path):
     assert build_views(Unlabelled(root, names), [SQUARE, WIDE], tmp_path / "cache").bad == built.bad
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_happens_to_its_bytes_a_photo_is_read_or_refused(tmp_path, suffix, seed):

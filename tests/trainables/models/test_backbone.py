@@ -1,0 +1,151 @@
+import pickle
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from trainables.config import ConfigError, ModelConfig
+from trainables.models.backbone import build_backbone
+
+NAMES = ["test_efficientnet", "test_resnet", "test_vit"]
+
+
+def build(name: str, size: tuple[int, int] = (32, 32), weights: object = "none", seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return build_backbone(ModelConfig(backbone=name, weights=str(weights)), size)[0]
+
+
+def refused(*args, **settings) -> str:
+    with pytest.raises(ConfigError) as caught:
+        build(*args, **settings)
+    return str(caught.value)
+
+
+def same(first: dict, second: dict) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "test_convnext", "test_nfnet", "test_maxvit", "mobilenetv3_small_050", "levit_128s"])
+@pytest.mark.parametrize("size", [(32, 32), (64, 32)])
+def test_every_kind_of_network_gives_as_many_features_as_it_says(name, size):
+    if name == "test_maxvit" and size == (64, 32):
+        size = (64, 64)  # its windows are squares
+    backbone, features = build_backbone(ModelConfig(backbone=name, weights="none"), size)
+    assert backbone.training
+    assert backbone(torch.rand(2, 3, *size)).shape == (2, features)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_building_looks_at_the_network_without_changing_it(name):
+    plain = {"img_size": (32, 32)} if name == "test_vit" else {}
+    torch.manual_seed(0)
+    expected = timm.create_model(name, num_classes=0, **plain)
+    after = torch.rand(1)
+    assert same(build(name).state_dict(), expected.state_dict())
+    assert torch.equal(torch.rand(1), after)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("test_vit", (40, 40)), ("test_vit", (32, 40)), ("test_maxvit", (16, 16)), ("test_convnext", (16, 16))]
+)
+def test_a_size_that_a_network_cannot_take_is_refused(name, size):
+    assert refused(name, size).startswith(f"view/size: {name} cannot take {size[0]}x{size[1]} pixels (")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("test_efficentnet", "did you mean test_efficientnet"),
+        ("zzzzzzzz", "timm.list_models() lists them"),
+        ("test_resnet.r160_in1", "did you mean test_resnet.r160_in1k?"),
+    ],
+)
+def test_an_unknown_backbone_is_refused_with_the_nearest_names(name, hint):
+    message = refused(name)
+    assert message.startswith(f"model/backbone: timm has no {name!r}; ") and hint in message
+
+
+def test_a_backbone_may_name_its_weights_after_a_dot():
+    assert same(build("test_resnet.r160_in1k").state_dict(), build("test_resnet").state_dict())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("suffix", ["safetensors", "pt", "wrapped.pt"])
+def test_weights_are_loaded_from_a_file_key_by_key_and_a_classifier_in_it_is_left_out(tmp_path, name, suffix):
+    plain = {"img_size": (32, 32)} if name == "test_vit" else {}
+    state = timm.create_model(name, num_classes=7, **plain).state_dict()
+    file = tmp_path / f"weights.{suffix}"
+    if suffix == "safetensors":
+        save_file(state, file)
+    else:
+        torch.save({"state_dict": state} if "wrapped" in suffix else state, file)
+    loaded = build(name, weights=file).state_dict()
+    assert loaded and all(torch.equal(value, state[key]) for key, value in loaded.items())
+
+
+def test_missing_unknown_and_misshapen_keys_are_named(tmp_path):
+    state = build("test_resnet").state_dict()
+    del state["conv1.0.weight"]
+    state |= {"stem.weight": torch.zeros(1), "conv1.1.bias": torch.zeros(3)}
+    save_file(state, tmp_path / "weights.safetensors")
+    message = refused("test_resnet", weights=tmp_path / "weights.safetensors")
+    assert message == (
+        f"model/weights: {tmp_path / 'weights.safetensors'} does not fit this backbone: "
+        "missing conv1.0.weight, unknown stem.weight, conv1.1.bias is (3,), not (16,)"
+    )
+
+
+def test_weights_of_another_network_are_refused_with_the_first_few_keys(tmp_path):
+    save_file(build("test_vit").state_dict(), tmp_path / "weights.safetensors")
+    message = refused("test_resnet", weights=tmp_path / "weights.safetensors")
+    assert "missing conv1.0.weight" in message and " more" in message and message.count("missing") == 5
+
+
+def test_a_vision_transformers_weights_of_another_size_are_refused_by_their_shape(tmp_path):
+    save_file(build("test_vit", (32, 32)).state_dict(), tmp_path / "weights.safetensors")
+    assert "pos_embed is (1, 5, 64), not (1, 17, 64)" in refused("test_vit", (64, 64), weights=tmp_path / "weights.safetensors")
+
+
+class Harmful:
+    """Unpickling one makes the file that it names."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), "w")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("save", [lambda value, file: torch.save(value, file), lambda value, file: file.write_bytes(pickle.dumps(value))])
+def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path, save):
+    save({"conv1.weight": Harmful(tmp_path / "harm")}, tmp_path / "weights.pt")
+    assert "is no state dict of tensors only" in refused("test_resnet", weights=tmp_path / "weights.pt")
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pt"])
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 broken", bytes(64)])
+def test_a_file_that_is_no_state_dict_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert f"{tmp_path / name} is no state dict" in refused("test_resnet", weights=tmp_path / name)
+
+
+@pytest.mark.parametrize("value", [torch.zeros(3), [torch.zeros(3)], {"state_dict": 3}, {"conv1.weight": 3}])
+def test_a_torch_file_of_something_else_is_refused(tmp_path, value):
+    torch.save(value, tmp_path / "weights.pt")
+    assert refused("test_resnet", weights=tmp_path / "weights.pt").startswith(f"model/weights: {tmp_path / 'weights.pt'} ")
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    message = refused("test_resnet", weights=tmp_path / "gone.pt")
+    assert message == f"model/weights: no such file: {tmp_path / 'gone.pt'}. Write imagenet, none, or the path of a state dict"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_imagenet_without_a_network_is_explained(name, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    message = refused(name, weights="imagenet")
+    assert message.startswith(f"model/weights: the imagenet weights of {name} cannot be fetched (")
+    assert "HF_HOME" in message and "--set model/weights=FILE" in message and "--set model/weights=none" in message

@@ -1,0 +1,79 @@
+import pytest
+import torch
+from safetensors import safe_open
+
+from trainables.checkpoint import Card, load_model, pack_model, pack_progress, unpack_progress
+from trainables.data.batches import plain_batches
+from trainables.data.views import View
+from trainables.loop import Progress, fit, predict
+from trainables.models.assemble import build_model
+from trainables.parts import build_parts
+
+CPU = torch.device("cpu")
+STATISTICS = ((0.1, 0.5, 0.7), (0.2, 0.3, 0.4))
+
+
+def probabilities(model) -> list[bytes]:
+    view = torch.arange(5 * 32 * 32 * 3).reshape(5, 32, 32, 3).to(torch.uint8).numpy()
+    return [head.tobytes() for head in predict(model, plain_batches(view, range(5), 5), CPU, torch.float32)]
+
+
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "test_resnet", "test_vit"])
+@pytest.mark.parametrize("task", ["joint", [["age"], ["mask", "gender"]]])
+def test_a_reloaded_model_predicts_the_same_bits_and_asks_for_nothing(data, make_config, tmp_path, backbone, task):
+    # The weights it began with need not be there any more.
+    config = make_config(task=task, model={"backbone": backbone, "weights": "imagenet", "dropout": 0.2})
+    card = Card(config, data.photos.scheme)
+    bare = config.model.model_copy(update={"weights": "none"})
+    model = build_model(bare, card.task, (32, 32), STATISTICS, seed=3)
+    model(torch.rand(8, 3, 32, 32) * 255)
+    (tmp_path / "model.safetensors").write_bytes(pack_model(model, card))
+    reloaded, read = load_model(tmp_path / "model.safetensors")
+    assert read == card and not reloaded.training
+    assert probabilities(reloaded) == probabilities(model)
+    torch.testing.assert_close(reloaded.mean.flatten() / 255, torch.tensor(STATISTICS[0]))
+
+
+def test_a_card_says_what_goes_in_and_what_comes_out(data, make_config):
+    config = make_config(task=[["age"], ["gender"]], view={"size": [40, 32], "crop": "center", "fraction": 0.6})
+    card = Card.read(Card(config, data.photos.scheme).text())
+    assert card.config == config and card.scheme == data.photos.scheme
+    assert card.view == View("center", 0.6, 40, 32)
+    assert card.task.heads == (("age",), ("gender",))
+
+
+def test_the_same_model_packs_to_the_same_bytes_and_packing_leaves_it_alone(data, make_config):
+    config = make_config()
+    card = Card(config, data.photos.scheme)
+    model, again = (build_model(config.model, card.task, (32, 32), STATISTICS, seed=0) for _ in range(2))
+    before = probabilities(model)
+    assert pack_model(model, card) == pack_model(model, card) == pack_model(again, card)
+    assert probabilities(model) == before
+
+
+def test_a_checkpoint_is_a_plain_safetensors_file(data, make_config, tmp_path):
+    config = make_config()
+    card = Card(config, data.photos.scheme)
+    model = build_model(config.model, card.task, (32, 32), STATISTICS, seed=0)
+    (tmp_path / "model.safetensors").write_bytes(pack_model(model, card))
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        assert set(file.keys()) == set(model.state_dict())
+        assert set(file.metadata()) == {"card"}
+
+
+def test_progress_is_unpacked_as_it_was_packed(data, make_config):
+    config = make_config(schedule={"name": "plateau"})
+    trained, fresh = (build_parts(config, data, CPU) for _ in range(2))
+    epoch = next(fit(trained, config.train, epochs=2, seed=0))
+    assert unpack_progress(pack_progress(trained, epoch.progress), fresh) == epoch.progress == Progress(1, 5, 1, epoch.report.macro_f1)
+    for name, value in trained.model.state_dict().items():
+        assert torch.equal(fresh.model.state_dict()[name], value)
+    assert fresh.schedule.state() == trained.schedule.state()
+    states = [parts.optimizer.state_dict()["state"] for parts in (trained, fresh)]
+    assert states[0].keys() == states[1].keys() != set()
+    assert all(torch.equal(states[0][key]["exp_avg"], states[1][key]["exp_avg"]) for key in states[0])
+
+
+def test_progress_of_before_the_first_epoch_can_be_packed(data, make_config):
+    parts = build_parts(make_config(), data, CPU)
+    assert unpack_progress(pack_progress(parts, Progress()), parts) == Progress()

@@ -1,0 +1,201 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from trainables.checkpoint import load_model
+from trainables.data.batches import plain_batches
+from trainables.data.views import open_view
+from trainables.loop import predict
+from trainables.record import LAST, MODEL, read_last, read_predictions, read_record, trial_folder, write_last
+from trainables.trial import Job, train, versions
+
+CLOCKS = {"seconds", "images_per_second", "peak_memory"}
+EVERYTHING = {
+    "task": "heads",
+    "epochs": 3,
+    "normalize": "dataset",
+    "augment": {"flip": 0.5, "rotate": 10.0, "brightness": 0.2, "contrast": 0.2, "erase": 0.3},
+    "mix": {"name": "mixup", "prob": 0.7},
+    "sampler": {"name": "weighted"},
+    "model": {"dropout": 0.3},
+    "loss": {"name": "focal"},
+    "schedule": {"name": "plateau", "patience": 0, "factor": 0.5},
+    "train": {"accumulate": 2, "clip": 1.0},
+}
+DIVERGING = {"optimizer": {"name": "sgd", "lr": 1e30}, "schedule": {"name": "constant"}}
+
+on_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="only a CPU promises the same bits")
+
+
+class Died(Exception):
+    """What ends a trial from outside."""
+
+
+@pytest.fixture(autouse=True)
+def threads_of_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def job(data, tmp_path) -> Job:
+    return Job(tmp_path / "run", data, "0.1+test", threads=1)
+
+
+def run(config, job, number=0) -> list[dict]:
+    reports = []
+    train(number, config, job, reports.append)
+    return reports
+
+
+def die_after(epoch: int, config, job, number=0) -> None:
+    def report(values: dict) -> None:
+        if values["epoch"] == epoch:
+            raise Died
+
+    with pytest.raises(Died):
+        train(number, config, job, report)
+
+
+def lasting(folder) -> dict:
+    """Everything of a record that is decided by the settings alone."""
+    reports = [json.loads(line) for line in (folder / "reports.jsonl").read_text().splitlines()]
+    return {
+        "config": (folder / "config.json").read_bytes(),
+        "reports": [{key: value for key, value in report.items() if key not in CLOCKS} for report in reports],
+        "result": (folder / "result.json").read_bytes(),
+        "predictions": (folder / "valid.npz").read_bytes(),
+        "model": (folder / MODEL).read_bytes(),
+    }
+
+
+@on_cpu
+def test_the_same_settings_leave_the_same_record_whatever_was_trained_in_between(job, make_config):
+    config = make_config(**EVERYTHING)
+    run(config, job, number=0)
+    run(make_config(seed=5, epochs=1, augment={"rotate": 40.0}, model={"backbone": "test_resnet"}), job, number=1)
+    run(make_config(**DIVERGING), job, number=2)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    run(config, job, number=3)
+    assert lasting(trial_folder(job.run, 0)) == lasting(trial_folder(job.run, 3))
+
+
+def test_a_finished_trial_leaves_a_whole_record(job, data, make_config):
+    config = make_config()
+    reports = run(config, job, number=4)
+    record = read_record(trial_folder(job.run, 4))
+    assert record.config == config and record.number == 4
+    assert (record.result.state, record.result.reason) == ("finished", "trained all 2 epochs")
+    assert (record.result.split, record.result.code, record.result.versions) == (data.split.hash, "0.1+test", versions())
+    assert [report["epoch"] for report in record.reports] == [1, 2] and record.best["macro_f1"] == max(
+        r["macro_f1"] for r in record.reports
+    )
+    assert reports == [
+        {"number": 4, "best": max(r["macro_f1"] for r in record.reports[:index]), **report}
+        for index, report in enumerate(record.reports, 1)
+    ]
+    assert read_last(record.folder) is None
+    assert not [file for file in record.folder.iterdir() if "partial" in file.name]
+
+
+@on_cpu
+def test_predictions_are_those_of_the_kept_model_on_the_validation_photos(job, data, make_config):
+    run(make_config(**EVERYTHING), job)
+    folder = trial_folder(job.run, 0)
+    kept = read_predictions(folder)
+    assert kept.ids == tuple(data.photos.ids[index] for index in data.split.valid)
+    model, card = load_model(folder / MODEL)
+    batches = plain_batches(open_view(data.views[card.view]), data.photos.rows[data.split.valid], 64)
+    for head, expected in zip(predict(model, batches, torch.device("cpu"), torch.float32), kept.heads, strict=True):
+        assert head.tobytes() == expected.tobytes()
+
+
+def test_patience_is_a_reason_to_finish(job, make_config):
+    config = make_config(epochs=9, optimizer={"lr": 1e-30}, model={"backbone": "test_vit"}, train={"patience": 1})
+    assert [report["last"] for report in run(config, job)] == [False, True]
+    result = read_record(trial_folder(job.run, 0)).result
+    assert (result.state, result.reason) == ("finished", "no better score for 1 epochs")
+
+
+def test_a_diverging_trial_fails_with_the_reason_and_says_so(job, make_config):
+    reports = run(make_config(**DIVERGING), job)
+    record = read_record(trial_folder(job.run, 0))
+    assert record.result.state == "failed" and record.best is None and record.reports == ()
+    assert record.result.reason.startswith("the loss is nan in epoch 1, batch ") and "at learning rate 1.0e+30" in record.result.reason
+    assert reports == [{"number": 0, "failed": record.result.reason}]
+
+
+def test_settings_that_cannot_be_built_fail_with_the_reason(job, make_config):
+    reports = run(make_config(loss={"name": "fokal"}), job)
+    assert reports == [{"number": 0, "failed": "loss/name: 'fokal' does not exist; did you mean focal?"}]
+    assert read_record(trial_folder(job.run, 0)).result.state == "failed"
+
+
+@on_cpu
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_trial_whose_process_died_goes_on_and_leaves_the_record_of_an_unharmed_one(job, make_config, epoch):
+    config = make_config(**EVERYTHING)
+    run(config, job, number=0)
+    die_after(epoch, config, job, number=1)
+    left = read_record(trial_folder(job.run, 1))
+    assert left.result.state == "interrupted" and len(left.reports) == epoch and left.best is not None
+    assert read_last(left.folder) is not None
+    assert [report["epoch"] for report in run(config, job, number=1)] == list(range(epoch + 1, 4))
+    assert lasting(trial_folder(job.run, 0)) == lasting(trial_folder(job.run, 1))
+
+
+@on_cpu
+def test_a_process_that_dies_between_reports_and_tensors_does_the_epoch_again(job, make_config):
+    config = make_config(**EVERYTHING)
+    run(config, job, number=0)
+    die_after(1, config, job, number=1)
+    folder = trial_folder(job.run, 1)
+    tensors = read_last(folder)
+    die_after(2, config, job, number=1)
+    write_last(folder, tensors)
+    assert [report["epoch"] for report in run(config, job, number=1)] == [2, 3]
+    assert lasting(folder) == lasting(trial_folder(job.run, 0))
+
+
+def test_a_second_death_before_any_epoch_keeps_what_the_first_attempt_reported(job, make_config):
+    config = make_config(epochs=3)
+    die_after(2, config, job)
+    before = read_record(trial_folder(job.run, 0))
+    with pytest.raises(KeyError):
+        run(config, replace(job, data=replace(job.data, views={})))
+    after = read_record(trial_folder(job.run, 0))
+    assert after == before and (after.folder / LAST).is_file()
+
+
+def events(folder) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    return accumulator
+
+
+def test_tensorboard_shows_the_curves_of_a_trial(job, make_config):
+    reports = run(make_config(epochs=3), job)
+    shown = events(trial_folder(job.run, 0))
+    curves = {tag: [(event.step, event.value) for event in shown.Scalars(tag)] for tag in shown.Tags()["scalars"]}
+    for tag, key in (("macro_f1", "macro_f1"), ("best/macro_f1", "best"), ("learning_rate", "lr"), ("train_loss", "train_loss")):
+        np.testing.assert_allclose(curves[tag], [(report["epoch"], report[key]) for report in reports], rtol=1e-6)
+    assert {"accuracy", "images_per_second", "attribute_f1/mask", "attribute_f1/gender", "attribute_f1/age"} <= set(curves)
+
+
+def test_tensorboard_shows_every_setting_of_a_trial_even_of_one_that_died(job, make_config):
+    config = make_config(task=[["mask"], ["age"]])
+    die_after(1, config, job)
+    hparams = events(trial_folder(job.run, 0)).PluginTagToContent("hparams")
+    start = HParamsPluginData.FromString(hparams["_hparams_/session_start_info"]).session_start_info
+    settings = {name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()}
+    assert settings["optimizer/lr"] == config.optimizer.lr and settings["model/backbone"] == "test_efficientnet"
+    assert settings["task"] == "[['mask'], ['age']]" and settings["view/size"] == 32 and settings["epochs"] == 2
+    experiment = HParamsPluginData.FromString(hparams["_hparams_/experiment"]).experiment
+    assert [info.name.tag for info in experiment.metric_infos] == ["best/macro_f1"]

@@ -1,0 +1,211 @@
+import numpy as np
+import pytest
+
+from search_spaces.read import read_space
+from search_spaces.schema import SpaceError, flat
+from trainables.config import ConfigError, TrialConfig
+from trainables.data.labels import contest_scheme
+from trainables.data.views import View
+from tuner.preflight import REGISTRIES, check_space, cover, covered_attributes, draw, rehearse, views_of
+
+SCHEME = contest_scheme((30, 60))
+FIXED = {"epochs": 2, "seed": 0}
+BASE = """
+view: {size: 32}
+model: {backbone: test_efficientnet, weights: none}
+optimizer: {lr: {float: [1.0e-4, 1.0e-2], log: true}}
+train: {batch_size: 32}
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    """The space of a text, checked as the command checks it."""
+
+    def read(text, **options):
+        file = tmp_path / "my.yaml"
+        file.write_text(text)
+        return read_space(file, check=lambda space: check_space(space, SCHEME), **options)
+
+    return read
+
+
+def mistakes_in(read, text, **options):
+    with pytest.raises(SpaceError) as caught:
+        read(text, **options)
+    return caught.value.mistakes
+
+
+def test_a_sound_space_has_no_mistakes(read):
+    assert read(BASE).parameters
+
+
+@pytest.mark.parametrize("path, name", [(path, name) for path, table in REGISTRIES.items() for name in table])
+def test_every_name_of_every_registry_passes(read, path, name):
+    section, _, field = path.partition("/")
+    space = read(BASE, changes=[f"{section}/{field}={name}"])
+    assert space.fixed[path] == name
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("loss: {smothing: 0.1}", "loss/smothing: is not a setting; did you mean loss/smoothing"),
+        ("los: {name: focal}", "los/name: is not a setting; did you mean loss/name"),
+        ("loss: {name: focall}", "loss/name: 'focall' does not exist; did you mean focal?"),
+        ("loss: {name: {choice: [focal, hinge]}}", "loss/name: 'hinge' does not exist; choose one of cross_entropy, focal, soft_f1"),
+        ("mix: {name: cutmix}", "mix/name: 'cutmix' does not exist; choose one of cutmix_vertical, mixup, none"),
+        ("schedule: {name: 3}", "schedule/name: input should be a valid string, got 3"),
+        ("loss: {smoothing: {float: [0.0, 1.0]}}", "loss/smoothing: input should be less than 1, got 1.0"),
+        ("seed: 3", "seed: belongs to the run, not to the space; give --seed instead"),
+        ("epochs: {choice: [3, 5]}", "epochs: belongs to the run, not to the space; set run/epochs instead"),
+        ("data: {folds: {choice: [3, 5]}}", "data/folds: is fixed for a run and cannot be searched"),
+        ("data: {cuts: [60, 30]}", "data/cuts: the years must ascend"),
+        ("task: wisdom", "task: 'wisdom' is not an attribute; there are mask, gender, age"),
+        ("task: {choice: [joint, [[mask], [mask, age]]]}", "task: mask is predicted by two heads; name it once"),
+        ("run: {trails: 3}", "run/trails: is not a setting; did you mean run/trials"),
+        ("augment: {flip: 1.5}", "augment/flip: input should be less than or equal to 1, got 1.5"),
+    ],
+)
+def test_a_wrong_line_is_refused_with_its_place_and_the_mend(read, line, message):
+    (mistake,) = mistakes_in(read, BASE.strip() + "\n" + line)
+    assert mistake.startswith(f"my.yaml:5: {message}")
+
+
+def test_an_unknown_backbone_is_refused_with_the_nearest_names(read):
+    (mistake,) = mistakes_in(read, BASE.replace("test_efficientnet", "{choice: [resnet18, efficientnet_b00]}"))
+    assert mistake.startswith("my.yaml:3: model/backbone: timm has no 'efficientnet_b00'; did you mean")
+    assert "efficientnet_b0" in mistake.split("did you mean")[1]
+
+
+def test_what_every_experiment_must_decide_is_asked_for(read):
+    assert mistakes_in(read, "view: {size: 32}") == [
+        "my.yaml: model/backbone: must be given; every experiment has to decide it",
+        "my.yaml: optimizer/lr: must be given; every experiment has to decide it",
+    ]
+
+
+def test_all_mistakes_are_told_at_once_with_file_and_line(read):
+    text = """run: {epochs: 0}
+task: wisdom
+seed: 1
+data: {fold: {choice: [0, 1]}}
+model: {backbone: resnet1888}
+loss: {name: focall, gama: 2.0, gamma: -1.0}
+optimizer: {lr: {float: [1.0e-2, 1.0e-4]}}
+"""
+    found = mistakes_in(read, text)
+    places = [mistake.split(": ")[:2] for mistake in found]
+    assert places == [
+        ["my.yaml:1", "run/epochs"],
+        ["my.yaml:2", "task"],
+        ["my.yaml:3", "seed"],
+        ["my.yaml:4", "data/fold"],
+        ["my.yaml:5", "model/backbone"],
+        ["my.yaml:6", "loss/gama"],
+        ["my.yaml:6", "loss/name"],
+        ["my.yaml:6", "loss/gamma"],
+        ["my.yaml:7", "optimizer/lr"],
+    ]
+
+
+def test_a_change_from_the_command_line_is_checked_and_named_as_such(read):
+    assert mistakes_in(read, BASE, changes=["loss/gama=2"])[0].startswith("--set: loss/gama: is not a setting; did you mean loss/gamma")
+
+
+def test_every_view_that_a_space_can_ask_for_is_found(read):
+    text = BASE.replace("{size: 32}", "{crop: {choice: [none, center]}, fraction: 0.5, size: {choice: [32, [48, 64]]}}")
+    assert set(views_of(read(text))) == {
+        View(crop, fraction, height, width) for crop, fraction in (("none", 1.0), ("center", 0.5)) for height, width in ((32, 32), (48, 64))
+    }
+
+
+def test_a_view_out_of_a_range_without_end_is_refused(read):
+    space = read(BASE.replace("{size: 32}", "{crop: center, fraction: {float: [0.5, 1.0]}}"))
+    with pytest.raises(SpaceError, match="my.yaml:2: view/fraction: a float range has no end of values here; list them with choice"):
+        views_of(space)
+
+
+def test_draws_are_whole_configurations_and_repeat_with_the_seed(read):
+    space = read(BASE + "loss: {name: {choice: [cross_entropy, focal]}}")
+    first, again, other = (draw(space, FIXED, seed, count=20) for seed in (0, 0, 1))
+    assert first == again != other
+    assert {TrialConfig.from_values(values).loss.name for values in first} == {"cross_entropy", "focal"}
+
+
+def test_values_that_only_together_make_no_sense_are_found_by_drawing(read):
+    space = read(BASE + "mix: {name: cutmix_vertical, low: {float: [0.2, 0.6]}, high: {float: [0.4, 0.8]}}")
+    with pytest.raises(SpaceError, match="mix: mix/low is .*, above mix/high"):
+        draw(space, FIXED, seed=0, count=100)
+
+
+CONDITIONAL = (
+    BASE
+    + """
+loss: {name: {choice: [cross_entropy, focal, soft_f1]}, gamma: {float: [0.5, 3.0], when: {loss/name: focal}}}
+mix: {name: {choice: [none, mixup]}, alpha: {float: [0.1, 1.0], when: {mix/name: mixup}}}
+sampler: {name: {choice: [shuffle, weighted]}}
+"""
+)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_cover_shows_every_choice_and_every_conditional_value_with_few_configurations(read, seed):
+    drawn = draw(read(CONDITIONAL), FIXED, seed)
+    chosen = cover(read(CONDITIONAL), drawn)
+    shown = [flat(values) for values in chosen]
+    assert chosen[0] == drawn[0]
+    assert {values["loss/name"] for values in shown} == {"cross_entropy", "focal", "soft_f1"}
+    assert {values["mix/name"] for values in shown} == {"none", "mixup"}
+    assert {values["sampler/name"] for values in shown} == {"shuffle", "weighted"}
+    assert any("loss/gamma" in values for values in shown) and any("mix/alpha" in values for values in shown)
+    assert len(chosen) <= 5
+
+
+def test_a_sound_space_is_rehearsed_without_a_word_and_without_a_trace(read, data):
+    space = read(CONDITIONAL)
+    chosen = cover(space, draw(space, FIXED, seed=0))
+    before = [array.copy() for array in (data.photos.labels, data.split.train)]
+    done = []
+    rehearse(space, chosen, data, done.append)
+    assert sum(done) == len(chosen)
+    assert all(np.array_equal(one, other) for one, other in zip(before, (data.photos.labels, data.split.train), strict=True))
+
+
+@pytest.mark.parametrize(
+    "line, path, hint",
+    [
+        ("loss: {name: cross_entropy, gamma: {float: [0.5, 3.0]}}", "loss/gamma", "when loss/name is cross_entropy; add when: {loss/name:"),
+        ("optimizer: {name: adamw, lr: 1.0e-3, momentum: {float: [0.8, 0.9]}}", "optimizer/momentum", "when optimizer/name is adamw"),
+        ("schedule: {name: cosine, every: {int: [1, 5]}}", "schedule/every", "when schedule/name is cosine"),
+        ("mix: {name: none, prob: {float: [0.1, 0.9]}}", "mix/prob", "when mix/name is none"),
+        ("sampler: {name: shuffle, power: {float: [0.1, 0.9]}}", "sampler/power", "when sampler/name is shuffle"),
+    ],
+)
+def test_a_value_that_nothing_reads_is_refused_with_the_condition_to_add(read, data, line, path, hint):
+    text = "\n".join(part for part in BASE.strip().splitlines() if part.split(":")[0] != line.split(":")[0]) + "\n" + line
+    space = read(text)
+    with pytest.raises(SpaceError) as caught:
+        rehearse(space, draw(space, FIXED, seed=0, count=2), data, lambda done: None)
+    (mistake,) = caught.value.mistakes
+    assert mistake.startswith(f"my.yaml:{len(text.splitlines())}: {path}: is drawn, but nothing reads it {hint}")
+
+
+def test_a_value_that_one_branch_leaves_unread_is_refused_though_the_other_reads_it(read, data):
+    space = read(BASE + "loss: {name: {choice: [cross_entropy, focal]}, gamma: {float: [0.5, 3.0]}}")
+    with pytest.raises(SpaceError, match="loss/gamma: is drawn, but nothing reads it when loss/name is cross_entropy"):
+        rehearse(space, cover(space, draw(space, FIXED, seed=0)), data, lambda done: None)
+
+
+def test_what_cannot_be_built_with_these_photos_is_refused_before_the_search(read, data):
+    space = read(BASE.replace("batch_size: 32", "batch_size: {choice: [32, 5000]}"))
+    with pytest.raises(SpaceError, match="my.yaml:5: train/batch_size: 5000 is more than the .* training photos"):
+        rehearse(space, cover(space, draw(space, FIXED, seed=0)), data, lambda done: None)
+
+
+def test_trials_that_predict_different_attributes_are_refused_in_one_space(read):
+    alike = draw(read(BASE + "task: {choice: [joint, heads, [[mask], [age, gender]]]}"), FIXED, seed=0, count=20)
+    assert covered_attributes(alike, SCHEME) == ("mask", "gender", "age")
+    different = draw(read(BASE + "task: {choice: [joint, age]}"), FIXED, seed=0, count=20)
+    with pytest.raises(ConfigError, match="task: some trials predict {age} and {mask, gender, age}; .*runs of their own"):
+        covered_attributes(different, SCHEME)
