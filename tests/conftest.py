@@ -128,6 +128,8 @@ def ray_cluster(cache) -> Iterator[Cluster]:
     """Ray on this machine, for searches within the tests' own process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
+        # Threads that wait for each other by spinning crawl when another process wants a core.
+        patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
         interrupt = signal.getsignal(signal.SIGINT)
         yield cluster.start(None, dashboard=False)
         cluster.stop()

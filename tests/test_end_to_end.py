@@ -22,6 +22,7 @@ EPOCH_KEYS = {
     "attribute_f1",
     "lr",
     "seconds",
+    "photos",
     "images_per_second",
     "peak_memory",
     "best_epoch",

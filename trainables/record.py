@@ -176,11 +176,12 @@ def read_records(run: Path) -> list[Record]:
 
 
 def end_record(folder: Path, state: State, reason: str) -> None:
-    """Say how a trial ended, keeping the rest of its result; what was needed to continue goes."""
+    """Say how a trial ended, keeping the rest of its result; what was needed to continue goes, unless it was interrupted."""
     file = folder / "result.json"
     if file.is_file():
         write_json(file, json.loads(file.read_text()) | {"state": state, "reason": reason})
-        shutil.rmtree((folder / LAST).parent, ignore_errors=True)
+        if state != "interrupted":
+            shutil.rmtree((folder / LAST).parent, ignore_errors=True)
 
 
 def write_run(run: Path, card: RunCard) -> None:

@@ -13,7 +13,11 @@ os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 # Ctrl-C is ours to handle (tuner/stopping.py).
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# A trial that fails reports why, and no score; Tune would end the whole search over that.
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 # A weights file is named from the folder in which the command was given; Ray would move each trial to one of its own.
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+# Threads of a trial that wait for each other by spinning crawl as soon as anything else wants their core.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # One table is printed, and it is ours.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")

@@ -69,15 +69,19 @@ class Driver(tune.Callback):
         last = trial.last_result or {}
         if "failed" in last:
             state = "failed"
-        elif last.get("last"):
-            state = "finished"
         elif number in self._asha.reasons:
             state = "stopped"
             end_record(trial_folder(self._run, number), "stopped", self._asha.reasons[number])
         else:
-            state = "interrupted"
-            end_record(trial_folder(self._run, number), "interrupted", f"the search was ended by {self._soft_stop.reason}")
+            state = "finished"
         self._end(number, state)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        # Tune tells of no trial that a soft stop ends. Only now its process, which may have been in mid-epoch, writes no more.
+        for number in [row.number for row in self._board.rows.values() if row.state == "running"]:
+            reason = f"the search was ended by {self._soft_stop.reason or 'an error'}"
+            end_record(trial_folder(self._run, number), "interrupted", reason)
+            self._end(number, "interrupted")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]

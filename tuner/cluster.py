@@ -35,7 +35,7 @@ def start(address: str | None, *, dashboard: bool) -> Cluster:
     options = {"log_to_driver": False, "configure_logging": False}
     if address is None:
         # Workers of Ray's own pool import these while the driver reads and decodes; importing them costs longer than many a trial.
-        os.environ.setdefault("RAY_preload_python_modules", "timm,albumentations,ray.tune,sklearn.model_selection")
+        os.environ.setdefault("RAY_preload_python_modules", "timm,albumentations,ray.tune")
         # Without "local" Ray joins whatever cluster it finds, or hangs on a dead one.
         context = ray.init(
             address="local", num_cpus=os.cpu_count(), object_store_memory=OBJECT_STORE, include_dashboard=dashboard, **options

@@ -1,6 +1,7 @@
 """Seconds that save a night: check every value a space can take, then build and train drawn configurations for one step."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from trainables.config import ConfigError, Mistake, TrialConfig, Watched, neares
 from trainables.data.labels import Scheme, read_task
 from trainables.data.sampling import SAMPLERS
 from trainables.data.views import CROPS, View
-from trainables.loop import fit
+from trainables.loop import DivergedError, fit
 from trainables.losses import LOSSES
 from trainables.mixing import MIXERS
 from trainables.models.backbone import check_backbone
@@ -115,6 +116,9 @@ def rehearse(space: Space, configurations: list[dict[str, Any]], data: Data, pro
                 mistakes[f"{space.places.get(mistake.path, space.file)}: {mistake}"] = None
         except ConfigError as error:
             mistakes |= {f"{space.places.get(mistake.path, space.file)}: {mistake}": None for mistake in error.mistakes}
+        except DivergedError:
+            # An outcome of training that a trial's record shall tell, no mistake in the space.
+            pass
         progress(1)
     if mistakes:
         raise SpaceError(list(mistakes))
@@ -128,7 +132,8 @@ def peak_memory(configurations: list[dict[str, Any]], data: Data) -> tuple[int, 
         parts = build_parts(config, data, device)
         first = partial(np.arange, config.train.batch_size)
         one_batch = replace(parts.batches, rows=parts.batches.rows[: config.train.batch_size], sampler=lambda *_, first=first: first())
-        next(fit(replace(parts, batches=one_batch), config.train, epochs=config.epochs, seed=config.seed))
+        with suppress(DivergedError):
+            next(fit(replace(parts, batches=one_batch), config.train, epochs=config.epochs, seed=config.seed))
     return torch.cuda.max_memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
 
 

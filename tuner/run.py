@@ -2,7 +2,9 @@
 
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 import typer
@@ -65,8 +67,11 @@ def run(
     from tuner import cluster
 
     try:
-        # Ray comes first, so that its workers import torch while this process does. A dry run needs no Ray.
+        # Ray's servers start while this process imports torch, and its workers import it then too. A dry run needs no Ray.
+        importing = Thread(target=import_module, args=("timm",))
+        importing.start()
         joined = None if dry_run else cluster.start(address, dashboard=dashboard)
+        importing.join()
         from tuner.prepare import Options
         from tuner.sweep import sweep
 

@@ -203,6 +203,13 @@ def test_what_cannot_be_built_with_these_photos_is_refused_before_the_search(rea
         rehearse(space, cover(space, draw(space, FIXED, seed=0)), data, lambda done: None)
 
 
+def test_a_configuration_that_diverges_is_left_to_its_trial(read, data):
+    space = read(BASE.replace("{float: [1.0e-4, 1.0e-2], log: true}", "1.0e+30, name: sgd"))
+    done = []
+    rehearse(space, draw(space, FIXED, seed=0, count=1), data, done.append)
+    assert done == [1]
+
+
 def test_trials_that_predict_different_attributes_are_refused_in_one_space(read):
     alike = draw(read(BASE + "task: {choice: [joint, heads, [[mask], [age, gender]]]}"), FIXED, seed=0, count=20)
     assert covered_attributes(alike, SCHEME) == ("mask", "gender", "age")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from trainables.config import DataConfig
 from trainables.data.photos import DataError, Photos
@@ -46,6 +45,9 @@ def split_people(photos: Photos, settings: DataConfig, seed: int) -> Split:
 
     Raises: DataError when a class has fewer people than there are sides.
     """
+    # Imported here: scikit-learn takes longer than many an epoch, and the trials, which import this module, never split.
+    from sklearn.model_selection import StratifiedKFold, train_test_split
+
     if settings.fold >= settings.folds:
         raise DataError(f"data/fold is {settings.fold}, but the folds are 0 to {settings.folds - 1}.")
     classes = photos.scheme.joint(photos.labels)
