@@ -112,7 +112,7 @@ class SamplerConfig(Section):
 
 class ModelConfig(Section):
     backbone: str  # any timm name
-    weights: str = "imagenet"  # imagenet, none, or a file with the backbone's state dict
+    weights: str = "imagenet"  # imagenet, none, or a file with the backbone's state dict; {backbone} in it stands for the name
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # before the heads
 
 

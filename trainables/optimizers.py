@@ -10,9 +10,9 @@ from trainables.choices import choose
 from trainables.config import OptimizerConfig
 
 OPTIMIZERS: dict[str, Callable[[OptimizerConfig, list[dict]], Optimizer]] = {
-    "sgd": lambda config, groups: torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum),
-    "adam": lambda config, groups: torch.optim.Adam(groups, lr=config.lr),  # weight decay is coupled: L2 added to the gradient
-    "adamw": lambda config, groups: torch.optim.AdamW(groups, lr=config.lr),
+    "sgd": lambda config, groups: torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True),
+    "adam": lambda config, groups: torch.optim.Adam(groups, lr=config.lr, fused=True),  # weight decay is coupled: L2 added to the gradient
+    "adamw": lambda config, groups: torch.optim.AdamW(groups, lr=config.lr, fused=True),
 }
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from search_spaces.schema import Space, show
 
 SHOWN = 20  # rows of the live table; a terminal has no more room
+NAMED_ALONE = ("task", "model/backbone")  # settings whose values say what they are
 STYLES = {"running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red", "interrupted": "magenta"}
 
 
@@ -80,13 +81,15 @@ class Board:
 
 def trial_table(rows: list[Row], attributes: str) -> Table:
     """The rows as a table, in the given order."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    title = f"macro F1 over {attributes}, on validation"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", expand=True)
     table.add_column("trial", justify="right")
     table.add_column("state")
     table.add_column("epoch", justify="right")
-    table.add_column(f"macro F1 ({attributes})", justify="right")
+    table.add_column("macro F1", justify="right")
     table.add_column("best", justify="right")
-    table.add_column("what differs", overflow="fold")
+    # One line a trial, however much differs: the terminal shows all running trials at once.
+    table.add_column("what differs", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
         state = Text(row.state, style=STYLES[row.state])
         table.add_row(str(row.number), state, str(row.epoch), _score(row.score), _score(row.best), row.differs)
@@ -94,8 +97,9 @@ def trial_table(rows: list[Row], attributes: str) -> Table:
 
 
 def differs(space: Space, values: dict[str, Any]) -> str:
-    """The searched values of a configuration, short: `joint mobilenetv3_small_050 lr=0.0031 loss=focal gamma=1.2`."""
-    return " ".join(_short(path, value) for path, value in space.drawn(values).items())
+    """The searched values of a configuration, short, the network first: `mobilenetv3_small_050 lr=0.0031 loss=focal gamma=1.2`."""
+    drawn = sorted(space.drawn(values).items(), key=lambda item: item[0] not in NAMED_ALONE)
+    return " ".join(_short(path, value) for path, value in drawn)
 
 
 def clock(seconds: float) -> str:
@@ -110,7 +114,7 @@ def _short(path: str, value: Any) -> str:
     if isinstance(value, float):
         value = f"{value:.3g}"
     text = value if isinstance(value, str) else show(value)
-    if path in ("task", "model/backbone"):
+    if path in NAMED_ALONE:
         return text
     return f"{section if name == 'name' else name}={text}"
 

@@ -9,7 +9,6 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 
 import ray
-from ray.tune.execution import class_cache
 
 GPU_CONTEXT = 0.7e9  # bytes that CUDA and cuDNN take for a process before the first tensor
 OBJECT_STORE = 256 * 2**20  # bytes; trials share photos through mapped files, not through Ray
@@ -35,7 +34,6 @@ def start(address: str | None, *, dashboard: bool) -> Cluster:
     _hush()
     options = {"log_to_driver": False, "configure_logging": False}
     if address is None:
-        _share_warm_workers()
         # Without "local" Ray joins whatever cluster it finds, or hangs on a dead one.
         context = ray.init(
             address="local", num_cpus=os.cpu_count(), object_store_memory=OBJECT_STORE, include_dashboard=dashboard, **options
@@ -49,17 +47,6 @@ def start(address: str | None, *, dashboard: bool) -> Cluster:
     resources = ray.cluster_resources()
     url = context.dashboard_url
     return Cluster(int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), f"http://{url}" if url else None)
-
-
-def _share_warm_workers() -> None:
-    """Have the workers that Ray starts for each core import torch and the rest while the driver does; it outlasts many a trial.
-
-    Tune's actors would turn these workers down and start others, because Tune asks for an environment of its own. On one machine
-    every worker inherits the driver's environment, so nothing is lost by not asking.
-    """
-    os.environ.setdefault("RAY_preload_python_modules", "timm,albumentations,ray.tune")
-    class_cache.DEFAULT_ENV_VARS.clear()
-    class_cache.ENV_VARS_TO_PROPAGATE.clear()
 
 
 def _knock(address: str) -> None:

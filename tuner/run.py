@@ -67,7 +67,7 @@ def run(
     from tuner import cluster
 
     try:
-        # Ray's servers start while this process imports torch, and its workers import it then too. A dry run needs no Ray.
+        # Ray's servers start while this process imports torch. A dry run needs no Ray.
         importing = Thread(target=import_module, args=("timm",))
         importing.start()
         joined = None if dry_run else cluster.start(address, dashboard=dashboard)

@@ -103,7 +103,8 @@ def search(plan: Plan, job: Job, share: tuple[int, float], board: Board, soft_st
     def show(row: Row) -> None:
         if not live and row.state != "running":
             best = f"best {row.best:.4f}" if row.best is not None else "no score"
-            console.print(f"trial {row.number} {row.state} at epoch {row.epoch}, {best}: {row.differs}", highlight=False, markup=False)
+            words = f"trial {row.number} {row.state} at epoch {row.epoch}, {best}: {row.differs}"
+            console.print(words, highlight=False, markup=False, soft_wrap=True)
 
     driver = Driver(
         job.run,

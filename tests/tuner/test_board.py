@@ -35,7 +35,7 @@ def test_the_table_shows_running_trials_first_then_the_best():
     rows = [Row(0, "low", "finished", 10, 0.1, 0.2), Row(1, "top", "stopped", 3, 0.3, 0.4), Row(2, "now", "running", 5, 0.1, 0.1)]
     text = text_of(board_of(*rows))
     assert text.index("now") < text.index("top") < text.index("low")
-    assert "macro F1 (mask, age)" in text
+    assert "macro F1 over mask, age" in text
     assert "2 of 8 trials ended, 1 running, best so far 0.4000 (trial 1)" in text
 
 

@@ -39,7 +39,7 @@ def build_backbone(config: ModelConfig, size: tuple[int, int]) -> tuple[nn.Modul
     if weights == "imagenet":
         backbone.load_state_dict(_imagenet(name, size if fixed_grid else None))
     elif weights != "none":
-        load_weights(backbone, Path(weights))
+        load_weights(backbone, Path(weights.replace("{backbone}", name)))
     return backbone.train(), features
 
 

@@ -37,6 +37,13 @@ def test_every_kind_of_network_gives_as_many_features_as_it_says(name, size):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_one_weights_setting_serves_several_backbones(name, tmp_path):
+    expected = build(name, seed=1).state_dict()
+    save_file(expected, tmp_path / f"{name}-mine.safetensors")
+    assert same(build(name, weights=tmp_path / "{backbone}-mine.safetensors").state_dict(), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_building_looks_at_the_network_without_changing_it(name):
     plain = {"img_size": (32, 32)} if name == "test_vit" else {}
     torch.manual_seed(0)
