@@ -106,7 +106,7 @@ def load_runs(folders: Sequence[Path]) -> Runs:
         found = "; ".join(map(str, left_out)) or "there are no trials"
         raise RunError(
             f"{_names(folders)}: no trial has both a validation prediction and weights ({found}). "
-            "Let one reach the end of an epoch: python -m tuner.run --resume goes on."
+            "Search again for long enough that one reaches the end of an epoch: python -m tuner.run."
         )
     valid = sides[_side(trials[0].record)]
     return Runs(tuple(folders), tuple(cards), valid, sides["holdout"], tuple(trials), tuple(left_out))

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from trainables.config import ConfigError, Mistake, TrialConfig, Watched, neares
 from trainables.data.labels import Scheme, read_task
 from trainables.data.sampling import SAMPLERS
 from trainables.data.views import CROPS, View
-from trainables.loop import DivergedError, fit
+from trainables.loop import DivergedError, Parts, fit
 from trainables.losses import LOSSES
 from trainables.mixing import MIXERS
 from trainables.models.backbone import check_backbone
@@ -46,7 +45,7 @@ def check_space(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
         if path in own:
             mistakes.append((path, f"belongs to the run, not to the space; {own[path]}"))
         elif path not in known:
-            mistakes.append((path, f"is not a setting{nearest(path, sorted(known)) or '; python -m tuner.run --help names them'}"))
+            mistakes.append((path, f"is not a setting{nearest(path, sorted(known)) or '; trainables/config.py names them all'}"))
     mistakes += [(p.path, "is fixed for a run and cannot be searched") for p in space.parameters if p.path.startswith("data/")]
     required = ("model/backbone", "optimizer/lr")
     mistakes += [(path, "must be given; every experiment has to decide it") for path in required if path not in everything]
@@ -73,15 +72,14 @@ def values_of(space: Space) -> dict[str, list[Any]]:
 
 def draw(space: Space, fixed: dict[str, Any], seed: int, count: int = DRAWS) -> list[dict[str, Any]]:
     """Configurations drawn at random, the space's `start` first. Raises: SpaceError for combinations that cannot be trained."""
-    drawn, mistakes = [], {}
+    drawn, mistakes = [], []
     for values in random_draws(space, fixed, seed=seed, count=count):
         try:
             TrialConfig.from_values(values)
             drawn.append(values)
         except ConfigError as error:
-            mistakes |= {(mistake.path, mistake.message): None for mistake in error.mistakes}
-    if mistakes:
-        raise SpaceError([f"{space.places.get(path, space.file)}: {path}: {message}" for path, message in mistakes])
+            mistakes += error.mistakes
+    _refuse(space, mistakes)
     return drawn
 
 
@@ -109,19 +107,16 @@ def rehearse(space: Space, configurations: list[dict[str, Any]], data: Data, pro
 
     Raises: SpaceError naming what cannot be built, and every drawn value that nothing reads under its configuration.
     """
-    mistakes: dict[str, None] = {}
+    mistakes: list[Mistake] = []
     for values in configurations:
-        try:
-            for mistake in _rehearse_one(space, values, data):
-                mistakes[f"{space.places.get(mistake.path, space.file)}: {mistake}"] = None
-        except ConfigError as error:
-            mistakes |= {f"{space.places.get(mistake.path, space.file)}: {mistake}": None for mistake in error.mistakes}
-        except DivergedError:
-            # An outcome of training that a trial's record shall tell, no mistake in the space.
-            pass
+        # That training diverges is an outcome for a trial's record to tell, no mistake in the space.
+        with suppress(DivergedError):
+            try:
+                mistakes += _rehearse_one(space, values, data)
+            except ConfigError as error:
+                mistakes += error.mistakes
         progress(1)
-    if mistakes:
-        raise SpaceError(list(mistakes))
+    _refuse(space, mistakes)
 
 
 def peak_memory(configurations: list[dict[str, Any]], data: Data) -> tuple[int, int]:
@@ -130,10 +125,8 @@ def peak_memory(configurations: list[dict[str, Any]], data: Data) -> tuple[int, 
     for values in configurations:
         config = TrialConfig.from_values(values)
         parts = build_parts(config, data, device)
-        first = partial(np.arange, config.train.batch_size)
-        one_batch = replace(parts.batches, rows=parts.batches.rows[: config.train.batch_size], sampler=lambda *_, first=first: first())
         with suppress(DivergedError):
-            next(fit(replace(parts, batches=one_batch), config.train, epochs=config.epochs, seed=config.seed))
+            next(fit(_only(parts, config.train.batch_size), config.train, epochs=config.epochs, seed=config.seed))
     return torch.cuda.max_memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
 
 
@@ -152,28 +145,35 @@ def _rehearse_one(space: Space, values: dict[str, Any], data: Data) -> list[Mist
     read: set[str] = set()
     watched = Watched(config, read)
     parts = build_parts(watched, data, torch.device("cpu"))
-    few = slice(0, 2)
+    next(fit(_only(parts, 2), watched.train, epochs=config.epochs, seed=config.seed))
+    given = flat(values)
+
+    def mend(path: str) -> str:
+        chooser = f"{path.split('/')[0]}/name"
+        return f" when {chooser} is {given.get(chooser)}; add when: {{{chooser}: ...}}" if chooser in REGISTRIES else "; fix it"
+
+    return [Mistake(path, f"is drawn, but nothing reads it{mend(path)}") for path in space.drawn(values) if path not in read]
+
+
+def _only(parts: Parts, photos: int) -> Parts:
+    """The parts with one batch of the first photos to train on, and as many to validate."""
+    few = slice(photos)
     batches = replace(
         parts.batches,
         rows=parts.batches.rows[few],
         targets=parts.batches.targets[few],
         classes=parts.batches.classes[few],
-        batch_size=2,
+        batch_size=photos,
         sampler=lambda classes, rng: np.arange(len(classes)),
     )
     validation = replace(parts.validation, rows=parts.validation.rows[few], truth=parts.validation.truth[few])
-    next(fit(replace(parts, batches=batches, validation=validation), watched.train, epochs=config.epochs, seed=config.seed))
-    owner = {"loss": "loss/name", "optimizer": "optimizer/name", "schedule": "schedule/name", "mix": "mix/name", "sampler": "sampler/name"}
-    given = flat(values)
-    return [
-        Mistake(
-            path,
-            "is drawn, but nothing reads it"
-            + (f" when {name} is {given.get(name)}; add when: {{{name}: ...}}" if (name := owner.get(path.split("/")[0])) else "; fix it"),
-        )
-        for path in space.drawn(values)
-        if path not in read
-    ]
+    return replace(parts, batches=batches, validation=validation)
+
+
+def _refuse(space: Space, mistakes: list[Mistake]) -> None:
+    """Raises: SpaceError with each mistake once, at its file and line."""
+    if mistakes:
+        raise SpaceError([f"{space.places.get(mistake.path, space.file)}: {mistake}" for mistake in dict.fromkeys(mistakes)])
 
 
 def _value_mistakes(path: str, value: Any, valid: Mapping[str, Any], scheme: Scheme) -> list[tuple[str, str]]:
