@@ -80,5 +80,4 @@ def class_table(answer: np.ndarray, sample: Sample, scheme: Scheme) -> pd.DataFr
 
 def absent_classes(sample: Sample, scheme: Scheme) -> list[str]:
     """Names of the classes that no photo of the sample has."""
-    present = set(sample.classes(scheme).tolist())
-    return [name for number, name in enumerate(scheme.class_names()) if number not in present]
+    return scheme.absent(sample.classes(scheme))

@@ -52,6 +52,11 @@ class Scheme:
             for row in self.split(np.arange(self.classes))
         ]
 
+    def absent(self, classes: np.ndarray) -> list[str]:
+        """Names of the joint classes that are not among the given ones (n,); each counts as 0 in macro F1."""
+        present = set(classes.tolist())
+        return [name for number, name in enumerate(self.class_names()) if number not in present]
+
     def part(self, names: tuple[str, ...]) -> "Scheme":
         """The scheme of some of the attributes, in this scheme's order."""
         return Scheme(tuple(attribute for attribute in self.attributes if attribute.name in names))

@@ -91,8 +91,7 @@ def write_split(file: Path, photos: Photos, split: Split) -> None:
 
 def absent_classes(photos: Photos) -> list[str]:
     """Names of the joint classes that no photo has; each counts as 0 in macro F1."""
-    counts = np.bincount(photos.scheme.joint(photos.labels), minlength=photos.scheme.classes)
-    return [name for name, count in zip(photos.scheme.class_names(), counts, strict=True) if count == 0]
+    return photos.scheme.absent(photos.scheme.joint(photos.labels))
 
 
 def _refuse_rare_classes(photos: Photos, has: np.ndarray, settings: DataConfig) -> None:
