@@ -427,10 +427,16 @@ def _merged(layers: Sequence[Layer], mistakes: list[str]) -> Layer:
     merged: Layer = {}
     for number, layer in enumerate(layers):
         merged |= {path: replace(entry, layer=number) for path, entry in layer.items()}
-    for path in [path for path in merged if path.rpartition("/")[0] in merged]:
-        entry, section = merged.pop(path), path.rpartition("/")[0]
+    for path in [path for path in merged if _section(path) in merged]:
+        entry, section = merged.pop(path), _section(path)
         mistakes.append(f"{entry.place}: {path}: {section} is a value ({merged[section].place}) and cannot be a section too; keep one.")
-    return merged
+    # Section by section, as one file would say it: then a space draws alike when it is read from many files and from one.
+    sections = dict.fromkeys(map(_section, merged))
+    return {path: merged[path] for section in sections for path in merged if _section(path) == section}
+
+
+def _section(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _settings(entries: Layer) -> Layer:

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -138,6 +138,10 @@ class Space:
             if parameter.path in given and parameter.is_drawn(settled):
                 settled[parameter.path] = given[parameter.path]
         return {path: value for path, value in settled.items() if path not in self.fixed}
+
+    def with_run(self, run: Mapping[str, Any]) -> "Space":
+        """The space with another section `run`."""
+        return replace(self, run=dict(run))
 
     def grid(self, prefix: str) -> list[dict[str, Any]]:
         """Every combination, by path, of the values at or under `prefix`.
