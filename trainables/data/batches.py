@@ -1,7 +1,7 @@
 """Batches of one trial: rows of a mapped view, augmented for training, as tensors."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import local
@@ -18,12 +18,17 @@ Item = TypeVar("Item")
 Batch = tuple[torch.Tensor, torch.Tensor]  # images (n, height, width, 3) uint8, class ids (n, heads) int64
 
 
+class PhotoError(ValueError):
+    """A photo that cannot be read from its view or augmented; the text says which, where and why."""
+
+
 @dataclass(frozen=True)
 class TrainBatches:
     """Shuffled, augmented batches; the numbers of an epoch depend on seed and epoch alone."""
 
     view: np.ndarray  # (rows, height, width, 3) uint8, mapped
     rows: np.ndarray  # (n,) the training photos' rows
+    ids: Sequence[str]  # (n,) their names, for the error that one of them may be
     targets: np.ndarray  # (n, heads) class ids
     classes: np.ndarray  # (n,) class ids of the whole task, for the sampler
     batch_size: int
@@ -37,7 +42,7 @@ class TrainBatches:
         return max(1, len(self.rows) // self.batch_size)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
+        """The batches of one epoch. Raises: PhotoError naming the first photo of a batch that cannot be prepared."""
         order = self.sampler(self.classes, generator(self.seed, "order", number))
         chosen = [order[start * self.batch_size : (start + 1) * self.batch_size] for start in range(len(self))]
         state = local()
@@ -46,12 +51,33 @@ class TrainBatches:
             if not hasattr(state, "augment"):
                 state.augment = self.make_augment()
             picked = chosen[batch]
-            images = self.view[self.rows[picked]]
-            if state.augment:
-                images = state.augment(images, seed_for(self.seed, "augment", number, batch))
+            images = self._images(picked, state.augment, seed_for(self.seed, "augment", number, batch))
             return torch.from_numpy(images), torch.from_numpy(self.targets[picked])
 
         return ahead(prepare, len(self), self.threads)
+
+    def _images(self, picked: np.ndarray, augment: Augment | None, seed: int) -> np.ndarray:
+        def make(photos: np.ndarray) -> np.ndarray:
+            images = self.view[self.rows[photos]]
+            return augment(images, seed) if augment else images
+
+        try:
+            return make(picked)
+        except MemoryError:
+            # No photo's fault.
+            raise
+        except Exception:
+            # What numpy, OpenCV and albumentations raise has no common class, and none says which photo it was. The photos before
+            # it come along, so that it is given the random numbers with which it failed.
+            for count, photo in enumerate(picked, start=1):
+                try:
+                    make(picked[:count])
+                except Exception as error:
+                    what = f"photo {self.ids[photo]} (row {self.rows[photo]} of its view) cannot be read or augmented"
+                    # On one line: records keep the first line of a reason, and OpenCV's end with a line break.
+                    cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    raise PhotoError(f"{what} ({cause}). Mend it, or take it out of the data.") from error
+            raise
 
 
 def plain_batches(view: np.ndarray, rows: np.ndarray, batch_size: int, threads: int = 0) -> Iterator[torch.Tensor]:

@@ -1,16 +1,27 @@
-"""Who trains, who validates, who is held out: whole people, stratified by joint class, made once a run."""
+"""Who trains, who validates, who is held out: whole people, stratified by joint class, made once a run.
 
+The run's table of it is a manifest too: it names every photo with the hash of its content, so that what goes on later is proven to
+be trained and scored on the same photos.
+"""
+
+import csv
 import hashlib
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from trainables.config import DataConfig
 from trainables.data.photos import DataError, Photos
 
 HOLDOUT = -1
+MOST = 10  # names shown of each kind of difference
+# The columns of the table, and what a field of each looks like.
+COLUMNS = {"photo": "(?s:.+)", "person": "[0-9]+", "class": ".+", "part": "holdout|fold [0-9]+", "sha256": "[0-9a-f]{16}"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,15 @@ class Split:
     def holdout(self) -> np.ndarray:
         """Indices of the photos that the search never sees."""
         return np.flatnonzero(self.part == HOLDOUT)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What must not change about a photo of a run."""
+
+    person: int
+    label: str  # the name of its joint class
+    sha256: str  # of its file, the first 16 hex digits
 
 
 def split_people(photos: Photos, settings: DataConfig, seed: int) -> Split:
@@ -71,22 +91,41 @@ def split_people(photos: Photos, settings: DataConfig, seed: int) -> Split:
     for number, (_, members) in enumerate(folds.split(rest, strata[rest])):
         part[rest[members]] = number
     parts = part[person]
-    lines = (f"{name} {label} {side}" for name, label, side in zip(photos.ids, classes, parts, strict=True))
-    digest = hashlib.sha256("\n".join([str(settings.fold), *lines]).encode()).hexdigest()
-    return Split(parts, settings.fold, digest[:16])
+    return _split(photos, parts, settings.fold)
 
 
-def write_split(file: Path, photos: Photos, split: Split) -> None:
-    """The split as a table for people and for later reading: photo, person, class, part."""
-    names = photos.scheme.class_names()
-    pd.DataFrame(
-        {
-            "photo": photos.ids,
-            "person": photos.people,
-            "class": [names[label] for label in photos.scheme.joint(photos.labels)],
-            "part": ["holdout" if side == HOLDOUT else f"fold {side}" for side in split.part],
-        }
-    ).to_csv(file, index=False)
+def split_table(photos: Photos, split: Split, digests: Mapping[str, str]) -> bytes:
+    """The split as a CSV table for people and for `read_split`: photo, person, class, part, sha256.
+
+    Args:
+        digests: what `build_views` found the photos' files to be.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for (name, entry), side in zip(_entries(photos, digests).items(), split.part.tolist(), strict=True):
+        table.writerow([name, entry.person, entry.label, "holdout" if side == HOLDOUT else f"fold {side}", entry.sha256])
+    return text.getvalue().encode()
+
+
+def read_split(content: bytes, photos: Photos, digests: Mapping[str, str], fold: int) -> Split:
+    """The split of an earlier run, for the photos of today in whichever order they come.
+
+    Its hash equals the one that was noted then, unless a part was changed in the table since.
+
+    Args:
+        content: what `split_table` made of it.
+        digests: what `build_views` finds the photos' files to be today.
+        fold: the fold that validates.
+    Raises: DataError when the table is damaged, and when the photos are not those of the run, naming everything that differs.
+    """
+    rows = _read_rows(content)
+    then = {name: Entry(int(person), label, sha256) for name, person, label, _, sha256 in rows}
+    _refuse_differences(then, _entries(photos, digests))
+    part = {name: HOLDOUT if side == "holdout" else int(side.removeprefix("fold ")) for name, _, _, side, _ in rows}
+    if fold not in part.values():
+        raise DataError(f"data/fold is {fold}, but nobody is in that fold of the run's split.csv.")
+    return _split(photos, np.array([part[name] for name in photos.ids]), fold)
 
 
 def absent_classes(photos: Photos) -> list[str]:
@@ -104,3 +143,74 @@ def _refuse_rare_classes(photos: Photos, has: np.ndarray, settings: DataConfig) 
             + "\n".join(rare)
             + "\nAdd photos of such people, take fewer folds (--set data/folds=2), or choose other cuts (--set data/cuts=[30,50])."
         )
+
+
+def _split(photos: Photos, part: np.ndarray, fold: int) -> Split:
+    # Sorted, because the order in which photos are found says nothing about what is learned from them.
+    rows = sorted(zip(photos.ids, photos.scheme.joint(photos.labels).tolist(), part.tolist(), strict=True))
+    return Split(part, fold, hashlib.sha256(json.dumps([fold, rows]).encode()).hexdigest()[:16])
+
+
+def _entries(photos: Photos, digests: Mapping[str, str]) -> dict[str, Entry]:
+    names = photos.scheme.class_names()
+    labels = photos.scheme.joint(photos.labels)
+    described = zip(photos.ids, photos.people.tolist(), labels, strict=True)
+    return {name: Entry(person, names[label], digests[name]) for name, person, label in described}
+
+
+def _read_rows(content: bytes) -> list[list[str]]:
+    try:
+        header, *rows = list(csv.reader(io.StringIO(content.decode(), newline=""), strict=True)) or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _damaged(f"it is no table ({error})") from None
+    if header != [*COLUMNS]:
+        raise _damaged(f"it does not begin with the columns {', '.join(COLUMNS)}")
+    broken = [f"row {number}" for number, row in enumerate(rows, 1) if not _is_sound(row)]
+    if broken:
+        raise _damaged(f"fields of {_some(broken)} are missing or make no sense")
+    twice = [name for name, count in Counter(row[0] for row in rows).items() if count > 1]
+    if twice:
+        raise _damaged(f"it names photos twice, {_some(twice)}")
+    return rows
+
+
+def _is_sound(row: Sequence[str]) -> bool:
+    return len(row) == len(COLUMNS) and all(map(re.fullmatch, COLUMNS.values(), row))
+
+
+def _damaged(why: str) -> DataError:
+    return DataError(f"split.csv of the run is damaged: {why}. Bring a copy of it back, or start a new run.")
+
+
+def _refuse_differences(then: Mapping[str, Entry], now: Mapping[str, Entry]) -> None:
+    both = sorted(then.keys() & now.keys())
+    friend_then, friend_now = _first_of_person(then, both), _first_of_person(now, both)
+    kinds = {
+        "gone, or cannot be decoded any more": sorted(then.keys() - now.keys()),
+        "new": sorted(now.keys() - then.keys()),
+        "of another class": [
+            f"{name} (was {then[name].label}; is {now[name].label})" for name in both if then[name].label != now[name].label
+        ],
+        "of another person": [
+            f"{name} (was one with {friend_then[name]}; is one with {friend_now[name]})"
+            for name in both
+            if friend_then[name] != friend_now[name]
+        ],
+        "of other content": [name for name in both if then[name].sha256 != now[name].sha256],
+    }
+    differences = [f"  {words}, {len(names)}: {_some(names)}" for words, names in kinds.items() if names]
+    if differences:
+        lead = "The photos are not those that the run was made of:"
+        mend = "Put the old photos and labels back to go on with the run, or start a new one."
+        raise DataError("\n".join([lead, *differences, mend]))
+
+
+def _first_of_person(entries: Mapping[str, Entry], names: Iterable[str]) -> dict[str, str]:
+    """For each of the names the first one of the same person; numbers of people may change from day to day."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(entries[name].person, name) for name in names}
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = [f"and {len(names) - MOST} more"] if len(names) > MOST else []
+    return "; ".join([*names[:MOST], *rest])

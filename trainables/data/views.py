@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trainables.choices import choose
 from trainables.config import ViewConfig
 from trainables.data.photos import DataError, Photos, Unlabelled
+from trainables.storage import write_whole
 
-FORMAT = 1  # of the files; another number makes old caches invisible
+FORMAT = 2  # of the files; another number makes old caches invisible
 LARGEST = 100_000_000  # pixels of one photo; more is a bomb or a mistake
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -61,9 +63,14 @@ def view_cache() -> Path:
     return cache_folder() / "views"
 
 
-def read_photo(file: Path) -> Image.Image:
+def read_photo(file: Path | BinaryIO) -> Image.Image:
     """The photo in RGB, upright. Raises: one of UNREADABLE for a damaged, lying or oversized file."""
-    with Image.open(file) as photo:
+    try:
+        opened = Image.open(file)
+    except UnidentifiedImageError:
+        # Pillow would name an object in memory; every caller knows the photo's name.
+        raise ValueError("not an image of a known format") from None
+    with opened as photo:
         if photo.width * photo.height > LARGEST:
             raise ValueError(f"{photo.width} x {photo.height} pixels; at most {LARGEST:,} are read")
         photo.load()
@@ -84,10 +91,34 @@ def look(photo: Image.Image, view: View) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ViewFiles:
-    """Where the views of a data set lie, and which photos could not be decoded."""
+    """Where the views of a data set lie, what they were made of, and which photos could not be decoded."""
 
     files: dict[View, Path]
     bad: dict[str, str]  # photo id -> why; their rows are black
+    digests: dict[str, str]  # photo id -> first 16 hex digits of the sha256 of its file; only a file that cannot be opened has none
+    sums: dict[View, str]  # sha256 of the view's file, hex
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What lies beside a view file, as JSON: how it came to be, and how to know it again."""
+
+    bad: dict[str, str]  # as in ViewFiles
+    photos: dict[str, str]  # the digests of ViewFiles; a view that came from another machine has none
+    sha256: str  # of the view file, hex
+
+
+def read_sidecar(file: Path) -> Sidecar | None:
+    """What is known about a view file, or None where that is missing or damaged."""
+    try:
+        return Sidecar(**json.loads(_sidecar_file(file).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def write_sidecar(file: Path, sidecar: Sidecar) -> None:
+    """Put this beside a view file, whole or not at all."""
+    write_whole(_sidecar_file(file), json.dumps(asdict(sidecar), indent=1).encode())
 
 
 def build_views(
@@ -101,18 +132,21 @@ def build_views(
     Raises: DataError when the disk has no room for them.
     """
     files = _files(photos, views, cache)
-    if missing := _missing(files):
+    if missing := _missing(photos, files):
         cache.mkdir(parents=True, exist_ok=True)
         _decode(photos, missing, progress or (lambda done: None))
-    bad: dict[str, str] = {}
-    for file in files.values():
-        bad |= json.loads(_bad_file(file).read_text())
-    return ViewFiles(files, bad)
+    sidecars = {view: read_sidecar(file) for view, file in files.items()}
+    return ViewFiles(
+        files,
+        bad={name: why for sidecar in sidecars.values() for name, why in sidecar.bad.items()},
+        digests={name: digest for sidecar in sidecars.values() for name, digest in sidecar.photos.items()},
+        sums={view: sidecar.sha256 for view, sidecar in sidecars.items()},
+    )
 
 
 def count_missing(photos: Photos | Unlabelled, views: Iterable[View], cache: Path) -> int:
     """How many photos `build_views` would have to decode: all or none."""
-    return len(photos.ids) if _missing(_files(photos, views, cache)) else 0
+    return len(photos.ids) if _missing(photos, _files(photos, views, cache)) else 0
 
 
 def open_view(file: Path) -> np.ndarray:
@@ -138,8 +172,13 @@ def _files(photos: Photos | Unlabelled, views: Iterable[View], cache: Path) -> d
     return {view: cache / f"{_key(view, stamps)}.npy" for view in sorted(set(views), key=str)}
 
 
-def _missing(files: dict[View, Path]) -> dict[View, Path]:
-    return {view: file for view, file in files.items() if not (file.is_file() and _bad_file(file).is_file())}
+def _missing(photos: Photos | Unlabelled, files: dict[View, Path]) -> dict[View, Path]:
+    return {view: file for view, file in files.items() if not (file.is_file() and _knows(read_sidecar(file), photos.ids))}
+
+
+def _knows(sidecar: Sidecar | None, ids: Sequence[str]) -> bool:
+    # A view that came from another machine has the right pixels, but cannot say which of its rows are no photo.
+    return sidecar is not None and set(ids) <= sidecar.photos.keys() | sidecar.bad.keys()
 
 
 def _decode(photos: Photos | Unlabelled, files: dict[View, Path], progress: Callable[[int], None]) -> None:
@@ -147,32 +186,36 @@ def _decode(photos: Photos | Unlabelled, files: dict[View, Path], progress: Call
     try:
         arrays = {view: _new_array(partial[view], (len(photos.ids), view.height, view.width, 3)) for view in files}
 
-        def decode(row: int) -> str | None:
+        bad, digests = {}, {}
+
+        def decode(row: int, name: str) -> None:
             try:
-                photo = read_photo(photos.root / photos.ids[row])
+                with (photos.root / name).open("rb") as file:
+                    digests[name] = _sha256(file)[:16]
+                    file.seek(0)
+                    photo = read_photo(file)
                 for view, array in arrays.items():
                     array[row] = look(photo, view)
             except UNREADABLE as error:
-                return str(error) or type(error).__name__
-            return None
+                bad[name] = str(error) or type(error).__name__
 
-        bad = {}
         # Pillow lets go of the interpreter while it decodes and resizes, so threads use all cores.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            rows = {pool.submit(decode, row): row for row in range(len(photos.ids))}
+            jobs = [pool.submit(decode, row, name) for row, name in enumerate(photos.ids)]
             try:
-                for done in as_completed(rows):
-                    if why := done.result():
-                        bad[photos.ids[rows[done]]] = why
+                for done in as_completed(jobs):
+                    done.result()
                     progress(1)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+        # Threads finish in any order; what is written keeps that of the photos.
+        bad, digests = _in_order(bad, photos.ids), _in_order(digests, photos.ids)
         for view, file in files.items():
             arrays[view].flush()
-            note = partial[view].with_suffix(".bad")
-            note.write_text(json.dumps({name: bad[name] for name in photos.ids if name in bad}, indent=1))
-            note.replace(_bad_file(file))
+            with partial[view].open("rb") as whole:
+                sha256 = _sha256(whole)
+            write_sidecar(file, Sidecar(bad, digests, sha256))
             partial[view].replace(file)
     finally:
         for file in partial.values():
@@ -203,5 +246,13 @@ def _key(view: View, stamps: list[tuple[str, int, int]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def _bad_file(file: Path) -> Path:
-    return file.with_suffix(".bad.json")
+def _in_order(found: dict[str, str], ids: Sequence[str]) -> dict[str, str]:
+    return {name: found[name] for name in ids if name in found}
+
+
+def _sidecar_file(file: Path) -> Path:
+    return file.with_suffix(".json")
+
+
+def _sha256(file: BinaryIO) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -7,12 +8,13 @@ import torch
 
 from trainables.config import AugmentConfig, ConfigError, SamplerConfig, Watched
 from trainables.data.augment import build_augment
-from trainables.data.batches import TrainBatches, ahead, plain_batches
+from trainables.data.batches import PhotoError, TrainBatches, ahead, plain_batches
 from trainables.data.sampling import SAMPLERS, build_sampler
 
 PHOTOS = 50
 VIEW = np.random.default_rng(0).integers(256, size=(PHOTOS + 10, 24, 20, 3), dtype=np.uint8)
 ROWS = np.random.default_rng(1).permutation(PHOTOS + 10)[:PHOTOS]
+NAMES = [f"person{photo // 7}/shot{photo % 7}.jpg" for photo in range(PHOTOS)]
 CLASSES = np.arange(PHOTOS) % 4
 NOTHING = AugmentConfig()
 EVERYTHING = AugmentConfig(flip=0.5, rotate=20, brightness=0.3, contrast=0.3, erase=0.5)
@@ -21,7 +23,8 @@ EVERYTHING = AugmentConfig(flip=0.5, rotate=20, brightness=0.3, contrast=0.3, er
 def batches(*, augment=NOTHING, sampler="shuffle", batch_size=8, seed=0, threads=0, view=VIEW) -> TrainBatches:
     make_augment = partial(build_augment, augment)
     targets = np.stack([np.arange(PHOTOS), CLASSES], axis=1)
-    return TrainBatches(view, ROWS, targets, CLASSES, batch_size, build_sampler(SamplerConfig(name=sampler)), make_augment, seed, threads)
+    chosen_sampler = build_sampler(SamplerConfig(name=sampler))
+    return TrainBatches(view, ROWS, NAMES, targets, CLASSES, batch_size, chosen_sampler, make_augment, seed, threads)
 
 
 def bytes_of(made) -> list[tuple[bytes, bytes]]:
@@ -59,6 +62,76 @@ def test_what_one_epoch_leaves_out_another_shows():
 def test_an_incomplete_batch_is_left_out_unless_it_is_the_only_one(batch_size, sizes):
     made = batches(batch_size=batch_size)
     assert [len(images) for images, _ in made.epoch(1)] == sizes and len(made) == len(sizes)
+
+
+def names_in(made: TrainBatches, epoch: int) -> list[list[str]]:
+    """The names of the photos of every batch, in order."""
+    return [[NAMES[photo] for photo in targets[:, 0]] for _, targets in made.epoch(epoch)]
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_photo_whose_row_the_view_lacks_is_named_with_its_row_and_the_cause(epoch, threads):
+    whole = batches(augment=EVERYTHING, threads=threads)
+    there = 40
+    gone = {name: row for name, row in zip(NAMES, ROWS, strict=True) if row >= there}
+    first = next(name for names in names_in(whole, epoch) for name in names if name in gone)
+    with pytest.raises(PhotoError) as caught:
+        list(replace(whole, view=VIEW[:there]).epoch(epoch))
+    said = f"photo {first} (row {gone[first]} of its view) cannot be read or augmented (IndexError: index {gone[first]} is out of bounds"
+    assert str(caught.value).startswith(said) and str(caught.value).endswith(". Mend it, or take it out of the data.")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_photo_that_only_some_random_changes_break_is_named(seed):
+    broken = []
+
+    def fragile(images: np.ndarray, seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        for image in images:
+            if rng.random() < 0.03:
+                broken.append(image)
+                raise ZeroDivisionError("no such\n angle\n")
+        return images
+
+    made = replace(batches(seed=seed), make_augment=lambda: fragile)
+    with pytest.raises(PhotoError, match=r"cannot be read or augmented \(ZeroDivisionError: no such angle\)") as caught:
+        for epoch in range(1, 10):
+            list(made.epoch(epoch))
+    [name] = [name for name, row in zip(NAMES, ROWS, strict=True) if (VIEW[row] == broken[0]).all()]
+    assert f"photo {name} (" in str(caught.value)
+
+
+def test_a_photo_is_named_among_the_first_few_of_a_data_set_too():
+    few = slice(2)
+    made = batches(view=VIEW[: ROWS[1]])
+    rehearsed = replace(made, rows=made.rows[few], targets=made.targets[few], classes=made.classes[few], batch_size=2)
+    broken = [name for name, row in zip(NAMES[few], ROWS[few], strict=True) if row >= ROWS[1]]
+    with pytest.raises(PhotoError) as caught:
+        list(rehearsed.epoch(1))
+    assert any(str(caught.value).startswith(f"photo {name} ") for name in broken)
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_what_is_no_photos_fault_names_none(error):
+    def exhausted(images: np.ndarray, seed: int) -> np.ndarray:
+        raise error
+
+    with pytest.raises(error):
+        list(replace(batches(), make_augment=lambda: exhausted).epoch(1))
+
+
+def test_a_failure_that_does_not_come_again_is_told_as_it_was():
+    calls = []
+
+    def moody(images: np.ndarray, seed: int) -> np.ndarray:
+        calls.append(seed)
+        if len(calls) == 1:
+            raise OSError("the disk was away")
+        return images
+
+    with pytest.raises(OSError, match="the disk was away"):
+        list(replace(batches(), make_augment=lambda: moody).epoch(1))
 
 
 @pytest.mark.parametrize("threads", [0, 2])

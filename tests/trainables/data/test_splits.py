@@ -1,3 +1,7 @@
+import csv
+import hashlib
+import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +12,7 @@ import pytest
 from trainables.config import DataConfig
 from trainables.data.labels import contest_scheme
 from trainables.data.photos import DataError, Photos
-from trainables.data.splits import absent_classes, split_people, write_split
+from trainables.data.splits import MOST, Split, absent_classes, read_split, split_people, split_table
 
 SCHEME = contest_scheme((30, 60))
 SEEDS = range(50)
@@ -125,11 +129,217 @@ def test_classes_that_nobody_has_are_named():
     assert absent_classes(young) == [name for name in SCHEME.class_names() if name.endswith(">=60")]
 
 
-def test_the_written_table_says_who_is_on_which_side(tmp_path, photos, split):
-    write_split(tmp_path / "split.csv", photos, split)
-    table = pd.read_csv(tmp_path / "split.csv")
-    assert list(table.columns) == ["photo", "person", "class", "part"]
+def test_the_order_of_the_photos_does_not_change_the_hash_of_a_split():
+    photos = draw_photos(0)
+    backwards = taken(photos, np.arange(len(photos))[::-1])
+    split = split_people(photos, DataConfig(), seed=0)
+    turned = split_people(backwards, DataConfig(), seed=0)
+    assert (turned.part == split.part[::-1]).all() and turned.hash == split.hash
+
+
+# The table, which is a manifest of the photos as well
+
+
+def taken(photos: Photos, chosen: np.ndarray) -> Photos:
+    """Some of the photos, in the given order."""
+    return replace(
+        photos,
+        ids=tuple(photos.ids[index] for index in chosen),
+        rows=photos.rows[chosen],
+        people=photos.people[chosen],
+        labels=photos.labels[chosen],
+    )
+
+
+def digests_of(photos: Photos) -> dict[str, str]:
+    return {name: hashlib.sha256(name.encode()).hexdigest()[:16] for name in photos.ids}
+
+
+def made(photos: Photos, seed: int = 0, fold: int = 0) -> tuple[Split, bytes]:
+    split = split_people(photos, DataConfig(fold=fold), seed)
+    return split, split_table(photos, split, digests_of(photos))
+
+
+def refused(table: bytes, photos: Photos, digests: dict[str, str] | None = None, fold: int = 0) -> str:
+    with pytest.raises(DataError) as caught:
+        read_split(table, photos, digests_of(photos) if digests is None else digests, fold)
+    return str(caught.value)
+
+
+def differences(words: str) -> list[str]:
+    """The lines between the first, which says what is wrong, and the last, which says how to mend it."""
+    first, *lines, last = words.splitlines()
+    assert first == "The photos are not those that the run was made of:"
+    assert last == "Put the old photos and labels back to go on with the run, or start a new one."
+    return lines
+
+
+def test_the_table_says_who_is_on_which_side(photos, split):
+    table = pd.read_csv(io.BytesIO(split_table(photos, split, digests_of(photos))), dtype={"sha256": str})
+    assert list(table.columns) == ["photo", "person", "class", "part", "sha256"]
     assert table["photo"].tolist() == list(photos.ids)
+    assert table["person"].tolist() == photos.people.tolist()
+    assert table["class"].tolist() == [photos.scheme.class_names()[label] for label in photos.scheme.joint(photos.labels)]
+    assert table["sha256"].tolist() == list(digests_of(photos).values())
     assert set(table["photo"][table["part"] == "holdout"]) == {photos.ids[index] for index in split.holdout}
     assert set(table["photo"][table["part"] == "fold 0"]) == {photos.ids[index] for index in split.valid}
     assert (table.groupby("person")["part"].nunique() == 1).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_split_is_read_back_whatever_the_order_of_rows_and_photos(seed):
+    rng = np.random.default_rng(seed)
+    photos, fold = draw_photos(seed), seed % 5
+    split, table = made(photos, seed, fold)
+    header, *rows = table.decode().splitlines()
+    shuffled = "\n".join([header, *rng.permutation(rows)]).encode()
+    order = rng.permutation(len(photos))
+    for content, chosen in ((table, np.arange(len(photos))), (shuffled, np.arange(len(photos))), (shuffled, order)):
+        again = read_split(content, taken(photos, chosen), digests_of(photos), fold)
+        assert (again.part == split.part[chosen]).all() and (again.fold, again.hash) == (fold, split.hash)
+
+
+def test_people_may_be_numbered_anew():
+    photos = draw_photos(0)
+    split, table = made(photos)
+    numbers = np.random.default_rng(0).permutation(1000)
+    assert read_split(table, replace(photos, people=numbers[photos.people]), digests_of(photos), 0).hash == split.hash
+
+
+@pytest.mark.parametrize(
+    "name", ["a, b/mask1.jpg", 'say "a"/mask1.jpg', "two\nlines/mask1.jpg", "홍길동/mask1.jpg", " a /mask1.jpg", "holdout"]
+)
+def test_photos_of_every_name_are_read_back(name):
+    photos = draw_photos(0)
+    photos = replace(photos, ids=(name, *photos.ids[1:]))
+    split, table = made(photos)
+    assert read_split(table, photos, digests_of(photos), 0).hash == split.hash
+    assert pd.read_csv(io.BytesIO(table))["photo"][0] == name
+
+
+def test_a_part_that_was_changed_in_the_table_gives_another_hash():
+    photos = draw_photos(0)
+    split, table = made(photos)
+    assert read_split(table.replace(b"holdout", b"fold 1", 1), photos, digests_of(photos), 0).hash != split.hash
+
+
+def relabelled(photos: Photos, index: int) -> Photos:
+    labels = photos.labels.copy()
+    labels[index] = (labels[index] + 1) % photos.scheme.sizes
+    return replace(photos, labels=labels)
+
+
+def moved(photos: Photos, index: int, person: int) -> Photos:
+    people = photos.people.copy()
+    people[index] = person
+    return replace(photos, people=people)
+
+
+def renamed(photos: Photos, index: int, name: str) -> Photos:
+    return replace(photos, ids=(*photos.ids[:index], name, *photos.ids[index + 1 :]))
+
+
+def class_of(photos: Photos, index: int) -> str:
+    return SCHEME.class_names()[SCHEME.joint(photos.labels)[index]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_everything_that_differs_is_named_at_once(seed):
+    rng = np.random.default_rng(seed)
+    photos = draw_photos(seed)
+    _, table = made(photos)
+    gone, added, other, changed, touched = rng.choice(len(photos), 5, replace=False)
+    names = photos.ids
+    today = relabelled(renamed(photos, added, "new/mask1.jpg"), other)
+    today = taken(today, np.delete(np.arange(len(photos)), gone))
+    digests = digests_of(photos) | {"new/mask1.jpg": digests_of(photos)[names[added]], names[changed]: "0123456789abcdef"}
+    assert differences(refused(table, today, digests)) == [
+        f"  gone, or cannot be decoded any more, 2: {'; '.join(sorted([names[gone], names[added]]))}",
+        "  new, 1: new/mask1.jpg",
+        f"  of another class, 1: {names[other]} (was {class_of(photos, other)}; is {class_of(relabelled(photos, other), other)})",
+        f"  of other content, 1: {names[changed]}",
+    ]
+
+
+def companions(photos: Photos) -> dict[str, str]:
+    """The first photo by name of each photo's person."""
+    return {name: min(np.array(photos.ids)[photos.people == person]) for name, person in zip(photos.ids, photos.people, strict=True)}
+
+
+def lines_of_people(photos: Photos, today: Photos) -> list[str]:
+    was, now = companions(photos), companions(today)
+    names = [f"{name} (was one with {was[name]}; is one with {now[name]})" for name in sorted(photos.ids) if was[name] != now[name]]
+    more = [f"and {len(names) - MOST} more"] if len(names) > MOST else []
+    return [f"  of another person, {len(names)}: {'; '.join([*names[:MOST], *more])}"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_photo_that_went_over_to_another_person_is_a_difference(seed):
+    photos = draw_photos(seed)
+    index = np.random.default_rng(seed).integers(len(photos))
+    for person in (photos.people[index] + 1, 1000):
+        today = moved(photos, index, person)
+        assert differences(refused(made(photos)[1], today)) == lines_of_people(photos, today)
+
+
+def test_two_people_who_became_one_are_a_difference():
+    photos = draw_photos(0)
+    today = replace(photos, people=np.where(photos.people == 7, 3, photos.people))
+    assert differences(refused(made(photos)[1], today)) == lines_of_people(photos, today)
+
+
+def test_many_differences_are_counted_and_ten_of_them_named():
+    photos = draw_photos(0)
+    _, table = made(photos)
+    (line,) = differences(refused(table, taken(photos, np.arange(25, len(photos)))))
+    listed = sorted(photos.ids[:25])
+    assert line == f"  gone, or cannot be decoded any more, 25: {'; '.join(listed[:MOST])}; and 15 more"
+
+
+def edited(table: bytes, edit: Callable[[list[list[str]]], object]) -> bytes:
+    rows = list(csv.reader(io.StringIO(table.decode(), newline="")))
+    edit(rows)
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda rows: rows.clear(), "it does not begin with the columns photo, person, class, part, sha256"),
+        (lambda rows: rows.pop(0), "it does not begin with the columns photo, person, class, part, sha256"),
+        (lambda rows: [row.pop() for row in rows], "it does not begin with the columns photo, person, class, part, sha256"),
+        (lambda rows: rows[3].pop(), "fields of row 3 are missing or make no sense"),
+        (lambda rows: rows[3].append("more"), "fields of row 3 are missing or make no sense"),
+        (lambda rows: rows.insert(3, []), "fields of row 3 are missing or make no sense"),
+        (lambda rows: rows[3].__setitem__(0, ""), "fields of row 3 are missing or make no sense"),
+        (lambda rows: rows[3].__setitem__(1, "Ann"), "fields of row 3 are missing or make no sense"),
+        (lambda rows: rows[3].__setitem__(3, "fold"), "fields of row 3 are missing or make no sense"),
+        (lambda rows: rows[3].__setitem__(4, "ABC"), "fields of row 3 are missing or make no sense"),
+        (lambda rows: [row.pop() for row in rows[1:13]], "row 10; and 2 more are missing"),
+        (lambda rows: rows.append(rows[1]), "it names photos twice, "),
+    ],
+)
+def test_a_damaged_table_is_refused_with_what_is_wrong_with_it(edit, words):
+    photos = draw_photos(0)
+    said = refused(edited(made(photos)[1], edit), photos)
+    assert said.startswith("split.csv of the run is damaged: ") and words in said
+    assert said.endswith("Bring a copy of it back, or start a new run.")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b'photo,person,class,part,sha256\n"1/0.jpg', b"x" * 200_000])
+def test_what_is_no_table_is_refused(content):
+    assert refused(content, draw_photos(0)).startswith("split.csv of the run is damaged: it is no table (")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_table_that_was_cut_off_is_refused(seed):
+    photos = draw_photos(seed)
+    _, table = made(photos)
+    refused(table[: np.random.default_rng(seed).integers(len(table) - 1)], photos)
+
+
+def test_a_fold_that_the_run_does_not_have_is_refused():
+    photos = draw_photos(0)
+    assert refused(made(photos)[1], photos, fold=5) == "data/fold is 5, but nobody is in that fold of the run's split.csv."

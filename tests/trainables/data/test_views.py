@@ -1,3 +1,5 @@
+import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,51 @@ def test_a_changed_photo_or_another_order_is_decoded_anew(some, tmp_path):
     assert (open_view(changed)[0] != open_view(first)[0]).any() and (open_view(changed)[1] == open_view(first)[1]).all()
 
 
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_every_photo_and_every_view_is_known_by_its_hash(some, tmp_path):
+    expected = {name: sha256(some.root / name)[:16] for name in some.ids}
+    built = build_views(some, [SQUARE, WIDE], tmp_path)
+    assert built.digests == expected and list(built.digests) == list(some.ids)
+    assert built.sums == {view: sha256(file) for view, file in built.files.items()} and len(set(built.sums.values())) == 2
+    assert build_views(some, [WIDE, CENTRE], tmp_path).digests == expected
+    assert build_views(some, [WIDE], tmp_path).sums == {WIDE: built.sums[WIDE]}
+
+
+def test_a_photo_that_cannot_be_decoded_has_a_hash_and_one_that_cannot_be_opened_has_none(tmp_path):
+    (tmp_path / "text.jpg").write_text("id,gender,age")
+    (tmp_path / "folder.jpg").mkdir()
+    built = build_views(Unlabelled(tmp_path, ("text.jpg", "folder.jpg")), [SQUARE], tmp_path / "cache")
+    assert built.digests == {"text.jpg": sha256(tmp_path / "text.jpg")[:16]} and list(built.bad) == ["text.jpg", "folder.jpg"]
+
+
+def test_another_byte_gives_another_hash_and_another_date_does_not(tmp_path):
+    photos = Unlabelled(tmp_path, ("a.png", "b.png"))
+    for name in photos.ids:
+        Image.fromarray(COLOURS).save(tmp_path / name)
+    first = build_views(photos, [SQUARE], tmp_path / "cache")
+    os.utime(tmp_path / "a.png", (1, 1))
+    touched = build_views(photos, [SQUARE], tmp_path / "cache")
+    assert (touched.digests, touched.sums) == (first.digests, first.sums) and touched.files != first.files
+    with (tmp_path / "b.png").open("ab") as file:
+        file.write(b"!")
+    changed = build_views(photos, [SQUARE], tmp_path / "cache")
+    assert changed.digests["a.png"] == first.digests["a.png"] and changed.digests["b.png"] != first.digests["b.png"]
+    assert changed.sums == first.sums
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"[]", b'{"bad": {}}', b'{"bad": {}, "photos": {}, "sha256": "0"}'])
+def test_a_view_about_whose_photos_nothing_is_known_is_decoded_anew(some, tmp_path, damage):
+    first = build_views(some, [SQUARE], tmp_path)
+    (sidecar,) = tmp_path.glob("*.json")
+    sidecar.unlink() if damage is None else sidecar.write_bytes(damage)
+    assert count_missing(some, [SQUARE], tmp_path) == len(some.ids)
+    assert build_views(some, [SQUARE], tmp_path) == first and count_missing(some, [SQUARE], tmp_path) == 0
+    assert len(files_in(tmp_path)) == 2
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_damaged_and_absurd_files_end_in_bad_and_the_rest_is_unharmed(tmp_path):
     root = tmp_path / "photos"
@@ -100,6 +147,7 @@ def test_damaged_and_absurd_files_end_in_bad_and_the_rest_is_unharmed(tmp_path):
     names = ("good.png", "truncated.jpg", "empty.jpg", "text.jpg", "folder.jpg", "huge.png", "whole.jpg")
     built = build_views(Unlabelled(root, names), [SQUARE], tmp_path / "cache")
     assert list(built.bad) == list(names[1:6]) and all(built.bad.values())
+    assert built.bad["text.jpg"] == "not an image of a known format"
     assert "100001 x 1000 pixels; at most 100,000,000 are read" in built.bad["huge.png"]
     array = open_view(built.files[SQUARE])
     np.testing.assert_array_equal(array[0], look(photo, SQUARE))
@@ -246,9 +294,9 @@ def test_a_view_of_the_cache_cannot_be_written_by_accident(some, tmp_path):
 @pytest.mark.parametrize("section", [{"size": 32}, {"size": [24, 40]}, {"size": 32, "crop": "center", "fraction": 0.6}])
 def test_the_input_of_a_photo_is_the_same_in_validation_in_analysis_and_after_a_checkpoint(photos, split, make_config, tmp_path, section):
     config = make_config(view=section)
-    card = Card(config, photos.scheme)
+    card = Card(config, photos.scheme, epoch=1)
     model = build_model(config.model, card.task, (card.view.height, card.view.width), IMAGENET, seed=0)
-    (tmp_path / "model.safetensors").write_bytes(pack_model(model, card))
+    (tmp_path / "model.safetensors").write_bytes(pack_model(model, card, epoch=1))
     reloaded = load_model(tmp_path / "model.safetensors")[1].view
 
     view = View.of(config.view)
