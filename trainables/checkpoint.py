@@ -22,6 +22,7 @@ class Card:
 
     config: TrialConfig
     scheme: Scheme  # of the data: every attribute, in order
+    epoch: int  # after which the model was so
 
     @property
     def task(self) -> Task:
@@ -34,20 +35,21 @@ class Card:
     def text(self) -> str:
         """The card as JSON."""
         attributes = [[attribute.name, list(attribute.values)] for attribute in self.scheme.attributes]
-        return json.dumps({"config": self.config.values(), "attributes": attributes})
+        return json.dumps({"config": self.config.values(), "attributes": attributes, "epoch": self.epoch})
 
     @classmethod
     def read(cls, text: str) -> "Card":
         """The inverse of `text`."""
         card = json.loads(text)
         scheme = Scheme(tuple(Attribute(name, tuple(values)) for name, values in card["attributes"]))
-        return cls(TrialConfig.from_values(card["config"]), scheme)
+        return cls(TrialConfig.from_values(card["config"]), scheme, card["epoch"])
 
 
 def pack_model(model: Classifier, card: Card) -> bytes:
     """The model as the bytes of a safetensors file; normalisation is among its tensors, the card in its header."""
     # safetensors stores plain memory only, so the channels-last layout is laid down here and taken up again on loading.
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    # One entry: several would be written in an order that changes from call to call.
     return save(tensors, metadata={"card": card.text()})
 
 
@@ -65,8 +67,14 @@ def load_model(file: Path, device: str | torch.device = "cpu") -> tuple[Classifi
 def pack_progress(parts: Parts, progress: Progress) -> bytes:
     """All that is needed to continue a trial, as the bytes of a torch file of tensors and plain values."""
     buffer = io.BytesIO()
-    state = {"model": parts.model.state_dict(), "optimizer": parts.optimizer.state_dict(), "schedule": parts.schedule.state()}
-    torch.save({**state, "progress": asdict(progress)}, buffer)
+    state = {
+        "model": parts.model.state_dict(),
+        "optimizer": parts.optimizer.state_dict(),
+        "schedule": parts.schedule.state(),
+        "scaler": parts.scaler.state_dict(),
+        "progress": asdict(progress),
+    }
+    torch.save(state, buffer)
     return buffer.getvalue()
 
 
@@ -76,4 +84,7 @@ def unpack_progress(content: bytes, parts: Parts) -> Progress:
     parts.model.load_state_dict(state["model"])
     parts.optimizer.load_state_dict(state["optimizer"])
     parts.schedule.load_state(state["schedule"])
+    # Empty where the trial began on a device of another precision; the scale is then found anew.
+    if state["scaler"]:
+        parts.scaler.load_state_dict(state["scaler"])
     return Progress(**state["progress"])

@@ -2,7 +2,7 @@
 
 import math
 import resource
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -49,6 +49,8 @@ class Parts:
     schedule: Schedule
     device: torch.device
     precision: torch.dtype
+    scaler: torch.amp.GradScaler  # keeps float16 gradients from vanishing; does nothing in other precisions
+    micro_batch: int = 0  # photos per forward and backward pass, 2 or more; 0: the whole batch
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class EpochReport:
     photos: int  # trained
     images_per_second: float  # trained, validation aside
     peak_memory: float  # MB; of the GPU where there is one, else of the process
+    micro_batch: int  # photos per forward and backward pass; 0: whole batches
     best_epoch: int  # so far
     last: bool  # the trial ends here by itself
 
@@ -100,22 +103,18 @@ def fit(parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress
 
     Args:
         progress: where to go on; the parts must hold the tensors of that moment.
-    Raises: DivergedError when the loss or a validation probability is not finite.
+    Raises: DivergedError when the loss or a validation probability is not finite, PhotoError for a photo that cannot be prepared.
     """
-    scaler = torch.amp.GradScaler(parts.device.type, enabled=parts.precision is torch.float16)
     for epoch in range(progress.epoch + 1, epochs + 1):
         torch.manual_seed(seed_for(seed, "dropout", epoch))
         if parts.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(parts.device)
         start = perf_counter()
-        trained = train_epoch(parts, settings, epoch=epoch, first_step=progress.step, rng=generator(seed, "mix", epoch), scaler=scaler)
+        trained = train_epoch(parts, settings, epoch=epoch, first_step=progress.step, rng=generator(seed, "mix", epoch))
         training_seconds = perf_counter() - start
-        probabilities = predict(
-            parts.model,
-            plain_batches(parts.validation.view, parts.validation.rows, max(64, settings.batch_size), parts.batches.threads),
-            parts.device,
-            parts.precision,
-        )
+        pass_size = parts.micro_batch or max(64, settings.batch_size)
+        valid_batches = plain_batches(parts.validation.view, parts.validation.rows, pass_size, parts.batches.threads)
+        probabilities = predict(parts.model, valid_batches, parts.device, parts.precision)
         if not all(np.isfinite(head).all() for head in probabilities):
             # The last step of an epoch shows here first; no loss comes after that of the last epoch.
             raise DivergedError(f"the model answers with no numbers after epoch {epoch}, at learning rate {trained.lr:.1e}")
@@ -137,6 +136,7 @@ def fit(parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress
             photos=trained.photos,
             images_per_second=trained.photos / training_seconds,
             peak_memory=_peak_memory(parts.device),
+            micro_batch=parts.micro_batch,
             best_epoch=progress.best_epoch,
             last=epoch == epochs or bool(settings.patience and waited >= settings.patience),
         )
@@ -155,30 +155,37 @@ class Trained:
     lr: float
 
 
-def train_epoch(
-    parts: Parts, settings: TrainConfig, *, epoch: int, first_step: int, rng: np.random.Generator, scaler: torch.amp.GradScaler
-) -> Trained:
-    """One pass over the training batches. Raises: DivergedError."""
-    model, optimizer = parts.model, parts.optimizer
+def train_epoch(parts: Parts, settings: TrainConfig, *, epoch: int, first_step: int, rng: np.random.Generator) -> Trained:
+    """One pass over the training batches; each is mixed as a whole and then goes through the model in micro-batches.
+
+    The gradients of the micro-batches are added up, each weighted by its share of the batch's photos, and their losses too. For
+    losses that are a mean over photos, both sums are those of the whole batch. BatchNorm and soft_f1, which look at several
+    photos together, see one micro-batch at a time.
+
+    Raises: DivergedError, PhotoError.
+    """
+    model, optimizer, scaler = parts.model, parts.optimizer, parts.scaler
     classes = [scheme.classes for scheme in parts.task.head_schemes]
     model.train()
     optimizer.zero_grad(set_to_none=True)
     total = photos = steps = 0
-    lr = parts.schedule.lr(first_step)
     count = len(parts.batches)
-    for batch, (photos_uint8, targets) in enumerate(parts.batches.epoch(epoch), start=1):
-        images = to_input(photos_uint8, parts.device)
-        heads = list(targets.to(parts.device, non_blocking=True).unbind(dim=1))
-        images, heads = mix_batch(parts.mixer, images, heads, classes, rng)
-        with mixed_precision(parts.device, parts.precision):
-            logits = model(images)
-            loss = sum(parts.loss(head, target) for head, target in zip(logits, heads, strict=True))
-        value = loss.item()
-        if not math.isfinite(value):
-            raise DivergedError(f"the loss is {value} in epoch {epoch}, batch {batch}, at learning rate {lr:.1e}")
-        scaler.scale(loss / gathered(batch, count, settings.accumulate)).backward()
+    for batch, (photos_uint8, ids) in enumerate(parts.batches.epoch(epoch), start=1):
+        lr = parts.schedule.lr(first_step + steps)
+        whole = to_input(photos_uint8, parts.device)
+        heads = list(ids.to(parts.device, non_blocking=True).unbind(dim=1))
+        whole, heads = mix_batch(parts.mixer, whole, heads, classes, rng)
+        value = 0.0
+        for images, targets in micro_batches(whole, heads, parts.micro_batch):
+            with mixed_precision(parts.device, parts.precision):
+                logits = model(images)
+                loss = sum(parts.loss(head, target) for head, target in zip(logits, targets, strict=True)) * (len(images) / len(whole))
+            value += loss.item()
+            if not math.isfinite(value):
+                place = f"epoch {epoch}, batch {batch} of {count} (step {first_step + steps + 1})"
+                raise DivergedError(f"the loss is {value} in {place}, at learning rate {lr:.1e}")
+            scaler.scale(loss / gathered(batch, count, settings.accumulate)).backward()
         if batch % settings.accumulate == 0 or batch == count:
-            lr = parts.schedule.lr(first_step + steps)
             for group in optimizer.param_groups:
                 group["lr"] = lr
             if settings.clip:
@@ -188,8 +195,33 @@ def train_epoch(
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
             steps += 1
-        total, photos = total + value * len(images), photos + len(images)
+        total, photos = total + value * len(whole), photos + len(whole)
     return Trained(total / photos, photos, steps, lr)
+
+
+def micro_batches(images: Tensor, targets: Sequence[Tensor], most: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+    """A batch in nearly equal parts of at most `most` photos; 0: in one.
+
+    No part is a single photo, which has no batch statistics; so where `most` is 2, an odd batch has one part of three.
+
+    Args:
+        images: (n, c, h, w).
+        targets: per head, class ids (n,) or rows (n, classes).
+    Returns: the images and the targets of each part, in the batch's order.
+    """
+    count = max(1, min(math.ceil(len(images) / most), len(images) // 2)) if most else 1
+    per_head = zip(*(head.tensor_split(count) for head in targets), strict=True)
+    return zip(images.tensor_split(count), per_head, strict=True)
+
+
+def next_micro_batch(batch_size: int, micro_batch: int) -> int | None:
+    """The micro-batch to try when memory ran out with `micro_batch` (0: whole batches); None when none is smaller.
+
+    It is half the photos of a pass so far, rounded up, and at least 2.
+    """
+    used = min(micro_batch or batch_size, batch_size)
+    half = max(2, math.ceil(used / 2))
+    return half if half < used else None
 
 
 def gathered(batch: int, batches: int, accumulate: int) -> int:

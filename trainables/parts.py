@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from trainables.config import ConfigError, Mistake, TrialConfig
 from trainables.data.augment import build_augment
-from trainables.data.batches import TrainBatches
+from trainables.data.batches import PhotoError, TrainBatches
 from trainables.data.labels import read_task
 from trainables.data.photos import Photos
 from trainables.data.sampling import build_sampler
@@ -33,16 +34,18 @@ class Data:
     statistics: Mapping[View, Statistics]  # of the training photos, where some trial may normalise by them
 
 
-def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: int = 0) -> Parts:
+def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: int = 0, micro_batch: int = 0) -> Parts:
     """Everything that a trial trains with.
 
     Args:
         threads: that prepare batches ahead; 0 for none.
-    Raises: ConfigError for names that do not exist and combinations that cannot be built.
+        micro_batch: photos per forward and backward pass, 2 or more; 0: the whole batch.
+    Raises: ConfigError for names that do not exist and combinations that cannot be built, PhotoError for photos that are not in
+        the view's file.
     """
     view = View.of(config.view)
     task = read_task(config.task, data.photos.scheme)
-    array = open_view(data.views[view])
+    array = _open(data.views[view], data.photos)
     labels = data.photos.labels[:, data.photos.scheme.columns(task.scheme.names)]
     classes = task.scheme.joint(labels)
     train, valid = data.split.train, data.split.valid
@@ -52,6 +55,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
     batches = TrainBatches(
         view=array,
         rows=data.photos.rows[train],
+        ids=tuple(data.photos.ids[index] for index in train),
         targets=task.targets(labels[train]),
         classes=classes[train],
         batch_size=config.train.batch_size,
@@ -63,6 +67,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
     statistics = data.statistics[view] if config.normalize == "dataset" else IMAGENET
     model = build_model(config.model, task, (view.height, view.width), statistics, config.seed).to(device)
     steps = optimizer_steps(len(batches), config.train.accumulate)
+    precision = choose_precision(config.train.precision, device)
     return Parts(
         model=model,
         task=task,
@@ -73,5 +78,22 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         optimizer=build_optimizer(config.optimizer, model),
         schedule=build_schedule(config.schedule, config.optimizer.lr, steps, config.epochs),
         device=device,
-        precision=choose_precision(config.train.precision, device),
+        precision=precision,
+        scaler=torch.amp.GradScaler(device.type, enabled=precision is torch.float16),
+        micro_batch=micro_batch,
     )
+
+
+def _open(file: Path, photos: Photos) -> np.ndarray:
+    """The view in the file. Raises: PhotoError when the photos' rows are not all there."""
+    mend = "Delete that file: the next run decodes the photos again"
+    try:
+        view = open_view(file)
+    except (ValueError, EOFError) as error:
+        raise PhotoError(f"the decoded photos in {file} cannot be read ({error}). {mend}.") from None
+    beyond = np.flatnonzero(photos.rows >= len(view))
+    if len(beyond):
+        first = beyond[0]
+        place = f"photo {photos.ids[first]} is row {photos.rows[first]} of {file}, which has {len(view)} rows"
+        raise PhotoError(f"{place}; {len(beyond)} photos are missing in all. {mend}.")
+    return view

@@ -23,7 +23,7 @@ def probabilities(model) -> list[bytes]:
 def test_a_reloaded_model_predicts_the_same_bits_and_asks_for_nothing(data, make_config, tmp_path, backbone, task):
     # The weights it began with need not be there any more.
     config = make_config(task=task, model={"backbone": backbone, "weights": "imagenet", "dropout": 0.2})
-    card = Card(config, data.photos.scheme)
+    card = Card(config, data.photos.scheme, epoch=4)
     bare = config.model.model_copy(update={"weights": "none"})
     model = build_model(bare, card.task, (32, 32), STATISTICS, seed=3)
     model(torch.rand(8, 3, 32, 32) * 255)
@@ -36,15 +36,15 @@ def test_a_reloaded_model_predicts_the_same_bits_and_asks_for_nothing(data, make
 
 def test_a_card_says_what_goes_in_and_what_comes_out(data, make_config):
     config = make_config(task=[["age"], ["gender"]], view={"size": [40, 32], "crop": "center", "fraction": 0.6})
-    card = Card.read(Card(config, data.photos.scheme).text())
-    assert card.config == config and card.scheme == data.photos.scheme
+    card = Card.read(Card(config, data.photos.scheme, epoch=4).text())
+    assert card.config == config and card.scheme == data.photos.scheme and card.epoch == 4
     assert card.view == View("center", 0.6, 40, 32)
     assert card.task.heads == (("age",), ("gender",))
 
 
 def test_the_same_model_packs_to_the_same_bytes_and_packing_leaves_it_alone(data, make_config):
     config = make_config()
-    card = Card(config, data.photos.scheme)
+    card = Card(config, data.photos.scheme, epoch=4)
     model, again = (build_model(config.model, card.task, (32, 32), STATISTICS, seed=0) for _ in range(2))
     before = probabilities(model)
     assert pack_model(model, card) == pack_model(model, card) == pack_model(again, card)
@@ -53,7 +53,7 @@ def test_the_same_model_packs_to_the_same_bytes_and_packing_leaves_it_alone(data
 
 def test_a_checkpoint_is_a_plain_safetensors_file(data, make_config, tmp_path):
     config = make_config()
-    card = Card(config, data.photos.scheme)
+    card = Card(config, data.photos.scheme, epoch=4)
     model = build_model(config.model, card.task, (32, 32), STATISTICS, seed=0)
     (tmp_path / "model.safetensors").write_bytes(pack_model(model, card))
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:

@@ -9,7 +9,20 @@ from sklearn.metrics import accuracy_score, f1_score
 from trainables.checkpoint import pack_progress, unpack_progress
 from trainables.config import TrialConfig
 from trainables.data.batches import plain_batches
-from trainables.loop import DivergedError, Epoch, Parts, Progress, choose_precision, fit, gathered, optimizer_steps, predict
+from trainables.loop import (
+    DivergedError,
+    Epoch,
+    Parts,
+    Progress,
+    choose_precision,
+    fit,
+    gathered,
+    micro_batches,
+    next_micro_batch,
+    optimizer_steps,
+    predict,
+)
+from trainables.losses import LOSSES
 from trainables.models.assemble import to_input
 from trainables.parts import build_parts
 
@@ -81,10 +94,10 @@ def test_probabilities_are_the_softmax_of_the_model_in_evaluation(data, make_con
         np.testing.assert_allclose(probabilities, head.softmax(dim=1).numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3])
-def test_a_trial_that_goes_on_computes_the_bits_of_an_uninterrupted_one(data, make_config, stop):
+@pytest.mark.parametrize(("stop", "micro_batch"), [(1, 0), (2, 0), (3, 0), (2, 10)])
+def test_a_trial_that_goes_on_computes_the_bits_of_an_uninterrupted_one(data, make_config, stop, micro_batch):
     config = make_config(**EVERYTHING)
-    whole, first, second = (build_parts(config, data, CPU) for _ in range(3))
+    whole, first, second = (build_parts(config, data, CPU, micro_batch=micro_batch) for _ in range(3))
     expected = what_counts(run(config, whole))
 
     epochs = fit(first, config.train, epochs=config.epochs, seed=config.seed)
@@ -144,6 +157,167 @@ def test_a_last_step_of_fewer_batches_weighs_them_as_if_they_were_all_asked_for(
     assert torch.equal(*trained)
 
 
+# Micro-batches
+
+STILL = {"name": "sgd", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0}  # one step moves the weights by exactly their gradient
+
+
+def slow_gradient(config: TrialConfig, parts: Parts) -> torch.Tensor:
+    """What one step over all batches of the first epoch gathers, photo by photo."""
+    batches = list(parts.batches.epoch(1))
+    parts.model.train()
+    for photos, ids in batches:
+        for image, targets in zip(to_input(photos, CPU), ids, strict=True):
+            logits = parts.model(image[None])
+            loss = sum(parts.loss(head, target[None]) for head, target in zip(logits, targets, strict=True))
+            (loss / len(photos) / len(batches)).backward()
+    return torch.cat([parameter.grad.flatten() for parameter in parts.model.parameters()])
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"soft_f1"}))
+@pytest.mark.parametrize("micro_batch", [0, 2, 7, 16, 31, 500])
+def test_the_gradient_of_a_mean_loss_is_that_of_its_photos_however_they_are_parted(data, make_config, name, micro_batch):
+    config = make_config(epochs=1, task="heads", model=VIT, loss={"name": name}, optimizer=STILL, train={"accumulate": 5})
+    parts = build_parts(config, data, CPU, micro_batch=micro_batch)
+    before = weights(parts)
+    run(config, parts)
+    expected = slow_gradient(config, build_parts(config, data, CPU))
+    torch.testing.assert_close(before - weights(parts), expected, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"soft_f1"}))
+@pytest.mark.parametrize("mixer", ["mixup", "cutmix_vertical"])
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(32, 1), (25, 2)])
+def test_micro_batches_train_mixed_batches_as_whole_ones_do(data, make_config, name, mixer, batch_size, accumulate):
+    train = {"batch_size": batch_size, "accumulate": accumulate, "clip": 1.0}
+    optimizer = {"name": "sgd", "lr": 0.05}
+    config = make_config(epochs=1, model=VIT, loss={"name": name}, mix={"name": mixer, "prob": 0.8}, optimizer=optimizer, train=train)
+    trained = []
+    for micro_batch in (0, 6):
+        parts = build_parts(config, data, CPU, micro_batch=micro_batch)
+        trained.append((weights(parts), run(config, parts)[0].report, weights(parts)))
+    (first, whole, moved), (_, parted, also_moved) = trained
+    torch.testing.assert_close(also_moved, moved, atol=1e-5, rtol=0)
+    assert (moved - first).abs().max() > 1e-3
+    assert parted.train_loss == pytest.approx(whole.train_loss, rel=1e-5)
+    assert (whole.micro_batch, parted.micro_batch, whole.photos) == (0, 6, parted.photos)
+
+
+def test_a_loss_of_the_whole_batch_sees_a_micro_batch_at_a_time(data, make_config):
+    config = make_config(epochs=1, model=VIT, loss={"name": "soft_f1"}, optimizer={"lr": 1e-30}, train={"batch_size": 160})
+    parts = build_parts(config, data, CPU, micro_batch=60)
+    [(photos, ids)] = parts.batches.epoch(1)
+    assert len(photos) == 160
+    with torch.no_grad():
+        logits = parts.model.train()(to_input(photos, CPU))[0]
+        losses = [float(parts.loss(logits[part], ids[part, 0])) for part in (slice(0, 54), slice(54, 107), slice(107, 160))]
+    expected = np.average(losses, weights=[54, 53, 53])
+    assert run(config, parts)[0].report.train_loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_whole_batches_train_to_the_bits_of_a_plain_loop(data, make_config):
+    config = make_config(epochs=2, augment={"flip": 0.5}, schedule={"name": "cosine"})
+    ours, plain = (build_parts(config, data, CPU) for _ in range(2))
+    run(config, ours)
+    plain.model.train()
+    batches = [batch for epoch in (1, 2) for batch in plain.batches.epoch(epoch)]
+    for step, (photos, ids) in enumerate(batches):
+        plain.optimizer.zero_grad()
+        plain.loss(plain.model(to_input(photos, CPU))[0], ids[:, 0]).backward()
+        for group in plain.optimizer.param_groups:
+            group["lr"] = plain.schedule.lr(step)
+        plain.optimizer.step()
+    assert torch.equal(weights(ours), weights(plain))
+
+
+@pytest.mark.parametrize("micro_batch", [32, 500])
+def test_a_micro_batch_that_holds_the_whole_batch_changes_no_bit_of_the_training(data, make_config, micro_batch):
+    config = make_config(**EVERYTHING | {"epochs": 1})
+    whole, same = (build_parts(config, data, CPU, micro_batch=size) for size in (0, micro_batch))
+    losses = [run(config, parts)[0].report.train_loss for parts in (whole, same)]
+    assert losses[0] == losses[1] and torch.equal(weights(whole), weights(same))
+
+
+def test_the_same_micro_batches_compute_the_same_bits(data, make_config):
+    config = make_config(**EVERYTHING | {"epochs": 2})
+    first, again = (what_counts(run(config, build_parts(config, data, CPU, micro_batch=10))) for _ in range(2))
+    assert first == again
+
+
+@pytest.mark.parametrize("micro_batch", [3, 10])
+def test_no_pass_has_more_photos_than_the_micro_batch_and_none_in_training_a_single_one(data, make_config, micro_batch):
+    config = make_config(epochs=1)
+    parts = build_parts(config, data, CPU, micro_batch=micro_batch)
+    passes = {True: [], False: []}
+    parts.model.register_forward_hook(lambda model, inputs, output: passes[model.training].append(len(inputs[0])))
+    (epoch,) = run(config, parts)
+    assert max(*passes[True], *passes[False]) <= micro_batch and min(passes[True]) > 1
+    assert sum(passes[True]) == epoch.report.photos and sum(passes[False]) == len(parts.validation.rows)
+
+
+@pytest.mark.parametrize("photos", range(1, 40))
+def test_micro_batches_are_the_batch_in_order_in_even_parts_none_of_a_single_photo(photos):
+    images, ids, rows = torch.arange(photos), torch.arange(photos) % 3, torch.rand(photos, 4)
+    for most in range(2, 45):
+        parted = list(micro_batches(images, [ids, rows], most))
+        sizes = [len(part) for part, _ in parted]
+        assert torch.equal(torch.cat([part for part, _ in parted]), images)
+        assert torch.equal(torch.cat([targets[0] for _, targets in parted]), ids)
+        assert torch.equal(torch.cat([targets[1] for _, targets in parted]), rows)
+        assert max(sizes) <= max(most, 3 if photos % 2 else 2) and max(sizes) - min(sizes) <= 1
+        assert min(sizes) >= min(2, photos)
+        assert len(parted) == (-(-photos // most) if most > 2 else max(1, photos // 2))
+    [(part, targets)] = micro_batches(images, [ids], 0)
+    assert torch.equal(part, images) and torch.equal(targets[0], ids)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "micro_batch", "expected"),
+    [(64, 0, [32, 16, 8, 4, 2]), (100, 0, [50, 25, 13, 7, 4, 2]), (64, 20, [10, 5, 3, 2]), (16, 40, [8, 4, 2]), (3, 0, [2]), (2, 0, [])],
+)
+def test_micro_batches_are_halved_until_two_photos_are_left(batch_size, micro_batch, expected):
+    tried = []
+    while micro_batch := next_micro_batch(batch_size, micro_batch):
+        tried.append(micro_batch)
+    assert tried == expected and micro_batch is None
+
+
+# Precision
+
+
+def with_scale(parts: Parts, scale: float) -> Parts:
+    return replace(parts, scaler=torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=4))
+
+
+def test_a_float16_trial_that_goes_on_keeps_the_scale_it_had_found(data, make_config):
+    config = make_config(epochs=3, train={"precision": "fp16"})
+    # The first steps overflow and are left out, which a trial that had lost its scale would do again.
+    whole, first, second = (with_scale(build_parts(config, data, CPU), 2.0**40) for _ in range(3))
+    expected = what_counts(run(config, whole))
+    epochs = fit(first, config.train, epochs=config.epochs, seed=config.seed)
+    before = [next(epochs)]
+    found = first.scaler.state_dict()
+    assert found["scale"] < 2.0**40
+    progress = unpack_progress(pack_progress(first, before[0].progress), second)
+    assert second.scaler.state_dict() == found
+    assert what_counts([*before, *run(config, second, progress)]) == expected
+    assert torch.equal(weights(second), weights(whole)) and second.scaler.state_dict() == whole.scaler.state_dict()
+
+
+@pytest.mark.parametrize(("begun", "gone_on"), [("fp32", "fp16"), ("fp16", "fp32"), ("bf16", "fp16")])
+def test_a_trial_can_go_on_in_another_precision(data, make_config, begun, gone_on):
+    first, second = (make_config(train={"precision": precision}) for precision in (begun, gone_on))
+    parts, others = build_parts(first, data, CPU), build_parts(second, data, CPU)
+    epoch = next(fit(parts, first.train, epochs=2, seed=0))
+    (last,) = run(second, others, unpack_progress(pack_progress(parts, epoch.progress), others))
+    assert last.report.epoch == 2 and np.isfinite(last.report.train_loss)
+
+
+@pytest.mark.parametrize(("precision", "scaled"), [("fp32", False), ("bf16", False), ("fp16", True)])
+def test_gradients_are_scaled_in_float16_only(data, make_config, precision, scaled):
+    assert build_parts(make_config(train={"precision": precision}), data, CPU).scaler.is_enabled() == scaled
+
+
 @pytest.mark.parametrize(("batches", "accumulate"), [(6, 2), (7, 2), (7, 3), (1, 4), (5, 1), (5, 5)])
 def test_the_batches_of_every_optimizer_step_share_it_equally(batches, accumulate):
     shares = [1 / gathered(batch, batches, accumulate) for batch in range(1, batches + 1)]
@@ -188,10 +362,25 @@ def test_a_cpu_computes_in_float32_unless_told_otherwise():
     assert (choose_precision("bf16", CPU), choose_precision("fp16", CPU)) == (torch.bfloat16, torch.float16)
 
 
-def test_a_diverging_trial_says_epoch_batch_and_learning_rate(data, make_config):
+@pytest.mark.parametrize("micro_batch", [0, 10])
+def test_a_diverging_trial_says_epoch_batch_step_and_learning_rate(data, make_config, micro_batch):
     config = make_config(optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"})
-    with pytest.raises(DivergedError, match=r"^the loss is (nan|inf) in epoch 1, batch [2-5], at learning rate 1\.0e\+30$"):
-        run(config, build_parts(config, data, CPU))
+    said = r"^the loss is (nan|inf) in epoch 1, batch ([2-5]) of 5 \(step \2\), at learning rate 1\.0e\+30$"
+    with pytest.raises(DivergedError, match=said):
+        run(config, build_parts(config, data, CPU, micro_batch=micro_batch))
+
+
+def test_the_step_of_a_diverging_trial_counts_optimizer_steps_since_its_first_epoch(data, make_config):
+    config = make_config(train={"accumulate": 2}, schedule={"name": "cosine"}, epochs=2)
+    parts = build_parts(config, data, CPU)
+    fit_epochs = fit(parts, config.train, epochs=2, seed=0)
+    assert next(fit_epochs).progress.step == 3
+    with torch.no_grad():
+        next(parts.model.parameters()).fill_(torch.nan)
+    said = f"the loss is nan in epoch 2, batch 1 of 5 (step 4), at learning rate {parts.schedule.lr(3):.1e}"
+    with pytest.raises(DivergedError) as caught:
+        next(fit_epochs)
+    assert str(caught.value) == said
 
 
 def test_a_trial_that_diverges_with_its_last_step_says_so_too(data, make_config):

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from trainables.config import ConfigError, Watched
-from trainables.data.views import View
+from trainables.data.batches import PhotoError
+from trainables.data.views import View, open_view
 from trainables.parts import build_parts
 
 CPU = torch.device("cpu")
@@ -19,6 +22,38 @@ def test_training_sees_the_training_photos_only_each_with_the_targets_of_its_tas
     for row, targets in zip(parts.batches.rows.tolist(), parts.batches.targets, strict=True):
         for target, part in zip(targets, parts.task.head_schemes, strict=True):
             assert part.split(target).tolist() == [labels[row][data.photos.scheme.names.index(name)] for name in part.names]
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_every_training_photo_goes_by_its_own_name(data, make_config, threads):
+    batches = build_parts(make_config(), data, CPU, threads=threads).batches
+    names = dict(zip(data.photos.rows.tolist(), data.photos.ids, strict=True))
+    assert list(batches.ids) == [names[row] for row in batches.rows.tolist()]
+
+
+def with_view(data, file):
+    return replace(data, views=dict.fromkeys(data.views, file))
+
+
+def test_a_view_without_rows_for_all_photos_names_the_first_that_is_missing(data, make_config, tmp_path):
+    short = tmp_path / "short.npy"
+    np.save(short, open_view(*data.views.values())[:100])
+    first = int(np.argmax(data.photos.rows >= 100))
+    with pytest.raises(PhotoError) as caught:
+        build_parts(make_config(), with_view(data, short), CPU)
+    place = f"photo {data.photos.ids[first]} is row {data.photos.rows[first]} of {short}, which has 100 rows"
+    missing = int((data.photos.rows >= 100).sum())
+    mend = "Delete that file: the next run decodes the photos again."
+    assert str(caught.value) == f"{place}; {missing} photos are missing in all. {mend}"
+
+
+@pytest.mark.parametrize("left", [0, 60, 5000])
+def test_a_view_file_that_ends_early_is_named(data, make_config, tmp_path, left):
+    cut = tmp_path / "cut.npy"
+    [file] = data.views.values()
+    cut.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(PhotoError, match=rf"^the decoded photos in {cut} cannot be read \(.+\). Delete that file"):
+        build_parts(make_config(), with_view(data, cut), CPU)
 
 
 def test_validation_has_the_true_classes_of_the_validation_photos(data, make_config):
