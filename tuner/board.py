@@ -4,13 +4,13 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from search_spaces.schema import Space, show
 
-SHOWN = 20  # rows of the live table; a terminal has no more room
+SHOWN = 20  # rows of the live table above a footer of one line; a terminal has no more room
 NAMED_ALONE = ("task", "model/backbone")  # settings whose values say what they are
 STYLES = {"running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red", "interrupted": "magenta"}
 
@@ -22,24 +22,31 @@ class Row:
     number: int
     differs: str  # the searched values
     state: str = "running"
-    epoch: int = 0
+    epoch: int = 0  # the last whole one
     score: float | None = None  # of the last epoch
     best: float | None = None
-    photos: int = 0  # trained so far
-    seconds: float = 0.0
+    photos: int = 0  # trained by this command
+    seconds: float = 0.0  # of training, by this command
+    earlier: int = 0  # epochs of these that an earlier command trained
+
+    @property
+    def trained(self) -> int:
+        """Epochs trained by this command."""
+        return max(0, self.epoch - self.earlier)  # a trial that lost its state begins again, and does earlier epochs twice
 
 
 @dataclass
 class Board:
-    """All trials of a search so far."""
+    """All trials of a search so far, those that earlier commands trained among them."""
 
     trials: int  # planned
     epochs: int
-    slots: int  # trials that run at a time
     attributes: str  # what the score is over
     deadline: float | None = None  # on the monotonic clock
     started: float = field(default_factory=monotonic)
     rows: dict[int, Row] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # shown under the table
+    size: int | None = None  # bytes of the run's folder
 
     def update(self, number: int, **changes: Any) -> Row:
         self.rows[number] = replace(self.rows[number], **changes)
@@ -53,11 +60,12 @@ class Board:
 
     @property
     def photos(self) -> int:
+        """Trained by this command."""
         return sum(row.photos for row in self.rows.values())
 
     def seconds_left(self) -> float | None:
-        """An estimate from the pace so far; None before there is one."""
-        epochs_done = sum(row.epoch for row in self.rows.values())
+        """An estimate from this command's pace so far; None before there is one."""
+        epochs_done = sum(row.trained for row in self.rows.values())
         if not epochs_done:
             return None
         ended = [row for row in self.rows.values() if row.state != "running"]
@@ -67,7 +75,7 @@ class Board:
         left = epochs_left * (monotonic() - self.started) / epochs_done
         return left if self.deadline is None else min(left, max(0.0, self.deadline - monotonic()))
 
-    def __rich__(self) -> Group:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         running = sum(row.state == "running" for row in self.rows.values())
         rows = sorted(self.rows.values(), key=lambda row: (row.state != "running", -(row.best or 0), row.number))
         left = self.seconds_left()
@@ -75,8 +83,15 @@ class Board:
         if self.leader:
             words.append(f"best so far {self.leader.best:.4f} (trial {self.leader.number})")
         words.append("time left " + (clock(left) if left is not None else "unknown"))
-        hidden = f"... and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
-        return Group(trial_table(rows[:SHOWN], self.attributes), *([hidden] if hidden else []), Text(", ".join(words), style="bold"))
+        if self.size is not None:
+            words.append(f"run {self.size / 1e6:,.0f} MB")
+        below = [*map(Text, self.notes), Text(", ".join(words), style="bold")]
+        # What is below takes the place of rows: a terminal cuts off what is too much at the bottom, where it matters most.
+        shown = max(1, SHOWN + 1 - sum(len(text.wrap(console, options.max_width)) for text in below))
+        yield trial_table(rows[:shown], self.attributes)
+        if len(rows) > shown:
+            yield Text(f"... and {len(rows) - shown} more")
+        yield from below
 
 
 def trial_table(rows: list[Row], attributes: str) -> Table:

@@ -7,8 +7,8 @@ from search_spaces.read import read_space
 from tuner.board import SHOWN, Board, Row, clock, differs
 
 
-def text_of(board):
-    console = Console(width=160, record=True, quiet=True)
+def text_of(board, width=160):
+    console = Console(width=width, record=True, quiet=True)
     with console.capture() as captured:
         console.quiet = False
         console.print(board)
@@ -16,7 +16,7 @@ def text_of(board):
 
 
 def board_of(*rows, trials=8, epochs=10, **settings):
-    return Board(trials, epochs, slots=2, attributes="mask, age", rows={row.number: row for row in rows}, **settings)
+    return Board(trials, epochs, attributes="mask, age", rows={row.number: row for row in rows}, **settings)
 
 
 def test_the_leader_is_the_best_so_far_and_a_tie_goes_to_the_earlier_trial():
@@ -50,6 +50,37 @@ def test_a_long_table_is_cut_and_says_so():
     assert "... and 5 more" in text
 
 
+def test_notes_stand_under_the_table_as_they_are_written():
+    notes = ["epoch 1: 0.45 (9 trials)", "early scores [b]mislead[/b]"]
+    lines = [line.strip() for line in text_of(board_of(Row(0, "only"), notes=notes)).splitlines()]
+    assert lines[-3:-1] == notes
+    assert lines[-4].endswith("only")
+    assert lines[-1].startswith("0 of 8 trials ended")
+
+
+@pytest.mark.parametrize("notes", [[], ["short"], ["a long note " * 20], ["one", "a long note " * 30]])
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_long_table_leaves_room_for_notes_and_footer_on_a_terminal_of_24_lines(notes, width):
+    rows = [Row(number, f"of-{number}-", "finished", best=number / 100) for number in range(40)]
+    lines = text_of(board_of(*rows, trials=40, notes=notes, size=84_000_000), width).splitlines()
+    assert len(lines) == 24
+    shown = sum("finished" in line for line in lines)
+    assert any(line.strip() == f"... and {40 - shown} more" for line in lines)
+    assert lines[-1].strip().endswith("run 84 MB")
+
+
+def test_notes_never_take_the_place_of_the_first_row():
+    text = text_of(board_of(*(Row(number, f"of-{number}-") for number in range(30)), notes=["note"] * 40))
+    assert "of-0-" in text and "of-1-" not in text
+    assert "... and 29 more" in text
+
+
+@pytest.mark.parametrize("size, words", [(84_200_000, "run 84 MB"), (0, "run 0 MB"), (12_345_678_901, "run 12,346 MB")])
+def test_the_footer_ends_with_the_size_of_the_run_once_it_is_known(size, words):
+    assert text_of(board_of(size=size)).rstrip().endswith(f", {words}")
+    assert " MB" not in text_of(board_of())
+
+
 def test_the_time_left_is_estimated_from_the_pace_of_ended_trials():
     half = [Row(number, "", "finished", epoch=10) for number in range(4)]
     board = board_of(*half, started=monotonic() - 400)
@@ -63,6 +94,37 @@ def test_there_is_no_estimate_before_the_first_epoch_and_none_beyond_the_deadlin
     board = board_of(Row(0, "", epoch=1), started=monotonic() - 1000, deadline=monotonic() + 30)
     assert board.seconds_left() == pytest.approx(30, abs=1)
     assert board_of(Row(0, "", epoch=1), deadline=monotonic() - 5).seconds_left() == 0
+
+
+def test_the_pace_of_a_resumed_search_is_that_of_its_own_epochs():
+    ended_before = [Row(number, "", "finished", epoch=10, best=0.5, earlier=10) for number in range(4)]
+    half_way = Row(4, "", "running", epoch=8, earlier=4)
+    # 4 epochs took 40 seconds; 2 epochs of this trial and 3 trials of the usual 10 are left.
+    board = board_of(*ended_before, half_way, started=monotonic() - 40)
+    assert board.seconds_left() == pytest.approx((2 + 3 * 10) * 10, rel=0.01)
+
+
+def test_a_resumed_search_has_no_pace_before_it_has_trained_an_epoch_itself():
+    ended_before = Row(0, "", "stopped", epoch=3, score=0.4, best=0.5, earlier=3)
+    board = board_of(ended_before, Row(1, "", epoch=4, earlier=4))
+    assert board.seconds_left() is None
+    board.update(1, epoch=5)
+    assert board.seconds_left() is not None
+
+
+def test_a_trial_that_lost_its_state_and_begins_again_never_turns_the_pace_negative():
+    board = board_of(Row(0, "", epoch=2, earlier=5), started=monotonic() - 100)
+    assert board.seconds_left() is None
+    board.rows[1] = Row(1, "", epoch=1)
+    assert board.seconds_left() > 0
+
+
+def test_trials_that_an_earlier_command_ended_are_in_the_table_and_can_lead():
+    board = board_of(Row(0, "before", "finished", 10, 0.5, 0.6, earlier=10), Row(1, "now", "running", 1, 0.1, 0.1, photos=70), trials=20)
+    text = text_of(board)
+    assert "1 of 20 trials ended, 1 running, best so far 0.6000 (trial 0)" in text
+    assert text.index("now") < text.index("before")
+    assert board.photos == 70
 
 
 @pytest.mark.parametrize("seconds, text", [(0, "0:00"), (59.6, "1:00"), (247, "4:07"), (3909, "1:05:09"), (90000, "25:00:00")])

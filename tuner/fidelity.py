@@ -1,0 +1,103 @@
+"""Does an early score tell the final one? ASHA stops trials by their scores at its rungs, so its choice is as good as these."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+FEWEST = 3  # trials for a correlation: two are always in full agreement or in none
+ENOUGH = 8  # trials for a judgement: a true correlation of 0.8 shows below 0.3 by chance in one sample of 20, with 5 trials in one of 10
+MISLEADING = 0.3  # below it ASHA's choice is nearer to a draw of lots than to a choice
+TELLING = 0.5  # what an advised epoch must reach; well above MISLEADING, else the next search would be as likely to be warned
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How well the scores at a rung rank the trials as their final scores do."""
+
+    epoch: int  # of the rung
+    backbone: str | None  # None: all trials
+    trials: int
+    correlation: float | None  # Spearman's; None with fewer than 3 trials or when all scores are equal
+
+
+def measure(curves: Mapping[int, Sequence[float]], backbones: Mapping[int, str], rungs: Iterable[int]) -> list[Fidelity]:
+    """The rank correlation between the score at each rung and the score at the trial's last epoch.
+
+    Trials that ASHA let through are a selected sample: the bad ones are missing, and so is every trial that started badly and would
+    have ended well. Among such survivors the correlation says little about the trials that were stopped. What makes the figure honest
+    are the trials that ASHA may not stop (`run/keep_running`), or a search without early stopping.
+
+    Args:
+        curves: trial number -> macro F1 of every epoch, for trials that ran to the end. A trial whose last epoch is the rung or
+            earlier is left out of that rung: there its early score is its final one.
+        backbones: trial number -> backbone, for at least these trials.
+        rungs: epochs, counted from 1.
+
+    Returns: by epoch, over all trials first, then for each backbone by name where there are several.
+    Source: Spearman, The Proof and Measurement of Association between Two Things, 1904; ties get their mean rank.
+    """
+    names = sorted({backbones[number] for number in curves})
+    groups: dict[str | None, list[Sequence[float]]] = {None: list(curves.values())}
+    if len(names) > 1:
+        groups |= {name: [curve for number, curve in curves.items() if backbones[number] == name] for name in names}
+    return [_fidelity(epoch, backbone, group) for epoch in sorted(set(rungs)) for backbone, group in groups.items()]
+
+
+def warning(curves: Mapping[int, Sequence[float]], backbones: Mapping[int, str], rungs: Iterable[int]) -> str | None:
+    """One sentence where early scores mislead ASHA, with the option that mends it; None where they do not, or too few trials tell.
+
+    A rung misleads where the correlation is below 0.3 over at least 8 trials, be it of all or of one backbone. The advised `run/grace`
+    is the earliest later epoch before the last at which it is at least 0.5 for all who were misled, each over at least 8 of the trials.
+    """
+    misled = [found for found in _judged(measure(curves, backbones, rungs)) if found.correlation < MISLEADING]
+    if not misled:
+        return None
+    where = ", ".join(_place(found) for found in misled)
+    telling = _telling_epoch(curves, backbones, misled)
+    if telling is None:
+        mend = f"use --no-early-stopping, since no later epoch before the last is known to reach {TELLING}"
+    else:
+        mend = f"use --set run/grace={telling}, the earliest later epoch that reaches {TELLING}"
+    return f"ASHA's early scores mislead, their rank correlation with the final epoch is {where}: for the next search {mend}."
+
+
+def line(fidelities: Iterable[Fidelity]) -> str | None:
+    """What the live table shows, over all trials: `rank correlation with the final epoch: epoch 1: 0.45, epoch 3: 0.82 (9 trials)`."""
+    found = [fidelity for fidelity in fidelities if fidelity.backbone is None and fidelity.correlation is not None]
+    if not found:
+        return None
+    rungs = ", ".join(f"epoch {fidelity.epoch}: {fidelity.correlation:z.2f}" for fidelity in found)
+    # Trials that ended before a rung are missing there.
+    trials = " to ".join(str(count) for count in sorted({found[0].trials, found[-1].trials}))
+    return f"rank correlation with the final epoch: {rungs} ({trials} trials)"
+
+
+def _fidelity(epoch: int, backbone: str | None, curves: Sequence[Sequence[float]]) -> Fidelity:
+    beyond = [curve for curve in curves if len(curve) > epoch]
+    early, final = pd.Series([curve[epoch - 1] for curve in beyond]), pd.Series([curve[-1] for curve in beyond])
+    if len(beyond) < FEWEST or early.nunique() == 1 or final.nunique() == 1:
+        return Fidelity(epoch, backbone, len(beyond), None)
+    # pandas has the method by name, but asks for SciPy then.
+    return Fidelity(epoch, backbone, len(beyond), float(early.rank().corr(final.rank())))
+
+
+def _telling_epoch(curves: Mapping[int, Sequence[float]], backbones: Mapping[int, str], misled: Sequence[Fidelity]) -> int | None:
+    groups = {found.backbone for found in misled}
+    # Beyond all rungs that misled: a new grace must not leave one of them in place.
+    later = range(max(found.epoch for found in misled) + 1, max(map(len, curves.values())))
+    for epoch in later:
+        telling = {found.backbone for found in _judged(measure(curves, backbones, [epoch])) if found.correlation >= TELLING}
+        if groups <= telling:
+            return epoch
+    return None
+
+
+def _judged(fidelities: Iterable[Fidelity]) -> list[Fidelity]:
+    """Those with enough trials for a judgement."""
+    return [fidelity for fidelity in fidelities if fidelity.trials >= ENOUGH and fidelity.correlation is not None]
+
+
+def _place(fidelity: Fidelity) -> str:
+    of = f" of {fidelity.backbone}" if fidelity.backbone else ""
+    return f"{fidelity.correlation:z.2f} at epoch {fidelity.epoch} over {fidelity.trials} trials{of}"
