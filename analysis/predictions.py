@@ -14,6 +14,7 @@ from trainables.data.photos import Photos, Unlabelled
 from trainables.data.views import View, ViewFiles, open_view
 from trainables.loop import choose_precision, predict
 from trainables.record import RunError
+from trainables.storage import local_file
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def predict_trials(
 
 
 def _predict_trial(trial: Trial, source: Source, device: torch.device, progress: Callable[[int], None]) -> np.ndarray:
-    model, card = load_model(trial.model, device)
+    with local_file(trial.model) as file:
+        model, card = load_model(file, device)
     settings = card.config.train
     # The batches of the training loop's validation, so that on one machine the numbers are the same to the bit.
     batches = plain_batches(open_view(source.files.files[card.view]), source.rows, max(64, settings.batch_size), threads=2)

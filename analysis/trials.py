@@ -1,23 +1,34 @@
 """Reading runs: the trials that can stand in an ensemble, and the photos that choose and score it."""
 
-import zlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from trainables.checkpoint import Card
 from trainables.data.labels import Scheme, Task, read_task
 from trainables.data.photos import LeftOut
 from trainables.data.views import View
 from trainables.metrics import confusion, macro_f1
-from trainables.record import MODEL, RUNS, Predictions, Record, RunCard, RunError, read_predictions, read_record, read_run
-
-DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error, SafetensorError)
+from trainables.record import (
+    DAMAGE,
+    MODEL,
+    RUNS,
+    SPLIT,
+    Predictions,
+    Record,
+    RunCard,
+    RunError,
+    list_folders,
+    read_predictions,
+    read_record,
+    read_run,
+)
+from trainables.storage import Folder, local_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +63,7 @@ class Trial:
         return f"{self.run}/{self.record.number}"
 
     @property
-    def model(self) -> Path:
+    def model(self) -> Folder:
         return self.record.folder / MODEL
 
 
@@ -60,7 +71,7 @@ class Trial:
 class Runs:
     """Runs that were split alike, so that their trials can be compared and combined."""
 
-    folders: tuple[Path, ...]
+    folders: tuple[Folder, ...]
     cards: tuple[RunCard, ...]
     valid: Sample  # the photos that choose
     holdout: Sample  # the photos that score
@@ -73,24 +84,25 @@ class Runs:
 
 
 def newest_run(runs: Path = RUNS) -> Path:
-    """The run begun last. Raises: RunError when there is none."""
+    """The run begun last, of those in a local folder. Raises: RunError when there is none."""
     cards = sorted(runs.glob("*/run.json"), key=lambda file: file.stat().st_mtime)
     if not cards:
         raise RunError(f"there is no run in {runs}/ yet; python -m tuner.run makes one")
     return cards[-1].parent
 
 
-def load_runs(folders: Sequence[Path]) -> Runs:
+def load_runs(folders: Sequence[Folder]) -> Runs:
     """The trials that have a validation prediction and weights, however they ended; the others are named in `left_out`.
 
     Raises: RunError when runs differ in split or scheme, when run.json or split.csv is damaged, and when no trial can be used.
     """
-    cards = [_read_card(folder) for folder in folders]
+    cards = [read_run(folder) for folder in folders]
     _refuse_mixed(folders, cards)
     sides = _read_sides(folders[0], cards[0].scheme)
     trials, damaged, bare = [], [], []
     for folder, card in zip(folders, cards, strict=True):
-        for place in sorted((folder / "trials").glob("[0-9]*"), key=lambda place: (len(place.name), place.name)):
+        places = [place for place in list_folders(folder / "trials") if place.name.isdigit()]
+        for place in sorted(places, key=lambda place: int(place.name)):
             name = f"{folder.resolve().name}/{place.name}"
             try:
                 record = read_record(place)
@@ -106,20 +118,13 @@ def load_runs(folders: Sequence[Path]) -> Runs:
         found = "; ".join(map(str, left_out)) or "there are no trials"
         raise RunError(
             f"{_names(folders)}: no trial has both a validation prediction and weights ({found}). "
-            "Search again for long enough that one reaches the end of an epoch: python -m tuner.run."
+            "Go on until one has reached the end of an epoch: python -m tuner.run --resume."
         )
     valid = sides[_side(trials[0].record)]
     return Runs(tuple(folders), tuple(cards), valid, sides["holdout"], tuple(trials), tuple(left_out))
 
 
-def _read_card(folder: Path) -> RunCard:
-    try:
-        return read_run(folder)
-    except DAMAGE as error:
-        raise RunError(f"{folder}/run.json is damaged ({type(error).__name__}: {error}); bring a copy back or leave the run out") from None
-
-
-def _refuse_mixed(folders: Sequence[Path], cards: Sequence[RunCard]) -> None:
+def _refuse_mixed(folders: Sequence[Folder], cards: Sequence[RunCard]) -> None:
     first, mistakes = cards[0], []
     for folder, card in zip(folders[1:], cards[1:], strict=True):
         pair = f"{folders[0].resolve().name} and {folder.resolve().name}"
@@ -132,12 +137,12 @@ def _refuse_mixed(folders: Sequence[Path], cards: Sequence[RunCard]) -> None:
         raise RunError("\n".join([*mistakes, mend]))
 
 
-def _read_sides(run: Path, scheme: Scheme) -> dict[str, Sample]:
+def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
     """The photos of each part named in split.csv: `holdout`, `fold 0`, ..."""
-    file = run / "split.csv"
+    file = run / SPLIT
     names = scheme.class_names()
     try:
-        table = pd.read_csv(file, dtype={"photo": str, "class": str, "part": str}, keep_default_na=False)
+        table = pd.read_csv(io.BytesIO(file.read_bytes()), dtype={"photo": str, "class": str, "part": str}, keep_default_na=False)
         classes = np.array([names.index(name) for name in table["class"]])
         rows = {part: np.flatnonzero(table["part"] == part) for part in table["part"].unique()}
         if "holdout" not in rows:
@@ -148,16 +153,19 @@ def _read_sides(run: Path, scheme: Scheme) -> dict[str, Sample]:
     return {part: Sample(tuple(photos[chosen]), people[chosen], labels[chosen], scheme) for part, chosen in rows.items()}
 
 
-def _read_trial(folder: Path, card: RunCard, record: Record, sides: dict[str, Sample]) -> Trial:
+def _read_trial(folder: Folder, card: RunCard, record: Record, sides: dict[str, Sample]) -> Trial:
     if record.result.split != card.split:
         raise ValueError(f"its split hash is {record.result.split}, the run's {card.split}")
-    with safe_open(record.folder / MODEL, framework="np") as reader:
+    with local_file(record.folder / MODEL) as file, safe_open(file, framework="np") as reader:
         made = Card.read(reader.metadata()["card"])
     task = read_task(record.config.task, card.scheme)
     if (made.scheme, made.task, made.view) != (card.scheme, task, View.of(record.config.view)):
         raise ValueError(f"{MODEL} has other labels, another task or another view than the record")
     sample = sides[_side(record)]
-    valid = _aligned(read_predictions(record.folder), task, sample.ids)
+    predictions = read_predictions(record.folder)
+    if predictions.epoch != made.epoch:
+        raise ValueError(f"its weights are of epoch {made.epoch}, its predictions of {predictions.epoch}; tuner.run --resume mends that")
+    valid = _aligned(predictions, task, sample.ids)
     return Trial(folder.resolve().name, record, task, valid, sample.macro_f1(task.scheme, valid))
 
 
@@ -177,7 +185,7 @@ def _side(record: Record) -> str:
     return f"fold {record.config.data.fold}"
 
 
-def _names(folders: Sequence[Path]) -> str:
+def _names(folders: Sequence[Folder]) -> str:
     return ", ".join(folder.resolve().name for folder in folders)
 
 

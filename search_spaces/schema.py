@@ -136,7 +136,7 @@ class Space:
         settled = dict(self.fixed)
         for parameter in self.parameters:
             if parameter.path in given and parameter.is_drawn(settled):
-                settled[parameter.path] = given[parameter.path]
+                settled[parameter.path] = as_drawn(parameter.domain, given[parameter.path])
         return {path: value for path, value in settled.items() if path not in self.fixed}
 
     def with_run(self, run: Mapping[str, Any]) -> "Space":
@@ -197,6 +197,11 @@ def flat(values: Mapping[str, Any]) -> dict[str, Any]:
 def as_optuna(value: Any) -> Any:
     """The value as a categorical choice of Optuna: a list becomes its JSON text."""
     return json.dumps(value) if isinstance(value, list | tuple) else value
+
+
+def as_drawn(domain: Domain, value: Any) -> Any:
+    """A record's value as the domain drew it: a setting of real numbers gives a whole 7 back as 7.0."""
+    return int(value) if isinstance(domain, Int) and isinstance(value, float) and value.is_integer() else value
 
 
 def same(one: Any, other: Any) -> bool:

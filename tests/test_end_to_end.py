@@ -23,6 +23,7 @@ EPOCH_KEYS = {
     "lr",
     "seconds",
     "photos",
+    "micro_batch",
     "images_per_second",
     "peak_memory",
     "best_epoch",

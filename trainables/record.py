@@ -1,29 +1,41 @@
 """Records: what remains of a run and of its trials on disk. They are the truth; everything else can be rebuilt from them.
 
-runs/<run>/run.json        what all its trials share (RunCard)
-runs/<run>/split.csv       who trains, validates, is held out
-runs/<run>/trials/<number>/  config.json, reports.jsonl, result.json, valid.npz, model.safetensors, last/
+runs/<run>/run.json          what all its trials share (RunCard)
+runs/<run>/space.yaml        the space in effect
+runs/<run>/split.csv         every photo, its content's hash, and who trains, validates, is held out
+runs/<run>/trials/<number>/  config.json, reports.jsonl, result.json, rungs.json, valid.npz, model.safetensors, last/
 
-Every file is written beside and renamed, so it is whole or absent.
+Every file is written whole or not at all. A trial's process writes its record; the driver adds `rungs.json` and, when the process
+has ended, the last word in `result.json`.
 """
 
 import io
 import json
-import os
-import shutil
+import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
 
 from trainables.config import TrialConfig
 from trainables.data.labels import Attribute, Scheme
+from trainables.metrics import METRIC
+from trainables.storage import Folder, open_folder, remove_tree, write_whole
 
 State = Literal["finished", "stopped", "failed", "interrupted"]
+Cause = Literal["", "diverged", "memory", "settings", "photo", "crash"]
 MODEL = "model.safetensors"
 LAST = "last/state.pt"  # what is needed to continue, while a trial runs
+SPACE = "space.yaml"
+SPLIT = "split.csv"
 RUNS = Path("runs")
+# What reading a damaged file raises.
+DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,8 @@ class RunCard:
     epochs: int
     trials: int
     command: str
+    predicts: tuple[str, ...] = ()  # attributes that every trial's score is over
+    metric: str = METRIC
 
     @property
     def scheme(self) -> Scheme:
@@ -57,17 +71,39 @@ class Result:
     device: str
     code: str
     versions: dict[str, str] = field(default_factory=dict)
+    cause: Cause = ""  # of a failure; only a crash is worth another attempt
+    attempt: int = 1  # processes that worked on the trial so far
+    threads: int = 1  # CPU threads, on whose number a sum's last bits depend
+    micro_batch: int = 0  # photos a pass, where a batch was too large for the GPU; 0: whole batches
+    notes: tuple[str, ...] = ()  # what happened on the way, in plain words
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What ASHA found of a trial at a rung, in rungs.json."""
+
+    epoch: int
+    score: float
+    place: int  # scores that were in the rung before it
+    cutoff: float | None  # None where it was the first
+    passed: bool
+
+
+# They read what a file holds, and find in it what is of another kind.
+RESULT = TypeAdapter(Result)
+JUDGEMENTS = TypeAdapter(tuple[Judgement, ...])
 
 
 @dataclass(frozen=True)
 class Record:
     """One trial as it lies on disk."""
 
-    folder: Path
+    folder: Folder
     number: int
     config: TrialConfig
     reports: tuple[dict[str, Any], ...]
     result: Result
+    judgements: tuple[Judgement, ...] = ()
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -85,112 +121,143 @@ class Predictions:
 
     ids: tuple[str, ...]
     heads: list[np.ndarray]  # (n, classes) float32 per head
+    epoch: int  # after which the model answered so
 
 
 class RunError(ValueError):
     """A run or trial that is not there or cannot be used; the text says what is."""
 
 
-def find_run(name: str, runs: Path = RUNS) -> Path:
-    """The folder of a run, by its name below `runs` or by its path. Raises: RunError listing the runs that exist."""
-    for folder in (runs / name, Path(name)):
+def find_run(name: str, runs: Folder = RUNS) -> Folder:
+    """The folder of a run, by its name below `runs` or by its path or address. Raises: RunError listing the runs that exist."""
+    there = open_folder(name)
+    for folder in (there,) if "://" in name else (runs / name, there):
         if (folder / "run.json").is_file():
             return folder
-    there = sorted(file.parent.name for file in runs.glob("*/run.json"))
-    raise RunError(f"there is no run {name!r} in {runs}/; there are {', '.join(there) or 'none yet: python -m tuner.run makes one'}")
+    beside = there.parent if "://" in name else runs
+    names = sorted(folder.name for folder in list_folders(beside) if (folder / "run.json").is_file())
+    raise RunError(f"there is no run {name!r} in {beside}/; there are {', '.join(names) or 'none yet: python -m tuner.run makes one'}")
 
 
-def write_whole(file: Path, content: bytes) -> None:
-    """Write beside and rename, so that a reader finds the old file or the new one."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+def list_folders(folder: Folder) -> list[Folder]:
+    """What lies in a folder; nothing where there is none."""
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def write_json(file: Path, value: Any) -> None:
+def write_json(file: Folder, value: Any) -> None:
     write_whole(file, (json.dumps(value, indent=1) + "\n").encode())
 
 
-def trial_folder(run: Path, number: int) -> Path:
+def trial_folder(run: Folder, number: int) -> Folder:
     return run / "trials" / str(number)
 
 
-def start_record(folder: Path, config: TrialConfig) -> None:
+def start_record(folder: Folder, config: TrialConfig) -> None:
     """Make the trial's folder with its effective settings."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config.values())
 
 
-def write_reports(folder: Path, reports: list[dict[str, Any]]) -> None:
+def write_reports(folder: Folder, reports: Iterable[dict[str, Any]]) -> None:
     write_whole(folder / "reports.jsonl", "".join(json.dumps(report) + "\n" for report in reports).encode())
 
 
-def write_result(folder: Path, result: Result) -> None:
+def read_reports(folder: Folder) -> list[dict[str, Any]]:
+    file = folder / "reports.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+
+
+def write_result(folder: Folder, result: Result) -> None:
     write_json(folder / "result.json", asdict(result))
 
 
-def write_predictions(folder: Path, predictions: Predictions) -> None:
+def read_result(folder: Folder) -> Result | None:
+    """None where no process has begun the trial."""
+    file = folder / "result.json"
+    if not file.is_file():
+        return None
+    return RESULT.validate_json(file.read_bytes())
+
+
+def write_judgements(folder: Folder, judgements: Iterable[Judgement]) -> None:
+    write_json(folder / "rungs.json", [asdict(judgement) for judgement in judgements])
+
+
+def read_judgements(folder: Folder) -> tuple[Judgement, ...]:
+    file = folder / "rungs.json"
+    return JUDGEMENTS.validate_json(file.read_bytes()) if file.is_file() else ()
+
+
+def write_predictions(folder: Folder, predictions: Predictions) -> None:
     buffer = io.BytesIO()
     heads = {f"head{index}": head.astype(np.float32) for index, head in enumerate(predictions.heads)}
-    np.savez(buffer, ids=np.array(predictions.ids), **heads)
+    np.savez(buffer, ids=np.array(predictions.ids), epoch=predictions.epoch, **heads)
     write_whole(folder / "valid.npz", buffer.getvalue())
 
 
-def write_last(folder: Path, content: bytes) -> None:
+def read_predictions(folder: Folder) -> Predictions:
+    with np.load(io.BytesIO((folder / "valid.npz").read_bytes()), allow_pickle=False) as arrays:
+        heads = [arrays[f"head{index}"] for index in range(len(arrays.files) - 2)]
+        return Predictions(tuple(arrays["ids"].tolist()), heads, int(arrays["epoch"]))
+
+
+def write_last(folder: Folder, content: bytes) -> None:
     """Keep what is needed to continue, in place of an earlier epoch's."""
     (folder / LAST).parent.mkdir(exist_ok=True)
     write_whole(folder / LAST, content)
 
 
-def read_last(folder: Path) -> bytes | None:
+def read_last(folder: Folder) -> bytes | None:
     return (folder / LAST).read_bytes() if (folder / LAST).is_file() else None
 
 
-def read_predictions(folder: Path) -> Predictions:
-    with np.load(folder / "valid.npz", allow_pickle=False) as arrays:
-        heads = [arrays[f"head{index}"] for index in range(len(arrays.files) - 1)]
-        return Predictions(tuple(arrays["ids"].tolist()), heads)
+def drop_last(folder: Folder) -> None:
+    """Remove what would be needed to continue, if it is there."""
+    remove_tree((folder / LAST).parent)
 
 
-def read_reports(folder: Path) -> list[dict[str, Any]]:
-    file = folder / "reports.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+def read_record(folder: Folder) -> Record:
+    """The trial in a folder. Raises: one of DAMAGE when its files are damaged."""
+    config = TrialConfig.from_values(dict(json.loads((folder / "config.json").read_text())))
+    result = read_result(folder) or Result("interrupted", "nothing was reported", 0, "", "", "", attempt=0)
+    return Record(folder, int(folder.name), config, tuple(read_reports(folder)), result, read_judgements(folder))
 
 
-def read_record(folder: Path) -> Record:
-    """The trial in a folder. Raises: OSError, ValueError or KeyError when its files are damaged."""
-    config = TrialConfig.from_values(json.loads((folder / "config.json").read_text()))
-    reports = read_reports(folder)
-    file = folder / "result.json"
-    result = Result(**json.loads(file.read_text())) if file.is_file() else Result("interrupted", "nothing was reported", 0, "", "", "")
-    return Record(folder, int(folder.name), config, tuple(reports), result)
+def list_trials(run: Folder) -> list[Folder]:
+    """The folders of a run's trials by number; one without a whole file is of a trial that never began."""
+    folders = [folder for folder in list_folders(run / "trials") if folder.name.isdigit() and _has_begun(folder)]
+    return sorted(folders, key=lambda folder: int(folder.name))
 
 
-def read_records(run: Path) -> list[Record]:
-    """The trials of a run by number."""
-    folders = [folder for folder in (run / "trials").glob("*") if (folder / "config.json").is_file()]
-    return [read_record(folder) for folder in sorted(folders, key=lambda folder: int(folder.name))]
+def _has_begun(folder: Folder) -> bool:
+    return any(not file.name.startswith(".") for file in list_folders(folder))
 
 
-def end_record(folder: Path, state: State, reason: str) -> None:
-    """Say how a trial ended, keeping the rest of its result; what was needed to continue goes, unless it was interrupted."""
+def read_records(run: Folder) -> list[Record]:
+    """The trials of a run by number. Raises: one of DAMAGE."""
+    return [read_record(folder) for folder in list_trials(run)]
+
+
+def end_record(folder: Folder, state: State, reason: str, cause: Cause = "") -> None:
+    """Say how a trial ended, keeping the rest of its result; what is needed to continue stays where it can."""
     file = folder / "result.json"
     if file.is_file():
-        write_json(file, json.loads(file.read_text()) | {"state": state, "reason": reason})
-        if state != "interrupted":
-            shutil.rmtree((folder / LAST).parent, ignore_errors=True)
+        write_json(file, json.loads(file.read_text()) | {"state": state, "reason": reason, "cause": cause})
+        if state != "interrupted" and cause != "crash":
+            drop_last(folder)
 
 
-def write_run(run: Path, card: RunCard) -> None:
+def write_run(run: Folder, card: RunCard) -> None:
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / "run.json", asdict(card))
 
 
-def read_run(run: Path) -> RunCard:
-    values = json.loads((run / "run.json").read_text())
-    values["cuts"] = tuple(values["cuts"])
-    values["attributes"] = tuple((name, tuple(names)) for name, names in values["attributes"])
-    return RunCard(**values)
+def read_run(run: Folder) -> RunCard:
+    """Raises: RunError when run.json is damaged."""
+    try:
+        values = dict(json.loads((run / "run.json").read_text()))
+        values |= {name: tuple(values.get(name, ())) for name in ("cuts", "predicts")}
+        values["attributes"] = tuple((name, tuple(names)) for name, names in values["attributes"])
+        return RunCard(**values)
+    except DAMAGE as error:
+        raise RunError(f"{run}/run.json is damaged ({type(error).__name__}: {error}); bring a copy back or leave the run out") from None

@@ -4,6 +4,7 @@ A folder is a plain `Path`. What has `://` in it is an `Address`, which has the 
 rest of the code writes `run / "trials"` and asks `file.is_file()` without knowing which of the two it holds.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from uuid import uuid4
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, S3FileSystem, resolve_s3_region
 
 S3_SETTINGS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of errors: nothing can be written there, whoever tries
 # What the libraries say, and what it means for the user.
 MENDS = {
     "NO_SUCH_BUCKET|Bucket .* not found": "there is no such bucket; make it, or correct its name",
@@ -257,6 +259,10 @@ def write_whole(file: Folder, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(file)
+    except OSError as error:
+        # A failed write does not know what it was writing.
+        error.filename = error.filename or str(file)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

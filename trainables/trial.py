@@ -1,51 +1,69 @@
 """One trial as Ray Tune runs it: a thin adapter between `fit`, the record and Tune."""
 
-import os
-import platform
+import errno
+import gc
+import socket
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
-from tensorboardX import FileWriter
-from tensorboardX.summary import hparams, scalar
 
 from trainables.checkpoint import Card, pack_model, pack_progress, unpack_progress
 from trainables.config import ConfigError, TrialConfig
-from trainables.loop import DivergedError, EpochReport, Progress, fit
-from trainables.metrics import METRIC
+from trainables.curves import Curves
+from trainables.data.batches import PhotoError
+from trainables.data.shipping import ensure_view
+from trainables.data.views import View, view_cache
+from trainables.loop import DivergedError, Progress, fit, next_micro_batch
 from trainables.parts import Data, build_parts
 from trainables.record import (
     MODEL,
+    Cause,
     Predictions,
     Result,
     end_record,
     read_last,
     read_reports,
+    read_result,
     start_record,
     trial_folder,
     write_last,
     write_predictions,
     write_reports,
     write_result,
-    write_whole,
 )
+from trainables.storage import NO_ROOM, Folder, write_whole
+from trainables.versions import device_name, versions
 
-LIBRARIES = ("torch", "timm", "albumentations", "numpy", "pillow", "ray", "optuna")
 AT_WORK = "its process died, or is still at work"
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where the nodes of a cluster get the view files from that they lack."""
+
+    sums: dict[str, str]  # sha256 by the file's name
+    actor: Any  # answers `piece(name, index)` on the node that has the photos
 
 
 @dataclass(frozen=True)
 class Job:
     """What all trials of a run share."""
 
-    run: Path
+    run: Folder
     data: Data
     code: str  # version of this project
     threads: int  # CPU threads a trial may use
+    shelf: Shelf | None = None  # None: every trial runs where the photos are
+
+
+class Superseded(Exception):
+    """Another process works on this trial by now; this one must write no more."""
 
 
 def run_trial(proposal: dict[str, Any], job: Job) -> None:
@@ -54,98 +72,151 @@ def run_trial(proposal: dict[str, Any], job: Job) -> None:
     Args:
         proposal: `number` of the trial and the nested `values` of its configuration.
     """
-    train(proposal["number"], TrialConfig.from_values(proposal["values"]), job, report=tune.report)
+    number, config = proposal["number"], TrialConfig.from_values(proposal["values"])
+    if not (job.run / "run.json").is_file():
+        lost = f"node {socket.gethostname()} does not see {job.run}: records must lie where every node finds them (--storage)"
+        tune.report({"number": number, "halt": lost, "no_room": False})
+        return
+    try:
+        train(number, config, fetched(job, View.of(config.view)), report=tune.report)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        no_room = error.errno != errno.EROFS
+        tune.report({"number": number, "halt": f"{job.run}: {error.strerror}", "no_room": no_room})
 
 
-def train(number: int, config: TrialConfig, job: Job, report: Callable[[dict[str, Any]], None]) -> None:
+def fetched(job: Job, view: View) -> Job:
+    """The job with the view's file in this node's own cache, brought there from the shelf where it is missing."""
+    if job.shelf is None:
+        return job
+    shelf, name = job.shelf, job.data.views[view].name
+    file = ensure_view(name, shelf.sums[name], view_cache(), lambda index: ray.get(shelf.actor.piece.remote(name, index)))
+    return replace(job, data=replace(job.data, views={**job.data.views, view: file}))
+
+
+def train(number: int, config: TrialConfig, job: Job, report: Report) -> None:
     """Train a trial and keep its record; `report` is told of each epoch and may end the trial by raising.
 
-    A trial that stopped half-way, because its process died, goes on after its last whole epoch.
+    A trial that stopped half-way, because its process died, goes on after its last whole epoch. One whose batch does not fit the GPU
+    goes on from there too, with the batch in smaller parts.
+
+    What ends a trial by its own fault is reported as {"number", "failed", "cause"}. Raises: OSError when the record cannot be written.
     """
     folder = trial_folder(job.run, number)
     torch.set_num_threads(job.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    start_record(folder, config)
-    reports = read_reports(folder)  # of an attempt whose process died
-    best, reason = (reports[-1]["best_epoch"], AT_WORK) if reports else (0, "ended before its first report")
-    result = Result("interrupted", reason, best, job.data.split.hash, _device_name(device), job.code, versions())
-    write_result(folder, result)
-    writer = FileWriter(str(folder))
     try:
-        parts = build_parts(config, job.data, device, threads=job.threads if device.type == "cuda" else 0)
+        result = _begin(folder, config, job, device)
+        while True:
+            try:
+                _train(number, config, job, report, device, result)
+                return
+            except torch.cuda.OutOfMemoryError as error:
+                smaller = next_micro_batch(config.train.batch_size, result.micro_batch)
+                if smaller is None:
+                    _fail(folder, number, error, "memory", report)
+                    return
+                result = _with_parts_of(smaller, folder, config)
+            # Only here does nothing refer to the failed attempt's tensors any more.
+            _free(device)
+    except DivergedError as error:
+        _fail(folder, number, error, "diverged", report)
+    except ConfigError as error:
+        _fail(folder, number, error, "settings", report)
+    except PhotoError as error:
+        _fail(folder, number, error, "photo", report)
+    except Superseded:
+        return
+    finally:
+        # The next trial reuses this process; nothing of this one may stay, least of all GPU memory.
+        _free(device)
+
+
+def _begin(folder: Folder, config: TrialConfig, job: Job, device: torch.device) -> Result:
+    start_record(folder, config)
+    earlier, reports = read_result(folder), read_reports(folder)
+    best, reason = (reports[-1]["best_epoch"], AT_WORK) if reports else (0, "ended before its first report")
+    result = Result(
+        "interrupted",
+        reason,
+        best,
+        job.data.split.hash,
+        device_name(device),
+        job.code,
+        versions(),
+        attempt=earlier.attempt + 1 if earlier else 1,
+        threads=job.threads,
+        micro_batch=earlier.micro_batch if earlier else 0,
+        notes=earlier.notes if earlier else (),
+    )
+    write_result(folder, result)
+    return result
+
+
+def _train(number: int, config: TrialConfig, job: Job, report: Report, device: torch.device, result: Result) -> None:
+    folder = trial_folder(job.run, number)
+    curves = Curves(folder, config, result.attempt)
+    try:
+        threads = job.threads if device.type == "cuda" else 0
+        parts = build_parts(config, job.data, device, threads=threads, micro_batch=result.micro_batch)
         last = read_last(folder)
         progress = unpack_progress(last, parts) if last else Progress()
-        reports = reports[: progress.epoch]
-        _write_settings(writer, config)
-        card = Card(config, job.data.photos.scheme)
+        reports = read_reports(folder)[: progress.epoch]
         valid_ids = tuple(job.data.photos.ids[index] for index in job.data.split.valid)
         for epoch in fit(parts, config.train, epochs=config.epochs, seed=config.seed, progress=progress):
+            _still_ours(folder, result)
             reports.append(asdict(epoch.report))
             result = replace(result, reason=AT_WORK, best_epoch=epoch.progress.best_epoch)
             if epoch.report.best_epoch == epoch.report.epoch:
+                card = Card(config, job.data.photos.scheme, epoch.report.epoch)
                 write_whole(folder / MODEL, pack_model(parts.model, card))
-                write_predictions(folder, Predictions(valid_ids, epoch.probabilities))
+                write_predictions(folder, Predictions(valid_ids, epoch.probabilities, epoch.report.epoch))
+            # Before the reports: an epoch that is drawn twice is one point, one that is missing stays a gap.
+            curves.add(epoch.report, epoch.progress.best_score)
             write_reports(folder, reports)
             write_result(folder, result)
             # Last, so that a process which dies in between does this epoch again instead of leaving a gap in the reports.
             if not epoch.report.last:
                 write_last(folder, pack_progress(parts, epoch.progress))
-            _write_scalars(writer, epoch.report, reports[epoch.progress.best_epoch - 1])
             if epoch.report.last:
-                end_record(folder, "finished", _why_it_ended(epoch.report, config))
+                end_record(folder, "finished", why_it_ended(epoch.report.epoch, config))
             report({"number": number, "best": epoch.progress.best_score, **asdict(epoch.report)})
-    except (DivergedError, ConfigError, torch.cuda.OutOfMemoryError) as error:
-        # An outcome, not a crash: Tune would train it again and fail again.
-        reason = str(error).splitlines()[0]
-        end_record(folder, "failed", reason)
-        report({"number": number, "failed": reason})
     finally:
-        # The next trial reuses this process; nothing of this one may stay, least of all GPU memory.
-        writer.close()
-        parts = None
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+        curves.close()
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide what a trial computes."""
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
-
-
-def _why_it_ended(report: EpochReport, config: TrialConfig) -> str:
-    if report.epoch == config.epochs:
+def why_it_ended(epoch: int, config: TrialConfig) -> str:
+    """The reason of a finished trial in plain words."""
+    if epoch == config.epochs:
         return f"trained all {config.epochs} epochs"
     return f"no better score for {config.train.patience} epochs"
 
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()}, {os.cpu_count()} cores)"
+def _still_ours(folder: Folder, result: Result) -> None:
+    now = read_result(folder)
+    if now is None or now.attempt != result.attempt:
+        raise Superseded
 
 
-def _write_settings(writer: FileWriter, config: TrialConfig) -> None:
-    """TensorBoard's HParams page reads the settings here and takes the last value of `best/macro_f1` as the trial's result.
-
-    Both are in the file from the first epoch on, so a stopped trial and a killed one are on the page with their best epoch.
-    """
-    flat = {}
-    for name, value in config.values().items():
-        for key, item in value.items() if isinstance(value, dict) else {"": value}.items():
-            flat[f"{name}/{key}".rstrip("/")] = item if isinstance(item, (int, float, str)) else str(item)
-    experiment, session, _ = hparams(flat, {f"best/{METRIC}": None})
-    for summary in (experiment, session):
-        writer.add_summary(summary)
+def _with_parts_of(photos: int, folder: Folder, config: TrialConfig) -> Result:
+    result = read_result(folder)
+    note = (
+        f"out of GPU memory in epoch {len(read_reports(folder)) + 1}: batches of {config.train.batch_size} go through in parts of {photos}"
+    )
+    result = replace(result, micro_batch=photos, notes=(*result.notes, note))
+    write_result(folder, result)
+    return result
 
 
-def _write_scalars(writer: FileWriter, report: EpochReport, best: dict[str, Any]) -> None:
-    shown = {
-        METRIC: report.macro_f1,
-        f"best/{METRIC}": best[METRIC],
-        "accuracy": report.accuracy,
-        "train_loss": report.train_loss,
-        "learning_rate": report.lr,
-        "images_per_second": report.images_per_second,
-        **{f"attribute_f1/{name}": score for name, score in report.attribute_f1.items()},
-    }
-    for tag, value in shown.items():
-        writer.add_summary(scalar(tag, value), global_step=report.epoch)
-    writer.flush()
+def _fail(folder: Folder, number: int, error: Exception, cause: Cause, report: Report) -> None:
+    # An outcome, not a crash: Tune would train it again and fail again.
+    reason = str(error).splitlines()[0]
+    end_record(folder, "failed", reason, cause)
+    report({"number": number, "failed": reason, "cause": cause})
+
+
+def _free(device: torch.device) -> None:
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -1,16 +1,23 @@
-"""What the driver does when a trial starts, reports or ends: keep the board, the records' last word, and the weights' retention."""
+"""What the driver does when a trial starts, reports or ends: keep the board, the records' last word, retention and fidelity."""
 
-from collections.abc import Callable
-from pathlib import Path
+import errno
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from time import monotonic
 from typing import Any
 
 from ray import tune
 
 from search_spaces.schema import Space
-from trainables.record import end_record, trial_folder
+from trainables.record import Judgement, Record, end_record, read_judgements, trial_folder, write_json, write_judgements
+from trainables.storage import NO_ROOM, Folder, size_below
+from tuner import fidelity
 from tuner.board import Board, Row, differs
 from tuner.retention import Retention
 from tuner.stopping import Asha, SoftStop
+
+SIZING = 30.0  # seconds between two looks at the run's size; a large run has many files
 
 
 class Driver(tune.Callback):
@@ -18,7 +25,7 @@ class Driver(tune.Callback):
 
     def __init__(
         self,
-        run: Path,
+        run: Folder,
         *,
         space: Space,
         board: Board,
@@ -38,21 +45,62 @@ class Driver(tune.Callback):
         self._soft_stop = soft_stop
         self._retention = retention
         self._show = show
+        self._curves: dict[int, dict[int, float]] = {}  # trial -> epoch -> score
+        self._ran_to_the_end: set[int] = set()
+        self._backbones: dict[int, str] = {}
+        self._waiting: dict[int, Row] = {}
+        self._sized = -SIZING
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for a resume of its own, and ours goes by the records."""
         return {}
 
+    def know(self, kept: Iterable[Record], going_on: Iterable[Record]) -> None:
+        """Take in the trials of earlier commands."""
+        for record in kept:
+            number, state = record.number, record.result.state
+            self._board.rows[number] = self._row(record)
+            if state == "finished":
+                self._ran_to_the_end.add(number)
+            if record.best and state != "interrupted" and record.has_model:
+                self._retention.ended(number, record.best["macro_f1"])
+        # They have a row when they start again.
+        self._waiting = {record.number: self._row(record) for record in going_on}
+        if self._ran_to_the_end:
+            with self._room():
+                self._note()
+
+    def _row(self, record: Record) -> Row:
+        number, done = record.number, len(record.reports)
+        self._curves[number] = {report["epoch"]: report["macro_f1"] for report in record.reports}
+        self._backbones[number] = record.config.model.backbone
+        last = record.reports[-1]["macro_f1"] if done else None
+        best = record.best["macro_f1"] if record.best else None
+        words = differs(self._space, record.config.values())
+        return Row(number, words, state=record.result.state, epoch=done, score=last, best=best, earlier=done)
+
+    def judged(self, number: int, judgement: Judgement) -> None:
+        """Write what ASHA found of a trial into its record, before the trial hears of it."""
+        folder = trial_folder(self._run, number)
+        with self._room():
+            write_judgements(folder, [*read_judgements(folder), judgement])
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        number = trial.config["number"]
-        row = self._board.rows.get(number) or Row(number, differs(self._space, trial.config["values"]))
+        number, values = trial.config["number"], trial.config["values"]
+        row = self._board.rows.get(number) or self._waiting.pop(number, None) or Row(number, differs(self._space, values))
         self._board.rows[number] = row
-        self._show(row)
+        self._backbones[number] = values["model"]["backbone"]
+        self._show(self._board.update(number, state="running"))
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
-        if "failed" in result:
+        if "halt" in result:
+            self._soft_stop.ask(result["halt"], 1, no_room=result["no_room"])
+        if "epoch" not in result:
             return
+        # A trial that gets on has all its retries again: over a long night many a node may go.
+        trial.run_metadata.num_failures = 0
         row = self._board.rows[result["number"]]
+        self._curves.setdefault(row.number, {})[result["epoch"]] = result["macro_f1"]
         self._show(
             self._board.update(
                 row.number,
@@ -63,34 +111,69 @@ class Driver(tune.Callback):
                 seconds=row.seconds + result["seconds"],
             )
         )
+        if monotonic() - self._sized > SIZING:
+            self._board.size, self._sized = size_below(self._run), monotonic()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
         last = trial.last_result or {}
         if "failed" in last:
-            state = "failed"
+            self._end(number, "failed")
         elif number in self._asha.reasons:
-            state = "stopped"
-            end_record(trial_folder(self._run, number), "stopped", self._asha.reasons[number])
+            self._close(number, "stopped", self._asha.reasons[number])
+        elif last.get("last"):
+            self._ran_to_the_end.add(number)
+            with self._room():
+                self._note()
+            self._end(number, "finished")
         else:
-            state = "finished"
-        self._end(number, state)
+            self._close(number, "interrupted", self._why())
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        # Tune tells of no trial that a soft stop ends. Only now its process, which may have been in mid-epoch, writes no more.
+        self.close_running()
+
+    def close_running(self) -> None:
+        """Say of every trial that still runs that it was interrupted; to be called when its process writes no more."""
+        # Tune tells of no trial that a soft stop ends, and only now its process, which may have been in mid-epoch, is gone.
         for number in [row.number for row in self._board.rows.values() if row.state == "running"]:
-            reason = f"the search was ended by {self._soft_stop.reason or 'an error'}"
-            end_record(trial_folder(self._run, number), "interrupted", reason)
-            self._end(number, "interrupted")
+            self._close(number, "interrupted", self._why())
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        number = trial.config["number"]
         words = str(trial.get_error() or "its process died").strip().splitlines()
-        end_record(trial_folder(self._run, number), "failed", words[-1])
+        number = trial.config["number"]
+        with self._room():
+            end_record(trial_folder(self._run, number), "failed", words[-1], "crash")
         self._end(number, "failed")
+
+    def _why(self) -> str:
+        return f"the search was ended by {self._soft_stop.reason or 'an error'}"
+
+    def _close(self, number: int, state: str, reason: str) -> None:
+        with self._room():
+            end_record(trial_folder(self._run, number), state, reason)
+        self._end(number, state)
 
     def _end(self, number: int, state: str) -> None:
         row = self._board.update(number, state=state)
-        if row.best is not None:
+        # The weights of an interrupted trial stay beside what it needs to go on.
+        if row.best is not None and state != "interrupted":
             self._retention.ended(number, row.best)
         self._show(row)
+
+    def _note(self) -> None:
+        """Measure how far the early scores of the trials that ran to the end tell their last ones."""
+        curves = {number: [self._curves[number][epoch] for epoch in sorted(self._curves[number])] for number in self._ran_to_the_end}
+        rungs = sorted(self._asha.rungs.scores)
+        found = fidelity.measure(curves, self._backbones, rungs)
+        self._board.notes = [words for words in (fidelity.line(found), fidelity.warning(curves, self._backbones, rungs)) if words]
+        write_json(self._run / "fidelity.json", [asdict(entry) for entry in found])
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """A disk without room ends the search softly; what could not be written is found out again when it goes on."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            self._soft_stop.ask(f"{self._run}: {error.strerror}", 1, no_room=error.errno != errno.EROFS)

@@ -4,12 +4,21 @@ import logging
 import math
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from trainables.data.shipping import read_piece
+from trainables.storage import Folder
+
+LOOK = 5.0  # seconds between two looks at which nodes there are
+ANSWER = 120.0  # seconds that a node has to start a process and answer
 GPU_CONTEXT = 0.7e9  # bytes that CUDA and cuDNN take for a process before the first tensor
 OBJECT_STORE = 256 * 2**20  # bytes; trials share photos through mapped files, not through Ray
 
@@ -20,13 +29,45 @@ _held_back = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
 class Cluster:
     """What there is to run on."""
 
-    cpus: int
+    cpus: int  # of the nodes that have GPUs, where some have
     gpus: int
     dashboard: str | None  # address of Ray's dashboard
 
 
 class ClusterError(ValueError):
-    """A cluster that cannot be joined."""
+    """A cluster that cannot be joined, or a node that cannot take part."""
+
+
+class Slots:
+    """How many trials can run at a time on the nodes that there are now: some may have died, others joined."""
+
+    def __init__(self, cpus: int, gpus: float, *, waiting: int = 0):
+        """
+        Args:
+            cpus, gpus: what each trial takes.
+            waiting: trials beyond those that there is room for; an autoscaler adds a node only for work that waits.
+        """
+        self.cpus, self.gpus, self._waiting = cpus, gpus, waiting
+        self._count, self._looked = 1, -math.inf
+
+    def __call__(self) -> int:
+        if monotonic() - self._looked > LOOK:
+            self._count, self._looked = sum(self._on(node["Resources"]) for node in alive_nodes()), monotonic()
+        return max(1, self._count + self._waiting)
+
+    def _on(self, has: Mapping[str, float]) -> int:
+        by_gpus = has.get("GPU", 0) / self.gpus if self.gpus else math.inf
+        return int(min(has.get("CPU", 0) // self.cpus, by_gpus + 1e-6))
+
+
+class Lender:
+    """Gives other nodes the files of this one, in pieces; an actor."""
+
+    def __init__(self, files: Mapping[str, Path]):
+        self._files = dict(files)
+
+    def piece(self, name: str, index: int) -> bytes:
+        return read_piece(self._files[name], index)
 
 
 def start(address: str | None, *, dashboard: bool) -> Cluster:
@@ -38,20 +79,66 @@ def start(address: str | None, *, dashboard: bool) -> Cluster:
         context = ray.init(
             address="local", num_cpus=os.cpu_count(), object_store_memory=OBJECT_STORE, include_dashboard=dashboard, **options
         )
+    elif address.startswith("ray://"):
+        raise ClusterError(f"{address} is a client's address; give this command on a node of the cluster, with --address auto")
     else:
         try:
             _knock(address)
             context = ray.init(address=address, **options)
+        except ray.exceptions.AuthenticationError:
+            mend = "copy ~/.ray/auth_token from its head node, and set RAY_AUTH_MODE=token"
+            raise ClusterError(f"the Ray cluster at {address} wants its token: {mend}") from None
         except (OSError, ValueError, RuntimeError) as error:
             raise ClusterError(f"no Ray cluster answers at {address} ({error}). Start one with: ray start --head") from None
-    resources = ray.cluster_resources()
+    nodes = [node["Resources"] for node in alive_nodes()]
+    with_gpus = [has for has in nodes if has.get("GPU")]
+    cpus = sum(has.get("CPU", 0) for has in with_gpus or nodes)
     url = context.dashboard_url
-    return Cluster(int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), f"http://{url}" if url else None)
+    return Cluster(max(1, int(cpus)), int(sum(has["GPU"] for has in with_gpus)), f"http://{url}" if url else None)
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def check_nodes(run: Folder) -> None:
+    """Prove that a process on every other node can import this project and sees the run's folder.
+
+    Raises: ClusterError naming each node that cannot.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    asked = {
+        node["NodeManagerHostname"]: ray.remote(num_cpus=0, max_retries=0)(_sees)
+        .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+        .remote(run)
+        for node in alive_nodes()
+        if node["NodeID"] != here
+    }
+    mistakes = []
+    for name, answer in asked.items():
+        try:
+            if not ray.get(answer, timeout=ANSWER):
+                mistakes.append(f"node {name} does not see {run}: give --storage a folder that every node has, or an object store")
+        except ray.exceptions.RayError as error:
+            why = str(error).strip().splitlines()[-1]
+            mistakes.append(f"node {name} cannot run a trial ({why}); it needs the same checkout and environment as this machine")
+    if mistakes:
+        raise ClusterError("\n".join(mistakes))
+
+
+def lend_files(files: Mapping[str, Path]) -> Any:
+    """An actor on this node whose `piece(name, index)` other nodes may ask."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0)(Lender).options(scheduling_strategy=here).remote(files)
+
+
+def _sees(run: Folder) -> bool:
+    return (run / "run.json").is_file()
 
 
 def _knock(address: str) -> None:
     """Raises: OSError where nobody listens. Ray itself would keep trying for a quarter of an hour."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
@@ -69,6 +156,8 @@ def _hush() -> None:
     # Ray clears its own logger's handlers when told not to configure logging, so its words go up to the root.
     logging.getLogger("ray").propagate = True
     logging.captureWarnings(True)
+    # A log that has no room must not fill the terminal with its complaints.
+    logging.raiseExceptions = False
 
 
 def log_to(file: Path) -> None:

@@ -1,6 +1,6 @@
-"""Everything before the search: the space, the photos, the sides, the preflight. Nothing is written to runs/ here."""
+"""Everything before the search: the space, the photos, the sides, the preflight. No record is written here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,16 @@ from trainables.data.labels import contest_scheme
 from trainables.data.photos import DataError, Photos, read_photos
 from trainables.data.splits import Split, absent_classes, split_people
 from trainables.data.synthetic import write_people
-from trainables.data.views import View, build_views, cache_folder, channel_statistics, count_missing, open_view, view_cache
+from trainables.data.views import View, ViewFiles, build_views, cache_folder, channel_statistics, count_missing, open_view, view_cache
 from trainables.parts import Data
 from trainables.progress import progress_bar
-from trainables.record import RUNS, RunError
+from trainables.record import SPACE, RunError
+from trainables.reopen import restore_split
+from trainables.storage import Folder, local_file, open_folder, reach
 from tuner import preflight
+from tuner.lock import LOCK
+from tuner.options import Options
+from tuner.resume import Earlier, refuse, refuse_changes
 from tuner.settings import RunSettings
 
 DEMO_PEOPLE = 300
@@ -26,76 +31,118 @@ MOST_BAD = 0.05  # share of undecodable photos above which something is wrong wi
 
 
 @dataclass(frozen=True)
-class Options:
-    """The command line."""
-
-    space: str
-    data: Path | None = None
-    trials: int | None = None
-    time_budget: float | None = None  # seconds
-    name: str | None = None
-    seed: int = 0
-    gpus_per_trial: float | None = None
-    cpus_per_trial: int | None = None
-    address: str | None = None
-    changes: tuple[str, ...] = ()
-    dashboard: bool = True
-    dry_run: bool = False
-    allow_bad_photos: bool = False
-
-
-@dataclass(frozen=True)
 class Plan:
-    """A search that can begin."""
+    """A search that can begin, or go on."""
 
-    run: Path  # folder to be made
+    run: Folder  # to be made, or of the earlier run
     space: Space
     settings: RunSettings
     folder: Path  # of the photos
     sides: DataConfig
     data: Data
+    digests: dict[str, str]  # of every photo's content
+    sums: dict[str, str]  # of every view file, by its name
     fixed: dict[str, Any]  # values that the run adds to every configuration
+    seed: int
     attributes: tuple[str, ...]  # what all trials predict
     drawn: int  # configurations that the preflight drew
     rehearsed: list[dict[str, Any]]  # those that it trained for a step
 
 
-def prepare(options: Options, *, has_gpu: bool, console: Console) -> Plan:
+def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console: Console) -> Plan:
     """Read, decode, split and rehearse. Raises: SpaceError, ConfigError, DataError, RunError for what the user can mend."""
-    space = read_the_space(options, has_gpu)
-    settings = RunSettings.model_validate(space.run | ({"trials": options.trials} if options.trials else {}))
-    run = name_run(options.name, space.name)
-    console.print(f"[bold]{space.name}[/]: {settings.trials} trials of at most {settings.epochs} epochs", highlight=False)
-    if not has_gpu and has_overlay(options.space):
+    refuse_options(options, earlier)
+    space = read_the_space(options, earlier, has_gpu)
+    settings = settings_of(options, space, earlier)
+    if earlier:
+        refuse_changes(earlier.card, earlier.space, space, options.seed)
+        run, seed = earlier.run, earlier.card.seed
+    else:
+        run, seed = name_run(options.name, space.name, open_folder(options.storage)), options.seed or 0
+    verb = f"going on with {run.name}, " if earlier else ""
+    console.print(f"[bold]{space.name}[/]: {verb}{settings.trials} trials of at most {settings.epochs} epochs", highlight=False)
+    if options.space and not has_gpu and has_overlay(options.space):
         console.print("No GPU here: the space's [bold]on_cpu[/] part is used (smaller nets, sizes, epochs).")
 
     sides = DataConfig(**nested(space.fixed).get("data", {}))
-    folder = options.data or demo_people(console)
+    folder = data_folder(options, earlier, console)
     photos = read_photos(folder, sides.cuts)
-    photos, views = decode(photos, preflight.views_of(space), options.allow_bad_photos, console)
-    split = split_people(photos, sides, options.seed)
+    # What a run went on without, it goes on without: that these are the same photos is proven below.
+    photos, views = decode(photos, preflight.views_of(space), options.allow_bad_photos or earlier is not None, console)
+    if earlier:
+        photos, split = restore_split(earlier.run, earlier.card, photos, views.digests, sides.fold)
+    else:
+        split = split_people(photos, sides, seed)
     tell_photos(photos, split, console)
     by_data = "dataset" in preflight.values_of(space).get("normalize", [])
-    statistics = {view: channel_statistics(open_view(file), photos.rows[split.train]) for view, file in views.items()} if by_data else {}
-    data = Data(photos, split, views, statistics)
+    rows = photos.rows[split.train]
+    statistics = {view: channel_statistics(open_view(file), rows) for view, file in views.files.items()} if by_data else {}
+    data = Data(photos, split, views.files, statistics)
 
-    fixed = {"epochs": settings.epochs, "seed": options.seed}
-    drawn = preflight.draw(space, fixed, options.seed)
+    fixed = {"epochs": settings.epochs, "seed": seed}
+    drawn = preflight.draw(space, fixed, seed)
     attributes = preflight.covered_attributes(drawn, photos.scheme)
+    if earlier and earlier.card.predicts != attributes:
+        was, now = (", ".join(names) for names in (earlier.card.predicts, attributes))
+        refuse(earlier.card, [f"task: its trials predict {was}, new ones would predict {now}: the scores cannot be compared"])
     rehearsed = preflight.cover(space, drawn)
     with progress_bar("preflight: one step of each kind of trial", len(rehearsed)) as advance:
         preflight.rehearse(space, rehearsed, data, advance)
-    return Plan(run, space, settings, folder, sides, data, fixed, attributes, len(drawn), rehearsed)
+    sums = {views.files[view].name: views.sums[view] for view in views.files}
+    return Plan(run, space, settings, folder, sides, data, views.digests, sums, fixed, seed, attributes, len(drawn), rehearsed)
 
 
-def read_the_space(options: Options, has_gpu: bool) -> Space:
-    """The space, changed by `--set`, with everything wrong about it in one SpaceError."""
+def refuse_options(options: Options, earlier: Earlier | None) -> None:
+    """Raises: RunError for options that do not go together."""
+    if earlier is None:
+        if options.space is None:
+            raise RunError("give --space a YAML file or a shipped space, or --resume a run to go on with")
+        if options.trials and options.trials.more:
+            raise RunError(f"--trials +{options.trials.number} adds to a run; give --resume, or leave the + out")
+    elif options.name:
+        raise RunError("--name is of a new run; one that goes on keeps its name. Leave it out")
+    elif options.space is None and earlier.space is None:
+        raise RunError(f"{earlier.run}/{SPACE} is gone; give --space the space to go on with")
+
+
+def read_the_space(options: Options, earlier: Earlier | None, has_gpu: bool) -> Space:
+    """The space, changed by `--set`, with everything wrong about it in one SpaceError.
+
+    A run that goes on has its own, with all that was laid over it when it began, unless `--space` gives another.
+    """
 
     def check(space: Space) -> list[tuple[str, str]]:
         # Cuts that are wrong themselves are reported by the check; the names of the attributes do not depend on them.
         return preflight.check_space(space, contest_scheme(DataConfig().cuts))
 
-    return read_space(options.space, on_cpu=not has_gpu, changes=options.changes, check=check)
+    if options.space:
+        return read_space(options.space, on_cpu=not has_gpu, changes=options.changes, check=check)
+    with local_file(earlier.run / SPACE) as file:
+        return replace(read_space(file, changes=options.changes, check=check), name=earlier.card.space)
+
+
+def settings_of(options: Options, space: Space, earlier: Earlier | None) -> RunSettings:
+    """The section `run` of the space with what the command line says instead. A run that goes on keeps its number of trials."""
+    values = dict(space.run)
+    if earlier:
+        values["trials"] = earlier.card.trials
+    if options.trials:
+        values["trials"] = options.trials.number + (values["trials"] if options.trials.more else 0)
+    for name in ("early_stopping", "keep_running", "keep", "retries"):
+        if getattr(options, name) is not None:
+            values[name] = getattr(options, name)
+    return RunSettings.model_validate(values)
+
+
+def data_folder(options: Options, earlier: Earlier | None, console: Console) -> Path:
+    """Where the photos lie. Raises: RunError when those of the earlier run are gone."""
+    if options.data:
+        return options.data
+    if earlier is None or Path(earlier.card.data) == demo_folder().resolve():
+        return demo_people(console)
+    if not Path(earlier.card.data).is_dir():
+        raise RunError(f"the photos of {earlier.card.name} were in {earlier.card.data}, which is gone; give --data where they are now")
+    return Path(earlier.card.data)
 
 
 def has_overlay(space: str) -> bool:
@@ -103,20 +150,31 @@ def has_overlay(space: str) -> bool:
     return read_space(space, on_cpu=True) != read_space(space)
 
 
-def name_run(wanted: str | None, space: str) -> Path:
-    """A folder below runs/ that is not there yet. Raises: RunError."""
-    if wanted is None:
-        return next(folder for number in range(1, 10**6) if not (folder := RUNS / f"{Path(space).stem}-{number}").exists())
-    if not wanted or Path(wanted).name != wanted or wanted.startswith("."):
+def name_run(wanted: str | None, space: str, runs: Folder) -> Folder:
+    """A folder below `runs`, which can be written to, that is not there yet. Raises: RunError, StorageError."""
+    if wanted is not None and (not wanted or Path(wanted).name != wanted or wanted.startswith(".")):
         raise RunError(f"--name {wanted!r} is no plain folder name; write letters, digits and dashes")
-    if (RUNS / wanted).exists():
-        raise RunError(f"there is a run {wanted!r} already ({RUNS / wanted}); choose another --name, or remove that folder")
-    return RUNS / wanted
+    reach(runs)
+    if wanted is None:
+        return next(folder for number in range(1, 10**6) if not (folder := runs / f"{Path(space).stem}-{number}").exists())
+    if (runs / wanted).exists():
+        refuse_taken(runs / wanted)
+    return runs / wanted
+
+
+def refuse_taken(run: Folder) -> None:
+    """Raises: RunError for a folder that is there already; one whose command died before it was a run may be used."""
+    if not (run / LOCK).is_file() or any((run / name).exists() for name in ("run.json", "trials")):
+        raise RunError(f"there is a run {run.name!r} already ({run}); choose another --name, go on with it: --resume, or remove it")
+
+
+def demo_folder() -> Path:
+    return cache_folder() / f"demo-{DEMO_PEOPLE}-people"
 
 
 def demo_people(console: Console) -> Path:
     """The demo data set, drawn once."""
-    folder = cache_folder() / f"demo-{DEMO_PEOPLE}-people"
+    folder = demo_folder()
     if not folder.exists():
         console.print(f"No --data: drawing {DEMO_PEOPLE} people once, as a demo data set in {folder}", highlight=False)
         with progress_bar("drawing people", DEMO_PEOPLE + DEMO_EVAL) as advance:
@@ -126,7 +184,7 @@ def demo_people(console: Console) -> Path:
     return folder
 
 
-def decode(photos: Photos, views: list[View], allow_bad: bool, console: Console) -> tuple[Photos, dict[View, Path]]:
+def decode(photos: Photos, views: list[View], allow_bad: bool, console: Console) -> tuple[Photos, ViewFiles]:
     """The photos that can be decoded, and the view files. Raises: DataError when too many cannot."""
     cache = view_cache()
     missing = count_missing(photos, views, cache)
@@ -139,7 +197,7 @@ def decode(photos: Photos, views: list[View], allow_bad: bool, console: Console)
     if len(files.bad) > MOST_BAD * len(photos) and not allow_bad:
         mend = "Mend them, or go on without them: --allow-bad-photos"
         raise DataError(f"{good.left_out[-1]}.\nThat is more than {MOST_BAD:.0%} of them. {mend}")
-    return good, files.files
+    return good, files
 
 
 def tell_photos(photos: Photos, split: Split, console: Console) -> None:

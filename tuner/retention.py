@@ -1,14 +1,13 @@
 """Which weights stay on disk while a run goes on: those of its best trials, and of running ones."""
 
-from pathlib import Path
-
 from trainables.record import MODEL, trial_folder
+from trainables.storage import Folder
 
 
 class Retention:
     """Keeps the weights of the `keep` best ended trials; predictions and reports of all stay."""
 
-    def __init__(self, run: Path, keep: int):
+    def __init__(self, run: Folder, keep: int):
         self._run = run
         self._keep = keep
         self._kept: list[tuple[float, int]] = []  # (-score, number): best first, ties to the earlier trial

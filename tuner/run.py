@@ -1,16 +1,19 @@
 """`python -m tuner.run --space quickstart.yaml`: search a space, keep every trial's record, print what was found."""
 
 import re
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
+from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from search_spaces.read import shipped_spaces
+from tuner.options import Options, Wanted
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -23,18 +26,52 @@ def seconds(text: str) -> float:
     return float(match[1]) * UNITS[match[2] or "s"]
 
 
+def wanted(text: str) -> Wanted:
+    """`40`, or `+20` for as many more. Raises: typer.BadParameter."""
+    match = re.fullmatch(r"(\+?)(\d+)", text.strip())
+    if not match or not int(match[2]):
+        raise typer.BadParameter(f"{text!r} is no number of trials; write 40, or with --resume +20 for as many more")
+    return Wanted(int(match[2]), more=bool(match[1]))
+
+
 def run(
-    space: Annotated[str, typer.Option(help=f"A YAML file, or a shipped space: {', '.join(shipped_spaces())}.")],
+    space: Annotated[str | None, typer.Option(help=f"A YAML file, or a shipped space: {', '.join(shipped_spaces())}.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run, by its name or folder: finished trials are kept, interrupted ones go on after their last epoch.",
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Folder that holds train/train.csv and train/images/. Default: drawn people, for a demo."),
     ] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Configurations to try; overrides run/trials of the space.")] = None,
+    trials: Annotated[
+        str | None,
+        typer.Option(parser=wanted, metavar="N", help="Configurations to try in all; with --resume also +N, as many more."),
+    ] = None,
     time_budget: Annotated[
         float | None, typer.Option(parser=seconds, metavar="TIME", help="End the search after this long: 90s, 20m, 1.5h.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The run's folder below runs/. Default: the space's name and a number.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split, of every trial's weights and batches, and of the proposals.")] = 0,
+    name: Annotated[str | None, typer.Option(help="The run's folder in the storage. Default: the space's name and a number.")] = None,
+    storage: Annotated[
+        str, typer.Option(help="Where runs lie: a folder, or an address such as s3://bucket/runs. Every node must see it.")
+    ] = "runs",
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the split, of every trial's weights and batches, and of the proposals. Default: 0.")
+    ] = None,
+    early_stopping: Annotated[
+        bool | None, typer.Option("--early-stopping/--no-early-stopping", help="Let ASHA stop hopeless trials. Default: it does.")
+    ] = None,
+    keep_running: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of trials that ASHA may not stop; they tell how far it can be trusted. Default: 0.05."),
+    ] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="Trials whose weights stay on disk, best first. Default: 10.")] = None,
+    retries: Annotated[
+        int | None, typer.Option(min=0, help="Attempts at an epoch after a trial's process died; the first is not counted. Default: 2.")
+    ] = None,
     gpus_per_trial: Annotated[
         float | None,
         typer.Option(min=0, help="GPUs, or a share of one, for each trial. Default: measured, as many as fit share one."),
@@ -42,7 +79,9 @@ def run(
     cpus_per_trial: Annotated[
         int | None, typer.Option(min=1, help="CPU cores and threads for each trial. Default: 1, or with GPUs an even share.")
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Join the Ray cluster at this address. Default: this machine alone.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Join the Ray cluster at this address; auto finds this machine's. Default: this machine alone.")
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change the space: loss/gamma=2, run/epochs=3. Repeatable."),
@@ -57,46 +96,55 @@ def run(
 
     Each trial leaves a record in runs/NAME/trials/; afterwards
     `python -m analysis.ensemble --top 3 --run NAME` lets the best ones vote.
+
+    Ctrl-C, SIGTERM and the end of --time-budget stop softly: every running trial reports, and `--resume NAME` goes on with nothing lost,
+    after a crash as well. `--resume NAME --trials +20` extends a search, `--resume NAME --space edited.yaml` changes its space.
     """
+    given = dict(locals())
     console = Console(width=None if sys.stdout.isatty() else 160)
     # Imported here: Ray, torch and timm take seconds, and --help needs none of them.
     from search_spaces.schema import SpaceError
     from trainables.config import ConfigError
+    from trainables.data.batches import PhotoError
     from trainables.data.photos import DataError
     from trainables.record import RunError
+    from trainables.storage import NO_ROOM, StorageError
     from tuner import cluster
 
+    # Until trials run there is nothing to save; SIGTERM's own way to end a process would leave Ray's servers behind.
+    def end(number: int, frame: FrameType | None) -> None:
+        sys.exit()
+
+    signal.signal(signal.SIGTERM, end)
     try:
         # Ray's servers start while this process imports torch. A dry run needs no Ray.
         importing = Thread(target=import_module, args=("timm",))
         importing.start()
         joined = None if dry_run else cluster.start(address, dashboard=dashboard)
+        # Ray has put handlers of its own in place of ours: one exits with another code, one below Python aborts three seconds later.
+        signal.signal(signal.SIGTERM, end)
         importing.join()
-        from tuner.prepare import Options
         from tuner.sweep import sweep
 
-        options = Options(
-            space=space,
-            data=data,
-            trials=trials,
-            time_budget=time_budget,
-            name=name,
-            seed=seed,
-            gpus_per_trial=gpus_per_trial,
-            cpus_per_trial=cpus_per_trial,
-            address=address,
-            changes=tuple(changes or ()),
-            dashboard=dashboard,
-            dry_run=dry_run,
-            allow_bad_photos=allow_bad_photos,
-        )
-        code = sweep(options, console, joined)
-    except (SpaceError, ConfigError, DataError, RunError, cluster.ClusterError) as error:
+        # Every option is a field of the same name.
+        code = sweep(Options(**given | {"changes": tuple(changes or ())}), console, joined)
+    except (SpaceError, ConfigError, DataError, PhotoError, RunError, StorageError, cluster.ClusterError) as error:
         Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False, highlight=False)
+        code = 2
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        Console(stderr=True, soft_wrap=True).print(
+            f"{where}{error.strerror}. Free some room there; nothing is lost", style="red", markup=False
+        )
         code = 2
     except KeyboardInterrupt:
         console.print("Stopped by Ctrl-C.")
-        code = 130
+        code = 128 + signal.SIGINT
+    except SystemExit:
+        console.print("Stopped by SIGTERM.")
+        code = 128 + signal.SIGTERM
     finally:
         # Left to the end of the process, Ray waits a minute for a server that is gone.
         cluster.stop()

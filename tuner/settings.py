@@ -5,17 +5,20 @@ from typing import Annotated
 from pydantic import Field, ValidationError, model_validator
 
 from search_spaces.schema import Space
-from trainables.config import Count, Section, nearest
+from trainables.config import Count, Section, Share, nearest
 
 
 class RunSettings(Section):
-    """Never searched; `--trials` and `--set run/epochs=3` override it."""
+    """Never searched; `--trials`, `--keep` and friends or `--set run/epochs=3` override it."""
 
     trials: Count = 20  # configurations to try
     epochs: Count = 10  # of a trial that nothing stops
     grace: Count = 1  # epochs before ASHA may stop a trial
     reduction: Annotated[float, Field(gt=1)] = 3.0  # ASHA lets one in this many go on at each rung
+    early_stopping: bool = True  # whether ASHA stops hopeless trials
+    keep_running: Share = 0.05  # share of trials that ASHA may not stop; they tell how far its early judgement can be trusted
     keep: Count = 10  # trials whose weights stay on disk, best first
+    retries: Annotated[int, Field(ge=0)] = 2  # of a trial whose process dies; one that gets on meanwhile has them all again
 
     @model_validator(mode="after")
     def _grace_within_epochs(self) -> "RunSettings":

@@ -2,12 +2,10 @@
 
 import os
 import shlex
-import shutil
-import subprocess
 import sys
-import tomllib
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import ray
@@ -16,19 +14,24 @@ from ray import tune
 from rich.console import Console
 from rich.live import Live
 
-from trainables.data.splits import write_split
-from trainables.record import RunCard, write_run
-from trainables.trial import Job, run_trial
+from search_spaces.write import space_text
+from trainables.data.splits import split_table
+from trainables.data.views import cache_folder
+from trainables.record import SPACE, SPLIT, RunCard, write_run
+from trainables.storage import Folder, write_whole
+from trainables.trial import Job, Shelf, run_trial
+from trainables.versions import code_version
 from tuner import cluster, preflight
 from tuner.board import Board, Row
 from tuner.callbacks import Driver
-from tuner.prepare import Options, Plan, prepare
+from tuner.lock import hold
+from tuner.options import Options
+from tuner.prepare import Plan, prepare, refuse_taken
+from tuner.resume import Earlier, Stock, open_run, settle, take_stock
 from tuner.retention import Retention
 from tuner.search import OptunaSearcher
-from tuner.stopping import Asha, Rungs, SoftStop
-from tuner.summary import summarize
-
-RETRIES = 2  # of a trial whose worker died; it goes on after its last whole epoch
+from tuner.stopping import Asha, Rungs, SoftStop, spares
+from tuner.summary import resume_command, summarize
 
 
 def sweep(options: Options, console: Console, joined: cluster.Cluster | None = None) -> int:
@@ -37,48 +40,86 @@ def sweep(options: Options, console: Console, joined: cluster.Cluster | None = N
     Args:
         joined: the Ray cluster, where it is up already; else it is started when it is needed.
 
-    Raises: SpaceError, ConfigError, DataError, RunError, ClusterError for what the user can mend; nothing is written to runs/ then.
+    Raises: SpaceError, ConfigError, DataError, RunError, StorageError, ClusterError for what the user can mend. No record is touched then.
     """
     start = perf_counter()
-    plan = prepare(options, has_gpu=joined.gpus > 0 if joined else torch.cuda.is_available(), console=console)
-    if options.dry_run:
-        sound = f"{plan.drawn} configurations drawn, {len(plan.rehearsed)} trained for a step, all sound"
-        console.print(f"Dry run: {sound}. Nothing was written.", highlight=False)
-        return 0
+    with ExitStack() as stack:
+        earlier = open_run(options.resume) if options.resume else None
+        if earlier:
+            stack.enter_context(hold(earlier.run))
+        plan = prepare(options, earlier, has_gpu=joined.gpus > 0 if joined else torch.cuda.is_available(), console=console)
+        if options.dry_run:
+            sound = f"{plan.drawn} configurations drawn, {len(plan.rehearsed)} trained for a step, all sound"
+            console.print(f"Dry run: {sound}. Nothing was written.", highlight=False)
+            return 0
+        if earlier is None:
+            plan.run.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(hold(plan.run))
+            # Another command of this name may have been quicker.
+            refuse_taken(plan.run)
+        return _search_and_sum_up(options, plan, earlier, joined, start, console)
 
-    run, photos, split = plan.run, plan.data.photos, plan.data.split
-    run.mkdir(parents=True)
-    cluster.log_to(run / "ray.log")
+
+def _search_and_sum_up(
+    options: Options, plan: Plan, earlier: Earlier | None, joined: cluster.Cluster | None, start: float, console: Console
+) -> int:
+    log = log_file(plan.run)
+    cluster.log_to(log)
     joined = joined or cluster.start(options.address, dashboard=options.dashboard)
-    cpus, gpus = resources(options, joined, plan)
-    slots = max(1, int(min(joined.cpus // cpus, joined.gpus / gpus if gpus else joined.cpus)))
-    write_run(run, run_card(plan, options.seed))
-    write_split(run / "split.csv", photos, split)
-    share = f"{gpus:g} GPU and {cpus} CPU" if gpus else f"{cpus} CPU"
-    console.print(f"{slots} trials at a time, {share} each. Records: [bold]{run}[/]. Ray's log: {run}/ray.log", highlight=False)
+    slots = cluster.Slots(*resources(options, joined, plan), waiting=1 if options.address else 0)
+    write_plan(plan, earlier)
+    cluster.check_nodes(plan.run)
+    stock = take_stock(plan.run, plan.space, plan.fixed, retry=plan.settings.retries > 0) if earlier else Stock()
+    share = f"{slots.gpus:g} GPU and {slots.cpus} CPU" if slots.gpus else f"{slots.cpus} CPU"
+    console.print(f"{slots()} trials at a time, {share} each. Records: [bold]{plan.run}[/]. Ray's log: {log}", highlight=False)
     if joined.dashboard:
         console.print(f"Ray dashboard: {joined.dashboard} (it asks for a token; print it with: ray get-auth-token)", highlight=False)
 
     soft_stop = SoftStop(options.time_budget)
-    board = Board(plan.settings.trials, plan.settings.epochs, slots, ", ".join(plan.attributes), soft_stop.deadline)
-    search(plan, Job(run.resolve(), plan.data, code_version(), cpus), (cpus, gpus), board, soft_stop, console)
-    summarize(run, plan.space, board, photos, split, perf_counter() - start, soft_stop, console)
-    return 130 if soft_stop.reason == "Ctrl-C" else 0
+    board = Board(plan.settings.trials, plan.settings.epochs, ", ".join(plan.attributes), soft_stop.deadline)
+    job = Job(plan.run.resolve(), plan.data, code_version(), slots.cpus, shelf(options, plan))
+    try:
+        with soft_stop.listening():
+            search(plan, job, slots, stock, board, soft_stop, console)
+    except KeyboardInterrupt:
+        console.print(f"Stopped at once. Go on with: [bold]{resume_command(plan.run)}[/]", highlight=False)
+        return soft_stop.code or 130
+    summarize(plan, board, perf_counter() - start, soft_stop, console)
+    return soft_stop.code
 
 
-def run_card(plan: Plan, seed: int) -> RunCard:
-    """What all trials of the run share, for its run.json."""
-    return RunCard(
-        name=plan.run.name,
-        space=plan.space.name,
-        data=str(plan.folder.resolve()),
-        cuts=plan.sides.cuts,
-        seed=seed,
-        split=plan.data.split.hash,
-        attributes=tuple((attribute.name, attribute.values) for attribute in plan.data.photos.scheme.attributes),
-        epochs=plan.settings.epochs,
-        trials=plan.settings.trials,
-        command=shlex.join(["python", "-m", "tuner.run", *sys.argv[1:]]),
+def log_file(run: Folder) -> Path:
+    """Where Ray's words go: into the run's folder, or, an object store being unable to append, into the cache."""
+    if isinstance(run, Path):
+        return run / "ray.log"
+    logs = cache_folder() / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    return logs / f"{run.name}.log"
+
+
+def write_plan(plan: Plan, earlier: Earlier | None) -> None:
+    """Write run.json, space.yaml and, for a new run, split.csv."""
+    photos, split = plan.data.photos, plan.data.split
+    if earlier is None:
+        write_whole(plan.run / SPLIT, split_table(photos, split, plan.digests))
+    header = f"The space of {plan.run.name} with all that was laid over it. To change it, copy it, edit the copy, and go on with:\n"
+    space = plan.space.with_run(plan.settings.model_dump())
+    write_whole(plan.run / SPACE, space_text(space, f"{header}{resume_command(plan.run)} --space <the copy>").encode())
+    write_run(
+        plan.run,
+        RunCard(
+            name=plan.run.name,
+            space=plan.space.name,
+            data=str(plan.folder.resolve()),
+            cuts=plan.sides.cuts,
+            seed=plan.seed,
+            split=split.hash,
+            attributes=tuple((attribute.name, attribute.values) for attribute in photos.scheme.attributes),
+            epochs=plan.settings.epochs,
+            trials=plan.settings.trials,
+            command=earlier.card.command if earlier else shlex.join(["python", "-m", "tuner.run", *sys.argv[1:]]),
+            predicts=plan.attributes,
+        ),
     )
 
 
@@ -94,10 +135,24 @@ def resources(options: Options, joined: cluster.Cluster, plan: Plan) -> tuple[in
     return options.cpus_per_trial or max(1, int(joined.cpus * gpus / joined.gpus) if gpus else 1), gpus
 
 
-def search(plan: Plan, job: Job, share: tuple[int, float], board: Board, soft_stop: SoftStop, console: Console) -> None:
-    """Let Ray Tune train the trials that Optuna proposes, with the live table on a terminal and a line per ended trial elsewhere."""
-    settings, (cpus, gpus) = plan.settings, share
-    asha = Asha(Rungs(grace=settings.grace, reduction=settings.reduction, epochs=settings.epochs))
+def shelf(options: Options, plan: Plan) -> Shelf | None:
+    """Where nodes of a cluster get view files from; trials of this machine alone have them at hand."""
+    if options.address is None:
+        return None
+    return Shelf(plan.sums, cluster.lend_files({file.name: file for file in plan.data.views.values()}))
+
+
+def search(
+    plan: Plan, job: Job, slots: cluster.Slots, stock: Stock, board: Board, soft_stop: SoftStop, console: Console, trainable=run_trial
+) -> None:
+    """Let Ray Tune train the trials that Optuna proposes, with the live table on a terminal and a line per ended trial elsewhere.
+
+    Args:
+        stock: trials of earlier commands.
+        trainable: what trains a proposal; takes it and the job.
+    Raises: KeyboardInterrupt at a second signal; no process of a trial is left then, and the records are closed.
+    """
+    settings = plan.settings
     live = Live(board, console=console, refresh_per_second=2) if console.is_terminal else None
 
     def show(row: Row) -> None:
@@ -106,6 +161,11 @@ def search(plan: Plan, job: Job, share: tuple[int, float], board: Board, soft_st
             words = f"trial {row.number} {row.state} at epoch {row.epoch}, {best}: {row.differs}"
             console.print(words, highlight=False, markup=False, soft_wrap=True)
 
+    asha = Asha(
+        Rungs(grace=settings.grace, reduction=settings.reduction, epochs=settings.epochs),
+        spared=spares(settings.keep_running if settings.early_stopping else 1.0),
+        judged=lambda number, judgement: driver.judged(number, judgement),
+    )
     driver = Driver(
         job.run,
         space=plan.space,
@@ -115,40 +175,65 @@ def search(plan: Plan, job: Job, share: tuple[int, float], board: Board, soft_st
         retention=Retention(job.run, settings.keep),
         show=show,
     )
-    # All workers start at once; by default Tune starts the second when the first one is up.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(board.slots)
-    tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, job=job), {"cpu": cpus, "gpu": gpus}),
-        tune_config=tune.TuneConfig(
-            search_alg=OptunaSearcher(plan.space, plan.fixed, seed=plan.fixed["seed"], trials=settings.trials, slots=board.slots),
-            scheduler=asha,
-            num_samples=settings.trials,
-            reuse_actors=True,
-            trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
-            trial_dirname_creator=lambda trial: f"trial-{trial.config['number']}",
-        ),
-        run_config=tune.RunConfig(
-            name="ray",
-            storage_path=str(job.run),
-            verbose=0,
-            callbacks=[driver],
-            stop=soft_stop,
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-        ),
+    stock = settle(stock, job.run, asha)
+    tell_stock(stock, console)
+    driver.know(stock.kept, stock.going_on)
+    proposals = stock.proposals
+    left = max(settings.trials - len(stock.kept), len(proposals))
+    if not left:
+        return
+    searcher = OptunaSearcher(
+        plan.space,
+        plan.fixed,
+        seed=plan.seed,
+        trials=settings.trials,
+        slots=slots,
+        stopping=lambda: soft_stop.asked,
+        earlier=stock.kept,
+        going_on=proposals,
     )
-    soft_stop.listen()
-    try:
-        with live or nullcontext():
-            tuner.fit()
-    finally:
-        # Tune's own state serves a resume that we do not use: the records are the truth.
-        shutil.rmtree(job.run / "ray", ignore_errors=True)
+    # All workers start at once; by default Tune starts the second when the first one is up.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots())
+    # Tune keeps a state of its own for a resume that we do not use: the records are the truth.
+    with TemporaryDirectory(prefix="sweepvote-") as aside:
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(trainable, job=job), {"cpu": slots.cpus, "gpu": slots.gpus}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=asha,
+                num_samples=left,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
+                trial_dirname_creator=lambda trial: f"trial-{trial.config['number']}",
+            ),
+            run_config=tune.RunConfig(
+                name=job.run.name,
+                storage_path=aside,
+                verbose=0,
+                callbacks=[driver],
+                stop=soft_stop,
+                failure_config=tune.FailureConfig(max_failures=settings.retries),
+            ),
+        )
+        try:
+            with live or nullcontext():
+                tuner.fit()
+        except KeyboardInterrupt:
+            cluster.stop()
+            driver.close_running()
+            raise
 
 
-def code_version() -> str:
-    """The commit of this project where it is a checkout, with `-dirty` when files differ from it; else its version."""
-    root = Path(__file__).parent.parent
-    described = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True)
-    if described.returncode == 0:
-        return described.stdout.strip()
-    return tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+def tell_stock(stock: Stock, console: Console) -> None:
+    """What becomes of the trials of earlier commands."""
+    if stock == Stock():
+        return
+    going_on = [f"{record.number} (after epoch {len(record.reports)})" for record in stock.going_on]
+    console.print(f"{len(stock.ended)} trials are kept as they ended", highlight=False)
+    if going_on:
+        console.print(f"{len(going_on)} go on: trial {', '.join(going_on)}", highlight=False, soft_wrap=True)
+    if stock.misfits:
+        numbers = ", ".join(str(record.number) for record in stock.misfits)
+        console.print(f"{len(stock.misfits)} stay interrupted, the space has no place for them now: trial {numbers}", style="yellow")
+    for item in stock.damaged:
+        console.print(f"damaged, set aside in damaged/ and run again: {item}", style="yellow", markup=False, soft_wrap=True)

@@ -2,10 +2,8 @@
 
 import io
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,14 @@ from analysis.ensemble.scoring import absent_classes, class_table
 from analysis.trials import Runs, Trial
 from trainables.data.photos import LeftOut, Unlabelled
 from trainables.metrics import confusion
-from trainables.record import write_json, write_whole
+from trainables.record import write_json
+from trainables.storage import Folder, write_whole
+from trainables.versions import versions
 
 SUBMISSION = ("submission.csv", "probabilities.csv")
-LIBRARIES = ("torch", "timm", "numpy", "pandas", "safetensors")
 
 
-def write_outcome(folder: Path, runs: Runs, outcome: Outcome, settings: Mapping[str, Any], black: Sequence[LeftOut] = ()) -> list[Path]:
+def write_outcome(folder: Folder, runs: Runs, outcome: Outcome, settings: Mapping[str, Any], black: Sequence[LeftOut] = ()) -> list[Folder]:
     """Write the scores, the confusion matrix, the classes and the members of the chosen vote; `black` are eval photos that
     could not be decoded.
 
@@ -49,7 +48,7 @@ def write_outcome(folder: Path, runs: Runs, outcome: Outcome, settings: Mapping[
     return [folder / name for name in ("scores.json", "members.json", "per_class.csv", "confusion.png")]
 
 
-def write_submission(folder: Path, photos: Unlabelled, answer: np.ndarray, class_names: list[str]) -> list[Path]:
+def write_submission(folder: Folder, photos: Unlabelled, answer: np.ndarray, class_names: list[str]) -> list[Folder]:
     """Write the class of every photo and the scores (photos, classes) behind it, in the photos' order."""
     submission, probabilities = (folder / name for name in SUBMISSION)
     _write_table(submission, pd.DataFrame({"ImageID": photos.ids, "ans": answer.argmax(axis=1)}))
@@ -80,18 +79,25 @@ def scores_values(runs: Runs, outcome: Outcome, settings: Mapping[str, Any], bla
         "valid_macro_f1": outcome.choice.scores,
         "answers": {name: asdict(score) | {"distinguishable": score.distinguishable} for name, score in outcome.scores.items()},
         "left_out": [str(item) for item in (*runs.left_out, *black)],
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "versions": versions(),
     }
 
 
 def member_values(runs: Runs, outcome: Outcome) -> dict[str, Any]:
-    """What is needed to predict again: the vote, the classes and each member's models, by their paths from the runs' folder."""
+    """What is needed to predict again: the vote, the classes and each member's models, by their paths from the runs' folder.
+
+    Models in an object store have their address.
+    """
     root = runs.folders[0].resolve().parent
     return {
         "vote": outcome.vote,
         "attributes": [[attribute.name, list(attribute.values)] for attribute in outcome.scheme.attributes],
-        "members": [[os.path.relpath(trial.model.resolve(), root) for trial in member.trials] for member in outcome.members],
+        "members": [[_location(trial.model, root) for trial in member.trials] for member in outcome.members],
     }
+
+
+def _location(model: Folder, root: Folder) -> str:
+    return os.path.relpath(model.resolve(), root) if isinstance(model, Path) and isinstance(root, Path) else str(model.resolve())
 
 
 def count_people(runs: Runs) -> int:
@@ -103,7 +109,7 @@ def _trial_values(trial: Trial) -> dict[str, Any]:
     return {"run": trial.run, "number": trial.record.number, "state": trial.record.result.state, "config": trial.record.config.values()}
 
 
-def _write_table(file: Path, table: pd.DataFrame) -> None:
+def _write_table(file: Folder, table: pd.DataFrame) -> None:
     buffer = io.StringIO()
     table.to_csv(buffer, index=False, float_format="%.6g")
     write_whole(file, buffer.getvalue().encode())

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from trainables.checkpoint import Card, pack_model
-from trainables.config import DataConfig, TrialConfig
+from trainables.config import DataConfig, TrialConfig, ViewConfig
 from trainables.data.batches import plain_batches
 from trainables.data.labels import read_task
 from trainables.data.photos import Photos, read_photos
-from trainables.data.splits import Split, split_people, write_split
+from trainables.data.splits import Split, split_people, split_table
 from trainables.data.synthetic import write_people
 from trainables.data.views import View, build_views, open_view
 from trainables.loop import choose_precision, predict
@@ -20,6 +20,7 @@ from trainables.metrics import confusion, macro_f1
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.record import (
     MODEL,
+    SPLIT,
     Predictions,
     Result,
     RunCard,
@@ -29,8 +30,8 @@ from trainables.record import (
     write_reports,
     write_result,
     write_run,
-    write_whole,
 )
+from trainables.storage import write_whole
 
 SIDES = {"holdout": 0.3, "folds": 2}
 
@@ -60,7 +61,8 @@ def make_run(people, cache):
         split = split_people(photos, settings, seed)
         attributes = tuple((attribute.name, attribute.values) for attribute in photos.scheme.attributes)
         write_run(runs / name, RunCard(name, "test.yaml", str(data), cuts, seed, split.hash, attributes, 1, len(trials), "test"))
-        write_split(runs / name / "split.csv", photos, split)
+        digests = build_views(photos, [View.of(ViewConfig(size=32))], cache).digests
+        write_whole(runs / name / SPLIT, split_table(photos, split, digests))
         for number, values in enumerate(trials):
             config = TrialConfig.from_values(
                 {
@@ -88,8 +90,8 @@ def write_trial(folder: Path, config: TrialConfig, photos: Photos, split: Split,
     truth = task.scheme.joint(photos.labels[split.valid][:, photos.scheme.columns(task.scheme.names)])
     score = float(macro_f1(confusion(truth, task.joint_probabilities(heads).argmax(axis=1), task.scheme.classes)))
     start_record(folder, config)
-    write_whole(folder / MODEL, pack_model(model, Card(config, photos.scheme)))
-    write_predictions(folder, Predictions(tuple(np.array(photos.ids)[split.valid]), heads))
+    write_whole(folder / MODEL, pack_model(model, Card(config, photos.scheme, epoch=1)))
+    write_predictions(folder, Predictions(tuple(np.array(photos.ids)[split.valid]), heads, epoch=1))
     write_reports(folder, [{"epoch": 1, "macro_f1": score}])
     write_result(folder, Result("finished", "trained all 1 epochs", 1, split.hash, "CPU", "test"))
 

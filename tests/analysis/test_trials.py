@@ -1,13 +1,14 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from analysis.trials import load_runs, newest_run
 from trainables.data.splits import HOLDOUT
-from trainables.record import MODEL, RunError, read_predictions, trial_folder, write_predictions
+from trainables.record import MODEL, SPLIT, RunError, read_predictions, trial_folder, write_predictions
 
 
 @pytest.fixture
@@ -90,12 +91,20 @@ def test_a_trial_of_another_split_or_model_is_left_out(copied):
     assert "another task or another view than the record" in left_out(runs)
 
 
+def test_weights_and_predictions_of_different_epochs_are_damage_that_going_on_mends(copied):
+    folder = trial_folder(copied, 2)
+    write_predictions(folder, replace(read_predictions(folder), epoch=3))
+    runs = load_runs([copied])
+    assert [str(trial) for trial in runs.trials] == ["faces/0", "faces/1", "faces/3"]
+    assert "faces/2 (ValueError: its weights are of epoch 1, its predictions of 3; tuner.run --resume mends that)" in left_out(runs)
+
+
 def test_predictions_are_aligned_by_photo_id(copied):
     before = load_runs([copied]).trials[1]
     folder = trial_folder(copied, 1)
     saved = read_predictions(folder)
     order = np.random.default_rng(0).permutation(len(saved.ids))
-    shuffled = type(saved)(tuple(saved.ids[index] for index in order), [head[order] for head in saved.heads])
+    shuffled = replace(saved, ids=tuple(saved.ids[index] for index in order), heads=[head[order] for head in saved.heads])
     write_predictions(folder, shuffled)
     after = load_runs([copied]).trials[1]
     assert (after.valid == before.valid).all()
@@ -103,8 +112,8 @@ def test_predictions_are_aligned_by_photo_id(copied):
 
 def test_predictions_of_other_photos_or_shapes_are_damage(copied):
     saved = read_predictions(trial_folder(copied, 0))
-    write_predictions(trial_folder(copied, 0), type(saved)(("stranger", *saved.ids[1:]), saved.heads))
-    write_predictions(trial_folder(copied, 3), type(saved)(saved.ids, [head[:, :5] for head in saved.heads]))
+    write_predictions(trial_folder(copied, 0), replace(saved, ids=("stranger", *saved.ids[1:])))
+    write_predictions(trial_folder(copied, 3), replace(saved, heads=[head[:, :5] for head in saved.heads]))
     saved.heads[0][0, 0] = np.nan
     write_predictions(trial_folder(copied, 1), saved)
     runs = load_runs([copied])
@@ -138,7 +147,7 @@ def test_runs_that_name_their_classes_differently_are_refused(make_run, faces, t
         load_runs([faces.folder, other.folder])
 
 
-@pytest.mark.parametrize("file", ["run.json", "split.csv"])
+@pytest.mark.parametrize("file", ["run.json", SPLIT])
 def test_a_damaged_run_is_refused_by_the_name_of_its_file(copied, file):
     (copied / file).write_bytes(b"{}")
     with pytest.raises(RunError, match=rf"faces/{file}"):

@@ -8,33 +8,40 @@ import numpy as np
 import pytest
 
 from trainables.record import (
+    DAMAGE,
     LAST,
     MODEL,
+    Judgement,
     Predictions,
     Result,
     RunCard,
     RunError,
     end_record,
     find_run,
+    list_trials,
+    read_judgements,
     read_last,
     read_predictions,
     read_record,
     read_records,
+    read_result,
     read_run,
     start_record,
     trial_folder,
     write_json,
+    write_judgements,
     write_last,
     write_predictions,
     write_reports,
     write_result,
     write_run,
-    write_whole,
 )
+from trainables.storage import write_whole
 
 ATTRIBUTES = (("mask", ("worn", "incorrect", "absent")), ("age", ("<30", ">=30")))
 CARD = RunCard("faces", "effnet.yaml", "data", (30,), 0, "abcd", ATTRIBUTES, 3, 4, "python -m tuner.run")
-RESULT = Result("interrupted", "still at work", 2, "abcd", "CPU", "0.1", {"torch": "2"})
+RESULT = Result("interrupted", "still at work", 2, "abcd", "CPU", "0.1", {"torch": "2"}, "", 3, 2, 8, ("out of memory once",))
+JUDGEMENTS = (Judgement(1, 0.1, 0, None, True), Judgement(3, 0.25, 4, 0.3, False))
 
 
 @pytest.fixture
@@ -93,7 +100,29 @@ def test_a_record_is_read_as_it_was_written(folder, make_config):
     assert (record.number, record.folder, record.config, record.result) == (7, folder, make_config(), RESULT)
     assert record.reports == ({"epoch": 1, "macro_f1": 0.1}, {"epoch": 2, "macro_f1": 0.3})
     assert record.best == {"epoch": 2, "macro_f1": 0.3}
-    assert not record.has_model
+    assert not record.has_model and record.judgements == ()
+
+
+def test_what_asha_found_is_read_as_it_was_written_and_is_part_of_the_record(folder):
+    assert read_judgements(folder) == ()
+    write_judgements(folder, JUDGEMENTS)
+    assert read_judgements(folder) == read_record(folder).judgements == JUDGEMENTS
+
+
+def test_a_result_tells_the_failure_and_what_happened_on_the_way(folder):
+    told = json.loads((folder / "result.json").read_text())
+    assert {name: told[name] for name in ("cause", "attempt", "threads", "micro_batch", "notes")} == {
+        "cause": "",
+        "attempt": 3,
+        "threads": 2,
+        "micro_batch": 8,
+        "notes": ["out of memory once"],
+    }
+    assert read_result(folder) == RESULT
+
+
+def test_a_trial_that_nobody_began_has_no_result(tmp_path):
+    assert read_result(tmp_path) is None
 
 
 def test_config_json_holds_every_effective_value(folder, make_config):
@@ -104,12 +133,15 @@ def test_a_trial_that_died_before_its_result_reads_as_interrupted(tmp_path, make
     start_record(trial_folder(tmp_path, 0), make_config())
     record = read_record(trial_folder(tmp_path, 0))
     assert record.result.state == "interrupted" and record.reports == () and record.best is None
+    assert record.result.attempt == 0, "no process has worked on it"
 
 
-@pytest.mark.parametrize("state", ["finished", "stopped", "failed"])
-def test_an_ended_record_keeps_its_result_and_drops_what_was_needed_to_continue(folder, state):
-    end_record(folder, state, "for a reason")
-    assert read_record(folder).result == replace(RESULT, state=state, reason="for a reason")
+@pytest.mark.parametrize(
+    "state, cause", [("finished", ""), ("stopped", ""), ("failed", "diverged"), ("failed", "memory"), ("failed", "settings")]
+)
+def test_an_ended_record_keeps_its_result_and_drops_what_was_needed_to_continue(folder, state, cause):
+    end_record(folder, state, "for a reason", cause)
+    assert read_record(folder).result == replace(RESULT, state=state, reason="for a reason", cause=cause)
     assert read_last(folder) is None and not (folder / LAST).parent.exists()
     end_record(folder, "failed", "again")
     assert read_record(folder).result.reason == "again"
@@ -119,6 +151,14 @@ def test_an_interrupted_record_keeps_what_is_needed_to_continue(folder):
     end_record(folder, "interrupted", "Ctrl-C")
     assert read_record(folder).result == replace(RESULT, reason="Ctrl-C")
     assert read_last(folder) == b"tensors"
+
+
+def test_a_crashed_record_keeps_what_is_needed_to_continue_because_it_may_be_tried_again(folder):
+    end_record(folder, "failed", "its process died", "crash")
+    assert read_record(folder).result == replace(RESULT, state="failed", reason="its process died", cause="crash")
+    assert read_last(folder) == b"tensors"
+    end_record(folder, "finished", "trained all 3 epochs")
+    assert read_record(folder).result.cause == "" and read_last(folder) is None
 
 
 def test_ending_a_record_without_a_result_writes_none(tmp_path):
@@ -135,9 +175,9 @@ def test_what_is_needed_to_continue_is_the_last_that_was_kept(folder):
 def test_predictions_are_read_as_they_were_written_and_hold_no_pickle(folder):
     ids = ("a/mask1.jpg", "b/längere Name.png")
     heads = [np.random.default_rng(0).random((2, classes)) for classes in (3, 2)]
-    write_predictions(folder, Predictions(ids, heads))
+    write_predictions(folder, Predictions(ids, heads, epoch=2))
     read = read_predictions(folder)
-    assert read.ids == ids and all(head.dtype == np.float32 for head in read.heads)
+    assert (read.ids, read.epoch) == (ids, 2) and all(head.dtype == np.float32 for head in read.heads)
     for head, expected in zip(read.heads, heads, strict=True):
         np.testing.assert_array_equal(head, expected.astype(np.float32))
 
@@ -146,6 +186,8 @@ def test_records_come_by_number_not_by_name(tmp_path, make_config):
     for number in (10, 9, 1):
         start_record(trial_folder(tmp_path, number), make_config(seed=number))
     (tmp_path / "trials" / "3").mkdir()
+    (tmp_path / "trials" / "notes").mkdir()
+    assert [folder.name for folder in list_trials(tmp_path)] == ["1", "9", "10"]
     assert [(record.number, record.config.seed) for record in read_records(tmp_path)] == [(1, 1), (9, 9), (10, 10)]
     assert read_records(tmp_path / "elsewhere") == []
 
@@ -155,17 +197,63 @@ def test_a_record_has_a_model_while_its_file_is_there(folder):
     assert read_record(folder).has_model
 
 
-@pytest.mark.parametrize("file", ["config.json", "reports.jsonl", "result.json"])
-def test_a_damaged_record_is_an_error_and_not_half_a_record(folder, file):
-    (folder / file).write_text("{")
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize("content", [b"", b"{", b"3", b'["x"]', b'{"state": 3}', b"\xff"])
+@pytest.mark.parametrize("file", ["config.json", "result.json", "rungs.json"])
+def test_a_damaged_record_is_an_error_and_not_half_a_record(folder, file, content):
+    (folder / file).write_bytes(content)
+    with pytest.raises(DAMAGE):
+        read_record(folder)
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"epoch": 1}\n{"epoch"', b"\xff"])
+def test_damaged_reports_are_an_error_and_not_half_a_record(folder, content):
+    (folder / "reports.jsonl").write_bytes(content)
+    with pytest.raises(DAMAGE):
+        read_record(folder)
+
+
+@pytest.mark.parametrize(
+    "file, values",
+    [
+        ("result.json", {"state": "asleep"}),
+        ("result.json", {"best_epoch": "last"}),
+        ("result.json", {"attempt": None}),
+        ("result.json", {"cause": "moonlight"}),
+    ],
+)
+def test_a_result_with_a_value_of_another_kind_is_damage(folder, file, values):
+    write_json(folder / file, json.loads((folder / file).read_text()) | values)
+    with pytest.raises(DAMAGE, match=next(iter(values))):
+        read_record(folder)
+
+
+@pytest.mark.parametrize("content", ["{}", '[{"epoch": "one", "score": 0.1, "place": 0, "cutoff": null, "passed": true}]'])
+def test_judgements_of_another_kind_are_damage(folder, content):
+    (folder / "rungs.json").write_text(content)
+    with pytest.raises(DAMAGE):
         read_record(folder)
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path):
-    write_run(tmp_path / "faces", CARD)
-    assert read_run(tmp_path / "faces") == CARD
+    for card in (CARD, replace(CARD, predicts=("mask", "age"))):
+        write_run(tmp_path / "faces", card)
+        assert read_run(tmp_path / "faces") == card
     assert read_run(tmp_path / "faces").scheme.sizes == (3, 2)
+
+
+def test_a_run_of_before_metric_and_attributes_were_noted_is_read_too(tmp_path):
+    write_run(tmp_path / "faces", CARD)
+    values = json.loads((tmp_path / "faces" / "run.json").read_text())
+    write_json(tmp_path / "faces" / "run.json", {name: value for name, value in values.items() if name not in ("predicts", "metric")})
+    assert read_run(tmp_path / "faces") == CARD
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b'{"attributes": 3}'])
+def test_a_damaged_run_is_refused_with_its_file_and_the_mend(tmp_path, content):
+    write_run(tmp_path / "faces", CARD)
+    (tmp_path / "faces" / "run.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"faces/run.json is damaged \(.*; bring a copy back"):
+        read_run(tmp_path / "faces")
 
 
 def test_a_run_is_found_by_its_name_and_by_its_path(tmp_path):

@@ -7,12 +7,15 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from trainables import trial
 from trainables.checkpoint import load_model
 from trainables.data.batches import plain_batches
 from trainables.data.views import open_view
 from trainables.loop import predict
-from trainables.record import LAST, MODEL, read_last, read_predictions, read_record, trial_folder, write_last
-from trainables.trial import Job, train, versions
+from trainables.parts import build_parts
+from trainables.record import LAST, MODEL, read_last, read_predictions, read_record, read_result, trial_folder, write_last, write_result
+from trainables.trial import Job, train
+from trainables.versions import versions
 
 CLOCKS = {"seconds", "images_per_second", "peak_memory"}
 EVERYTHING = {
@@ -69,7 +72,7 @@ def lasting(folder) -> dict:
     return {
         "config": (folder / "config.json").read_bytes(),
         "reports": [{key: value for key, value in report.items() if key not in CLOCKS} for report in reports],
-        "result": (folder / "result.json").read_bytes(),
+        "result": {key: value for key, value in json.loads((folder / "result.json").read_text()).items() if key != "attempt"},
         "predictions": (folder / "valid.npz").read_bytes(),
         "model": (folder / MODEL).read_bytes(),
     }
@@ -129,13 +132,15 @@ def test_a_diverging_trial_fails_with_the_reason_and_says_so(job, make_config):
     record = read_record(trial_folder(job.run, 0))
     assert record.result.state == "failed" and record.best is None and record.reports == ()
     assert record.result.reason.startswith("the loss is nan in epoch 1, batch ") and "at learning rate 1.0e+30" in record.result.reason
-    assert reports == [{"number": 0, "failed": record.result.reason}]
+    assert record.result.cause == "diverged"
+    assert reports == [{"number": 0, "failed": record.result.reason, "cause": "diverged"}]
 
 
 def test_settings_that_cannot_be_built_fail_with_the_reason(job, make_config):
     reports = run(make_config(loss={"name": "fokal"}), job)
     [report] = reports
     assert report["number"] == 0 and report["failed"].startswith("loss/name: 'fokal' does not exist; did you mean focal?")
+    assert report["cause"] == "settings"
     assert read_record(trial_folder(job.run, 0)).result.state == "failed"
 
 
@@ -172,7 +177,105 @@ def test_a_second_death_before_any_epoch_keeps_what_the_first_attempt_reported(j
     with pytest.raises(KeyError):
         run(config, replace(job, data=replace(job.data, views={})))
     after = read_record(trial_folder(job.run, 0))
-    assert after == before and (after.folder / LAST).is_file()
+    assert after == replace(before, result=replace(before.result, attempt=2)) and (after.folder / LAST).is_file()
+
+
+class Small(torch.nn.Module):
+    """A model on a device that has room for few photos at a time."""
+
+    def __init__(self, model, room: int):
+        super().__init__()
+        self.model, self.room = model, room
+
+    def forward(self, images):
+        if len(images) > self.room:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore words")
+        return self.model(images)
+
+    def state_dict(self):
+        return self.model.state_dict()
+
+    def load_state_dict(self, state):
+        self.model.load_state_dict(state)
+
+
+@pytest.fixture
+def small_device(monkeypatch):
+    """Stands for a GPU that has room for a number of photos, from an epoch on."""
+
+    def build(room: int, from_build: int = 1) -> None:
+        built = []
+
+        def build_small(*args, **kwargs):
+            parts = build_parts(*args, **kwargs)
+            built.append(parts)
+            return replace(parts, model=Small(parts.model, room)) if len(built) >= from_build else parts
+
+        monkeypatch.setattr(trial, "build_parts", build_small)
+
+    return build
+
+
+@on_cpu
+def test_a_batch_that_does_not_fit_goes_through_in_halves_and_the_record_says_so(job, make_config, small_device, monkeypatch):
+    config = make_config(model={"backbone": "test_vit"}, train={"batch_size": 32})
+    small_device(room=9)
+    reports = run(config, job, number=1)
+    result = read_record(trial_folder(job.run, 1)).result
+    assert (result.state, result.micro_batch) == ("finished", 8)
+    assert result.notes == (
+        "out of GPU memory in epoch 1: batches of 32 go through in parts of 16",
+        "out of GPU memory in epoch 1: batches of 32 go through in parts of 8",
+    )
+    assert [report["micro_batch"] for report in reports] == [8, 8] and [report["photos"] for report in reports] == [
+        len(job.data.split.train) // 32 * 32
+    ] * 2
+    monkeypatch.undo()
+    # A network without batch statistics computes the same sums, whatever the parts.
+    whole = run(config, job, number=2)
+    np.testing.assert_allclose([r["train_loss"] for r in reports], [r["train_loss"] for r in whole], rtol=1e-4)
+
+
+@on_cpu
+def test_a_trial_that_runs_out_of_memory_in_a_later_attempt_goes_on_from_its_last_whole_epoch(job, make_config, small_device):
+    config = make_config(epochs=3, train={"batch_size": 32})
+    die_after(1, config, job)
+    first = read_record(trial_folder(job.run, 0)).reports[0]
+    small_device(room=16)
+    assert [(report["epoch"], report["micro_batch"]) for report in run(config, job)] == [(2, 16), (3, 16)]
+    record = read_record(trial_folder(job.run, 0))
+    assert record.reports[0] == first
+    assert record.result.notes == ("out of GPU memory in epoch 2: batches of 32 go through in parts of 16",)
+
+
+@on_cpu
+def test_a_trial_keeps_its_parts_when_it_goes_on(job, make_config, small_device):
+    config = make_config(epochs=3, train={"batch_size": 32})
+    small_device(room=16)
+    die_after(1, config, job)
+    assert [report["micro_batch"] for report in run(config, job)] == [16, 16]
+    assert len(read_record(trial_folder(job.run, 0)).result.notes) == 1
+
+
+def test_a_model_that_fits_in_no_parts_fails_for_memory(job, make_config, small_device):
+    small_device(room=1)
+    [report] = run(make_config(), job)
+    assert report == {"number": 0, "failed": "CUDA out of memory. Tried to allocate 2.00 GiB.", "cause": "memory"}
+    assert read_record(trial_folder(job.run, 0)).result.cause == "memory"
+
+
+def test_a_process_that_was_left_behind_writes_no_more_when_another_has_taken_the_trial_over(job, make_config):
+    config, folder = make_config(epochs=3), trial_folder(job.run, 0)
+    heard = []
+
+    def report(values: dict) -> None:
+        heard.append(values["epoch"])
+        if len(heard) == 1:
+            write_result(folder, replace(read_result(folder), attempt=2, reason="another process is at work"))
+
+    train(0, config, job, report)
+    assert heard == [1], "the second epoch was neither reported nor written"
+    assert read_result(folder).reason == "another process is at work" and len(read_record(folder).reports) == 1
 
 
 def events(folder) -> EventAccumulator:

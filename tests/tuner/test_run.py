@@ -1,15 +1,7 @@
-import os
 import shutil
-import signal
-import subprocess
-from collections.abc import Callable
-from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
-from threading import Thread
-from time import monotonic, sleep
 
-import numpy as np
 import pytest
 import typer
 from rich.console import Console
@@ -20,12 +12,13 @@ from search_spaces.schema import SpaceError
 from trainables.config import ConfigError
 from trainables.data.photos import DataError
 from trainables.data.synthetic import write_people
-from trainables.record import LAST, RunError, read_predictions, read_records
+from trainables.record import RunError, read_records
+from trainables.storage import StorageError
 from tuner.cluster import ClusterError
-from tuner.run import run, seconds
-from tuner.sweep import Options, sweep
+from tuner.options import Options, Wanted
+from tuner.run import run, seconds, wanted
+from tuner.sweep import sweep
 
-MEASURED = {"seconds", "images_per_second", "peak_memory"}
 app = typer.Typer()
 app.command()(run)
 
@@ -54,18 +47,11 @@ def searched(joined=None, **options) -> tuple[int, str]:
 
 
 def refused(**options) -> str:
-    """The one message of a search that the user has to mend; nothing may have been written."""
-    with pytest.raises((SpaceError, ConfigError, DataError, RunError, ClusterError)) as caught:
+    """The one message of a search that the user has to mend; no run may be there."""
+    with pytest.raises((SpaceError, ConfigError, DataError, RunError, StorageError, ClusterError)) as caught:
         searched(**options)
-    assert not Path("runs").exists()
+    assert not list(Path().glob("runs/*"))
     return str(caught.value)
-
-
-def wait_for(condition: Callable[[], bool], limit: float = 120) -> None:
-    end = monotonic() + limit
-    while not condition():
-        assert monotonic() < end, "waited in vain"
-        sleep(0.02)
 
 
 # Bad input
@@ -144,6 +130,26 @@ def test_a_name_that_is_taken_or_no_plain_name_is_refused(here, tiny_space, plai
     assert list(Path("runs/mine").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"space": None}, "give --space a YAML file or a shipped space, or --resume a run to go on with"),
+        ({"trials": Wanted(3, more=True)}, "--trials +3 adds to a run; give --resume, or leave the + out"),
+        ({"space": None, "resume": "faces"}, "there is no run 'faces' in runs/; there are none yet: python -m tuner.run makes one"),
+        ({"storage": "ftp://host/runs"}, "ftp:// is no kind of address known here; write a folder, file:///folder, s3://bucket/folder"),
+        ({"storage": "s3:///runs"}, "the s3:// address names no bucket; write s3://bucket/folder"),
+        ({"storage": "/proc/runs"}, "/proc/runs: No such file or directory; records are written there; give another folder"),
+    ],
+)
+def test_options_that_do_not_go_together_or_lead_nowhere_are_refused(here, tiny_space, plain, options, message):
+    assert message in refused(**{"space": str(tiny_space), "data": plain, **options})
+
+
+def test_a_storage_that_is_a_file_is_refused(here, tiny_space, plain):
+    Path("file").write_text("")
+    assert refused(space=str(tiny_space), data=plain, storage="file") == "file: File exists; records are written there; give another folder"
+
+
 def test_photos_that_cannot_be_decoded_are_named_and_counted_and_stop_the_search_where_they_are_many(here, tiny_space, spoiled):
     photos = sorted((spoiled / "train" / "images").rglob("mask1.jpg"))
     for photo in photos[:2]:
@@ -167,7 +173,7 @@ def test_the_command_tells_a_mistake_once_and_ends_with_code_2(here, tiny_space)
     assert result.exit_code == 2
     assert result.stderr.startswith("nowhere: no such folder.") and len(result.stderr.splitlines()) == 1
     assert "Traceback" not in result.output
-    assert list(here.iterdir()) == []
+    assert not list(here.glob("runs/*"))
 
 
 def test_the_command_tells_all_mistakes_of_a_space_one_a_line(here, tiny_space):
@@ -182,134 +188,55 @@ def test_a_time_budget_is_a_number_and_a_unit(text, expected):
     assert seconds(text) == expected
 
 
+def refused_words(*options: str) -> str:
+    """What the command says of options that cannot be read, without the frame around it."""
+    result = CliRunner().invoke(app, [*options, "--dry-run"], env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert list(Path().iterdir()) == []
+    return " ".join(result.output.replace("│", " ").split())
+
+
 @pytest.mark.parametrize("text", ["soon", "-5m", "0", "1w", "5 minutes", "1e3", ""])
 def test_a_time_budget_that_is_no_length_of_time_is_refused(here, tiny_space, text):
-    result = CliRunner().invoke(app, ["--space", str(tiny_space), "--time-budget", text])
-    assert result.exit_code == 2
-    words = " ".join(result.output.replace("│", " ").split())
-    assert "is no length of time; write 90s, 20m or 1.5h" in words
-    assert list(here.iterdir()) == []
+    assert "is no length of time; write 90s, 20m or 1.5h" in refused_words("--space", str(tiny_space), "--time-budget", text)
+
+
+@pytest.mark.parametrize("text, expected", [("40", Wanted(40)), ("+20", Wanted(20, more=True)), (" +1 ", Wanted(1, more=True))])
+def test_a_number_of_trials_is_all_of_them_or_how_many_more(text, expected):
+    assert wanted(text) == expected
+
+
+@pytest.mark.parametrize("text", ["many", "-4", "0", "+0", "++2", "2.5", ""])
+def test_a_number_of_trials_that_is_none_is_refused(here, tiny_space, text):
+    said = refused_words("--space", str(tiny_space), f"--trials={text}")
+    assert "is no number of trials; write 40, or with --resume +20 for as many more" in said
+
+
+@pytest.mark.parametrize(
+    "option", ["--seed=-1", "--keep=0", "--keep-running=1.5", "--retries=-1", "--gpus-per-trial=-1", "--cpus-per-trial=0"]
+)
+def test_a_number_outside_its_range_is_refused_by_the_name_of_its_option(here, tiny_space, option):
+    said = refused_words("--space", str(tiny_space), option)
+    assert f"Invalid value for '{option.partition('=')[0]}': Input should be " in said
 
 
 def test_a_dry_run_trains_a_step_of_each_kind_and_writes_nothing(here, tiny_space, plain):
     result = CliRunner().invoke(app, ["--space", str(tiny_space), "--data", str(plain), "--dry-run"])
     assert result.exit_code == 0, result.output
     assert "all sound. Nothing was written." in result.stdout
-    assert list(here.iterdir()) == []
+    assert not list(here.glob("runs/*"))
 
 
 # Searches
 
 
-def records_of(name: str) -> list[dict]:
-    """What must be the same in two runs: all of the records but what a clock measured."""
-    return [
-        {
-            "config": record.config.values(),
-            "result": asdict(record.result),
-            "reports": [{key: value for key, value in report.items() if key not in MEASURED} for report in record.reports],
-            "predictions": [head.tobytes() for head in read_predictions(record.folder).heads],
-            "model": record.has_model,
-        }
-        for record in read_records(Path("runs") / name)
-    ]
-
-
-def busy_workers() -> list[int]:
-    """The processes of this Ray cluster that train a trial."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout.splitlines()[1:]
-    rows = [line.split(maxsplit=2) for line in listed]
-    raylets = {pid for pid, parent, _ in rows if parent == str(os.getpid())}
-    return [int(pid) for pid, parent, words in rows if parent in raylets and words.startswith("ray::ImplicitFunc")]
-
-
-def test_a_killed_trial_goes_on_after_its_last_whole_epoch_and_the_same_seed_gives_the_same_records(here, tiny_space, plain, ray_cluster):
-    options = {"space": str(tiny_space), "data": plain, "trials": 4, "seed": 3, "cpus_per_trial": 2}
-    changes = ("run/epochs=4", "run/keep=3", "train/batch_size=8")
-    assert searched(ray_cluster, **options, name="whole", changes=changes)[0] == 0
-
-    folder = here / "runs" / "killed" / "trials" / "0"
-    killed = []
-
-    def kill():
-        wait_for(lambda: (folder / LAST).is_file() and len((folder / "reports.jsonl").read_text().splitlines()) >= 2)
-        killed.extend(busy_workers())
-        for worker in killed:
-            os.kill(worker, signal.SIGKILL)
-
-    killer = Thread(target=kill)
-    killer.start()
-    code, said = searched(ray_cluster, **options, name="killed", changes=changes)
-    killer.join()
-    assert code == 0 and len(killed) == 1, said
-    assert len(list(folder.glob("events.out.tfevents.*"))) == 2, "the trial was begun twice"
-    whole, again = records_of("whole"), records_of("killed")
-    assert len(whole) == 4 and {record["result"]["state"] for record in whole} == {"finished", "stopped"}
-    assert whole == again
-
-
 def test_a_trial_that_diverges_is_a_failed_one_and_the_search_goes_on(here, tiny_space, plain, ray_cluster):
     changes = ("run/epochs=1", "run/grace=1", "optimizer/name=sgd", "optimizer/lr=1.0e+30")
-    code, said = searched(ray_cluster, space=str(tiny_space), data=plain, trials=2, cpus_per_trial=2, name="diverged", changes=changes)
+    code, said = searched(
+        ray_cluster, space=str(tiny_space), data=plain, trials=Wanted(2), cpus_per_trial=2, name="diverged", changes=changes
+    )
     states = [record.result for record in read_records(Path("runs/diverged"))]
     assert code == 0
     assert [result.state for result in states] == ["failed", "failed"]
-    assert all("at learning rate 1.0e+30" in result.reason for result in states)
+    assert all(", at learning rate " in result.reason and result.cause == "diverged" for result in states)
     assert f"trial 0 failed: {states[0].reason}" in said and "2 trials: 2 failed" in said
-
-
-def processes_with(marker: str) -> list[int]:
-    """Every process that was started, directly or not, with this value in its environment."""
-    found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if marker.encode() in environment.read_bytes():
-                found.append(int(environment.parent.name))
-        except OSError:
-            continue
-    return found
-
-
-def test_ctrl_c_keeps_what_was_reported_and_leaves_no_process_and_a_second_run_ends_with_its_time_budget(
-    here, tiny_space, plain, start_command, ray_cluster
-):
-    words = (
-        "--space",
-        tiny_space,
-        "--data",
-        plain,
-        "--no-dashboard",
-        "--name",
-        "first",
-        "--set",
-        "run/epochs=1000",
-        "--set",
-        "run/grace=999",
-    )
-    marker = str(here / "marker")
-    process = start_command(here, "tuner.run", *words, MARKER=marker)
-    try:
-        wait_for(lambda: len(list(here.glob("runs/first/trials/*/reports.jsonl"))) == 2)
-        assert processes_with(marker)
-        os.killpg(process.pid, signal.SIGINT)
-        out, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 130, out + errors
-    assert "Traceback" not in out + errors
-    assert "Best trials of first" in out and "Ended early by Ctrl-C; every epoch that was reported is kept." in out
-    wait_for(lambda: not processes_with(marker), limit=20)
-    records = read_records(here / "runs" / "first")
-    assert len(records) == 2
-    for record in records:
-        assert (record.result.state, record.result.reason) == ("interrupted", "the search was ended by Ctrl-C")
-        assert len(record.reports) >= 1 and record.best and record.has_model
-        assert np.isfinite(read_predictions(record.folder).heads[0]).all()
-
-    changes = ("run/epochs=1000", "run/grace=999")
-    code, said = searched(ray_cluster, space=str(tiny_space), data=plain, name="second", time_budget=12.0, changes=changes)
-    assert code == 0
-    assert "Ended early by time budget" in said
-    # A slow machine may not have begun to train within the budget.
-    ends = {(record.result.state, record.result.reason) for record in read_records(here / "runs" / "second")}
-    assert ends <= {("interrupted", "the search was ended by time budget")}

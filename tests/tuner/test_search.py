@@ -1,14 +1,17 @@
 import math
-import pickle
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 from optuna.trial import TrialState
+from ray.tune.search import Searcher, SearchGenerator
 
 from search_spaces.read import read_space
-from search_spaces.schema import flat
-from tuner.search import OptunaSearcher, random_draws
+from search_spaces.schema import as_optuna, flat, nested
+from trainables.config import TrialConfig
+from trainables.record import Record, Result
+from tuner.search import OUT_OF_MEMORY, OptunaSearcher, random_draws
 
 SPACE = """
 task: {choice: [joint, [[mask], [gender, age]]]}
@@ -20,34 +23,71 @@ optimizer: {lr: {float: [1.0e-5, 1.0e-1], log: true}}
 train: {batch_size: {int: [16, 64], step: 16}}
 start:
   - {task: [[mask], [gender, age]], loss: {name: focal, gamma: 2.0}, optimizer: {lr: 1.0e-2}, train: {batch_size: 48}}
+  - {loss: {name: focal}}
   - {loss: {name: cross_entropy}}
 """
 FIXED = {"epochs": 3, "seed": 0}
+FULL_START = {
+    "task": [["mask"], ["gender", "age"]],
+    "loss/name": "focal",
+    "loss/gamma": 2.0,
+    "optimizer/lr": 1e-2,
+    "train/batch_size": 48,
+}
+ENDINGS = ("finished", "stopped", "diverged", "memory", "crash")
 
 
 @pytest.fixture
 def space(tmp_path):
-    (tmp_path / "my.yaml").write_text(SPACE)
-    return read_space(tmp_path / "my.yaml")
+    return write_and_read(tmp_path, SPACE)
 
 
-def make(space, seed=0, trials=12):
-    return OptunaSearcher(space, FIXED, seed=seed, trials=trials, slots=100)
+def write_and_read(folder, text):
+    (folder / "my.yaml").write_text(text)
+    return read_space(folder / "my.yaml")
 
 
-def report(searcher, number, scores, last):
-    """Tell the searcher what Tune tells it of a trial: every epoch, and the last result again at its end."""
-    result = {}
-    for epoch, score in enumerate(scores, start=1):
-        result = {
-            "number": number,
-            "epoch": epoch,
-            "macro_f1": score,
-            "best": max(scores[:epoch]),
-            "last": last and epoch == len(scores),
-        }
+def make(space, seed=0, trials=12, slots=100, **more):
+    return OptunaSearcher(space, FIXED, seed=seed, trials=trials, slots=lambda: slots, **more)
+
+
+def tell(searcher, number, scores, ending):
+    """Tell the searcher what Tune tells it of a trial."""
+    results = [
+        {"number": number, "epoch": epoch, "macro_f1": score, "best": max(scores[:epoch]), "last": False}
+        for epoch, score in enumerate(scores, start=1)
+    ]
+    if ending == "finished":
+        results[-1]["last"] = True
+    # Of the report at which a trial is stopped Tune tells only at its end.
+    for result in results[: -1 if ending == "stopped" else None]:
         searcher.on_trial_result(str(number), result)
-    searcher.on_trial_complete(str(number), result)
+    if ending == "crash":
+        searcher.on_trial_complete(str(number), error=True)
+    elif ending in ("diverged", "memory"):
+        searcher.on_trial_result(str(number), {"number": number, "failed": "in words", "cause": ending})
+        searcher.on_trial_complete(str(number), {"number": number, "failed": "in words", "cause": ending})
+    else:
+        searcher.on_trial_complete(str(number), results[-1])
+
+
+def as_record(number, values, scores=(0.5,), ending="finished"):
+    """What lies on disk of such a trial."""
+    reports = [
+        {"epoch": epoch, "macro_f1": score, "last": ending == "finished" and epoch == len(scores)}
+        for epoch, score in enumerate(scores, start=1)
+    ]
+    best = int(np.argmax(scores)) + 1 if scores else 0
+    cause = ending if ending in ("diverged", "memory", "crash") else ""
+    result = Result("failed" if cause else ending, "in words", best, "split", "CPU", "0.1", cause=cause)
+    return Record(Path("trials") / str(number), number, TrialConfig.from_values(values), tuple(reports), result)
+
+
+def life(rng):
+    """How a trial goes: its scores, and how it ends."""
+    ending = str(rng.choice(ENDINGS, p=[0.4, 0.3, 0.1, 0.1, 0.1]))
+    least = 1 if ending in ("finished", "stopped") else 0
+    return rng.random(rng.integers(least, 4)).round(3).tolist(), ending
 
 
 def search(searcher, objective, trials):
@@ -57,7 +97,7 @@ def search(searcher, objective, trials):
         proposal = searcher.suggest(str(number))
         assert proposal["number"] == number
         proposals.append(flat(proposal["values"]))
-        report(searcher, number, [objective(proposals[-1])], last=True)
+        tell(searcher, number, [objective(proposals[-1])], "finished")
     return proposals
 
 
@@ -66,10 +106,24 @@ def smallness(values):
     return -math.log10(values["optimizer/lr"])
 
 
+def config_with(**drawn):
+    """Nested values of a trial of the space, with some drawn ones changed: `config_with(loss__name="focal")`."""
+    values = {"task": "joint", "loss/name": "cross_entropy", "optimizer/lr": 1e-3, "train/batch_size": 32, "model/backbone": "any"}
+    return nested(values | {path.replace("__", "/"): value for path, value in drawn.items()} | FIXED)
+
+
+# Kept by no public name: what Optuna believes is the very thing to prove.
+def taught(searcher):
+    return searcher._study.trials
+
+
+# Proposals
+
+
 def test_the_same_seed_and_history_give_the_same_proposals_and_another_seed_others(space):
     first, again, other = (search(make(space, seed), smallness, 12) for seed in (3, 3, 4))
     assert first == again
-    assert first[2:] != other[2:]
+    assert first[3:] != other[3:]
 
 
 def test_proposals_depend_on_the_history(space):
@@ -79,10 +133,11 @@ def test_proposals_depend_on_the_history(space):
 
 
 def test_start_entries_come_first_and_what_they_leave_open_is_drawn(space):
-    first, second = search(make(space), smallness, 2)
-    assert first.items() >= space.start[0].items()
-    assert second["loss/name"] == "cross_entropy" and "loss/gamma" not in second
-    assert 1e-5 <= second["optimizer/lr"] <= 1e-1
+    first, second, third = search(make(space), smallness, 3)
+    assert first.items() >= FULL_START.items()
+    assert second["loss/name"] == "focal" and 0.5 <= second["loss/gamma"] <= 4
+    assert third["loss/name"] == "cross_entropy" and "loss/gamma" not in third
+    assert 1e-5 <= third["optimizer/lr"] <= 1e-1
 
 
 def test_a_proposal_is_the_whole_configuration_with_what_the_run_adds(space):
@@ -91,10 +146,9 @@ def test_a_proposal_is_the_whole_configuration_with_what_the_run_adds(space):
     assert values["task"] == [["mask"], ["gender", "age"]], "a list stays a list"
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_higher_score_is_better(space, seed):
-    scores = [smallness(values) for values in search(make(space, seed), smallness, 60)]
-    assert np.mean(scores[40:]) > np.mean(scores[2:22]) + 0.5
+def test_a_higher_score_is_better(space):
+    scores = np.array([[smallness(values) for values in search(make(space, seed), smallness, 60)] for seed in range(3)])
+    assert scores[:, 40:].mean() > scores[:, 3:23].mean() + 0.5
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -104,22 +158,98 @@ def test_a_conditional_value_is_proposed_only_where_it_holds(space, seed):
     assert all(("loss/gamma" in values) == (values["loss/name"] == "focal") for values in proposals)
 
 
+def test_no_trial_is_proposed_ahead_of_a_free_slot_and_the_number_of_slots_may_change(space):
+    free = 2
+    searcher = OptunaSearcher(space, FIXED, seed=0, trials=12, slots=lambda: free)
+    assert [searcher.suggest(name) is None for name in "abc"] == [False, False, True]
+    free = 3
+    assert searcher.suggest("c")["number"] == 2, "a refusal uses up no number"
+    free = 1
+    searcher.on_trial_complete("a", error=True)
+    searcher.on_trial_complete("b", error=True)
+    assert searcher.suggest("d") is None
+    searcher.on_trial_complete("c", error=True)
+    assert searcher.suggest("d")["number"] == 3
+
+
+def test_nothing_more_is_proposed_once_the_search_comes_to_its_end(space):
+    ending = False
+    searcher = OptunaSearcher(space, FIXED, seed=0, trials=12, slots=lambda: 1, stopping=lambda: ending, going_on={4: config_with()})
+    assert searcher.suggest("a")["number"] == 4
+    ending = True
+    # Also where no slot is free: else Tune would wait for one.
+    assert searcher.suggest("b") == Searcher.FINISHED
+    searcher.on_trial_complete("a", error=True)
+    assert searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_tune_can_save_its_state_beside_a_searcher_that_keeps_none(space, tmp_path):
+    (tmp_path / "state").mkdir()
+    searcher = OptunaSearcher(space, FIXED, seed=0, trials=12, slots=lambda: 1)  # a lambda cannot be pickled
+    SearchGenerator(searcher).save_to_dir(str(tmp_path / "state"), "session")
+    assert not list((tmp_path / "state").glob("*searcher*"))
+
+
+def test_random_draws_begin_with_the_start_entries_and_repeat_with_the_seed(space):
+    draws = [[flat(values) for values in random_draws(space, FIXED, seed=seed, count=20)] for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    assert draws[0][0].items() >= FULL_START.items()
+    assert len(list(islice(draws[0], 30))) == 20
+
+
+# What Optuna is told
+
+
 def test_optuna_is_told_the_truth_about_how_trials_end(space):
     searcher = make(space)
-    for number in range(6):
+    for number in range(7):
         searcher.suggest(str(number))
-    report(searcher, 0, [0.3, 0.6, 0.5], last=True)
-    report(searcher, 1, [0.1, 0.2], last=False)
-    searcher.on_trial_complete("2", {"number": 2, "failed": "the loss is nan"})
-    searcher.on_trial_complete("3", error=True)
-    searcher.on_trial_complete("4", None)
-    # Kept by no public name: what Optuna believes is the very thing to prove.
-    trials = searcher._study.trials
-    states = [trial.state for trial in trials]
-    assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.FAIL, TrialState.FAIL, TrialState.RUNNING]
-    assert trials[0].value == 0.6, "a finished trial counts with its best epoch"
-    assert trials[1].intermediate_values == {1: 0.1, 2: 0.2}
+    tell(searcher, 0, [0.3, 0.6, 0.5], "finished")
+    tell(searcher, 1, [0.1, 0.2], "stopped")
+    tell(searcher, 2, [0.9], "diverged")
+    tell(searcher, 3, [0.4], "crash")
+    tell(searcher, 4, [0.7], "memory")
+    searcher.on_trial_complete("5", None)
+    assert [trial.state for trial in taught(searcher)] == [
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+        TrialState.FAIL,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+        TrialState.RUNNING,
+    ]
+    assert taught(searcher)[0].value == 0.6, "a finished trial counts with its best epoch"
     assert searcher._study.best_trial.number == 0
+
+
+@pytest.mark.parametrize("ending", ["finished", "stopped", "memory", "diverged", "crash"])
+def test_optuna_knows_every_epoch_however_a_trial_ended_and_at_whichever_it_was_stopped(space, ending):
+    searcher = make(space)
+    searcher.suggest("0")
+    tell(searcher, 0, [0.1, 0.2, 0.15], ending)
+    assert taught(searcher)[0].intermediate_values == {1: 0.1, 2: 0.2, 3: 0.15}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_only_what_did_not_fit_the_gpu_is_a_violated_constraint(space, ending):
+    searcher = make(space)
+    searcher.suggest("0")
+    tell(searcher, 0, [0.1], ending)
+    assert taught(searcher)[0].constraints == ({OUT_OF_MEMORY: 1.0} if ending == "memory" else {})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_where_trials_did_not_fit_the_gpu_fewer_are_proposed(space, seed):
+    def proposals(ending_of_large):
+        searcher, sizes = make(space, seed), []
+        for number in range(50):
+            sizes.append(searcher.suggest(str(number))["values"]["train"]["batch_size"])
+            tell(searcher, number, [0.5 + sizes[-1] / 1000], ending_of_large if sizes[-1] > 32 else "finished")
+        return sizes
+
+    large = [sum(size > 32 for size in proposals(ending)[25:]) for ending in ("memory", "finished")]
+    assert large[0] < large[1] / 2
 
 
 def test_an_epoch_that_is_repeated_after_a_crash_is_no_trouble(space):
@@ -127,19 +257,164 @@ def test_an_epoch_that_is_repeated_after_a_crash_is_no_trouble(space):
     searcher.suggest("0")
     for score in (0.4, 0.4):
         searcher.on_trial_result("0", {"number": 0, "epoch": 1, "macro_f1": score, "best": score, "last": False})
-    report(searcher, 0, [0.4, 0.5], last=True)
-    assert searcher._study.trials[0].value == 0.5
+    tell(searcher, 0, [0.4, 0.5], "finished")
+    assert taught(searcher)[0].value == 0.5
 
 
-def test_a_searcher_survives_pickling_and_goes_on_with_the_same_proposals(space):
-    searcher = make(space)
-    search(searcher, smallness, 8)
-    twin = pickle.loads(pickle.dumps(searcher))
-    assert [twin.suggest(str(n)) for n in range(8, 11)] == [searcher.suggest(str(n)) for n in range(8, 11)]
+# Going on from records
 
 
-def test_random_draws_begin_with_the_start_entries_and_repeat_with_the_seed(space):
-    draws = [[flat(values) for values in random_draws(space, FIXED, seed=seed, count=20)] for seed in (0, 0, 1)]
-    assert draws[0] == draws[1] != draws[2]
-    assert draws[0][0].items() >= space.start[0].items()
-    assert len(list(islice(draws[0], 30))) == 20
+@pytest.mark.parametrize("done", [0, 1, 2, 3, 4, 7, 15])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_search_that_goes_on_proposes_what_the_uninterrupted_one_would_have(space, seed, done):
+    rng = np.random.default_rng([seed, done])
+    lives = [life(rng) for _ in range(done + 5)]
+    through, records = make(space, seed), []
+
+    def step(searcher, number):
+        proposal = searcher.suggest(str(number))
+        tell(searcher, number, *lives[number])
+        return proposal
+
+    for number in range(done):
+        proposal = step(through, number)
+        assert proposal["number"] == number
+        records.append(as_record(number, proposal["values"], *lives[number]))
+    again = make(space, seed, earlier=records)
+    for number in range(done, done + 5):
+        assert step(again, number) == step(through, number)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_trials_that_were_interrupted_come_first_with_their_numbers_and_values_to_the_letter(space, seed):
+    values = {number: TrialConfig.from_values(draw).values() for number, draw in enumerate(random_draws(space, FIXED, seed=seed, count=9))}
+    waiting = {number: values[number] for number in (7, 2, 5)}
+    searcher = make(space, seed, earlier=[as_record(0, values[0])], going_on=waiting)
+    proposals = [searcher.suggest(str(place)) for place in range(3)]
+    assert proposals == [{"number": number, "values": values[number]} for number in (2, 5, 7)]
+    for trial, number in zip(taught(searcher)[1:], (2, 5, 7), strict=True):
+        expected = {path: as_optuna(value) for path, value in space.drawn(values[number]).items()}
+        assert trial.params == expected, "Optuna knows which values they have"
+
+
+def test_numbers_of_records_are_never_given_again_and_gaps_are_filled(space):
+    earlier = [as_record(number, config_with()) for number in (0, 1, 4, 6)]
+    searcher = make(space, earlier=earlier, going_on={3: config_with()})
+    assert [searcher.suggest(str(place))["number"] for place in range(6)] == [3, 2, 5, 7, 8, 9]
+
+
+def test_a_gap_among_the_first_trials_is_filled_with_what_was_there(space):
+    whole, values = make(space), []
+    for number in range(3):
+        values.append(whole.suggest(str(number))["values"])
+        tell(whole, number, [0.5], "finished")
+    again = make(space, earlier=[as_record(number, values[number]) for number in (0, 2)])
+    assert again.suggest("x") == {"number": 1, "values": values[1]}
+
+
+def test_start_entries_that_were_tried_are_not_tried_again_and_the_others_are(space):
+    tried = config_with(task=[["mask"], ["gender", "age"]], loss__name="focal", loss__gamma=2.0, optimizer__lr=1e-2, train__batch_size=48)
+    for how in ({"earlier": [as_record(0, tried)]}, {"going_on": {0: tried}}):
+        searcher = make(space, **how)
+        proposals = [flat(searcher.suggest(str(place))["values"]) for place in range(3 if "going_on" in how else 2)]
+        second, third = proposals[-2:]
+        assert second["loss/name"] == "focal" and second["optimizer/lr"] != 1e-2
+        assert third["loss/name"] == "cross_entropy"
+
+
+def test_a_start_entry_with_another_value_was_not_tried(space):
+    almost = config_with(task=[["mask"], ["gender", "age"]], loss__name="focal", loss__gamma=2.5, optimizer__lr=1e-2, train__batch_size=48)
+    assert flat(make(space, earlier=[as_record(0, almost)]).suggest("1")["values"]).items() >= FULL_START.items()
+
+
+def test_one_trial_stands_for_one_start_entry_though_it_has_the_values_of_two(space):
+    tried = config_with(task=[["mask"], ["gender", "age"]], loss__name="focal", loss__gamma=2.0, optimizer__lr=1e-2, train__batch_size=48)
+    assert make(space, earlier=[as_record(0, tried)]).suggest("1")["values"]["loss"]["name"] == "focal"
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_optuna_learns_of_an_earlier_trial_what_it_knew_of_it_alive(space, ending):
+    alive = make(space)
+    values = alive.suggest("0")["values"]
+    tell(alive, 0, [0.2, 0.4, 0.3], ending)
+    (then,), (now,) = taught(alive), taught(make(space, earlier=[as_record(0, values, [0.2, 0.4, 0.3], ending)]))
+    assert (now.state, now.params, now.distributions) == (then.state, then.params, then.distributions)
+    assert (now.intermediate_values, now.constraints) == (then.intermediate_values, then.constraints)
+    assert ending != "finished" or now.value == then.value == 0.4
+
+
+def test_of_an_interrupted_trial_that_cannot_go_on_optuna_learns_what_it_reached(space):
+    one = make(space, earlier=[as_record(0, config_with(), [0.2, 0.3], "interrupted"), as_record(1, config_with(), [], "interrupted")])
+    (trial,) = taught(one)
+    assert (trial.state, trial.intermediate_values) == (TrialState.PRUNED, {1: 0.2, 2: 0.3})
+
+
+# Going on with an edited space
+
+EDITS = {
+    "a choice removed": ("choice: [cross_entropy, focal]", "choice: [focal, soft_f1]"),
+    "a choice added": ("choice: [cross_entropy, focal]", "choice: [soft_f1, cross_entropy, focal]"),
+    "a list among the choices removed": ("choice: [joint, [[mask], [gender, age]]]", "choice: [joint, heads]"),
+    "a range narrowed": ("[1.0e-5, 1.0e-1]", "[1.0e-3, 1.0e-2]"),
+    "a range widened": ("[1.0e-5, 1.0e-1]", "[1.0e-7, 1.0]"),
+    "a log scale given up": ("[1.0e-5, 1.0e-1], log: true", "[1.0e-5, 1.0e-1]"),
+    "another step": ("{int: [16, 64], step: 16}", "{int: [8, 64], step: 8}"),
+    "whole numbers made a choice": ("{int: [16, 64], step: 16}", "{choice: [32, 48, 100]}"),
+    "a parameter gone": ("optimizer: {lr: {float: [1.0e-5, 1.0e-1], log: true}}", "optimizer: {lr: 0.01}"),
+    "a parameter new": ("train: {", "train: {clip: {float: [0.0, 2.0]}, "),
+    "a parameter new where no default fits": ("train: {", "train: {clip: {float: [1.0, 2.0]}, "),
+    "a condition gone": (", when: {loss/name: focal}", ""),
+    "a condition new": ("step: 16}", "step: 16, when: {task: joint}}"),
+    "nothing as before": ("task: {choice: [joint, [[mask], [gender, age]]]}", "task: {choice: [heads, age]}"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("seed", range(3))
+def test_an_edited_space_is_taught_what_still_fits_and_searched_on(space, tmp_path, edit, seed):
+    rng = np.random.default_rng(seed)
+    before, old = make(space, seed), []
+    for number in range(15):
+        lived = life(rng)
+        old.append(as_record(number, before.suggest(str(number))["values"], *lived))
+        tell(before, number, *lived)
+    was, becomes = EDITS[edit]
+    assert was in SPACE
+    edited = write_and_read(tmp_path, SPACE[: SPACE.index("start:")].replace(was, becomes))
+    searcher = make(edited, seed, earlier=old)
+
+    domains = {parameter.path: parameter.domain for parameter in edited.parameters}
+    expected = []
+    for record in old:
+        drawn = edited.drawn(record.config.values())
+        fitting = {path: as_optuna(value) for path, value in drawn.items() if domains[path].holds(value)}
+        assert fitting, "some value of every trial is still possible after each of the edits"
+        expected.append(fitting)
+    assert [trial.params for trial in taught(searcher)] == expected
+
+    for number in range(15, 25):
+        proposal = searcher.suggest(str(number))
+        assert proposal["number"] == number
+        TrialConfig.from_values(proposal["values"])
+        given = flat(proposal["values"])
+        drawn = edited.drawn(proposal["values"])
+        assert all(domains[path].holds(value) for path, value in drawn.items())
+        assert given.items() >= edited.fixed.items()
+        tell(searcher, number, *life(rng))
+
+
+def test_a_trial_of_which_nothing_fits_any_more_teaches_nothing(tmp_path):
+    head = "model: {backbone: any}\n"
+    space = write_and_read(tmp_path, head + "optimizer: {lr: {float: [1.0e-3, 1.0e-2]}}\n")
+    searcher = make(space, earlier=[as_record(0, config_with(optimizer__lr=0.5)), as_record(1, config_with(optimizer__lr=5e-3))])
+    (trial,) = taught(searcher)
+    assert trial.params == {"optimizer/lr": 5e-3}
+    assert searcher.suggest("2")["number"] == 2
+
+
+def test_whole_numbers_for_a_setting_that_is_a_real_number_are_recognized_in_a_record(tmp_path):
+    space = write_and_read(tmp_path, "model: {backbone: any}\noptimizer: {lr: 0.001}\naugment: {rotate: {int: [0, 20]}}\n")
+    values = next(random_draws(space, FIXED, seed=0, count=1))
+    searcher = make(space, earlier=[as_record(0, values)], going_on={1: TrialConfig.from_values(values).values()})
+    assert searcher.suggest("1")["number"] == 1
+    assert [trial.params for trial in taught(searcher)] == [{"augment/rotate": values["augment"]["rotate"]}] * 2

@@ -29,11 +29,12 @@ def test_settings_are_taken_as_written_and_a_whole_reduction_is_a_number_too():
 def test_all_mistakes_are_told_at_once_with_line_and_mend(tmp_path):
     found = mistakes_in(tmp_path, "trails: 4", "epochs: 0", "reduction: 1", "keep: many", "zzz: 3")
     assert found == [
-        "my.yaml:2: run/trails: is not a setting; did you mean run/trials or run/grace?",
+        "my.yaml:2: run/trails: is not a setting; did you mean run/trials or run/retries or run/grace?",
         "my.yaml:3: run/epochs: input should be greater than or equal to 1, got 0",
         "my.yaml:4: run/reduction: input should be greater than 1, got 1",
         "my.yaml:5: run/keep: input should be a valid integer, got 'many'",
-        "my.yaml:6: run/zzz: is not a setting; there are run/trials, run/epochs, run/grace, run/reduction, run/keep",
+        "my.yaml:6: run/zzz: is not a setting; there are run/trials, run/epochs, run/grace, run/reduction, run/early_stopping, "
+        "run/keep_running, run/keep, run/retries",
     ]
 
 
@@ -41,6 +42,27 @@ def test_all_mistakes_are_told_at_once_with_line_and_mend(tmp_path):
 def test_a_number_of_trials_is_a_whole_number(tmp_path, value):
     (found,) = mistakes_in(tmp_path, f"trials: {value}")
     assert found.startswith("my.yaml:2: run/trials: input should be a valid integer")
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("keep_running: 1.5", "input should be less than or equal to 1, got 1.5"),
+        ("keep_running: -0.1", "input should be greater than or equal to 0, got -0.1"),
+        ("early_stopping: 1", "input should be a valid boolean, got 1"),
+        ("retries: -1", "input should be greater than or equal to 0, got -1"),
+        ("retries: 1.5", "input should be a valid integer"),
+    ],
+)
+def test_who_is_spared_and_how_often_is_tried_again_have_bounds(tmp_path, line, message):
+    (found,) = mistakes_in(tmp_path, line)
+    assert found.startswith(f"my.yaml:2: run/{line.split(':')[0]}: {message}")
+
+
+def test_none_and_all_may_be_spared_and_no_crash_need_be_forgiven():
+    settings = RunSettings.model_validate({"keep_running": 0, "retries": 0, "early_stopping": False})
+    assert (settings.keep_running, settings.retries, settings.early_stopping) == (0.0, 0, False)
+    assert RunSettings.model_validate({"keep_running": 1}).keep_running == 1.0
 
 
 def test_grace_beyond_the_last_epoch_is_refused(tmp_path):

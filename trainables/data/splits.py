@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -214,3 +214,15 @@ def _first_of_person(entries: Mapping[str, Entry], names: Iterable[str]) -> dict
 def _some(names: Sequence[str]) -> str:
     rest = [f"and {len(names) - MOST} more"] if len(names) > MOST else []
     return "; ".join([*names[:MOST], *rest])
+
+
+def in_order_of(content: bytes, photos: Photos, split: Split) -> tuple[Photos, Split]:
+    """The photos, and the split of them, in the order of a run's table, which names them all.
+
+    Batches are drawn from the photos by their place, and that changes when somebody sorts train.csv.
+    """
+    place = {name: index for index, name in enumerate(photos.ids)}
+    names = tuple(row["photo"] for row in csv.DictReader(io.StringIO(content.decode(), newline="")))
+    order = np.array([place[name] for name in names])
+    ordered = replace(photos, ids=names, rows=photos.rows[order], people=photos.people[order], labels=photos.labels[order])
+    return ordered, replace(split, part=split.part[order])

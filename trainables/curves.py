@@ -1,0 +1,72 @@
+"""A trial's curves and settings as TensorBoard reads them."""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.summary import hparams, scalar
+
+from trainables.config import TrialConfig
+from trainables.loop import EpochReport
+from trainables.metrics import METRIC
+from trainables.storage import Folder, write_whole
+
+
+class Curves:
+    """The event file of one attempt at a trial. Written in the trial's own thread, so that a full disk is an error and no lost thread."""
+
+    def __init__(self, folder: Folder, config: TrialConfig, attempt: int):
+        """
+        Args:
+            folder: the trial's; to one in an object store, which cannot append, the file is copied after every epoch.
+            attempt: tells the files of attempts apart that begin in one second.
+        """
+        self._folder = folder
+        self._scratch = None if isinstance(folder, Path) else TemporaryDirectory()
+        local = Path(self._scratch.name) if self._scratch else folder
+        self._writer = EventsWriter(str(local / "events"), filename_suffix=f".{attempt}")
+        # The HParams page reads the settings here and takes the last value of `best/macro_f1` as the trial's result. Both are in the
+        # file from the first epoch on, so a stopped trial and a killed one are on the page with their best epoch.
+        experiment, session, _ = hparams(_flat(config), {f"best/{METRIC}": None})
+        for summary in (experiment, session):
+            self._add(summary, step=0)
+
+    def add(self, report: EpochReport, best: float) -> None:
+        """Add an epoch's values; `best` is the best score so far."""
+        shown = {
+            METRIC: report.macro_f1,
+            f"best/{METRIC}": best,
+            "accuracy": report.accuracy,
+            "train_loss": report.train_loss,
+            "learning_rate": report.lr,
+            "images_per_second": report.images_per_second,
+            **{f"attribute_f1/{name}": score for name, score in report.attribute_f1.items()},
+        }
+        for tag, value in shown.items():
+            self._add(scalar(tag, value), report.epoch)
+        self._writer.flush()
+        if self._scratch:
+            for file in Path(self._scratch.name).iterdir():
+                write_whole(self._folder / file.name, file.read_bytes())
+
+    def close(self) -> None:
+        # What a full disk refused is refused again.
+        with suppress(OSError):
+            self._writer.close()
+        if self._scratch:
+            self._scratch.cleanup()
+
+    def _add(self, summary: Summary, step: int) -> None:
+        self._writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+
+
+def _flat(config: TrialConfig) -> dict[str, int | float | str]:
+    flat = {}
+    for name, value in config.values().items():
+        for key, item in value.items() if isinstance(value, dict) else {"": value}.items():
+            flat[f"{name}/{key}".rstrip("/")] = item if isinstance(item, (int, float, str)) else str(item)
+    return flat

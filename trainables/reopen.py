@@ -1,0 +1,28 @@
+"""The photos of an earlier run, proven to be the same, with its split."""
+
+from collections.abc import Mapping
+
+from trainables.data.photos import DataError, Photos
+from trainables.data.splits import Split, in_order_of, read_split
+from trainables.record import SPLIT, RunCard, RunError
+from trainables.storage import Folder
+
+
+def restore_split(run: Folder, card: RunCard, photos: Photos, digests: Mapping[str, str], fold: int) -> tuple[Photos, Split]:
+    """The photos in the order of the run's table, which proves them to be the same, and the run's split of them.
+
+    Args:
+        digests: of every photo's content, as the views were made of it.
+    Raises: RunError saying what differs.
+    """
+    table = run / SPLIT
+    try:
+        content = table.read_bytes()
+        split = read_split(content, photos, digests, fold)
+    except OSError as error:
+        raise RunError(f"{table} cannot be read ({error.strerror or error}); bring a copy back") from None
+    except DataError as error:
+        raise RunError(f"{photos.root} is not what run {card.name} was made of. {error}") from None
+    if split.hash != card.split:
+        raise RunError(f"{table} has the hash {split.hash}, and {run}/run.json says {card.split}; bring copies back")
+    return in_order_of(content, photos, split)

@@ -1,0 +1,42 @@
+"""What besides the settings decides what a trial computes: the code, the libraries, the device."""
+
+import platform
+import subprocess
+import tomllib
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+LIBRARIES = ("torch", "timm", "albumentations", "numpy", "pillow", "opencv-python-headless", "safetensors", "ray", "optuna")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU, or the CPU type with the instructions that torch uses of it: the same type computes the same bits."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({_cpu_type()}, {torch.backends.cpu.get_cpu_capability()})"
+
+
+def code_version() -> str:
+    """The commit of this project where it is a checkout, with `-dirty` when files differ from it; else its version."""
+    root = Path(__file__).parent.parent
+    with suppress(OSError):  # where there is no git
+        described = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True)
+        if described.returncode == 0:
+            return described.stdout.strip()
+    return tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+
+
+def _cpu_type() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

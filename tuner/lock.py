@@ -1,0 +1,94 @@
+"""One command at a time works on a run."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread
+from time import sleep
+
+from trainables.record import RunError
+from trainables.storage import Address, Folder, StorageError, write_whole
+
+BEAT = 4.0  # seconds between two signs of life in an object store, which knows no locks
+PATIENCE = 3 * BEAT  # without one the holder is dead
+LOCK = ".lock"
+
+
+@contextmanager
+def hold(run: Folder) -> Iterator[None]:
+    """Keep others from this run until the end of the block or of the process, however it ends.
+
+    Raises: RunError when another process holds it, or when nothing can be written there.
+    """
+    with _hold_local(run) if isinstance(run, Path) else _hold_remote(run):
+        yield
+
+
+@contextmanager
+def _hold_local(run: Path) -> Iterator[None]:
+    try:
+        handle = (run / LOCK).open("a+")
+    except OSError as error:
+        raise RunError(f"{run}: {error.strerror}; a search writes its records there") from None
+    with handle:
+        try:
+            # The system lets go of it when the process ends, by kill -9 too.
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            raise _held(run, handle.read()) from None
+        # Words for whoever is refused; a full disk has no room for them, and does not matter here.
+        with suppress(OSError):
+            os.truncate(handle.fileno(), 0)
+            os.write(handle.fileno(), _who().encode())
+        yield
+
+
+@contextmanager
+def _hold_remote(run: Address) -> Iterator[None]:
+    file = run / LOCK
+    before = _read(file)
+    if before:
+        # Clocks of two machines may differ, so what counts is whether the sign of life changes.
+        sleep(PATIENCE)
+        if _read(file) not in (before, None):
+            raise _held(run, json.loads(before)["who"])
+    done = Event()
+
+    def beat() -> None:
+        count = 0
+        while True:
+            # A store that fails for a moment must not make this process look dead for good.
+            with suppress(StorageError):
+                write_whole(file, json.dumps({"who": _who(), "beat": count}).encode())
+            count += 1
+            if done.wait(BEAT):
+                return
+
+    write_whole(file, json.dumps({"who": _who(), "beat": -1}).encode())
+    beating = Thread(target=beat, daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        done.set()
+        beating.join()
+        file.unlink(missing_ok=True)
+
+
+def _read(file: Address) -> str | None:
+    with suppress(FileNotFoundError):
+        return file.read_text()
+    return None
+
+
+def _who() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _held(run: Folder, who: str) -> RunError:
+    return RunError(f"{run} is being worked on by {who.strip() or 'another process'}; wait for it, or end it with: kill -TERM <its number>")

@@ -1,0 +1,280 @@
+"""`python -m tuner.replay --run faces --trial 7`: train a trial again, outside the search, and compare it with its record."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from search_spaces.schema import show
+from trainables.config import ConfigError
+from trainables.progress import progress_bar
+from trainables.record import (
+    DAMAGE,
+    Cause,
+    Predictions,
+    Record,
+    RunCard,
+    RunError,
+    find_run,
+    list_trials,
+    read_predictions,
+    read_record,
+    read_run,
+)
+from trainables.storage import Folder, StorageError
+from tuner.comparison import (
+    COMPARED,
+    SCORE,
+    Again,
+    Conditions,
+    compare_best,
+    compare_epochs,
+    compare_predictions,
+    compared_words,
+    conditions,
+    epochs_table,
+    judge,
+    unlike,
+)
+
+# pandas, torch and timm take seconds, and --help needs none of them: they are imported where they are used.
+if TYPE_CHECKING:
+    import torch
+
+    from trainables.parts import Data
+
+REPEATED: tuple[Cause, ...] = ("diverged", "settings")  # failures that the settings lead to each time
+
+
+def main(
+    run: Annotated[str, typer.Option(help="A run's name in runs/, its folder, or its address.")],
+    trial: Annotated[int, typer.Option(help="The trial's number.")],
+    epochs: Annotated[int | None, typer.Option(min=1, help="Train at most so many epochs. Default: all that were reported.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that holds train/train.csv and train/images/. Default: where the photos were then.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; with another number sums may differ in their last bits. Default: as then.")
+    ] = None,
+) -> None:
+    """Train a trial again, outside the search, and compare it epoch by epoch with its record.
+
+    With the same code, libraries, threads and CPU type it must be equal to the bit. Elsewhere, and on a GPU, the best macro F1 may
+    differ by half its 95 % interval and every train loss by 10 %. Nothing of the run is changed.
+
+        python -m tuner.replay --run faces --trial 7
+
+    Exit codes: 0 equal or within tolerance, 1 not, 2 it cannot be replayed, 130 Ctrl-C.
+    """
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    from trainables.data.batches import PhotoError
+    from trainables.data.photos import DataError
+
+    try:
+        code = replay(run, trial, epochs=epochs, folder=data, threads=threads, console=console)
+    except (ConfigError, DataError, PhotoError, RunError, StorageError) as error:
+        Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False, highlight=False)
+        code = 2
+    except KeyboardInterrupt:
+        console.print("Stopped by Ctrl-C.")
+        code = 130
+    sys.exit(code)
+
+
+def replay(name: str, number: int, *, epochs: int | None, folder: Path | None, threads: int | None, console: Console) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        epochs: to train at most; None for all that were reported.
+        folder: of the photos; None for where they were.
+        threads: None for as many as then.
+    Raises: RunError, DataError, ConfigError, PhotoError, StorageError for what the user can mend.
+    """
+    import torch
+
+    from trainables.versions import code_version, device_name, versions
+
+    def say(words: str, style: str | None = None) -> None:
+        console.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    run = find_run(name)
+    card, record, predictions = read_run(run), *read_trial(run, number)
+    threads = threads or record.result.threads
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for line in describe(card, record):
+        say(line)
+    excuses = unlike(conditions(record.result), Conditions(device_name(device), threads, code_version(), versions()))
+    for excuse in excuses:
+        say(f"  {excuse}", style="yellow")
+
+    # A failure that comes again does so in the epoch after the last one reported.
+    possible = len(record.reports) + (record.result.cause in REPEATED)
+    wanted = min(epochs or possible, possible)
+    data = read_data(run, card, record, folder)
+    keep = predictions.epoch if predictions else 0
+    with progress_bar("training epochs", wanted) as advance:
+        again = train_again(record, data, wanted, threads=threads, device=device, keep=keep, advance=advance)
+    tolerance = score_tolerance(record, predictions, data)
+    found = [
+        *compare_predictions(predictions, again.predictions),
+        *compare_epochs(record, again, wanted),
+        *compare_best(record.reports[:wanted], again.reports, tolerance),
+    ]
+    findings = sorted(found, key=lambda finding: finding.epoch)
+    if again.reports:
+        console.print(epochs_table(record.reports, again.reports, findings))
+    if wanted < possible:
+        say(f"Not trained again: what came after epoch {wanted}.")
+    if predictions and not again.predictions:
+        say(f"The validation probabilities are of epoch {predictions.epoch}, which was not reached.")
+    code, words = judge(findings, excuses, compared_words(again), tolerance)
+    say(words, style="green" if code == 0 else "red")
+    return code
+
+
+def read_trial(run: Folder, number: int) -> tuple[Record, Predictions | None]:
+    """A trial that can be replayed, and its validation probabilities where it has any.
+
+    Raises: RunError when there is no such trial (naming those there are), when it is damaged, and when it left nothing to compare.
+    """
+    folders = {int(folder.name): folder for folder in list_trials(run)}
+    if number not in folders:
+        listed = "\n".join(f"  {line}" for line in map(one_line, folders.values())) or "  none yet"
+        raise RunError(f"there is no trial {number} in {run}; there are\n{listed}")
+    try:
+        record = read_record(folders[number])
+        predictions = read_predictions(record.folder) if record.reports else None
+        _check(record)
+    except StorageError:
+        raise
+    except DAMAGE as error:
+        raise RunError(f"{folders[number]} is damaged ({type(error).__name__}: {error}); bring a copy back") from None
+    if not record.reports and record.result.cause not in REPEATED:
+        raise RunError(f"trial {number} reported no epoch ({record.result.state}: {record.result.reason}); there is nothing to compare")
+    return record, predictions
+
+
+def one_line(folder: Folder) -> str:
+    """A trial by its number, state and score."""
+    try:
+        record = read_record(folder)
+    except StorageError:
+        raise
+    except DAMAGE:
+        return f"{folder.name}: damaged"
+    score = f"macro F1 {record.best['macro_f1']:.4f} at epoch {record.best['epoch']}" if record.best else "no score"
+    return f"{folder.name}: {record.result.state}, {score}"
+
+
+def describe(card: RunCard, record: Record) -> Iterator[str]:
+    """The trial in plain words: which, how it ended, what it is, what happened on the way."""
+    config, result = record.config, record.result
+    yield f"Trial {record.number} of {card.name}, {record.folder}: {result.state} after {len(record.reports)} epochs, {result.reason}"
+    height, width = config.view.height, config.view.width
+    parts = [
+        config.model.backbone,
+        f"task {show(config.task)}",
+        f"{height}x{width} pixels",
+        config.loss.name,
+        f"{config.optimizer.name} at {config.optimizer.lr:.3g}",
+        f"batches of {config.train.batch_size}",
+        f"{config.epochs} epochs",
+        f"seed {config.seed}",
+    ]
+    yield f"  {', '.join(parts)}"
+    yield from (f"  {note}" for note in result.notes)
+
+
+def read_data(run: Folder, card: RunCard, record: Record, folder: Path | None) -> "Data":
+    """The photos of the run in the order of its split.csv, proven to be the same.
+
+    Raises: RunError when they are not, naming what differs, DataError when they cannot be read.
+    """
+    from trainables.data.photos import read_photos
+    from trainables.data.views import View, build_views, channel_statistics, count_missing, open_view, view_cache
+    from trainables.parts import Data
+    from trainables.reopen import restore_split
+
+    if folder is None and not Path(card.data).is_dir():
+        raise RunError(f"the photos of {card.name} were in {card.data}, which is gone; give --data where they are now")
+    photos = read_photos(folder or Path(card.data), card.cuts)
+    view = View.of(record.config.view)
+    with progress_bar("decoding photos", count_missing(photos, [view], view_cache())) as advance:
+        views = build_views(photos, [view], view_cache(), advance)
+    photos, split = restore_split(run, card, photos.without(views.bad), views.digests, record.config.data.fold)
+    if split.hash != record.result.split:
+        raise RunError(f"trial {record.number} was trained on the split {record.result.split}, and the run's is {split.hash}")
+    by_data = record.config.normalize == "dataset"
+    statistics = {view: channel_statistics(open_view(views.files[view]), photos.rows[split.train])} if by_data else {}
+    return Data(photos, split, views.files, statistics)
+
+
+def train_again(
+    record: Record, data: "Data", epochs: int, *, threads: int, device: "torch.device", keep: int, advance: Callable[[int], None]
+) -> Again:
+    """Train as the trial was trained, without writing anything.
+
+    Args:
+        epochs: after how many to stop, unless the training ends before.
+        threads: that prepare batches for a GPU.
+        keep: the epoch whose validation probabilities are wanted.
+        advance: called with 1 after every epoch.
+    Raises: ConfigError, PhotoError, and RunError where the GPU is too small.
+    """
+    from torch.cuda import OutOfMemoryError
+
+    from trainables.loop import DivergedError, fit
+    from trainables.parts import build_parts
+
+    config, result = record.config, record.result
+    ids = tuple(data.photos.ids[index] for index in data.split.valid)
+    reports, predictions, cause, reason = [], None, "", ""
+    try:
+        parts = build_parts(config, data, device, threads=threads if device.type == "cuda" else 0, micro_batch=result.micro_batch)
+        for epoch in islice(fit(parts, config.train, epochs=config.epochs, seed=config.seed), epochs):
+            reports.append(asdict(epoch.report))
+            if epoch.report.epoch == keep:
+                predictions = Predictions(ids, epoch.probabilities, keep)
+            advance(1)
+    except DivergedError as error:
+        cause, reason = "diverged", str(error)
+    except ConfigError as error:
+        if result.cause != "settings":
+            raise
+        cause, reason = "settings", str(error).splitlines()[0]
+    except OutOfMemoryError:
+        raise RunError(
+            f"the GPU ran out of memory in epoch {len(reports) + 1}; trial {record.number} was trained on {result.device}. "
+            "Take a GPU with as much memory, free this one, or give --epochs for those before"
+        ) from None
+    return Again(tuple(reports), predictions, cause, reason)
+
+
+def score_tolerance(record: Record, predictions: Predictions | None, data: "Data") -> float:
+    """How far the best macro F1 may be from the record's: half its 95 % interval over people, and at least SCORE."""
+    from trainables.validation import validation_interval
+
+    if predictions is None or predictions.ids != tuple(data.photos.ids[index] for index in data.split.valid):
+        return SCORE
+    low, high = validation_interval(record.config, predictions, data.photos, data.split)
+    return max(SCORE, (high - low) / 2)
+
+
+def _check(record: Record) -> None:
+    """Raises: ValueError when the reports are not those of the epochs from the first on, each with all that is compared."""
+    epochs = [report["epoch"] for report in record.reports]
+    if epochs != list(range(1, len(epochs) + 1)):
+        raise ValueError(f"reports.jsonl holds the epochs {epochs}")
+    missing = sorted({name for report in record.reports for name in COMPARED if name not in report})
+    if missing:
+        raise ValueError(f"reports.jsonl lacks {', '.join(missing)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

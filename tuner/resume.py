@@ -1,0 +1,234 @@
+"""Going on with a run: what its records say, and what becomes of each trial. Ray's own experiment state is not asked."""
+
+import io
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from safetensors import safe_open
+
+from search_spaces.read import read_space
+from search_spaces.schema import Space, SpaceError, as_drawn, flat, nested, show
+from trainables.config import ConfigError, DataConfig, TrialConfig
+from trainables.loop import EpochReport
+from trainables.metrics import METRIC
+from trainables.record import (
+    DAMAGE,
+    LAST,
+    MODEL,
+    SPACE,
+    Record,
+    RunCard,
+    RunError,
+    drop_last,
+    end_record,
+    find_run,
+    list_trials,
+    read_last,
+    read_predictions,
+    read_record,
+    read_run,
+)
+from trainables.storage import Folder, local_file, move_tree
+from trainables.trial import why_it_ended
+from tuner.stopping import Asha, restore_rungs
+
+REPORTS = TypeAdapter(list[EpochReport])
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A run as it was left."""
+
+    run: Folder
+    card: RunCard
+    space: Space | None  # the one in effect; None where its file is gone
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A record that cannot be used."""
+
+    folder: Folder
+    why: str
+    values: dict[str, Any] | None  # of its configuration, where that can still be read and has a place in the space
+
+    def __str__(self) -> str:
+        return f"trial {self.folder.name} ({self.why})"
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What becomes of the trials of a run that goes on."""
+
+    ended: tuple[Record, ...] = ()  # stay as they are
+    going_on: tuple[Record, ...] = ()  # from their last whole epoch
+    misfits: tuple[Record, ...] = ()  # were interrupted, and the edited space has no place for them
+    damaged: tuple[Damaged, ...] = ()  # are set aside and trained again
+
+    @property
+    def kept(self) -> tuple[Record, ...]:
+        """The trials that will not run again, by number."""
+        return tuple(sorted((*self.ended, *self.misfits), key=lambda record: record.number))
+
+    @property
+    def proposals(self) -> dict[int, dict[str, Any]]:
+        """The configurations to train further or again, by number."""
+        values = {record.number: record.config.values() for record in self.going_on}
+        return values | {int(item.folder.name): item.values for item in self.damaged if item.values}
+
+
+def open_run(name: str) -> Earlier:
+    """The run to go on with. Raises: RunError when it does not exist or its run.json is damaged."""
+    run = find_run(name)
+    card = read_run(run)
+    space = None
+    if (run / SPACE).is_file():
+        try:
+            with local_file(run / SPACE) as file:
+                space = replace(read_space(file), name=card.space)
+        except SpaceError as error:
+            raise RunError(f"{run}/{SPACE} cannot be read:\n{error}\nMend it, or give --space") from None
+    return Earlier(run, card, space)
+
+
+def refuse_changes(card: RunCard, before: Space | None, space: Space, seed: int | None) -> None:
+    """Raises: RunError naming everything about which old and new trials would not agree."""
+    mistakes = []
+    if card.metric != METRIC:
+        mistakes.append(f"its metric is {card.metric}, and this version's is {METRIC}: the scores cannot be compared")
+    if seed not in (None, card.seed):
+        mistakes.append(f"its seed is {card.seed}, not {seed}: leave --seed out")
+    if before is not None:
+        was, would_be = (DataConfig(**nested(one.fixed).get("data", {})).model_dump(mode="json") for one in (before, space))
+        other = "the people would be parted, or the classes cut, in another way"
+        mistakes += [
+            f"data/{name} was {show(was[name])} and would be {show(would_be[name])}: {other}"
+            for name in was
+            if was[name] != would_be[name]
+        ]
+    refuse(card, mistakes)
+
+
+def refuse(card: RunCard, mistakes: list[str]) -> None:
+    """Raises: RunError with all mistakes, where there are some."""
+    if mistakes:
+        listed = "\n".join(f"  {mistake}" for mistake in mistakes)
+        raise RunError(f"run {card.name} cannot go on like this:\n{listed}\nStart a new run for that.")
+
+
+def take_stock(run: Folder, space: Space, fixed: Mapping[str, Any], *, retry: bool) -> Stock:
+    """Read every record and decide; nothing is changed yet.
+
+    Args:
+        fixed: values that the run adds to every configuration.
+        retry: whether trials whose process died too often get another chance.
+    """
+    ended, going_on, misfits, damaged = [], [], [], []
+    for folder in list_trials(run):
+        try:
+            record = read_record(folder)
+            prove(record)
+        except DAMAGE as error:
+            values = _values(folder)
+            again = values if values and fits(space, values, fixed) else None
+            damaged.append(Damaged(folder, f"{type(error).__name__}: {error}", again))
+            continue
+        open_ended = record.result.state == "interrupted" or (retry and record.result.cause == "crash")
+        if not open_ended or (record.reports and record.reports[-1]["last"]):
+            ended.append(record)
+        elif fits(space, record.config.values(), fixed):
+            going_on.append(record)
+        else:
+            misfits.append(record)
+    return Stock(tuple(ended), tuple(going_on), tuple(misfits), tuple(damaged))
+
+
+def settle(stock: Stock, run: Folder, asha: Asha) -> Stock:
+    """Set damaged records aside, write the last word of trials that had none, and let ASHA judge what it has not seen."""
+    for item in stock.damaged:
+        set_aside(item.folder, run)
+    ended, going_on = [], []
+    for record in stock.ended:
+        if record.result.state in ("interrupted", "failed") and record.reports and record.reports[-1]["last"]:
+            end_record(record.folder, "finished", why_it_ended(len(record.reports), record.config))
+            record = read_record(record.folder)
+        if record.result.state in ("finished", "stopped"):
+            # Its process may have died between the last word and this.
+            drop_last(record.folder)
+        ended.append(record)
+    restore_rungs(asha.rungs, (*ended, *stock.going_on, *stock.misfits))
+    for record in stock.going_on:
+        if record.reports and asha.stops_earlier(record):
+            end_record(record.folder, "stopped", asha.reasons[record.number])
+            ended.append(read_record(record.folder))
+        else:
+            going_on.append(record)
+    return replace(stock, ended=tuple(ended), going_on=tuple(going_on))
+
+
+def prove(record: Record) -> None:
+    """Raises: one of DAMAGE when a file of the record cannot be used, or files that belong together do not fit."""
+    reports, result = REPORTS.validate_python(record.reports), record.result
+    epochs = [report.epoch for report in reports]
+    if epochs != list(range(1, len(epochs) + 1)):
+        raise ValueError(f"reports.jsonl holds the epochs {epochs}")
+    if result.best_epoch > len(epochs) or (epochs and not result.best_epoch and result.state != "interrupted"):
+        raise ValueError(f"result.json names epoch {result.best_epoch} the best, reports.jsonl holds {len(epochs)}")
+    if result.state == "finished" and not (reports and reports[-1].last):
+        raise ValueError("result.json says finished, and reports.jsonl does not hold the last epoch")
+    if epochs:
+        if result.attempt == 0:
+            raise ValueError("result.json is missing")
+        read_predictions(record.folder)
+    if record.has_model:
+        with local_file(record.folder / MODEL) as file, safe_open(file, framework="pt"):
+            pass
+    elif epochs and result.state == "interrupted":
+        raise ValueError(f"{MODEL} is missing")
+    if (result.state == "interrupted" or result.cause == "crash") and not (reports and reports[-1].last):
+        done = _epochs_done(read_last(record.folder))
+        # What is needed to continue is written after the reports.
+        if done not in (len(epochs), len(epochs) - 1):
+            raise ValueError(f"{LAST} is of epoch {done}, the last report of epoch {len(epochs)}")
+
+
+def _epochs_done(last: bytes | None) -> int:
+    if last is None:
+        return 0
+    try:
+        return torch.load(io.BytesIO(last), map_location="cpu", weights_only=True)["progress"]["epoch"]
+    except (RuntimeError, UnpicklingError, IndexError) as error:
+        raise ValueError(f"{LAST}: {str(error).splitlines()[0]}") from None
+
+
+def fits(space: Space, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> bool:
+    """Whether a space, with what the run adds, can draw this very configuration."""
+    given = flat(values)
+    settled = space.fixed | dict(fixed)
+    for parameter in space.parameters:
+        if parameter.is_drawn(settled):
+            settled[parameter.path] = as_drawn(parameter.domain, given.get(parameter.path))
+            if not parameter.domain.holds(settled[parameter.path]):
+                return False
+    return TrialConfig.from_values(nested(settled)) == TrialConfig.from_values(values)
+
+
+def set_aside(folder: Folder, run: Folder) -> Folder:
+    """Move a trial's folder to the run's damaged ones, under a name that is free."""
+    names = (folder.name if attempt == 1 else f"{folder.name}-{attempt}" for attempt in range(1, 10**6))
+    place = next(run / "damaged" / name for name in names if not (run / "damaged" / name).exists())
+    place.parent.mkdir(parents=True, exist_ok=True)
+    move_tree(folder, place)
+    return place
+
+
+def _values(folder: Folder) -> dict[str, Any] | None:
+    with suppress(ConfigError, *DAMAGE):
+        return TrialConfig.from_values(dict(json.loads((folder / "config.json").read_text()))).values()
+    return None
