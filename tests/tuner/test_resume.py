@@ -181,10 +181,10 @@ def test_everything_about_which_old_and_new_trials_would_not_agree_is_named_at_o
     assert mistakes == [
         "  its metric is accuracy, and this version's is macro_f1: the scores cannot be compared",
         "  its seed is 0, not 7: leave --seed out",
-        "  data/cuts was the default and would be [20, 40]: the people would be parted, or the classes cut, in another way",
-        "  data/fold was the default and would be 1: the people would be parted, or the classes cut, in another way",
-        "  data/folds was 2 and would be the default: the people would be parted, or the classes cut, in another way",
+        "  data/cuts was [30, 60] and would be [20, 40]: the people would be parted, or the classes cut, in another way",
         "  data/holdout was 0.2 and would be 0.3: the people would be parted, or the classes cut, in another way",
+        "  data/folds was 2 and would be 5: the people would be parted, or the classes cut, in another way",
+        "  data/fold was 0 and would be 1: the people would be parted, or the classes cut, in another way",
     ]
     assert last == "Start a new run for that."
 
@@ -252,11 +252,12 @@ def test_one_value_outside_is_enough_for_a_space_to_have_no_place(tmp_path, why,
     assert not fits(space, TrialConfig.from_values(nested(inside | changes)).values(), FIXED), why
 
 
-def test_a_value_that_is_not_drawn_under_the_others_may_be_anything(tmp_path):
+def test_what_the_space_does_not_name_or_draw_must_have_its_default(tmp_path):
     space = written_space(tmp_path, SEARCHED)
-    values = {"loss/name": "cross_entropy", "loss/gamma": 2.9, "optimizer/lr": 1e-3} | space.fixed | FIXED
+    values = {"loss/name": "cross_entropy", "optimizer/lr": 1e-3} | space.fixed | FIXED
     assert fits(space, TrialConfig.from_values(nested(values)).values(), FIXED)
-    assert fits(space, TrialConfig.from_values(nested(values | {"loss/gamma": 9.0})).values(), FIXED)
+    for path, other in {"loss/gamma": 2.9, "train/accumulate": 2, "augment/flip": 0.5}.items():
+        assert not fits(space, TrialConfig.from_values(nested(values | {path: other})).values(), FIXED), path
 
 
 # Taking stock
