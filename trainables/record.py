@@ -54,6 +54,8 @@ class RunCard:
     command: str
     predicts: tuple[str, ...] = ()  # attributes that every trial's score is over
     metric: str = METRIC
+    cpus_per_trial: int | None = None  # as they were asked for; the number of threads decides a sum's last bits
+    gpus_per_trial: float | None = None
 
     @property
     def scheme(self) -> Scheme:

@@ -267,6 +267,13 @@ def write_whole(file: Folder, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def remove_partials(folder: Folder) -> None:
+    """Remove what processes that were killed in mid-write left below a folder; a store keeps nothing of an upload that was cut off."""
+    if isinstance(folder, Path):
+        for file in folder.rglob(".*.partial"):
+            file.unlink(missing_ok=True)
+
+
 def remove_tree(folder: Folder) -> None:
     """Remove a folder with all in it; one that is missing is fine."""
     with suppress(FileNotFoundError):

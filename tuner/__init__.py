@@ -11,6 +11,8 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")
 # Records and TensorBoard files are the trials' own; Ray's loggers would write them a second time and keep every trial in memory.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+# Tune's own state of the search serves a resume that we do not use, and grows with the number of trials.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")
 # Ctrl-C is ours to handle (tuner/stopping.py).
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 # A trial that fails reports why, and no score; Tune would end the whole search over that.

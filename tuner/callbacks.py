@@ -117,6 +117,7 @@ class Driver(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
         last = trial.last_result or {}
+        forget_statistics(trial)
         if "failed" in last:
             self._end(number, "failed")
         elif number in self._asha.reasons:
@@ -177,3 +178,9 @@ class Driver(tune.Callback):
             if error.errno not in NO_ROOM:
                 raise
             self._soft_stop.ask(f"{self._run}: {error.strerror}", 1, no_room=error.errno != errno.EROFS)
+
+
+def forget_statistics(trial: Any) -> None:
+    """Drop what Tune keeps of every metric of an ended trial, some 40 KB: its scores are in its record."""
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()

@@ -75,10 +75,14 @@ def start(address: str | None, *, dashboard: bool) -> Cluster:
     _hush()
     options = {"log_to_driver": False, "configure_logging": False}
     if address is None:
-        # Without "local" Ray joins whatever cluster it finds, or hangs on a dead one.
-        context = ray.init(
-            address="local", num_cpus=os.cpu_count(), object_store_memory=OBJECT_STORE, include_dashboard=dashboard, **options
-        )
+        try:
+            # Without "local" Ray joins whatever cluster it finds, or hangs on a dead one.
+            context = ray.init(
+                address="local", num_cpus=os.cpu_count(), object_store_memory=OBJECT_STORE, include_dashboard=dashboard, **options
+            )
+        except Exception as error:  # Ray has no kind of its own for this
+            words = str(error).strip().splitlines()[0]
+            raise ClusterError(f"Ray did not start on this machine ({words}). Is it very busy? Try again, or see /tmp/ray") from error
     elif address.startswith("ray://"):
         raise ClusterError(f"{address} is a client's address; give this command on a node of the cluster, with --address auto")
     else:

@@ -108,9 +108,7 @@ def refuse_changes(card: RunCard, before: Space | None, space: Space, seed: int 
         was, would_be = (DataConfig(**nested(one.fixed).get("data", {})).model_dump(mode="json") for one in (before, space))
         other = "the people would be parted, or the classes cut, in another way"
         mistakes += [
-            f"data/{name} was {show(was[name])} and would be {show(would_be[name])}: {other}"
-            for name in was
-            if was[name] != would_be[name]
+            f"data/{name} was {show(was[name])} and would be {show(would_be[name])}: {other}" for name in was if was[name] != would_be[name]
         ]
     refuse(card, mistakes)
 

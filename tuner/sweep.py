@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -18,7 +19,7 @@ from search_spaces.write import space_text
 from trainables.data.splits import split_table
 from trainables.data.views import cache_folder
 from trainables.record import SPACE, SPLIT, RunCard, write_run
-from trainables.storage import Folder, write_whole
+from trainables.storage import Folder, remove_partials, write_whole
 from trainables.trial import Job, Shelf, run_trial
 from trainables.versions import code_version
 from tuner import cluster, preflight
@@ -47,6 +48,7 @@ def sweep(options: Options, console: Console, joined: cluster.Cluster | None = N
         earlier = open_run(options.resume) if options.resume else None
         if earlier:
             stack.enter_context(hold(earlier.run))
+            options = with_shares_of(earlier.card, options)
         plan = prepare(options, earlier, has_gpu=joined.gpus > 0 if joined else torch.cuda.is_available(), console=console)
         if options.dry_run:
             sound = f"{plan.drawn} configurations drawn, {len(plan.rehearsed)} trained for a step, all sound"
@@ -67,7 +69,8 @@ def _search_and_sum_up(
     cluster.log_to(log)
     joined = joined or cluster.start(options.address, dashboard=options.dashboard)
     slots = cluster.Slots(*resources(options, joined, plan), waiting=1 if options.address else 0)
-    write_plan(plan, earlier)
+    remove_partials(plan.run)
+    write_plan(plan, earlier, options)
     cluster.check_nodes(plan.run)
     stock = take_stock(plan.run, plan.space, plan.fixed, retry=plan.settings.retries > 0) if earlier else Stock()
     share = f"{slots.gpus:g} GPU and {slots.cpus} CPU" if slots.gpus else f"{slots.cpus} CPU"
@@ -88,6 +91,12 @@ def _search_and_sum_up(
     return soft_stop.code
 
 
+def with_shares_of(card: RunCard, options: Options) -> Options:
+    """The options with what each trial of the earlier run was given, where they do not say otherwise."""
+    names = [name for name in ("cpus_per_trial", "gpus_per_trial") if getattr(options, name) is None]
+    return replace(options, **{name: getattr(card, name) for name in names})
+
+
 def log_file(run: Folder) -> Path:
     """Where Ray's words go: into the run's folder, or, an object store being unable to append, into the cache."""
     if isinstance(run, Path):
@@ -97,7 +106,7 @@ def log_file(run: Folder) -> Path:
     return logs / f"{run.name}.log"
 
 
-def write_plan(plan: Plan, earlier: Earlier | None) -> None:
+def write_plan(plan: Plan, earlier: Earlier | None, options: Options) -> None:
     """Write run.json, space.yaml and, for a new run, split.csv."""
     photos, split = plan.data.photos, plan.data.split
     if earlier is None:
@@ -119,6 +128,8 @@ def write_plan(plan: Plan, earlier: Earlier | None) -> None:
             trials=plan.settings.trials,
             command=earlier.card.command if earlier else shlex.join(["python", "-m", "tuner.run", *sys.argv[1:]]),
             predicts=plan.attributes,
+            cpus_per_trial=options.cpus_per_trial,
+            gpus_per_trial=options.gpus_per_trial,
         ),
     )
 

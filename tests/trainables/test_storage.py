@@ -23,6 +23,7 @@ from trainables.storage import (
     move_tree,
     open_folder,
     reach,
+    remove_partials,
     remove_tree,
     size_below,
     write_whole,
@@ -382,3 +383,14 @@ def test_a_server_that_never_answers_is_not_waited_for(monkeypatch):
         folder = open_folder(f"s3://bucket/runs?endpoint_override=http://127.0.0.1:{mute.getsockname()[1]}")
         with pytest.raises(StorageError, match=r"^s3://bucket/runs: no answer within 0.5 s; check the network and the address"):
             reach(folder, seconds=0.5)
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / "trials" / "1" / "last").mkdir(parents=True)
+    left = [tmp_path / ".run.json.ab12.partial", tmp_path / "trials" / "1" / "last" / ".state.pt.cd34.partial"]
+    kept = [tmp_path / "run.json", tmp_path / "trials" / "1" / "partial", tmp_path / ".lock"]
+    for file in (*left, *kept):
+        file.write_bytes(b"x")
+    remove_partials(tmp_path)
+    remove_partials(tmp_path / "nowhere")
+    assert [file.exists() for file in (*left, *kept)] == [False] * 2 + [True] * 3
