@@ -1,0 +1,173 @@
+"""Nodes of a cluster that die, join, lack the photos or do not see the records. Each is a real one, with a raylet on this machine."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+from threading import Thread
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster as RayCluster
+
+from tests.faults.commands import ROOT, name_of, processes_with, searched, told, wait_for, went_on
+from tests.faults.disk import Disk
+from trainables.record import LAST, read_records
+from tuner import cluster
+from tuner.cluster import Cluster, ClusterError
+from tuner.options import Wanted
+
+pytestmark = pytest.mark.faults
+
+EPOCHS = 150  # the first node alone needs longer for them than another needs to join
+
+
+@pytest.fixture
+def head(monkeypatch) -> Iterator[RayCluster]:
+    """The first node, with one core; the tests' own process joins it."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    head = RayCluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield head
+    cluster.stop()
+    head.shutdown()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    logging.captureWarnings(False)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node with a cache of its own, started by `ray start` as people do it."""
+
+    process: Popen
+    cache: Path
+
+    def processes(self, name: str) -> list[int]:
+        """Those of its processes that have this in their name."""
+        return [pid for pid in processes_with(f"SWEEPVOTE_CACHE={self.cache}") if name in name_of(pid)]
+
+    @property
+    def trials(self) -> int:
+        """How many trials it has in hand."""
+        return len(self.processes("ray::ImplicitFunc"))
+
+    @property
+    def view(self) -> tuple[Path, int] | None:
+        """The view in its cache, and which file of the disk that is."""
+        files = list(self.cache.glob("views/*.npy"))
+        assert len(files) <= 1
+        return (files[0], files[0].stat().st_ino) if files else None
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+
+
+@pytest.fixture
+def add(head, tmp_path) -> Iterator[Callable[..., Node]]:
+    """Add a node of two cores."""
+    added = []
+
+    def add(wrapped: Iterable[str] = ()) -> Node:
+        cache = tmp_path / f"cache-of-node-{len(added)}"
+        words = ("start", "--address", head.address, "--num-cpus", "2", "--object-store-memory", "150000000", "--block")
+        command = [*wrapped, sys.executable, "-m", "ray.scripts.scripts", *words]
+        environment = {**os.environ, "SWEEPVOTE_CACHE": str(cache)}
+        added.append(Node(Popen(command, env=environment, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True), cache))
+        return added[-1]
+
+    yield add
+    for node in added:
+        node.end()
+
+
+@pytest.fixture
+def joined(head) -> Cluster:
+    return cluster.start(head.address, dashboard=False)
+
+
+def wait_for_nodes(number: int) -> None:
+    wait_for(lambda: sum(node["Alive"] for node in ray.nodes()) == number)
+
+
+def test_trials_of_a_node_that_dies_go_on_elsewhere_and_a_node_that_joins_gets_its_view_once_and_trials(
+    here, tiny_space, demo, head, joined, add, cache
+):
+    run = here / "runs" / "moved"
+    first = add()
+    wait_for_nodes(2)
+    before: dict[int, list[dict[str, Any]]] = {}
+    views: list[tuple[Path, int]] = []
+    failed = []
+
+    def change_nodes() -> None:
+        try:
+            # Three trials run at a time, so one of two that report is a trial of that node.
+            wait_for(lambda: first.trials == 2 and sum(len(lines) >= 3 for lines in told(run).values()) >= 2)
+            views.append(first.view)
+            before.update(told(run))
+            (raylet,) = first.processes("/raylet/raylet")
+            os.kill(raylet, signal.SIGKILL)
+            second = add()
+            wait_for(lambda: second.view)
+            views.append(second.view)
+            wait_for(lambda: second.trials == 2)
+        except BaseException as error:
+            failed.append(error)
+
+    changing = Thread(target=change_nodes)
+    changing.start()
+    options = {"space": str(tiny_space), "data": demo, "name": "moved", "trials": Wanted(4), "retries": 1, "address": head.address}
+    code, said = searched(joined, **options, changes=(f"run/epochs={EPOCHS}", f"run/grace={EPOCHS}"))
+    changing.join()
+    assert not failed, failed
+    assert code == 0, said
+    records = read_records(run)
+    assert [(record.result.state, len(record.reports)) for record in records] == [("finished", EPOCHS)] * 4
+    assert any(record.result.attempt > 1 and len(before.get(record.number, ())) > 1 for record in records), "none went on elsewhere"
+    assert went_on(before, told(run))
+
+    for file, inode in views:
+        original = cache / "views" / file.name
+        assert sha256(file.read_bytes()).digest() == sha256(original.read_bytes()).digest()
+        assert file.stat().st_ino == inode, "two trials of a node need it, and one brings it"
+        assert not list(file.parent.glob("*.fetching"))
+
+
+def test_a_node_that_does_not_see_the_records_is_refused_by_name_and_one_that_joins_later_ends_the_search_softly(
+    here, tiny_space, demo, head, joined, add
+):
+    (here / "runs").mkdir()
+    elsewhere = Disk(here / "runs")
+    options = {"space": str(tiny_space), "data": demo, "trials": Wanted(3), "address": head.address}
+    blind = add(wrapped=elsewhere.inside)
+    wait_for_nodes(2)
+    with pytest.raises(ClusterError, match=r"node \S+ does not see .*runs/early: give --storage a folder that every node has"):
+        searched(joined, **options, name="early")
+    assert not (here / "runs" / "early" / "trials").exists()
+    blind.end()
+    wait_for_nodes(1)
+
+    run = here / "runs" / "late"
+
+    def join_late() -> None:
+        wait_for(lambda: (run / "trials" / "0" / LAST).is_file())
+        add(wrapped=elsewhere.inside)
+
+    joining = Thread(target=join_late)
+    joining.start()
+    # Without that node it would go on for hours.
+    changes = ("run/epochs=100000", "run/grace=99999")
+    code, said = searched(joined, **options, name="late", changes=changes, time_budget=90.0)
+    joining.join()
+    assert code == 1, said
+    assert "does not see" in said and "records must lie where every node finds them (--storage)" in said
+    assert read_records(run)[0].result.state == "interrupted"
+    elsewhere.close()

@@ -1,0 +1,309 @@
+"""Disks that fill up, cannot be written or are not there, an object store, and runs that were changed meanwhile."""
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from time import monotonic
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from search_spaces.schema import SpaceError
+from tests.faults.commands import searched, told, wait_for, went_on
+from tests.faults.disk import Disk
+from tests.s3 import BUCKET, S3Server, s3_server
+from trainables.data.photos import DataError
+from trainables.data.synthetic import write_people
+from trainables.record import LAST, MODEL, Record, RunError, read_predictions, read_record, read_records, read_reports
+from trainables.storage import StorageError, open_folder
+from tuner.options import Wanted
+from tuner.run import run as command_line
+
+pytestmark = pytest.mark.faults
+
+app = typer.Typer()
+app.command()(command_line)
+
+SPACE = """
+run:       {trials: 4, epochs: 20, grace: 20, keep: 4}
+data:      {holdout: 0.2, folds: 2}
+view:      {size: 32}
+model:     {backbone: test_efficientnet, weights: none}
+loss:
+  name:    {choice: [cross_entropy, focal]}
+optimizer: {lr: {float: [1.0e-6, 1.0e-2], log: true}}
+train:     {batch_size: 16}
+"""
+START = """
+start:
+  - {loss: {name: cross_entropy}, optimizer: {lr: 1.0e-2}}
+  - {loss: {name: focal}, optimizer: {lr: 1.0e-2}}
+  - {loss: {name: cross_entropy}, optimizer: {lr: 1.0e-3}}
+"""
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("space") / "small.yaml"
+    file.write_text(SPACE + START)
+    return file
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Path:
+    """People without quirks, to spoil copies of."""
+    return write_people(tmp_path_factory.mktemp("plain") / "people", people=60, seed=1, size=(36, 48), quirks=False)
+
+
+# Disks
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Disk]:
+    (tmp_path / "disk").mkdir()
+    disk = Disk(tmp_path / "disk")
+    yield disk
+    disk.close()
+
+
+def test_a_full_disk_ends_the_search_softly_and_with_room_it_goes_on_and_a_disk_that_cannot_be_written_is_refused(
+    here, command, disk, space, plain
+):
+    run, seen = disk.folder / "first", disk.seen / "first"
+    words = ("--space", space, "--data", plain, "--storage", disk.folder, "--name", "first", "--trials", "2", "--no-dashboard")
+    process = command("tuner.run", *words, wrapped=disk.inside)
+    process.wait_for(lambda: sorted(len(lines) >= 3 for lines in told(seen).values()) == [True, True])
+    disk.fill()
+    code, words = process.end(limit=60)
+    assert code == 1, words
+    assert f"Ended early by {run}: No space left on device" in words
+    assert re.search(r"Free some room there before it goes on: \d+ MB are enough for it all\.", words)
+    assert f"Go on with: python -m tuner.run --resume {run}" in words
+    assert "Traceback" not in words
+    before = told(seen)
+    assert sum(map(len, before.values())) >= 6 and not list(seen.rglob("*.partial"))
+
+    full = ("tuner.run", "--resume", run, "--no-dashboard")
+    process = command(*full, wrapped=disk.inside)
+    code, words = process.end(limit=60)
+    assert code in (1, 2) and "No space left on device" in words and "Traceback" not in words, words
+    assert told(seen) == before
+
+    disk.remount("size=128m")
+    process = command(*full, wrapped=disk.inside)
+    code, words = process.end()
+    assert code == 0, words
+    assert [(record.result.state, len(record.reports)) for record in read_records(seen)] == [("finished", 20), ("finished", 20)]
+    assert went_on(before, told(seen))
+
+    disk.remount("ro")
+    process = command(*full, wrapped=disk.inside)
+    other = command("tuner.run", "--space", space, "--data", plain, "--storage", disk.folder, "--dry-run", wrapped=disk.inside)
+    code, words = process.end()
+    assert code == 2 and f"{run}: Read-only file system; a search writes its records there" in words and "Traceback" not in words, words
+    code, words = other.end()
+    assert code == 2 and f"{disk.folder}: Read-only file system; records are written there; give another folder" in words, words
+
+
+# Object stores
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    "address, mend",
+    [
+        ("s3://bucket/runs?endpoint_override=http://127.0.0.1:1", "s3://bucket/runs: nobody answers; check the network"),
+        ("s3://no-such-bucket/runs", "s3://no-such-bucket/runs: there is no such bucket; make it, or correct its name"),
+    ],
+)
+def test_a_store_that_cannot_be_reached_is_refused_in_seconds(here, space, plain, server, monkeypatch, address, mend):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+    began = monotonic()
+    result = CliRunner().invoke(app, ["--space", str(space), "--data", str(plain), "--storage", address, "--dry-run"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(mend) and "Traceback" not in result.output
+    assert monotonic() - began < 30
+
+
+def test_a_run_in_an_object_store_can_be_interrupted_resumed_and_vote(here, command, space, plain, server):
+    run = f"s3://{BUCKET}/searches/first"
+    store = open_folder(server.address_of(run))
+    known = {"AWS_ENDPOINT_URL": server.endpoint}
+    words = ("--space", space, "--data", plain, "--storage", f"s3://{BUCKET}/searches", "--name", "first", "--trials", "2")
+    process = command("tuner.run", *words, "--no-dashboard", **known)
+
+    def reported() -> dict[int, list[dict[str, Any]]]:
+        return {number: read_reports(folder) for number in (0, 1) if (folder := store / "trials" / str(number)).is_dir()}
+
+    process.wait_for(lambda: [len(reports) > 0 for reports in reported().values()] == [True, True])
+    process.signal(signal.SIGTERM)
+    code, words = process.end(limit=60)
+    assert code == 143 and f"Go on with: python -m tuner.run --resume {run}" in words, words
+    before = reported()
+    assert [(record.result.state, record.has_model) for record in read_records(store)] == [("interrupted", True)] * 2
+
+    code, words = command("tuner.run", "--resume", run, "--no-dashboard", **known).end()
+    assert code == 0, words
+    assert f"python -m analysis.ensemble --top 2 --run {run}" in words
+    assert went_on(before, reported())
+    records = read_records(store)
+    assert [(record.result.state, record.result.attempt, len(record.reports)) for record in records] == [("finished", 2, 20)] * 2
+    names = {entry.name for entry in store.iterdir()}
+    assert names == {"run.json", "space.yaml", "split.csv", "trials", "fidelity.json"}, "as in a folder, but for ray.log and the lock"
+    for record in records:
+        names = {entry.name for entry in record.folder.iterdir() if "tfevents" not in entry.name}
+        assert names == {"config.json", "reports.jsonl", "result.json", "valid.npz", MODEL}
+        assert read_predictions(record.folder).epoch == record.result.best_epoch
+
+    code, words = command("analysis.ensemble", "--top", "2", "--run", run, **known).end()
+    assert code == 0, words
+    assert {"scores.json", "confusion.png", "per_class.csv"} <= {entry.name for entry in (store / "ensemble").iterdir()}
+
+
+# Runs that were changed meanwhile
+
+
+@dataclass(frozen=True)
+class Left:
+    """A search that was broken off: trials 0 and 1 finished, trial 2 is in the middle."""
+
+    run: Path
+
+    def record(self, number: int) -> Record:
+        return read_record(self.run / "trials" / str(number))
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, space, plain, ray_cluster) -> Path:
+    runs = tmp_path_factory.mktemp("original") / "runs"
+
+    def interrupt() -> None:
+        wait_for(lambda: (runs / "first" / "trials" / "2" / LAST).is_file() and len(told(runs / "first")[2]) >= 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=interrupt).start()
+    options = {"space": str(space), "data": plain, "storage": str(runs), "name": "first", "trials": Wanted(4), "cpus_per_trial": 2}
+    code, said = searched(ray_cluster, **options)
+    assert code == 143, said
+    return runs / "first"
+
+
+@pytest.fixture
+def left(original, here) -> Left:
+    """A copy to go on with."""
+    return Left(Path(shutil.copytree(original, here / "runs" / "first")))
+
+
+def states(run: Path) -> list[str]:
+    return [record.result.state for record in read_records(run)]
+
+
+def refused(left: Left, **options) -> str:
+    """The one message that the user gets; nothing of the run may have been touched."""
+    files = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in left.run.rglob("*") if file.is_file() and file.name != ".lock"}
+    with pytest.raises((SpaceError, DataError, RunError, StorageError)) as caught:
+        searched(resume="first", **options)
+    now = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in left.run.rglob("*") if file.is_file() and file.name != ".lock"}
+    assert now == files
+    return str(caught.value)
+
+
+def test_what_was_left_is_a_search_in_the_middle(left):
+    assert states(left.run) == ["finished", "finished", "interrupted"]
+    assert 2 <= len(left.record(2).reports) < 20
+
+
+def test_an_unknown_run_is_refused_with_the_runs_there_are(left):
+    shutil.copytree(left.run, left.run.with_name("second"))
+    result = CliRunner().invoke(app, ["--resume", "frist", "--dry-run"])
+    assert result.exit_code == 2
+    assert result.stderr.strip() == "there is no run 'frist' in runs/; there are first, second"
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"changes": ("data/cuts=[30,50]",)}, "data/cuts was [30, 60] and would be [30, 50]"),
+        ({"changes": ("data/folds=3",)}, "data/folds was 2 and would be 3: the people would be parted, or the classes cut, in another way"),
+        ({"seed": 1}, "its seed is 0, not 1: leave --seed out"),
+        ({"seed": 1, "changes": ("data/folds=3",)}, "its seed is 0, not 1: leave --seed out\n  data/folds was 2 and would be 3"),
+        ({"changes": ("task=age",)}, "task: its trials predict mask, gender, age, new ones would predict age: the scores cannot"),
+        ({"name": "other"}, "--name is of a new run; one that goes on keeps its name. Leave it out"),
+        ({"changes": ("loss/nam=focal",)}, "loss/nam: is not a setting; did you mean loss/name"),
+    ],
+)
+def test_going_on_with_other_settings_is_refused_with_what_differs(left, options, message):
+    assert message in refused(left, **options)
+
+
+def test_going_on_with_other_photos_is_refused_with_what_differs(left, plain, tmp_path):
+    spoiled = shutil.copytree(plain, tmp_path / "spoiled")
+    photos = sorted((spoiled / "train" / "images").rglob("mask1.jpg"))
+    shutil.copy(photos[1], photos[0])
+    name = photos[0].relative_to(spoiled / "train" / "images")
+    said = refused(left, data=spoiled)
+    assert said.startswith(f"{spoiled}/train/images is not what run first was made of")
+    assert f"of other content, 1: {name}\n" in said and said.endswith("or start a new one.")
+
+    spoiled = shutil.copytree(plain, tmp_path / "relabelled")
+    table = spoiled / "train" / "train.csv"
+    lines = table.read_text().splitlines()
+    lines[1] = lines[1].replace(",female,", ",male,") if ",female," in lines[1] else lines[1].replace(",male,", ",female,")
+    table.write_text("\n".join(lines) + "\n")
+    said = refused(left, data=spoiled)
+    assert "of another class, 7: " in said and "of other content" not in said
+
+    photos = sorted((shutil.copytree(plain, tmp_path / "fewer") / "train" / "images").rglob("mask2.jpg"))
+    photos[0].unlink()
+    assert "gone, or cannot be decoded any more, 1: " in refused(left, data=tmp_path / "fewer")
+
+
+def test_photos_that_are_gone_are_missed_in_words(left):
+    card = left.run / "run.json"
+    card.write_text(card.read_text().replace('"data": "', '"data": "/nowhere'))
+    assert "which is gone; give --data where they are now" in refused(left)
+
+
+@pytest.mark.parametrize("choices, goes_on", [("[cross_entropy, soft_f1]", True), ("[focal, soft_f1]", False)])
+def test_an_edited_space_is_what_new_trials_come_from_and_a_trial_without_a_place_in_it_stays(left, ray_cluster, choices, goes_on):
+    edited = SPACE.replace("[cross_entropy, focal]", choices).replace("[1.0e-6, 1.0e-2]", "[1.0e-4, 1.0e-2]")
+    Path("edited.yaml").write_text(edited)
+    before, early = told(left.run), left.record(2)
+    code, said = searched(ray_cluster, resume="first", space="edited.yaml", cpus_per_trial=2)
+    assert code == 0, said
+    assert "2 trials are kept as they ended" in said
+    assert ("1 go on: trial 2" in said) == goes_on
+    assert ("1 stay interrupted, the space has no place for them now: trial 2" in said) != goes_on
+    assert states(left.run) == ["finished", "finished", "finished" if goes_on else "interrupted", "finished"]
+    assert went_on(before, told(left.run))
+    assert left.record(2).config == early.config
+    config = left.record(3).config
+    assert config.loss.name in choices and 1e-4 <= config.optimizer.lr <= 1e-2
+
+
+def test_damaged_records_are_set_aside_by_name_and_their_trials_run_again(left, ray_cluster):
+    configs = [left.record(number).config for number in range(3)]
+    for number, name in enumerate(("result.json", "valid.npz", LAST)):
+        file = left.run / "trials" / str(number) / name
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    shutil.rmtree(left.run / "damaged", ignore_errors=True)
+    code, said = searched(ray_cluster, resume="first", cpus_per_trial=2)
+    assert code == 0, said
+    for number in range(3):
+        assert f"damaged, set aside in damaged/ and run again: trial {number} (" in said
+    assert {folder.name for folder in (left.run / "damaged").iterdir()} == {"0", "1", "2"}
+    assert [left.record(number).config for number in range(3)] == configs
+    assert states(left.run) == ["finished"] * 4
+    assert [left.record(number).result.attempt for number in range(4)] == [1, 1, 1, 1], "each began anew"
