@@ -86,10 +86,8 @@ class Driver(tune.Callback):
             write_judgements(folder, [*read_judgements(folder), judgement])
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        number, values = trial.config["number"], trial.config["values"]
-        row = self._board.rows.get(number) or self._waiting.pop(number, None) or Row(number, differs(self._space, values))
-        self._board.rows[number] = row
-        self._backbones[number] = values["model"]["backbone"]
+        number = self._seen(trial)
+        self._backbones[number] = trial.config["values"]["model"]["backbone"]
         self._show(self._board.update(number, state="running"))
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
@@ -141,10 +139,17 @@ class Driver(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         words = str(trial.get_error() or "its process died").strip().splitlines()
-        number = trial.config["number"]
+        number = self._seen(trial)
         with self._room():
             end_record(trial_folder(self._run, number), "failed", words[-1], "crash")
         self._end(number, "failed")
+
+    def _seen(self, trial: Any) -> int:
+        """The trial's number, with a row for it on the board. One whose process never came up ends without having started."""
+        number = trial.config["number"]
+        if number not in self._board.rows:
+            self._board.rows[number] = self._waiting.pop(number, None) or Row(number, differs(self._space, trial.config["values"]))
+        return number
 
     def _why(self) -> str:
         return f"the search was ended by {self._soft_stop.reason or 'an error'}"

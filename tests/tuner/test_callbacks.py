@@ -1,0 +1,126 @@
+import json
+
+import pytest
+from ray.tune.experiment import Trial
+
+from search_spaces.read import read_space
+from trainables.record import (
+    Judgement,
+    Result,
+    read_judgements,
+    read_record,
+    read_result,
+    start_record,
+    trial_folder,
+    write_reports,
+    write_result,
+)
+from tuner.board import Board
+from tuner.callbacks import Driver
+from tuner.retention import Retention
+from tuner.stopping import Asha, Rungs, SoftStop
+
+NOBODY = {"iteration": 0, "trials": []}
+EPOCHS = 3
+
+
+@pytest.fixture
+def space(tiny_space):
+    return read_space(tiny_space)
+
+
+@pytest.fixture
+def driver(space, tmp_path):
+    asha = Asha(Rungs(grace=1, reduction=2, epochs=EPOCHS), spared=lambda number: True, judged=lambda number, judgement: None)
+    (tmp_path / "run").mkdir()
+    return Driver(
+        tmp_path / "run",
+        space=space,
+        board=Board(8, EPOCHS, "mask"),
+        asha=asha,
+        soft_stop=SoftStop(None),
+        retention=Retention(tmp_path / "run", keep=2),
+        show=lambda row: None,
+    )
+
+
+@pytest.fixture
+def proposed(make_config):
+    """Ray's own trial of a number, not yet started."""
+
+    def make(number: int) -> Trial:
+        return Trial("train", stub=True, config={"number": number, "values": make_config(epochs=EPOCHS).values()})
+
+    return make
+
+
+def report(number: int, epoch: int, score: float) -> dict:
+    """What a trial tells Tune after an epoch."""
+    return {"number": number, "epoch": epoch, "macro_f1": score, "best": score, "photos": 10, "seconds": 1.0, "last": epoch == EPOCHS}
+
+
+def train(driver, trial, scores) -> None:
+    driver.on_trial_start(**NOBODY, trial=trial)
+    for epoch, score in enumerate(scores, start=1):
+        result = report(trial.config["number"], epoch, score)
+        driver.on_trial_result(**NOBODY, trial=trial, result=result)
+        trial.update_last_result(result)
+    driver.on_trial_complete(**NOBODY, trial=trial)
+
+
+def test_a_trial_whose_process_never_came_up_is_a_failed_one_and_nothing_breaks(driver, proposed):
+    driver.on_trial_error(**NOBODY, trial=proposed(4))
+    assert driver._board.rows[4].state == "failed"
+    assert read_result(trial_folder(driver._run, 4)) is None
+
+
+def test_a_trial_that_gets_on_has_all_its_retries_again(driver, proposed):
+    trial = proposed(0)
+    driver.on_trial_start(**NOBODY, trial=trial)
+    trial.run_metadata.num_failures = 2
+    driver.on_trial_result(**NOBODY, trial=trial, result={"number": 0, "failed": "the loss is nan", "cause": "diverged"})
+    assert trial.run_metadata.num_failures == 2
+    driver.on_trial_result(**NOBODY, trial=trial, result=report(0, 1, 0.5))
+    assert trial.run_metadata.num_failures == 0
+
+
+def test_an_ended_trial_leaves_no_statistics_in_memory(driver, proposed):
+    trial = proposed(0)
+    train(driver, trial, [0.1, 0.2, 0.3])
+    assert trial.last_result["macro_f1"] == 0.3
+    assert trial.run_metadata.metric_analysis == trial.run_metadata.metric_n_steps == {}
+
+
+def test_the_fidelity_of_the_rungs_is_shown_and_kept_as_trials_run_to_the_end(driver, proposed):
+    for number, (early, final) in enumerate([(0.1, 0.5), (0.2, 0.6), (0.3, 0.7)]):
+        train(driver, proposed(number), [early, 0.4, final])
+    kept = json.loads((driver._run / "fidelity.json").read_text())
+    assert {(entry["epoch"], entry["trials"], entry["correlation"]) for entry in kept} == {(1, 3, 1.0), (2, 3, None)}
+    assert driver._board.notes == ["rank correlation with the final epoch: epoch 1: 1.00 (3 trials)"]
+
+
+def test_what_asha_found_is_in_the_record_in_the_order_of_its_rungs(driver, make_config):
+    folder = trial_folder(driver._run, 3)
+    start_record(folder, make_config())
+    found = [Judgement(1, 0.5, 0, None, True), Judgement(2, 0.4, 1, 0.6, False)]
+    for judgement in found:
+        driver.judged(3, judgement)
+    assert list(read_judgements(folder)) == found
+
+
+def test_trials_of_earlier_commands_are_on_the_board_and_those_that_go_on_when_they_start_again(driver, proposed, make_config):
+    records = []
+    for number, state in ((0, "finished"), (1, "interrupted")):
+        folder = trial_folder(driver._run, number)
+        start_record(folder, make_config(epochs=EPOCHS))
+        epochs = EPOCHS if state == "finished" else 2
+        write_reports(folder, [report(number, epoch, 0.1 * epoch) for epoch in range(1, epochs + 1)])
+        write_result(folder, Result(state, "", epochs, "split", "CPU", "code"))
+        records.append(read_record(folder))
+    driver.know(records[:1], records[1:])
+    assert list(driver._board.rows) == [0] and driver._board.rows[0].trained == 0
+    trial = proposed(1)
+    driver.on_trial_start(**NOBODY, trial=trial)
+    driver.on_trial_result(**NOBODY, trial=trial, result=report(1, 3, 0.4))
+    row = driver._board.rows[1]
+    assert (row.state, row.epoch, row.trained, row.photos) == ("running", 3, 1, 10)
