@@ -112,14 +112,14 @@ def check_nodes(run: Folder) -> None:
     """
     here = ray.get_runtime_context().get_node_id()
     asked = {
-        node["NodeManagerHostname"]: ray.remote(num_cpus=0, max_retries=0)(_sees)
+        (node["NodeID"], node["NodeManagerHostname"]): ray.remote(num_cpus=0, max_retries=0)(_sees)
         .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
         .remote(run)
         for node in alive_nodes()
         if node["NodeID"] != here
     }
     mistakes = []
-    for name, answer in asked.items():
+    for (_, name), answer in asked.items():
         try:
             if not ray.get(answer, timeout=ANSWER):
                 mistakes.append(f"node {name} does not see {run}: give --storage a folder that every node has, or an object store")

@@ -23,6 +23,7 @@ from trainables.data.photos import DataError, LeftOut, Photos, Unlabelled, read_
 from trainables.data.views import View, ViewFiles, build_views, count_missing, view_cache
 from trainables.progress import progress_bar
 from trainables.record import RunError, find_run
+from trainables.storage import StorageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -53,7 +54,7 @@ def main(
     """
     try:
         ensemble(run, top=top, vote=vote, seed=seed)
-    except (RunError, DataError, ConfigError) as error:
+    except (RunError, DataError, ConfigError, StorageError) as error:
         Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
 

@@ -10,7 +10,6 @@ from hashlib import sha256
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 from threading import Thread
-from typing import Any
 
 import pytest
 import ray
@@ -103,7 +102,7 @@ def test_trials_of_a_node_that_dies_go_on_elsewhere_and_a_node_that_joins_gets_i
     run = here / "runs" / "moved"
     first = add()
     wait_for_nodes(2)
-    before: dict[int, list[dict[str, Any]]] = {}
+    before: dict[int, list[str]] = {}
     views: list[tuple[Path, int]] = []
     failed = []
 

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from threading import Thread
 from time import sleep
-from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +44,7 @@ def both_report(run: Path) -> bool:
     return sorted(len(lines) >= 3 for lines in told(run).values()) == [True, True]
 
 
-def assert_all_are_trained(run: Path, before: dict[int, list[dict[str, Any]]]) -> None:
+def assert_all_are_trained(run: Path, before: dict[int, list[str]]) -> None:
     """Whether a search that was broken off was trained to its end, and each trial went on where it was."""
     records = read_records(run)
     assert [record.result.state for record in records] == ["finished", "finished"]
@@ -55,7 +54,9 @@ def assert_all_are_trained(run: Path, before: dict[int, list[dict[str, Any]]]) -
 
 
 @pytest.mark.parametrize("number, name, code", [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)])
-def test_a_signal_ends_a_search_softly_and_it_goes_on_at_the_next_epoch(here, search, resumed, number, name, code):
+def test_a_signal_ends_a_search_softly_and_it_goes_on_at_the_next_epoch_by_one_of_two_commands_at_once(
+    here, search, resumed, number, name, code
+):
     run = here / "runs" / "first"
     process = search()
     process.wait_for(lambda: both_report(run))
@@ -73,12 +74,10 @@ def test_a_signal_ends_a_search_softly_and_it_goes_on_at_the_next_epoch(here, se
         assert np.isfinite(read_predictions(record.folder).heads[0]).all()
 
     seen = told(run)
-    one = resumed()
-    one.wait_for(lambda: "2 go on" in one.words)
-    two = resumed()
-    assert two.end()[0] == 2
-    assert f"is being worked on by process {one.process.pid} on " in two.words and "Traceback" not in two.words
-    ended, words = one.end()
+    second, first = sorted((resumed(), resumed()), key=lambda process: -process.end()[0])
+    assert second.end()[0] == 2, second.words
+    assert f"is being worked on by process {first.process.pid} on " in second.words and "Traceback" not in second.words
+    ended, words = first.end()
     assert ended == 0, words
     going_on = ", ".join(f"{number} (after epoch {len(lines)})" for number, lines in sorted(seen.items()))
     assert f"2 go on: trial {going_on}" in words
@@ -123,16 +122,17 @@ def test_a_signal_before_the_first_trial_ends_the_command_and_nothing_is_written
     assert not list(here.glob("runs/*"))
 
 
-@pytest.mark.parametrize("workers", [True, False])
-def test_a_search_whose_processes_are_all_killed_goes_on_though_the_clock_is_a_day_behind_since(here, search, resumed, workers):
+def test_a_search_whose_processes_are_all_killed_goes_on_though_the_clock_is_a_day_behind_since(here, search, resumed):
     """The clock stands for a node whose clock is wrong, or was set right meanwhile: nothing may be put in order by it."""
     run = here / "runs" / "first"
     process = search()
     process.wait_for(lambda: both_report(run))
     seen = told(run)
-    for pid in [process.process.pid, *(process.workers() if workers else [])]:
+    for pid in [process.process.pid, *process.workers()]:
         os.kill(pid, signal.SIGKILL)
-    assert process.end(limit=60)[0] == -signal.SIGKILL
+    assert process.process.wait(60) == -signal.SIGKILL
+    # Ray's servers end by themselves; its two agents take a minute or two to find out that they are alone.
+    wait_for(lambda: not process.workers())
     assert went_on(seen, told(run))
 
     (here / "behind").mkdir()

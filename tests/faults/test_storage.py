@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from time import monotonic
-from typing import Any
 
 import pytest
 import typer
@@ -21,7 +20,7 @@ from tests.faults.disk import Disk
 from tests.s3 import BUCKET, S3Server, s3_server
 from trainables.data.photos import DataError
 from trainables.data.synthetic import write_people
-from trainables.record import LAST, MODEL, Record, RunError, read_predictions, read_record, read_records, read_reports
+from trainables.record import LAST, MODEL, Record, RunError, read_predictions, read_record, read_records
 from trainables.storage import StorageError, open_folder
 from tuner.options import Wanted
 from tuner.run import run as command_line
@@ -144,10 +143,11 @@ def test_a_run_in_an_object_store_can_be_interrupted_resumed_and_vote(here, comm
     words = ("--space", space, "--data", plain, "--storage", f"s3://{BUCKET}/searches", "--name", "first", "--trials", "2")
     process = command("tuner.run", *words, "--no-dashboard", **known)
 
-    def reported() -> dict[int, list[dict[str, Any]]]:
-        return {number: read_reports(folder) for number in (0, 1) if (folder := store / "trials" / str(number)).is_dir()}
+    def reported() -> dict[int, list[str]]:
+        files = {number: store / "trials" / str(number) / "reports.jsonl" for number in (0, 1)}
+        return {number: file.read_text().splitlines() for number, file in files.items() if file.is_file()}
 
-    process.wait_for(lambda: [len(reports) > 0 for reports in reported().values()] == [True, True])
+    process.wait_for(lambda: len(reported()) == 2)
     process.signal(signal.SIGTERM)
     code, words = process.end(limit=60)
     assert code == 143 and f"Go on with: python -m tuner.run --resume {run}" in words, words

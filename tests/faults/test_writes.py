@@ -105,15 +105,11 @@ STOPPED = '"state": "stopped"'
 DEATHS = [
     Fault("/split.csv", "half"),
     Fault("/space.yaml", "renamed"),
-    Fault("/run.json", "half"),
     Fault("/run.json", "renamed"),
-    Fault("/run.json", "half"),
     Fault("/rungs.json", "half"),
     Fault("/fidelity.json", "beside"),
     Fault("/rungs.json", "renamed", holding='"passed": false'),
-    Fault("/result.json", "half", holding=STOPPED),
     Fault("/result.json", "renamed", holding=STOPPED),
-    Fault("/result.json", "beside", write=2, holding=STOPPED),
 ]
 
 
