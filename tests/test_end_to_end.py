@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from analysis.ensemble.__main__ import app
 from trainables.config import TrialConfig
 from trainables.record import MODEL, read_predictions, read_records, read_run
-from tuner.sweep import Options, sweep
+from tuner.options import Options, Wanted
+from tuner.sweep import sweep
 
 EPOCH_KEYS = {
     "epoch",
@@ -62,12 +63,9 @@ def test_every_trial_leaves_a_whole_record(run, records):
     card, split = read_run(run), pd.read_csv(run / "split.csv")
     validated = split["photo"][split["part"] == "fold 0"]
     for record in records:
-        assert {file.name for file in record.folder.iterdir() if "tfevents" not in file.name} - {MODEL} == {
-            "config.json",
-            "reports.jsonl",
-            "result.json",
-            "valid.npz",
-        }
+        # All four reach the rung at epoch 2.
+        files = {"config.json", "reports.jsonl", "result.json", "rungs.json", "valid.npz"}
+        assert {file.name for file in record.folder.iterdir() if "tfevents" not in file.name} - {MODEL} == files
         values = json.loads((record.folder / "config.json").read_text())
         assert TrialConfig.from_values(values).values() == values, "every effective value, defaults included"
         assert [report["epoch"] for report in record.reports] == list(range(1, len(record.reports) + 1))
@@ -106,7 +104,7 @@ def test_the_run_says_what_it_was(run, demo):
     split = pd.read_csv(run / "split.csv")
     assert set(split["part"]) == {"fold 0", "fold 1", "holdout"}
     assert (split.groupby("person")["part"].nunique() == 1).all()
-    assert {path.name for path in run.iterdir()} == {"run.json", "split.csv", "ray.log", "trials"}
+    assert {path.name for path in run.iterdir()} == {"run.json", "space.yaml", "split.csv", "fidelity.json", "ray.log", ".lock", "trials"}
 
 
 def test_the_last_table_ranks_the_trials_and_says_what_to_do_next(printed, records):
@@ -140,7 +138,8 @@ def test_a_joint_model_and_three_specialists_vote_together(home, run, demo, tiny
     attributes = ("mask", "gender", "age")
     for name in attributes:
         changes = (f"task={name}", "run/epochs=2")
-        assert sweep(Options(str(tiny_space), demo, trials=1, name=name, changes=changes), Console(quiet=True), ray_cluster) == 0
+        options = Options(space=str(tiny_space), data=demo, trials=Wanted(1), name=name, changes=changes)
+        assert sweep(options, Console(quiet=True), ray_cluster) == 0
     named = [word for name in ("tiny-1", *attributes) for word in ("--run", name)]
     result = CliRunner().invoke(app, ["--top", "3", *named])
     assert result.exit_code == 0, result.output

@@ -6,6 +6,7 @@ from search_spaces.read import BASES, FOLDER, read_space, shipped_spaces
 from search_spaces.schema import Choice, Space, SpaceError, flat, same
 from trainables.config import DataConfig, TrialConfig
 from trainables.data.labels import contest_scheme
+from trainables.data.photos import read_photos
 from trainables.data.splits import split_people
 from trainables.data.views import build_views, channel_statistics, open_view
 from trainables.parts import Data
@@ -74,9 +75,9 @@ def test_the_start_entries_are_drawn_first(name):
 
 
 @every_space
-def test_every_kind_of_trial_of_a_shipped_space_trains_a_step_without_a_gpu(name, photos, cache):
+def test_every_kind_of_trial_of_a_shipped_space_trains_a_step_without_a_gpu(name, demo, photos, cache):
     space = read_space(name, on_cpu=True, changes=["data/folds=2", "data/holdout=0.2"])
-    files = build_views(photos, views_of(space), cache).files
+    files = build_views(read_photos(demo, (30, 60)), views_of(space), cache).files
     split = split_people(photos, DataConfig(folds=2, holdout=0.2), seed=0)
     statistics = {view: channel_statistics(open_view(file), photos.rows[split.train]) for view, file in files.items()}
     chosen = cover(space, draw(space, FIXED, seed=0))

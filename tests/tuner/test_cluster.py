@@ -34,7 +34,12 @@ def test_a_cluster_of_our_own_counts_its_cores_and_shows_no_dashboard_unasked():
         cluster.stop()
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "[::1]:1", "no-such-machine.invalid:6379", "nonsense"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "no-such-machine.invalid:6379", "nonsense"])
 def test_an_address_where_nobody_answers_is_refused_with_what_to_start(address):
     with pytest.raises(ClusterError, match=rf"no Ray cluster answers at {re.escape(address)} .*ray start --head"):
         cluster.start(address, dashboard=False)
+
+
+def test_the_address_of_a_client_is_refused_with_where_to_give_the_command():
+    with pytest.raises(ClusterError, match="ray://127.0.0.1:1 is a client's address; give this command on a node of the cluster"):
+        cluster.start("ray://127.0.0.1:1", dashboard=False)

@@ -479,7 +479,7 @@ def test_photos_that_changed_are_refused_with_what_differs(run, moved):
     one, other = read_predictions(trial_folder(run, PLAIN)).ids[:2]
     shutil.copy(moved / "train" / "images" / one, moved / "train" / "images" / other)
     said = refused(PLAIN, "--data", moved)
-    assert "is not the data set that faces was made of" in said
+    assert "is not what run faces was made of" in said
     assert f"of other content, 1: {other} " in said
 
 
@@ -493,7 +493,7 @@ def test_a_split_that_is_gone_or_not_the_trials_own_is_refused(run):
     table = run / SPLIT
     before = table.read_text()
     table.write_text(before.replace("fold 0", "fold 2").replace("fold 1", "fold 0").replace("fold 2", "fold 1"))
-    assert "and the trial was trained on" in refused(PLAIN)
+    assert "runs/faces/split.csv has the hash " in refused(PLAIN)
     table.unlink()
     assert "runs/faces/split.csv cannot be read (No such file or directory); bring a copy back" in refused(PLAIN)
 

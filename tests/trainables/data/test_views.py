@@ -296,7 +296,7 @@ def test_the_input_of_a_photo_is_the_same_in_validation_in_analysis_and_after_a_
     config = make_config(view=section)
     card = Card(config, photos.scheme, epoch=1)
     model = build_model(config.model, card.task, (card.view.height, card.view.width), IMAGENET, seed=0)
-    (tmp_path / "model.safetensors").write_bytes(pack_model(model, card, epoch=1))
+    (tmp_path / "model.safetensors").write_bytes(pack_model(model, card))
     reloaded = load_model(tmp_path / "model.safetensors")[1].view
 
     view = View.of(config.view)
