@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="only a CPU promises the same bits"),
 ]
 
-KILLS = int(os.environ.get("KILLS", "8"))  # each takes half a minute; KILLS=20 is for an hour without hurry
+KILLS = int(os.environ.get("KILLS", "4"))  # each takes half a minute; KILLS=20 is for an hour without hurry
 TRIALS, EPOCHS, GRACE, REDUCTION, SPARED = 8, 20, 2, 1.5, 0.25
 SEARCH = ("--trials", TRIALS, "--keep-running", SPARED, "--keep", TRIALS)
 LENGTH = ("--set", f"run/epochs={EPOCHS}", "--set", f"run/grace={GRACE}", "--set", f"run/reduction={REDUCTION}")

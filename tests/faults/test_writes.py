@@ -104,7 +104,6 @@ STOPPED = '"state": "stopped"'
 # In the order in which a search comes to them; each is met by the command that goes on after the last one's death.
 DEATHS = [
     Fault("/split.csv", "half"),
-    Fault("/space.yaml", "renamed"),
     Fault("/run.json", "renamed"),
     Fault("/rungs.json", "half"),
     Fault("/fidelity.json", "beside"),
