@@ -140,6 +140,7 @@ def test_trials_of_a_node_that_dies_go_on_elsewhere_and_a_node_that_joins_gets_i
         assert not list(file.parent.glob("*.fetching"))
 
 
+@pytest.mark.long
 def test_a_node_that_does_not_see_the_records_is_refused_by_name_and_one_that_joins_later_ends_the_search_softly(
     here, tiny_space, demo, head, joined, add
 ):

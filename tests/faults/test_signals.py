@@ -122,6 +122,7 @@ def test_a_signal_before_the_first_trial_ends_the_command_and_nothing_is_written
     assert not list(here.glob("runs/*"))
 
 
+@pytest.mark.long
 def test_a_search_whose_processes_are_all_killed_goes_on_though_the_clock_is_a_day_behind_since(here, search, resumed):
     """The clock stands for a node whose clock is wrong, or was set right meanwhile: nothing may be put in order by it."""
     run = here / "runs" / "first"
@@ -258,6 +259,7 @@ def test_without_retries_a_killed_trial_fails_and_resuming_tries_it_again_from_w
     assert {file: file.stat().st_mtime_ns for file in other.folder.iterdir()} == files
 
 
+@pytest.mark.long
 def test_a_time_budget_ends_a_search_in_order_and_each_command_has_its_own(here, tiny_space, demo, ray_cluster):
     run = here / "runs" / "slow"
     changes = ("run/epochs=1000", "run/grace=999")
