@@ -28,11 +28,11 @@ from rich.table import Table
 
 from search_spaces.read import read_space
 from trainables.config import DataConfig, TrialConfig
-from trainables.data.labels import contest_scheme
+from trainables.data.contest import contest_scheme
 from trainables.data.photos import Photos
 from trainables.data.splits import Split
+from trainables.data.training import Data
 from trainables.loop import EpochReport
-from trainables.parts import Data
 from trainables.record import (
     Predictions,
     Record,

@@ -22,13 +22,14 @@ from rich.console import Console
 from rich.table import Table
 
 from trainables.config import DataConfig, TrialConfig
-from trainables.data.labels import contest_scheme
+from trainables.data.contest import contest_scheme
 from trainables.data.photos import Photos
 from trainables.data.splits import Split
+from trainables.data.training import Data
 from trainables.data.views import View
 from trainables.loop import Parts, fit
 from trainables.models.assemble import to_input
-from trainables.parts import Data, build_parts
+from trainables.parts import build_parts
 
 LR = 1e-3
 

@@ -34,14 +34,15 @@ class Card:
 
     def text(self) -> str:
         """The card as JSON."""
-        attributes = [[attribute.name, list(attribute.values)] for attribute in self.scheme.attributes]
-        return json.dumps({"config": self.config.values(), "attributes": attributes, "epoch": self.epoch})
+        return json.dumps(
+            {"config": self.config.values(), "attributes": [one.plain() for one in self.scheme.attributes], "epoch": self.epoch}
+        )
 
     @classmethod
     def read(cls, text: str) -> "Card":
         """The inverse of `text`."""
         card = json.loads(text)
-        scheme = Scheme(tuple(Attribute(name, tuple(values)) for name, values in card["attributes"]))
+        scheme = Scheme(tuple(map(Attribute.read, card["attributes"])))
         return cls(TrialConfig.from_values(card["config"]), scheme, card["epoch"])
 
 
@@ -58,8 +59,8 @@ def load_model(file: Path, device: str | torch.device = "cpu") -> tuple[Classifi
     with safe_open(file, framework="pt") as reader:
         card = Card.read(reader.metadata()["card"])
         tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118 - safe_open is no mapping
-    bare = card.config.model.model_copy(update={"weights": "none"})
-    model = build_model(bare, card.task, (card.view.height, card.view.width), IMAGENET, seed=0)
+    bare = card.config.model_copy(update={"model": card.config.model.model_copy(update={"weights": "none"})})
+    model = build_model(bare, card.task, IMAGENET)
     model.load_state_dict(tensors)
     return model.to(device).eval(), card
 
@@ -71,6 +72,7 @@ def pack_progress(parts: Parts, progress: Progress) -> bytes:
         "model": parts.model.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
         "schedule": parts.schedule.state(),
+        "average": parts.average.state_dict() if parts.average else {},
         "scaler": parts.scaler.state_dict(),
         "progress": asdict(progress),
     }
@@ -80,10 +82,13 @@ def pack_progress(parts: Parts, progress: Progress) -> bytes:
 
 def unpack_progress(content: bytes, parts: Parts) -> Progress:
     """Put a packed state into the parts; `fit` goes on from what is returned."""
-    state = torch.load(io.BytesIO(content), map_location=parts.device, weights_only=True)
+    # On the CPU first: each loader brings its tensors where they belong, and step counters of optimizers belong on the CPU.
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     parts.model.load_state_dict(state["model"])
     parts.optimizer.load_state_dict(state["optimizer"])
     parts.schedule.load_state(state["schedule"])
+    if parts.average:
+        parts.average.load_state_dict(state["average"])
     # Empty where the trial began on a device of another precision; the scale is then found anew.
     if state["scaler"]:
         parts.scaler.load_state_dict(state["scaler"])

@@ -1,6 +1,7 @@
 """What one trial is told: frozen sections, made once by `TrialConfig.from_values`.
 
 Section and field names are the public interface: YAML, `--set`, records, tables and plots use the same `section/field` paths.
+Each field says what it means and which rows of the five reports tried it; `python -m search_spaces.describe` prints them as a page.
 Fields that only some choices use say so; the preflight refuses a space that draws one where nothing reads it.
 """
 
@@ -15,11 +16,17 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=16)]
+Numbers = Annotated[tuple[Count, ...], Field(strict=False)]
+Range = Annotated[tuple[int, int], Field(strict=False)]
+Channels = Annotated[tuple[float, float, float], Field(strict=False)]
+Statistics = Annotated[tuple[Channels, Channels], Field(strict=False)]
 
 
 UNIONS = {  # fields of several types, and how to write one
     "task": "joint, heads, one attribute, or a list of lists of attributes",
     "view/size": "whole pixels from 16 up: n, or [height, width]",
+    "normalize": "imagenet, dataset, backbone, or [[r, g, b], [r, g, b]]: means and standard deviations above 0, on the scale 0 to 1",
+    "loss/alpha": "none, inverse, effective, or a list with one weight above 0 for each class of the head",
 }
 
 
@@ -42,6 +49,15 @@ class Mistake:
         return f"{self.path}: {self.message}"
 
 
+def setting(meaning: str, default: Any = ..., rows: str = "") -> Any:
+    """A field that explains itself.
+
+    Args:
+        rows: of the reference task's checklist, such as `S0-5 S4-12`: which of the reports' techniques it carries.
+    """
+    return Field(default, description=meaning, json_schema_extra={"rows": rows})
+
+
 class Section(BaseModel):
     # Tuples among the fields lift `strict` for themselves: YAML and JSON know lists only.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -50,25 +66,70 @@ class Section(BaseModel):
 class DataConfig(Section):
     """How photos become labels and sides. Fixed for a run: trials on different sides cannot be compared."""
 
-    cuts: Annotated[tuple[Count, ...], Field(strict=False, min_length=1)] = (30, 60)  # first year of each age class but the first
-    holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.15  # share of the people that the search never sees
-    folds: Annotated[int, Field(ge=2)] = 5  # equal parts of the other people; one of them validates
-    fold: Annotated[int, Field(ge=0)] = 0  # which one
+    cuts: Annotated[Numbers, Field(min_length=1)] = setting(
+        "first number of each class but the lowest, where a class is cut from a number", (30, 60), "S0-1"
+    )
+    holdout: Annotated[float, Field(gt=0, lt=0.5)] = setting("share of the people that the search never sees", 0.15, "S0-11")
+    folds: Annotated[int, Field(ge=2)] = setting("equal parts of the other people; one of them validates", 5, "S0-12 S3-2")
+    fold: Annotated[int, Field(ge=-1)] = setting("which one; -1: nobody validates, which is for a refit on all data", 0, "S0-12 S4-26")
+    group: str = setting("table: the column whose value photos of one person share; empty: `person` where there is one", "", "S0-11")
+    ordinal: str = setting("table: the column that holds a number and is classed by data/cuts; empty: none", "", "S3-5")
+    extra: Annotated[tuple[str, ...], Field(strict=False)] = setting(
+        "further labelled photos that only train: folders or tables, read as --data is", (), "S1-16 S1-17 S1-26 S3-17"
+    )
+    pseudo: str = setting("a probabilities.csv of an ensemble, whose photos train with these soft labels", "", "S1-22 S4-11 S4-37")
+    weights: str = setting("a table `photo,weight`: how much likelier the sampler weighted shows a photo", "", "S1-27")
 
     @field_validator("cuts")
     @classmethod
     def _ascending(cls, cuts: tuple[int, ...]) -> tuple[int, ...]:
-        if list(cuts) != sorted(set(cuts)):
-            raise ValueError("the years must ascend")
-        return cuts
+        return ascending(cuts)
+
+
+class LabelsConfig(Section):
+    """Changes to the labels of training photos; validation and hold-out keep the true ones."""
+
+    relabel: str = setting("corrections of wrong labels: none, consensus, extended, or a table of your own", "none", "S2-3 S1-7 S4-10")
+    cuts: Numbers = setting("data/cuts for training photos alone; empty: as data/cuts", (), "S4-4 S2-5")
+    remove: Annotated[tuple[Range, ...], Field(strict=False)] = setting(
+        "ranges [first, last] of the number whose photos do not train, such as [[27, 29], [57, 59]]", (), "S4-3"
+    )
+    jitter: Annotated[float, Field(ge=0, le=100)] = setting(
+        "loss/regression: mean of the Poisson noise added to numbers at their cap, the largest there is", 0.0, "S1-15"
+    )
+    extra: bool = setting("whether the photos of data/extra and data/pseudo train", True, "S1-16 S1-22")
+    confidence: Share = setting("data/pseudo: smallest probability of the likeliest class of a photo that trains", 0.9, "S1-22")
+
+    @field_validator("cuts")
+    @classmethod
+    def _ascending(cls, cuts: tuple[int, ...]) -> tuple[int, ...]:
+        return ascending(cuts)
+
+    @field_validator("remove")
+    @classmethod
+    def _ranges(cls, ranges: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        if any(first > last for first, last in ranges):
+            raise ValueError("each range is [first, last], and first must not be above last")
+        return ranges
 
 
 class ViewConfig(Section):
     """The deterministic geometry of an input, the same in training, validation and inference."""
 
-    crop: str = "none"
-    fraction: Annotated[float, Field(gt=0, le=1)] = 0.8  # center: share of each side that stays
-    size: Side | Annotated[tuple[Side, Side], Field(strict=False)] = 64  # pixels: n, or [height, width]
+    crop: str = setting("what is cut out first", "none", "S0-3 S1-6 S2-9 S3-10 S4-5 S4-6")
+    fraction: Annotated[float, Field(gt=0, le=1)] = setting(
+        "center, and face where no face is found: share of each side that stays", 0.8, "S0-3 S4-7"
+    )
+    box: Annotated[tuple[Side, Side], Field(strict=False)] = setting(
+        "box: [height, width] in pixels of the photo, around its middle", (320, 256), "S0-3"
+    )
+    margin: Annotated[float, Field(ge=0, le=2)] = setting("face: what is added on each side, as a share of the face's box", 0.4, "S4-5")
+    fit: Literal["stretch", "cover", "contain"] = setting(
+        "where the crop's aspect is not that of the size: stretch it, cut the longer side (cover), or add black bars (contain)",
+        "stretch",
+        "S0-9 S2-8",
+    )
+    size: Side | Annotated[tuple[Side, Side], Field(strict=False)] = setting("pixels: n, or [height, width]", 64, "S0-10 S4-22")
 
     @property
     def height(self) -> int:
@@ -82,21 +143,43 @@ class ViewConfig(Section):
 class AugmentConfig(Section):
     """Random changes to training photos; 0 is off."""
 
-    flip: Share = 0.0  # probability of a left-right flip
-    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees to either side
-    brightness: Share = 0.0  # largest relative change
-    contrast: Share = 0.0  # largest relative change
-    erase: Share = 0.0  # probability of one erased rectangle
+    most: Annotated[int, Field(ge=0)] = setting(
+        "largest number of the changes below that one photo gets, drawn anew each time; 0: all. The policy's come on top", 0, "S4-15"
+    )
+    flip: Share = setting("probability of a left-right flip", 0.0, "S0-5 S2-10 S4-12")
+    rotate: Annotated[float, Field(ge=0, le=180)] = setting("degrees to either side", 0.0, "S0-4 S2-11")
+    shift: Share = setting("largest shift, as a share of the side", 0.0, "S2-11")
+    scale: Annotated[float, Field(ge=0, lt=1)] = setting("largest change of scale to either side", 0.0, "S2-11")
+    zoom: Annotated[float, Field(ge=0, lt=1)] = setting("RandomResizedCrop: largest share of the area that is cut away", 0.0, "S1-6")
+    brightness: Share = setting("largest relative change", 0.0, "S0-2 S2-13 S4-13")
+    contrast: Share = setting("largest relative change", 0.0, "S0-2 S2-13 S4-13")
+    saturation: Share = setting("largest relative change", 0.0, "S0-2 S2-12 S4-13")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = setting("largest turn of the colour circle, of which 1 is all", 0.0, "S0-2 S2-12 S4-13")
+    pca: Share = setting("FancyPCA: lighting noise along the colours' main axes, as a share of their own deviation", 0.0, "S1-5")
+    gray: Share = setting("probability of a photo without colours", 0.0, "S1-5")
+    clahe: Share = setting("probability of local contrast equalisation", 0.0, "S1-5")
+    sharpen: Share = setting("probability of sharpening", 0.0, "S1-5")
+    blur: Share = setting("probability of one of Gaussian, median and motion blur", 0.0, "S1-5")
+    noise: Share = setting("largest standard deviation of Gaussian noise, on the scale 0 to 1", 0.0, "S2-14")
+    elastic: Share = setting("probability of an elastic distortion", 0.0, "S1-5")
+    distort: Share = setting("grid distortion: largest change of a cell's width, as a share of it", 0.0, "S1-5")
+    tiles: Share = setting("probability of RandomGridShuffle: 2 x 2 tiles change places", 0.0, "S1-5")
+    dropout: Share = setting("probability of coarse dropout (cutout): a few black boxes", 0.0, "S1-25")
+    grid_dropout: Share = setting("probability of a grid of black boxes", 0.0, "S1-25")
+    erase: Share = setting("probability of one erased rectangle", 0.0, "S4-14")
+    policy: str = setting("further changes drawn from a fixed list", "none", "S4-35")
+    ops: Count = setting("rand: changes from the list for each photo", 2, "S4-15 S4-35")
+    magnitude: Share = setting("rand: strength of each, of the strongest in the list", 0.3, "S4-35")
 
 
 class MixConfig(Section):
     """Mixing of two photos and of their targets."""
 
-    name: str = "none"
-    prob: Share = 0.5  # share of the batches that are mixed
-    low: Share = 0.46  # cutmix_vertical: smallest share of the width kept from the photo itself
-    high: Share = 0.54  # cutmix_vertical: largest
-    alpha: Positive = 0.2  # mixup: both parameters of the Beta distribution
+    name: str = setting("how photos of a batch are mixed", "none", "S0-7 S0-8 S3-11 S4-16 S4-17 S1-25")
+    prob: Share = setting("share of the batches that are mixed", 0.5, "S0-8 S4-17")
+    low: Share = setting("cutmix_vertical, cutmix_intra: smallest share of the width kept from the photo itself", 0.46, "S4-17")
+    high: Share = setting("cutmix_vertical, cutmix_intra: largest", 0.54, "S4-17")
+    alpha: Positive = setting("mixup, cutmix: both parameters of the Beta distribution of the share kept", 0.2, "S0-7 S0-8")
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -106,53 +189,147 @@ class MixConfig(Section):
 
 
 class SamplerConfig(Section):
-    name: str = "shuffle"
-    power: Share = 1.0  # weighted: 1 draws all classes alike often, 0 draws as shuffle does
+    """Which training photos an epoch shows, and how often."""
+
+    name: str = setting("how photos are drawn, by the classes of the trial's own task", "shuffle", "S0-13 S1-11 S2-6 S2-7 S3-7 S3-8 S4-23")
+    power: Share = setting("weighted: 1 draws all classes alike often, 0 draws them as often as they are", 1.0, "S0-13 S4-23")
 
 
 class ModelConfig(Section):
-    backbone: str  # any timm name
-    weights: str = "imagenet"  # imagenet, none, or a file with the backbone's state dict; {backbone} in it stands for the name
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # before the heads
+    """The network."""
+
+    backbone: str = setting("any timm name", rows="S0-16 S1-1 S1-2 S1-3 S1-29 S2-16 S3-16 S4-19 S4-20 S4-21")
+    second: str = setting("a second backbone beside it, whose features are concatenated; empty: none", "", "S3-6")
+    weights: str = setting(
+        "imagenet, none, or a file with the backbone's state dict; {backbone} in it stands for the name", "imagenet", "S1-19 S0-16"
+    )
+    freeze: Literal["none", "backbone", "stages"] = setting(
+        "what keeps its first weights: nothing, all but the heads, or all stages but the last few", "none", "S2-17 S1-23"
+    )
+    train_stages: Count = setting("stages: how many of the last stages train", 1, "S2-17")
+    unfreeze_epoch: Annotated[int, Field(ge=0)] = setting("backbone, stages: epochs after which everything trains; 0: never", 0, "S1-23")
+    edges: Literal["none", "mix", "stem"] = setting(
+        "a fourth channel of Canny edges: brought to three by a 1x1 convolution (mix), or taken by a wider first layer (stem)",
+        "none",
+        "S0-18",
+    )
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = setting("probability of leaving out a residual block, the last one's", 0.0, "S1-23")
+    neck: Literal["none", "batchnorm"] = setting("what stands between features and heads", "none", "S4-32")
+    hidden: Annotated[int, Field(ge=0)] = setting("units of two hidden layers before the heads; 0: none", 0, "S2-17 S1-28")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = setting("before the heads", 0.0, "S2-17 S1-23")
+    dropout_samples: Count = setting("dropout masks whose logits are averaged in training", 1, "S1-23")
+
+    @property
+    def sees_edges(self) -> bool:
+        """Whether the network wants a channel of edges beside the colours."""
+        return self.edges != "none"
 
 
 class LossConfig(Section):
-    name: str = "cross_entropy"
-    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # cross_entropy: share of the target spread over all classes
-    gamma: Annotated[float, Field(ge=0)] = 2.0  # focal: 0 is plain cross-entropy
+    """What training makes small."""
+
+    name: str = setting("the loss of every head", "cross_entropy", "S0-14 S0-15 S1-9 S1-10 S2-18 S3-12 S4-25 S4-32")
+    alpha: Literal["none", "inverse", "effective"] | Annotated[tuple[Positive, ...], Field(strict=False)] = setting(
+        "cross_entropy, focal: weights of the classes: none, 1/n, 1/effective number, or a list of them", "none", "S1-10"
+    )
+    beta: Annotated[float, Field(ge=0, lt=1)] = setting(
+        "loss/alpha effective: how slowly further photos of a class stop to count", 0.999, "S1-10"
+    )
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = setting(
+        "cross_entropy: share of the target spread over all classes", 0.0, "S0-14 S1-1 S1-23"
+    )
+    gamma: Annotated[float, Field(ge=0)] = setting("focal: 0 is plain cross-entropy", 2.0, "S0-14 S1-9")
+    share: Share = setting("ce_f1: share of soft F1 in the sum", 0.5, "S0-14 S4-25")
+    cosine: Positive = setting("cosine_ce: weight of the cross-entropy beside the cosine distance", 0.1, "S3-12")
+    reverse: Positive = setting("symmetric_ce: weight of the reversed cross-entropy", 1.0, "S0-14")
+    scale: Positive = setting("arcface, cosface, ldam: what cosines are multiplied by to be logits", 30.0, "S0-15 S4-32")
+    margin: Annotated[float, Field(ge=0, le=1.5)] = setting(
+        "arcface: radians; cosface: cosine; ldam: the margin of the rarest class", 0.3, "S0-15 S4-32"
+    )
+    ordinal: Literal["none", "coral"] = setting("how heads of an ordinal attribute alone are trained", "none", "S3-5")
+    regression: Annotated[float, Field(ge=0)] = setting(
+        "weight of the SmoothL1 distance between a predicted number and the photo's (years), beside the classes", 0.0, "S1-14 S3-5"
+    )
 
 
 class OptimizerConfig(Section):
-    name: str = "adamw"
-    lr: Positive
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01  # never on norms and biases
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # sgd
+    """How gradients change the weights."""
+
+    name: str = setting("the rule", "adamw", "S0-19 S1-24 S2-19 S4-24")
+    lr: Positive = setting("peak of the learning rate", rows="S0-20 S4-24")
+    weight_decay: Annotated[float, Field(ge=0)] = setting("never on norms and biases", 0.01, "S0-20 S1-23")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = setting("sgd, madgrad; 0 is none", 0.9, "S0-19 S0-20")
+    nesterov: bool = setting("sgd: look ahead along the momentum", False, "S0-19")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = setting(
+        "learning rate of each layer, as a share of that of the layer above it", 1.0, "S1-23"
+    )
+    sam: Annotated[float, Field(ge=0)] = setting(
+        "radius of sharpness-aware minimization, which takes two passes a step; 0 is off", 0.0, "S1-24"
+    )
 
 
 class ScheduleConfig(Section):
-    name: str = "cosine"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of all steps in which the learning rate climbs to its peak
-    every: Count = 5  # step: epochs between two drops
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1  # step, plateau: what a drop multiplies by
-    patience: Annotated[int, Field(ge=0)] = 2  # plateau: epochs without a better score before a drop
+    """The learning rate over the trial's steps."""
+
+    name: str = setting("the curve", "cosine", "S0-21 S1-24 S2-19 S4-24")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = setting(
+        "share of all steps in which the learning rate climbs to its peak; cyclic, one_cycle: of a cycle, 0 standing for 0.5 and 0.3",
+        0.0,
+        "S1-23 S1-24",
+    )
+    floor: Annotated[float, Field(ge=0, lt=1)] = setting(
+        "cosine, restarts, cyclic, one_cycle, poly: lowest learning rate, as a share of the peak", 0.0, "S0-21 S4-24"
+    )
+    every: Count = setting("step: epochs between two drops", 5, "S0-21 S4-24")
+    milestones: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False, min_length=1)] = setting(
+        "multi_step: shares of the trial after which the learning rate drops", (0.5, 0.75), "S1-24"
+    )
+    factor: Annotated[float, Field(gt=0, lt=1)] = setting(
+        "step, multi_step, plateau: what a drop multiplies by; exponential: an epoch", 0.1, "S0-21"
+    )
+    patience: Annotated[int, Field(ge=0)] = setting("plateau: epochs without a better score before a drop", 2, "S0-21")
+    power: Positive = setting("poly: 1 is a straight line", 1.0, "S0-21 S1-24")
+    cycles: Count = setting("restarts, cyclic: how often the curve is run through", 2, "S0-21")
+    decay: Annotated[float, Field(gt=0, le=1)] = setting("restarts, cyclic: peak of each cycle, as a share of the one before", 1.0, "S0-21")
+
+    @field_validator("milestones")
+    @classmethod
+    def _ascending(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
+        return ascending(milestones)
 
 
 class TrainConfig(Section):
-    batch_size: Annotated[int, Field(ge=2)] = 64  # one photo has no batch statistics
-    accumulate: Count = 1  # batches per optimizer step
-    clip: Annotated[float, Field(ge=0)] = 0.0  # largest norm of the gradient; 0 is off
-    patience: Annotated[int, Field(ge=0)] = 0  # epochs without a better score before the trial ends itself; 0 is never
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 or fp16 on CUDA, fp32 elsewhere
+    """The loop."""
+
+    batch_size: Annotated[int, Field(ge=2)] = setting("photos of a batch; one alone has no batch statistics", 64, "S0-22 S4-22")
+    accumulate: Count = setting("batches per optimizer step", 1, "S3-15")
+    clip: Annotated[float, Field(ge=0)] = setting("largest norm of the gradient; 0 is off", 0.0)
+    patience: Annotated[int, Field(ge=0)] = setting(
+        "epochs without a better score before the trial ends itself; 0 is never", 0, "S0-17 S3-15"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto: bf16 or fp16 on CUDA, fp32 elsewhere", "auto", "S0-30")
+    ema: Annotated[float, Field(ge=0, lt=1)] = setting(
+        "decay of the moving average of the weights that is validated and kept; 0 is off", 0.0, "S4-35"
+    )
+    channels_last: bool = setting("memory layout; nearly twice as fast for most convolutions", True)
+    compile: bool = setting("whether torch compiles the network on a GPU, which pays in long trials", False)
 
 
 class TrialConfig(Section):
     """Everything that decides what a trial computes, on one device type."""
 
-    task: str | list[list[str]] = "joint"  # joint, heads, one attribute, or a list of lists of attributes
-    normalize: Literal["imagenet", "dataset"] = "imagenet"
-    epochs: Count
-    seed: Annotated[int, Field(ge=0)] = 0
+    task: str | list[list[str]] = setting(
+        "joint, heads, one attribute, or a list of lists of attributes", "joint", "S0-23 S1-12 S1-13 S2-4 S2-5 S3-4 S4-1"
+    )
+    normalize: Literal["imagenet", "dataset", "backbone"] | Statistics = setting(
+        "channel means and deviations: ImageNet's, the training photos', those of the backbone's weights, or given",
+        "imagenet",
+        "S0-6 S2-15",
+    )
+    epochs: Count = setting("of a trial that nothing stops")
+    seed: Annotated[int, Field(ge=0)] = setting("of everything random", 0, "S3-18")
     data: DataConfig = DataConfig()
+    labels: LabelsConfig = LabelsConfig()
     view: ViewConfig = ViewConfig()
     augment: AugmentConfig = AugmentConfig()
     mix: MixConfig = MixConfig()
@@ -162,6 +339,13 @@ class TrialConfig(Section):
     optimizer: OptimizerConfig
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
+
+    @field_validator("normalize")
+    @classmethod
+    def _deviations(cls, normalize: Any) -> Any:
+        if not isinstance(normalize, str) and min(normalize[1]) <= 0:
+            raise ValueError("a deviation must be above 0")
+        return normalize
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
@@ -179,6 +363,13 @@ class TrialConfig(Section):
     def values(self) -> dict[str, Any]:
         """The nested dict of plain values, defaults included, that `from_values` takes back."""
         return self.model_dump(mode="json")
+
+
+def ascending(values: tuple) -> tuple:
+    """The values. Raises: ValueError where one is not above the one before it."""
+    if list(values) != sorted(set(values)):
+        raise ValueError("the values must ascend")
+    return values
 
 
 def setting_paths(section: type[BaseModel] = TrialConfig, prefix: str = "") -> Iterator[str]:

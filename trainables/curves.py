@@ -36,11 +36,9 @@ class Curves:
             self._add(summary, step=0)
 
     def add(self, report: EpochReport, best: float) -> None:
-        """Add an epoch's values; `best` is the best score so far."""
+        """Add an epoch's values; `best` is the best score so far. Where nobody validates there are no scores."""
         shown = {
-            METRIC: report.macro_f1,
-            f"best/{METRIC}": best,
-            "accuracy": report.accuracy,
+            **({METRIC: report.macro_f1, f"best/{METRIC}": best, "accuracy": report.accuracy} if report.macro_f1 is not None else {}),
             "train_loss": report.train_loss,
             "learning_rate": report.lr,
             "images_per_second": report.images_per_second,

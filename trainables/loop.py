@@ -2,24 +2,32 @@
 
 import math
 import resource
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from time import perf_counter
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from trainables.config import TrainConfig
-from trainables.data.batches import TrainBatches, plain_batches
+from trainables.data.batches import Batch, TrainBatches, plain_batches
 from trainables.data.labels import Task
+from trainables.losses import Loss
 from trainables.metrics import accuracy, attribute_f1, confusion, macro_f1
 from trainables.mixing import Mixer, mix_batch
-from trainables.models.assemble import Classifier, to_input
+from trainables.models.assemble import Answer, Classifier, to_input
+from trainables.optimizers import climbed
 from trainables.schedules import Schedule
 from trainables.seeding import generator, seed_for
+
+Item = TypeVar("Item")
 
 
 class DivergedError(ArithmeticError):
@@ -28,11 +36,12 @@ class DivergedError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Validation:
-    """The photos that score an epoch."""
+    """The photos that score an epoch; none where nobody validates."""
 
     view: np.ndarray  # (rows, height, width, 3) uint8
     rows: np.ndarray  # (n,) their rows
     truth: np.ndarray  # (n,) true joint classes of the task's scheme
+    edges: bool = False  # whether the model wants a channel of edges
 
 
 @dataclass(frozen=True)
@@ -40,17 +49,25 @@ class Parts:
     """What a trial trains with."""
 
     model: Classifier
+    average: AveragedModel | None  # the moving average of the model's weights, where one is asked for
     task: Task
     batches: TrainBatches
     validation: Validation
-    loss: Callable[[Tensor, Tensor], Tensor]
+    losses: Sequence[Loss]  # one per head
+    regression: float  # weight of the distance between predicted and true number; 0: no number is predicted
     mixer: Mixer | None
     optimizer: torch.optim.Optimizer
+    sam: float  # radius of sharpness-aware minimization; 0 is off
     schedule: Schedule
     device: torch.device
     precision: torch.dtype
     scaler: torch.amp.GradScaler  # keeps float16 gradients from vanishing; does nothing in other precisions
     micro_batch: int = 0  # photos per forward and backward pass, 2 or more; 0: the whole batch
+
+    @property
+    def judged(self) -> Classifier:
+        """The model that is validated and kept."""
+        return self.average.module if self.average else self.model
 
 
 @dataclass(frozen=True)
@@ -59,16 +76,18 @@ class EpochReport:
 
     epoch: int  # the first is 1
     train_loss: float
-    macro_f1: float  # over all classes of the task's scheme
-    accuracy: float
-    attribute_f1: dict[str, float]
+    macro_f1: float | None  # over all classes of the task's scheme; None where nobody validates
+    accuracy: float | None  # likewise
+    attribute_f1: dict[str, float]  # empty where nobody validates
     lr: float  # of the epoch's last step
     seconds: float  # training and validation
     photos: int  # trained
+    distinct: int  # different ones among them
+    largest_repeat: int  # how often the one shown most was shown
     images_per_second: float  # trained, validation aside
     peak_memory: float  # MB; of the GPU where there is one, else of the process
     micro_batch: int  # photos per forward and backward pass; 0: whole batches
-    best_epoch: int  # so far
+    best_epoch: int  # so far; the newest where nobody validates
     last: bool  # the trial ends here by itself
 
 
@@ -81,8 +100,11 @@ class Progress:
     best_epoch: int = 0
     best_score: float = -math.inf
 
-    def after(self, epoch: int, steps: int, score: float) -> "Progress":
+    def after(self, epoch: int, steps: int, score: float | None) -> "Progress":
+        """Where it stands after one more epoch; without a score, the newest is taken for the best."""
         moved = replace(self, epoch=epoch, step=self.step + steps)
+        if score is None:
+            return replace(moved, best_epoch=epoch)
         return replace(moved, best_epoch=epoch, best_score=score) if score > self.best_score else moved
 
 
@@ -103,7 +125,8 @@ def fit(parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress
 
     Args:
         progress: where to go on; the parts must hold the tensors of that moment.
-    Raises: DivergedError when the loss or a validation probability is not finite, PhotoError for a photo that cannot be prepared.
+    Raises: DivergedError when the loss, a weight or a validation probability is not finite, PhotoError for a photo that cannot be
+        prepared.
     """
     for epoch in range(progress.epoch + 1, epochs + 1):
         torch.manual_seed(seed_for(seed, "dropout", epoch))
@@ -112,28 +135,27 @@ def fit(parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress
         start = perf_counter()
         trained = train_epoch(parts, settings, epoch=epoch, first_step=progress.step, rng=generator(seed, "mix", epoch))
         training_seconds = perf_counter() - start
-        pass_size = parts.micro_batch or max(64, settings.batch_size)
-        valid_batches = plain_batches(parts.validation.view, parts.validation.rows, pass_size, parts.batches.threads)
-        probabilities = predict(parts.model, valid_batches, parts.device, parts.precision)
-        if not all(np.isfinite(head).all() for head in probabilities):
+        probabilities = validate(parts, parts.micro_batch or max(64, settings.batch_size))
+        if not all(tensor.isfinite().all() for tensor in (*map(torch.from_numpy, probabilities), *parts.judged.parameters())):
             # The last step of an epoch shows here first; no loss comes after that of the last epoch.
             raise DivergedError(f"the model answers with no numbers after epoch {epoch}, at learning rate {trained.lr:.1e}")
-        truth, scheme = parts.validation.truth, parts.task.scheme
-        predicted = parts.task.joint_probabilities(probabilities).argmax(axis=1)
-        counts = confusion(truth, predicted, scheme.classes)
-        score = float(macro_f1(counts))
-        parts.schedule.end_epoch(score)
-        progress = progress.after(epoch, trained.steps, score)
+        scores = Scores.of(parts, probabilities)
+        if scores.macro_f1 is not None:
+            parts.schedule.end_epoch(scores.macro_f1)
+        progress = progress.after(epoch, trained.steps, scores.macro_f1)
+        shown = np.bincount(parts.batches.order(epoch))
         waited = epoch - progress.best_epoch
         report = EpochReport(
             epoch=epoch,
             train_loss=trained.loss,
-            macro_f1=score,
-            accuracy=float(accuracy(counts)),
-            attribute_f1=attribute_f1(scheme, truth, predicted),
+            macro_f1=scores.macro_f1,
+            accuracy=scores.accuracy,
+            attribute_f1=scores.attribute_f1,
             lr=trained.lr,
             seconds=perf_counter() - start,
             photos=trained.photos,
+            distinct=int((shown > 0).sum()),
+            largest_repeat=int(shown.max()),
             images_per_second=trained.photos / training_seconds,
             peak_memory=_peak_memory(parts.device),
             micro_batch=parts.micro_batch,
@@ -146,72 +168,167 @@ def fit(parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress
 
 
 @dataclass(frozen=True)
+class Scores:
+    """How well the validation photos were answered for."""
+
+    macro_f1: float | None = None
+    accuracy: float | None = None
+    attribute_f1: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, parts: Parts, probabilities: list[np.ndarray]) -> Self:
+        """The scores of the validation photos; none where nobody validates."""
+        truth, scheme = parts.validation.truth, parts.task.scheme
+        if not len(truth):
+            return cls()
+        predicted = parts.task.joint_probabilities(probabilities).argmax(axis=1)
+        counts = confusion(truth, predicted, scheme.classes)
+        return cls(float(macro_f1(counts)), float(accuracy(counts)), attribute_f1(scheme, truth, predicted))
+
+
+def validate(parts: Parts, pass_size: int) -> list[np.ndarray]:
+    """Probabilities (n, classes) float32 per head for the validation photos, which go through the model so many at a time."""
+    valid = parts.validation
+    batches = plain_batches(valid.view, valid.rows, pass_size, parts.batches.threads, valid.edges)
+    found = predict(parts.judged, batches, parts.device, parts.precision)
+    return found or [np.empty((0, part.classes), dtype=np.float32) for part in parts.task.head_schemes]
+
+
+@dataclass(frozen=True)
 class Trained:
     """What one epoch of training came to."""
 
     loss: float  # mean over photos
     photos: int
     steps: int  # of the optimizer
+    lr: float  # of the last step
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the optimizer that is to be taken."""
+
+    batches: Sequence[Batch]  # whose gradients it gathers
+    number: int  # over the whole trial, from 1
     lr: float
+    epoch: int
+    first: int  # number of its first batch in the epoch, from 1
 
 
 def train_epoch(parts: Parts, settings: TrainConfig, *, epoch: int, first_step: int, rng: np.random.Generator) -> Trained:
-    """One pass over the training batches; each is mixed as a whole and then goes through the model in micro-batches.
+    """One pass over the training batches, some of which may share a step of the optimizer.
 
-    The gradients of the micro-batches are added up, each weighted by its share of the batch's photos, and their losses too. For
-    losses that are a mean over photos, both sums are those of the whole batch. BatchNorm and soft_f1, which look at several
-    photos together, see one micro-batch at a time.
-
+    Args:
+        first_step: steps of the optimizer before this epoch.
+        rng: of the mixing.
     Raises: DivergedError, PhotoError.
     """
-    model, optimizer, scaler = parts.model, parts.optimizer, parts.scaler
-    classes = [scheme.classes for scheme in parts.task.head_schemes]
-    model.train()
-    optimizer.zero_grad(set_to_none=True)
+    parts.model.begin_epoch(epoch)
+    parts.optimizer.zero_grad(set_to_none=True)
     total = photos = steps = 0
-    count = len(parts.batches)
-    for batch, (photos_uint8, ids) in enumerate(parts.batches.epoch(epoch), start=1):
+    for batches in in_groups(parts.batches.epoch(epoch), settings.accumulate):
         lr = parts.schedule.lr(first_step + steps)
-        whole = to_input(photos_uint8, parts.device)
-        heads = list(ids.to(parts.device, non_blocking=True).unbind(dim=1))
-        whole, heads = mix_batch(parts.mixer, whole, heads, classes, rng)
-        value = 0.0
-        for images, targets in micro_batches(whole, heads, parts.micro_batch):
-            with mixed_precision(parts.device, parts.precision):
-                logits = model(images)
-                loss = sum(parts.loss(head, target) for head, target in zip(logits, targets, strict=True)) * (len(images) / len(whole))
-            value += loss.item()
-            if not math.isfinite(value):
-                place = f"epoch {epoch}, batch {batch} of {count} (step {first_step + steps + 1})"
-                raise DivergedError(f"the loss is {value} in {place}, at learning rate {lr:.1e}")
-            scaler.scale(loss / gathered(batch, count, settings.accumulate)).backward()
-        if batch % settings.accumulate == 0 or batch == count:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            if settings.clip:
-                scaler.unscale_(optimizer)
-                torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-            steps += 1
-        total, photos = total + value * len(whole), photos + len(whole)
+        step = Step(batches, number=first_step + steps + 1, lr=lr, epoch=epoch, first=steps * settings.accumulate + 1)
+        for group in parts.optimizer.param_groups:
+            group["lr"] = lr * group["lr_scale"]
+        # The second pass of sharpness-aware minimization sees the batches mixed as the first did.
+        again = deepcopy(rng) if parts.sam else rng
+        losses = add_gradients(parts, step, rng)
+        if parts.sam:
+            with climbed(parts.model, parts.sam):
+                parts.optimizer.zero_grad(set_to_none=True)
+                add_gradients(parts, step, again)
+        change_weights(parts, settings.clip)
+        total += sum(loss * len(batch.images) for loss, batch in zip(losses, batches, strict=True))
+        photos += sum(len(batch.images) for batch in batches)
+        steps += 1
     return Trained(total / photos, photos, steps, lr)
 
 
-def micro_batches(images: Tensor, targets: Sequence[Tensor], most: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+def add_gradients(parts: Parts, step: Step, rng: np.random.Generator) -> list[float]:
+    """Add up the gradients of a step's batches, each of which counts alike; returns the loss of each.
+
+    A batch is mixed as a whole and goes through the model in micro-batches, whose losses and gradients are weighted by their shares
+    of its photos. For losses that are a mean over photos, both sums are those of the whole batch. BatchNorm, and losses that look at
+    several photos together, see one micro-batch at a time.
+
+    Raises: DivergedError.
+    """
+    losses = []
+    for number, batch in enumerate(step.batches, start=step.first):
+        mixed = _mixed(parts, batch, rng)
+        loss = 0.0
+        for images, targets, numbers in micro_batches(mixed, parts.micro_batch):
+            with mixed_precision(parts.device, parts.precision):
+                part = total_loss(parts, parts.model(images), targets, numbers) * (len(images) / len(mixed.images))
+            loss += part.item()
+            if not math.isfinite(loss):
+                place = f"epoch {step.epoch}, batch {number} of {len(parts.batches)} (step {step.number})"
+                raise DivergedError(f"the loss is {loss} in {place}, at learning rate {step.lr:.1e}")
+            parts.scaler.scale(part / len(step.batches)).backward()
+        losses.append(loss)
+    return losses
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A batch on the device, as it goes through the model."""
+
+    images: Tensor  # (n, channels, height, width) float32
+    targets: list[Tensor]  # per head: class ids (n,) or rows (n, classes)
+    numbers: Tensor  # (n,) float32; NaN where unknown
+
+
+def _mixed(parts: Parts, batch: Batch, rng: np.random.Generator) -> Mixed:
+    images = to_input(batch.images, parts.device)
+    targets = [target.to(parts.device, non_blocking=True) for target in batch.targets]
+    numbers = batch.numbers.to(parts.device, non_blocking=True)
+    return Mixed(*mix_batch(parts.mixer, images, targets, numbers, [scheme.classes for scheme in parts.task.head_schemes], rng))
+
+
+def total_loss(parts: Parts, answer: Answer, targets: Sequence[Tensor], numbers: Tensor) -> Tensor:
+    """The losses of all heads added up, and the weighted distance of predicted numbers from true ones, 0 where these are unknown.
+
+    A mean over photos, if the losses are.
+    """
+    loss = sum(loss(logits, target) for loss, logits, target in zip(parts.losses, answer.logits, targets, strict=True))
+    if parts.regression:
+        known = ~numbers.isnan()
+        distance = F.smooth_l1_loss(answer.number.float()[known], numbers[known], reduction="sum")
+        loss = loss + parts.regression * distance / len(numbers)
+    return loss
+
+
+def change_weights(parts: Parts, clip: float) -> None:
+    """Change the weights by the gradients that are there, and forget these."""
+    if clip:
+        parts.scaler.unscale_(parts.optimizer)
+        torch.nn.utils.clip_grad_norm_(parts.model.parameters(), clip)
+    parts.scaler.step(parts.optimizer)
+    parts.scaler.update()
+    parts.optimizer.zero_grad(set_to_none=True)
+    if parts.average:
+        parts.average.update_parameters(parts.model)
+
+
+def in_groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items; the last may have fewer."""
+    items = iter(items)
+    while group := list(islice(items, size)):
+        yield group
+
+
+def micro_batches(batch: Mixed, most: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...], Tensor]]:
     """A batch in nearly equal parts of at most `most` photos; 0: in one.
 
     No part is a single photo, which has no batch statistics; so where `most` is 2, an odd batch has one part of three.
 
-    Args:
-        images: (n, c, h, w).
-        targets: per head, class ids (n,) or rows (n, classes).
-    Returns: the images and the targets of each part, in the batch's order.
+    Returns: images, targets and numbers of each part, in the batch's order.
     """
-    count = max(1, min(math.ceil(len(images) / most), len(images) // 2)) if most else 1
-    per_head = zip(*(head.tensor_split(count) for head in targets), strict=True)
-    return zip(images.tensor_split(count), per_head, strict=True)
+    photos = len(batch.images)
+    count = max(1, min(math.ceil(photos / most), photos // 2)) if most else 1
+    per_head = zip(*(target.tensor_split(count) for target in batch.targets), strict=True)
+    return zip(batch.images.tensor_split(count), per_head, batch.numbers.tensor_split(count), strict=True)
 
 
 def next_micro_batch(batch_size: int, micro_batch: int) -> int | None:
@@ -222,12 +339,6 @@ def next_micro_batch(batch_size: int, micro_batch: int) -> int | None:
     used = min(micro_batch or batch_size, batch_size)
     half = max(2, math.ceil(used / 2))
     return half if half < used else None
-
-
-def gathered(batch: int, batches: int, accumulate: int) -> int:
-    """How many batches the optimizer step of batch `batch` (the first is 1) gathers: the last step of an epoch may have fewer."""
-    first = (batch - 1) // accumulate * accumulate
-    return min(accumulate, batches - first)
 
 
 def optimizer_steps(batches: int, accumulate: int) -> int:
@@ -242,7 +353,7 @@ def predict(model: Classifier, batches: Iterable[Tensor], device: torch.device, 
     found: list[list[Tensor]] = []
     for batch in batches:
         with mixed_precision(device, precision):
-            logits = model(to_input(batch, device))
+            logits = model(to_input(batch, device)).logits
         found.append([head.float().softmax(dim=1).cpu() for head in logits])
     return [torch.cat(head).numpy() for head in zip(*found, strict=True)]
 

@@ -1,7 +1,7 @@
 """Mixing of photos within a batch, and of their targets to the same shares.
 
-A mixer is a pure function of images (n, c, h, w), a permutation `partner` (n,) and the share `kept` of each photo that stays
-its own; it returns the mixed images, in the same dtype and memory format, and the share that truly stayed.
+The mixing functions are pure: they take images (n, c, h, w), a permutation `partner` (n,) and the share `kept` of each photo that
+stays its own, and return the mixed images, in the same dtype and memory format, and the share that truly stayed.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,20 +9,55 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from trainables.choices import choose
 from trainables.config import MixConfig
+from trainables.losses.classification import target_rows
+
+Pair = Callable[[Sequence[Tensor], np.random.Generator], np.ndarray]  # (targets per head, rng) -> partner (n,)
+
+
+def anybody(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
+    """A partner (n,) for each photo, from the whole batch."""
+    return rng.permutation(len(targets[0]))
+
+
+def fellows(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
+    """A partner (n,) for each photo, from the others of its class in every head; a photo without a fellow is its own."""
+    ids = torch.stack([target.argmax(dim=1) if target.ndim == 2 else target for target in targets], dim=1)
+    _, group = np.unique(ids.cpu().numpy(), axis=0, return_inverse=True)
+    partner = np.empty(len(group), dtype=np.int64)
+    for one in range(group.max() + 1):
+        members = rng.permutation(np.flatnonzero(group == one))
+        partner[members] = np.roll(members, 1)
+    return partner
 
 
 @dataclass(frozen=True)
 class Mixer:
-    """How to mix, how much and how often."""
+    """How to mix, with whom and how often."""
 
     prob: float  # share of the batches that are mixed
-    draw: Callable[[np.random.Generator], float]  # the share that each photo of the batch keeps
-    apply: Callable[[Tensor, Tensor, float], tuple[Tensor, float]]  # (images, partner, kept) -> (mixed, kept_area)
+    mix: Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, float]]  # (images, partner, rng) -> (mixed, kept_area)
+    pair: Pair = anybody
+
+
+def cutmix(images: Tensor, partner: Tensor, kept: float, middle: tuple[float, float]) -> tuple[Tensor, float]:
+    """Take a box from each photo's partner that covers the share 1 - kept of the photo, less what lies beyond its border.
+
+    Args:
+        middle: of the box, from the top and from the left, as shares of the sides.
+    Returns: the mixed images, and the exact share of pixels kept.
+    Source: Yun et al., CutMix, ICCV 2019.
+    """
+    height, width = images.shape[-2:]
+    side = (1 - kept) ** 0.5
+    top, bottom = _within(middle[0], side, height)
+    left, right = _within(middle[1], side, width)
+    mixed = images.clone()
+    mixed[..., top:bottom, left:right] = images[partner, :, top:bottom, left:right]
+    return mixed, 1 - (bottom - top) * (right - left) / (height * width)
 
 
 def cutmix_vertical(images: Tensor, partner: Tensor, kept: float) -> tuple[Tensor, float]:
@@ -53,20 +88,34 @@ def mix_targets(rows: Tensor, partner: Tensor, kept_area: float) -> Tensor:
     return rows.lerp(rows[partner], 1 - kept_area)
 
 
-def _cutmix_vertical(config: MixConfig) -> Mixer:
+def _within(middle: float, share: float, side: int) -> tuple[int, int]:
+    """First pixel and end of a stretch of the side, cut off at its ends."""
+    first = round((middle - share / 2) * side)
+    return max(first, 0), min(first + round(share * side), side)
+
+
+def _cutmix(config: MixConfig) -> Mixer:
+    alpha = config.alpha
+    return Mixer(config.prob, lambda images, partner, rng: cutmix(images, partner, rng.beta(alpha, alpha), tuple(rng.random(2))))
+
+
+def _cutmix_vertical(config: MixConfig, pair: Pair = anybody) -> Mixer:
     low, high = config.low, config.high
-    return Mixer(config.prob, lambda rng: rng.uniform(low, high), cutmix_vertical)
+    return Mixer(config.prob, lambda images, partner, rng: cutmix_vertical(images, partner, rng.uniform(low, high)), pair)
 
 
 def _mixup(config: MixConfig) -> Mixer:
     alpha = config.alpha
-    return Mixer(config.prob, lambda rng: rng.beta(alpha, alpha), mixup)
+    return Mixer(config.prob, lambda images, partner, rng: mixup(images, partner, rng.beta(alpha, alpha)))
 
 
 MIXERS: dict[str, Callable[[MixConfig], Mixer | None]] = {
     "none": lambda config: None,
-    "cutmix_vertical": _cutmix_vertical,
     "mixup": _mixup,
+    "cutmix": _cutmix,
+    "cutmix_vertical": _cutmix_vertical,
+    # Within a class a mixed photo is a new one of that class, much as SMOTE makes them (Chawla et al., JAIR 2002).
+    "cutmix_intra": lambda config: _cutmix_vertical(config, fellows),
 }
 
 
@@ -76,21 +125,21 @@ def build_mixer(config: MixConfig) -> Mixer | None:
 
 
 def mix_batch(
-    mixer: Mixer | None, images: Tensor, targets: list[Tensor], classes: Sequence[int], rng: np.random.Generator
-) -> tuple[Tensor, list[Tensor]]:
+    mixer: Mixer | None, images: Tensor, targets: Sequence[Tensor], numbers: Tensor, classes: Sequence[int], rng: np.random.Generator
+) -> tuple[Tensor, list[Tensor], Tensor]:
     """Mix a batch with the mixer's probability, or hand it back untouched.
 
     Args:
         images: (n, c, h, w), any device and dtype.
-        targets: one tensor of class ids (n,) int64 per head, on the device of the images.
+        targets: per head, on the device of the images: class ids (n,) int64 or rows (n, classes) float32.
+        numbers: (n,) float32, on the device of the images; NaN where unknown.
         classes: the number of classes per head.
-        rng: draws whether, how much and with whom, once for the whole batch.
-    Returns: images and targets; of a mixed batch, the targets are float32 rows (n, classes), otherwise the ids as given.
+        rng: draws whether, how much and with whom; how much once for the whole batch.
+    Returns: images, targets and numbers; of a mixed batch, the targets are float32 rows (n, classes), otherwise as given.
     """
     if mixer is None or rng.random() >= mixer.prob:
-        return images, targets
-    kept = mixer.draw(rng)
-    partner = torch.from_numpy(rng.permutation(len(images))).to(images.device)
-    mixed, kept_area = mixer.apply(images, partner, kept)
-    rows = [mix_targets(F.one_hot(ids, count).float(), partner, kept_area) for ids, count in zip(targets, classes, strict=True)]
-    return mixed, rows
+        return images, list(targets), numbers
+    partner = torch.from_numpy(mixer.pair(targets, rng)).to(images.device)
+    mixed, kept_area = mixer.mix(images, partner, rng)
+    rows = [mix_targets(target_rows(target, count), partner, kept_area) for target, count in zip(targets, classes, strict=True)]
+    return mixed, rows, numbers.lerp(numbers[partner], 1 - kept_area)

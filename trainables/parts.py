@@ -1,37 +1,29 @@
 """From a trial's settings and a run's data to all that `fit` needs. The preflight, trials and benchmarks build alike."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from trainables.averaging import moving_average
 from trainables.config import ConfigError, Mistake, TrialConfig
 from trainables.data.augment import build_augment
 from trainables.data.batches import PhotoError, TrainBatches
-from trainables.data.labels import read_task
+from trainables.data.labels import Task, read_task
 from trainables.data.photos import Photos
 from trainables.data.sampling import build_sampler
-from trainables.data.splits import Split
+from trainables.data.training import ChannelStatistics, Data, TrainingPhotos, jittered, ordinal_attribute, training_photos
 from trainables.data.views import View, open_view
 from trainables.loop import Parts, Validation, choose_precision, optimizer_steps
-from trainables.losses import build_loss
+from trainables.losses import build_losses
 from trainables.mixing import build_mixer
-from trainables.models.assemble import IMAGENET, Statistics, build_model
+from trainables.models.assemble import IMAGENET, build_model
+from trainables.models.backbone import pretrained_statistics
 from trainables.optimizers import build_optimizer
 from trainables.schedules import build_schedule
-
-
-@dataclass(frozen=True)
-class Data:
-    """The photos of a run as its trials need them."""
-
-    photos: Photos
-    split: Split
-    views: Mapping[View, Path]
-    statistics: Mapping[View, Statistics]  # of the training photos, where some trial may normalise by them
+from trainables.seeding import generator
 
 
 def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: int = 0, micro_batch: int = 0) -> Parts:
@@ -45,43 +37,97 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
     """
     view = View.of(config.view)
     task = read_task(config.task, data.photos.scheme)
-    array = _open(data.views[view], data.photos)
-    labels = data.photos.labels[:, data.photos.scheme.columns(task.scheme.names)]
-    classes = task.scheme.joint(labels)
-    train, valid = data.split.train, data.split.valid
+    train = training_photos(config.labels, data, task)
+    valid = data.split.valid
     if config.train.batch_size > len(train):
         message = f"{config.train.batch_size} is more than the {len(train)} training photos; take fewer"
         raise ConfigError([Mistake("train/batch_size", message)])
+    if not len(valid):
+        _refuse_what_needs_scores(config)
+    numbers = (0.0, 1.0)
+    if config.loss.regression:
+        train, numbers = with_numbers(train, config, task)
+    array = _open(data.views[view], data.photos)
+    edges = config.model.sees_edges
     batches = TrainBatches(
-        view=array,
-        rows=data.photos.rows[train],
-        ids=tuple(data.photos.ids[index] for index in train),
-        targets=task.targets(labels[train]),
-        classes=classes[train],
+        views=[array, *(_open(extra.views[view], extra.photos) for extra in data.extra)],
+        photos=train,
         batch_size=config.train.batch_size,
         sampler=build_sampler(config.sampler),
         make_augment=partial(build_augment, config.augment),
         seed=config.seed,
         threads=threads,
+        edges=edges,
     )
-    statistics = data.statistics[view] if config.normalize == "dataset" else IMAGENET
-    model = build_model(config.model, task, (view.height, view.width), statistics, config.seed).to(device)
+    model = build_model(config, task, _statistics(config, data, view), numbers).to(device)
+    counts = [class_counts(target, scheme.classes) for target, scheme in zip(train.targets, task.head_schemes, strict=True)]
+    labels = data.photos.labels[:, data.photos.scheme.columns(task.scheme.names)]
     steps = optimizer_steps(len(batches), config.train.accumulate)
     precision = choose_precision(config.train.precision, device)
+    average = moving_average(model, config.train.ema) if config.train.ema else None
+    if config.train.compile and device.type == "cuda":
+        # In place, so that names in checkpoints stay the same. A CPU has no compiler that could be counted on.
+        model.compile()
     return Parts(
         model=model,
+        average=average,
         task=task,
         batches=batches,
-        validation=Validation(array, data.photos.rows[valid], classes[valid]),
-        loss=build_loss(config.loss),
+        validation=Validation(array, data.photos.rows[valid], task.scheme.joint(labels[valid]), edges),
+        losses=build_losses(config.loss, task.head_schemes, counts),
+        regression=config.loss.regression,
         mixer=build_mixer(config.mix),
         optimizer=build_optimizer(config.optimizer, model),
+        sam=config.optimizer.sam,
         schedule=build_schedule(config.schedule, config.optimizer.lr, steps, config.epochs),
         device=device,
         precision=precision,
         scaler=torch.amp.GradScaler(device.type, enabled=precision is torch.float16),
         micro_batch=micro_batch,
     )
+
+
+def with_numbers(train: TrainingPhotos, config: TrialConfig, task: Task) -> tuple[TrainingPhotos, tuple[float, float]]:
+    """The photos with the numbers to predict, and their mean and standard deviation. Raises: ConfigError where there are none."""
+    if ordinal_attribute(task) is None or np.isnan(train.numbers).all():
+        message = "needs a task with an attribute that is cut from a number, as years are cut into bands; leave it out or 0"
+        raise ConfigError([Mistake("loss/regression", message)])
+    numbers = train.numbers
+    if config.labels.jitter:
+        # Other data sets have caps of their own, or none.
+        own, rng = train.source == 0, generator(config.seed, "jitter")
+        numbers = numbers.copy()
+        numbers[own] = jittered(numbers[own], train.people[own], config.labels.jitter, rng)
+    return replace(train, numbers=numbers), (float(np.nanmean(numbers)), float(np.nanstd(numbers)) or 1.0)
+
+
+def class_counts(target: np.ndarray, classes: int) -> np.ndarray:
+    """Photos (or, of soft labels, their probabilities added up) per class (classes,)."""
+    return target.sum(axis=0) if target.ndim == 2 else np.bincount(target, minlength=classes).astype(float)
+
+
+def _refuse_what_needs_scores(config: TrialConfig) -> None:
+    """Raises: ConfigError where something waits for scores, and nobody validates."""
+    mistakes = []
+    if config.train.patience:
+        mistakes.append(Mistake("train/patience", "waits for better scores, and with data/fold -1 nobody validates; set it to 0"))
+    if config.schedule.name == "plateau":
+        mistakes.append(Mistake("schedule/name", "plateau waits for better scores, and with data/fold -1 nobody validates; take another"))
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def _statistics(config: TrialConfig, data: Data, view: View) -> ChannelStatistics:
+    normalize, model = config.normalize, config.model
+    if normalize == "dataset":
+        return data.statistics[view]
+    if normalize == "backbone":
+        own = {pretrained_statistics(name) for name in (model.backbone, model.second) if name}
+        if len(own) > 1:
+            message = f"{model.backbone} and {model.second} were trained with different means and deviations; choose imagenet or dataset"
+            raise ConfigError([Mistake("normalize", message)])
+        return own.pop()
+    return IMAGENET if normalize == "imagenet" else normalize
 
 
 def _open(file: Path, photos: Photos) -> np.ndarray:

@@ -2,11 +2,17 @@
 
 The loop sets `group["lr"] = schedule.lr(step)` before each optimizer step (counted from 0 over the whole trial), calls
 `schedule.end_epoch(score)` after each validation, and keeps `schedule.state()` with whatever else continues a trial.
+
+Drops of `step`, `multi_step` and `plateau` come at their epochs, or shares of the trial, whatever the warm-up; all other curves begin
+where it ends. `cyclic` and `one_cycle` climb by themselves: of them, the warm-up is the share of each cycle that climbs, and 0 stands
+for the usual one (a half, and 0.3). Curves that fall to 0 or to the floor would reach it one step after the last, and those that climb
+begin one step above it, so no step is wasted.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainables.choices import choose
@@ -21,6 +27,10 @@ class Span:
     warmup: int  # steps below the peak; fewer than total
     per_epoch: int
     total: int
+
+    def after_warmup(self, step: int) -> int:
+        """Steps since the first one at the peak."""
+        return max(0, step - self.warmup)
 
 
 class Schedule:
@@ -76,20 +86,91 @@ def _step(config: ScheduleConfig, span: Span) -> Schedule:
     return Schedule(span, lambda step: factor ** (step // every))
 
 
+def _multi_step(config: ScheduleConfig, span: Span) -> Schedule:
+    factor = config.factor
+    drops = [max(1, round(share * span.total)) for share in config.milestones]
+    return Schedule(span, lambda step: factor ** bisect_right(drops, step))
+
+
+def _exponential(config: ScheduleConfig, span: Span) -> Schedule:
+    """Falls with every step, by `factor` an epoch."""
+    factor = config.factor
+    return Schedule(span, lambda step: factor ** (span.after_warmup(step) / span.per_epoch))
+
+
+def _poly(config: ScheduleConfig, span: Span) -> Schedule:
+    """Source: Liu et al., ParseNet, 2015."""
+    power = config.power
+    return _cycles(span, lambda height: height**power, floor=config.floor)
+
+
 def _cosine(config: ScheduleConfig, span: Span) -> Schedule:
-    """Source: Loshchilov and Hutter, SGDR, ICLR 2017, without restarts. 0 is reached after the last step, so none is wasted."""
+    """Source: Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR 2017, without restarts."""
+    return _cycles(span, _half_wave, floor=config.floor)
+
+
+def _restarts(config: ScheduleConfig, span: Span) -> Schedule:
+    """Source: as of cosine; peaks that decay are a custom of its users."""
+    return _cycles(span, _half_wave, floor=config.floor, count=config.cycles, decay=config.decay)
+
+
+def _cyclic(config: ScheduleConfig, span: Span) -> Schedule:
+    """Source: Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017: triangular."""
+    climb, whole = config.warmup or 0.5, replace(span, warmup=0)
+    return _cycles(whole, lambda height: height, floor=config.floor, count=config.cycles, decay=config.decay, climb=climb)
+
+
+def _one_cycle(config: ScheduleConfig, span: Span) -> Schedule:
+    """Source: Smith and Topin, Super-Convergence, 2018; up and down by cosine, as torch and fastai do."""
+    climb, whole = config.warmup or 0.3, replace(span, warmup=0)
+    return _cycles(whole, _half_wave, floor=config.floor, climb=climb)
+
+
+def _cycles(
+    span: Span, shape: Callable[[float], float], *, floor: float, count: int = 1, decay: float = 1.0, climb: float = 0.0
+) -> Schedule:
+    """The steps after the warm-up in nearly equal cycles, each of which climbs, reaches its peak and falls.
+
+    Args:
+        shape: how high the curve is where a straight line would be at that height; maps 0 to 0 and 1 to 1.
+        floor: share of the peak that stands for height 0.
+        count: cycles; of more than there are steps, each has one step.
+        decay: peak of each cycle, as a share of the one before, but never below the floor.
+        climb: share of each cycle that lies before its peak.
+    """
+    steps = span.total - span.warmup
+    count = min(count, steps)
+    starts = [number * steps // count for number in range(count + 1)]
 
     def share(step: int) -> float:
-        progress = max(0, step - span.warmup) / (span.total - span.warmup)
-        return (1 + math.cos(math.pi * progress)) / 2
+        after = span.after_warmup(step)
+        number = min(bisect_right(starts, after), count) - 1
+        length = starts[number + 1] - starts[number]
+        top = max(decay**number, floor)
+        return floor + (top - floor) * shape(_triangle(after - starts[number], length, min(round(climb * length), length - 1)))
 
     return Schedule(span, share)
+
+
+def _triangle(step: int, length: int, peak: int) -> float:
+    """A straight line from 0 one step before the first up to 1 at the step `peak`, and down to 0 one step after the last."""
+    return (step + 1) / (peak + 1) if step < peak else (length - step) / (length - peak)
+
+
+def _half_wave(height: float) -> float:
+    return (1 - math.cos(math.pi * height)) / 2
 
 
 SCHEDULES: dict[str, Callable[[ScheduleConfig, Span], Schedule]] = {
     "constant": lambda config, span: Schedule(span, lambda step: 1.0),
     "step": _step,
+    "multi_step": _multi_step,
+    "exponential": _exponential,
+    "poly": _poly,
     "cosine": _cosine,
+    "restarts": _restarts,
+    "cyclic": _cyclic,
+    "one_cycle": _one_cycle,
     "plateau": lambda config, span: Plateau(span, config.factor, config.patience),
 }
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from tests.trainables.models.variants import VARIANTS, with_backbone
 from trainables.checkpoint import Card, load_model, pack_model, pack_progress, unpack_progress
 from trainables.data.batches import plain_batches
 from trainables.data.views import View
@@ -11,27 +12,39 @@ from trainables.parts import build_parts
 
 CPU = torch.device("cpu")
 STATISTICS = ((0.1, 0.5, 0.7), (0.2, 0.3, 0.4))
+VIEW = torch.arange(5 * 32 * 32 * 3).reshape(5, 32, 32, 3).to(torch.uint8).numpy()
 
 
-def probabilities(model) -> list[bytes]:
-    view = torch.arange(5 * 32 * 32 * 3).reshape(5, 32, 32, 3).to(torch.uint8).numpy()
-    return [head.tobytes() for head in predict(model, plain_batches(view, range(5), 5), CPU, torch.float32)]
+def probabilities(model, edges=False) -> list[bytes]:
+    return [head.tobytes() for head in predict(model, plain_batches(VIEW, range(5), 5, edges=edges), CPU, torch.float32)]
+
+
+def without_weights(config):
+    return config.model_copy(update={"model": config.model.model_copy(update={"weights": "none"})})
 
 
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_resnet", "test_vit"])
-@pytest.mark.parametrize("task", ["joint", [["age"], ["mask", "gender"]]])
-def test_a_reloaded_model_predicts_the_same_bits_and_asks_for_nothing(data, make_config, tmp_path, backbone, task):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_reloaded_model_predicts_the_same_bits_and_asks_for_nothing(data, make_config, tmp_path, backbone, variant):
     # The weights it began with need not be there any more.
-    config = make_config(task=task, model={"backbone": backbone, "weights": "imagenet", "dropout": 0.2})
+    config = make_config(**with_backbone(variant, backbone, weights="imagenet") | {"task": [["age"], ["mask", "gender"]]})
     card = Card(config, data.photos.scheme, epoch=4)
-    bare = config.model.model_copy(update={"weights": "none"})
-    model = build_model(bare, card.task, (32, 32), STATISTICS, seed=3)
-    model(torch.rand(8, 3, 32, 32) * 255)
+    model = build_model(without_weights(config), card.task, STATISTICS, (40.0, 12.0))
+    edges = config.model.edges != "none"
+    # Nothing in it stays as it is built.
+    for parameter in model.parameters():
+        parameter.data += 0.01 * torch.rand_like(parameter)
+    model.begin_epoch(9)
+    model(torch.rand(8, 4 if edges else 3, 32, 32) * 255)
     (tmp_path / "model.safetensors").write_bytes(pack_model(model, card))
     reloaded, read = load_model(tmp_path / "model.safetensors")
     assert read == card and not reloaded.training
-    assert probabilities(reloaded) == probabilities(model)
-    torch.testing.assert_close(reloaded.mean.flatten() / 255, torch.tensor(STATISTICS[0]))
+    assert probabilities(reloaded, edges) == probabilities(model, edges)
+    photos = torch.rand(2, 4 if edges else 3, 32, 32) * 255
+    answered, expected = reloaded(photos).number, model(photos).number
+    assert (answered is None and expected is None) or torch.equal(answered, expected)
+    assert (expected is not None) == bool(config.loss.regression)
+    torch.testing.assert_close(reloaded.mean.flatten()[:3] / 255, torch.tensor(STATISTICS[0]))
 
 
 def test_a_card_says_what_goes_in_and_what_comes_out(data, make_config):
@@ -45,7 +58,7 @@ def test_a_card_says_what_goes_in_and_what_comes_out(data, make_config):
 def test_the_same_model_packs_to_the_same_bytes_and_packing_leaves_it_alone(data, make_config):
     config = make_config()
     card = Card(config, data.photos.scheme, epoch=4)
-    model, again = (build_model(config.model, card.task, (32, 32), STATISTICS, seed=0) for _ in range(2))
+    model, again = (build_model(config, card.task, STATISTICS) for _ in range(2))
     before = probabilities(model)
     assert pack_model(model, card) == pack_model(model, card) == pack_model(again, card)
     assert probabilities(model) == before
@@ -54,7 +67,7 @@ def test_the_same_model_packs_to_the_same_bytes_and_packing_leaves_it_alone(data
 def test_a_checkpoint_is_a_plain_safetensors_file(data, make_config, tmp_path):
     config = make_config()
     card = Card(config, data.photos.scheme, epoch=4)
-    model = build_model(config.model, card.task, (32, 32), STATISTICS, seed=0)
+    model = build_model(config, card.task, STATISTICS)
     (tmp_path / "model.safetensors").write_bytes(pack_model(model, card))
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
         assert set(file.keys()) == set(model.state_dict())

@@ -1,10 +1,11 @@
 import json
+import re
 
 import pytest
 from pydantic import ValidationError
 
 from trainables.choices import choose
-from trainables.config import ConfigError, LossConfig, TrialConfig, ViewConfig, Watched, nearest, setting_paths
+from trainables.config import UNIONS, ConfigError, LossConfig, TrialConfig, ViewConfig, Watched, nearest, setting_paths
 
 LEAST = {"epochs": 1, "model": {"backbone": "resnet18"}, "optimizer": {"lr": 0.1}}
 
@@ -42,6 +43,12 @@ def test_values_name_every_setting_and_are_taken_back():
         {"view": {"size": [48, 32], "crop": "center", "fraction": 0.5}},
         {"data": {"cuts": [25, 40, 58]}},
         {"optimizer": {"lr": 1}, "seed": 3},
+        {"data": {"fold": -1, "extra": ["more", "others.csv"]}},
+        {"labels": {"cuts": [29, 58], "remove": [[27, 29], [57, 59]]}},
+        {"normalize": [[0.5, 0.5, 0.5], [0.2, 0.2, 0.2]]},
+        {"loss": {"alpha": [1.0, 2.0, 0.5]}},
+        {"view": {"crop": "box", "box": [320, 256]}},
+        {"schedule": {"name": "multi_step", "milestones": [0.3, 0.6, 0.9]}},
     ],
 )
 def test_values_survive_json(changes):
@@ -52,7 +59,7 @@ def test_values_survive_json(changes):
 @pytest.mark.parametrize(
     ("changes", "path", "hint"),
     [
-        ({"loss": {"smothing": 0.1}}, "loss/smothing", "did you mean loss/smoothing?"),
+        ({"loss": {"smothing": 0.1}}, "loss/smothing", "did you mean loss/smoothing"),
         ({"los": {"gamma": 1.0}}, "los", "did you mean loss?"),
         ({"gamma": 1.0}, "gamma", "did you mean loss/gamma?"),
         ({"optimizer": {"rate": 0.1}}, "optimizer/rate", "is not a setting"),
@@ -75,7 +82,7 @@ def test_all_mistakes_are_found_at_once():
     )
     assert list(found) == ["epochs", "seed", "data/cuts", "mix", "loss/gamma", "loss/smothing", "train/batch_size", "train/precision"]
     assert found["epochs"] == "input should be greater than or equal to 1, got 0"
-    assert found["data/cuts"] == "the years must ascend, got [60, 30]"
+    assert found["data/cuts"] == "the values must ascend, got [60, 30]"
     assert found["mix"] == "mix/low is 0.6, above mix/high, which is 0.5; lower one or raise the other"
 
 
@@ -97,10 +104,90 @@ def test_all_mistakes_are_found_at_once():
         ({"task": 3}, "task"),
         ({"normalize": "none"}, "normalize"),
         ({"model": 3}, "model"),
+        ({"data": {"fold": -2}}, "data/fold"),
+        ({"labels": {"remove": [27, 29]}}, "labels/remove"),
+        ({"labels": {"jitter": -1.0}}, "labels/jitter"),
+        ({"view": {"margin": 3.0}}, "view/margin"),
+        ({"view": {"fit": "crop"}}, "view/fit"),
+        ({"augment": {"hue": 0.6}}, "augment/hue"),
+        ({"mix": {"alpha": 0.0}}, "mix/alpha"),
+        ({"model": {"freeze": "head"}}, "model/freeze"),
+        ({"model": {"train_stages": 0}}, "model/train_stages"),
+        ({"model": {"drop_path": 1.0}}, "model/drop_path"),
+        ({"model": {"edges": "canny"}}, "model/edges"),
+        ({"loss": {"beta": 1.0}}, "loss/beta"),
+        ({"loss": {"smoothing": 1.0}}, "loss/smoothing"),
+        ({"loss": {"regression": -0.1}}, "loss/regression"),
+        ({"optimizer": {"lr": 0.1, "momentum": 1.0}}, "optimizer/momentum"),
+        ({"optimizer": {"lr": 0.1, "layer_decay": 0.0}}, "optimizer/layer_decay"),
+        ({"optimizer": {"lr": 0.1, "sam": -0.05}}, "optimizer/sam"),
+        ({"schedule": {"warmup": 1.0}}, "schedule/warmup"),
+        ({"schedule": {"floor": 1.0}}, "schedule/floor"),
+        ({"schedule": {"milestones": [0.5, 1.0]}}, "schedule/milestones"),
+        ({"schedule": {"milestones": []}}, "schedule/milestones"),
+        ({"schedule": {"cycles": 0}}, "schedule/cycles"),
+        ({"schedule": {"decay": 0.0}}, "schedule/decay"),
+        ({"train": {"ema": 1.0}}, "train/ema"),
+        ({"train": {"batch_size": 1}}, "train/batch_size"),
+        ({"train": {"accumulate": 0}}, "train/accumulate"),
     ],
 )
 def test_a_value_outside_its_meaning_is_refused(changes, path):
     assert list(mistakes_in(**changes)) == [path]
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "message"),
+    [
+        ({"labels": {"cuts": [58, 29]}}, "labels/cuts", "the values must ascend, got [58, 29]"),
+        ({"labels": {"cuts": [30, 30]}}, "labels/cuts", "the values must ascend, got [30, 30]"),
+        (
+            {"labels": {"remove": [[27, 29], [59, 57]]}},
+            "labels/remove",
+            "each range is [first, last], and first must not be above last, got [[27, 29], [59, 57]]",
+        ),
+        ({"schedule": {"milestones": [0.75, 0.5]}}, "schedule/milestones", "the values must ascend, got [0.75, 0.5]"),
+        ({"normalize": [[0.5, 0.5, 0.5], [0.2, 0.0, 0.2]]}, "normalize", f"write {UNIONS['normalize']}, got"),
+        ({"normalize": [[0.5, 0.5], [0.2, 0.2]]}, "normalize", f"write {UNIONS['normalize']}, got"),
+        ({"loss": {"alpha": "equal"}}, "loss/alpha", f"write {UNIONS['loss/alpha']}, got"),
+        ({"loss": {"alpha": [1.0, 0.0]}}, "loss/alpha", f"write {UNIONS['loss/alpha']}, got"),
+        ({"view": {"size": "64"}}, "view/size", f"write {UNIONS['view/size']}, got '64'"),
+        ({"task": [["age"], 3]}, "task", f"write {UNIONS['task']}, got"),
+    ],
+)
+def test_a_refusal_says_what_to_write(changes, path, message):
+    found = mistakes_in(**changes)
+    assert list(found) == [path] and found[path].startswith(message)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": {"remove": [[27, 27]]}},
+        {"mix": {"low": 0.5, "high": 0.5}},
+        {"data": {"fold": -1}},
+        {"optimizer": {"lr": 1e-3, "layer_decay": 1.0, "sam": 0.0, "momentum": 0.0}},
+        {"schedule": {"decay": 1.0, "floor": 0.0}},
+        {"train": {"ema": 0.0, "batch_size": 2}},
+    ],
+)
+def test_a_value_at_the_edge_of_its_meaning_is_taken(changes):
+    assert TrialConfig.from_values(LEAST | changes)
+
+
+@pytest.mark.parametrize("path", list(setting_paths()))
+def test_every_setting_says_what_it_means(path):
+    section, _, name = path.rpartition("/")
+    model = TrialConfig.model_fields[section].annotation if section else TrialConfig
+    field = model.model_fields[name]
+    assert len(field.description) > 5 and not field.description.endswith(".")
+    assert set(field.json_schema_extra) == {"rows"}
+    assert all(re.fullmatch(r"S[0-4]-\d+", row) for row in field.json_schema_extra["rows"].split())
+
+
+def test_every_section_says_what_it_is_about():
+    sections = [field.annotation for field in TrialConfig.model_fields.values() if hasattr(field.annotation, "model_fields")]
+    assert len(sections) == 11 and all(section.__doc__ for section in sections)
 
 
 def test_a_config_cannot_be_changed():

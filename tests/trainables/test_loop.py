@@ -9,22 +9,28 @@ from sklearn.metrics import accuracy_score, f1_score
 from trainables.checkpoint import pack_progress, unpack_progress
 from trainables.config import TrialConfig
 from trainables.data.batches import plain_batches
+from trainables.data.splits import NOBODY
 from trainables.loop import (
     DivergedError,
     Epoch,
+    Mixed,
     Parts,
     Progress,
     choose_precision,
     fit,
-    gathered,
+    in_groups,
     micro_batches,
     next_micro_batch,
     optimizer_steps,
     predict,
+    total_loss,
 )
 from trainables.losses import LOSSES
-from trainables.models.assemble import to_input
+from trainables.mixing import mix_batch
+from trainables.models.assemble import Answer, to_input
+from trainables.optimizers import OPTIMIZERS
 from trainables.parts import build_parts
+from trainables.seeding import generator
 
 CPU = torch.device("cpu")
 VIT = {"backbone": "test_vit", "weights": "none"}  # no BatchNorm, so a batch is the sum of its photos
@@ -35,9 +41,12 @@ EVERYTHING = {
     "mix": {"name": "cutmix_vertical", "prob": 0.7},
     "sampler": {"name": "weighted"},
     "model": {"dropout": 0.3},
+    "loss": {"regression": 0.05},
+    "optimizer": {"sam": 0.05, "layer_decay": 0.8},
     "schedule": {"name": "plateau", "patience": 0, "factor": 0.5, "warmup": 0.2},
-    "train": {"accumulate": 2, "clip": 1.0},
+    "train": {"accumulate": 2, "clip": 1.0, "ema": 0.9},
 }
+MEANS = sorted(LOSSES.keys() - {"soft_f1", "ce_f1"})  # losses that are a mean over photos
 START = Progress()
 CLOCKS = {"seconds": 0.0, "images_per_second": 0.0, "peak_memory": 0.0}
 
@@ -88,7 +97,7 @@ def test_probabilities_are_the_softmax_of_the_model_in_evaluation(data, make_con
     rows = parts.validation.rows[:10]
     found = predict(parts.model, plain_batches(parts.validation.view, rows, 4), CPU, torch.float32)
     with torch.no_grad():
-        logits = parts.model.eval()(to_input(torch.from_numpy(parts.validation.view[rows]), CPU))
+        logits = parts.model.eval()(to_input(torch.from_numpy(parts.validation.view[rows]), CPU)).logits
     for probabilities, head in zip(found, logits, strict=True):
         assert probabilities.dtype == np.float32
         np.testing.assert_allclose(probabilities, head.softmax(dim=1).numpy(), atol=1e-6)
@@ -166,16 +175,27 @@ def slow_gradient(config: TrialConfig, parts: Parts) -> torch.Tensor:
     """What one step over all batches of the first epoch gathers, photo by photo."""
     batches = list(parts.batches.epoch(1))
     parts.model.train()
-    for photos, ids in batches:
-        for image, targets in zip(to_input(photos, CPU), ids, strict=True):
-            logits = parts.model(image[None])
-            loss = sum(parts.loss(head, target[None]) for head, target in zip(logits, targets, strict=True))
-            (loss / len(photos) / len(batches)).backward()
+    for batch in batches:
+        for number, image in enumerate(to_input(batch.images, CPU)):
+            answer = parts.model(image[None])
+            targets = [target[number : number + 1] for target in batch.targets]
+            loss = sum(loss(head, target) for loss, head, target in zip(parts.losses, answer.logits, targets, strict=True))
+            if parts.regression and not batch.numbers[number].isnan():
+                loss = loss + parts.regression * torch.nn.functional.smooth_l1_loss(answer.number[0], batch.numbers[number])
+            (loss / len(batch.images) / len(batches)).backward()
     return torch.cat([parameter.grad.flatten() for parameter in parts.model.parameters()])
 
 
-@pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"soft_f1"}))
-@pytest.mark.parametrize("micro_batch", [0, 2, 7, 16, 31, 500])
+def some_unknown(parts: Parts) -> Parts:
+    """The parts with training photos of which two in three have no number."""
+    photos = parts.batches.photos
+    numbers = np.where(np.arange(len(photos)) % 3, np.float32(np.nan), photos.numbers)
+    return replace(parts, batches=replace(parts.batches, photos=replace(photos, numbers=numbers)))
+
+
+@pytest.mark.parametrize(
+    ("name", "micro_batch"), [*((name, 7) for name in MEANS), *(("cross_entropy", size) for size in (0, 2, 16, 31, 500))]
+)
 def test_the_gradient_of_a_mean_loss_is_that_of_its_photos_however_they_are_parted(data, make_config, name, micro_batch):
     config = make_config(epochs=1, task="heads", model=VIT, loss={"name": name}, optimizer=STILL, train={"accumulate": 5})
     parts = build_parts(config, data, CPU, micro_batch=micro_batch)
@@ -185,8 +205,7 @@ def test_the_gradient_of_a_mean_loss_is_that_of_its_photos_however_they_are_part
     torch.testing.assert_close(before - weights(parts), expected, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"soft_f1"}))
-@pytest.mark.parametrize("mixer", ["mixup", "cutmix_vertical"])
+@pytest.mark.parametrize(("name", "mixer"), [*((name, "mixup") for name in MEANS), ("cross_entropy", "cutmix_vertical")])
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(32, 1), (25, 2)])
 def test_micro_batches_train_mixed_batches_as_whole_ones_do(data, make_config, name, mixer, batch_size, accumulate):
     train = {"batch_size": batch_size, "accumulate": accumulate, "clip": 1.0}
@@ -203,14 +222,44 @@ def test_micro_batches_train_mixed_batches_as_whole_ones_do(data, make_config, n
     assert (whole.micro_batch, parted.micro_batch, whole.photos) == (0, 6, parted.photos)
 
 
+@pytest.mark.parametrize("micro_batch", [0, 2, 7, 500])
+def test_the_gradient_of_predicted_numbers_is_that_of_the_photos_whose_number_is_known(data, make_config, micro_batch):
+    config = make_config(epochs=1, model=VIT, loss={"regression": 0.05}, optimizer=STILL, train={"accumulate": 5})
+    parts = some_unknown(build_parts(config, data, CPU, micro_batch=micro_batch))
+    before = weights(parts)
+    run(config, parts)
+    expected = slow_gradient(config, some_unknown(build_parts(config, data, CPU)))
+    torch.testing.assert_close(before - weights(parts), expected, atol=1e-6, rtol=1e-4)
+
+
+def test_a_batch_without_any_known_number_adds_nothing_to_the_loss(data, make_config):
+    parts = build_parts(make_config(loss={"regression": 0.05}), data, CPU)
+    logits, ids, unknown = torch.randn(4, 18), torch.arange(4), torch.full((4,), torch.nan)
+    number = torch.randn(4, requires_grad=True)
+    loss = total_loss(parts, Answer([logits], number), [ids], unknown)
+    loss.backward()
+    assert loss.item() == pytest.approx(parts.losses[0](logits, ids).item()) and number.grad.tolist() == [0] * 4
+
+
+def test_known_numbers_add_their_weighted_distance_in_full_and_in_half_precision(data, make_config):
+    parts = build_parts(make_config(loss={"regression": 0.5}), data, CPU)
+    logits, ids = torch.zeros(4, 18), torch.arange(4)
+    numbers = torch.tensor([30.0, torch.nan, 20.0, 50.5])
+    # Distances of 10 and 0.5; a photo whose number is unknown has none. Smooth: a half of the square below 1.
+    expected = float(np.log(18)) + 0.5 * ((10 - 0.5) + 0 + 0 + 0.5**2 / 2) / 4
+    for precision in (torch.float32, torch.float16):
+        number = torch.tensor([40.0, 25.0, 20.0, 50.0], dtype=precision)
+        assert total_loss(parts, Answer([logits], number), [ids], numbers).item() == pytest.approx(expected)
+
+
 def test_a_loss_of_the_whole_batch_sees_a_micro_batch_at_a_time(data, make_config):
     config = make_config(epochs=1, model=VIT, loss={"name": "soft_f1"}, optimizer={"lr": 1e-30}, train={"batch_size": 160})
     parts = build_parts(config, data, CPU, micro_batch=60)
-    [(photos, ids)] = parts.batches.epoch(1)
-    assert len(photos) == 160
+    [batch] = parts.batches.epoch(1)
+    assert len(batch.images) == 160
     with torch.no_grad():
-        logits = parts.model.train()(to_input(photos, CPU))[0]
-        losses = [float(parts.loss(logits[part], ids[part, 0])) for part in (slice(0, 54), slice(54, 107), slice(107, 160))]
+        logits = parts.model.train()(to_input(batch.images, CPU)).logits[0]
+        losses = [float(parts.losses[0](logits[part], batch.targets[0][part])) for part in (slice(54), slice(54, 107), slice(107, 160))]
     expected = np.average(losses, weights=[54, 53, 53])
     assert run(config, parts)[0].report.train_loss == pytest.approx(expected, rel=1e-5)
 
@@ -221,9 +270,9 @@ def test_whole_batches_train_to_the_bits_of_a_plain_loop(data, make_config):
     run(config, ours)
     plain.model.train()
     batches = [batch for epoch in (1, 2) for batch in plain.batches.epoch(epoch)]
-    for step, (photos, ids) in enumerate(batches):
+    for step, batch in enumerate(batches):
         plain.optimizer.zero_grad()
-        plain.loss(plain.model(to_input(photos, CPU))[0], ids[:, 0]).backward()
+        plain.losses[0](plain.model(to_input(batch.images, CPU)).logits[0], batch.targets[0]).backward()
         for group in plain.optimizer.param_groups:
             group["lr"] = plain.schedule.lr(step)
         plain.optimizer.step()
@@ -257,18 +306,19 @@ def test_no_pass_has_more_photos_than_the_micro_batch_and_none_in_training_a_sin
 
 @pytest.mark.parametrize("photos", range(1, 40))
 def test_micro_batches_are_the_batch_in_order_in_even_parts_none_of_a_single_photo(photos):
-    images, ids, rows = torch.arange(photos), torch.arange(photos) % 3, torch.rand(photos, 4)
+    images, ids, rows, numbers = torch.arange(photos), torch.arange(photos) % 3, torch.rand(photos, 4), torch.rand(photos)
     for most in range(2, 45):
-        parted = list(micro_batches(images, [ids, rows], most))
-        sizes = [len(part) for part, _ in parted]
-        assert torch.equal(torch.cat([part for part, _ in parted]), images)
-        assert torch.equal(torch.cat([targets[0] for _, targets in parted]), ids)
-        assert torch.equal(torch.cat([targets[1] for _, targets in parted]), rows)
+        parted = list(micro_batches(Mixed(images, [ids, rows], numbers), most))
+        sizes = [len(part) for part, _, _ in parted]
+        assert torch.equal(torch.cat([part for part, _, _ in parted]), images)
+        assert torch.equal(torch.cat([targets[0] for _, targets, _ in parted]), ids)
+        assert torch.equal(torch.cat([targets[1] for _, targets, _ in parted]), rows)
+        assert torch.equal(torch.cat([known for _, _, known in parted]), numbers)
         assert max(sizes) <= max(most, 3 if photos % 2 else 2) and max(sizes) - min(sizes) <= 1
         assert min(sizes) >= min(2, photos)
         assert len(parted) == (-(-photos // most) if most > 2 else max(1, photos // 2))
-    [(part, targets)] = micro_batches(images, [ids], 0)
-    assert torch.equal(part, images) and torch.equal(targets[0], ids)
+    [(part, targets, known)] = micro_batches(Mixed(images, [ids], numbers), 0)
+    assert torch.equal(part, images) and torch.equal(targets[0], ids) and torch.equal(known, numbers)
 
 
 @pytest.mark.parametrize(
@@ -319,10 +369,11 @@ def test_gradients_are_scaled_in_float16_only(data, make_config, precision, scal
 
 
 @pytest.mark.parametrize(("batches", "accumulate"), [(6, 2), (7, 2), (7, 3), (1, 4), (5, 1), (5, 5)])
-def test_the_batches_of_every_optimizer_step_share_it_equally(batches, accumulate):
-    shares = [1 / gathered(batch, batches, accumulate) for batch in range(1, batches + 1)]
-    steps = [sum(shares[first : first + accumulate]) for first in range(0, batches, accumulate)]
-    assert steps == pytest.approx([1] * optimizer_steps(batches, accumulate))
+def test_batches_are_grouped_in_order_into_the_steps_that_the_schedule_counts(batches, accumulate):
+    groups = list(in_groups(range(batches), accumulate))
+    assert [batch for group in groups for batch in group] == list(range(batches))
+    assert all(len(group) == accumulate for group in groups[:-1]) and 0 < len(groups[-1]) <= accumulate
+    assert len(groups) == optimizer_steps(batches, accumulate)
 
 
 def test_clipping_bounds_how_far_a_step_goes(data, make_config):
@@ -347,6 +398,15 @@ def test_each_step_takes_its_learning_rate_from_the_schedule(data, make_config):
     assert {group["lr"] for group in parts.optimizer.param_groups} == {parts.schedule.lr(8)}
 
 
+def test_each_group_of_parameters_takes_its_share_of_the_learning_rate(data, make_config):
+    config = make_config(epochs=1, model=VIT, optimizer=STILL | {"layer_decay": 0.5})
+    parts = build_parts(config, data, CPU)
+    run(config, parts)
+    scales = {group["lr_scale"] for group in parts.optimizer.param_groups}
+    assert len(scales) > 2 and max(scales) == 1
+    assert all(group["lr"] == parts.schedule.lr(4) * group["lr_scale"] for group in parts.optimizer.param_groups)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_every_precision_trains_weights_that_stay_in_float32(data, make_config, precision):
     config = make_config(epochs=1, train={"precision": precision, "clip": 1.0})
@@ -368,6 +428,20 @@ def test_a_diverging_trial_says_epoch_batch_step_and_learning_rate(data, make_co
     said = r"^the loss is (nan|inf) in epoch 1, batch ([2-5]) of 5 \(step \2\), at learning rate 1\.0e\+30$"
     with pytest.raises(DivergedError, match=said):
         run(config, build_parts(config, data, CPU, micro_batch=micro_batch))
+
+
+@pytest.mark.parametrize(("accumulate", "bad", "step"), [(1, 4, 4), (2, 3, 2), (2, 4, 2), (2, 5, 3), (3, 5, 2), (9, 5, 1)])
+def test_a_batch_that_spoils_the_loss_is_named_whichever_step_gathers_it(data, make_config, accumulate, bad, step):
+    config = make_config(epochs=1, train={"accumulate": accumulate}, loss={"regression": 0.1})
+    parts = build_parts(config, data, CPU)
+    photos = parts.batches.photos
+    numbers = photos.numbers.copy()
+    numbers[parts.batches.order(1)[32 * (bad - 1)]] = np.inf
+    parts = replace(parts, batches=replace(parts.batches, photos=replace(photos, numbers=numbers)))
+    said = f"the loss is inf in epoch 1, batch {bad} of 5 (step {step}), at learning rate {parts.schedule.lr(step - 1):.1e}"
+    with pytest.raises(DivergedError) as caught:
+        run(config, parts)
+    assert str(caught.value) == said
 
 
 def test_the_step_of_a_diverging_trial_counts_optimizer_steps_since_its_first_epoch(data, make_config):
@@ -410,3 +484,140 @@ def test_reports_measure_time_speed_and_memory(data, make_config):
     report = run(config, build_parts(config, data, CPU))[0].report
     assert report.seconds > 0 and report.peak_memory > 1
     assert report.images_per_second > 5 * 32 / report.seconds
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "weighted"])
+def test_reports_count_the_different_photos_of_an_epoch_and_the_one_shown_most(data, make_config, sampler):
+    config = make_config(sampler={"name": sampler})
+    parts = build_parts(config, data, CPU)
+    for epoch in run(config, parts):
+        shown = {}
+        for position in parts.batches.order(epoch.report.epoch).tolist():
+            shown[position] = shown.get(position, 0) + 1
+        assert (epoch.report.distinct, epoch.report.largest_repeat) == (len(shown), max(shown.values()))
+        assert epoch.report.photos == sum(shown.values()) == 160
+        assert (epoch.report.largest_repeat > 1) == (sampler == "weighted")
+
+
+# Optimizers
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_trial_of_every_optimizer_goes_on_to_the_bit(data, make_config, name):
+    config = make_config(epochs=2, optimizer={"name": name, "lr": 1e-3, "layer_decay": 0.9})
+    whole, first, second = (build_parts(config, data, CPU) for _ in range(3))
+    expected = what_counts(run(config, whole))
+    before = next(fit(first, config.train, epochs=2, seed=config.seed))
+    after = run(config, second, unpack_progress(pack_progress(first, before.progress), second))
+    assert what_counts([before, *after]) == expected
+    assert torch.equal(weights(second), weights(whole))
+
+
+def slow_sharpness_aware_epoch(config: TrialConfig, parts: Parts) -> None:
+    """The epoch as the paper has it: w <- w - lr * clip(gradient at w + radius * gradient / norm), over all batches of a step."""
+    rng = generator(config.seed, "mix", 1)
+    batches = list(parts.batches.epoch(1))
+    parts.model.train()
+    for step, first in enumerate(range(0, len(batches), config.train.accumulate)):
+        mixed = []
+        for batch in batches[first : first + config.train.accumulate]:
+            classes = [part.classes for part in parts.task.head_schemes]
+            mixed.append(mix_batch(parts.mixer, to_input(batch.images, CPU), batch.targets, batch.numbers, classes, rng))
+
+        def gradient(mixed: list = mixed) -> torch.Tensor:
+            parts.model.zero_grad()
+            losses = [parts.losses[0](parts.model(images).logits[0], target) for images, [target], _ in mixed]
+            torch.stack(losses).mean().backward()
+            return torch.cat([parameter.grad.flatten() for parameter in parts.model.parameters()])
+
+        here = weights(parts)
+        uphill = gradient()
+        with torch.no_grad():
+            torch.nn.utils.vector_to_parameters(here + config.optimizer.sam * uphill / uphill.norm(), parts.model.parameters())
+        found = gradient()
+        if config.train.clip:
+            found = found * min(1.0, config.train.clip / float(found.norm()))
+        with torch.no_grad():
+            torch.nn.utils.vector_to_parameters(here - parts.schedule.lr(step) * found, parts.model.parameters())
+
+
+@pytest.mark.parametrize("mixer", ["none", "mixup"])
+@pytest.mark.parametrize(("accumulate", "clip", "micro_batch"), [(1, 0.0, 0), (2, 0.0, 0), (2, 0.1, 0), (2, 0.1, 10)])
+def test_sharpness_aware_minimization_steps_by_the_gradient_at_the_worst_point_nearby(
+    data, make_config, accumulate, clip, micro_batch, mixer
+):
+    sgd = {"name": "sgd", "lr": 0.05, "momentum": 0.0, "weight_decay": 0.0}
+    train = {"accumulate": accumulate, "clip": clip}
+    config = make_config(epochs=1, model=VIT, optimizer=sgd | {"sam": 0.5}, mix={"name": mixer, "prob": 0.7}, train=train)
+    ours, slow = (build_parts(config, data, CPU, micro_batch=size) for size in (micro_batch, 0))
+    run(config, ours)
+    slow_sharpness_aware_epoch(config, slow)
+    torch.testing.assert_close(weights(ours), weights(slow), atol=2e-6, rtol=1e-4)
+    plain = make_config(epochs=1, model=VIT, optimizer=sgd, mix={"name": mixer, "prob": 0.7}, train=train)
+    parts = build_parts(plain, data, CPU)
+    run(plain, parts)
+    assert (weights(parts) - weights(ours)).abs().max() > 1e-4
+
+
+def test_statistics_of_batch_norm_are_those_of_the_weights_themselves_with_and_without_sharpness(data, make_config):
+    found = []
+    for radius in (0.0, 0.5):
+        config = make_config(epochs=1, optimizer=STILL | {"lr": 1e-30, "sam": radius})
+        parts = build_parts(config, data, CPU)
+        run(config, parts)
+        found.append([buffer.clone() for buffer in parts.model.buffers()])
+    assert len(found[0]) > 2
+    assert all(torch.equal(without, sharp) for without, sharp in zip(*found, strict=True))
+
+
+def test_a_sharpness_aware_step_that_overflows_in_float16_leaves_the_weights_and_halves_the_scale(data, make_config):
+    config = make_config(epochs=1, optimizer={"sam": 0.05}, train={"precision": "fp16", "batch_size": 160, "clip": 1.0})
+    parts = with_scale(build_parts(config, data, CPU), 2.0**40)
+    before = weights(parts)
+    run(config, parts)
+    assert torch.equal(weights(parts), before) and parts.scaler.get_scale() == 2.0**39
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_sharpness_aware_trial_in_float16_finds_a_scale_and_trains(data, make_config, clip):
+    config = make_config(epochs=2, optimizer={"sam": 0.05}, train={"precision": "fp16", "clip": clip})
+    parts = with_scale(build_parts(config, data, CPU), 2.0**20)
+    losses = [epoch.report.train_loss for epoch in run(config, parts)]
+    assert parts.scaler.get_scale() < 2.0**20 and losses[-1] < losses[0]
+
+
+# Nobody validates
+
+
+def unvalidated(data):
+    return replace(data, split=replace(data.split, fold=NOBODY))
+
+
+def test_where_nobody_validates_a_trial_trains_on_all_and_its_newest_epoch_is_its_best(data, make_config):
+    config = make_config(epochs=3, data={"fold": NOBODY})
+    parts = build_parts(config, unvalidated(data), CPU)
+    epochs = run(config, parts)
+    assert len(parts.batches.photos) == len(data.split.train) + len(data.split.valid)
+    for number, epoch in enumerate(epochs, start=1):
+        assert (epoch.report.macro_f1, epoch.report.accuracy, epoch.report.attribute_f1) == (None, None, {})
+        assert epoch.report.best_epoch == epoch.progress.best_epoch == number
+        assert [head.shape for head in epoch.probabilities] == [(0, 18)] and epoch.probabilities[0].dtype == np.float32
+    assert [epoch.report.last for epoch in epochs] == [False, False, True]
+
+
+def test_where_nobody_validates_a_trial_goes_on_to_the_bit(data, make_config):
+    config = make_config(epochs=2, task="heads", data={"fold": NOBODY}, train={"ema": 0.9})
+    whole, first, second = (build_parts(config, unvalidated(data), CPU) for _ in range(3))
+    expected = what_counts(run(config, whole))
+    before = next(fit(first, config.train, epochs=2, seed=config.seed))
+    after = run(config, second, unpack_progress(pack_progress(first, before.progress), second))
+    assert what_counts([before, *after]) == expected and torch.equal(weights(second), weights(whole))
+
+
+def test_where_nobody_validates_a_trial_that_diverges_with_its_last_step_says_so_too(data, make_config):
+    config = make_config(epochs=1, optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"}, train={"batch_size": 320})
+    parts = build_parts(config, unvalidated(data), CPU)
+    for parameter in parts.model.parameters():
+        parameter.register_hook(lambda gradient: gradient * 1e30)
+    with pytest.raises(DivergedError, match=r"^the model answers with no numbers after epoch 1, at learning rate 1\.0e\+30$"):
+        run(config, parts)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from trainables.data.labels import contest_scheme
+from trainables.data.contest import contest_scheme
 from trainables.metrics import (
     METRIC,
     MODE,

@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as F
 
 from trainables.config import ConfigError, MixConfig, Watched
-from trainables.mixing import MIXERS, build_mixer, cutmix_vertical, mix_batch, mix_targets, mixup
+from trainables.mixing import MIXERS, build_mixer, cutmix, cutmix_vertical, fellows, mix_batch, mix_targets, mixup
 
 MIXING = [name for name in MIXERS if name != "none"]
-SETTINGS = {"none": {"name"}, "cutmix_vertical": {"name", "prob", "low", "high"}, "mixup": {"name", "prob", "alpha"}}
+VERTICAL, BETA = {"name", "prob", "low", "high"}, {"name", "prob", "alpha"}
+SETTINGS = {"none": {"name"}, "mixup": BETA, "cutmix": BETA, "cutmix_vertical": VERTICAL, "cutmix_intra": VERTICAL}
 CLASSES = [6, 3]
 
 
@@ -17,6 +18,18 @@ def batch(seed, photos=8, width=10):
     images = torch.randn(photos, 3, 5, width, generator=generator)
     targets = [torch.randint(count, (photos,), generator=generator) for count in CLASSES]
     return images, targets, torch.randperm(photos, generator=generator)
+
+
+def halves(photos=2, height=5, width=64):
+    """Images filled with 0 and 1 in turn, which is also their class."""
+    ids = torch.arange(photos) % 2
+    return ids.float().reshape(photos, 1, 1, 1).expand(photos, 3, height, width).contiguous(), ids
+
+
+def mix(mixer, images, targets, rng, numbers=None, classes=CLASSES):
+    """Images and targets of `mix_batch`, for tests that ask nothing of the numbers."""
+    unknown = torch.full((len(images),), torch.nan)
+    return mix_batch(mixer, images, targets, unknown if numbers is None else numbers, classes, rng)[:2]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -58,7 +71,7 @@ def test_every_mixer_leaves_its_input_alone_and_keeps_dtype_and_memory_format(na
     images, _, partner = batch(0)
     images = (images.abs() * 50).to(dtype).contiguous(memory_format=memory_format)
     before = images.clone()
-    mixed, _ = build_mixer(MixConfig(name=name)).apply(images, partner, 0.4)
+    mixed, _ = build_mixer(MixConfig(name=name, alpha=1.0)).mix(images, partner, np.random.default_rng(0))
     assert torch.equal(images, before)
     assert mixed.dtype == dtype
     assert mixed.is_contiguous(memory_format=memory_format)
@@ -76,7 +89,7 @@ def test_mixup_of_integer_pixels_rounds_to_the_nearest():
 def test_a_photo_mixed_with_itself_is_unchanged(name, seed):
     images, targets, _ = batch(seed)
     mixer, itself = build_mixer(MixConfig(name=name)), torch.arange(len(images))
-    mixed, kept_area = mixer.apply(images, itself, mixer.draw(np.random.default_rng(seed)))
+    mixed, kept_area = mixer.mix(images, itself, np.random.default_rng(seed))
     rows = F.one_hot(targets[0], CLASSES[0]).float()
     assert torch.equal(mixed, images)
     assert torch.equal(mix_targets(rows, itself, kept_area), rows)
@@ -97,26 +110,51 @@ def test_mixed_targets_give_each_of_the_two_photos_its_area(seed):
 @pytest.mark.parametrize("seed", range(10))
 def test_every_head_of_a_mixed_batch_gets_rows_that_sum_to_1_and_keep_the_count_of_each_class(name, seed):
     images, targets, _ = batch(seed)
-    _, rows = mix_batch(build_mixer(MixConfig(name=name, prob=1.0)), images, targets, CLASSES, np.random.default_rng(seed))
+    _, rows = mix(build_mixer(MixConfig(name=name, prob=1.0)), images, targets, np.random.default_rng(seed))
     for ids, mixed, count in zip(targets, rows, CLASSES, strict=True):
         torch.testing.assert_close(mixed.sum(dim=1), torch.ones(len(images)))
         torch.testing.assert_close(mixed.sum(dim=0), torch.bincount(ids, minlength=count).float())
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_the_mean_pixel_and_the_target_of_a_mixed_photo_tell_the_same_share(seed):
-    ids = torch.arange(8) % 2
-    images = ids.float().reshape(8, 1, 1, 1).expand(8, 3, 5, 64)  # a photo is filled with its class
-    mixer = build_mixer(MixConfig(name="cutmix_vertical", prob=1.0, low=0.0, high=1.0))
-    mixed, (rows,) = mix_batch(mixer, images, [ids], [2], np.random.default_rng(seed))
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "cutmix_vertical"])
+@pytest.mark.parametrize("seed", range(20))
+def test_the_mean_pixel_the_target_and_the_number_of_a_mixed_photo_tell_the_same_share(name, seed):
+    images, ids = halves(photos=8, height=21)
+    mixer = build_mixer(MixConfig(name=name, prob=1.0, low=0.0, high=1.0, alpha=1.0))
+    mixed, (rows,), numbers = mix_batch(mixer, images, [ids], ids * 40.0 + 10, [2], np.random.default_rng(seed))
     torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), rows[:, 1])
+    torch.testing.assert_close(numbers, 10 + 40 * rows[:, 1])
+
+
+@pytest.mark.parametrize("name", MIXING)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_number_mixed_with_an_unknown_one_is_unknown(name, seed):
+    images, targets, _ = batch(seed)
+    targets = [torch.zeros_like(ids) for ids in targets]  # so that each photo has fellows
+    mixer, numbers = build_mixer(MixConfig(name=name, prob=1.0)), torch.arange(8.0).where(torch.arange(8) % 3 > 0, torch.nan)
+    rng = np.random.default_rng(seed)
+    rng.random()  # which decides that the batch is mixed
+    partner = torch.from_numpy(mixer.pair(targets, rng))
+    _, _, mixed = mix_batch(mixer, images, targets, numbers, CLASSES, np.random.default_rng(seed))
+    assert torch.equal(mixed.isnan(), numbers.isnan() | numbers[partner].isnan())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_soft_targets_are_mixed_as_they_are(seed):
+    images, (ids, _), _ = batch(seed)
+    soft = torch.rand(8, 3, generator=torch.Generator().manual_seed(seed)).softmax(dim=1)
+    mixer = build_mixer(MixConfig(name="cutmix_vertical", prob=1.0, low=0.5, high=0.5))
+    _, (_, rows) = mix(mixer, images, [ids, soft], np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    rng.random()
+    torch.testing.assert_close(rows, 0.5 * soft + 0.5 * soft[mixer.pair([ids, soft], rng)])
 
 
 @pytest.mark.parametrize("prob", [0.0, 0.3, 1.0])
 def test_the_share_of_batches_that_are_mixed_is_prob(prob):
     images, targets, _ = batch(0, photos=2)
     mixer, rng = build_mixer(MixConfig(name="mixup", prob=prob)), np.random.default_rng(0)
-    mixed = [mix_batch(mixer, images, targets, CLASSES, rng)[1] is not targets for _ in range(2000)]
+    mixed = [mix(mixer, images, targets, rng)[0] is not images for _ in range(2000)]
     error = 4 * (prob * (1 - prob) / 2000) ** 0.5
     assert abs(np.mean(mixed) - prob) <= error
 
@@ -124,23 +162,36 @@ def test_the_share_of_batches_that_are_mixed_is_prob(prob):
 @pytest.mark.parametrize("config", [MixConfig(name="none", prob=1.0), MixConfig(name="mixup", prob=0.0)])
 def test_a_batch_that_is_not_mixed_comes_back_untouched(config):
     images, targets, _ = batch(0)
-    same, ids = mix_batch(build_mixer(config), images, targets, CLASSES, np.random.default_rng(0))
-    assert same is images
-    assert ids is targets
+    numbers = torch.arange(8.0)
+    same, ids, years = mix_batch(build_mixer(config), images, targets, numbers, CLASSES, np.random.default_rng(0))
+    assert same is images and years is numbers
+    assert all(one is other for one, other in zip(ids, targets, strict=True))
 
 
 @pytest.mark.parametrize("name", MIXING)
 def test_the_same_generator_mixes_in_the_same_way(name):
     images, targets, _ = batch(0)
     mixer = build_mixer(MixConfig(name=name, prob=1.0))
-    first, second = (mix_batch(mixer, images, targets, CLASSES, np.random.default_rng(3)) for _ in range(2))
+    first, second = (mix(mixer, images, targets, np.random.default_rng(3)) for _ in range(2))
     assert torch.equal(first[0], second[0])
     assert all(torch.equal(*pair) for pair in zip(first[1], second[1], strict=True))
 
 
-def test_cutmix_vertical_draws_evenly_from_low_to_high():
-    rng, mixer = np.random.default_rng(0), build_mixer(MixConfig(name="cutmix_vertical", low=0.2, high=0.6))
-    kept = [mixer.draw(rng) for _ in range(4000)]
+def kept_areas(config, images, count=4000) -> list[float]:
+    """The shares kept in many batches, measured on the second photo, whose pixels are 1."""
+    rng, mixer, partner = np.random.default_rng(0), build_mixer(config), torch.tensor([1, 0])
+    drawn = []
+    for _ in range(count):
+        mixed, kept_area = mixer.mix(images, partner, rng)
+        assert mixed[1].mean().item() == pytest.approx(kept_area, abs=1e-5)
+        assert mixed[0].mean().item() == pytest.approx(1 - kept_area, abs=1e-5)
+        drawn.append(kept_area)
+    return drawn
+
+
+@pytest.mark.parametrize("name", ["cutmix_vertical", "cutmix_intra"])
+def test_vertical_cuts_are_drawn_evenly_from_low_to_high(name):
+    kept = kept_areas(MixConfig(name=name, low=0.2, high=0.6), halves(width=1000, height=1)[0])
     assert 0.2 <= min(kept) < 0.21
     assert 0.59 < max(kept) <= 0.6
     assert np.mean(kept) == pytest.approx(0.4, abs=0.01)
@@ -148,10 +199,80 @@ def test_cutmix_vertical_draws_evenly_from_low_to_high():
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
 def test_mixup_draws_with_the_variance_of_a_symmetric_beta(alpha):
-    rng, mixer = np.random.default_rng(0), build_mixer(MixConfig(name="mixup", alpha=alpha))
-    kept = [mixer.draw(rng) for _ in range(4000)]
+    kept = kept_areas(MixConfig(name="mixup", alpha=alpha), halves(width=1, height=1)[0])
     assert np.mean(kept) == pytest.approx(0.5, abs=0.03)
     assert np.var(kept) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("kept", [0.0, 0.31, 0.5, 0.9, 1.0])
+def test_cutmix_takes_one_box_from_the_partner_whose_share_is_told_exactly(seed, kept):
+    images, _, partner = batch(seed, width=17)
+    mixed, kept_area = cutmix(images, partner, kept, tuple(np.random.default_rng(seed).random(2)))
+    theirs = (mixed == images[partner]) & (images != images[partner])
+    boxes = theirs[partner != torch.arange(8)].all(dim=1)
+    assert (boxes == boxes[0]).all()
+    rows, columns = boxes[0].any(dim=1), boxes[0].any(dim=0)
+    assert torch.equal(boxes[0], rows[:, None] & columns[None, :])
+    for flags in (rows, columns):
+        assert (flags.diff() != 0).sum() <= 2  # in one piece
+    assert boxes[0].double().mean().item() == pytest.approx(1 - kept_area)
+    assert torch.equal(torch.where(boxes[0], images[partner], images), mixed)
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+def test_a_box_inside_the_photo_covers_what_is_not_kept_and_one_at_the_border_less(kept):
+    images, partner = halves(height=100, width=200)[0], torch.tensor([1, 0])
+    middle, corner = (cutmix(images, partner, kept, place)[1] for place in ((0.5, 0.5), (0.0, 1.0)))
+    assert middle == pytest.approx(kept, abs=0.01)
+    assert corner == pytest.approx(1 - (1 - kept) / 4, abs=0.01)
+
+
+def test_cutmix_boxes_lie_anywhere_and_have_areas_of_a_beta():
+    images = halves(height=40, width=40)[0]
+    rng, mixer = np.random.default_rng(0), build_mixer(MixConfig(name="cutmix", alpha=1.0))
+    covered = torch.stack([mixer.mix(images, torch.tensor([1, 0]), rng)[0][0, 0] for _ in range(4000)]).mean(dim=0)
+    assert covered.min() > 0.1  # the corners are taken too
+    assert covered[20, 20] > covered[0, 0]
+    kept = kept_areas(MixConfig(name="cutmix", alpha=1.0), images)
+    # A box with a random middle, of sides r = sqrt(u) with u even: on average (1 - r / 4) ** 2 of it lies inside.
+    sides = np.sqrt((np.arange(10000) + 0.5) / 10000)
+    assert np.mean(kept) == pytest.approx(1 - np.mean((sides * (1 - sides / 4)) ** 2), abs=0.01)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_cutmix_intra_pairs_each_photo_with_another_of_its_class_in_every_head_or_else_with_itself(seed):
+    _, targets, _ = batch(seed, photos=20)
+    partner = fellows(targets, np.random.default_rng(seed))
+    assert sorted(partner) == list(range(20))
+    kinds = list(zip(*(ids.tolist() for ids in targets), strict=True))
+    for photo, other in enumerate(partner):
+        assert kinds[photo] == kinds[other]
+        assert (photo == other) == (kinds.count(kinds[photo]) == 1)
+
+
+def test_over_many_batches_every_fellow_is_a_partner_equally_often():
+    ids = torch.tensor([0, 1, 0, 0, 0])
+    seen = sum(np.bincount(fellows([ids], np.random.default_rng(seed))[0:1], minlength=5) for seed in range(3000)) / 3000
+    np.testing.assert_allclose(seen, [0, 0, 1 / 3, 1 / 3, 1 / 3], atol=0.04)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_fellows_of_a_soft_target_are_those_of_its_likeliest_class(seed):
+    _, targets, _ = batch(seed, photos=20)
+    soft = [F.one_hot(ids, count) * 0.6 + 0.4 / count for ids, count in zip(targets, CLASSES, strict=True)]
+    np.testing.assert_array_equal(fellows(soft, np.random.default_rng(seed)), fellows(targets, np.random.default_rng(seed)))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_cutmix_intra_changes_photos_and_leaves_the_classes_as_they_are(seed):
+    images, targets, _ = batch(seed, photos=40)
+    mixed, rows = mix(build_mixer(MixConfig(name="cutmix_intra", prob=1.0)), images, targets, np.random.default_rng(seed))
+    for ids, row, count in zip(targets, rows, CLASSES, strict=True):
+        assert torch.equal(row, F.one_hot(ids, count).float())
+    partner = fellows(targets, np.random.default_rng(seed))
+    with_fellows = torch.from_numpy(partner) != torch.arange(40)
+    assert torch.equal((mixed != images).flatten(1).any(dim=1), with_fellows)
 
 
 @pytest.mark.parametrize("name", MIXERS)
@@ -161,7 +282,7 @@ def test_every_mixer_reads_its_own_settings_when_built_and_none_later(name):
     assert read == SETTINGS[name]
     read.clear()
     images, targets, _ = batch(0)
-    mix_batch(mixer, images, targets, CLASSES, np.random.default_rng(0))
+    mix(mixer, images, targets, np.random.default_rng(0))
     assert not read
 
 

@@ -6,7 +6,9 @@ import torch
 
 from trainables.config import ConfigError, Watched
 from trainables.data.batches import PhotoError
+from trainables.data.splits import NOBODY
 from trainables.data.views import View, open_view
+from trainables.models.backbone import pretrained_statistics
 from trainables.parts import build_parts
 
 CPU = torch.device("cpu")
@@ -15,20 +17,20 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("task", ["joint", "heads", "gender", [["mask", "age"], ["gender"]]])
 def test_training_sees_the_training_photos_only_each_with_the_targets_of_its_task(data, make_config, task):
     parts = build_parts(make_config(task=task), data, CPU)
-    train = data.split.train
-    assert set(parts.batches.rows) == set(data.photos.rows[train])
-    assert not set(parts.batches.rows) & set(data.photos.rows[[*data.split.valid, *data.split.holdout]])
+    train, photos = data.split.train, parts.batches.photos
+    assert set(photos.rows) == set(data.photos.rows[train])
+    assert not set(photos.rows) & set(data.photos.rows[[*data.split.valid, *data.split.holdout]])
     labels = dict(zip(data.photos.rows[train].tolist(), data.photos.labels[train], strict=True))
-    for row, targets in zip(parts.batches.rows.tolist(), parts.batches.targets, strict=True):
-        for target, part in zip(targets, parts.task.head_schemes, strict=True):
+    for head, part in enumerate(parts.task.head_schemes):
+        for row, target in zip(photos.rows.tolist(), photos.targets[head], strict=True):
             assert part.split(target).tolist() == [labels[row][data.photos.scheme.names.index(name)] for name in part.names]
 
 
 @pytest.mark.parametrize("threads", [0, 2])
 def test_every_training_photo_goes_by_its_own_name(data, make_config, threads):
-    batches = build_parts(make_config(), data, CPU, threads=threads).batches
+    photos = build_parts(make_config(), data, CPU, threads=threads).batches.photos
     names = dict(zip(data.photos.rows.tolist(), data.photos.ids, strict=True))
-    assert list(batches.ids) == [names[row] for row in batches.rows.tolist()]
+    assert list(photos.ids) == [names[row] for row in photos.rows.tolist()]
 
 
 def with_view(data, file):
@@ -76,6 +78,46 @@ def test_the_schedule_counts_optimizer_steps(data, make_config):
     assert (span.per_epoch, span.total, span.peak) == (3, 9, config.optimizer.lr)
 
 
+def nobody_validates(data):
+    return replace(data, split=replace(data.split, fold=NOBODY))
+
+
+def test_where_nobody_validates_all_but_the_holdout_train(data, make_config):
+    parts = build_parts(make_config(data={"fold": NOBODY}), nobody_validates(data), CPU)
+    assert set(parts.batches.photos.rows) == set(data.photos.rows[[*data.split.train, *data.split.valid]])
+    assert len(parts.validation.rows) == len(parts.validation.truth) == 0
+
+
+def test_what_waits_for_scores_is_refused_where_nobody_validates_all_of_it_at_once(data, make_config):
+    config = make_config(data={"fold": NOBODY}, train={"patience": 3}, schedule={"name": "plateau"})
+    with pytest.raises(ConfigError) as caught:
+        build_parts(config, nobody_validates(data), CPU)
+    assert str(caught.value).splitlines() == [
+        "train/patience: waits for better scores, and with data/fold -1 nobody validates; set it to 0",
+        "schedule/name: plateau waits for better scores, and with data/fold -1 nobody validates; take another",
+    ]
+    build_parts(config, data, CPU)
+
+
+def test_numbers_are_predicted_only_where_the_loss_asks_for_them(data, make_config):
+    with_numbers = build_parts(make_config(loss={"regression": 0.1}), data, CPU)
+    without = build_parts(make_config(), data, CPU)
+    images = torch.rand(2, 3, 32, 32) * 255
+    assert with_numbers.regression == 0.1 and with_numbers.model(images).number.shape == (2,)
+    assert without.regression == 0 and without.model(images).number is None
+
+
+def test_numbers_to_predict_need_an_attribute_that_is_cut_from_one(data, make_config):
+    with pytest.raises(ConfigError, match="^loss/regression: needs a task with an attribute that is cut from a number"):
+        build_parts(make_config(task="gender", loss={"regression": 0.1}), data, CPU)
+
+
+def test_a_moving_average_is_kept_only_where_one_is_asked_for(data, make_config):
+    assert build_parts(make_config(), data, CPU).average is None
+    parts = build_parts(make_config(train={"ema": 0.9}), data, CPU)
+    assert parts.judged is parts.average.module and parts.judged is not parts.model
+
+
 def test_a_batch_larger_than_the_training_photos_is_refused(data, make_config):
     with pytest.raises(ConfigError, match=f"train/batch_size: 500 is more than the {len(data.split.train)} training photos; take fewer"):
         build_parts(make_config(train={"batch_size": 500}), data, CPU)
@@ -91,6 +133,7 @@ def test_a_batch_larger_than_the_training_photos_is_refused(data, make_config):
         ({"model": {"backbone": "test_efficentnet"}}, "model/backbone"),
         ({"loss": {"name": "fokal"}}, "loss/name"),
         ({"optimizer": {"name": "adamax"}}, "optimizer/name"),
+        ({"optimizer": {"name": "sgd", "nesterov": True, "momentum": 0.0}}, "optimizer/nesterov"),
         ({"schedule": {"name": "cosinus"}}, "schedule/name"),
     ],
 )
@@ -107,10 +150,14 @@ def test_a_name_that_does_not_exist_is_refused_at_its_setting(data, make_config,
         ({"loss": {"name": "cross_entropy"}}, {"loss/smoothing"}, {"loss/gamma"}),
         ({"mix": {"name": "none"}}, {"mix/name"}, {"mix/prob", "mix/alpha", "mix/low", "mix/high"}),
         ({"mix": {"name": "mixup"}}, {"mix/prob", "mix/alpha"}, {"mix/low", "mix/high"}),
-        ({"optimizer": {"name": "adamw"}}, {"optimizer/lr", "optimizer/weight_decay"}, {"optimizer/momentum"}),
+        ({"optimizer": {"name": "adamw"}}, {"optimizer/lr", "optimizer/weight_decay", "optimizer/sam"}, {"optimizer/momentum"}),
+        ({"optimizer": {"name": "madgrad"}}, {"optimizer/momentum", "optimizer/layer_decay"}, {"optimizer/nesterov"}),
         ({"view": {"crop": "none"}}, {"view/size", "view/crop"}, {"view/fraction"}),
         ({"schedule": {"name": "plateau"}}, {"schedule/patience", "schedule/factor"}, {"schedule/every"}),
+        ({"schedule": {"name": "restarts"}}, {"schedule/cycles", "schedule/decay", "schedule/floor"}, {"schedule/power"}),
         ({"sampler": {"name": "shuffle"}}, {"sampler/name"}, {"sampler/power"}),
+        ({}, {"train/ema", "loss/regression"}, {"labels/jitter"}),
+        ({"loss": {"regression": 0.1}}, {"labels/jitter"}, set()),
     ],
 )
 def test_a_trial_reads_the_settings_of_what_it_uses_and_no_others(data, make_config, changes, used, unused):
@@ -118,3 +165,12 @@ def test_a_trial_reads_the_settings_of_what_it_uses_and_no_others(data, make_con
     parts = build_parts(Watched(make_config(**changes), read), data, CPU)
     parts.batches.make_augment()
     assert used <= read and not unused & read
+
+
+def test_two_backbones_whose_weights_want_other_statistics_are_not_normalised_by_one_of_them(data, make_config):
+    pair = {"backbone": "test_resnet", "second": "test_vit"}
+    assert pretrained_statistics("test_resnet") == pretrained_statistics("test_vit") == ((0.5,) * 3, (0.5,) * 3)
+    model = build_parts(make_config(model=pair, normalize="backbone"), data, CPU).model
+    np.testing.assert_allclose(model.mean.flatten(), [127.5] * 3)
+    with pytest.raises(ConfigError, match="normalize: test_resnet and mobilenetv3_small_050 were trained with different means"):
+        build_parts(make_config(model=pair | {"second": "mobilenetv3_small_050"}, normalize="backbone"), data, CPU)

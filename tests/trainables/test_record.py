@@ -3,6 +3,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from trainables.record import (
     LAST,
     MODEL,
     Judgement,
+    Origin,
     Predictions,
     Result,
     RunCard,
@@ -26,6 +28,7 @@ from trainables.record import (
     read_records,
     read_result,
     read_run,
+    searched_run,
     start_record,
     trial_folder,
     write_json,
@@ -38,7 +41,7 @@ from trainables.record import (
 )
 from trainables.storage import write_whole
 
-ATTRIBUTES = (("mask", ("worn", "incorrect", "absent")), ("age", ("<30", ">=30")))
+ATTRIBUTES = (("mask", ("worn", "incorrect", "absent"), ()), ("age", ("<30", ">=30"), (30,)))
 CARD = RunCard("faces", "effnet.yaml", "data", (30,), 0, "abcd", ATTRIBUTES, 3, 4, "python -m tuner.run")
 RESULT = Result("interrupted", "still at work", 2, "abcd", "CPU", "0.1", {"torch": "2"}, "", 3, 2, 8, ("out of memory once",))
 JUDGEMENTS = (Judgement(1, 0.1, 0, None, True), Judgement(3, 0.25, 4, 0.3, False))
@@ -235,7 +238,8 @@ def test_judgements_of_another_kind_are_damage(folder, content):
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path):
-    for card in (CARD, replace(CARD, predicts=("mask", "age"))):
+    refit = replace(CARD, refit_of="faces", origins=(Origin(7, 3, 0.5), Origin(2, 1, 0.4)))
+    for card in (CARD, replace(CARD, predicts=("mask", "age")), refit):
         write_run(tmp_path / "faces", card)
         assert read_run(tmp_path / "faces") == card
     assert read_run(tmp_path / "faces").scheme.sizes == (3, 2)
@@ -248,7 +252,14 @@ def test_a_run_of_before_metric_and_attributes_were_noted_is_read_too(tmp_path):
     assert read_run(tmp_path / "faces") == CARD
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b'{"attributes": 3}'])
+@pytest.mark.parametrize("place, refit_of", [("runs/faces", "faces"), ("elsewhere/faces", "runs/faces")])
+def test_a_refit_names_the_run_it_comes_from_beside_it_or_by_its_path(tmp_path, monkeypatch, place, refit_of):
+    monkeypatch.chdir(tmp_path)
+    refit = Path(place).with_name("faces-refit")
+    assert searched_run(refit, replace(CARD, refit_of=refit_of)) == Path("runs/faces")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b'{"attributes": 3}', b'{"origins": [3]}'])
 def test_a_damaged_run_is_refused_with_its_file_and_the_mend(tmp_path, content):
     write_run(tmp_path / "faces", CARD)
     (tmp_path / "faces" / "run.json").write_bytes(content)

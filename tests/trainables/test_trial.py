@@ -180,12 +180,23 @@ def test_a_second_death_before_any_epoch_keeps_what_the_first_attempt_reported(j
     assert after == replace(before, result=replace(before.result, attempt=2)) and (after.folder / LAST).is_file()
 
 
+def test_a_job_has_the_data_of_each_fold_and_its_own_where_there_is_no_other(job):
+    other = replace(job.data, split=replace(job.data.split, fold=1))
+    both = replace(job, others={1: other})
+    assert both.of_fold(1).data is other and both.of_fold(0).data is job.data and job.of_fold(1).data is job.data
+    valid, train = set(other.split.valid), set(other.split.train)
+    assert valid == set(np.flatnonzero(other.split.part == 1)) and not valid & train
+
+
 class Small(torch.nn.Module):
     """A model on a device that has room for few photos at a time."""
 
     def __init__(self, model, room: int):
         super().__init__()
         self.model, self.room = model, room
+
+    def begin_epoch(self, epoch):
+        self.model.begin_epoch(epoch)
 
     def forward(self, images):
         if len(images) > self.room:

@@ -11,11 +11,21 @@ import numpy as np
 import torch
 
 from trainables.data.augment import Augment
+from trainables.data.edges import with_edges
 from trainables.data.sampling import Sampler
+from trainables.data.training import TrainingPhotos
 from trainables.seeding import generator, seed_for
 
 Item = TypeVar("Item")
-Batch = tuple[torch.Tensor, torch.Tensor]  # images (n, height, width, 3) uint8, class ids (n, heads) int64
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training photos as they come from the data; mixing and the model follow on the device."""
+
+    images: torch.Tensor  # (n, height, width, 3) uint8; 4 channels with edges
+    targets: tuple[torch.Tensor, ...]  # per head: class ids (n,) int64, or rows (n, classes) float32
+    numbers: torch.Tensor  # (n,) float32; NaN where unknown
 
 
 class PhotoError(ValueError):
@@ -24,42 +34,53 @@ class PhotoError(ValueError):
 
 @dataclass(frozen=True)
 class TrainBatches:
-    """Shuffled, augmented batches; the numbers of an epoch depend on seed and epoch alone."""
+    """Drawn, augmented batches; the numbers of an epoch depend on seed and epoch alone."""
 
-    view: np.ndarray  # (rows, height, width, 3) uint8, mapped
-    rows: np.ndarray  # (n,) the training photos' rows
-    ids: Sequence[str]  # (n,) their names, for the error that one of them may be
-    targets: np.ndarray  # (n, heads) class ids
-    classes: np.ndarray  # (n,) class ids of the whole task, for the sampler
+    views: Sequence[np.ndarray]  # per source (rows, height, width, 3) uint8, mapped
+    photos: TrainingPhotos
     batch_size: int
     sampler: Sampler
     make_augment: Callable[[], Augment | None]  # one per thread
     seed: int
     threads: int = 0  # that prepare batches ahead; 0 prepares each when asked
+    edges: bool = False  # whether a channel of edges is added
 
     def __len__(self) -> int:
         """Batches an epoch. A last, incomplete batch is left out unless it is the only one."""
-        return max(1, len(self.rows) // self.batch_size)
+        return max(1, self.sampler.size(self.photos) // self.batch_size)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Positions of the photos that an epoch shows, in their order."""
+        drawn = self.sampler.draw(self.photos, generator(self.seed, "order", epoch))
+        return drawn[: len(self) * self.batch_size]
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one epoch. Raises: PhotoError naming the first photo of a batch that cannot be prepared."""
-        order = self.sampler(self.classes, generator(self.seed, "order", number))
-        chosen = [order[start * self.batch_size : (start + 1) * self.batch_size] for start in range(len(self))]
+        order = self.order(number)
         state = local()
 
         def prepare(batch: int) -> Batch:
             if not hasattr(state, "augment"):
                 state.augment = self.make_augment()
-            picked = chosen[batch]
+            picked = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             images = self._images(picked, state.augment, seed_for(self.seed, "augment", number, batch))
-            return torch.from_numpy(images), torch.from_numpy(self.targets[picked])
+            chosen = self.photos.take(picked)
+            return Batch(torch.from_numpy(images), tuple(map(torch.from_numpy, chosen.targets)), torch.from_numpy(chosen.numbers))
 
         return ahead(prepare, len(self), self.threads)
 
+    def _look(self, picked: np.ndarray) -> np.ndarray:
+        source, rows = self.photos.source[picked], self.photos.rows[picked]
+        images = np.empty((len(picked), *self.views[0].shape[1:]), dtype=np.uint8)
+        for number in np.unique(source):
+            images[source == number] = self.views[number][rows[source == number]]
+        return images
+
     def _images(self, picked: np.ndarray, augment: Augment | None, seed: int) -> np.ndarray:
-        def make(photos: np.ndarray) -> np.ndarray:
-            images = self.view[self.rows[photos]]
-            return augment(images, seed) if augment else images
+        def make(positions: np.ndarray) -> np.ndarray:
+            images = self._look(positions)
+            images = augment(images, seed) if augment else images
+            return with_edges(images) if self.edges else images
 
         try:
             return make(picked)
@@ -73,17 +94,25 @@ class TrainBatches:
                 try:
                     make(picked[:count])
                 except Exception as error:
-                    what = f"photo {self.ids[photo]} (row {self.rows[photo]} of its view) cannot be read or augmented"
+                    what = f"photo {self.photos.ids[photo]} (row {self.photos.rows[photo]} of its view) cannot be read or augmented"
                     # On one line: records keep the first line of a reason, and OpenCV's end with a line break.
                     cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
                     raise PhotoError(f"{what} ({cause}). Mend it, or take it out of the data.") from error
             raise
 
 
-def plain_batches(view: np.ndarray, rows: np.ndarray, batch_size: int, threads: int = 0) -> Iterator[torch.Tensor]:
-    """The given rows of a view, in order and unchanged: images (n, height, width, 3) uint8. The evaluation transform is the view."""
+def plain_batches(view: np.ndarray, rows: np.ndarray, batch_size: int, threads: int = 0, edges: bool = False) -> Iterator[torch.Tensor]:
+    """The given rows of a view, in order: images (n, height, width, 3) uint8, 4 channels with edges.
+
+    The evaluation transform is the view.
+    """
     starts = range(0, len(rows), batch_size)
-    return ahead(lambda batch: torch.from_numpy(view[rows[starts[batch] : starts[batch] + batch_size]]), len(starts), threads)
+
+    def look(batch: int) -> torch.Tensor:
+        images = view[rows[starts[batch] : starts[batch] + batch_size]]
+        return torch.from_numpy(with_edges(images) if edges else images)
+
+    return ahead(look, len(starts), threads)
 
 
 def ahead(make: Callable[[int], Item], count: int, threads: int) -> Iterator[Item]:

@@ -1,9 +1,10 @@
 """The label scheme: ordered attributes, the joint class as their mixed-radix number, and tasks as lists of heads.
 
-Joint class of the contest: 6 * mask + 3 * gender + age, both ways. Nothing here knows these words but `contest_scheme`.
+The first attribute is the most significant digit: of mask, gender and age with 3, 2 and 3 values it is 6 * mask + 3 * gender + age.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,23 @@ class Attribute:
 
     name: str
     values: tuple[str, ...]  # the names of its classes, in the order of their ids
+    cuts: tuple[int, ...] = ()  # first number of each class but the lowest, where they are cut from a number
+
+    @classmethod
+    def banded(cls, name: str, cuts: tuple[int, ...]) -> "Attribute":
+        """The bands that cuts make of a number, such as <30, 30-59, >=60."""
+        between = [f"{low}-{high - 1}" for low, high in zip(cuts, cuts[1:], strict=False)]
+        return cls(name, (f"<{cuts[0]}", *between, f">={cuts[-1]}"), cuts)
+
+    def plain(self) -> tuple:
+        """The attribute as JSON knows it; `Attribute.read` takes it back."""
+        return self.name, self.values, self.cuts
+
+    @classmethod
+    def read(cls, plain: Sequence) -> "Attribute":
+        """The inverse of `plain`."""
+        name, values, *cuts = plain
+        return cls(name, tuple(values), *map(tuple, cuts))
 
 
 @dataclass(frozen=True)
@@ -61,21 +79,15 @@ class Scheme:
         """The scheme of some of the attributes, in this scheme's order."""
         return Scheme(tuple(attribute for attribute in self.attributes if attribute.name in names))
 
+    def marginal(self, names: tuple[str, ...], probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities (n, classes of the part) of some of the attributes, from joint ones (n, classes)."""
+        others = tuple(1 + index for index, name in enumerate(self.names) if name not in names)
+        count = len(probabilities)
+        return probabilities.reshape(count, *self.sizes).sum(axis=others).reshape(count, self.part(names).classes)
+
     def columns(self, names: tuple[str, ...]) -> list[int]:
         """Columns of a label array (n, attributes) that hold these attributes, in the given order."""
         return [self.names.index(name) for name in names]
-
-
-def contest_scheme(cuts: tuple[int, ...]) -> Scheme:
-    """Mask, gender and age band; `cuts` are the first years of all bands but the youngest."""
-    bands = [f"<{cuts[0]}", *(f"{low}-{high - 1}" for low, high in zip(cuts, cuts[1:], strict=False)), f">={cuts[-1]}"]
-    return Scheme(
-        (
-            Attribute("mask", ("worn", "incorrect", "absent")),
-            Attribute("gender", ("male", "female")),
-            Attribute("age", tuple(bands)),
-        )
-    )
 
 
 @dataclass(frozen=True)

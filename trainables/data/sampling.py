@@ -1,33 +1,83 @@
 """In which order, and how often, an epoch shows the training photos."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from trainables.choices import choose
 from trainables.config import SamplerConfig
-
-# classes (n,) of the trial's own task, generator -> positions (n,) of the photos to show
-Sampler = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+from trainables.data.training import TrainingPhotos
 
 
-def shuffled(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+@dataclass(frozen=True)
+class Sampler:
+    """How an epoch is drawn. The number of photos is the same in every epoch, for the schedule counts steps by it."""
+
+    size: Callable[[TrainingPhotos], int]  # photos an epoch shows
+    draw: Callable[[TrainingPhotos, np.random.Generator], np.ndarray]  # their positions
+
+
+def shuffled(photos: TrainingPhotos, rng: np.random.Generator) -> np.ndarray:
     """Every photo once."""
-    return rng.permutation(len(classes))
+    return rng.permutation(len(photos))
 
 
-def weighted(classes: np.ndarray, rng: np.random.Generator, power: float) -> np.ndarray:
-    """Photos drawn with replacement, each with probability proportional to (1 / photos of its class) ** power."""
-    weight = np.bincount(classes)[classes].astype(float) ** -power
-    return rng.choice(len(classes), size=len(classes), p=weight / weight.sum())
+def weighted(photos: TrainingPhotos, rng: np.random.Generator, power: float) -> np.ndarray:
+    """Photos drawn with replacement, each with probability proportional to its own weight * (1 / photos of its class) ** power."""
+    weight = photos.weights * np.bincount(photos.classes)[photos.classes].astype(float) ** -power
+    return rng.choice(len(photos), size=len(photos), p=weight / weight.sum())
 
 
-def _weighted(config: SamplerConfig) -> Sampler:
-    power = config.power
-    return lambda classes, rng: weighted(classes, rng, power)
+def oversampled(photos: TrainingPhotos, rng: np.random.Generator) -> np.ndarray:
+    """Each class as often as the largest: whole copies of its photos, and the rest drawn without replacement."""
+    members = members_of_classes(photos)
+    largest = max(map(len, members))
+
+    def repeated(positions: np.ndarray) -> np.ndarray:
+        copies, rest = divmod(largest, len(positions))
+        return np.concatenate([np.tile(positions, copies), rng.choice(positions, size=rest, replace=False)])
+
+    return rng.permutation(np.concatenate([repeated(positions) for positions in members]))
 
 
-SAMPLERS: dict[str, Callable[[SamplerConfig], Sampler]] = {"shuffle": lambda config: shuffled, "weighted": _weighted}
+def undersampled(photos: TrainingPhotos, rng: np.random.Generator) -> np.ndarray:
+    """Each class as often as the smallest: photos drawn without replacement."""
+    members = members_of_classes(photos)
+    smallest = min(map(len, members))
+    return rng.permutation(np.concatenate([rng.choice(positions, size=smallest, replace=False) for positions in members]))
+
+
+def one_per_person(photos: TrainingPhotos, rng: np.random.Generator) -> np.ndarray:
+    """One random photo of each person."""
+    order = rng.permutation(len(photos))
+    _, first = np.unique(photos.people[order], return_index=True)
+    return rng.permutation(order[first])
+
+
+def members_of_classes(photos: TrainingPhotos) -> list[np.ndarray]:
+    """The positions of the photos of each class that has any."""
+    return [np.flatnonzero(photos.classes == one) for one in np.unique(photos.classes)]
+
+
+def _per_class(count: Callable[[Iterable[int]], int]) -> Callable[[TrainingPhotos], int]:
+    """The size of an epoch that shows each class as often as `count` of all classes' sizes."""
+
+    def size(photos: TrainingPhotos) -> int:
+        members = members_of_classes(photos)
+        return len(members) * count(map(len, members))
+
+    return size
+
+
+SAMPLERS: dict[str, Callable[[SamplerConfig], Sampler]] = {
+    "shuffle": lambda config: Sampler(len, shuffled),
+    "weighted": lambda config: Sampler(len, partial(weighted, power=config.power)),
+    "oversample": lambda config: Sampler(_per_class(max), oversampled),
+    "undersample": lambda config: Sampler(_per_class(min), undersampled),
+    "one_per_person": lambda config: Sampler(lambda photos: len(np.unique(photos.people)), one_per_person),
+}
 
 
 def build_sampler(config: SamplerConfig) -> Sampler:

@@ -1,8 +1,8 @@
-"""A loss that is a statement about the whole batch: macro F1 with probabilities in place of decisions."""
+"""Losses that are a statement about the whole batch: macro F1 with probabilities in place of decisions."""
 
 from torch import Tensor
 
-from trainables.losses.classification import target_rows
+from trainables.losses.classification import cross_entropy, target_rows
 
 
 def soft_f1(logits: Tensor, target: Tensor, epsilon: float = 1e-7) -> Tensor:
@@ -19,3 +19,8 @@ def soft_f1(logits: Tensor, target: Tensor, epsilon: float = 1e-7) -> Tensor:
     present = true > 0
     f1 = 2 * (rows * probabilities).sum(dim=0) / (probabilities.sum(dim=0) + true + epsilon)
     return 1 - (f1 * present).sum() / present.sum()
+
+
+def ce_f1(logits: Tensor, target: Tensor, *, share: float) -> Tensor:
+    """(1 - share) * cross-entropy in nats + share * soft F1, whose gradient alone fades where the model is surely wrong."""
+    return (1 - share) * cross_entropy(logits, target) + share * soft_f1(logits, target)

@@ -1,4 +1,4 @@
-"""Backbones: any timm network by name, with the weights that the settings ask for."""
+"""Backbones: any timm network by name, or two side by side, with the weights that the settings ask for."""
 
 from pathlib import Path
 
@@ -6,41 +6,69 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from timm.layers import DropPath
+from torch import Tensor, nn
 
 from trainables.config import ConfigError, Mistake, ModelConfig, nearest
+from trainables.models.edges import widen
+
+UNFIT = (AssertionError, ValueError, RuntimeError, ArithmeticError)  # what timm raises for a size that a network cannot take
+STEPS = (14, 16, 32, 64, 128)  # pixels: patches and strides whose multiples networks take
 
 
-def check_backbone(name: str) -> None:
+class TwoBackbones(nn.Module):
+    """Two networks that see the same photos; the features (n, features) of the second follow those of the first."""
+
+    def __init__(self, first: nn.Module, second: nn.Module):
+        super().__init__()
+        self.first = first
+        self.second = second
+
+    def forward(self, photos: Tensor) -> Tensor:
+        return torch.cat([self.first(photos), self.second(photos)], dim=1)
+
+
+def networks(backbone: nn.Module) -> dict[str, nn.Module]:
+    """The timm networks of a backbone, by what their parameters' names begin with."""
+    return {"first.": backbone.first, "second.": backbone.second} if isinstance(backbone, TwoBackbones) else {"": backbone}
+
+
+def check_backbone(name: str, path: str = "model/backbone") -> None:
     """Raises: ConfigError with the nearest names when timm has no such network, or none with the weights named after the dot."""
     architecture, _, tag = name.partition(".")
     known = timm.list_pretrained(f"{architecture}.*") if tag and timm.is_model(architecture) else timm.list_models()
     if not timm.is_model(name) or (tag and name not in known):
-        raise ConfigError([Mistake("model/backbone", f"timm has no {name!r}{nearest(name, known) or '; timm.list_models() lists them'}")])
+        raise ConfigError([Mistake(path, f"timm has no {name!r}{nearest(name, known) or '; timm.list_models() lists them'}")])
 
 
 def build_backbone(config: ModelConfig, size: tuple[int, int]) -> tuple[nn.Module, int]:
-    """The network without its classifier, and how many features it gives for one photo.
+    """The network, or both, without classifier, and how many features it gives for one photo.
 
     Args:
         size: (height, width) of the input in pixels; networks with a fixed grid are built for it.
-    Raises: ConfigError for an unknown name, a size that the network cannot take, or weights that cannot be had.
+    Raises: ConfigError for an unknown name, a size that a network cannot take, weights that cannot be had, and settings that a
+        network does not know.
     """
-    name, weights = config.backbone, config.weights
-    check_backbone(name)
-    fixed_grid = timm.get_pretrained_cfg(name).fixed_input_size
-    try:
-        backbone = timm.create_model(name, num_classes=0, **({"img_size": size} if fixed_grid else {}))
-        # One black photo: some networks notice a size that they cannot take only now, and it counts the features of all alike.
-        with torch.no_grad():
-            features = backbone.eval()(torch.zeros(1, 3, *size)).shape[1]
-    except (AssertionError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise ConfigError([Mistake("view/size", f"{name} cannot take {size[0]}x{size[1]} pixels ({error})")]) from None
-    if weights == "imagenet":
-        backbone.load_state_dict(_imagenet(name, size if fixed_grid else None))
-    elif weights != "none":
-        load_weights(backbone, Path(weights.replace("{backbone}", name)))
-    return backbone.train(), features
+    names = {"model/backbone": config.backbone}
+    if config.second:
+        names["model/second"] = config.second
+    built, mistakes = [], []
+    for path, name in names.items():
+        try:
+            check_backbone(name, path)
+            built.append(_build_network(name, config, size))
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(mistakes)
+    found = [network for network, _ in built]
+    return TwoBackbones(*found) if config.second else found[0], sum(features for _, features in built)
+
+
+def pretrained_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Channel means and standard deviations, on the scale 0 to 1, of the photos that timm's weights of this network were trained on."""
+    cfg = timm.get_pretrained_cfg(name)
+    return tuple(cfg.mean), tuple(cfg.std)
 
 
 def load_weights(backbone: nn.Module, file: Path) -> None:
@@ -80,10 +108,77 @@ def load_weights(backbone: nn.Module, file: Path) -> None:
     backbone.load_state_dict(state)
 
 
-def _imagenet(name: str, size: tuple[int, int] | None) -> dict[str, torch.Tensor]:
+def _build_network(name: str, config: ModelConfig, size: tuple[int, int]) -> tuple[nn.Module, int]:
+    # What is frozen for ever stays in eval mode, where no block is left out.
+    resting = config.freeze == "backbone" and config.unfreeze_epoch == 0
+    drop_path = 0.0 if resting else config.drop_path
+    try:
+        network, features = _create(name, size, **({"drop_path_rate": drop_path} if drop_path else {}))
+    except TypeError as error:
+        if "drop_path_rate" not in str(error):
+            raise
+        raise _drop_path_mistake(name) from None
+    except UNFIT as error:
+        near = _size_that_fits(name, size)
+        mend = f"; take [{near[0]}, {near[1]}]" if near else ""
+        raise ConfigError([Mistake("view/size", f"{name} cannot take {size[0]}x{size[1]} pixels ({error}){mend}")]) from None
+    if drop_path and not _leaves_blocks_out(network, size):
+        raise _drop_path_mistake(name)
+    if config.weights == "imagenet":
+        network.load_state_dict(_imagenet(name, size))
+    elif config.weights != "none":
+        load_weights(network, Path(config.weights.replace("{backbone}", name)))
+    if config.edges == "stem":
+        widen(network, size)
+    return network.train(), features
+
+
+def _create(name: str, size: tuple[int, int], **settings: float) -> tuple[nn.Module, int]:
+    """The network in eval mode and the number of its features. Raises one of UNFIT for a size that it cannot take."""
+    network = timm.create_model(name, num_classes=0, **_grid(name, size), **settings).eval()
+    # One black photo: some networks notice a size that they cannot take only now, and it counts the features of all alike.
+    with torch.no_grad():
+        return network, network(torch.zeros(1, 3, *size)).shape[1]
+
+
+@torch.no_grad()
+def _leaves_blocks_out(network: nn.Module, size: tuple[int, int]) -> bool:
+    """Whether a photo comes by a DropPath: blocks without a way around them hold one, too, but never use it."""
+    passed: list[float] = []
+    hooks = [
+        module.register_forward_hook(lambda module, *_: passed.append(module.drop_prob))
+        for module in network.modules()
+        if isinstance(module, DropPath)
+    ]
+    network(torch.zeros(1, 3, *size))
+    for hook in hooks:
+        hook.remove()
+    return any(passed)
+
+
+def _grid(name: str, size: tuple[int, int]) -> dict[str, tuple[int, int]]:
+    return {"img_size": size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+
+
+def _size_that_fits(name: str, size: tuple[int, int]) -> tuple[int, int] | None:
+    """The nearest size that the network takes, among multiples of the usual patches and strides."""
+
+    def distance(near: tuple[int, int]) -> int:
+        return sum(abs(side - asked) for side, asked in zip(near, size, strict=True))
+
+    for near in sorted({tuple(max(1, round(side / step)) * step for side in size) for step in STEPS} - {size}, key=distance):
+        try:
+            _create(name, near)
+        except UNFIT:
+            continue
+        return near
+    return None
+
+
+def _imagenet(name: str, size: tuple[int, int]) -> dict[str, Tensor]:
     """timm's pretrained weights for the network without its classifier, fetched once into the hub's cache."""
     try:
-        pretrained = timm.create_model(name, pretrained=True, num_classes=0, **({"img_size": size} if size else {}))
+        pretrained = timm.create_model(name, pretrained=True, num_classes=0, **_grid(name, size))
     except Exception as error:
         # The hub's client raises a dozen unrelated kinds: no network, no such file, refused, half a download.
         raise _weights_mistake(
@@ -95,3 +190,7 @@ def _imagenet(name: str, size: tuple[int, int] | None) -> dict[str, torch.Tensor
 
 def _weights_mistake(message: str) -> ConfigError:
     return ConfigError([Mistake("model/weights", message)])
+
+
+def _drop_path_mistake(name: str) -> ConfigError:
+    return ConfigError([Mistake("model/drop_path", f"{name} has no blocks that could be left out; take 0 or another backbone")])

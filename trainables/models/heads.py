@@ -1,17 +1,141 @@
-"""Heads: one linear softmax layer per group of attributes."""
+"""Heads: from the backbone's features to the logits of each group of attributes, and to a number where one is predicted."""
+
+import math
+from typing import NamedTuple
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainables.config import LossConfig, ModelConfig, TrialConfig
+from trainables.data.labels import Scheme, Task
+from trainables.losses import COSINE
+from trainables.losses.ordinal import ordinal_head
+
+
+class Answer(NamedTuple):
+    """What a classifier says of n photos."""
+
+    logits: list[Tensor]  # (n, classes) per head
+    number: Tensor | None = None  # (n,) float32: the predicted number, where the loss has a regression part
 
 
 class Heads(nn.Module):
-    """Features (n, features) to a list of logits, (n, classes) per head."""
+    """Features (n, features) to an Answer.
 
-    def __init__(self, features: int, classes: list[int], dropout: float):
+    Source: Inoue, Multi-Sample Dropout for Accelerated Training and Better Generalization, 2019.
+    """
+
+    def __init__(self, trunk: nn.Module, layers: list[nn.Module], number: nn.Module | None = None, dropout: float = 0.0, samples: int = 1):
+        """
+        Args:
+            trunk: what the features go through first, for all heads alike.
+            layers: trunk's features to logits (n, classes), one per head.
+            number: trunk's features to a number (n,).
+            samples: dropout masks whose logits and numbers are averaged in training.
+        """
         super().__init__()
+        self.trunk = trunk
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(nn.Linear(features, count) for count in classes)
+        self.samples = samples
+        self.layers = nn.ModuleList(layers)
+        self.number = number
 
-    def forward(self, features: torch.Tensor) -> list[torch.Tensor]:
-        features = self.dropout(features)
-        return [layer(features) for layer in self.layers]
+    def forward(self, features: Tensor) -> Answer:
+        features = self.trunk(features)
+        masked = [self.dropout(features) for _ in range(self.samples if self.training else 1)]
+
+        def mean(layer: nn.Module) -> Tensor:
+            return sum(layer(one) for one in masked) / len(masked)
+
+        return Answer([mean(layer) for layer in self.layers], None if self.number is None else mean(self.number))
+
+
+class Cosine(nn.Module):
+    """Features (n, features) to `scale` times the cosine between them and a vector of each class, (n, classes) float32."""
+
+    def __init__(self, features: int, classes: int, scale: float):
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(classes, features)))
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        # In 16 bits, cosines near 1 could not be told apart.
+        with torch.autocast(features.device.type, enabled=False):
+            return self.scale * F.linear(F.normalize(features.float()), F.normalize(self.weight))
+
+
+class Ordinal(nn.Module):
+    """Features (n, features) to logits (n, classes) float32 of classes that have an order.
+
+    One weight vector gives a score; P(y > k) is the sigmoid of the score less the k-th threshold, and thresholds ascend, since
+    their distances are positive by construction. Logits are log-probabilities.
+
+    Source: Cao, Mirjalili and Raschka, Rank Consistent Ordinal Regression for Neural Networks with Application to Age
+        Estimation, Pattern Recognition Letters 2020.
+    """
+
+    def __init__(self, features: int, classes: int):
+        super().__init__()
+        self.score = nn.Linear(features, 1, bias=False)
+        # Thresholds begin one apart, around 0.
+        self.first = nn.Parameter(torch.tensor([-(classes - 2) / 2]))
+        self.distances = nn.Parameter(torch.full((classes - 2,), math.log(math.e - 1)))
+
+    def thresholds(self) -> Tensor:
+        """The scores (classes - 1,) at which the next class becomes as likely as not."""
+        return torch.cat([self.first, self.first + self._distances().cumsum(0)])
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            above = F.linear(features.float(), self.score.weight) - self.thresholds()
+            beyond, within = F.logsigmoid(above), F.logsigmoid(-above)
+            # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)): its logarithm has no difference of near equals.
+            between = beyond[:, :-1] + within[:, 1:] + (-torch.expm1(-self._distances())).log()
+            return torch.cat([within[:, :1], between, beyond[:, -1:]], dim=1)
+
+    def _distances(self) -> Tensor:
+        # Never 0, where two thresholds would meet and the class between them have a probability of 0.
+        return F.softplus(self.distances) + 1e-3
+
+
+class Number(nn.Module):
+    """Features (n, features) to a number (n,) float32, such as years: mean + std * a linear function."""
+
+    def __init__(self, features: int, mean: float, std: float):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+        self.layer = nn.Linear(features, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.mean + self.std * self.layer(features).squeeze(1).float()
+
+
+def build_heads(config: TrialConfig, features: int, task: Task, numbers: tuple[float, float]) -> Heads:
+    """The heads that the sections `model` and `loss` ask for.
+
+    Args:
+        numbers: mean and standard deviation of what the regression part predicts.
+    """
+    trunk, features = _trunk(config.model, features)
+    layers = [_layer(config.loss, features, scheme) for scheme in task.head_schemes]
+    number = Number(features, *numbers) if config.loss.regression else None
+    dropout = config.model.dropout
+    return Heads(trunk, layers, number, dropout, config.model.dropout_samples if dropout else 1)
+
+
+def _trunk(config: ModelConfig, features: int) -> tuple[nn.Module, int]:
+    found: list[nn.Module] = [nn.BatchNorm1d(features)] if config.neck == "batchnorm" else []
+    if config.hidden:
+        found += [nn.Linear(features, config.hidden), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(config.hidden, config.hidden)]
+        found.append(nn.ReLU())
+    return nn.Sequential(*found), config.hidden or features
+
+
+def _layer(config: LossConfig, features: int, scheme: Scheme) -> nn.Module:
+    if config.ordinal == "coral" and ordinal_head(scheme):
+        return Ordinal(features, scheme.classes)
+    if config.name in COSINE:
+        return Cosine(features, scheme.classes, config.scale)
+    return nn.Linear(features, scheme.classes)

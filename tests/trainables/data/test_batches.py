@@ -6,29 +6,50 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.config import AugmentConfig, ConfigError, SamplerConfig, Watched
-from trainables.data.augment import build_augment
+from trainables.config import AugmentConfig, SamplerConfig
+from trainables.data.augment import CHANGES, build_augment
 from trainables.data.batches import PhotoError, TrainBatches, ahead, plain_batches
+from trainables.data.edges import with_edges
 from trainables.data.sampling import SAMPLERS, build_sampler
+from trainables.data.training import TrainingPhotos
 
 PHOTOS = 50
 VIEW = np.random.default_rng(0).integers(256, size=(PHOTOS + 10, 24, 20, 3), dtype=np.uint8)
+OTHER_VIEW = np.random.default_rng(2).integers(256, size=(PHOTOS + 10, 24, 20, 3), dtype=np.uint8)
 ROWS = np.random.default_rng(1).permutation(PHOTOS + 10)[:PHOTOS]
 NAMES = [f"person{photo // 7}/shot{photo % 7}.jpg" for photo in range(PHOTOS)]
 CLASSES = np.arange(PHOTOS) % 4
 NOTHING = AugmentConfig()
-EVERYTHING = AugmentConfig(flip=0.5, rotate=20, brightness=0.3, contrast=0.3, erase=0.5)
+EVERYTHING = AugmentConfig(policy="trivial", most=4, **dict.fromkeys(CHANGES, 0.3))
 
 
-def batches(*, augment=NOTHING, sampler="shuffle", batch_size=8, seed=0, threads=0, view=VIEW) -> TrainBatches:
+def some_photos(source=0) -> TrainingPhotos:
+    """Fifty photos whose first head tells which they are; its second is soft."""
+    return TrainingPhotos(
+        ids=np.array(NAMES, dtype=object),
+        source=np.broadcast_to(source, PHOTOS),
+        rows=ROWS,
+        people=np.arange(PHOTOS) // 7,
+        classes=CLASSES,
+        targets=(np.arange(PHOTOS), np.random.default_rng(3).dirichlet(np.ones(4), size=PHOTOS).astype(np.float32)),
+        numbers=np.where(CLASSES == 3, np.nan, np.arange(PHOTOS) + 0.5).astype(np.float32),
+        weights=np.ones(PHOTOS),
+    )
+
+
+def batches(*, augment=NOTHING, sampler="shuffle", batch_size=8, seed=0, threads=0, view=VIEW, edges=False) -> TrainBatches:
     make_augment = partial(build_augment, augment)
-    targets = np.stack([np.arange(PHOTOS), CLASSES], axis=1)
     chosen_sampler = build_sampler(SamplerConfig(name=sampler))
-    return TrainBatches(view, ROWS, NAMES, targets, CLASSES, batch_size, chosen_sampler, make_augment, seed, threads)
+    return TrainBatches([view], some_photos(), batch_size, chosen_sampler, make_augment, seed, threads, edges)
 
 
-def bytes_of(made) -> list[tuple[bytes, bytes]]:
-    return [(images.numpy().tobytes(), targets.numpy().tobytes()) for images, targets in made]
+def bytes_of(made) -> list[bytes]:
+    return [tensor.numpy().tobytes() for batch in made for tensor in (batch.images, *batch.targets, batch.numbers)]
+
+
+def shown(made) -> list[int]:
+    """Which photos the batches show, in order."""
+    return [photo for batch in made for photo in batch.targets[0].tolist()]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -46,27 +67,71 @@ def test_another_seed_or_epoch_gives_other_bytes():
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 50])
 def test_shuffled_epochs_show_each_photo_at_most_once_with_its_own_target(batch_size):
     seen = []
-    for images, targets in batches(batch_size=batch_size).epoch(1):
-        assert images.shape == (batch_size, 24, 20, 3) and images.dtype == torch.uint8 and targets.dtype == torch.int64
-        np.testing.assert_array_equal(images, VIEW[ROWS[targets[:, 0].numpy()]])
-        seen += targets[:, 0].tolist()
+    for batch in batches(batch_size=batch_size).epoch(1):
+        assert batch.images.shape == (batch_size, 24, 20, 3) and batch.images.dtype == torch.uint8
+        assert batch.targets[0].dtype == torch.int64
+        np.testing.assert_array_equal(batch.images, VIEW[ROWS[batch.targets[0].numpy()]])
+        seen += batch.targets[0].tolist()
     assert len(seen) == len(set(seen)) == PHOTOS // batch_size * batch_size
 
 
+@pytest.mark.parametrize("threads", [0, 3])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_soft_rows_and_numbers_travel_with_their_photos(sampler, threads):
+    photos = some_photos()
+    for batch in batches(augment=EVERYTHING, sampler=sampler, batch_size=4, threads=threads).epoch(1):
+        picked = batch.targets[0].numpy()
+        assert batch.targets[1].dtype == batch.numbers.dtype == torch.float32
+        np.testing.assert_array_equal(batch.targets[1], photos.targets[1][picked])
+        np.testing.assert_array_equal(batch.numbers, photos.numbers[picked])
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_the_order_tells_what_an_epoch_shows(sampler, epoch):
+    made = batches(augment=EVERYTHING, sampler=sampler, batch_size=3)
+    assert shown(made.epoch(epoch)) == made.order(epoch).tolist()
+    assert made.order(1).tolist() != made.order(2).tolist()
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_photos_of_two_sources_come_from_their_own_files(threads):
+    source = np.arange(PHOTOS) % 3 % 2
+    made = replace(batches(threads=threads), views=[VIEW, OTHER_VIEW], photos=some_photos(source))
+    for batch in made.epoch(1):
+        picked = batch.targets[0].numpy()
+        assert set(source[picked]) == {0, 1}
+        for image, photo in zip(batch.images, picked, strict=True):
+            np.testing.assert_array_equal(image, (VIEW, OTHER_VIEW)[source[photo]][ROWS[photo]])
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_a_channel_of_edges_is_made_of_the_augmented_photo(threads):
+    plain = batches(augment=EVERYTHING, threads=threads).epoch(1)
+    edged = batches(augment=EVERYTHING, threads=threads, edges=True).epoch(1)
+    for without, with_them in zip(plain, edged, strict=True):
+        np.testing.assert_array_equal(with_them.images, with_edges(without.images.numpy()))
+
+
 def test_what_one_epoch_leaves_out_another_shows():
-    seen = {int(photo) for epoch in range(10) for _, targets in batches().epoch(epoch) for photo in targets[:, 0]}
-    assert seen == set(range(PHOTOS))
+    assert {photo for epoch in range(10) for photo in shown(batches().epoch(epoch))} == set(range(PHOTOS))
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(8, [8] * 6), (50, [50]), (49, [49]), (64, [50])])
 def test_an_incomplete_batch_is_left_out_unless_it_is_the_only_one(batch_size, sizes):
     made = batches(batch_size=batch_size)
-    assert [len(images) for images, _ in made.epoch(1)] == sizes and len(made) == len(sizes)
+    assert [len(batch.images) for batch in made.epoch(1)] == sizes and len(made) == len(sizes)
+
+
+@pytest.mark.parametrize(("sampler", "photos"), [("oversample", 4 * 13), ("undersample", 4 * 12), ("one_per_person", 8)])
+def test_an_epoch_is_as_long_as_its_sampler_says(sampler, photos):
+    made = batches(sampler=sampler, batch_size=4)
+    assert len(made) == photos // 4 == len(list(made.epoch(1)))
 
 
 def names_in(made: TrainBatches, epoch: int) -> list[list[str]]:
     """The names of the photos of every batch, in order."""
-    return [[NAMES[photo] for photo in targets[:, 0]] for _, targets in made.epoch(epoch)]
+    return [[NAMES[photo] for photo in batch.targets[0]] for batch in made.epoch(epoch)]
 
 
 @pytest.mark.parametrize("threads", [0, 3])
@@ -77,7 +142,7 @@ def test_a_photo_whose_row_the_view_lacks_is_named_with_its_row_and_the_cause(ep
     gone = {name: row for name, row in zip(NAMES, ROWS, strict=True) if row >= there}
     first = next(name for names in names_in(whole, epoch) for name in names if name in gone)
     with pytest.raises(PhotoError) as caught:
-        list(replace(whole, view=VIEW[:there]).epoch(epoch))
+        list(replace(whole, views=[VIEW[:there]]).epoch(epoch))
     said = f"photo {first} (row {gone[first]} of its view) cannot be read or augmented (IndexError: index {gone[first]} is out of bounds"
     assert str(caught.value).startswith(said) and str(caught.value).endswith(". Mend it, or take it out of the data.")
 
@@ -105,7 +170,7 @@ def test_a_photo_that_only_some_random_changes_break_is_named(seed):
 def test_a_photo_is_named_among_the_first_few_of_a_data_set_too():
     few = slice(2)
     made = batches(view=VIEW[: ROWS[1]])
-    rehearsed = replace(made, rows=made.rows[few], targets=made.targets[few], classes=made.classes[few], batch_size=2)
+    rehearsed = replace(made, photos=made.photos.take(few), batch_size=2)
     broken = [name for name, row in zip(NAMES[few], ROWS[few], strict=True) if row >= ROWS[1]]
     with pytest.raises(PhotoError) as caught:
         list(rehearsed.epoch(1))
@@ -141,6 +206,12 @@ def test_plain_batches_are_the_rows_in_order_the_last_ones_too(threads):
     np.testing.assert_array_equal(torch.cat(made), VIEW[ROWS])
 
 
+@pytest.mark.parametrize("threads", [0, 2])
+def test_plain_batches_with_edges_have_the_edges_of_the_photos_of_the_view(threads):
+    made = torch.cat(list(plain_batches(VIEW, ROWS, 8, threads, edges=True)))
+    np.testing.assert_array_equal(made, with_edges(VIEW[ROWS]))
+
+
 def test_no_rows_are_no_plain_batches():
     assert list(plain_batches(VIEW, ROWS[:0], 8)) == []
 
@@ -148,8 +219,8 @@ def test_no_rows_are_no_plain_batches():
 def test_batches_do_not_change_a_mapped_view(tmp_path):
     np.save(tmp_path / "view.npy", VIEW)
     mapped = np.load(tmp_path / "view.npy", mmap_mode="r")
-    for images, _ in batches(view=mapped).epoch(1):
-        images += 1
+    for batch in batches(view=mapped).epoch(1):
+        batch.images.add_(1)
     np.testing.assert_array_equal(mapped, VIEW)
 
 
@@ -180,101 +251,3 @@ def test_no_thread_survives_its_epoch(ending):
         with pytest.raises(ZeroDivisionError):
             list(ahead(lambda number: 1 // (5 - number), 10, 3))
     assert set(threading.enumerate()) <= before
-
-
-def test_weighted_draws_all_classes_alike_often_with_power_1():
-    classes = np.repeat([0, 1, 2], [800, 150, 50])
-    drawn = classes[build_sampler(SamplerConfig(name="weighted"))(classes, np.random.default_rng(0))]
-    assert len(drawn) == 1000
-    np.testing.assert_allclose(np.bincount(drawn) / 1000, [1 / 3] * 3, atol=0.04)
-
-
-@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
-def test_weighted_draws_a_class_in_the_share_that_power_gives(power):
-    counts = np.array([800, 150, 50])
-    classes = np.repeat([0, 1, 2], counts)
-    sampler = build_sampler(SamplerConfig(name="weighted", power=power))
-    drawn = np.concatenate([classes[sampler(classes, np.random.default_rng(seed))] for seed in range(20)])
-    np.testing.assert_allclose(np.bincount(drawn) / len(drawn), counts ** (1 - power) / (counts ** (1 - power)).sum(), atol=0.01)
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_every_sampler_gives_as_many_positions_as_there_are_photos_from_its_generator_alone(name):
-    classes = np.array([0, 0, 5, 5, 5, 9])
-    sampler = build_sampler(SamplerConfig(name=name))
-    first, again = (sampler(classes, np.random.default_rng(3)) for _ in range(2))
-    assert len(first) == 6 and set(first) <= set(range(6)) and (first == again).all()
-
-
-@pytest.mark.parametrize(("name", "used"), [("shuffle", {"name"}), ("weighted", {"name", "power"})])
-def test_every_sampler_reads_its_own_settings_only(name, used):
-    read = set()
-    build_sampler(Watched(SamplerConfig(name=name), read))
-    assert read == used
-
-
-def test_an_unknown_sampler_is_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match="sampler/name: 'weigthed' does not exist; did you mean weighted"):
-        build_sampler(SamplerConfig(name="weigthed"))
-
-
-def augmented(images=VIEW, seed=0, **settings) -> np.ndarray:
-    changed = build_augment(AugmentConfig(**settings))(images, seed)
-    assert changed.shape == images.shape and changed.dtype == np.uint8
-    return changed
-
-
-def test_nothing_asked_for_is_nothing_done():
-    assert build_augment(AugmentConfig()) is None
-
-
-@pytest.mark.parametrize("settings", [{"flip": 0.5}, {"rotate": 20}, {"brightness": 0.3}, {"contrast": 0.3}, {"erase": 0.5}])
-def test_every_augmentation_depends_on_its_seed_alone_and_leaves_the_photos_alone(settings):
-    before = VIEW.copy()
-    first = augmented(**settings)
-    augment = build_augment(AugmentConfig(**settings))
-    augment(VIEW[:7], 99)
-    np.testing.assert_array_equal(augment(VIEW, 0), first)
-    assert (augment(VIEW, 1) != first).any() and np.array_equal(VIEW, before)
-    assert len({changed.tobytes() for changed in augmented(np.stack([VIEW[0]] * 40), **settings)}) > 1
-
-
-def test_a_certain_flip_turns_every_photo_left_to_right():
-    np.testing.assert_array_equal(augmented(flip=1.0), VIEW[:, :, ::-1])
-
-
-def test_a_flip_turns_its_share_of_the_photos():
-    turned = (augmented(np.stack([VIEW[0]] * 400), flip=0.3) != VIEW[0]).any(axis=(1, 2, 3))
-    assert turned.mean() == pytest.approx(0.3, abs=0.07)
-
-
-def test_a_rotation_keeps_the_middle_and_brings_no_new_colour():
-    flat = np.full((30, 33, 33, 3), 90, np.uint8)
-    assert (augmented(flat, rotate=45) == 90).all()
-    dot = np.zeros((30, 33, 33, 3), np.uint8)
-    dot[:, 14:19, 14:19] = 255
-    changed = augmented(dot, rotate=30)
-    assert (changed[:, 16, 16] == 255).all() and (changed != dot).any()
-
-
-def test_brightness_shifts_a_photo_up_or_down_by_at_most_its_share():
-    grey = np.full((200, 8, 8, 3), 100, np.uint8)
-    means = augmented(grey, brightness=0.2).mean(axis=(1, 2, 3))
-    assert means.min() < 85 and means.max() > 115
-    assert means.min() >= 100 - 0.2 * 255 - 1 and means.max() <= 100 + 0.2 * 255 + 1
-
-
-def test_contrast_stretches_a_photo_by_at_most_its_share():
-    stripes = np.tile(np.array([60, 140], np.uint8)[None, None, :, None], (200, 8, 4, 3))
-    spread = np.ptp(augmented(stripes, contrast=0.25).astype(int), axis=(1, 2, 3))
-    assert spread.min() < 70 and spread.max() > 90
-    assert spread.min() >= 80 * 0.75 - 1 and spread.max() <= 80 * 1.25 + 1
-
-
-def test_erasing_fills_one_rectangle_of_at_most_a_fifth():
-    changed = (augmented(np.zeros((60, 40, 40, 3), np.uint8), erase=1.0) > 0).any(axis=3)
-    share = changed.mean(axis=(1, 2))
-    assert share.min() > 0.01 and share.max() <= 0.22
-    for photo in changed:
-        rows, columns = np.flatnonzero(photo.any(axis=1)), np.flatnonzero(photo.any(axis=0))
-        assert photo[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean() > 0.95

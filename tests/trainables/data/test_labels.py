@@ -1,10 +1,12 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
 
 from trainables.config import ConfigError
-from trainables.data.labels import Attribute, Scheme, compose, contest_scheme, read_task
+from trainables.data.contest import contest_scheme
+from trainables.data.labels import Attribute, Scheme, compose, read_task
 
 CONTEST = contest_scheme((30, 60))
 
@@ -38,9 +40,26 @@ def test_class_names_read_like_a_person():
     assert (names[0], names[7], names[17]) == ("worn, male, <30", "incorrect, male, 30-59", "absent, female, >=60")
 
 
-def test_cuts_make_one_age_band_more_than_there_are_cuts():
-    assert contest_scheme((25,)).attributes[2].values == ("<25", ">=25")
-    assert contest_scheme((20, 40, 58)).attributes[2].values == ("<20", "20-39", "40-57", ">=58")
+def test_cuts_make_one_band_more_than_there_are_cuts():
+    assert Attribute.banded("years", (25,)) == Attribute("years", ("<25", ">=25"), (25,))
+    assert Attribute.banded("years", (20, 40, 58)).values == ("<20", "20-39", "40-57", ">=58")
+
+
+@pytest.mark.parametrize("attribute", [*CONTEST.attributes, Attribute("class", ("a, b", "c"))])
+def test_an_attribute_comes_back_from_json(attribute):
+    assert Attribute.read(json.loads(json.dumps(attribute.plain()))) == attribute
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_marginal_probabilities_equal_a_slow_sum(seed):
+    rng = np.random.default_rng(seed)
+    scheme = random_scheme(rng)
+    names = tuple(name for name in scheme.names if rng.random() < 0.6) or scheme.names
+    joint = random_rows(rng, 4, scheme.classes)
+    slow = np.zeros((4, scheme.part(names).classes))
+    for number, labels in enumerate(scheme.split(np.arange(scheme.classes))):
+        slow[:, scheme.part(names).joint(labels[None, scheme.columns(scheme.part(names).names)])[0]] += joint[:, number]
+    np.testing.assert_allclose(scheme.marginal(names, joint), slow)
 
 
 @pytest.mark.parametrize("seed", range(50))

@@ -1,51 +1,168 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from trainables.config import ModelConfig
-from trainables.data.labels import contest_scheme, read_task
+from tests.trainables.models.variants import VARIANTS, with_backbone
+from trainables.config import ModelConfig, Watched
+from trainables.data.contest import contest_scheme
+from trainables.data.labels import read_task
+from trainables.loop import fit, total_loss
 from trainables.models.assemble import IMAGENET, build_model, to_input
-from trainables.models.heads import Heads
+from trainables.models.backbone import build_backbone, networks
+from trainables.parts import build_parts
 
+CPU = torch.device("cpu")
 SCHEME = contest_scheme((30, 60))
 NAMES = ["test_efficientnet", "test_resnet", "test_vit"]
+SMALL = pytest.mark.parametrize("name", NAMES)
+EVERY = pytest.mark.parametrize("variant", VARIANTS)
 
 
-def build(name="test_resnet", *, task="joint", seed=0, dropout=0.0, statistics=IMAGENET):
-    return build_model(ModelConfig(backbone=name, weights="none", dropout=dropout), read_task(task, SCHEME), (32, 32), statistics, seed)
+def build(config, statistics=IMAGENET, numbers=(0.0, 1.0)):
+    return build_model(config, read_task(config.task, SCHEME), statistics, numbers)
+
+
+def some_photos(config, count=4) -> torch.Tensor:
+    channels = 3 if config.model.edges == "none" else 4
+    return torch.rand(count, channels, 32, 32, generator=torch.Generator().manual_seed(0)) * 255
 
 
 def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_first_weights_depend_on_the_seed_alone_and_torchs_generator_is_left_alone(name):
+@EVERY
+@SMALL
+def test_first_weights_depend_on_the_seed_alone_and_torchs_generator_is_left_alone(make_config, name, variant):
+    sections = with_backbone(variant, name)
     torch.manual_seed(1)
-    first, after = build(name), torch.rand(1)
+    first, after = build(make_config(**sections)), torch.rand(1)
     torch.manual_seed(2)
-    again = build(name)
-    torch.manual_seed(1)
-    assert same(first, again) and not same(first, build(name, seed=1))
+    again = build(make_config(**sections))
+    assert same(first, again) and not same(first, build(make_config(**sections, seed=1)))
     torch.manual_seed(1)
     assert torch.equal(torch.rand(1), after)
 
 
+@pytest.mark.parametrize("loss", [{}, {"name": "arcface"}, {"ordinal": "coral"}])
 @pytest.mark.parametrize(
     ("task", "classes"), [("joint", [18]), ("heads", [3, 2, 3]), ("age", [3]), ([["mask", "gender"], ["age"]], [6, 3])]
 )
-def test_a_model_has_a_head_of_logits_for_every_head_of_its_task(task, classes):
-    logits = build(task=task)(torch.rand(4, 3, 32, 32) * 255)
-    assert [tuple(head.shape) for head in logits] == [(4, count) for count in classes]
+def test_a_model_has_a_head_of_logits_for_every_head_of_its_task(make_config, task, classes, loss):
+    config = make_config(task=task, loss=loss)
+    answer = build(config)(some_photos(config))
+    assert [tuple(head.shape) for head in answer.logits] == [(4, count) for count in classes]
 
 
-def test_normalisation_is_part_of_the_model():
+@pytest.mark.parametrize("regression", [0.0, 0.3])
+def test_a_number_is_answered_only_where_the_loss_asks_for_one(make_config, regression):
+    config = make_config(loss={"regression": regression})
+    model = build(config, numbers=(40.0, 12.0)).eval()
+    number = model(some_photos(config)).number
+    if not regression:
+        assert number is None and not any("number" in name for name in model.state_dict())
+        return
+    features = model.backbone((some_photos(config) - model.mean) / model.std)
+    torch.testing.assert_close(number, 40 + 12 * model.heads.number.layer(features).squeeze(1))
+    assert number.shape == (4,) and number.dtype == torch.float32
+
+
+def test_normalisation_is_part_of_the_model(make_config):
     statistics = ((0.1, 0.5, 0.7), (0.2, 0.3, 0.4))
-    model = build(statistics=statistics).eval()
-    photos = torch.rand(2, 3, 32, 32) * 255
+    config = make_config()
+    model = build(config, statistics).eval()
+    photos = some_photos(config)
     by_hand = (photos / 255 - torch.tensor(statistics[0]).view(1, 3, 1, 1)) / torch.tensor(statistics[1]).view(1, 3, 1, 1)
-    torch.testing.assert_close(model(photos), model.heads(model.backbone(by_hand)))
+    torch.testing.assert_close(model(photos).logits, model.heads(model.backbone(by_hand)).logits)
     assert {"mean", "std"} <= model.state_dict().keys()
+
+
+@pytest.mark.parametrize("way", ["mix", "stem"])
+def test_edges_are_0_or_1_and_not_normalised(make_config, way):
+    model = build(make_config(model={"edges": way}), ((0.1, 0.5, 0.7), (0.2, 0.3, 0.4)))
+    torch.testing.assert_close(model.mean.flatten() / 255, torch.tensor([0.1, 0.5, 0.7, 0.0]))
+    torch.testing.assert_close(model.std.flatten() / 255, torch.tensor([0.2, 0.3, 0.4, 1.0]))
+
+
+@EVERY
+@SMALL
+def test_weights_from_a_file_are_in_place_before_the_first_step(make_config, tmp_path, name, variant):
+    config = make_config(**with_backbone(variant, name, weights=str(tmp_path / "{backbone}.safetensors")))
+    files = {}
+    for number, one in enumerate({config.model.backbone, config.model.second} - {""}):
+        torch.manual_seed(number)
+        files[one] = build_backbone(ModelConfig(backbone=one, weights="none"), (32, 32))[0].state_dict()
+        save_file(files[one], tmp_path / f"{one}.safetensors")
+    model = build(config)
+    model.begin_epoch(1)
+    used = [config.model.backbone, config.model.second]
+    for one, network in zip(used, networks(model.backbone).values(), strict=False):
+        found = network.state_dict()
+        assert found.keys() == files[one].keys()
+        for key, value in files[one].items():
+            if found[key].shape != value.shape:
+                assert config.model.edges == "stem" and not found[key][:, 3].any()
+                found[key] = found[key][:, :3]
+            assert torch.equal(found[key], value), f"{one}: {key}"
+
+
+@EVERY
+@SMALL
+def test_every_parameter_that_is_not_frozen_gets_a_gradient(data, make_config, name, variant):
+    parts = build_parts(make_config(**with_backbone(variant, name)), data, CPU)
+    parts.model.begin_epoch(1)
+    batch = next(parts.batches.epoch(1))
+    total_loss(parts, parts.model(to_input(batch.images, CPU)), batch.targets, batch.numbers).backward()
+    for path, parameter in parts.model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, path
+        if not path.startswith("backbone."):
+            assert parameter.requires_grad and parameter.grad.any(), path
+
+
+@EVERY
+def test_the_optimizer_holds_what_is_trained_now_or_later(data, make_config, variant):
+    parts = build_parts(make_config(**with_backbone(variant, "test_resnet")), data, CPU)
+    held = {id(parameter) for group in parts.optimizer.param_groups for parameter in group["params"]}
+    freeze = parts.model.freeze
+    for path, parameter in parts.model.named_parameters():
+        for_ever = freeze.epochs == float("inf") and path.removeprefix("backbone.") in freeze.names
+        assert (id(parameter) in held) != for_ever, path
+
+
+@EVERY
+def test_every_variant_trains_all_that_stands_outside_the_backbone(data, make_config, variant):
+    config = make_config(**with_backbone(variant, "test_resnet"))
+    parts = build_parts(config, data, CPU)
+    before = {path: parameter.detach().clone() for path, parameter in parts.model.named_parameters()}
+    epochs = list(fit(parts, config.train, epochs=2, seed=0))
+    assert len(epochs) == 2 and np.isfinite(epochs[-1].report.train_loss)
+    for path, parameter in parts.model.named_parameters():
+        if not path.startswith("backbone."):
+            assert not torch.equal(parameter, before[path]), path
+
+
+@pytest.mark.parametrize(
+    ("sections", "read", "unread"),
+    [
+        ({}, {"edges", "second", "freeze", "drop_path", "hidden", "neck"}, {"train_stages", "unfreeze_epoch", "dropout_samples"}),
+        ({"model": {"freeze": "backbone"}}, {"unfreeze_epoch"}, {"train_stages", "drop_path"}),
+        ({"model": {"freeze": "backbone", "unfreeze_epoch": 2}}, {"drop_path"}, {"train_stages"}),
+        ({"model": {"freeze": "stages"}}, {"unfreeze_epoch", "train_stages", "drop_path"}, set()),
+        ({"model": {"dropout": 0.1}}, {"dropout_samples"}, set()),
+    ],
+)
+def test_a_setting_is_read_only_where_it_means_something(make_config, sections, read, unread):
+    seen = set()
+    build(Watched(make_config(**sections), seen))
+    assert {f"model/{name}" for name in read} <= seen and seen.isdisjoint(f"model/{name}" for name in unread)
+
+
+@pytest.mark.parametrize(("loss", "read"), [({"name": "arcface"}, True), ({"name": "ldam"}, True), ({"name": "focal"}, False)])
+def test_the_scale_of_logits_is_read_by_heads_of_cosines_alone(make_config, loss, read):
+    seen = set()
+    build(Watched(make_config(loss=loss), seen))
+    assert ("loss/scale" in seen) == read
 
 
 def test_a_batch_becomes_float_channels_first_and_keeps_its_values():
@@ -53,20 +170,3 @@ def test_a_batch_becomes_float_channels_first_and_keeps_its_values():
     made = to_input(torch.from_numpy(photos), torch.device("cpu"))
     assert made.dtype == torch.float32 and made.is_contiguous(memory_format=torch.channels_last)
     np.testing.assert_array_equal(made.numpy(), photos.transpose(0, 3, 1, 2))
-
-
-def test_heads_are_linear_layers_side_by_side():
-    heads = Heads(5, [3, 2], dropout=0.0)
-    features = torch.rand(4, 5)
-    for logits, layer in zip(heads(features), heads.layers, strict=True):
-        torch.testing.assert_close(logits, features @ layer.weight.T + layer.bias)
-
-
-def test_dropout_drops_features_in_training_only():
-    torch.manual_seed(0)
-    heads = Heads(1000, [1], dropout=0.3)
-    torch.nn.init.ones_(heads.layers[0].weight)
-    torch.nn.init.zeros_(heads.layers[0].bias)
-    kept = heads(torch.ones(50, 1000))[0].detach() * 0.7 / 1000
-    assert float(kept.mean()) == pytest.approx(0.7, abs=0.01)
-    assert float(heads.eval()(torch.ones(1, 1000))[0].detach()) == pytest.approx(1000, rel=1e-5)

@@ -6,14 +6,14 @@ import torch
 from safetensors.torch import save_file
 
 from trainables.config import ConfigError, ModelConfig
-from trainables.models.backbone import build_backbone
+from trainables.models.backbone import build_backbone, pretrained_statistics
 
 NAMES = ["test_efficientnet", "test_resnet", "test_vit"]
 
 
-def build(name: str, size: tuple[int, int] = (32, 32), weights: object = "none", seed: int = 0) -> torch.nn.Module:
+def build(name: str, size: tuple[int, int] = (32, 32), weights: object = "none", seed: int = 0, **settings) -> torch.nn.Module:
     torch.manual_seed(seed)
-    return build_backbone(ModelConfig(backbone=name, weights=str(weights)), size)[0]
+    return build_backbone(ModelConfig(backbone=name, weights=str(weights), **settings), size)[0]
 
 
 def refused(*args, **settings) -> str:
@@ -54,10 +54,20 @@ def test_building_looks_at_the_network_without_changing_it(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("test_vit", (40, 40)), ("test_vit", (32, 40)), ("test_maxvit", (16, 16)), ("test_convnext", (16, 16))]
+    ("name", "size", "near"),
+    [
+        ("test_vit", (40, 40), (32, 32)),
+        ("test_vit", (32, 41), (32, 48)),
+        ("test_vit", (70, 100), (64, 96)),
+        ("test_maxvit", (16, 16), (32, 32)),
+        ("test_convnext", (16, 16), (32, 32)),
+    ],
 )
-def test_a_size_that_a_network_cannot_take_is_refused(name, size):
-    assert refused(name, size).startswith(f"view/size: {name} cannot take {size[0]}x{size[1]} pixels (")
+def test_a_size_that_a_network_cannot_take_is_refused_with_the_nearest_that_it_takes(name, size, near):
+    message = refused(name, size)
+    assert message.startswith(f"view/size: {name} cannot take {size[0]}x{size[1]} pixels (")
+    assert message.endswith(f"); take [{near[0]}, {near[1]}]")
+    assert build(name, near)(torch.rand(2, 3, *near)).ndim == 2
 
 
 @pytest.mark.parametrize(
@@ -71,10 +81,73 @@ def test_a_size_that_a_network_cannot_take_is_refused(name, size):
 def test_an_unknown_backbone_is_refused_with_the_nearest_names(name, hint):
     message = refused(name)
     assert message.startswith(f"model/backbone: timm has no {name!r}; ") and hint in message
+    assert refused("test_resnet", second=name) == message.replace("model/backbone", "model/second")
+    assert refused(name, second=name).splitlines() == [message, refused("test_resnet", second=name)]
 
 
 def test_a_backbone_may_name_its_weights_after_a_dot():
     assert same(build("test_resnet.r160_in1k").state_dict(), build("test_resnet").state_dict())
+
+
+@pytest.mark.parametrize("first", NAMES)
+@pytest.mark.parametrize("second", [*NAMES, "test_convnext"])
+def test_features_of_two_backbones_stand_side_by_side(first, second):
+    backbone, features = build_backbone(ModelConfig(backbone=first, second=second, weights="none"), (32, 32))
+    backbone.eval()
+    photos = torch.rand(2, 3, 32, 32)
+    together = backbone(photos)
+    assert together.shape == (2, features)
+    assert torch.equal(together, torch.cat([backbone.first(photos), backbone.second(photos)], dim=1))
+    assert same(build(first).state_dict(), build(first, second=second).first.state_dict())
+
+
+def test_one_weights_setting_serves_both_backbones_by_their_names(tmp_path):
+    states = {name: build(name, seed=1).state_dict() for name in ("test_resnet", "test_vit")}
+    for name, state in states.items():
+        save_file(state, tmp_path / f"{name}.safetensors")
+    backbone = build("test_resnet", weights=tmp_path / "{backbone}.safetensors", second="test_vit")
+    assert same(backbone.first.state_dict(), states["test_resnet"]) and same(backbone.second.state_dict(), states["test_vit"])
+    (tmp_path / "test_vit.safetensors").unlink()
+    assert "no such file" in refused("test_resnet", weights=tmp_path / "{backbone}.safetensors", second="test_vit")
+
+
+def test_what_is_wrong_with_either_backbone_is_told_at_once():
+    message = refused("test_vit", (40, 40), second="test_maxvit").splitlines()
+    assert [line.split(" cannot take")[0] for line in message] == ["view/size: test_vit", "view/size: test_maxvit"]
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_nfnet", "test_maxvit", "mobilenetv3_small_050"])
+def test_drop_path_reaches_the_blocks_and_changes_answers_in_training_alone(name):
+    photos = torch.rand(8, 3, 32, 32)
+    plain, dropping = build(name), build(name, drop_path=0.5)
+    assert same(plain.state_dict(), dropping.state_dict())
+    assert torch.equal(plain.eval()(photos), dropping.eval()(photos))
+    rates = [module.drop_prob for module in dropping.modules() if type(module).__name__ == "DropPath"]
+    assert 0 < max(rates) <= 0.5 + 1e-6 and rates == sorted(rates)
+    for parameter in dropping.parameters():
+        if parameter.ndim <= 1:
+            # Many networks begin with blocks that add nothing.
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    answers = [dropping.train()(photos) for _ in range(2)]
+    assert not torch.equal(*answers)
+
+
+@pytest.mark.parametrize("name", ["densenet121", "vgg11", "test_efficientnet"])
+def test_drop_path_is_refused_where_no_block_can_be_left_out(name):
+    expected = f"model/drop_path: {name} has no blocks that could be left out; take 0 or another backbone"
+    assert refused(name, drop_path=0.1) == refused("test_vit", second=name, drop_path=0.1) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [
+        ("test_resnet", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("resnet18.a1_in1k", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("vit_base_patch16_clip_224.openai", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    ],
+)
+def test_statistics_are_those_that_the_pretrained_weights_saw(name, mean, std):
+    assert pretrained_statistics(name) == (mean, std)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -156,3 +229,10 @@ def test_imagenet_without_a_network_is_explained(name, monkeypatch, tmp_path):
     message = refused(name, weights="imagenet")
     assert message.startswith(f"model/weights: the imagenet weights of {name} cannot be fetched (")
     assert "HF_HOME" in message and "--set model/weights=FILE" in message and "--set model/weights=none" in message
+
+
+def test_imagenet_weights_are_asked_for_each_of_two_backbones(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    lines = refused("test_resnet", weights="imagenet", second="test_vit").splitlines()
+    expected = [f"model/weights: the imagenet weights of {name} cannot be fetched (" for name in ("test_resnet", "test_vit")]
+    assert [line[: len(start)] for line, start in zip(lines, expected, strict=True)] == expected

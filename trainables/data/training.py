@@ -1,0 +1,188 @@
+"""Which photos train, and with which labels. What `labels/...` changes is changed here, so validation and hold-out never see it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from trainables.config import ConfigError, LabelsConfig, Mistake
+from trainables.data.labels import Attribute, Task
+from trainables.data.photos import Photos
+from trainables.data.splits import Split
+from trainables.data.views import View
+
+ChannelStatistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation per channel, on the scale 0 to 1
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Further photos that only train."""
+
+    photos: Photos
+    views: Mapping[View, Path]
+    soft: np.ndarray | None = None  # (n, classes of the scheme) float32: probabilities in place of labels
+
+
+@dataclass(frozen=True)
+class Data:
+    """The photos of a run as its trials need them."""
+
+    photos: Photos
+    split: Split
+    views: Mapping[View, Path]
+    statistics: Mapping[View, ChannelStatistics]  # of the training photos, where some trial may normalise by them
+    extra: tuple[Extra, ...] = ()
+    relabelled: Mapping[str, np.ndarray] = field(default_factory=dict)  # labels (n, attributes) by the value of labels/relabel
+    weights: np.ndarray | None = None  # (n,) how much likelier each photo is shown
+
+
+@dataclass(frozen=True)
+class TrainingPhotos:
+    """The photos that a trial trains on; arrays are parallel, one entry a photo."""
+
+    ids: np.ndarray  # (n,) names, for the error that one of them may be
+    source: np.ndarray  # (n,) 0: the run's own photos; from 1 on the extra ones
+    rows: np.ndarray  # (n,) in the view file of its source
+    people: np.ndarray  # (n,) index of the person over all sources
+    classes: np.ndarray  # (n,) class ids of the whole task, for the sampler
+    targets: tuple[np.ndarray, ...]  # per head: class ids (n,), or rows (n, classes) where some labels are soft
+    numbers: np.ndarray  # (n,) float32: what the ordinal attribute is cut from; NaN where that is unknown
+    weights: np.ndarray  # (n,) how much likelier than others it is shown
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, positions: np.ndarray | slice) -> Self:
+        """Some of the photos."""
+        taken = {item.name: getattr(self, item.name)[positions] for item in fields(self) if item.name != "targets"}
+        return replace(self, **taken, targets=tuple(target[positions] for target in self.targets))
+
+
+def training_photos(settings: LabelsConfig, data: Data, task: Task) -> TrainingPhotos:
+    """The training side of the split with the labels that the settings ask for, then the extra photos.
+
+    Raises: ConfigError when a setting asks for numbers that the data has not, or leaves a class of the task without photos.
+    """
+    found = [_own(settings, data, task)]
+    # Read where there are such photos alone, so that a space which searches it without any is refused.
+    if data.extra and settings.extra:
+        found += [_extra(settings, extra, source, task) for source, extra in enumerate(data.extra, start=1)]
+    soft = any(target.ndim == 2 for one in found for target in one.targets)
+    targets = [
+        np.concatenate([_rows(one.targets[head], scheme.classes) if soft else one.targets[head] for one in found])
+        for head, scheme in enumerate(task.head_schemes)
+    ]
+    others = [item.name for item in fields(TrainingPhotos) if item.name not in ("people", "targets")]
+    joined = {name: np.concatenate([getattr(one, name) for one in found]) for name in others}
+    first = np.cumsum([0, *(one.people.max(initial=-1) + 1 for one in found[:-1])])
+    people = np.concatenate([one.people + start for one, start in zip(found, first, strict=True)])
+    return TrainingPhotos(**joined, people=people, targets=tuple(targets))
+
+
+def jittered(numbers: np.ndarray, people: np.ndarray, mean: float, rng: np.random.Generator) -> np.ndarray:
+    """Numbers (n,) of which those at the cap, the largest there is, are moved up by a Poisson draw a person.
+
+    A number that was capped hides how large it was; report 001 drew it anew with a mean of 5 years.
+    """
+    drawn = rng.poisson(mean, size=people.max(initial=-1) + 1)[people]
+    return np.where(numbers == np.nanmax(numbers), numbers + drawn, numbers).astype(np.float32)
+
+
+def ordinal_attribute(task: Task) -> Attribute | None:
+    """The attribute of the task that is cut from a number."""
+    return next((attribute for attribute in task.scheme.attributes if attribute.cuts), None)
+
+
+def _own(settings: LabelsConfig, data: Data, task: Task) -> TrainingPhotos:
+    photos, train = data.photos, data.split.train
+    _refuse_unknown_numbers(settings, photos)
+    if settings.relabel != "none":
+        photos = _corrected(photos, data.relabelled[settings.relabel])
+    kept, photos = train[_stay(settings, photos)[train]], _cut_anew(settings, photos)
+    taught = _plain(photos, kept, 0, task)
+    _refuse_lost_classes(settings, _plain(data.photos, train, 0, task).classes, taught.classes, task)
+    return taught if data.weights is None else replace(taught, weights=data.weights[kept])
+
+
+def _extra(settings: LabelsConfig, extra: Extra, source: int, task: Task) -> TrainingPhotos:
+    photos = extra.photos
+    if extra.soft is None:
+        return _plain(_cut_anew(settings, photos), np.flatnonzero(_stay(settings, photos)), source, task)
+    sure = np.flatnonzero(extra.soft.max(axis=1) >= settings.confidence)
+    parts = [photos.scheme.marginal(part.names, extra.soft[sure]).astype(np.float32) for part in task.head_schemes]
+    classes = photos.scheme.marginal(task.scheme.names, extra.soft[sure]).argmax(axis=1)
+    return replace(_plain(photos, sure, source, task), classes=classes, targets=tuple(parts))
+
+
+def _stay(settings: LabelsConfig, photos: Photos) -> np.ndarray:
+    """Whether each photo (n,) is in none of the ranges that are removed; one whose number is unknown is not."""
+    numbers = _numbers(photos)
+    return ~np.any([np.zeros(len(photos), dtype=bool), *((low <= numbers) & (numbers <= high) for low, high in settings.remove)], axis=0)
+
+
+def _plain(photos: Photos, chosen: np.ndarray, source: int, task: Task) -> TrainingPhotos:
+    labels = photos.labels[chosen][:, photos.scheme.columns(task.scheme.names)]
+    return TrainingPhotos(
+        ids=np.array(photos.ids, dtype=object)[chosen],
+        source=np.full(len(chosen), source),
+        rows=photos.rows[chosen],
+        people=photos.people[chosen],
+        classes=task.scheme.joint(labels),
+        targets=tuple(task.targets(labels).T),
+        numbers=_numbers(photos)[chosen].astype(np.float32),
+        weights=np.ones(len(chosen)),
+    )
+
+
+def _corrected(photos: Photos, labels: np.ndarray) -> Photos:
+    """The photos with these labels. Whoever corrected the class of a number does not say which it is: it is NaN from then on."""
+    if photos.numbers is None:
+        return replace(photos, labels=labels)
+    column = _ordinal_column(photos)
+    numbers = np.where(labels[:, column] == photos.labels[:, column], photos.numbers, np.nan)
+    return replace(photos, labels=labels, numbers=numbers)
+
+
+def _cut_anew(settings: LabelsConfig, photos: Photos) -> Photos:
+    """The photos with classes cut from their numbers by labels/cuts; those whose number is unknown keep theirs."""
+    if not settings.cuts or photos.numbers is None:
+        return photos
+    column, labels = _ordinal_column(photos), photos.labels.copy()
+    labels[:, column] = np.where(np.isnan(photos.numbers), labels[:, column], np.digitize(photos.numbers, settings.cuts))
+    return replace(photos, labels=labels)
+
+
+def _numbers(photos: Photos) -> np.ndarray:
+    return np.full(len(photos), np.nan) if photos.numbers is None else photos.numbers
+
+
+def _ordinal_column(photos: Photos) -> int:
+    return next(index for index, attribute in enumerate(photos.scheme.attributes) if attribute.cuts)
+
+
+def _refuse_unknown_numbers(settings: LabelsConfig, photos: Photos) -> None:
+    asked = [path for path, value in (("labels/cuts", settings.cuts), ("labels/remove", settings.remove)) if value]
+    if photos.numbers is None:
+        message = "needs an attribute that is cut from a number, and this data has none; leave it out"
+        mistakes = [Mistake(path, message) for path in asked]
+    else:
+        count = len(photos.scheme.attributes[_ordinal_column(photos)].cuts)
+        message = f"has {len(settings.cuts)} cuts, data/cuts has {count}; the classes must stay the same"
+        mistakes = [Mistake("labels/cuts", message)] if settings.cuts and len(settings.cuts) != count else []
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def _refuse_lost_classes(settings: LabelsConfig, before: np.ndarray, after: np.ndarray, task: Task) -> None:
+    lost = sorted(set(before.tolist()) - set(after.tolist()))
+    if lost:
+        # The one that leaves out, or changes, the most photos is named.
+        path = "labels/remove" if settings.remove else "labels/cuts" if settings.cuts else "labels/relabel"
+        names = "; ".join(task.scheme.class_names()[number] for number in lost)
+        raise ConfigError([Mistake(path, f"leaves no training photo of {names}; change fewer")])
+
+
+def _rows(target: np.ndarray, classes: int) -> np.ndarray:
+    return target if target.ndim == 2 else np.eye(classes, dtype=np.float32)[target]
