@@ -18,8 +18,8 @@ from trainables.config import DataConfig, TrialConfig, ViewConfig
 from trainables.data.photos import Photos, read_photos
 from trainables.data.splits import Split, split_people
 from trainables.data.synthetic import write_people
+from trainables.data.training import Data
 from trainables.data.views import View, build_views, channel_statistics, open_view
-from trainables.parts import Data
 from tuner import cluster
 from tuner.cluster import Cluster
 
@@ -54,7 +54,7 @@ def demo(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def photos(demo, cache) -> Photos:
     """The demo's photos that can be decoded."""
-    found = read_photos(demo, (30, 60))
+    found = read_photos(demo, DataConfig())
     return found.without(build_views(found, [View.of(ViewConfig(size=32))], cache).bad)
 
 
@@ -67,7 +67,7 @@ def split(photos) -> Split:
 def data(demo, photos, split, cache) -> Data:
     """The demo as trials of 32 pixels need it."""
     view = View.of(ViewConfig(size=32))
-    files = build_views(read_photos(demo, (30, 60)), [view], cache).files
+    files = build_views(read_photos(demo, DataConfig()), [view], cache).files
     return Data(photos, split, files, {view: channel_statistics(open_view(files[view]), photos.rows[split.train])})
 
 

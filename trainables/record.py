@@ -39,6 +39,15 @@ DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.e
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The searched trial whose configuration a trial of a refit was given."""
+
+    trial: int  # its number
+    epoch: int  # its best one
+    score: float  # its macro F1 on validation then
+
+
+@dataclass(frozen=True)
 class RunCard:
     """What all trials of a run share."""
 
@@ -48,7 +57,7 @@ class RunCard:
     cuts: tuple[int, ...]
     seed: int
     split: str  # hash
-    attributes: tuple[tuple[str, tuple[str, ...]], ...]  # the scheme: name and values of each
+    attributes: tuple[Any, ...]  # the scheme, each attribute plain
     epochs: int
     trials: int
     command: str
@@ -56,10 +65,12 @@ class RunCard:
     metric: str = METRIC
     cpus_per_trial: int | None = None  # as they were asked for; the number of threads decides a sum's last bits
     gpus_per_trial: float | None = None
+    refit_of: str = ""  # the run beside it, or elsewhere by its address, whose configurations are trained again; empty: a search
+    origins: tuple[Origin, ...] = ()  # of a refit: one for each of its trials, by number
 
     @property
     def scheme(self) -> Scheme:
-        return Scheme(tuple(Attribute(name, tuple(values)) for name, values in self.attributes))
+        return Scheme(tuple(map(Attribute.read, self.attributes)))
 
 
 @dataclass(frozen=True)
@@ -113,8 +124,12 @@ class Record:
         return next((report for report in self.reports if report["epoch"] == self.result.best_epoch), None)
 
     @property
+    def model(self) -> Folder:
+        return self.folder / MODEL
+
+    @property
     def has_model(self) -> bool:
-        return (self.folder / MODEL).is_file()
+        return self.model.is_file()
 
 
 @dataclass(frozen=True)
@@ -139,6 +154,11 @@ def find_run(name: str, runs: Folder = RUNS) -> Folder:
     beside = there.parent if "://" in name else runs
     names = sorted(folder.name for folder in list_folders(beside) if (folder / "run.json").is_file())
     raise RunError(f"there is no run {name!r} in {beside}/; there are {', '.join(names) or 'none yet: python -m tuner.run makes one'}")
+
+
+def searched_run(run: Folder, card: RunCard) -> Folder:
+    """The run whose configurations a refit trains again."""
+    return open_folder(card.refit_of) if "/" in card.refit_of else run.parent / card.refit_of
 
 
 def list_folders(folder: Folder) -> list[Folder]:
@@ -259,7 +279,8 @@ def read_run(run: Folder) -> RunCard:
     try:
         values = dict(json.loads((run / "run.json").read_text()))
         values |= {name: tuple(values.get(name, ())) for name in ("cuts", "predicts")}
-        values["attributes"] = tuple((name, tuple(names)) for name, names in values["attributes"])
+        values["attributes"] = tuple(Attribute.read(plain).plain() for plain in values["attributes"])
+        values["origins"] = tuple(Origin(**origin) for origin in values.get("origins", ()))
         return RunCard(**values)
     except DAMAGE as error:
         raise RunError(f"{run}/run.json is damaged ({type(error).__name__}: {error}); bring a copy back or leave the run out") from None

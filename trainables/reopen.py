@@ -1,11 +1,14 @@
-"""The photos of an earlier run, proven to be the same, with its split."""
+"""The photos of an earlier run and what trains beside them, proven to be the same, with its split."""
 
 from collections.abc import Mapping
 
+from trainables.data.extra import refuse_other_extra
 from trainables.data.photos import DataError, Photos
 from trainables.data.splits import Split, in_order_of, read_split
 from trainables.record import SPLIT, RunCard, RunError
 from trainables.storage import Folder
+
+EXTRA = "extra.csv"
 
 
 def restore_split(run: Folder, card: RunCard, photos: Photos, digests: Mapping[str, str], fold: int) -> tuple[Photos, Split]:
@@ -26,3 +29,19 @@ def restore_split(run: Folder, card: RunCard, photos: Photos, digests: Mapping[s
     if split.hash != card.split:
         raise RunError(f"{table} has the hash {split.hash}, and {run}/run.json says {card.split}; bring copies back")
     return in_order_of(content, photos, split)
+
+
+def prove_extra(run: Folder, table: bytes) -> None:
+    """Compare what trains beside the photos with the run's table of it.
+
+    Args:
+        table: of today; empty where nothing is added to the photos.
+    Raises: RunError saying what differs.
+    """
+    file = run / EXTRA
+    try:
+        refuse_other_extra(file.read_bytes() if file.is_file() else b"", table)
+    except OSError as error:
+        raise RunError(f"{file} cannot be read ({error.strerror or error}); bring a copy back") from None
+    except DataError as error:
+        raise RunError(str(error)) from None

@@ -78,7 +78,7 @@ def _fetch(file: Path, sha256: str, fetch: Callable[[int], bytes]) -> None:
         # First of all, so that the new sidecar never stands beside the old file, wherever this process may die.
         file.unlink(missing_ok=True)
         if (known := read_sidecar(file)) is None or known.sha256 != sha256:
-            write_sidecar(file, Sidecar(bad={}, photos={}, sha256=sha256))
+            write_sidecar(file, Sidecar(bad={}, photos={}, sha256=sha256, faceless=[]))
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)

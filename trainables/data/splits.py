@@ -18,7 +18,8 @@ import numpy as np
 from trainables.config import DataConfig
 from trainables.data.photos import DataError, Photos
 
-HOLDOUT = -1
+HOLDOUT = -2
+NOBODY = -1  # as the fold that validates: all but the hold-out train
 MOST = 10  # names shown of each kind of difference
 # The columns of the table, and what a field of each looks like.
 COLUMNS = {"photo": "(?s:.+)", "person": "[0-9]+", "class": ".+", "part": "holdout|fold [0-9]+", "sha256": "[0-9a-f]{16}"}
@@ -29,7 +30,7 @@ class Split:
     """Which part each photo belongs to."""
 
     part: np.ndarray  # (n,) HOLDOUT or the number of a fold
-    fold: int  # the fold that validates
+    fold: int  # the fold that validates, or NOBODY
     hash: str  # of photos, labels and parts; records with different hashes are never compared
 
     @property
@@ -58,7 +59,7 @@ class Entry:
 
 
 def split_people(photos: Photos, settings: DataConfig, seed: int) -> Split:
-    """Hold a share of the people out, part the others into folds.
+    """Hold a share of the people out, part the others into folds, of which the settings name the one that validates, or none.
 
     A person counts for stratification as the joint class of most of their photos, so a gender or age band is spread
     evenly, and classes that are single shots of everybody follow.
@@ -116,14 +117,14 @@ def read_split(content: bytes, photos: Photos, digests: Mapping[str, str], fold:
     Args:
         content: what `split_table` made of it.
         digests: what `build_views` finds the photos' files to be today.
-        fold: the fold that validates.
+        fold: the fold that validates, or NOBODY.
     Raises: DataError when the table is damaged, and when the photos are not those of the run, naming everything that differs.
     """
     rows = _read_rows(content)
     then = {name: Entry(int(person), label, sha256) for name, person, label, _, sha256 in rows}
     _refuse_differences(then, _entries(photos, digests))
     part = {name: HOLDOUT if side == "holdout" else int(side.removeprefix("fold ")) for name, _, _, side, _ in rows}
-    if fold not in part.values():
+    if fold not in (NOBODY, *part.values()):
         raise DataError(f"data/fold is {fold}, but nobody is in that fold of the run's split.csv.")
     return _split(photos, np.array([part[name] for name in photos.ids]), fold)
 
@@ -148,7 +149,7 @@ def _refuse_rare_classes(photos: Photos, has: np.ndarray, settings: DataConfig) 
 def _split(photos: Photos, part: np.ndarray, fold: int) -> Split:
     # Sorted, because the order in which photos are found says nothing about what is learned from them.
     rows = sorted(zip(photos.ids, photos.scheme.joint(photos.labels).tolist(), part.tolist(), strict=True))
-    return Split(part, fold, hashlib.sha256(json.dumps([fold, rows]).encode()).hexdigest()[:16])
+    return Split(part, fold, hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16])
 
 
 def _entries(photos: Photos, digests: Mapping[str, str]) -> dict[str, Entry]:
@@ -224,5 +225,5 @@ def in_order_of(content: bytes, photos: Photos, split: Split) -> tuple[Photos, S
     place = {name: index for index, name in enumerate(photos.ids)}
     names = tuple(row["photo"] for row in csv.DictReader(io.StringIO(content.decode(), newline="")))
     order = np.array([place[name] for name in names])
-    ordered = replace(photos, ids=names, rows=photos.rows[order], people=photos.people[order], labels=photos.labels[order])
+    ordered = photos.take(order)
     return ordered, replace(split, part=split.part[order])

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from trainables.config import ConfigError, Mistake
-from trainables.data.labels import contest_scheme
+from trainables.data.contest import contest_scheme
 
 GENDERS = ("male", "female")
 SHOTS = {**{f"mask{number}": 0 for number in range(1, 6)}, "incorrect_mask": 1, "normal": 2}  # file stem -> mask id

@@ -1,110 +1,137 @@
-import csv
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.photos import SHOTS, DataError, Photos, read_photos, read_unlabelled
-from trainables.data.synthetic import PLANTED
+from trainables.config import DataConfig
+from trainables.data.contest import contest_scheme
+from trainables.data.labels import Attribute, Scheme
+from trainables.data.photos import DataError, LeftOut, Photos, read_photos, read_scheme, read_unlabelled
 
-CUTS = (30, 60)
-GOOD = [("000001", "male", "Asian", "29", "a"), ("000002", "female", "Asian", "30", "b"), ("000003", "female", "Asian", "60", "c")]
+LAYOUTS = (
+    "the folder that holds train/train.csv and train/images/, a table such as photos.csv with a column image, "
+    "or a folder that holds one folder of photos for each class"
+)
 
 
 @pytest.fixture
-def write(tmp_path):
-    """A data folder with these rows in train.csv, and the folders a, b, c with all shots."""
+def tree(tmp_path):
+    """A folder with two photos of each of two classes."""
+    for name in ("cat", "dog"):
+        (tmp_path / "tree" / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (4, 4)).save(tmp_path / "tree" / name / f"{number}.png")
+    return tmp_path / "tree"
 
-    def write(rows=GOOD, header=("id", "gender", "race", "age", "path")) -> Path:
-        folder = tmp_path / "data"
-        for name in "abc":
-            (folder / "train" / "images" / name).mkdir(parents=True)
-            for shot in SHOTS:
-                Image.new("RGB", (4, 4)).save(folder / "train" / "images" / name / f"{shot}.jpg")
-        with (folder / "train" / "train.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([header, *rows])
-        return folder
 
-    return write
+@pytest.fixture
+def table(tree):
+    """A table of the same photos, whose classes are called alike."""
+    rows = ["image,class", *(f"{name}/{number}.png,{name}" for name in ("dog", "cat") for number in range(2))]
+    (tree / "photos.csv").write_text("\n".join(rows))
+    return tree / "photos.csv"
 
 
 @pytest.fixture(scope="module")
 def quirky(demo) -> Photos:
-    return read_photos(demo, CUTS)
+    return read_photos(demo, DataConfig())
+
+
+def reading(source, scheme=None) -> Photos:
+    return read_photos(source, DataConfig(), scheme)
+
+
+def test_one_door_reads_all_three_layouts(demo, tree, table):
+    assert reading(demo).scheme == contest_scheme((30, 60))
+    for photos in (reading(tree), reading(table)):
+        assert photos.scheme == Scheme((Attribute("class", ("cat", "dog")),))
+        labels = dict(zip(photos.ids, photos.labels[:, 0].tolist(), strict=True))
+        assert labels == {"cat/0.png": 0, "cat/1.png": 0, "dog/0.png": 1, "dog/1.png": 1}
+
+
+def test_the_scheme_alone_is_that_of_the_photos(demo, tree, table):
+    for source in (demo, tree, table):
+        assert read_scheme(source, DataConfig(cuts=(25, 40))) == read_photos(source, DataConfig(cuts=(25, 40))).scheme
+
+
+def test_a_source_of_no_layout_is_refused_with_the_three_there_are(tmp_path):
+    (tmp_path / "photo.jpg").touch()
+    for source, why in [
+        (tmp_path / "nowhere", "no such folder"),
+        (tmp_path, "no train/train.csv in it, and no folders with photos"),
+        (tmp_path / "photo.jpg", "no table, whose name would end in .csv"),
+    ]:
+        for read in (read_photos, read_scheme):
+            with pytest.raises(DataError) as caught:
+                read(source, DataConfig())
+            assert str(caught.value) == f"{source}: {why}. Give --data {LAYOUTS}."
+
+
+def test_only_the_contests_layout_has_photos_to_predict(demo, tree, table):
+    assert len(read_unlabelled(demo).ids) == 4 * 7
+    assert read_unlabelled(tree) is read_unlabelled(table) is None
+
+
+# Photos that join others
+
+
+def test_labels_are_numbered_by_the_scheme_that_the_photos_join(table):
+    scheme = Scheme((Attribute("class", ("dog", "bird", "cat")),))
+    joining = reading(table, scheme)
+    assert joining.scheme == scheme
+    assert dict(zip(joining.ids, joining.labels[:, 0].tolist(), strict=True)) == {
+        "dog/0.png": 0, "dog/1.png": 0, "cat/0.png": 2, "cat/1.png": 2
+    }  # fmt: skip
+
+
+def test_attributes_may_stand_in_another_order_and_others_are_passed_over(demo, quirky, tmp_path):
+    rows = ["image,person,age,colour,mask,gender"]
+    for name, number, label in zip(quirky.ids, quirky.numbers, quirky.labels, strict=True):
+        mask, gender, _ = (attribute.values[value] for attribute, value in zip(quirky.scheme.attributes, label, strict=True))
+        rows.append(f"people/{name},{name.split('/')[0]},{number:g},red,{mask},{gender}")
+    (tmp_path / "people").symlink_to(demo / "train" / "images")
+    (tmp_path / "joining.csv").write_text("\n".join(rows))
+    joining = read_photos(tmp_path / "joining.csv", DataConfig(ordinal="age"), quirky.scheme)
+    assert joining.scheme == quirky.scheme
+    np.testing.assert_array_equal(joining.labels, quirky.labels)
+    np.testing.assert_array_equal(joining.numbers, quirky.numbers)
+    assert [joining.names[person] for person in joining.people] == [quirky.names[person] for person in quirky.people]
+
+
+def test_what_keeps_photos_from_joining_is_said_at_once(table):
+    scheme = Scheme((Attribute("size", ("small", "large")), Attribute("class", ("dog", "bird"))))
+    with pytest.raises(DataError) as caught:
+        reading(table, scheme)
+    assert str(caught.value).splitlines() == [
+        f"{table}: has no attribute size; there are class. Add it.",
+        f"{table}: class is cat for some photos, and the classes are dog, bird. Write those.",
+    ]
+
+
+def test_photos_of_one_class_alone_may_join_but_not_stand_alone(tree):
+    for photo in (tree / "dog").iterdir():
+        photo.unlink()
+    scheme = Scheme((Attribute("class", ("cat", "dog")),))
+    assert reading(tree, scheme).labels.tolist() == [[0], [0]]
+    with pytest.raises(DataError, match="only the folder cat holds photos. Give each of two or more classes a folder"):
+        reading(tree)
+
+
+# The record itself
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_taken_photos_keep_all_that_is_known_of_them(quirky, seed):
+    positions = np.random.default_rng(seed).permutation(len(quirky))[:50]
+    taken = quirky.take(positions)
+    for place, position in enumerate(positions):
+        assert taken.ids[place] == quirky.ids[position]
+        for name in ("rows", "people", "labels", "numbers"):
+            assert np.array_equal(getattr(taken, name)[place], getattr(quirky, name)[position])
+    assert taken.names == quirky.names and len(taken) == 50
 
 
 def names_left_out(photos: Photos, reason: str) -> tuple[str, ...]:
     return next((item.names for item in photos.left_out if item.reason.startswith(reason)), ())
-
-
-def folder_of(photos: Photos, quirk: str) -> str:
-    (folder,) = {name.split("/")[0] for name in photos.ids if name.startswith(PLANTED[quirk] + "_")}
-    return folder
-
-
-def shots_of(photos: Photos, folder: str) -> list[str]:
-    return [name.split("/")[1] for name in photos.ids if name.startswith(f"{folder}/")]
-
-
-def refused(folder: Path, cuts=CUTS) -> str:
-    with pytest.raises(DataError) as caught:
-        read_photos(folder, cuts)
-    return str(caught.value)
-
-
-def test_labels_follow_shot_gender_and_age(write):
-    photos = read_photos(write(), CUTS)
-    labels = {name: tuple(row) for name, row in zip(photos.ids, photos.labels.tolist(), strict=True)}
-    assert len(labels) == 21 and photos.left_out == ()
-    assert labels["a/mask3.jpg"] == (0, 0, 0)
-    assert labels["b/incorrect_mask.jpg"] == (1, 1, 1)
-    assert labels["c/normal.jpg"] == (2, 1, 2)
-
-
-@pytest.mark.parametrize(
-    ("cuts", "ages"), [((30, 60), [0, 1, 2]), ((25, 40), [1, 1, 2]), ((61,), [0, 0, 0]), ((20, 30, 40, 60), [1, 2, 4])]
-)
-def test_a_cut_is_the_first_year_of_its_age_class(write, cuts, ages):
-    photos = read_photos(write(), cuts)
-    assert [int(photos.labels[photos.people == person, 2][0]) for person in range(3)] == ages
-    assert photos.scheme.sizes[2] == len(cuts) + 1
-
-
-def test_every_photo_of_the_demo_is_read_but_the_missing_one(quirky):
-    assert len(quirky) == 60 * 7 - 1
-    assert len(set(quirky.people)) == 60
-    assert all((quirky.root / name).is_file() for name in quirky.ids)
-
-
-def test_extensions_may_be_mixed(quirky):
-    assert set(shots_of(quirky, folder_of(quirky, "extensions"))) >= {"mask1.jpeg", "mask2.png", "mask3.jpg"}
-
-
-def test_hidden_files_and_folders_are_no_photos_and_are_named_once(quirky):
-    folder = folder_of(quirky, "junk")
-    assert len(shots_of(quirky, folder)) == 7
-    assert names_left_out(quirky, "hidden") == (f"{folder}/._mask1.jpg", f"._{folder}")
-    assert not any("._" in name for name in quirky.ids)
-
-
-def test_an_id_with_a_suffix_is_an_id(quirky):
-    assert len(shots_of(quirky, folder_of(quirky, "suffix"))) == 7
-
-
-def test_people_who_share_an_id_are_told_apart_by_folder(quirky):
-    twins = {
-        name.split("/")[0]: person for name, person in zip(quirky.ids, quirky.people, strict=True) if name.startswith(PLANTED["twice"])
-    }
-    assert len(twins) == len(set(twins.values())) == 2
-    assert names_left_out(quirky, "ids that several folders share") == (PLANTED["twice"],)
-
-
-def test_a_missing_shot_is_counted_and_its_person_stays(quirky):
-    folder = folder_of(quirky, "missing")
-    assert len(shots_of(quirky, folder)) == 6
-    assert names_left_out(quirky, "shots missing") == (f"{folder}/mask3",)
 
 
 def test_undecodable_photos_leave_with_their_rows_untouched(quirky):
@@ -121,108 +148,5 @@ def test_reasons_are_said_with_the_number_and_the_first_names(quirky):
     assert str(many).startswith(f"7 photos cannot be decoded: {quirky.ids[0]} (grey), ") and str(many).endswith(" and 2 more")
 
 
-def test_what_stands_twice_or_is_no_known_shot_is_left_out_and_not_guessed(write):
-    folder = write()
-    person = folder / "train" / "images" / "a"
-    shutil.copy(person / "mask1.jpg", person / "mask1.png")
-    for name in ("mask6.jpg", "mask1 (copy).jpg", "Normal.jpg", "normal.gif", "notes.txt"):
-        shutil.copy(person / "mask1.jpg", person / name)
-    photos = read_photos(folder, CUTS)
-    assert names_left_out(photos, "files that stand twice") == ("a/mask1.jpg", "a/mask1.png")
-    assert set(names_left_out(photos, "files that are no known shot")) == {
-        f"a/{name}" for name in ("mask6.jpg", "mask1 (copy).jpg", "Normal.jpg", "normal.gif", "notes.txt")
-    }
-    assert sorted(shots_of(photos, "a")) == sorted(f"{shot}.jpg" for shot in SHOTS if shot != "mask1")
-
-
-def test_a_folder_that_the_table_does_not_list_is_left_out(write):
-    photos = read_photos(write(GOOD[:2]), CUTS)
-    assert names_left_out(photos, "folders that train.csv does not list") == ("c",)
-    assert not shots_of(photos, "c")
-
-
-def test_a_folder_that_is_not_there_is_refused(tmp_path):
-    assert refused(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: no such folder. Give --data the folder that holds train/train.csv."
-
-
-def test_a_folder_without_a_table_is_refused(tmp_path):
-    assert "no train/train.csv in it. Give --data the folder" in refused(tmp_path)
-
-
-def test_missing_columns_are_named_with_those_there_are(write):
-    folder = write([("1", "male", "a")], header=("id", "sex", "path"))
-    assert refused(folder).endswith("column gender, age is missing; it needs id, gender, age, path and has id, sex, path.")
-
-
-@pytest.mark.parametrize("content", [b"", b'id,gender\n"1,2\n', b"\xff\xfe\x00", b"id,gender,age,path\n1,male,2,a\n1,male,2,a,b,c\n"])
-def test_a_file_that_is_no_table_is_refused(write, content):
-    folder = write()
-    (folder / "train" / "train.csv").write_bytes(content)
-    assert "not a CSV table" in refused(folder)
-
-
-def test_every_wrong_row_is_named_at_once_by_its_line(write):
-    folder = write(
-        [
-            ("1", "Male", "Asian", "20", "a"),
-            ("2", "female", "Asian", "30.5", "b"),
-            ("3", "female", "Asian", "", "c"),
-            ("4", "female", "Asian", "121", "c"),
-            ("5", "male", "Asian", "20", "d"),
-            ("6", "", "Asian", "-3", "../images/a"),
-        ]
-    )
-    table, root = folder / "train" / "train.csv", folder / "train" / "images"
-    assert refused(folder).splitlines() == [
-        f"{table}:2: gender is 'Male'; write one of male, female.",
-        f"{table}:3: age is '30.5'; write whole years from 0 to 120.",
-        f"{table}:4: age is ''; write whole years from 0 to 120.",
-        f"{table}:5: age is '121'; write whole years from 0 to 120.",
-        f"{table}:6: folder d is not in {root}. Put it there or take the row out.",
-        f"{table}:7: gender is ''; write one of male, female.",
-        f"{table}:7: age is '-3'; write whole years from 0 to 120.",
-        f"{table}:7: path '../images/a' is not the plain name of a folder in {root}; write one, without dots or slashes.",
-        f"{table}: folder c is listed twice; keep one row.",
-    ]
-
-
-@pytest.mark.parametrize("path", ["..", "../images/a", "a/../../images/a", "/etc", ".", "", "a/", "./a", "b/../a"])
-def test_a_path_out_of_the_root_or_a_second_spelling_of_one_is_refused(write, path):
-    assert f"path {path!r} is not the plain name of a folder in" in refused(write([*GOOD, ("9", "male", "Asian", "20", path)]))
-
-
-def test_twenty_mistakes_are_shown_and_the_rest_counted(write):
-    lines = refused(write([(str(number), "?", "Asian", "20", "a") for number in range(30)])).splitlines()
-    assert len(lines) == 21 and lines[-1].endswith("and 11 more.")
-
-
-def test_folders_without_a_photo_are_refused(write):
-    folder = write()
-    for file in (folder / "train" / "images").rglob("*.jpg"):
-        file.unlink()
-    assert "no photos. Each person's folder holds mask1" in refused(folder)
-
-
-def test_photos_to_predict_keep_the_order_of_the_table(demo):
-    unlabelled = read_unlabelled(demo)
-    with (demo / "eval" / "info.csv").open(newline="") as file:
-        assert list(unlabelled.ids) == [row["ImageID"] for row in csv.DictReader(file)]
-    assert len(unlabelled.ids) == 4 * 7
-
-
-def test_data_without_photos_to_predict_has_none(write):
-    assert read_unlabelled(write()) is None
-
-
-@pytest.mark.parametrize("name", ["gone.jpg", "../../train/images/a/normal.jpg", ""])
-def test_photos_to_predict_that_are_not_in_their_folder_are_named(write, name):
-    folder = write()
-    (folder / "eval" / "images").mkdir(parents=True)
-    (folder / "eval" / "info.csv").write_text(f"ImageID,ans\n{name},0\n")
-    with pytest.raises(DataError, match=r"1 photos are not in .*Put them there or take their rows out"):
-        read_unlabelled(folder)
-
-
-def test_arrays_of_photos_are_parallel(quirky):
-    assert len(quirky.ids) == len(quirky.rows) == len(quirky.people) == len(quirky.labels) == len(set(quirky.ids))
-    assert (np.diff(quirky.rows) == 1).all()
+def test_a_few_names_are_said_whole():
+    assert str(LeftOut("shots missing", ("a", "b"))) == "2 shots missing: a, b"

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainables.config import DataConfig
 from trainables.data import shipping
 from trainables.data.photos import read_photos
 from trainables.data.shipping import PIECE, ShippingError, ensure_view, read_piece
@@ -91,13 +92,13 @@ def test_a_fetched_view_opens_and_is_not_fetched_again(sent, node):
 
 
 def test_where_the_photos_were_decoded_nothing_is_fetched(demo, tmp_path):
-    built = build_views(read_photos(demo, (30, 60)), [SQUARE], tmp_path)
+    built = build_views(read_photos(demo, DataConfig()), [SQUARE], tmp_path)
     file = built.files[SQUARE]
     assert ensure_view(file.name, built.sums[SQUARE], tmp_path, never) == file
 
 
 def test_a_fetched_view_does_not_pass_for_one_whose_photos_are_known(demo, tmp_path):
-    photos = read_photos(demo, (30, 60))
+    photos = read_photos(demo, DataConfig())
     built = build_views(photos, [SQUARE], tmp_path / "sent")
     name, sha256 = built.files[SQUARE].name, built.sums[SQUARE]
     ensure_view(name, sha256, tmp_path / "node", partial(read_piece, built.files[SQUARE]))
@@ -108,7 +109,7 @@ def test_a_fetched_view_does_not_pass_for_one_whose_photos_are_known(demo, tmp_p
 
 
 def test_a_view_that_was_deleted_comes_back_and_what_was_known_of_its_photos_stays(demo, tmp_path):
-    photos = read_photos(demo, (30, 60))
+    photos = read_photos(demo, DataConfig())
     built = build_views(photos, [SQUARE], tmp_path / "node")
     sent = built.files[SQUARE].rename(tmp_path / "sent.npy")
     ensure_view(built.files[SQUARE].name, built.sums[SQUARE], tmp_path / "node", partial(read_piece, sent))

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from trainables.config import DataConfig
-from trainables.data.labels import contest_scheme
+from trainables.data.contest import contest_scheme
 from trainables.data.photos import DataError, Photos
-from trainables.data.splits import MOST, Split, absent_classes, read_split, split_people, split_table
+from trainables.data.splits import MOST, NOBODY, Split, absent_classes, read_split, split_people, split_table
 
 SCHEME = contest_scheme((30, 60))
 SEEDS = range(50)
@@ -81,15 +81,23 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another():
     assert (first.part != other.part).any() and first.hash != other.hash
 
 
-def test_the_hash_tells_photos_labels_and_folds_apart():
+def test_the_hash_tells_photos_and_labels_apart_but_not_which_fold_validates():
     photos = draw_photos(0)
-    relabelled, renamed = photos.labels.copy(), ("another.jpg", *photos.ids[1:])
-    relabelled[0] = relabelled[0] * 0 + (relabelled[0] == 0)
-    hashes = [
-        split_people(changed, DataConfig(fold=fold), seed=0).hash
-        for changed, fold in ((photos, 0), (photos, 1), (replace(photos, labels=relabelled), 0), (replace(photos, ids=renamed), 0))
-    ]
-    assert len(set(hashes)) == 4
+    other = renamed(photos, 0, "another.jpg")
+    hashes = [split_people(changed, DataConfig(), seed=0).hash for changed in (photos, relabelled(photos, 0), other)]
+    assert len(set(hashes)) == 3
+    assert {split_people(photos, DataConfig(fold=fold), seed=0).hash for fold in range(NOBODY, 5)} == {hashes[0]}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_where_nobody_validates_all_but_the_same_holdout_train(seed):
+    photos = draw_photos(seed)
+    some, nobody = (split_people(photos, DataConfig(fold=fold), seed) for fold in (0, NOBODY))
+    assert len(nobody.valid) == 0
+    assert nobody.holdout.tolist() == some.holdout.tolist() and (nobody.part == some.part).all()
+    assert sorted([*nobody.train, *nobody.holdout]) == list(range(len(photos)))
+    again = read_split(split_table(photos, some, digests_of(photos)), photos, digests_of(photos), NOBODY)
+    assert (again.part == nobody.part).all() and (again.fold, again.hash) == (NOBODY, some.hash)
 
 
 def test_classes_with_fewer_people_than_sides_are_named_with_what_to_do():

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from trainables.config import ConfigError
-from trainables.data.labels import contest_scheme
+from trainables.data.contest import contest_scheme
 from trainables.data.synthetic import CONTEST, PLANTED, SHOTS, Person, band_counts, cast_people, draw_shots, write_people
 
 SMALL = (24, 32)

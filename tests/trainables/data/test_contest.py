@@ -1,0 +1,231 @@
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainables.config import DataConfig
+from trainables.data.contest import SHOTS
+from trainables.data.photos import DataError, Photos, read_photos, read_unlabelled
+from trainables.data.synthetic import PLANTED
+
+GOOD = [("000001", "male", "Asian", "29", "a"), ("000002", "female", "Asian", "30", "b"), ("000003", "female", "Asian", "60", "c")]
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A data folder with these rows in train.csv, and the folders a, b, c with all shots."""
+
+    def write(rows=GOOD, header=("id", "gender", "race", "age", "path")) -> Path:
+        folder = tmp_path / "data"
+        for name in "abc":
+            (folder / "train" / "images" / name).mkdir(parents=True)
+            for shot in SHOTS:
+                Image.new("RGB", (4, 4)).save(folder / "train" / "images" / name / f"{shot}.jpg")
+        with (folder / "train" / "train.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([header, *rows])
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def quirky(demo) -> Photos:
+    return read_photos(demo, DataConfig())
+
+
+def names_left_out(photos: Photos, reason: str) -> tuple[str, ...]:
+    return next((item.names for item in photos.left_out if item.reason.startswith(reason)), ())
+
+
+def folder_of(photos: Photos, quirk: str) -> str:
+    (folder,) = {name.split("/")[0] for name in photos.ids if name.startswith(PLANTED[quirk] + "_")}
+    return folder
+
+
+def shots_of(photos: Photos, folder: str) -> list[str]:
+    return [name.split("/")[1] for name in photos.ids if name.startswith(f"{folder}/")]
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_photos(folder, DataConfig())
+    return str(caught.value)
+
+
+def test_labels_follow_shot_gender_and_age(write):
+    photos = read_photos(write(), DataConfig())
+    labels = {name: tuple(row) for name, row in zip(photos.ids, photos.labels.tolist(), strict=True)}
+    assert len(labels) == 21 and photos.left_out == ()
+    assert labels["a/mask3.jpg"] == (0, 0, 0)
+    assert labels["b/incorrect_mask.jpg"] == (1, 1, 1)
+    assert labels["c/normal.jpg"] == (2, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "ages"), [((30, 60), [0, 1, 2]), ((25, 40), [1, 1, 2]), ((61,), [0, 0, 0]), ((20, 30, 40, 60), [1, 2, 4])]
+)
+def test_a_cut_is_the_first_year_of_its_age_class(write, cuts, ages):
+    photos = read_photos(write(), DataConfig(cuts=cuts))
+    assert [int(photos.labels[photos.people == person, 2][0]) for person in range(3)] == ages
+    assert photos.scheme.sizes[2] == len(cuts) + 1
+
+
+def test_every_photo_of_the_demo_is_read_but_the_missing_one(quirky):
+    assert len(quirky) == 60 * 7 - 1
+    assert len(set(quirky.people)) == 60
+    assert all((quirky.root / name).is_file() for name in quirky.ids)
+
+
+def test_extensions_may_be_mixed(quirky):
+    assert set(shots_of(quirky, folder_of(quirky, "extensions"))) >= {"mask1.jpeg", "mask2.png", "mask3.jpg"}
+
+
+def test_hidden_files_and_folders_are_no_photos_and_are_named_once(quirky):
+    folder = folder_of(quirky, "junk")
+    assert len(shots_of(quirky, folder)) == 7
+    assert names_left_out(quirky, "hidden") == (f"{folder}/._mask1.jpg", f"._{folder}")
+    assert not any("._" in name for name in quirky.ids)
+
+
+def test_an_id_with_a_suffix_is_an_id(quirky):
+    assert len(shots_of(quirky, folder_of(quirky, "suffix"))) == 7
+
+
+def test_people_who_share_an_id_are_told_apart_by_folder(quirky):
+    twins = {
+        name.split("/")[0]: person for name, person in zip(quirky.ids, quirky.people, strict=True) if name.startswith(PLANTED["twice"])
+    }
+    assert len(twins) == len(set(twins.values())) == 2
+    assert names_left_out(quirky, "ids that several folders share") == (PLANTED["twice"],)
+
+
+def test_a_missing_shot_is_counted_and_its_person_stays(quirky):
+    folder = folder_of(quirky, "missing")
+    assert len(shots_of(quirky, folder)) == 6
+    assert names_left_out(quirky, "shots missing") == (f"{folder}/mask3",)
+
+
+def test_what_stands_twice_or_is_no_known_shot_is_left_out_and_not_guessed(write):
+    folder = write()
+    person = folder / "train" / "images" / "a"
+    shutil.copy(person / "mask1.jpg", person / "mask1.png")
+    for name in ("mask6.jpg", "mask1 (copy).jpg", "Normal.jpg", "normal.gif", "notes.txt"):
+        shutil.copy(person / "mask1.jpg", person / name)
+    photos = read_photos(folder, DataConfig())
+    assert names_left_out(photos, "files that stand twice") == ("a/mask1.jpg", "a/mask1.png")
+    assert set(names_left_out(photos, "files that are no known shot")) == {
+        f"a/{name}" for name in ("mask6.jpg", "mask1 (copy).jpg", "Normal.jpg", "normal.gif", "notes.txt")
+    }
+    assert sorted(shots_of(photos, "a")) == sorted(f"{shot}.jpg" for shot in SHOTS if shot != "mask1")
+
+
+def test_a_folder_that_the_table_does_not_list_is_left_out(write):
+    photos = read_photos(write(GOOD[:2]), DataConfig())
+    assert names_left_out(photos, "folders that train.csv does not list") == ("c",)
+    assert not shots_of(photos, "c")
+
+
+def test_missing_columns_are_named_with_those_there_are(write):
+    folder = write([("1", "male", "a")], header=("id", "sex", "path"))
+    assert refused(folder).endswith("column gender, age is missing; it needs id, gender, age, path and has id, sex, path.")
+
+
+@pytest.mark.parametrize("content", [b'id,gender\n"1,2\n', b"\xff\xfe\x00"])
+def test_a_file_that_is_no_table_is_refused(write, content):
+    folder = write()
+    (folder / "train" / "train.csv").write_bytes(content)
+    assert "not a CSV table" in refused(folder)
+
+
+def test_an_empty_table_and_rows_of_another_length_are_refused(write):
+    folder = write()
+    table = folder / "train" / "train.csv"
+    table.write_text("")
+    assert refused(folder).endswith("it needs id, gender, age, path and the file is empty.")
+    table.write_text("id,gender,age,path\n1,male,2,a\n1,male,2,a,b\n\n1,male\n")
+    mend = "the header has 4; put a field with a comma in quotation marks."
+    assert refused(folder).splitlines() == [f"{table}:3: has 5 fields, {mend}", f"{table}:5: has 2 fields, {mend}"]
+
+
+def test_a_table_of_a_spreadsheet_with_a_byte_order_mark_is_read(write):
+    folder = write()
+    table = folder / "train" / "train.csv"
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    assert len(read_photos(folder, DataConfig())) == 21
+
+
+def test_years_are_kept_beside_their_classes_and_people_have_their_folders_names(quirky):
+    assert quirky.numbers.dtype == np.float32
+    for name, person, number in zip(quirky.ids, quirky.people, quirky.numbers, strict=True):
+        assert quirky.names[person] == name.split("/")[0]
+        assert int(quirky.names[person].split("_")[-1]) == number
+
+
+def test_every_wrong_row_is_named_at_once_by_its_line(write):
+    folder = write(
+        [
+            ("1", "Male", "Asian", "20", "a"),
+            ("2", "female", "Asian", "30.5", "b"),
+            ("3", "female", "Asian", "", "c"),
+            ("4", "female", "Asian", "121", "c"),
+            ("5", "male", "Asian", "20", "d"),
+            ("6", "", "Asian", "-3", "../images/a"),
+        ]
+    )
+    table, root = folder / "train" / "train.csv", folder / "train" / "images"
+    assert refused(folder).splitlines() == [
+        f"{table}:2: gender is 'Male'; write one of male, female.",
+        f"{table}:3: age is '30.5'; write whole years from 0 to 120.",
+        f"{table}:4: age is ''; write whole years from 0 to 120.",
+        f"{table}:5: age is '121'; write whole years from 0 to 120.",
+        f"{table}:6: folder d is not in {root}. Put it there or take the row out.",
+        f"{table}:7: gender is ''; write one of male, female.",
+        f"{table}:7: age is '-3'; write whole years from 0 to 120.",
+        f"{table}:7: path '../images/a' is not the plain name of a folder in {root}; write one, without dots or slashes.",
+        f"{table}: folder c is listed twice; keep one row.",
+    ]
+
+
+@pytest.mark.parametrize("path", ["..", "../images/a", "a/../../images/a", "/etc", ".", "", "a/", "./a", "b/../a"])
+def test_a_path_out_of_the_root_or_a_second_spelling_of_one_is_refused(write, path):
+    assert f"path {path!r} is not the plain name of a folder in" in refused(write([*GOOD, ("9", "male", "Asian", "20", path)]))
+
+
+def test_twenty_mistakes_are_shown_and_the_rest_counted(write):
+    lines = refused(write([(str(number), "?", "Asian", "20", "a") for number in range(30)])).splitlines()
+    assert len(lines) == 21 and lines[-1].endswith("and 11 more.")
+
+
+def test_folders_without_a_photo_are_refused(write):
+    folder = write()
+    for file in (folder / "train" / "images").rglob("*.jpg"):
+        file.unlink()
+    assert "no photos. Each person's folder holds mask1" in refused(folder)
+
+
+def test_photos_to_predict_keep_the_order_of_the_table(demo):
+    unlabelled = read_unlabelled(demo)
+    with (demo / "eval" / "info.csv").open(newline="") as file:
+        assert list(unlabelled.ids) == [row["ImageID"] for row in csv.DictReader(file)]
+    assert len(unlabelled.ids) == 4 * 7
+
+
+def test_data_without_photos_to_predict_has_none(write):
+    assert read_unlabelled(write()) is None
+
+
+@pytest.mark.parametrize("name", ["gone.jpg", "../../train/images/a/normal.jpg", ""])
+def test_photos_to_predict_that_are_not_in_their_folder_are_named(write, name):
+    folder = write()
+    (folder / "eval" / "images").mkdir(parents=True)
+    (folder / "eval" / "info.csv").write_text(f"ImageID,ans\n{name},0\n")
+    with pytest.raises(DataError, match=r"1 photos are not in .*Put them there or take their rows out"):
+        read_unlabelled(folder)
+
+
+def test_arrays_of_photos_are_parallel(quirky):
+    assert len(quirky.ids) == len(quirky.rows) == len(quirky.people) == len(quirky.labels) == len(set(quirky.ids))
+    assert (np.diff(quirky.rows) == 1).all()

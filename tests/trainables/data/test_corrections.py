@@ -1,0 +1,237 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainables.config import ConfigError
+from trainables.data.contest import contest_scheme
+from trainables.data.corrections import SHIPPED, check_relabel, correct, read_weights
+from trainables.data.photos import DataError, Photos
+
+SHOTS = ("mask1", "incorrect_mask", "normal")
+SCHEME = contest_scheme((30, 60))
+GENDERS = SCHEME.attributes[1].values
+
+
+def people(*folders: str) -> Photos:
+    """Three shots of each person, whose folder says gender and years."""
+    labels, numbers = [], []
+    for folder in folders:
+        _, gender, _, years = folder.split("_")
+        numbers += [int(years)] * 3
+        labels += [(mask, GENDERS.index(gender), int(np.digitize(int(years), (30, 60)))) for mask in range(3)]
+    ids = tuple(f"{folder}/{shot}.{'png' if shot == 'normal' else 'jpg'}" for folder in folders for shot in SHOTS)
+    index = np.arange(len(ids))
+    return Photos(Path("root"), ids, index, index // 3, np.array(labels), SCHEME, numbers=np.array(numbers), names=folders)
+
+
+PHOTOS = people("000001_male_Asian_20", "000002_female_Asian_45", "000003-1_female_Asian_60")
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A table of the user's with these rows."""
+
+    def write(*rows: str, header: str = "photo,attribute,value,was") -> str:
+        file = tmp_path / "mine.csv"
+        file.write_text("\n".join([header, *rows]))
+        return str(file)
+
+    return write
+
+
+def changes(before: Photos, labels: np.ndarray) -> dict[str, str]:
+    """What the labels say otherwise, by photo."""
+    return {
+        before.ids[index]: SCHEME.attributes[column].values[labels[index, column]]
+        for index, column in np.argwhere(before.labels != labels).tolist()
+    }
+
+
+def refused(relabel: str, photos: Photos = PHOTOS) -> list[str]:
+    with pytest.raises(DataError) as caught:
+        correct(relabel, photos)
+    return str(caught.value).splitlines()
+
+
+def test_none_changes_nothing():
+    assert changes(PHOTOS, correct("none", PHOTOS).labels) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "hit"),
+    [
+        ("000001_male_Asian_20/normal.png", [2]),
+        ("000001_male_Asian_20/normal", [2]),
+        ("000001/normal", [2]),
+        ("000001_male_Asian_20", [0, 1, 2]),
+        ("000001", [0, 1, 2]),
+        ("000003-1", [6, 7, 8]),
+        ("000003-1/mask1", [6]),
+    ],
+)
+def test_a_photo_or_person_may_be_called_in_several_ways(write, name, hit):
+    gender = GENDERS[1 - PHOTOS.labels[hit[0], 1]]
+    corrected = correct(write(f"{name},gender,{gender},"), PHOTOS)
+    assert changes(PHOTOS, corrected.labels) == {PHOTOS.ids[index]: gender for index in hit}
+    assert corrected.left_out == ()
+
+
+@pytest.mark.parametrize("name", ["000003", "00001", "1", "000001/mask2", "normal"])
+def test_nothing_else_is_a_name(write, name):
+    (words,) = refused(write(f"{name},gender,male,"))
+    assert "no row fits these photos. Name a photo as 000001_male_Asian_20/mask1.jpg, or a person" in words
+
+
+def test_what_two_people_begin_with_names_neither(write):
+    twins = people("000001_male_Asian_20", "000001_male_Asian_45")
+    assert "no row fits" in refused(write("000001,gender,female,"), twins)[0]
+    assert len(changes(twins, correct(write("000001_male_Asian_45,gender,female,"), twins).labels)) == 3
+
+
+def test_two_rows_swap_two_shots(write):
+    rows = ("000002/incorrect_mask,mask,absent,incorrect", "000002/normal,mask,incorrect,absent")
+    expected = {"000002_female_Asian_45/incorrect_mask.jpg": "absent", "000002_female_Asian_45/normal.png": "incorrect"}
+    for order in (rows, rows[::-1]):
+        assert changes(PHOTOS, correct(write(*order), PHOTOS).labels) == expected
+
+
+def test_a_row_says_what_a_value_was_and_changes_no_other(write):
+    corrected = correct(write("000001,mask,absent,worn", "000002,gender,female,male", "000002,age,<30,"), PHOTOS)
+    assert changes(PHOTOS, corrected.labels) == {
+        "000001_male_Asian_20/mask1.jpg": "absent",
+        **{f"000002_female_Asian_45/{shot}": "<30" for shot in ("mask1.jpg", "incorrect_mask.jpg", "normal.png")},
+    }
+    (item,) = corrected.left_out
+    assert item.reason.endswith("that do not fit these photos, ignored") and item.names == ("000002",)
+
+
+def test_the_column_was_may_be_missing(write):
+    assert len(changes(PHOTOS, correct(write("000001,gender,female", header="photo,attribute,value"), PHOTOS).labels)) == 3
+
+
+def test_the_photos_themselves_stay_as_they_are(write):
+    before = PHOTOS.labels.copy()
+    correct(write("000001,gender,female,"), PHOTOS)
+    np.testing.assert_array_equal(PHOTOS.labels, before)
+
+
+def test_every_wrong_row_is_named_by_its_line(write):
+    file = write("000001,hat,on,", "000001,gender,woman,", "000001,gender,female,man", "000002,age,<30,", "000002/normal,age,>=60,")
+    assert refused(file) == [
+        f"{file}:2: attribute is 'hat'; write one of mask, gender, age.",
+        f"{file}:3: value is 'woman'; write one of male, female.",
+        f"{file}:4: was is 'man'; write one of male, female.",
+        f"{file}:6: 000002_female_Asian_45/normal.png has another age in line 5; keep one row.",
+    ]
+
+
+def test_what_is_no_list_and_no_file_is_refused_with_the_lists_there_are(write):
+    for name in ("none", "consensus", "extended", write("000001,gender,female,")):
+        check_relabel(name)
+    with pytest.raises(ConfigError) as caught:
+        check_relabel("consensuss")
+    assert str(caught.value) == (
+        "labels/relabel: 'consensuss' is no list of corrections and no file; did you mean consensus?; write none, consensus, extended, "
+        "or the path of a table with the columns photo, attribute and value"
+    )
+
+
+# The shipped lists, on people whose folders are those of the contest as far as the lists say
+
+
+WRONG = (
+    *(f"{number:06d}_female_Asian_18" for number in range(6359, 6365)),
+    "001498-1_male_Asian_23",
+    "004432_male_Asian_43",
+    *(f"{number:06d}_female_Asian_40" for number in (20, 4418, 5227)),
+    "005223_male_Asian_22",
+    "001720_female_Asian_18",
+)
+FURTHER = (
+    *(f"{number:06d}_male_Asian_50" for number in (645, 3574, 70)),
+    *(f"{number:06d}_male_Asian_35" for number in (1009, 1064, 1637, 1666, 1852)),
+)
+
+
+def test_the_consensus_corrects_what_most_lists_agree_on():
+    photos = people(*WRONG, *FURTHER)
+    corrected = correct("consensus", photos)
+    assert corrected.left_out == ()
+    found = changes(photos, corrected.labels)
+    genders = {photo: value for photo, value in found.items() if value in GENDERS}
+    assert {photo.split("_")[0]: value for photo, value in genders.items()} == {
+        **{f"{number:06d}": "male" for number in range(6359, 6365)},
+        "001498-1": "female",
+        "004432": "female",
+        "005223": "female",
+        "001720": "male",
+    }
+    assert len(genders) == 3 * 10
+    swapped = {photo: value for photo, value in found.items() if photo not in genders}
+    assert swapped == {
+        f"{number:06d}_female_Asian_40/{shot}": value
+        for number in (20, 4418, 5227)
+        for shot, value in (("incorrect_mask.jpg", "absent"), ("normal.png", "incorrect"))
+    }
+
+
+def test_the_extended_list_corrects_that_and_more():
+    photos = people(*WRONG, *FURTHER)
+    consensus, extended = correct("consensus", photos), correct("extended", photos)
+    assert extended.left_out == ()
+    further = changes(photos, np.where(consensus.labels == photos.labels, extended.labels, photos.labels))
+    assert (extended.labels[consensus.labels != photos.labels] == consensus.labels[consensus.labels != photos.labels]).all()
+    assert further == {
+        **{f"{number:06d}_male_Asian_50/incorrect_mask.jpg": "worn" for number in (645, 3574, 70)},
+        **{
+            f"{number:06d}_male_Asian_35/{shot}": "<30"
+            for number in (1009, 1064, 1637, 1666, 1852)
+            for shot in ("mask1.jpg", "incorrect_mask.jpg", "normal.png")
+        },
+    }
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_list_on_other_photos_changes_nothing_and_says_so_once(name):
+    corrected = correct(name, PHOTOS)
+    with SHIPPED[name].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert changes(PHOTOS, corrected.labels) == {}
+    assert [(item.reason, len(item.names)) for item in corrected.left_out] == [
+        (f"corrections of {name} that do not fit these photos, ignored", len(rows))
+    ]
+
+
+def test_a_shipped_list_does_not_correct_what_is_right_already():
+    right = people("006359_male_Asian_18")
+    assert changes(right, correct("consensus", right).labels) == {}
+
+
+# Weights
+
+
+def test_a_photo_weighs_what_the_table_says_and_others_1(write):
+    weights, left_out = read_weights(Path(write("000001,2.5", "000002/normal,0", "nobody,3", header="photo,weight")), PHOTOS, np.arange(9))
+    assert weights.tolist() == [2.5, 2.5, 2.5, 1, 1, 0, 1, 1, 1]
+    assert [(item.reason, item.names) for item in left_out] == [("photos of data/weights that are not in the data, ignored", ("nobody",))]
+
+
+def test_wrong_weights_are_named_by_their_lines(write):
+    file = write("000001,-1", "000002,heavy", "000002,inf", "000003-1,2", "000003-1/normal,2", header="photo,weight")
+    with pytest.raises(DataError) as caught:
+        read_weights(Path(file), PHOTOS, np.arange(9))
+    assert str(caught.value).splitlines() == [
+        f"{file}:2: weight is '-1'; write a number from 0 on.",
+        f"{file}:3: weight is 'heavy'; write a number from 0 on.",
+        f"{file}:4: weight is 'inf'; write a number from 0 on.",
+        f"{file}:6: 000003-1_female_Asian_60/normal.png is weighed in line 5 already; keep one row.",
+    ]
+
+
+def test_weights_that_leave_no_training_photo_to_show_are_refused(write):
+    file = Path(write("000001,0", "000002,0", header="photo,weight"))
+    assert read_weights(file, PHOTOS, np.arange(9))[0].sum() == 3
+    with pytest.raises(DataError, match="every training photo weighs 0"):
+        read_weights(file, PHOTOS, np.arange(6))

@@ -1,0 +1,295 @@
+import csv
+import io
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from analysis.ensemble.files import write_submission
+from trainables.config import DataConfig, LabelsConfig, ViewConfig
+from trainables.data.extra import Completed, complete, extra_table, refuse_leaks, refuse_other_extra
+from trainables.data.labels import read_task
+from trainables.data.photos import DataError, Photos, read_photos, read_unlabelled
+from trainables.data.splits import NOBODY
+from trainables.data.training import Data, training_photos
+from trainables.data.views import View, ViewFiles, build_views, open_view
+from trainables.record import RunError
+from trainables.reopen import EXTRA, prove_extra
+
+VIEW = View.of(ViewConfig(size=32))
+
+
+@pytest.fixture
+def decode(cache) -> Callable[[Photos], tuple[Photos, ViewFiles]]:
+    def decode(photos: Photos) -> tuple[Photos, ViewFiles]:
+        files = build_views(photos, [VIEW], cache)
+        return photos.without(files.bad), files
+
+    return decode
+
+
+@pytest.fixture
+def completed(demo, data, cache, decode) -> Callable[..., Completed]:
+    """The demo's data with all that these settings add to it."""
+    digests = build_views(read_photos(demo, DataConfig()), [VIEW], cache).digests
+
+    def completed(relabels=(), data=data, **settings) -> Completed:
+        return complete(data, demo, DataConfig(**settings), relabels, digests, decode)
+
+    return completed
+
+
+@pytest.fixture
+def refused(completed) -> Callable[..., list[str]]:
+    def refused(**settings) -> list[str]:
+        with pytest.raises(DataError) as caught:
+            completed(**settings)
+        return str(caught.value).splitlines()
+
+    return refused
+
+
+@pytest.fixture
+def strangers(tmp_path) -> Path:
+    """A table of three plain photos of people who are not in the demo."""
+    rows = ["image,person,age,gender,mask"]
+    for number, (years, gender, mask) in enumerate([(70, "male", "worn"), (20, "female", "absent"), (45, "female", "worn")]):
+        Image.new("RGB", (40, 40), (50 * number, 90, 20)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,stranger {number},{years},{gender},{mask}")
+    (tmp_path / "strangers.csv").write_text("\n".join(rows))
+    return tmp_path / "strangers.csv"
+
+
+@pytest.fixture
+def probabilities(demo, data, tmp_path) -> Path:
+    """What an ensemble wrote about the demo's photos to predict."""
+    answer = np.random.default_rng(0).dirichlet(np.full(18, 0.05), size=28)
+    (tmp_path / "ensemble").mkdir()
+    return write_submission(tmp_path / "ensemble", read_unlabelled(demo), answer, data.photos.scheme.class_names())[1]
+
+
+def test_without_settings_nothing_is_added(completed, data):
+    whole = completed()
+    assert (whole.found, whole.table, whole.left_out) == ((), b"", ())
+    assert (whole.data.extra, whole.data.relabelled, whole.data.weights) == ((), {}, None)
+    assert whole.data.photos is data.photos and whole.data.split is data.split
+
+
+def test_labelled_photos_of_another_layout_train_with_the_labels_of_the_data(completed, data, strangers):
+    whole = completed(extra=(str(strangers),), ordinal="age")
+    (extra,) = whole.data.extra
+    assert extra.soft is None and extra.photos.scheme == data.photos.scheme
+    assert extra.photos.labels.tolist() == [[0, 0, 2], [2, 1, 0], [0, 1, 1]] and extra.photos.numbers.tolist() == [70, 20, 45]
+    view = open_view(extra.views[VIEW])
+    for row, colour in zip(extra.photos.rows, ((0, 90, 20), (50, 90, 20), (100, 90, 20)), strict=True):
+        assert (view[row] == colour).all()
+    found = training_photos(LabelsConfig(), whole.data, read_task("joint", data.photos.scheme))
+    assert found.ids[found.source == 1].tolist() == ["0.png", "1.png", "2.png"]
+
+
+def test_several_sources_keep_their_order_and_those_of_an_ensemble_come_last(completed, strangers, probabilities, tmp_path):
+    more = tmp_path / "more.csv"
+    more.write_text("\n".join(strangers.read_text().splitlines()[:2]))
+    whole = completed(extra=(str(strangers), str(more)), pseudo=str(probabilities), ordinal="age")
+    assert [one.source for one in whole.found] == [str(strangers), str(more), str(probabilities)]
+    assert [len(extra.photos) for extra in whole.data.extra] == [3, 1, 28]
+
+
+def test_photos_that_cannot_be_decoded_do_not_train_and_are_named(completed, strangers):
+    (strangers.parent / "1.png").write_bytes(b"no photo")
+    whole = completed(extra=(str(strangers),), ordinal="age")
+    assert whole.data.extra[0].photos.ids == ("0.png", "2.png")
+    assert [str(item) for item in whole.left_out] == ["1 photos cannot be decoded: 1.png (not an image of a known format)"]
+
+
+def test_a_source_that_does_not_fit_the_data_is_refused_as_one_of_data_extra(refused, strangers, tmp_path):
+    assert refused(extra=(str(tmp_path / "nowhere"),))[0].startswith(f"data/extra: {tmp_path / 'nowhere'}: no such folder. Give --data")
+    assert refused(extra=(str(strangers),)) == [
+        f"data/extra: {strangers}: age is 20, 45, 70 for some photos, and the classes are <30, 30-59, >=60. Write those."
+    ]
+    strangers.write_text(strangers.read_text().replace("gender", "sex"))
+    assert refused(extra=(str(strangers),), ordinal="age") == [
+        f"data/extra: {strangers}: has no attribute gender; there are age, sex, mask. Add it."
+    ]
+
+
+# Whoever judges must not train
+
+
+def side(data: Data, name: str) -> list[int]:
+    return {"train": data.split.train, "valid": data.split.valid, "holdout": data.split.holdout}[name].tolist()
+
+
+@pytest.mark.parametrize("name", ["valid", "holdout"])
+def test_a_person_of_validation_or_holdout_is_refused_by_name(refused, data, strangers, name):
+    persons = {data.photos.names[data.photos.people[index]] for index in side(data, name)}
+    person = sorted(persons)[0]
+    strangers.write_text(strangers.read_text().replace("stranger 1", person))
+    assert refused(extra=(str(strangers),), ordinal="age") == [
+        f"{strangers}: 1 people of validation or hold-out would train: {person}. Take them out of it, or, if they are others of the same "
+        "name, name them otherwise."
+    ]
+
+
+@pytest.mark.parametrize("name", ["valid", "holdout"])
+def test_a_copy_of_a_photo_of_validation_or_holdout_is_refused_whatever_its_name(refused, data, strangers, name):
+    copied = data.photos.ids[side(data, name)[3]]
+    shutil.copy(data.photos.root / copied, strangers.parent / "1.png")
+    assert refused(extra=(str(strangers),), ordinal="age") == [
+        f"{strangers}: 1 photos of validation or hold-out would train: 1.png (is {copied}). Take them out of it."
+    ]
+
+
+def test_people_and_photos_of_the_training_side_may_train_twice(completed, data, strangers):
+    index = side(data, "train")[0]
+    shutil.copy(data.photos.root / data.photos.ids[index], strangers.parent / "1.png")
+    strangers.write_text(strangers.read_text().replace("stranger 1", data.photos.names[data.photos.people[index]]))
+    assert len(completed(extra=(str(strangers),), ordinal="age").data.extra[0].photos) == 3
+
+
+def test_every_source_that_leaks_is_named(refused, demo):
+    lines = refused(extra=(str(demo), str(demo)))
+    assert len(lines) == 2 and all(
+        line.startswith(f"{demo}: ") and "people of validation or hold-out would train" in line for line in lines
+    )
+
+
+def test_where_nobody_validates_only_the_holdout_judges(data, completed, strangers):
+    valid = data.photos.names[data.photos.people[side(data, "valid")[0]]]
+    nobody = replace(data, split=replace(data.split, fold=NOBODY))
+    strangers.write_text(strangers.read_text().replace("stranger 1", valid))
+    whole = completed(data=nobody, extra=(str(strangers),), ordinal="age")
+    with pytest.raises(DataError, match=f"1 people of validation or hold-out would train: {valid}"):
+        refuse_leaks(data, dict.fromkeys(data.photos.ids, "another file"), whole.found)
+
+
+# Soft labels of an ensemble
+
+
+def test_photos_of_an_ensemble_train_with_its_probabilities(completed, demo, data, probabilities):
+    extra = completed(pseudo=str(probabilities)).data.extra[0]
+    with probabilities.open(newline="") as file:
+        rows = {row.pop("ImageID"): np.array([float(field) for field in row.values()]) for row in csv.DictReader(file)}
+    assert extra.photos.ids == read_unlabelled(demo).ids and extra.photos.root == demo / "eval" / "images"
+    for name, soft, label in zip(extra.photos.ids, extra.soft, data.photos.scheme.joint(extra.photos.labels), strict=True):
+        np.testing.assert_allclose(soft, rows[name] / rows[name].sum(), rtol=1e-6, atol=1e-12)
+        assert label == rows[name].argmax()
+    assert extra.soft.dtype == np.float32 and extra.photos.numbers is None
+
+
+def test_a_table_may_name_some_of_the_photos_in_any_order(completed, probabilities):
+    whole = completed(pseudo=str(probabilities)).data.extra[0]
+    header, *rows = probabilities.read_text().splitlines()
+    probabilities.write_text("\n".join([header, *rows[20:10:-1]]))
+    extra = completed(pseudo=str(probabilities)).data.extra[0]
+    assert extra.photos.ids == whole.photos.ids[11:21] and extra.views == whole.views
+    np.testing.assert_array_equal(extra.soft, whole.soft[11:21])
+    np.testing.assert_array_equal(extra.photos.rows, whole.photos.rows[11:21])
+
+
+def test_columns_that_are_not_the_classes_are_refused(refused, probabilities):
+    probabilities.write_text(probabilities.read_text().replace("<30", "<25"))
+    (line,) = refused(pseudo=str(probabilities))
+    assert line.startswith(f"{probabilities}: its columns are not ImageID and the classes of these photos. It lacks: worn, male, <30, ")
+    assert "It has beside them: worn, male, <25, " in line and line.endswith("over all attributes, with the same data/cuts.")
+
+
+def test_every_wrong_row_of_probabilities_is_named_by_its_line(refused, probabilities):
+    header, *rows = probabilities.read_text().splitlines()
+    rows = [row.split(",") for row in rows]
+    rows[1][0] = rows[0][0]
+    rows[2][0] = "gone.jpg"
+    rows[3][1] = "-0.5"
+    rows[4][1] = "high"
+    rows[5][1:] = ["0.1"] * 18
+    probabilities.write_text("\n".join([header, *(",".join(row) for row in rows)]))
+    wrong = "these are no probabilities, each from 0 on and 1 in all."
+    assert refused(pseudo=str(probabilities)) == [
+        f"{probabilities}:3: photo {rows[0][0]} stands twice; keep one row.",
+        f"{probabilities}:4: photo 'gone.jpg' is not in eval/info.csv; take the row out.",
+        *(f"{probabilities}:{line}: {wrong}" for line in (5, 6, 7)),
+    ]
+
+
+def test_data_without_photos_to_predict_has_no_use_for_probabilities(data, probabilities, decode, tmp_path):
+    with pytest.raises(
+        DataError, match=f"data/pseudo: {tmp_path} has no eval/info.csv, whose photos .* would label. Leave data/pseudo out"
+    ):
+        complete(data, tmp_path, DataConfig(pseudo=str(probabilities)), (), {}, decode)
+
+
+# Corrections and weights
+
+
+def test_labels_are_there_for_every_correction_that_a_trial_may_ask_for(completed, data, tmp_path):
+    person = data.photos.names[data.photos.people[0]]
+    (tmp_path / "mine.csv").write_text(f"photo,attribute,value\n{person},age,>=60\n")
+    whole = completed(relabels=["none", "consensus", str(tmp_path / "mine.csv")])
+    assert set(whole.data.relabelled) == {"consensus", str(tmp_path / "mine.csv")}
+    labels = whole.data.relabelled[str(tmp_path / "mine.csv")]
+    mine = data.photos.people == data.photos.people[0]
+    assert (labels[mine, 2] == 2).all() and (labels[~mine] == data.photos.labels[~mine]).all()
+    assert [item.reason for item in whole.left_out] == ["corrections of consensus that do not fit these photos, ignored"]
+
+
+def test_weights_are_those_of_the_table(completed, data, tmp_path):
+    (tmp_path / "weights.csv").write_text(f"photo,weight\n{data.photos.ids[3]},4\nnobody,1\n")
+    whole = completed(weights=str(tmp_path / "weights.csv"))
+    assert whole.data.weights.tolist() == [4.0 if index == 3 else 1.0 for index in range(len(data.photos))]
+    assert [item.names for item in whole.left_out] == [("nobody",)]
+
+
+# The table, by which a run goes on with the same
+
+
+def test_the_table_names_every_photo_with_its_class_and_content(completed, strangers, probabilities, tmp_path):
+    (tmp_path / "weights.csv").write_text("photo,weight\nnobody,1\n")
+    whole = completed(extra=(str(strangers),), pseudo=str(probabilities), weights=str(tmp_path / "weights.csv"), ordinal="age")
+    rows = list(csv.DictReader(io.StringIO(whole.table.decode())))
+    assert list(rows[0]) == ["source", "photo", "class", "sha256"] and len(rows) == 3 + 28 + 1
+    assert [row["class"] for row in rows[:3]] == ["worn, male, >=60", "absent, female, <30", "worn, female, 30-59"]
+    assert all(row["class"].startswith("soft ") for row in rows[3:31]) and len({row["class"] for row in rows[3:31]}) == 28
+    assert rows[31]["source"] == str(tmp_path / "weights.csv") and rows[31]["class"] == "weights"
+    assert all(len(row["sha256"]) == 16 for row in rows)
+    assert whole.table == extra_table(whole.found, str(tmp_path / "weights.csv"))
+
+
+@pytest.mark.parametrize("change", ["photo", "label", "row", "probability", "weight"])
+def test_whatever_changed_since_is_a_difference(completed, strangers, probabilities, tmp_path, change):
+    weights = tmp_path / "weights.csv"
+    weights.write_text("photo,weight\nnobody,1\n")
+    settings = {"extra": (str(strangers),), "pseudo": str(probabilities), "weights": str(weights), "ordinal": "age"}
+    then = completed(**settings).table
+    refuse_other_extra(then, completed(**settings).table)
+    if change == "photo":
+        Image.new("RGB", (41, 40)).save(strangers.parent / "1.png")
+    elif change == "label":
+        strangers.write_text(strangers.read_text().replace("20,female,absent", "20,female,worn"))
+    elif change == "row":
+        strangers.write_text("\n".join(strangers.read_text().splitlines()[:-1]))
+    elif change == "probability":
+        header, first, second, *rows = probabilities.read_text().splitlines()
+        one, other = first.split(","), second.split(",")
+        probabilities.write_text("\n".join([header, ",".join([one[0], *other[1:]]), second, *rows]))
+    else:
+        weights.write_text("photo,weight\nnobody,2\n")
+    with pytest.raises(DataError) as caught:
+        refuse_other_extra(then, completed(**settings).table)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "What trains beside the photos (data/extra, data/pseudo, data/weights) is not what the run began with:"
+    assert lines[1].startswith("  only then, 1: ") and (change == "row" or lines[2].startswith("  only now, 1: "))
+    assert lines[-1] == "Put the old files back to go on with the run, or start a new one."
+
+
+def test_a_run_goes_on_with_the_same_table_alone(tmp_path):
+    prove_extra(tmp_path, b"")
+    with pytest.raises(RunError, match="only now"):
+        prove_extra(tmp_path, b"source,photo,class,sha256\na,b,c,d\n")
+    (tmp_path / EXTRA).write_bytes(b"source,photo,class,sha256\na,b,c,d\n")
+    prove_extra(tmp_path, b"source,photo,class,sha256\na,b,c,d\n")
+    with pytest.raises(RunError, match="only then, 2: a,b,c,d, source,photo"):
+        prove_extra(tmp_path, b"")

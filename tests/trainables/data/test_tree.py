@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainables.config import DataConfig, ViewConfig
+from trainables.data.labels import Attribute
+from trainables.data.photos import Photos, read_photos
+from trainables.data.views import View, build_views
+
+
+@pytest.fixture
+def read(tmp_path):
+    """The photos of a tree with these files; a photo's is named by what Pillow is to write it as."""
+
+    def read(**files: str) -> Photos:
+        for name, kind in files.items():
+            file = tmp_path / "tree" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if kind:
+                mode, form = kind.split()
+                Image.new(mode, (8, 8), 1).save(file, form)
+            else:
+                file.write_text("no photo")
+        return read_photos(tmp_path / "tree", DataConfig())
+
+    return read
+
+
+def left_out(photos: Photos) -> dict[str, tuple[str, ...]]:
+    return {item.reason.split(",")[0]: item.names for item in photos.left_out}
+
+
+def test_a_class_is_a_folder_and_classes_are_in_the_order_of_their_names(read):
+    photos = read(**{"dog/1.jpg": "RGB JPEG", "cat/2.jpg": "RGB JPEG", "cat/1.jpg": "RGB JPEG", "ant/3.jpg": "RGB JPEG"})
+    assert photos.scheme.attributes == (Attribute("class", ("ant", "cat", "dog")),)
+    assert photos.ids == ("ant/3.jpg", "cat/1.jpg", "cat/2.jpg", "dog/1.jpg")
+    assert photos.labels.tolist() == [[0], [1], [1], [2]]
+
+
+def test_every_photo_is_a_person_of_its_own_and_that_is_noted(read):
+    photos = read(**{"a/1.png": "RGB PNG", "b/1.png": "RGB PNG", "b/2.png": "RGB PNG"})
+    assert photos.people.tolist() == photos.rows.tolist() == [0, 1, 2]
+    assert photos.names == () and photos.numbers is None
+    (note,) = photos.left_out
+    assert str(note) == f"3 photos, each taken for a person of its own: the folders do not say who is on them: {', '.join(photos.ids)}"
+
+
+def test_photos_of_every_kind_and_name_are_read_and_decoded(read, tmp_path):
+    kinds = {
+        "a/alpha.png": "RGBA PNG",
+        "a/palette.PNG": "P PNG",
+        "a/grey.JPEG": "L JPEG",
+        "a/big.jpg_1088Wx1632H": "RGB JPEG",
+        "b/two words (1).webp": "RGB WEBP",
+        "b/마스크 œ¬‘ÿ.png": "RGB PNG",
+        "b/really.jpg": "RGBA PNG",
+        "b/scan.TIFF": "RGB TIFF",
+        "b/moving.gif": "P GIF",
+    }
+    photos = read(**kinds)
+    assert set(photos.ids) == kinds.keys()
+    assert build_views(photos, [View.of(ViewConfig(size=32))], tmp_path / "cache").bad == {}
+
+
+def test_what_is_no_photo_of_a_class_is_left_out_and_named(read):
+    kinds = {
+        "a/1.png": "RGB PNG",
+        "b/1.png": "RGB PNG",
+        "beside.png": "RGB PNG",
+        ".hidden/1.png": "RGB PNG",
+        "a/._1.png": "RGB PNG",
+        "a/notes.txt": "",
+        "b/deeper/2.png": "RGB PNG",
+        "empty/notes.txt": "",
+        "README.md": "",
+    }
+    photos = read(**kinds)
+    assert photos.ids == ("a/1.png", "b/1.png") and photos.scheme.classes == 2
+    named = left_out(photos)
+    assert named["hidden files and folders"] == (".hidden", "a/._1.png")
+    assert named["others that are no photo and hold none"] == ("README.md", "a/notes.txt", "b/deeper", "beside.png", "empty")
+
+
+def test_a_class_has_the_photos_of_its_folder_whatever_their_number(read):
+    rng = np.random.default_rng(0)
+    counts = {f"class {number}": int(count) for number, count in enumerate(rng.integers(1, 6, size=12))}
+    photos = read(**{f"{name}/{index}.png": "L PNG" for name, count in counts.items() for index in range(count)})
+    values = photos.scheme.attributes[0].values
+    assert {name: int((photos.labels[:, 0] == index).sum()) for index, name in enumerate(values)} == counts
+    assert all(Path(name).parent.name == values[label] for name, (label,) in zip(photos.ids, photos.labels, strict=True))

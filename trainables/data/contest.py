@@ -1,0 +1,119 @@
+"""The contest's layout: `train/train.csv`, `train/images/<folder of a person>/<shot>`, `eval/info.csv`."""
+
+from pathlib import Path
+
+import numpy as np
+
+from trainables.config import DataConfig
+from trainables.data.labels import Attribute, Scheme
+from trainables.data.photos import DataError, Layout, LeftOut, Photos, Unlabelled, some
+from trainables.data.rows import Rows, is_inside, read_rows, refuse
+
+SHOTS = {**{f"mask{number}": "worn" for number in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "absent"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+COLUMNS = ("id", "gender", "age", "path")
+OLDEST = 120  # years; anything above is a typing error
+
+
+def contest_scheme(cuts: tuple[int, ...]) -> Scheme:
+    """Mask, gender and age band; `cuts` are the first years of all bands but the youngest."""
+    mask = Attribute("mask", ("worn", "incorrect", "absent"))
+    return Scheme((mask, Attribute("gender", ("male", "female")), Attribute.banded("age", cuts)))
+
+
+def read_contest(folder: Path, settings: DataConfig) -> Photos:
+    """The labelled photos below `folder`. Raises: DataError naming everything that is wrong with the table."""
+    table_file, root = folder / "train" / "train.csv", folder / "train" / "images"
+    scheme = contest_scheme(settings.cuts)
+    table = read_rows(table_file, COLUMNS)
+    refuse(table_file, _mistakes(table, table_file, root, scheme))
+
+    mask_of = {name: scheme.attributes[0].values.index(value) for name, value in SHOTS.items()}
+    gender_of = {value: index for index, value in enumerate(scheme.attributes[1].values)}
+    ids, people, labels, numbers = [], [], [], []
+    hidden, strange, double, missing = [], [], [], []
+    for person, (_, row) in enumerate(table):
+        path, age = row["path"], int(row["age"])
+        entries = sorted((root / path).iterdir())
+        files = [file for file in entries if not file.name.startswith(".")]
+        hidden += [f"{path}/{file.name}" for file in entries if file not in files]
+        known = [file for file in files if file.stem in SHOTS and file.suffix.lower() in SUFFIXES]
+        strange += [f"{path}/{file.name}" for file in files if file not in known]
+        stems = [file.stem for file in known]
+        double += [f"{path}/{file.name}" for file in known if stems.count(file.stem) > 1]
+        missing += [f"{path}/{shot}" for shot in SHOTS if shot not in stems]
+        for file in known:
+            if stems.count(file.stem) == 1:
+                ids.append(f"{path}/{file.name}")
+                people.append(person)
+                numbers.append(age)
+                labels.append((mask_of[file.stem], gender_of[row["gender"]], int(np.digitize(age, settings.cuts))))
+    if not ids:
+        raise DataError(f"{root}: no photos. Each person's folder holds {', '.join(SHOTS)} as .jpg, .jpeg, .png, .webp or .bmp.")
+
+    paths, names = [row["path"] for _, row in table], [row["id"] for _, row in table]
+    beside = sorted(entry.name for entry in root.iterdir() if entry.name not in set(paths))
+    hidden += [name for name in beside if name.startswith(".")]
+    unlisted = [name for name in beside if not name.startswith(".") and (root / name).is_dir()]
+    found = [
+        LeftOut("shots missing", tuple(missing)),
+        LeftOut("hidden files and folders, ignored", tuple(hidden)),
+        LeftOut("files that are no known shot, ignored", tuple(strange)),
+        LeftOut("files that stand twice for one shot, ignored", tuple(double)),
+        LeftOut("folders that train.csv does not list, ignored", tuple(unlisted)),
+        LeftOut("ids that several folders share; people are told apart by folder", tuple(_repeated(names))),
+    ]
+    return Photos(
+        root=root,
+        ids=tuple(ids),
+        rows=np.arange(len(ids)),
+        people=np.array(people),
+        labels=np.array(labels),
+        scheme=scheme,
+        left_out=tuple(item for item in found if item.names),
+        numbers=np.array(numbers, dtype=np.float32),
+        names=tuple(paths),
+    )
+
+
+def read_unlabelled(folder: Path) -> Unlabelled | None:
+    """The photos of `folder/eval` in info.csv's order, or None where the data has none. Raises: DataError."""
+    table_file = folder / "eval" / "info.csv"
+    if not table_file.is_file():
+        return None
+    names = tuple(row["ImageID"] for _, row in read_rows(table_file, ("ImageID",)))
+    root = folder / "eval" / "images"
+    absent = [name for name in names if not is_inside(name) or not (root / name).is_file()]
+    if absent:
+        raise DataError(f"{table_file}: {len(absent)} photos are not in {root}: {some(absent)}. Put them there or take their rows out.")
+    return Unlabelled(root, names)
+
+
+def _mistakes(table: Rows, file: Path, root: Path, scheme: Scheme) -> list[str]:
+    genders = scheme.attributes[1].values
+    mistakes = []
+    for line, row in table:
+        gender, age, path = row["gender"], row["age"], row["path"]
+        if gender not in genders:
+            mistakes.append(f"{file}:{line}: gender is {gender!r}; write one of {', '.join(genders)}.")
+        if not (age.isascii() and age.isdigit() and int(age) <= OLDEST):
+            mistakes.append(f"{file}:{line}: age is {age!r}; write whole years from 0 to {OLDEST}.")
+        if not is_inside(path):
+            mistakes.append(
+                f"{file}:{line}: path {path!r} is not the plain name of a folder in {root}; write one, without dots or slashes."
+            )
+        elif not (root / path).is_dir():
+            mistakes.append(f"{file}:{line}: folder {path} is not in {root}. Put it there or take the row out.")
+    return mistakes + [f"{file}: folder {path} is listed twice; keep one row." for path in _repeated([row["path"] for _, row in table])]
+
+
+def _repeated(names: list[str]) -> list[str]:
+    seen: set[str] = set()
+    return sorted({name for name in names if name in seen or seen.add(name)})
+
+
+LAYOUT = Layout(
+    fits=lambda source: (source / "train" / "train.csv").is_file(),
+    scheme=lambda source, settings: contest_scheme(settings.cuts),
+    read=read_contest,
+)

@@ -1,0 +1,117 @@
+"""A table of photos: a column `image` with paths below the table's folder, perhaps one that says who is on it, and the attributes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from trainables.config import DataConfig
+from trainables.data.labels import Attribute, Scheme
+from trainables.data.photos import Layout, LeftOut, Photos
+from trainables.data.rows import Rows, is_inside, read_number, read_rows, refuse
+
+IMAGE, PERSON = "image", "person"
+MOST_VALUES = 50  # of a column beside others; more are hardly classes
+
+
+def read_table(file: Path, settings: DataConfig) -> Photos:
+    """The photos of the table, in its order; classes are numbered in the order of their names, those of numbers in that of their bands.
+
+    Raises: DataError naming everything that is wrong with the table.
+    """
+    rows = read_rows(file, (IMAGE,))
+    columns = list(rows[0][1]) if rows else []
+    person = settings.group or (PERSON if PERSON in columns else "")
+    attributes = [name for name in columns if name not in (IMAGE, person)]
+    refuse(file, [*_column_mistakes(file, columns, attributes, settings), *_row_mistakes(file, rows, person, attributes, settings)])
+
+    ids = tuple(row[IMAGE] for _, row in rows)
+    scheme, labels, numbers = [], [], None
+    for name in attributes:
+        fields = [row[name] for _, row in rows]
+        if name == settings.ordinal:
+            numbers = np.array(fields, dtype=np.float32)
+            scheme.append(Attribute.banded(name, settings.cuts))
+            labels.append(np.digitize(numbers, settings.cuts))
+        else:
+            values, ids_of_values = np.unique(fields, return_inverse=True)
+            scheme.append(Attribute(name, tuple(values.tolist())))
+            labels.append(ids_of_values)
+    names, people = np.unique([row[person] for _, row in rows], return_inverse=True) if person else ((), np.arange(len(ids)))
+    alone = LeftOut("photos, each taken for a person of its own; a column person, or data/group, would say who is on them", ids)
+    return Photos(
+        root=file.parent,
+        ids=ids,
+        rows=np.arange(len(ids)),
+        people=people,
+        labels=np.stack(labels, axis=-1),
+        scheme=Scheme(tuple(scheme)),
+        left_out=() if person else (alone,),
+        numbers=numbers,
+        names=tuple(map(str, names)),
+    )
+
+
+def _column_mistakes(file: Path, columns: Sequence[str], attributes: Sequence[str], settings: DataConfig) -> list[str]:
+    if not columns:
+        return [f"{file}: no row below the header. Write one for each photo."]
+    mistakes = [
+        f"{file}: data/{field} is {name}, and there is no such column; there are {', '.join(columns)}."
+        for field, name in (("group", settings.group), ("ordinal", settings.ordinal))
+        if name and name not in columns
+    ]
+    if not attributes:
+        mistakes.append(f"{file}: no column says what is on the photos. Add one for each attribute to predict.")
+    elif settings.ordinal in columns and settings.ordinal not in attributes:
+        mistakes.append(f"{file}: data/ordinal is {settings.ordinal}, which is no attribute. Name a column of numbers.")
+    return mistakes
+
+
+def _row_mistakes(file: Path, rows: Rows, person: str, attributes: Sequence[str], settings: DataConfig) -> list[str]:
+    mistakes, line_of = [], {}
+    for line, row in rows:
+        image = row[IMAGE]
+        if not is_inside(image):
+            mistakes.append(f"{file}:{line}: image {image!r} is not the plain path of a file below {file.parent}; write one, without dots.")
+        elif image in line_of:
+            mistakes.append(f"{file}:{line}: image {image} is in line {line_of[image]} already; keep one row.")
+        elif not (file.parent / image).is_file():
+            mistakes.append(f"{file}:{line}: image {image} is not in {file.parent}. Put it there or take the row out.")
+        line_of.setdefault(image, line)
+        for name in (person, *attributes):
+            if name not in row:
+                continue
+            if name == settings.ordinal != person and read_number(row[name]) is None:
+                mistakes.append(f"{file}:{line}: {name} is {row[name]!r}; write a number.")
+            elif not row[name].strip():
+                mistakes.append(f"{file}:{line}: {name} is empty; write it, or take the row out.")
+    return mistakes
+
+
+def _oddities(file: Path, photos: Photos) -> list[str]:
+    """Everything that makes classes that nobody can have meant, one line each."""
+    mistakes = []
+    mend = "A number is classed by data/cuts with --set data/ordinal={name}; what nobody is to predict is taken out"
+    for attribute in photos.scheme.attributes:
+        count = len(attribute.values)
+        if attribute.cuts:
+            continue
+        if count == 1:
+            mistakes.append(f"{file}: column {attribute.name} is {attribute.values[0]} for every photo; take it out.")
+        elif count == len(photos):
+            mistakes.append(f"{file}: column {attribute.name} has another value for every photo. {mend.format(name=attribute.name)}.")
+        elif count > MOST_VALUES and len(photos.scheme.attributes) > 1:
+            mistakes.append(f"{file}: column {attribute.name} has {count} different values. {mend.format(name=attribute.name)}.")
+    people = len(np.unique(photos.people))
+    if not mistakes and photos.scheme.classes > people:
+        sizes = " x ".join(f"{size} of {name}" for name, size in zip(photos.scheme.names, photos.scheme.sizes, strict=True))
+        mistakes.append(f"{file}: {photos.scheme.classes} joint classes ({sizes}) are more than the {people} people. Take columns out.")
+    return mistakes
+
+
+LAYOUT = Layout(
+    fits=lambda source: source.suffix.lower() == ".csv" and source.is_file(),
+    scheme=lambda file, settings: read_table(file, settings).scheme,
+    read=read_table,
+    oddities=_oddities,
+)
