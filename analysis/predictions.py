@@ -29,7 +29,7 @@ def data_folder(runs: Runs) -> Path:
     """Where the photos lie; runs of one split share them, so any run's folder will do. Raises: RunError when none is there."""
     folders = dict.fromkeys(Path(card.data) for card in runs.cards)
     for folder in folders:
-        if folder.is_dir():
+        if folder.exists():
             return folder
     names = ", ".join(card.name for card in runs.cards)
     cards = ", ".join(str(folder / "run.json") for folder in runs.folders)
@@ -83,7 +83,8 @@ def _predict_trial(trial: Trial, source: Source, device: torch.device, progress:
         model, card = load_model(file, device)
     settings = card.config.train
     # The batches of the training loop's validation, so that on one machine the numbers are the same to the bit.
-    batches = plain_batches(open_view(source.files.files[card.view]), source.rows, max(64, settings.batch_size), threads=2)
+    view, edges = open_view(source.files.files[card.view]), card.config.model.sees_edges
+    batches = plain_batches(view, source.rows, max(64, settings.batch_size), threads=2, edges=edges)
     heads = predict(model, _counted(batches, progress), device, choose_precision(settings.precision, device))
     return card.task.joint_probabilities(heads)
 

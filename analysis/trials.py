@@ -1,8 +1,8 @@
 """Reading runs: the trials that can stand in an ensemble, and the photos that choose and score it."""
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from safetensors import safe_open
 from trainables.checkpoint import Card
 from trainables.data.labels import Scheme, Task, read_task
 from trainables.data.photos import LeftOut
+from trainables.data.splits import NOBODY
 from trainables.data.views import View
 from trainables.metrics import confusion, macro_f1
 from trainables.record import (
@@ -27,8 +28,11 @@ from trainables.record import (
     read_predictions,
     read_record,
     read_run,
+    searched_run,
 )
 from trainables.storage import Folder, local_file
+
+Key = tuple[str, int]  # a run's folder, and a trial's number
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +68,7 @@ class Trial:
 
     @property
     def model(self) -> Folder:
-        return self.record.folder / MODEL
+        return self.record.model
 
 
 @dataclass(frozen=True)
@@ -94,34 +98,79 @@ def newest_run(runs: Path = RUNS) -> Path:
 def load_runs(folders: Sequence[Folder]) -> Runs:
     """The trials that have a validation prediction and weights, however they ended; the others are named in `left_out`.
 
+    All are validated on one fold, that of the first trial. A refit on all data, which nobody validated, takes the place of the searched
+    trial it was chosen as, with that trial's validation prediction, where that run is among the folders too.
+
     Raises: RunError when runs differ in split or scheme, when run.json or split.csv is damaged, and when no trial can be used.
     """
     cards = [read_run(folder) for folder in folders]
     _refuse_mixed(folders, cards)
     sides = _read_sides(folders[0], cards[0].scheme)
-    trials, damaged, bare = [], [], []
+    trials: dict[Key, Trial] = {}
+    damaged, bare, elsewhere, refits = [], [], [], []
+    side = None
     for folder, card in zip(folders, cards, strict=True):
         places = [place for place in list_folders(folder / "trials") if place.name.isdigit()]
         for place in sorted(places, key=lambda place: int(place.name)):
             name = f"{folder.resolve().name}/{place.name}"
             try:
                 record = read_record(place)
-                if record.best and record.has_model and (place / "valid.npz").is_file():
-                    trials.append(_read_trial(folder, card, record, sides))
-                else:
+                if not (record.best and record.has_model and (place / "valid.npz").is_file()):
                     bare.append(f"{name} ({record.result.state})")
+                elif record.config.data.fold == NOBODY:
+                    refits.append((folder, card, record))
+                elif (side := side or _side(record)) != _side(record):
+                    elsewhere.append(f"{name} ({_side(record)})")
+                else:
+                    trials[_key(folder, record.number)] = _read_trial(folder, card, record, sides)
             except DAMAGE as error:
                 damaged.append(f"{name} ({type(error).__name__}: {error})")
-    left_out = [LeftOut("damaged records", tuple(damaged)), LeftOut("trials without prediction or weights", tuple(bare))]
+    standing, replaced, alone = _stand_ins(trials, refits, damaged)
+    left_out = [
+        LeftOut("damaged records", tuple(damaged)),
+        LeftOut("trials without prediction or weights", tuple(bare)),
+        LeftOut(f"trials validated on another fold than {side}: they are for out-of-fold scores", tuple(elsewhere)),
+        LeftOut("trials that nobody validated: give the run that they were chosen from too (--run), to choose by", tuple(alone)),
+        LeftOut("searched trials: their refits on all data take their place", tuple(str(trials[key]) for key in replaced)),
+    ]
     left_out = [item for item in left_out if item.names]
-    if not trials:
+    order = [_key(folder, 0)[0] for folder in folders]
+    kept = {key: trial for key, trial in trials.items() if key not in replaced} | standing
+    chosen = [kept[key] for key in sorted(kept, key=lambda key: (order.index(key[0]), key[1]))]
+    if not chosen:
         found = "; ".join(map(str, left_out)) or "there are no trials"
-        raise RunError(
-            f"{_names(folders)}: no trial has both a validation prediction and weights ({found}). "
-            "Go on until one has reached the end of an epoch: python -m tuner.run --resume."
-        )
-    valid = sides[_side(trials[0].record)]
-    return Runs(tuple(folders), tuple(cards), valid, sides["holdout"], tuple(trials), tuple(left_out))
+        mend = "" if alone else " Go on until one has reached the end of an epoch: python -m tuner.run --resume."
+        raise RunError(f"{_names(folders)}: no trial has both a validation prediction and weights ({found}).{mend}")
+    return Runs(tuple(folders), tuple(cards), sides[side], sides["holdout"], tuple(chosen), tuple(left_out))
+
+
+def _key(folder: Folder, number: int) -> Key:
+    return str(folder.resolve()), number
+
+
+def _stand_ins(
+    trials: Mapping[Key, Trial], refits: Sequence[tuple[Folder, RunCard, Record]], damaged: list[str]
+) -> tuple[dict[Key, Trial], set[Key], list[str]]:
+    """Refits on all data in place of searched trials: these, the trials that they replace, and those that replace none.
+
+    A refit was chosen by what its configuration did when a fold was kept back, and may be chosen by that again.
+    """
+    standing, replaced, alone = {}, set(), []
+    for folder, card, record in refits:
+        name = f"{folder.resolve().name}/{record.number}"
+        key = _key(searched_run(folder, card), card.origins[record.number].trial)
+        if key not in trials:
+            alone.append(name)
+            continue
+        try:
+            task, _ = _read_card(card, record)
+        except DAMAGE as error:
+            damaged.append(f"{name} ({type(error).__name__}: {error})")
+            continue
+        twin = trials[key]
+        standing[_key(folder, record.number)] = replace(twin, run=folder.resolve().name, record=record, task=task)
+        replaced.add(key)
+    return standing, replaced, alone
 
 
 def _refuse_mixed(folders: Sequence[Folder], cards: Sequence[RunCard]) -> None:
@@ -154,19 +203,25 @@ def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
 
 
 def _read_trial(folder: Folder, card: RunCard, record: Record, sides: dict[str, Sample]) -> Trial:
-    if record.result.split != card.split:
-        raise ValueError(f"its split hash is {record.result.split}, the run's {card.split}")
-    with local_file(record.folder / MODEL) as file, safe_open(file, framework="np") as reader:
-        made = Card.read(reader.metadata()["card"])
-    task = read_task(record.config.task, card.scheme)
-    if (made.scheme, made.task, made.view) != (card.scheme, task, View.of(record.config.view)):
-        raise ValueError(f"{MODEL} has other labels, another task or another view than the record")
+    task, made = _read_card(card, record)
     sample = sides[_side(record)]
     predictions = read_predictions(record.folder)
     if predictions.epoch != made.epoch:
         raise ValueError(f"its weights are of epoch {made.epoch}, its predictions of {predictions.epoch}; tuner.run --resume mends that")
     valid = _aligned(predictions, task, sample.ids)
     return Trial(folder.resolve().name, record, task, valid, sample.macro_f1(task.scheme, valid))
+
+
+def _read_card(card: RunCard, record: Record) -> tuple[Task, Card]:
+    """The trial's task, and what its weights say they are. Raises: one of DAMAGE when these belong to another trial or run."""
+    if record.result.split != card.split:
+        raise ValueError(f"its split hash is {record.result.split}, the run's {card.split}")
+    with local_file(record.model) as file, safe_open(file, framework="np") as reader:
+        made = Card.read(reader.metadata()["card"])
+    task = read_task(record.config.task, card.scheme)
+    if (made.scheme, made.task, made.view) != (card.scheme, task, View.of(record.config.view)):
+        raise ValueError(f"{MODEL} has other labels, another task or another view than the record")
+    return task, made
 
 
 def _aligned(predictions: Predictions, task: Task, ids: tuple[str, ...]) -> np.ndarray:

@@ -3,9 +3,10 @@
 import errno
 import gc
 import socket
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
 
 import ray
 import torch
@@ -16,9 +17,10 @@ from trainables.config import ConfigError, TrialConfig
 from trainables.curves import Curves
 from trainables.data.batches import PhotoError
 from trainables.data.shipping import ensure_view
+from trainables.data.training import Data
 from trainables.data.views import View, view_cache
 from trainables.loop import DivergedError, Progress, fit, next_micro_batch
-from trainables.parts import Data, build_parts
+from trainables.parts import build_parts
 from trainables.record import (
     MODEL,
     Cause,
@@ -60,6 +62,11 @@ class Job:
     code: str  # version of this project
     threads: int  # CPU threads a trial may use
     shelf: Shelf | None = None  # None: every trial runs where the photos are
+    others: Mapping[int, Data] = field(default_factory=dict)  # by the fold that validates, where that is not the one of `data`
+
+    def of_fold(self, fold: int) -> Self:
+        """The job with the data of which this fold validates."""
+        return replace(self, data=self.others.get(fold, self.data))
 
 
 class Superseded(Exception):
@@ -78,7 +85,7 @@ def run_trial(proposal: dict[str, Any], job: Job) -> None:
         tune.report({"number": number, "halt": lost, "no_room": False})
         return
     try:
-        train(number, config, fetched(job, View.of(config.view)), report=tune.report)
+        train(number, config, fetched(job.of_fold(config.data.fold), View.of(config.view)), report=tune.report)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -87,12 +94,18 @@ def run_trial(proposal: dict[str, Any], job: Job) -> None:
 
 
 def fetched(job: Job, view: View) -> Job:
-    """The job with the view's file in this node's own cache, brought there from the shelf where it is missing."""
-    if job.shelf is None:
+    """The job with the view's files in this node's own cache, brought there from the shelf where they are missing."""
+    shelf = job.shelf
+    if shelf is None:
         return job
-    shelf, name = job.shelf, job.data.views[view].name
-    file = ensure_view(name, shelf.sums[name], view_cache(), lambda index: ray.get(shelf.actor.piece.remote(name, index)))
-    return replace(job, data=replace(job.data, views={**job.data.views, view: file}))
+
+    def here(views: Mapping[View, Path]) -> Mapping[View, Path]:
+        name = views[view].name
+        file = ensure_view(name, shelf.sums[name], view_cache(), lambda index: ray.get(shelf.actor.piece.remote(name, index)))
+        return {**views, view: file}
+
+    extra = tuple(replace(extra, views=here(extra.views)) for extra in job.data.extra)
+    return replace(job, data=replace(job.data, views=here(job.data.views), extra=extra))
 
 
 def train(number: int, config: TrialConfig, job: Job, report: Report) -> None:
@@ -170,10 +183,11 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
             result = replace(result, reason=AT_WORK, best_epoch=epoch.progress.best_epoch)
             if epoch.report.best_epoch == epoch.report.epoch:
                 card = Card(config, job.data.photos.scheme, epoch.report.epoch)
-                write_whole(folder / MODEL, pack_model(parts.model, card))
+                write_whole(folder / MODEL, pack_model(parts.judged, card))
                 write_predictions(folder, Predictions(valid_ids, epoch.probabilities, epoch.report.epoch))
             # Before the reports: an epoch that is drawn twice is one point, one that is missing stays a gap.
-            curves.add(epoch.report, epoch.progress.best_score)
+            best = None if epoch.report.macro_f1 is None else epoch.progress.best_score
+            curves.add(epoch.report, best)
             write_reports(folder, reports)
             write_result(folder, result)
             # Last, so that a process which dies in between does this epoch again instead of leaving a gap in the reports.
@@ -181,7 +195,7 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
                 write_last(folder, pack_progress(parts, epoch.progress))
             if epoch.report.last:
                 end_record(folder, "finished", why_it_ended(epoch.report.epoch, config))
-            report({"number": number, "best": epoch.progress.best_score, **asdict(epoch.report)})
+            report({"number": number, "best": best, **asdict(epoch.report)})
     finally:
         curves.close()
 

@@ -59,11 +59,11 @@ class Driver(tune.Callback):
         """Take in the trials of earlier commands."""
         for record in kept:
             number, state = record.number, record.result.state
-            self._board.rows[number] = self._row(record)
+            row = self._board.rows[number] = self._row(record)
             if state == "finished":
                 self._ran_to_the_end.add(number)
-            if record.best and state != "interrupted" and record.has_model:
-                self._retention.ended(number, record.best["macro_f1"])
+            if row.best is not None and state != "interrupted" and record.has_model:
+                self._retention.ended(number, row.best)
         # They have a row when they start again.
         self._waiting = {record.number: self._row(record) for record in going_on}
         if self._ran_to_the_end:
@@ -167,7 +167,9 @@ class Driver(tune.Callback):
         self._show(row)
 
     def _note(self) -> None:
-        """Measure how far the early scores of the trials that ran to the end tell their last ones."""
+        """Measure how far the early scores of the trials that ran to the end tell their last ones, where ASHA judges by such."""
+        if not self._asha.rungs.scores:
+            return
         curves = {number: [self._curves[number][epoch] for epoch in sorted(self._curves[number])] for number in self._ran_to_the_end}
         rungs = sorted(self._asha.rungs.scores)
         found = fidelity.measure(curves, self._backbones, rungs)

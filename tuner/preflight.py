@@ -7,31 +7,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from search_spaces.schema import Choice, Space, SpaceError, flat, nested
 from trainables.choices import choose
-from trainables.config import ConfigError, Mistake, TrialConfig, Watched, nearest, setting_paths
+from trainables.config import ConfigError, DataConfig, Mistake, TrialConfig, Watched, nearest, setting_paths
+from trainables.data.corrections import check_relabel
 from trainables.data.labels import Scheme, read_task
-from trainables.data.sampling import SAMPLERS
-from trainables.data.views import CROPS, View
+from trainables.data.sampling import Sampler
+from trainables.data.splits import NOBODY
+from trainables.data.training import Data
+from trainables.data.views import View
 from trainables.loop import DivergedError, Parts, fit
-from trainables.losses import LOSSES
-from trainables.mixing import MIXERS
 from trainables.models.backbone import check_backbone
-from trainables.optimizers import OPTIMIZERS
-from trainables.parts import Data, build_parts
-from trainables.schedules import SCHEDULES
+from trainables.parts import build_parts
+from trainables.registries import REGISTRIES
 from tuner.search import random_draws
 from tuner.settings import run_mistakes
 
-REGISTRIES: dict[str, Mapping[str, Any]] = {
-    "view/crop": CROPS,
-    "mix/name": MIXERS,
-    "sampler/name": SAMPLERS,
-    "loss/name": LOSSES,
-    "optimizer/name": OPTIMIZERS,
-    "schedule/name": SCHEDULES,
-}
 DRAWS = 200
 
 
@@ -47,6 +40,10 @@ def check_space(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
         elif path not in known:
             mistakes.append((path, f"is not a setting{nearest(path, sorted(known)) or '; trainables/config.py names them all'}"))
     mistakes += [(p.path, "is fixed for a run and cannot be searched") for p in space.parameters if p.path.startswith("data/")]
+    if space.fixed.get("data/fold") == NOBODY:
+        mistakes.append(
+            ("data/fold", "is -1: without anybody who validates there is nothing to search by; leave it to tuner.refit --all-data")
+        )
     required = ("model/backbone", "optimizer/lr")
     mistakes += [(path, "must be given; every experiment has to decide it") for path in required if path not in everything]
 
@@ -62,6 +59,16 @@ def views_of(space: Space) -> list[View]:
     """Every view that the space can ask for. Raises: SpaceError when there is no end of them."""
     configs = (_config_with(values).view for values in space.grid("view"))
     return sorted({View.of(config) for config in configs}, key=str)
+
+
+def sound_sides(space: Space) -> DataConfig:
+    """The section `data` of a space without the values that are wrong, which `check_space` reports."""
+    given = nested(space.fixed).get("data", {})
+    try:
+        return DataConfig(**given)
+    except ValidationError as error:
+        wrong = {detail["loc"][0] for detail in error.errors()}
+        return DataConfig(**{name: value for name, value in given.items() if name not in wrong})
 
 
 def values_of(space: Space) -> dict[str, list[Any]]:
@@ -160,11 +167,9 @@ def _only(parts: Parts, photos: int) -> Parts:
     few = slice(photos)
     batches = replace(
         parts.batches,
-        rows=parts.batches.rows[few],
-        targets=parts.batches.targets[few],
-        classes=parts.batches.classes[few],
+        photos=parts.batches.photos.take(few),
         batch_size=photos,
-        sampler=lambda classes, rng: np.arange(len(classes)),
+        sampler=Sampler(len, lambda chosen, rng: np.arange(len(chosen))),
     )
     validation = replace(parts.validation, rows=parts.validation.rows[few], truth=parts.validation.truth[few])
     return replace(parts, batches=batches, validation=validation)
@@ -183,8 +188,12 @@ def _value_mistakes(path: str, value: Any, valid: Mapping[str, Any], scheme: Sch
             choose(REGISTRIES[path], value, path)
         elif path == "model/backbone":
             check_backbone(value)
+        elif path == "model/second" and value:
+            check_backbone(value, path)
         elif path == "task":
             read_task(value, scheme)
+        elif path == "labels/relabel":
+            check_relabel(value)
     except ConfigError as error:
         return [(mistake.path, mistake.message) for mistake in error.mistakes]
     return []

@@ -1,5 +1,6 @@
 """Everything before the search: the space, the photos, the sides, the preflight. No record is written here."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,18 @@ from rich.console import Console
 
 from search_spaces.read import read_space
 from search_spaces.schema import Space, nested
-from trainables.config import DataConfig
-from trainables.data.labels import contest_scheme
-from trainables.data.photos import DataError, Photos, read_photos
+from trainables.config import DataConfig, LabelsConfig
+from trainables.data.contest import contest_scheme
+from trainables.data.extra import Completed, complete
+from trainables.data.labels import Scheme
+from trainables.data.photos import DataError, Photos, read_photos, read_scheme
 from trainables.data.splits import Split, absent_classes, split_people
 from trainables.data.synthetic import write_people
+from trainables.data.training import Data
 from trainables.data.views import View, ViewFiles, build_views, cache_folder, channel_statistics, count_missing, open_view, view_cache
-from trainables.parts import Data
 from trainables.progress import progress_bar
 from trainables.record import SPACE, RunError
-from trainables.reopen import restore_split
+from trainables.reopen import prove_extra, restore_split
 from trainables.storage import Folder, local_file, open_folder, reach
 from tuner import preflight
 from tuner.lock import LOCK
@@ -28,6 +31,7 @@ from tuner.settings import RunSettings
 DEMO_PEOPLE = 300
 DEMO_EVAL = 40  # people of the demo whose labels are not given
 MOST_BAD = 0.05  # share of undecodable photos above which something is wrong with the data
+MOST_FACELESS = 0.5  # share of photos without a face above which a crop around faces is no good idea
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,11 @@ class Plan:
     run: Folder  # to be made, or of the earlier run
     space: Space
     settings: RunSettings
-    folder: Path  # of the photos
+    folder: Path  # of the photos, or their table
     sides: DataConfig
     data: Data
     digests: dict[str, str]  # of every photo's content
+    extra: bytes  # the table of what trains beside the photos; empty where nothing does
     sums: dict[str, str]  # of every view file, by its name
     fixed: dict[str, Any]  # values that the run adds to every configuration
     seed: int
@@ -66,9 +71,13 @@ def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console
 
     sides = DataConfig(**nested(space.fixed).get("data", {}))
     folder = data_folder(options, earlier, console)
-    photos = read_photos(folder, sides.cuts)
-    # What a run went on without, it goes on without: that these are the same photos is proven below.
-    photos, views = decode(photos, preflight.views_of(space), options.allow_bad_photos or earlier is not None, console)
+    photos = read_photos(folder, sides)
+
+    def decoded(photos: Photos) -> tuple[Photos, ViewFiles]:
+        # What a run went on without, it goes on without: that these are the same photos is proven below.
+        return decode(photos, preflight.views_of(space), options.allow_bad_photos or earlier is not None, console)
+
+    photos, views = decoded(photos)
     if earlier:
         photos, split = restore_split(earlier.run, earlier.card, photos, views.digests, sides.fold)
     else:
@@ -78,6 +87,12 @@ def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console
     rows = photos.rows[split.train]
     statistics = {view: channel_statistics(open_view(file), rows) for view, file in views.files.items()} if by_data else {}
     data = Data(photos, split, views.files, statistics)
+    values = preflight.values_of(space)
+    whole = complete(data, folder, sides, values.get("labels/relabel", []), views.digests, decoded)
+    if earlier:
+        prove_extra(earlier.run, whole.table)
+    tell_extra(whole, values.get("labels/confidence", [LabelsConfig().confidence]), console)
+    data = whole.data
 
     fixed = {"epochs": settings.epochs, "seed": seed}
     drawn = preflight.draw(space, fixed, seed)
@@ -88,8 +103,8 @@ def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console
     rehearsed = preflight.cover(space, drawn)
     with progress_bar("preflight: one step of each kind of trial", len(rehearsed)) as advance:
         preflight.rehearse(space, rehearsed, data, advance)
-    sums = {views.files[view].name: views.sums[view] for view in views.files}
-    return Plan(run, space, settings, folder, sides, data, views.digests, sums, fixed, seed, attributes, len(drawn), rehearsed)
+    sums = {files.files[view].name: files.sums[view] for files in (views, *(one.files for one in whole.found)) for view in files.files}
+    return Plan(run, space, settings, folder, sides, data, views.digests, whole.table, sums, fixed, seed, attributes, len(drawn), rehearsed)
 
 
 def refuse_options(options: Options, earlier: Earlier | None) -> None:
@@ -112,13 +127,19 @@ def read_the_space(options: Options, earlier: Earlier | None, has_gpu: bool) -> 
     """
 
     def check(space: Space) -> list[tuple[str, str]]:
-        # Cuts that are wrong themselves are reported by the check; the names of the attributes do not depend on them.
-        return preflight.check_space(space, contest_scheme(DataConfig().cuts))
+        return preflight.check_space(space, scheme_of(options, earlier, preflight.sound_sides(space)))
 
     if options.space:
         return read_space(options.space, on_cpu=not has_gpu, changes=options.changes, check=check)
     with local_file(earlier.run / SPACE) as file:
         return replace(read_space(file, changes=options.changes, check=check), name=earlier.card.space)
+
+
+def scheme_of(options: Options, earlier: Earlier | None, sides: DataConfig) -> Scheme:
+    """The labels that the space is about. Raises: DataError where there are no photos."""
+    if options.data:
+        return read_scheme(options.data, sides)
+    return earlier.card.scheme if earlier else contest_scheme(sides.cuts)
 
 
 def settings_of(options: Options, space: Space, earlier: Earlier | None) -> RunSettings:
@@ -140,7 +161,7 @@ def data_folder(options: Options, earlier: Earlier | None, console: Console) -> 
         return options.data
     if earlier is None or Path(earlier.card.data) == demo_folder().resolve():
         return demo_people(console)
-    if not Path(earlier.card.data).is_dir():
+    if not Path(earlier.card.data).exists():
         raise RunError(f"the photos of {earlier.card.name} were in {earlier.card.data}, which is gone; give --data where they are now")
     return Path(earlier.card.data)
 
@@ -191,12 +212,18 @@ def decode(photos: Photos, views: list[View], allow_bad: bool, console: Console)
     if missing:
         size = sum(len(photos) * view.height * view.width * 3 for view in views)
         console.print(f"Decoding {len(photos)} photos for {len(views)} view(s), {size / 1e6:,.0f} MB in {cache}", highlight=False)
-    with progress_bar("decoding photos", missing) as advance:
+    words = "decoding photos, finding faces" if any(view.wants_face for view in views) else "decoding photos"
+    with progress_bar(words, missing) as advance:
         files = build_views(photos, views, cache, advance)
     good = photos.without(files.bad)
     if len(files.bad) > MOST_BAD * len(photos) and not allow_bad:
         mend = "Mend them, or go on without them: --allow-bad-photos"
         raise DataError(f"{good.left_out[-1]}.\nThat is more than {MOST_BAD:.0%} of them. {mend}")
+    if files.faceless:
+        console.print(files.faceless_words(len(good)), style="yellow", highlight=False, markup=False)
+        if len(files.faceless) > MOST_FACELESS * len(good):
+            unfit = "That is more than half of them: view/crop: face does not suit these photos; center, box or none do not look for faces."
+            console.print(unfit, style="bold red", highlight=False, markup=False)
     return good, files
 
 
@@ -213,3 +240,20 @@ def tell_photos(photos: Photos, split: Split, console: Console) -> None:
         console.print(
             f"  no photo has {len(absent)} of the classes, each counts as F1 0: {'; '.join(absent)}", style="yellow", markup=False
         )
+
+
+def tell_extra(whole: Completed, confidences: Iterable[float], console: Console) -> None:
+    """How many photos train beside the run's own, and what of them and of the corrections was left out.
+
+    Args:
+        confidences: smallest probabilities at which a photo with soft labels trains.
+    """
+    for one in whole.found:
+        soft = one.extra.soft
+        words = "labelled"
+        if soft is not None:
+            kept = [f"{int((soft.max(axis=1) >= least).sum())} of them at labels/confidence {least:g}" for least in confidences]
+            words = f"pseudo-labelled: {', '.join(kept)}"
+        console.print(f"{len(one.extra.photos)} further photos train, from {one.source}, {words}", highlight=False, markup=False)
+    for item in whole.left_out:
+        console.print(f"  left out or noted: {item}", style="yellow", highlight=False, markup=False)

@@ -46,7 +46,9 @@ from tuner.comparison import (
 if TYPE_CHECKING:
     import torch
 
-    from trainables.parts import Data
+    from trainables.data.photos import Photos
+    from trainables.data.training import Data
+    from trainables.data.views import ViewFiles
 
 REPEATED: tuple[Cause, ...] = ("diverged", "settings")  # failures that the settings lead to each time
 
@@ -55,9 +57,7 @@ def main(
     run: Annotated[str, typer.Option(help="A run's name in runs/, its folder, or its address.")],
     trial: Annotated[int, typer.Option(help="The trial's number.")],
     epochs: Annotated[int | None, typer.Option(min=1, help="Train at most so many epochs. Default: all that were reported.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder that holds train/train.csv and train/images/. Default: where the photos were then.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The photos, as tuner.run takes them. Default: where the photos were then.")] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; with another number sums may differ in their last bits. Default: as then.")
     ] = None,
@@ -196,23 +196,31 @@ def read_data(run: Folder, card: RunCard, record: Record, folder: Path | None) -
 
     Raises: RunError when they are not, naming what differs, DataError when they cannot be read.
     """
+    from trainables.data.extra import complete
     from trainables.data.photos import read_photos
+    from trainables.data.training import Data
     from trainables.data.views import View, build_views, channel_statistics, count_missing, open_view, view_cache
-    from trainables.parts import Data
-    from trainables.reopen import restore_split
+    from trainables.reopen import prove_extra, restore_split
 
-    if folder is None and not Path(card.data).is_dir():
+    if folder is None and not Path(card.data).exists():
         raise RunError(f"the photos of {card.name} were in {card.data}, which is gone; give --data where they are now")
-    photos = read_photos(folder or Path(card.data), card.cuts)
-    view = View.of(record.config.view)
-    with progress_bar("decoding photos", count_missing(photos, [view], view_cache())) as advance:
-        views = build_views(photos, [view], view_cache(), advance)
-    photos, split = restore_split(run, card, photos.without(views.bad), views.digests, record.config.data.fold)
+    source, view = folder or Path(card.data), View.of(record.config.view)
+
+    def decoded(photos: "Photos") -> "tuple[Photos, ViewFiles]":
+        with progress_bar("decoding photos", count_missing(photos, [view], view_cache())) as advance:
+            views = build_views(photos, [view], view_cache(), advance)
+        return photos.without(views.bad), views
+
+    photos, views = decoded(read_photos(source, record.config.data))
+    photos, split = restore_split(run, card, photos, views.digests, record.config.data.fold)
     if split.hash != record.result.split:
         raise RunError(f"trial {record.number} was trained on the split {record.result.split}, and the run's is {split.hash}")
     by_data = record.config.normalize == "dataset"
     statistics = {view: channel_statistics(open_view(views.files[view]), photos.rows[split.train])} if by_data else {}
-    return Data(photos, split, views.files, statistics)
+    data = Data(photos, split, views.files, statistics)
+    whole = complete(data, source, record.config.data, [record.config.labels.relabel], views.digests, decoded)
+    prove_extra(run, whole.table)
+    return whole.data
 
 
 def train_again(

@@ -1,18 +1,15 @@
 """`python -m tuner.run --space quickstart.yaml`: search a space, keep every trial's record, print what was found."""
 
 import re
-import signal
 import sys
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
-from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from search_spaces.read import shipped_spaces
+from tuner.command import Start, carry_out
 from tuner.options import Options, Wanted
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -45,7 +42,7 @@ def run(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder that holds train/train.csv and train/images/. Default: drawn people, for a demo."),
+        typer.Option(help="A folder with train/train.csv, a table photos.csv, or a folder per class. Default: drawn people, for a demo."),
     ] = None,
     trials: Annotated[
         str | None,
@@ -102,53 +99,16 @@ def run(
     """
     given = dict(locals())
     console = Console(width=None if sys.stdout.isatty() else 160)
-    # Imported here: Ray, torch and timm take seconds, and --help needs none of them.
-    from search_spaces.schema import SpaceError
-    from trainables.config import ConfigError
-    from trainables.data.batches import PhotoError
-    from trainables.data.photos import DataError
-    from trainables.record import RunError
-    from trainables.storage import NO_ROOM, StorageError
-    from tuner import cluster
 
-    # Until trials run there is nothing to save; SIGTERM's own way to end a process would leave Ray's servers behind.
-    def end(number: int, frame: FrameType | None) -> None:
-        sys.exit()
-
-    signal.signal(signal.SIGTERM, end)
-    try:
-        # Ray's servers start while this process imports torch. A dry run needs no Ray.
-        importing = Thread(target=import_module, args=("timm",))
-        importing.start()
-        joined = None if dry_run else cluster.start(address, dashboard=dashboard)
-        # Ray has put handlers of its own in place of ours: one exits with another code, one below Python aborts three seconds later.
-        signal.signal(signal.SIGTERM, end)
-        importing.join()
+    def work(start: Start) -> int:
+        # A dry run needs no Ray.
+        joined = None if dry_run else start()
         from tuner.sweep import sweep
 
         # Every option is a field of the same name.
-        code = sweep(Options(**given | {"changes": tuple(changes or ())}), console, joined)
-    except (SpaceError, ConfigError, DataError, PhotoError, RunError, StorageError, cluster.ClusterError) as error:
-        Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False, highlight=False)
-        code = 2
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        Console(stderr=True, soft_wrap=True).print(
-            f"{where}{error.strerror}. Free some room there; nothing is lost", style="red", markup=False
-        )
-        code = 2
-    except KeyboardInterrupt:
-        console.print("Stopped by Ctrl-C.")
-        code = 128 + signal.SIGINT
-    except SystemExit:
-        console.print("Stopped by SIGTERM.")
-        code = 128 + signal.SIGTERM
-    finally:
-        # Left to the end of the process, Ray waits a minute for a server that is gone.
-        cluster.stop()
-    sys.exit(code)
+        return sweep(Options(**given | {"changes": tuple(changes or ())}), console, joined)
+
+    carry_out(work, console, address=address, dashboard=dashboard)
 
 
 if __name__ == "__main__":

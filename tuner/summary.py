@@ -1,13 +1,17 @@
-"""What is printed when a search has ended: the best trials, what they cost, where they lie, what to do next."""
+"""What is printed when trials have ended: how good they are, what they cost, where they lie, what to do next."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from trainables.record import RUNS, read_predictions, read_records
+from trainables.data.splits import NOBODY
+from trainables.record import RUNS, Origin, Record, RunCard, read_predictions, read_records, searched_run
 from trainables.storage import Folder, size_below
-from trainables.validation import validation_interval
+from trainables.validation import pooled_f1, validation_interval
 from tuner.board import Board, clock, differs
 from tuner.prepare import Plan
 from tuner.stopping import SoftStop
@@ -31,6 +35,17 @@ def summarize(plan: Plan, board: Board, seconds: float, soft_stop: SoftStop, con
         table.add_row(str(record.number), record.result.state, *row, differs(plan.space, record.config.values()))
     console.print()
     console.print(table)
+    tell_end(plan, records, board, seconds, soft_stop, resume_command(run), console)
+    if scored:
+        curves = f"   or: tensorboard --logdir {run}/trials" if isinstance(run, Path) else ""
+        console.print(f"Next: [bold]{vote_command(run, len(scored))}[/]{curves}", highlight=False, soft_wrap=True)
+
+
+def tell_end(
+    plan: Plan, records: Sequence[Record], board: Board, seconds: float, soft_stop: SoftStop, go_on: str, console: Console
+) -> None:
+    """How the trials ended, what they cost, and how to go on where something is left to do."""
+    run = plan.run
     states = [record.result.state for record in records]
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("finished", "stopped", "interrupted", "failed") if state in states)
     console.print(f"{len(records)} trials: {counts or 'none'}", highlight=False)
@@ -48,15 +63,126 @@ def summarize(plan: Plan, board: Board, seconds: float, soft_stop: SoftStop, con
         need = (plan.settings.keep + 2) * max((size_below(record.folder) for record in records), default=0)
         console.print(f"Free some room there before it goes on: {need / 1e6:,.0f} MB are enough for it all.", highlight=False)
     if soft_stop.reason or "interrupted" in states:
-        console.print(f"Go on with: [bold]{resume_command(run)}[/]", highlight=False, soft_wrap=True)
-    if scored:
-        top = min(3, len(scored))
-        name = run.name if run.parent == RUNS else run
-        vote = f"python -m analysis.ensemble --top {top} --run {name}"
-        curves = f"   or: tensorboard --logdir {run}/trials" if isinstance(run, Path) else ""
-        console.print(f"Next: [bold]{vote}[/]{curves}", highlight=False, soft_wrap=True)
+        console.print(f"Go on with: [bold]{go_on}[/]", highlight=False, soft_wrap=True)
 
 
-def resume_command(run: Folder) -> str:
+def name_of(run: Folder) -> str:
+    """What a run is called on the command line."""
+    return run.name if run.parent == RUNS else str(run)
+
+
+def resume_command(run: Folder, module: str = "tuner.run") -> str:
     """What goes on with a run."""
-    return f"python -m tuner.run --resume {run.name if run.parent == RUNS else run}"
+    return f"python -m {module} --resume {name_of(run)}"
+
+
+def vote_command(run: Folder, trials: int) -> str:
+    """What lets the best of a run's trials vote."""
+    return f"python -m analysis.ensemble --top {min(3, trials)} --run {name_of(run)}"
+
+
+# Refits
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """One configuration trained again with one seed, on each of its folds."""
+
+    origin: Origin
+    seed: int
+    planned: int  # trials
+    done: tuple[Record, ...]  # those that ran to their end, by number
+    score: float | None  # macro F1 of the predictions of all of these, where people validated
+    interval: tuple[float, float] | None  # 95 %
+
+    @property
+    def fold_scores(self) -> list[float]:
+        """Macro F1 of each fold by itself."""
+        return [record.best["macro_f1"] for record in self.done]
+
+
+def refitted(plan: Plan, card: RunCard, records: Sequence[Record]) -> list[Refitted]:
+    """The trials of a refit by configuration and seed, in the order of their numbers."""
+    groups: dict[tuple[Origin, int], list[Record]] = {}
+    for record in records:
+        groups.setdefault((card.origins[record.number], record.config.seed), []).append(record)
+    found = []
+    for (origin, seed), group in groups.items():
+        done = [record for record in group if record.result.state == "finished"]
+        predicted = [(record.config, read_predictions(record.folder)) for record in done if record.config.data.fold != NOBODY]
+        score, interval = pooled_f1(predicted, plan.data.photos, plan.data.split) if predicted else (None, None)
+        found.append(Refitted(origin, seed, len(group), tuple(done), score, interval))
+    return found
+
+
+def summarize_refit(plan: Plan, card: RunCard, board: Board, seconds: float, soft_stop: SoftStop, console: Console) -> None:
+    """The scores of each configuration beside the searched one's, what it cost, and what to do next."""
+    run, searched, records = plan.run, searched_run(plan.run, card), read_records(plan.run)
+    groups = refitted(plan, card, records)
+    judged = all(record.config.data.fold != NOBODY for record in records)
+    console.print()
+    console.print(scores_table(plan, searched.name, groups) if judged else models_table(searched.name, groups))
+    for words in spread_over_seeds(searched.name, groups):
+        console.print(words, highlight=False)
+    tell_end(plan, records, board, seconds, soft_stop, resume_command(run, "tuner.refit"), console)
+    done = [group for group in groups if group.done]
+    if not done:
+        return
+    if not judged:
+        console.print(
+            "Nobody scored these models: all but the hold-out trained. The searched trials' validation chooses, the hold-out judges.",
+            highlight=False,
+        )
+        following = f"{vote_command(searched, len(done))} --run {name_of(run)}"
+    elif any(group.planned > 1 for group in groups):
+        console.print(
+            "Each fold's epoch was chosen on that fold, and the configurations on one of them: the hold-out judges more strictly.",
+            highlight=False,
+        )
+        best = max(done, key=lambda group: group.score).origin.trial
+        following = f"python -m tuner.refit --run {name_of(searched)} --trials {best} --all-data"
+    else:
+        following = vote_command(run, len(done))
+    console.print(f"Next: [bold]{following}[/]", highlight=False, soft_wrap=True)
+
+
+def scores_table(plan: Plan, searched: str, groups: Sequence[Refitted]) -> Table:
+    """A row for each configuration and seed: the macro F1 over all its folds, with its interval."""
+    attributes = ", ".join(plan.attributes)
+    table = Table(title=f"Refits of {searched}, by macro F1 ({attributes}) of people who did not train", title_justify="left", box=None)
+    for column in ("refit of", "seed", "folds", "macro F1", "95 % interval", "mean of folds", "sd", "searched"):
+        table.add_column(column, justify="right")
+    for group in groups:
+        words = ["-"] * 4
+        if group.done:
+            (low, high), folds = group.interval, group.fold_scores
+            words = [f"{group.score:.4f}", f"{low:.3f} - {high:.3f}", f"{np.mean(folds):.4f}", deviation(folds)]
+        counts = [f"{len(group.done)} of {group.planned}", *words, f"{group.origin.score:.4f}"]
+        table.add_row(f"{searched}/{group.origin.trial}", str(group.seed), *counts)
+    return table
+
+
+def models_table(searched: str, groups: Sequence[Refitted]) -> Table:
+    """A row for each configuration and seed that trained on all but the hold-out."""
+    table = Table(title=f"Refits of {searched} on all but the hold-out", title_justify="left", box=None)
+    for column in ("refit of", "seed", "epochs", "searched", "model"):
+        table.add_column(column, justify="left" if column == "model" else "right", overflow="fold")
+    for group in groups:
+        epochs = str(len(group.done[0].reports)) if group.done else "-"
+        model = str(group.done[0].model) if group.done else "-"
+        table.add_row(f"{searched}/{group.origin.trial}", str(group.seed), epochs, f"{group.origin.score:.4f}", model)
+    return table
+
+
+def spread_over_seeds(searched: str, groups: Sequence[Refitted]) -> Iterator[str]:
+    """For each configuration with several seeds, mean and standard deviation of the macro F1 over them."""
+    for origin in dict.fromkeys(group.origin for group in groups):
+        scores = [group.score for group in groups if group.origin == origin and group.score is not None]
+        if len(scores) > 1:
+            mean = f"macro F1 {np.mean(scores):.4f}, sd {deviation(scores)} over {len(scores)} seeds"
+            yield f"{searched}/{origin.trial}: {mean}; searched {origin.score:.4f}"
+
+
+def deviation(scores: Sequence[float]) -> str:
+    """The standard deviation of a sample; one score has none."""
+    return f"{np.std(scores, ddof=1):.4f}" if len(scores) > 1 else "-"

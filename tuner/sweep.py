@@ -3,22 +3,27 @@
 import os
 import shlex
 import sys
-from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any
 
 import ray
 import torch
 from ray import tune
+from ray.tune.search import Searcher
 from rich.console import Console
 from rich.live import Live
 
 from search_spaces.write import space_text
 from trainables.data.splits import split_table
+from trainables.data.training import Data
 from trainables.data.views import cache_folder
-from trainables.record import SPACE, SPLIT, RunCard, write_run
+from trainables.record import SPACE, SPLIT, RunCard, RunError, write_run
+from trainables.reopen import EXTRA
 from trainables.storage import Folder, remove_partials, write_whole
 from trainables.trial import Job, Shelf, run_trial
 from trainables.versions import code_version
@@ -34,6 +39,20 @@ from tuner.search import OptunaSearcher
 from tuner.stopping import Asha, Rungs, SoftStop, spares
 from tuner.summary import resume_command, summarize
 
+# Makes what proposes trials. It is told of those that there are, and asks whether the search is coming to its end.
+MakeSearcher = Callable[[Plan, cluster.Slots, Stock, Callable[[], bool]], Searcher]
+
+
+@dataclass(frozen=True)
+class Work:
+    """How one command trains the trials of a plan."""
+
+    write: Callable[[], None]  # what all trials share, onto the disk
+    searcher: MakeSearcher
+    summarize: Callable[[Board, float, SoftStop], None]  # told the seconds that the command took
+    go_on: str  # the command that goes on
+    others: Mapping[int, Data] = field(default_factory=dict)  # see Job
+
 
 def sweep(options: Options, console: Console, joined: cluster.Cluster | None = None) -> int:
     """Run the command and return its exit code.
@@ -47,6 +66,7 @@ def sweep(options: Options, console: Console, joined: cluster.Cluster | None = N
     with ExitStack() as stack:
         earlier = open_run(options.resume) if options.resume else None
         if earlier:
+            refuse_refit(earlier.card)
             stack.enter_context(hold(earlier.run))
             options = with_shares_of(earlier.card, options)
         plan = prepare(options, earlier, has_gpu=joined.gpus > 0 if joined else torch.cuda.is_available(), console=console)
@@ -55,24 +75,49 @@ def sweep(options: Options, console: Console, joined: cluster.Cluster | None = N
             console.print(f"Dry run: {sound}. Nothing was written.", highlight=False)
             return 0
         if earlier is None:
-            plan.run.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(hold(plan.run))
-            # Another command of this name may have been quicker.
-            refuse_taken(plan.run)
-        return _search_and_sum_up(options, plan, earlier, joined, start, console)
+            stack.enter_context(claim(plan.run))
+        work = Work(
+            write=lambda: write_plan(plan, earlier, options),
+            searcher=optuna_searcher,
+            summarize=lambda board, seconds, soft_stop: summarize(plan, board, seconds, soft_stop, console),
+            go_on=resume_command(plan.run),
+        )
+        return train_and_sum_up(
+            work, plan, options, lambda: joined or cluster.start(options.address, dashboard=options.dashboard), start, console
+        )
 
 
-def _search_and_sum_up(
-    options: Options, plan: Plan, earlier: Earlier | None, joined: cluster.Cluster | None, start: float, console: Console
-) -> int:
+@contextmanager
+def claim(run: Folder) -> Iterator[None]:
+    """Make the folder of a new run and keep others from it. Raises: RunError where another command was quicker."""
+    run.mkdir(parents=True, exist_ok=True)
+    with hold(run):
+        refuse_taken(run)
+        yield
+
+
+def refuse_refit(card: RunCard) -> None:
+    """Raises: RunError for a run that holds chosen configurations, to which a search has nothing to add."""
+    if card.refit_of:
+        mend = f"go on with: python -m tuner.refit --resume {card.name}"
+        raise RunError(f"{card.name} holds refits of {card.refit_of}, and a search has nothing to add to them; {mend}")
+
+
+def train_and_sum_up(work: Work, plan: Plan, options: Options, join: Callable[[], cluster.Cluster], start: float, console: Console) -> int:
+    """Train the trials of a plan that are not trained yet, and return the command's exit code.
+
+    Args:
+        join: gives the Ray cluster, started where it is not up yet.
+        start: when the command began, by `perf_counter`.
+    """
     log = log_file(plan.run)
     cluster.log_to(log)
-    joined = joined or cluster.start(options.address, dashboard=options.dashboard)
+    joined = join()
     slots = cluster.Slots(*resources(options, joined, plan), waiting=1 if options.address else 0)
     remove_partials(plan.run)
-    write_plan(plan, earlier, options)
+    work.write()
     cluster.check_nodes(plan.run)
-    stock = take_stock(plan.run, plan.space, plan.fixed, retry=plan.settings.retries > 0) if earlier else Stock()
+    stock = take_stock(plan.run, plan.space, plan.fixed, retry=plan.settings.retries > 0)
     share = f"{slots.gpus:g} GPU and {slots.cpus} CPU" if slots.gpus else f"{slots.cpus} CPU"
     console.print(f"{slots()} trials at a time, {share} each. Records: [bold]{plan.run}[/]. Ray's log: {log}", highlight=False)
     if joined.dashboard:
@@ -80,14 +125,14 @@ def _search_and_sum_up(
 
     soft_stop = SoftStop(options.time_budget)
     board = Board(plan.settings.trials, plan.settings.epochs, ", ".join(plan.attributes), soft_stop.deadline)
-    job = Job(plan.run.resolve(), plan.data, code_version(), slots.cpus, shelf(options, plan))
+    job = Job(plan.run.resolve(), plan.data, code_version(), slots.cpus, shelf(options, plan), work.others)
     try:
         with soft_stop.listening():
-            search(plan, job, slots, stock, board, soft_stop, console)
+            search(plan, job, slots, stock, board, soft_stop, console, searcher=work.searcher)
     except KeyboardInterrupt:
-        console.print(f"Stopped at once. Go on with: [bold]{resume_command(plan.run)}[/]", highlight=False)
+        console.print(f"Stopped at once. Go on with: [bold]{work.go_on}[/]", highlight=False)
         return soft_stop.code or 130
-    summarize(plan, board, perf_counter() - start, soft_stop, console)
+    work.summarize(board, perf_counter() - start, soft_stop)
     return soft_stop.code
 
 
@@ -107,10 +152,12 @@ def log_file(run: Folder) -> Path:
 
 
 def write_plan(plan: Plan, earlier: Earlier | None, options: Options) -> None:
-    """Write run.json, space.yaml and, for a new run, split.csv."""
+    """Write run.json, space.yaml and, for a new run, split.csv and extra.csv."""
     photos, split = plan.data.photos, plan.data.split
     if earlier is None:
         write_whole(plan.run / SPLIT, split_table(photos, split, plan.digests))
+        if plan.extra:
+            write_whole(plan.run / EXTRA, plan.extra)
     header = f"The space of {plan.run.name} with all that was laid over it. To change it, copy it, edit the copy, and go on with:\n"
     space = plan.space.with_run(plan.settings.model_dump())
     write_whole(plan.run / SPACE, space_text(space, f"{header}{resume_command(plan.run)} --space <the copy>").encode())
@@ -123,7 +170,7 @@ def write_plan(plan: Plan, earlier: Earlier | None, options: Options) -> None:
             cuts=plan.sides.cuts,
             seed=plan.seed,
             split=split.hash,
-            attributes=tuple((attribute.name, attribute.values) for attribute in photos.scheme.attributes),
+            attributes=tuple(attribute.plain() for attribute in photos.scheme.attributes),
             epochs=plan.settings.epochs,
             trials=plan.settings.trials,
             command=earlier.card.command if earlier else shlex.join(["python", "-m", "tuner.run", *sys.argv[1:]]),
@@ -150,13 +197,37 @@ def shelf(options: Options, plan: Plan) -> Shelf | None:
     """Where nodes of a cluster get view files from; trials of this machine alone have them at hand."""
     if options.address is None:
         return None
-    return Shelf(plan.sums, cluster.lend_files({file.name: file for file in plan.data.views.values()}))
+    files = [file for views in (plan.data.views, *(extra.views for extra in plan.data.extra)) for file in views.values()]
+    return Shelf(plan.sums, cluster.lend_files({file.name: file for file in files}))
+
+
+def optuna_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Callable[[], bool]) -> Searcher:
+    """TPE over the plan's space."""
+    return OptunaSearcher(
+        plan.space,
+        plan.fixed,
+        seed=plan.seed,
+        trials=plan.settings.trials,
+        slots=slots,
+        stopping=stopping,
+        earlier=stock.kept,
+        going_on=stock.proposals,
+    )
 
 
 def search(
-    plan: Plan, job: Job, slots: cluster.Slots, stock: Stock, board: Board, soft_stop: SoftStop, console: Console, trainable=run_trial
+    plan: Plan,
+    job: Job,
+    slots: cluster.Slots,
+    stock: Stock,
+    board: Board,
+    soft_stop: SoftStop,
+    console: Console,
+    *,
+    trainable: Callable[[dict[str, Any], Job], None] = run_trial,
+    searcher: MakeSearcher = optuna_searcher,
 ) -> None:
-    """Let Ray Tune train the trials that Optuna proposes, with the live table on a terminal and a line per ended trial elsewhere.
+    """Let Ray Tune train the trials that are proposed, with the live table on a terminal and a line per ended trial elsewhere.
 
     Args:
         stock: trials of earlier commands.
@@ -189,20 +260,9 @@ def search(
     stock = settle(stock, job.run, asha)
     tell_stock(stock, console)
     driver.know(stock.kept, stock.going_on)
-    proposals = stock.proposals
-    left = max(settings.trials - len(stock.kept), len(proposals))
+    left = max(settings.trials - len(stock.kept), len(stock.proposals))
     if not left:
         return
-    searcher = OptunaSearcher(
-        plan.space,
-        plan.fixed,
-        seed=plan.seed,
-        trials=settings.trials,
-        slots=slots,
-        stopping=lambda: soft_stop.asked,
-        earlier=stock.kept,
-        going_on=proposals,
-    )
     # All workers start at once; by default Tune starts the second when the first one is up.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots())
     # Tune keeps a state of its own for a resume that we do not use: the records are the truth.
@@ -210,7 +270,7 @@ def search(
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(trainable, job=job), {"cpu": slots.cpus, "gpu": slots.gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=searcher,
+                search_alg=searcher(plan, slots, stock, lambda: soft_stop.asked),
                 scheduler=asha,
                 num_samples=left,
                 reuse_actors=True,
@@ -237,9 +297,9 @@ def search(
 
 def tell_stock(stock: Stock, console: Console) -> None:
     """What becomes of the trials of earlier commands."""
-    if stock == Stock():
+    going_on = [f"{record.number} (after epoch {len(record.reports)})" for record in stock.going_on if record.result.attempt]
+    if not (stock.kept or going_on or stock.damaged):
         return
-    going_on = [f"{record.number} (after epoch {len(record.reports)})" for record in stock.going_on]
     console.print(f"{len(stock.ended)} trials are kept as they ended", highlight=False)
     if going_on:
         console.print(f"{len(going_on)} go on: trial {', '.join(going_on)}", highlight=False, soft_wrap=True)

@@ -71,9 +71,9 @@ def ensemble(names: Sequence[str] | None, *, top: int, vote: str, seed: int) -> 
     show_runs(console, runs, len(candidates))
 
     data = data_folder(runs)
-    photos, unlabelled = read_photos(data, runs.cards[0].cuts), read_unlabelled(data)
+    photos, unlabelled = read_photos(data, runs.trials[0].record.config.data), read_unlabelled(data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    source = labelled_source(photos, decode(photos, wanted_views(trials)), runs.holdout)
+    source = labelled_source(photos, decode(photos, wanted_views(trials), console), runs.holdout)
     predicted = predict_with_bar("predicting the hold-out", trials, source, device)
     outcome = score_members(runs, chosen, choice, member_probabilities(chosen, predicted), seed)
     show_outcome(console, runs, outcome)
@@ -87,7 +87,7 @@ def ensemble(names: Sequence[str] | None, *, top: int, vote: str, seed: int) -> 
         console.print(f"No answer file: the members predict {', '.join(outcome.scheme.names)} of {', '.join(runs.scheme.names)}.")
         written = write_outcome(folder, runs, outcome, asked)
     else:
-        source = unlabelled_source(unlabelled, decode(unlabelled, wanted_views(trials)))
+        source = unlabelled_source(unlabelled, decode(unlabelled, wanted_views(trials), console))
         predicted = predict_with_bar("predicting the eval photos", trials, source, device)
         answer = ENSEMBLES[outcome.vote](member_probabilities(chosen, predicted))
         black = (
@@ -100,10 +100,13 @@ def ensemble(names: Sequence[str] | None, *, top: int, vote: str, seed: int) -> 
     console.print("Written: " + "\n         ".join(map(str, written)), soft_wrap=True)
 
 
-def decode(photos: Photos | Unlabelled, views: Sequence[View]) -> ViewFiles:
+def decode(photos: Photos | Unlabelled, views: Sequence[View], console: Console) -> ViewFiles:
     """The view files of the photos, from the cache that the trials filled or decoded under a progress bar."""
     with progress_bar("decoding photos", count_missing(photos, views, view_cache())) as progress:
-        return build_views(photos, views, view_cache(), progress)
+        files = build_views(photos, views, view_cache(), progress)
+    if files.faceless:
+        console.print(files.faceless_words(len(photos.ids)), style="yellow", markup=False, soft_wrap=True)
+    return files
 
 
 def predict_with_bar(words: str, trials: Sequence[Trial], source: Source, device: torch.device) -> dict[Trial, np.ndarray]:

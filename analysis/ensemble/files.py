@@ -91,7 +91,7 @@ def member_values(runs: Runs, outcome: Outcome) -> dict[str, Any]:
     root = runs.folders[0].resolve().parent
     return {
         "vote": outcome.vote,
-        "attributes": [[attribute.name, list(attribute.values)] for attribute in outcome.scheme.attributes],
+        "attributes": [attribute.plain() for attribute in outcome.scheme.attributes],
         "members": [[_location(trial.model, root) for trial in member.trials] for member in outcome.members],
     }
 

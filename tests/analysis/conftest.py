@@ -57,9 +57,9 @@ def make_run(people, cache):
 
     def make(runs: Path, name: str, trials: list[dict], *, data: Path = people, seed: int = 0, cuts: tuple[int, ...] = (30, 60)) -> Made:
         settings = DataConfig(cuts=cuts, **SIDES)
-        photos = read_photos(data, cuts)
+        photos = read_photos(data, settings)
         split = split_people(photos, settings, seed)
-        attributes = tuple((attribute.name, attribute.values) for attribute in photos.scheme.attributes)
+        attributes = tuple(attribute.plain() for attribute in photos.scheme.attributes)
         write_run(runs / name, RunCard(name, "test.yaml", str(data), cuts, seed, split.hash, attributes, 1, len(trials), "test"))
         digests = build_views(photos, [View.of(ViewConfig(size=32))], cache).digests
         write_whole(runs / name / SPLIT, split_table(photos, split, digests))
@@ -83,9 +83,9 @@ def make_run(people, cache):
 
 def write_trial(folder: Path, config: TrialConfig, photos: Photos, split: Split, cache: Path) -> None:
     task, view, device = read_task(config.task, photos.scheme), View.of(config.view), torch.device("cpu")
-    model = build_model(config.model, task, (view.height, view.width), IMAGENET, config.seed)
+    model = build_model(config, task, IMAGENET)
     array = open_view(build_views(photos, [view], cache).files[view])
-    batches = plain_batches(array, photos.rows[split.valid], max(64, config.train.batch_size))
+    batches = plain_batches(array, photos.rows[split.valid], max(64, config.train.batch_size), edges=config.model.sees_edges)
     heads = predict(model, batches, device, choose_precision("auto", device))
     truth = task.scheme.joint(photos.labels[split.valid][:, photos.scheme.columns(task.scheme.names)])
     score = float(macro_f1(confusion(truth, task.joint_probabilities(heads).argmax(axis=1), task.scheme.classes)))
@@ -98,11 +98,15 @@ def write_trial(folder: Path, config: TrialConfig, photos: Photos, split: Split,
 
 @pytest.fixture(scope="session")
 def faces(make_run, tmp_path_factory):
-    """A run of four trials that differ in task, view and backbone. Read it, do not change it."""
+    """A run of four trials that differ in task, view, backbone and channels. Read it, do not change it."""
     trials = [
         {"task": "joint"},
         {"task": "heads", "view": {"size": [40, 32]}},
         {"task": [["mask", "gender"], ["age"]], "model": {"backbone": "test_resnet", "weights": "none"}},
-        {"task": "joint", "view": {"size": 32, "crop": "center"}, "loss": {"name": "focal"}},
+        {
+            "view": {"size": 32, "crop": "center"},
+            "model": {"backbone": "test_efficientnet", "weights": "none", "edges": "mix"},
+            "loss": {"name": "focal"},
+        },
     ]
     return make_run(tmp_path_factory.mktemp("runs"), "faces", trials)

@@ -8,7 +8,8 @@ from analysis.compose import members, partitions
 from analysis.top import best
 from analysis.trials import Runs, Sample, Trial
 from trainables.config import TrialConfig
-from trainables.data.labels import contest_scheme, read_task
+from trainables.data.contest import contest_scheme
+from trainables.data.labels import read_task
 from trainables.record import Record, Result, RunCard, RunError
 
 SCHEME = contest_scheme((30, 60))
@@ -20,7 +21,7 @@ def runs_of(tasks, seed=0):
     rng = np.random.default_rng(seed)
     labels = SCHEME.split(rng.integers(SCHEME.classes, size=PHOTOS))
     sample = Sample(tuple(map(str, range(PHOTOS))), np.arange(PHOTOS), labels, SCHEME)
-    attributes = tuple((attribute.name, attribute.values) for attribute in SCHEME.attributes)
+    attributes = tuple(attribute.plain() for attribute in SCHEME.attributes)
     card = RunCard("r", "r.yaml", "data", (30, 60), 0, "abc", attributes, 1, len(tasks), "test")
     trials = [make_trial(number, task, sample, rng) for number, task in enumerate(tasks)]
     return Runs((Path("r"),), (card,), sample, sample, tuple(trials), ())

@@ -26,7 +26,7 @@ def copied(people, tmp_path):
 
 
 def source_of(folder, runs, sample, cache):
-    photos = read_photos(folder, runs.cards[0].cuts)
+    photos = read_photos(folder, runs.trials[0].record.config.data)
     return labelled_source(photos, build_views(photos, wanted_views(runs.trials), cache), sample)
 
 

@@ -99,6 +99,42 @@ def test_weights_and_predictions_of_different_epochs_are_damage_that_going_on_me
     assert "faces/2 (ValueError: its weights are of epoch 1, its predictions of 3; tuner.run --resume mends that)" in left_out(runs)
 
 
+def test_trials_of_another_fold_than_the_first_are_left_out_in_words_and_not_as_damaged(copied):
+    for number, fold in ((1, 1), (3, 1)):
+        file = trial_folder(copied, number) / "config.json"
+        values = json.loads(file.read_text())
+        values["data"]["fold"] = fold
+        file.write_text(json.dumps(values))
+    runs = load_runs([copied])
+    assert [str(trial) for trial in runs.trials] == ["faces/0", "faces/2"]
+    words = "2 trials validated on another fold than fold 0: they are for out-of-fold scores: faces/1 (fold 1), faces/3 (fold 1)"
+    assert left_out(runs) == words
+
+
+def test_the_first_trial_decides_the_fold_whose_people_choose(copied):
+    for number in range(4):
+        file = trial_folder(copied, number) / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"data": {"fold": 1, "folds": 2}}))
+    with pytest.raises(RunError, match="4 damaged records: .*valid.npz holds other photos than the validation fold"):
+        load_runs([copied])
+
+
+def test_trials_that_nobody_validated_are_left_out_in_words(copied, make_run, tmp_path):
+    refit = tmp_path / "runs" / "refit"
+    shutil.copytree(copied, refit)
+    origins = [{"trial": number, "epoch": 1, "score": 0.5} for number in range(4)]
+    edit(refit / "run.json", name="refit", refit_of="gone", origins=origins)
+    for number in range(4):
+        file = trial_folder(refit, number) / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"data": {"fold": -1, "folds": 2, "holdout": 0.3}}))
+    runs = load_runs([copied, refit])
+    assert [str(trial) for trial in runs.trials] == ["faces/0", "faces/1", "faces/2", "faces/3"]
+    words = "4 trials that nobody validated: give the run that they were chosen from too (--run), to choose by: refit/0, refit/1, "
+    assert left_out(runs).startswith(words)
+    edit(refit / "run.json", refit_of="faces")
+    assert [str(trial) for trial in load_runs([copied, refit]).trials] == ["refit/0", "refit/1", "refit/2", "refit/3"]
+
+
 def test_predictions_are_aligned_by_photo_id(copied):
     before = load_runs([copied]).trials[1]
     folder = trial_folder(copied, 1)

@@ -4,7 +4,7 @@ import pytest
 from search_spaces.read import read_space
 from search_spaces.schema import SpaceError, flat
 from trainables.config import ConfigError, TrialConfig
-from trainables.data.labels import contest_scheme
+from trainables.data.contest import contest_scheme
 from trainables.data.views import View
 from tuner.preflight import REGISTRIES, check_space, cover, covered_attributes, draw, rehearse, views_of
 
@@ -53,14 +53,14 @@ def test_every_name_of_every_registry_passes(read, path, name):
         ("loss: {smothing: 0.1}", "loss/smothing: is not a setting; did you mean loss/smoothing"),
         ("los: {name: focal}", "los/name: is not a setting; did you mean loss/name"),
         ("loss: {name: focall}", "loss/name: 'focall' does not exist; did you mean focal?"),
-        ("loss: {name: {choice: [focal, hinge]}}", "loss/name: 'hinge' does not exist; choose one of cross_entropy, focal, soft_f1"),
-        ("mix: {name: cutmix}", "mix/name: 'cutmix' does not exist; choose one of cutmix_vertical, mixup, none"),
+        ("loss: {name: {choice: [focal, hinge]}}", "loss/name: 'hinge' does not exist; choose one of arcface, bce, "),
+        ("mix: {name: blend}", "mix/name: 'blend' does not exist; choose one of cutmix, cutmix_intra, "),
         ("schedule: {name: 3}", "schedule/name: input should be a valid string, got 3"),
         ("loss: {smoothing: {float: [0.0, 1.0]}}", "loss/smoothing: input should be less than 1, got 1.0"),
         ("seed: 3", "seed: belongs to the run, not to the space; give --seed instead"),
         ("epochs: {choice: [3, 5]}", "epochs: belongs to the run, not to the space; set run/epochs instead"),
         ("data: {folds: {choice: [3, 5]}}", "data/folds: is fixed for a run and cannot be searched"),
-        ("data: {cuts: [60, 30]}", "data/cuts: the years must ascend"),
+        ("data: {cuts: [60, 30]}", "data/cuts: the values must ascend"),
         ("task: wisdom", "task: 'wisdom' is not an attribute; there are mask, gender, age"),
         ("task: {choice: [joint, [[mask], [mask, age]]]}", "task: mask is predicted by two heads; name it once"),
         ("run: {trails: 3}", "run/trails: is not a setting; did you mean run/trials"),

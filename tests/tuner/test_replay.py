@@ -14,6 +14,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from trainables.config import DataConfig
 from trainables.data.photos import read_photos
 from trainables.data.splits import split_table
 from trainables.data.views import build_views
@@ -89,8 +90,8 @@ def known_code(monkeypatch):
 def trained(demo, data, cache, make_config, tmp_path_factory) -> Path:
     """A run with a trial of every kind. Read it, do not change it."""
     run = tmp_path_factory.mktemp("trained") / "faces"
-    digests = build_views(read_photos(demo, (30, 60)), data.views, cache).digests
-    attributes = tuple((attribute.name, attribute.values) for attribute in data.photos.scheme.attributes)
+    digests = build_views(read_photos(demo, DataConfig()), data.views, cache).digests
+    attributes = tuple(attribute.plain() for attribute in data.photos.scheme.attributes)
     card = RunCard("faces", "tiny.yaml", str(demo), (30, 60), 0, data.split.hash, attributes, epochs=3, trials=6, command="")
     write_run(run, card)
     write_whole(run / SPLIT, split_table(data.photos, data.split, digests))

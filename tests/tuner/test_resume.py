@@ -47,7 +47,7 @@ train: {batch_size: 32}
 """
 EPOCHS = 4
 FIXED = {"epochs": EPOCHS, "seed": 0}
-CARD = RunCard("faces", "tiny", "photos", (30, 60), 0, "abcd", (("mask", ("worn", "absent")),), EPOCHS, 8, "python -m tuner.run")
+CARD = RunCard("faces", "tiny", "photos", (30, 60), 0, "abcd", (("mask", ("worn", "absent"), ()),), EPOCHS, 8, "python -m tuner.run")
 
 
 class Died(Exception):

@@ -1,0 +1,370 @@
+import json
+import shutil
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from rich.console import Console
+from sklearn.metrics import f1_score
+from typer.testing import CliRunner
+
+from analysis.trials import load_runs
+from search_spaces.schema import SpaceError
+from tests.faults.commands import start
+from trainables.data.photos import DataError
+from trainables.data.splits import NOBODY
+from trainables.record import MODEL, SPLIT, RunError, read_predictions, read_record, read_records, read_run, trial_folder, write_json
+from trainables.trial import Job, train
+from tuner.options import Options, Wanted
+from tuner.refit import main
+from tuner.refitting import Wish, choose, plan_refits, refit, space_of
+from tuner.resume import fits
+from tuner.sweep import sweep
+
+EPOCHS = 3
+
+
+def fail():
+    raise AssertionError("Ray is started before all has been checked")
+
+
+def refitted(wish: Wish, begin=fail, **options) -> tuple[int, str]:
+    """Exit code and words of a command in this process."""
+    said = StringIO()
+    return refit(wish, Options(**options), Console(file=said, width=200), begin), said.getvalue()
+
+
+def refused(wish: Wish, **options) -> str:
+    """The one message of a command that the user has to mend; no run may begin."""
+    before = sorted(Path("runs").iterdir())
+    with pytest.raises((RunError, DataError, SpaceError)) as caught:
+        refitted(wish, **options)
+    assert sorted(Path("runs").iterdir()) == before
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def inside(home, searched, monkeypatch) -> None:
+    monkeypatch.chdir(home)
+
+
+@pytest.fixture(scope="module")
+def searched(home, demo, tiny_space, ray_cluster) -> Path:
+    """A search of two trials, both to their end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        changes = (f"run/epochs={EPOCHS}", "run/grace=1")
+        options = Options(space=str(tiny_space), data=demo, trials=Wanted(2), name="faces", early_stopping=False, changes=changes)
+        assert sweep(options, Console(quiet=True), ray_cluster) == 0
+    return home / "runs" / "faces"
+
+
+@pytest.fixture(scope="module")
+def best(searched) -> int:
+    return max(read_records(searched), key=lambda record: record.best["macro_f1"]).number
+
+
+@pytest.fixture
+def copied(searched) -> Path:
+    """A copy of the search that a test may change, gone after it."""
+    yield shutil.copytree(searched, searched.with_name("copied"))
+    shutil.rmtree(searched.with_name("copied"))
+
+
+@pytest.fixture(scope="module")
+def folds(home, searched, ray_cluster) -> tuple[Path, str]:
+    """The best configuration on both folds, and what the command said."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        code, words = refitted(Wish(run="faces", top=1, folds=2), lambda: ray_cluster)
+    assert code == 0, words
+    return home / "runs" / "faces-refit", words
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory):
+    """Train a configuration in this process, with the people on the sides that it names."""
+
+    def train_alone(config) -> Path:
+        sides = replace(data, split=replace(data.split, fold=config.data.fold))
+        job = Job(tmp_path_factory.mktemp("alone"), sides, "test", threads=1)
+        train(0, config, job, report=lambda values: None)
+        return trial_folder(job.run, 0)
+
+    return train_alone
+
+
+def edit(file: Path, **changes) -> None:
+    write_json(file, json.loads(file.read_text()) | changes)
+
+
+# Every fold
+
+
+def test_every_person_but_the_hold_out_is_predicted_exactly_once(folds, searched):
+    run, _ = folds
+    table = pd.read_csv(run / SPLIT)
+    predicted = []
+    for record in read_records(run):
+        ids = read_predictions(record.folder).ids
+        assert set(ids) == set(table["photo"][table["part"] == f"fold {record.config.data.fold}"])
+        predicted += ids
+    assert sorted(predicted) == sorted(table["photo"][table["part"] != "holdout"])
+    assert (run / SPLIT).read_bytes() == (searched / SPLIT).read_bytes()
+
+
+def test_a_refit_on_a_fold_is_what_training_on_all_others_gives_to_the_bit(folds, searched, best, alone):
+    run, _ = folds
+    then = read_record(trial_folder(searched, best))
+    for record in read_records(run):
+        values = then.config.values()
+        values["data"]["fold"] = record.number
+        assert record.config.values() == values, "all other settings are as they were"
+        folder = alone(record.config)
+        assert (folder / MODEL).read_bytes() == (record.folder / MODEL).read_bytes()
+        assert np.array_equal(read_predictions(folder).heads[0], read_predictions(record.folder).heads[0])
+    assert (trial_folder(run, 0) / MODEL).read_bytes() == (then.folder / MODEL).read_bytes(), "the search's own fold and seed"
+
+
+def test_a_refit_leaves_a_run_like_others_that_says_where_it_comes_from(folds, searched, best):
+    run, _ = folds
+    card, then = read_run(run), read_run(searched)
+    assert (card.name, card.refit_of, card.trials, card.epochs) == ("faces-refit", "faces", 2, EPOCHS)
+    assert (card.split, card.data, card.predicts, card.attributes) == (then.split, then.data, then.predicts, then.attributes)
+    assert [origin.trial for origin in card.origins] == [best, best]
+    for number, record in enumerate(read_records(run)):
+        assert record.result.state == "finished" and record.result.split == card.split and record.has_model
+        assert record.result.notes == (f"refit of faces/{best}: fold {number}, seed 0",)
+    assert {file.name for file in run.iterdir()} == {"run.json", "split.csv", "ray.log", ".lock", "trials"}
+
+
+def test_the_summary_pools_the_folds_as_one_set_of_predictions(folds, best):
+    run, words = folds
+    classes, table = read_run(run).scheme.class_names(), pd.read_csv(run / SPLIT, index_col="photo")
+    truth, answers, scores = [], [], []
+    for record in read_records(run):
+        found = read_predictions(record.folder)
+        own = [classes.index(name) for name in table.loc[list(found.ids), "class"]]
+        scores.append(f1_score(own, found.heads[0].argmax(axis=1), labels=range(18), average="macro", zero_division=0))
+        truth, answers = truth + own, [*answers, *found.heads[0].argmax(axis=1)]
+    pooled = f1_score(truth, answers, labels=range(18), average="macro", zero_division=0)
+    (row,) = [line for line in words.splitlines() if line.strip().startswith(f"faces/{best} ")]
+    cells = row.split()
+    assert cells[:5] == [f"faces/{best}", "0", "2", "of", "2"]
+    assert cells[5] == f"{pooled:.4f}" and float(cells[6]) <= pooled <= float(cells[8])
+    assert cells[9:] == [f"{np.mean(scores):.4f}", f"{np.std(scores, ddof=1):.4f}", f"{read_run(run).origins[0].score:.4f}"]
+    assert f"python -m tuner.refit --run faces --trials {best} --all-data" in words
+
+
+def test_trials_of_another_fold_are_left_out_of_ensembles_in_words(folds, searched, best):
+    run, _ = folds
+    runs = load_runs([searched, run])
+    assert [str(trial) for trial in runs.trials] == ["faces/0", "faces/1", "faces-refit/0"]
+    (left_out,) = runs.left_out
+    assert str(left_out) == "1 trials validated on another fold than fold 0: they are for out-of-fold scores: faces-refit/1 (fold 1)"
+
+
+def test_a_search_does_not_go_on_with_refits_nor_a_refit_with_a_search(folds):
+    with pytest.raises(RunError, match="faces-refit holds refits of faces.*go on with: python -m tuner.refit --resume faces-refit"):
+        sweep(Options(resume="faces-refit"), Console(quiet=True))
+    assert "faces is a search; go on with it: python -m tuner.run --resume faces" in refused(Wish(), resume="faces")
+    assert "faces-refit holds refits itself; choose from the search: --run faces" in refused(Wish(run="faces-refit", seeds=1))
+
+
+def test_a_killed_refit_goes_on_to_the_same_models(home, searched, folds, best, ray_cluster):
+    command = start(home, "tuner.refit", "--run", "faces", "--trials", str(best), "--folds", "2", "--name", "killed", "--no-dashboard")
+    run = home / "runs" / "killed"
+    try:
+        command.wait_for(lambda: list(run.glob("trials/*/reports.jsonl")))
+    finally:
+        command.kill()
+    left = read_records(run)
+    assert [record.number for record in left] == [0, 1], "all trials are laid out before the first is trained"
+    assert any(record.result.state == "interrupted" for record in left)
+    if left[1].reports == ():
+        (trial_folder(run, 1) / "result.json").write_text("{")
+    code, words = refitted(Wish(), lambda: ray_cluster, resume="killed")
+    assert code == 0, words
+    for record, other in zip(read_records(run), read_records(folds[0]), strict=True):
+        assert record.result.state == "finished" and record.result.notes == other.result.notes
+        assert (record.folder / MODEL).read_bytes() == (other.folder / MODEL).read_bytes()
+
+
+# All data
+
+
+@pytest.fixture(scope="module")
+def everybody(home, searched, best, ray_cluster) -> tuple[Path, str]:
+    """The best configuration on all but the hold-out, with two seeds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        code, words = refitted(Wish(run="faces", top=1, all_data=True, seeds=2), lambda: ray_cluster, name="all")
+    assert code == 0, words
+    return home / "runs" / "all", words
+
+
+def test_all_data_trains_everybody_but_the_hold_out_and_keeps_the_last_epoch(everybody, searched, best, alone, data):
+    run, words = everybody
+    then, records = read_record(trial_folder(searched, best)), read_records(run)
+    table = pd.read_csv(run / SPLIT)
+    everyone = (table["part"] != "holdout").sum()
+    assert len(replace(data.split, fold=NOBODY).train) == everyone
+    for record in records:
+        assert record.config.data.fold == NOBODY and record.config.epochs == then.best["epoch"]
+        assert record.result.state == "finished" and record.result.best_epoch == len(record.reports) == record.config.epochs
+        assert {report["macro_f1"] for report in record.reports} == {None}
+        assert record.reports[-1]["distinct"] == everyone // 16 * 16, "an epoch is whole batches"
+        assert read_predictions(record.folder).ids == ()
+        assert (alone(record.config) / MODEL).read_bytes() == (record.folder / MODEL).read_bytes()
+    assert "the hold-out is the only judge" in words and "Nobody scored these models" in words
+    assert "python -m analysis.ensemble --top 2 --run faces --run all" in words
+
+
+def test_each_seed_is_new_and_gives_another_model(everybody, searched, best):
+    records = read_records(everybody[0])
+    assert [record.config.seed for record in records] == [1000, 2000]
+    assert len({(record.folder / MODEL).read_bytes() for record in records}) == 2
+    assert [record.result.notes for record in records] == [
+        (f"refit of faces/{best}: all but the hold-out, {record.config.epochs} epochs, seed {record.config.seed}",) for record in records
+    ]
+
+
+def test_models_of_all_data_take_the_place_of_the_searched_one_in_an_ensemble(everybody, searched, best):
+    run, _ = everybody
+    with pytest.raises(RunError, match=r"2 trials that nobody validated: give the run that they were chosen from too.*all/0, all/1"):
+        load_runs([run])
+    runs = load_runs([searched, run])
+    assert [str(trial) for trial in runs.trials] == [f"faces/{1 - best}", "all/0", "all/1"]
+    twin = next(trial for trial in load_runs([searched]).trials if trial.record.number == best)
+    for trial in runs.trials[1:]:
+        assert trial.score == twin.score and (trial.valid == twin.valid).all()
+        assert trial.model == trial_folder(run, trial.record.number) / MODEL
+    assert str(runs.left_out[0]) == f"1 searched trials: their refits on all data take their place: faces/{best}"
+
+
+# What to train
+
+
+def planned(searched: Path, wish: Wish):
+    return plan_refits(choose(searched, read_run(searched), wish), wish)
+
+
+def test_seeds_alone_train_on_the_search_s_own_fold(searched):
+    refits = planned(searched, Wish(trials=(1,), seeds=3))
+    then = read_record(trial_folder(searched, 1)).config.values()
+    assert [refit.config.values() for refit in refits] == [then | {"seed": seed} for seed in (1000, 2000, 3000)]
+
+
+def test_folds_and_seeds_multiply(searched):
+    refits = planned(searched, Wish(trials=(1, 0), folds=2, seeds=2))
+    found = [(refit.origin.trial, refit.config.seed, refit.config.data.fold) for refit in refits]
+    assert found == [(trial, seed, fold) for trial in (1, 0) for seed in (1000, 2000) for fold in (0, 1)]
+
+
+def test_all_data_takes_all_epochs_where_that_is_asked_for_and_no_patience(copied):
+    edit(trial_folder(copied, 0) / "config.json", train={"patience": 1, "batch_size": 16})
+    (refit,) = planned(copied, Wish(trials=(0,), all_data=True, epochs_from="all"))
+    assert (refit.config.epochs, refit.config.train.patience) == (EPOCHS, 0)
+
+
+def test_top_takes_the_best_finished_trials_and_no_more_than_there_are(copied, best):
+    assert [record.number for record in choose(copied, read_run(copied), Wish())] == [best, 1 - best]
+    edit(trial_folder(copied, best) / "result.json", state="stopped")
+    assert [record.number for record in choose(copied, read_run(copied), Wish(top=2))] == [1 - best]
+    assert [record.number for record in choose(copied, read_run(copied), Wish(trials=(best,)))] == [best], "named, it may be one"
+
+
+def test_every_refit_has_its_place_in_the_space_of_what_differs(searched):
+    configs = [refit.config for refit in planned(searched, Wish(folds=2, seeds=2))]
+    space = space_of(configs)
+    assert {"loss/name", "seed", "data/fold"} <= {parameter.path for parameter in space.parameters}
+    assert all(fits(space, config.values(), {}) for config in configs)
+    assert not fits(space, configs[0].values() | {"epochs": EPOCHS + 1}, {})
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    "wish, message",
+    [
+        (Wish(), "give --run a search whose configurations are to be trained again, or --resume refits to go on with"),
+        (Wish(run="faces"), "say what to train: --folds on every fold, --all-data on all but the hold-out, --seeds 3 with other seeds"),
+        (Wish(run="faces", folds=2, all_data=True), "--folds keeps a fold back for each model, --all-data none; give one of them"),
+        (Wish(run="faces", seeds=1, epochs_from="all"), "--epochs-from is for --all-data"),
+        (Wish(run="faces", seeds=1, top=0), "--top is 0; write 1 or more"),
+        (Wish(run="faces", seeds=1, top=1, trials=(1,)), "--top takes the best trials, --trials those that you name; give one of them"),
+        (Wish(run="face", seeds=1), "there is no run 'face' in runs/; there are"),
+        (Wish(run="faces", trials=(1, 7), seeds=1), "there is no trial 7 in faces; there are 0, 1"),
+        (
+            Wish(run="faces", folds=5),
+            "the people were parted into 2 folds when the search began, and its split.csv keeps them: write --folds 2",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words_before_anything_is_trained(wish, message):
+    assert message in refused(wish)
+
+
+def test_all_options_that_do_not_go_together_are_named_at_once():
+    said = refused(Wish(run="faces", folds=2, all_data=True, top=1, trials=(1,)))
+    assert len(said.splitlines()) == 2
+    said = refused(Wish(run="faces", seeds=3), resume="faces", name="other")
+    assert said == "--resume goes on with what was chosen then; leave out --run, --seeds, --name"
+
+
+def test_a_name_that_is_taken_is_refused(searched):
+    assert "there is a run 'faces' already" in refused(Wish(run="faces", seeds=1), name="faces")
+
+
+def test_a_run_without_a_finished_trial_is_refused_with_how_its_trials_ended(copied):
+    edit(trial_folder(copied, 0) / "result.json", state="interrupted")
+    (trial_folder(copied, 1) / "result.json").write_text("{")
+    said = refused(Wish(run="copied", seeds=1))
+    assert "no trial of faces has finished (1 interrupted, 1 damaged). Go on with it: python -m tuner.run --resume copied" in said
+
+
+def test_named_trials_that_cannot_be_trained_again_are_all_named(copied):
+    (trial_folder(copied, 0) / "config.json").write_text("{")
+    edit(trial_folder(copied, 1) / "result.json", state="failed", reason="the loss is nan", best_epoch=0)
+    said = refused(Wish(run="copied", trials=(0, 1), seeds=1)).splitlines()
+    assert said[0].startswith("trial 0 of faces is damaged (JSONDecodeError")
+    assert said[1] == "trial 1 of faces has no score (failed: the loss is nan)"
+
+
+def test_a_schedule_that_asks_for_scores_cannot_be_trained_on_all_data(copied):
+    edit(trial_folder(copied, 1) / "config.json", schedule={"name": "plateau"})
+    said = refused(Wish(run="copied", trials=(1,), all_data=True))
+    assert said.startswith(
+        "schedule/name is plateau in trial 1: it drops the learning rate by the score, and with --all-data nobody scores."
+    )
+    assert len(planned(copied, Wish(trials=(1,), folds=2))) == 2
+
+
+def test_photos_that_changed_are_refused_with_what_differs(searched, demo, tmp_path):
+    photos = shutil.copytree(demo, tmp_path / "photos")
+    one, other = sorted((photos / "train" / "images").glob("*/mask1.jpg"))[3:5]
+    shutil.copy(one, other)
+    said = refused(Wish(run="faces", folds=2), data=photos)
+    assert "is not what run faces was made of" in said and "of other content, 1: " in said
+
+
+def test_the_command_refuses_in_words_and_exits_with_2(searched):
+    app = typer.Typer()
+    app.command()(main)
+    for words, message in (
+        (["--run", "faces", "--folds", "2", "--all-data"], "--folds keeps a fold back for each model"),
+        (["--run", "faces", "--top", "0", "--folds", "2"], "'--top': Input should be greater than or equal to 1"),
+        (["--run", "faces", "--trials", "4;7"], "write 4,7"),
+    ):
+        result = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+        assert result.exit_code == 2 and message in result.output

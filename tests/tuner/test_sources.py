@@ -1,0 +1,101 @@
+"""A search is prepared from every layout of photos, with what trains beside them."""
+
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from analysis.ensemble.files import write_submission
+from search_spaces.read import read_space
+from search_spaces.schema import SpaceError
+from trainables.config import DataConfig
+from trainables.data.contest import contest_scheme
+from trainables.data.photos import DataError, read_unlabelled
+from tuner.options import Options
+from tuner.preflight import sound_sides
+from tuner.prepare import Plan, prepare
+
+
+@pytest.fixture
+def prepared(tiny_space, tmp_path) -> Callable[..., tuple[Plan, str]]:
+    """The plan of a search over these photos, and what the user was told."""
+
+    def prepared(data: Path, *changes: str) -> tuple[Plan, str]:
+        console = Console(file=StringIO(), width=10_000)
+        options = Options(space=str(tiny_space), data=data, storage=str(tmp_path / "runs"), changes=changes)
+        return prepare(options, None, has_gpu=False, console=console), console.file.getvalue()
+
+    return prepared
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    """Two photos of each of forty people, in a table that stands beside a folder for each class of them."""
+    rows = ["image,person,years"]
+    for person in range(40):
+        for shot in range(2):
+            name = f"{'even' if person % 2 else 'odd'}/{person}-{shot}.png"
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            Image.new("RGB", (32, 32), (6 * person, 90, 200 * shot)).save(tmp_path / name)
+            rows.append(f"{name},person {person},{person}")
+    (tmp_path / "photos.csv").write_text("\n".join(rows))
+    return tmp_path / "photos.csv"
+
+
+def test_a_search_over_class_folders_is_prepared(prepared, table):
+    (table.parent / "runs").mkdir()
+    plan, said = prepared(table.parent)
+    assert plan.attributes == ("class",) and plan.data.photos.scheme.classes == 2 and plan.extra == b""
+    assert "80 photos of 80 people" in said and "each taken for a person of its own" in said
+
+
+def test_a_search_over_a_table_is_prepared_with_whole_people_on_each_side(prepared, table):
+    plan, said = prepared(table, "data/ordinal=years", "data/cuts=[20]", "task=years")
+    assert plan.attributes == ("years",) and plan.data.photos.scheme.class_names() == ["<20", ">=20"]
+    assert "80 photos of 40 people" in said
+
+
+def test_a_task_is_checked_against_the_attributes_of_the_data_together_with_all_else(prepared, table):
+    with pytest.raises(SpaceError) as caught:
+        prepared(table, "data/ordinal=years", "data/cuts=[20, 10]", "task=height", "labels/relabel=consensuss")
+    assert [mistake.split("; ")[0] for mistake in caught.value.mistakes] == [
+        "--set: data/cuts: the values must ascend, got [20, 10]",
+        "--set: task: 'height' is not an attribute",
+        "--set: labels/relabel: 'consensuss' is no list of corrections and no file",
+    ]
+
+
+def test_sides_that_are_wrong_are_left_out_of_those_that_are_sound(tiny_space):
+    space = read_space(str(tiny_space), changes=["data/cuts=[5, 3]", "data/fold=-7", "data/group=family", "data/bold=1"])
+    assert sound_sides(space) == DataConfig(holdout=0.2, folds=2, group="family")
+
+
+@pytest.mark.parametrize("change", ["labels/extra={choice: [true, false]}", "labels/confidence={float: [0.5, 0.9]}"])
+def test_a_space_that_searches_settings_of_extra_photos_without_any_is_refused(prepared, demo, change):
+    path = change.split("=")[0]
+    with pytest.raises(SpaceError, match=f"{path}: is drawn, but nothing reads it"):
+        prepared(demo, change)
+
+
+def test_extra_photos_are_told_with_the_confidence_at_which_they_train(prepared, demo, tmp_path):
+    answer = np.full((28, 18), 0.4 / 17)
+    answer[:, 0] = 0.6
+    answer[:10] = np.eye(18)[3]
+    file = write_submission(tmp_path, read_unlabelled(demo), answer, contest_scheme((30, 60)).class_names())[1]
+    searched = "labels/confidence={choice: [0.5, 0.9]}"
+    plan, said = prepared(demo, f"data/pseudo={file}", searched, "labels/relabel=consensus")
+    kept = "28 of them at labels/confidence 0.5, 10 of them at labels/confidence 0.9"
+    assert f"28 further photos train, from {file}, pseudo-labelled: {kept}\n" in said
+    assert "corrections of consensus that do not fit these photos, ignored" in said
+    assert len(plan.data.extra) == 1 and plan.extra.count(b"\n") == 29
+    assert {path.name for path in plan.data.extra[0].views.values()} <= plan.sums.keys()
+    assert set(plan.data.relabelled) == {"consensus"}
+
+
+def test_photos_that_judge_are_refused_before_the_search(prepared, demo):
+    with pytest.raises(DataError, match="people of validation or hold-out would train"):
+        prepared(demo, f"data/extra=[{demo}]")

@@ -1,0 +1,72 @@
+"""What surrounds every command that trains trials: Ray's servers, signals, and words in place of tracebacks."""
+
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from threading import Thread
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from rich.console import Console
+
+# Ray, torch and timm take seconds, and --help needs none of them: they are imported where they are used.
+if TYPE_CHECKING:
+    from tuner.cluster import Cluster
+
+Start = Callable[[], "Cluster"]
+
+
+def carry_out(work: Callable[[Start], int], console: Console, *, address: str | None, dashboard: bool) -> NoReturn:
+    """Do the work and exit with its code; 2 after words on what the user can mend, 130 and 143 when a signal came before trials ran.
+
+    Args:
+        work: takes a function that starts Ray, to be called when it is needed.
+    """
+    from search_spaces.schema import SpaceError
+    from trainables.config import ConfigError
+    from trainables.data.batches import PhotoError
+    from trainables.data.photos import DataError
+    from trainables.record import RunError
+    from trainables.storage import NO_ROOM, StorageError
+    from tuner import cluster
+
+    # Until trials run there is nothing to save; SIGTERM's own way to end a process would leave Ray's servers behind.
+    def end(number: int, frame: FrameType | None) -> None:
+        sys.exit()
+
+    # Ray's servers start while this process imports torch.
+    importing = Thread(target=import_module, args=("timm",))
+
+    def start() -> "Cluster":
+        joined = cluster.start(address, dashboard=dashboard)
+        # Ray has put handlers of its own in place of ours: one exits with another code, one below Python aborts three seconds later.
+        signal.signal(signal.SIGTERM, end)
+        importing.join()
+        return joined
+
+    def refuse(words: str) -> int:
+        Console(stderr=True, soft_wrap=True).print(words, style="red", markup=False, highlight=False)
+        return 2
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        importing.start()
+        code = work(start)
+    except (SpaceError, ConfigError, DataError, PhotoError, RunError, StorageError, cluster.ClusterError) as error:
+        code = refuse(str(error))
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        code = refuse(f"{where}{error.strerror}. Free some room there; nothing is lost")
+    except KeyboardInterrupt:
+        console.print("Stopped by Ctrl-C.")
+        code = 128 + signal.SIGINT
+    except SystemExit:
+        console.print("Stopped by SIGTERM.")
+        code = 128 + signal.SIGTERM
+    finally:
+        # Left to the end of the process, Ray waits a minute for a server that is gone.
+        cluster.stop()
+    sys.exit(code)

@@ -1,0 +1,104 @@
+"""`python -m tuner.refit --run faces --top 3 --folds 5`: train the chosen configurations of a search again."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from tuner.command import Start, carry_out
+from tuner.options import Options
+from tuner.run import seconds
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """`4,7` as numbers of trials. Raises: typer.BadParameter."""
+    if not re.fullmatch(r"\d+(,\d+)*", text.replace(" ", "")):
+        raise typer.BadParameter(f"{text!r} are no numbers of trials; write 4,7")
+    return tuple(dict.fromkeys(int(number) for number in text.split(",")))
+
+
+def main(
+    run: Annotated[str | None, typer.Option(help="The search whose configurations are trained again: its name, folder or address.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="REFIT", help="Go on with refits that were ended, by the name or folder of their own run.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="The best finished trials by macro F1 on validation. Default: 3.")] = None,
+    trials: Annotated[
+        tuple | None, typer.Option(parser=numbers, metavar="4,7", help="These trials in place of the best; any that has a score.")
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Train each configuration once for each fold of the run, whose number this must be: out-of-fold scores."),
+    ] = None,
+    all_data: Annotated[
+        bool,
+        typer.Option("--all-data", help="Train on everything but the hold-out, which stays the only judge: nobody validates."),
+    ] = False,
+    epochs_from: Annotated[
+        Literal["best", "all"] | None,
+        typer.Option(
+            help="--all-data: train up to the searched trial's best epoch, with a schedule over just these epochs, or all. Default: best."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Train each so often, with new seeds: the searched one's + 1000, + 2000, ... Alone: on the search's own fold. "
+            "Default: the searched seed.",
+        ),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The folder of the photos. Default: where they were then.")] = None,
+    name: Annotated[str | None, typer.Option(help="The new run's folder in the storage. Default: RUN-refit, RUN-refit-2, ...")] = None,
+    storage: Annotated[str | None, typer.Option(help="Where the new run lies: a folder or an address. Default: beside the search.")] = None,
+    time_budget: Annotated[float | None, typer.Option(parser=seconds, metavar="TIME", help="End after this long: 90s, 20m, 1.5h.")] = None,
+    retries: Annotated[
+        int | None, typer.Option(min=0, help="Attempts at an epoch after a trial's process died; the first is not counted. Default: 2.")
+    ] = None,
+    gpus_per_trial: Annotated[
+        float | None,
+        typer.Option(min=0, help="GPUs, or a share of one, for each trial. Default: measured, as many as fit share one."),
+    ] = None,
+    cpus_per_trial: Annotated[
+        int | None, typer.Option(min=1, help="CPU cores and threads for each trial. Default: 1, or with GPUs an even share.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Join the Ray cluster at this address; auto finds this machine's. Default: this machine alone.")
+    ] = None,
+    dashboard: Annotated[bool, typer.Option(help="Serve Ray's dashboard on this machine.")] = True,
+) -> None:
+    """Train the best configurations of a search again: on every fold, on all data, with other seeds.
+
+    With --folds each fold is predicted by a model that did not train on it, which gives one score over all people but the hold-out.
+    With --all-data models see everybody but the hold-out, where analysis.ensemble scores them. --seeds tells how much of a score is luck.
+
+    The folds are those of the run's split.csv, and the held-out people never train. The trials are Ray trials with records like all
+    others, in a run of their own. Ctrl-C, SIGTERM and the end of --time-budget stop softly, and `--resume RUN-refit` goes on.
+    """
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    options = Options(
+        resume=resume,
+        data=data,
+        time_budget=time_budget,
+        name=name,
+        retries=retries,
+        gpus_per_trial=gpus_per_trial,
+        cpus_per_trial=cpus_per_trial,
+        address=address,
+        dashboard=dashboard,
+    )
+
+    def work(start: Start) -> int:
+        from tuner.refitting import Wish, refit
+
+        wish = Wish(run, top, trials or (), folds, all_data, epochs_from, seeds, storage)
+        return refit(wish, options, console, start)
+
+    carry_out(work, console, address=address, dashboard=dashboard)
+
+
+if __name__ == "__main__":
+    typer.run(main)
