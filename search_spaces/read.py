@@ -31,7 +31,7 @@ from search_spaces.schema import (
 )
 
 FOLDER = Path(__file__).parent
-BASES = {"common.yaml"}  # to be extended, no spaces themselves
+BASES = {"common.yaml", "finetune.yaml"}  # to be extended, no spaces themselves
 RESERVED = ("extends", "start", "on_cpu")
 KINDS = {"choice": ("when",), "float": ("log", "step", "when"), "int": ("log", "step", "when")}  # and the further keys of each
 

@@ -17,6 +17,8 @@ from tuner.sweep import sweep
 
 EPOCH_KEYS = {
     "epoch",
+    "distinct",
+    "largest_repeat",
     "train_loss",
     "macro_f1",
     "accuracy",

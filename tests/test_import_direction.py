@@ -12,11 +12,14 @@ ALLOWED = {
     "tuner": {"search_spaces", "trainables"},
     "analysis": {"trainables"},
 }
+# A page about names, printed for people and imported by nobody: spaces themselves stay plain data that knows nothing of training.
+EXCEPTIONS = {"search_spaces/describe.py": {"trainables"}}
 OWNERS = {
     "ray": ("tuner/", "trainables/trial.py"),
     "optuna": ("tuner/search.py", "analysis/report/"),
     "albumentations": ("trainables/data/augment.py",),
-    "timm": ("trainables/models/",),
+    "timm": ("trainables/models/", "trainables/optimizers.py"),
+    "facenet_pytorch": ("trainables/data/faces.py",),
 }
 LABEL_WORDS = {"mask", "gender", "age"}
 
@@ -25,11 +28,16 @@ def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def imported_packages(file: Path) -> set[str]:
+def imported_modules(file: Path) -> set[str]:
+    """Every module that a file imports, and every name that it imports from one, which may be a module too."""
     nodes = list(ast.walk(ast.parse(file.read_text())))
     plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    named = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
-    return {name.split(".")[0] for name in plain | named}
+    named = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0]
+    return plain | {node.module for node in named} | {f"{node.module}.{alias.name}" for node in named for alias in node.names}
+
+
+def imported_packages(file: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported_modules(file)}
 
 
 def docstrings(tree: ast.AST) -> set[ast.Constant]:
@@ -54,7 +62,15 @@ def words_of(file: Path) -> Iterator[str]:
 def test_packages_import_only_downstream(package):
     for file in modules(package):
         ours = imported_packages(file) & ALLOWED.keys() - {package}
-        assert ours <= ALLOWED[package], f"{file} imports {ours - ALLOWED[package]}"
+        allowed = ALLOWED[package] | EXCEPTIONS.get(str(file.relative_to(ROOT)), set())
+        assert ours <= allowed, f"{file} imports {ours - allowed}"
+
+
+@pytest.mark.parametrize("exception", EXCEPTIONS)
+def test_what_may_import_upstream_does_so_and_is_imported_by_nobody(exception):
+    assert imported_packages(ROOT / exception) >= EXCEPTIONS[exception]
+    module = exception.removesuffix(".py").replace("/", ".")
+    assert [str(file) for package in ALLOWED for file in modules(package) if module in imported_modules(file)] == []
 
 
 @pytest.mark.parametrize("library", OWNERS)
@@ -67,7 +83,7 @@ def test_a_library_is_imported_only_where_it_is_owned(library):
 def test_only_the_data_package_knows_what_is_predicted():
     strangers = [file for package in ALLOWED for file in modules(package) if file.parent != ROOT / "trainables" / "data"]
     assert {str(file): words for file in strangers if (words := LABEL_WORDS.intersection(words_of(file)))} == {}
-    assert set(words_of(ROOT / "trainables" / "data" / "labels.py")) >= LABEL_WORDS
+    assert set(words_of(ROOT / "trainables" / "data" / "contest.py")) >= LABEL_WORDS
 
 
 def test_albumentations_is_told_not_to_ask_the_network_before_it_is_imported():

@@ -1,33 +1,61 @@
-from functools import cache
+"""Every space that comes with the package, with a GPU and without: what it draws exists, can be built, trains, and means something."""
 
+from functools import cache as remember
+from itertools import product
+
+import numpy as np
 import pytest
+import timm
+import torch
 
 from search_spaces.read import BASES, FOLDER, read_space, shipped_spaces
 from search_spaces.schema import Choice, Space, SpaceError, flat, same
-from trainables.config import DataConfig, TrialConfig
-from trainables.data.labels import contest_scheme
+from trainables.config import DataConfig, ModelConfig, TrialConfig, Watched
+from trainables.data.contest import contest_scheme
 from trainables.data.photos import read_photos
-from trainables.data.splits import split_people
+from trainables.data.training import Data
 from trainables.data.views import build_views, channel_statistics, open_view
-from trainables.parts import Data
-from tuner.preflight import check_space, cover, covered_attributes, draw, rehearse, views_of
+from trainables.models.backbone import build_backbone
+from trainables.parts import build_parts
+from tuner.preflight import check_space, cover, covered_attributes, draw, rehearse, values_of, views_of
 from tuner.search import random_draws
 
 SCHEME = contest_scheme((30, 60))
 FIXED = {"epochs": 2, "seed": 0}
+DEMO = ["data/folds=2", "data/holdout=0.2"]  # as conftest splits the demo's people
 
 every_space = pytest.mark.parametrize("name", shipped_spaces())
 on_both = pytest.mark.parametrize("on_cpu", [False, True], ids=["gpu", "cpu"])
 
 
-@cache
+class Dice:
+    """Optuna's suggest methods, drawing evenly: a `Space` takes anything that has them, and thousands of draws take a second."""
+
+    def __init__(self, rng: np.random.Generator):
+        self.rng = rng
+
+    def suggest_categorical(self, path: str, choices: tuple):
+        return choices[self.rng.integers(len(choices))]
+
+    def suggest_float(self, path: str, low: float, high: float, *, log: bool, step: float | None) -> float:
+        assert step is None
+        return float(np.clip(np.exp(self.rng.uniform(np.log(low), np.log(high))) if log else self.rng.uniform(low, high), low, high))
+
+    def suggest_int(self, path: str, low: int, high: int, *, log: bool, step: int) -> int:
+        assert not log
+        return int(self.rng.choice(np.arange(low, high + 1, step)))
+
+
+@remember
 def shipped(name: str, on_cpu: bool) -> Space:
     return read_space(name, on_cpu=on_cpu)
 
 
-@cache
+@remember
 def draws(name: str, on_cpu: bool) -> list[dict]:
-    return list(random_draws(shipped(name, on_cpu), FIXED, seed=0, count=2000))
+    """2,000 configurations, by path."""
+    rng = np.random.default_rng(0)
+    return [flat(shipped(name, on_cpu)(Dice(rng))) for _ in range(2000)]
 
 
 @every_space
@@ -50,7 +78,7 @@ def test_what_is_drawn_from_a_shipped_space_can_be_trained(name, on_cpu):
 @on_both
 def test_a_conditional_value_stands_only_where_its_condition_holds(name, on_cpu):
     conditional = [parameter for parameter in shipped(name, on_cpu).parameters if parameter.when]
-    for values in map(flat, draws(name, on_cpu)):
+    for values in draws(name, on_cpu):
         for parameter in conditional:
             holds = all(path in values and any(same(values[path], one) for one in allowed) for path, allowed in parameter.when)
             assert (parameter.path in values) == holds
@@ -59,9 +87,8 @@ def test_a_conditional_value_stands_only_where_its_condition_holds(name, on_cpu)
 @every_space
 @on_both
 def test_every_choice_of_a_shipped_space_is_drawn(name, on_cpu):
-    drawn = [flat(values) for values in draws(name, on_cpu)]
     for parameter in shipped(name, on_cpu).parameters:
-        seen = [values[parameter.path] for values in drawn if parameter.path in values]
+        seen = [values[parameter.path] for values in draws(name, on_cpu) if parameter.path in values]
         expected = parameter.domain.values if isinstance(parameter.domain, Choice) else seen[:1]
         assert expected and all(value in seen for value in expected), parameter.path
         assert all(parameter.domain.holds(value) for value in seen)
@@ -70,20 +97,63 @@ def test_every_choice_of_a_shipped_space_is_drawn(name, on_cpu):
 @every_space
 def test_the_start_entries_are_drawn_first(name):
     space = shipped(name, False)
-    for entry, values in zip(space.start, draws(name, False), strict=False):
+    drawn = random_draws(space, FIXED, seed=0, count=len(space.start))
+    for entry, values in zip(space.start, drawn, strict=True):
         assert entry.items() <= flat(values).items()
 
 
 @every_space
-def test_every_kind_of_trial_of_a_shipped_space_trains_a_step_without_a_gpu(name, demo, photos, cache):
-    space = read_space(name, on_cpu=True, changes=["data/folds=2", "data/holdout=0.2"])
-    files = build_views(read_photos(demo, (30, 60)), views_of(space), cache).files
-    split = split_people(photos, DataConfig(folds=2, holdout=0.2), seed=0)
-    statistics = {view: channel_statistics(open_view(file), photos.rows[split.train]) for view, file in files.items()}
-    chosen = cover(space, draw(space, FIXED, seed=0))
-    done = []
-    rehearse(space, chosen, Data(photos, split, files, statistics), done.append)
-    assert done == [1] * len(chosen)
+def test_the_header_of_a_shipped_space_is_a_lab_note(name):
+    lines = (FOLDER / name).read_text().splitlines()
+    header = lines[: next(number for number, line in enumerate(lines) if not line.startswith("#"))]
+    begins = [line.removeprefix("# ").partition(":")[0] for line in header if not line.startswith("#  ")]
+    assert begins[1:] == ["Source", "Run", "Measured"]
+    assert f"# Run: python -m tuner.run --space {name}" in "\n".join(header)
+
+
+def test_every_backbone_of_a_shipped_space_has_pretrained_weights():
+    searched = [(name, backbone) for name in shipped_spaces() for backbone in values_of(shipped(name, False))["model/backbone"]]
+    assert [(name, backbone) for name, backbone in searched if not timm.is_model_pretrained(backbone)] == []
+
+
+@every_space
+def test_a_backbone_with_a_grid_of_its_own_takes_every_size_beside_it(name):
+    backbones = [one for one in values_of(shipped(name, False))["model/backbone"] if timm.get_pretrained_cfg(one).fixed_input_size]
+    sizes = {(view.height, view.width) for view in views_of(shipped(name, False))}
+    for backbone, size in product(backbones, sorted(sizes)):
+        # On this device tensors have shapes alone, and even large networks are built in a moment.
+        with torch.device("meta"):
+            _, features = build_backbone(ModelConfig(backbone=backbone, weights="none"), size)
+        assert features >= 64
+
+
+@every_space
+def test_every_kind_of_trial_of_a_shipped_space_is_built_for_a_gpu_and_reads_all_that_was_drawn(name, data):
+    space = read_space(name, changes=[*DEMO, "model/weights=none"])
+    for values in cover(space, draw(space, FIXED, seed=0)):
+        assert unread(space, values, data) == []
+
+
+@every_space
+def test_every_kind_of_trial_of_a_shipped_space_trains_a_step_without_a_gpu(name, demo, photos, split, cache):
+    space, data = without_gpu(name, demo, photos, split, cache)
+    train_a_step(space, cover(space, draw(space, FIXED, seed=0)), data)
+
+
+@pytest.mark.parametrize("name", ["all.yaml"])
+def test_a_hundred_trials_of_the_widest_space_train_a_step(name, demo, photos, split, cache):
+    space, data = without_gpu(name, demo, photos, split, cache)
+    train_a_step(space, draw(space, FIXED, seed=2, count=100), data)
+
+
+@pytest.mark.long
+@every_space
+def test_a_hundred_trials_of_every_shipped_space_are_built_for_a_gpu_and_train_a_step_without(name, demo, photos, split, cache, data):
+    space = read_space(name, changes=[*DEMO, "model/weights=none"])
+    for values in draw(space, FIXED, seed=2, count=100):
+        assert unread(space, values, data) == []
+    space, data = without_gpu(name, demo, photos, split, cache)
+    train_a_step(space, draw(space, FIXED, seed=2, count=100), data)
 
 
 @pytest.mark.parametrize("name", sorted(BASES))
@@ -91,3 +161,33 @@ def test_a_base_is_not_offered_as_a_space_and_alone_it_is_refused(name):
     assert name not in shipped_spaces() and (FOLDER / name).is_file()
     with pytest.raises(SpaceError, match="model/backbone: must be given"):
         read_space(name, check=lambda space: check_space(space, SCHEME))
+
+
+def unread(space: Space, values: dict, data: Data) -> list[str]:
+    """The drawn settings that nothing reads when the trial is built in full size, its tensors having shapes alone.
+
+    The view files hold smaller photos, which nobody looks at before training.
+    """
+    (file,), (statistics,) = data.views.values(), data.statistics.values()
+    views = views_of(space)
+    data = Data(data.photos, data.split, dict.fromkeys(views, file), dict.fromkeys(views, statistics))
+    read: set[str] = set()
+    meta = torch.device("meta")
+    with meta:
+        parts = build_parts(Watched(TrialConfig.from_values(values), read), data, meta)
+        parts.batches.make_augment()
+    return [path for path in space.drawn(values) if path not in read]
+
+
+def without_gpu(name: str, demo, photos, split, cache) -> tuple[Space, Data]:
+    """The space as it is where there is no GPU, and the demo's photos as its trials see them."""
+    space = read_space(name, on_cpu=True, changes=DEMO)
+    files = build_views(read_photos(demo, DataConfig()), views_of(space), cache).files
+    statistics = {view: channel_statistics(open_view(file), photos.rows[split.train]) for view, file in files.items()}
+    return space, Data(photos, split, files, statistics)
+
+
+def train_a_step(space: Space, configurations: list[dict], data: Data) -> None:
+    done: list[int] = []
+    rehearse(space, configurations, data, done.append)
+    assert done == [1] * len(configurations)

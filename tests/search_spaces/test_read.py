@@ -6,7 +6,7 @@ import optuna
 import pytest
 import yaml
 
-from search_spaces.read import FOLDER, read_space, shipped_spaces
+from search_spaces.read import BASES, FOLDER, read_space, shipped_spaces
 from search_spaces.schema import Choice, Float, Int, SpaceError, nested
 
 
@@ -327,7 +327,7 @@ def test_a_damaged_file_gives_a_space_or_mistakes_and_nothing_else(write, seed):
     try:
         assert read_space(file, on_cpu=bool(seed % 2)).parameters
     except SpaceError as error:
-        assert all(mistake.startswith(("my.yaml", "common.yaml")) for mistake in error.mistakes)
+        assert all(mistake.startswith(("my.yaml", "common.yaml", "finetune.yaml")) for mistake in error.mistakes)
 
 
 @pytest.mark.parametrize("name", [*shipped_spaces(), *(Path(name).stem for name in shipped_spaces())])
@@ -345,8 +345,9 @@ def test_a_shipped_space_reads_pickles_and_draws_its_start_entries(name, on_cpu)
         assert all(drawn[section][name] == value for path, value in entry.items() if "/" in path for section, name in [path.split("/")])
 
 
-def test_the_base_is_no_space_of_its_own():
-    assert "common.yaml" not in shipped_spaces() and (FOLDER / "common.yaml").is_file()
+@pytest.mark.parametrize("base", sorted(BASES))
+def test_a_base_is_no_space_of_its_own(base):
+    assert base not in shipped_spaces() and (FOLDER / base).is_file()
 
 
 def test_a_plain_file_without_any_search_reads_as_yaml_does(write):

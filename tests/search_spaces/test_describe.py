@@ -1,0 +1,111 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from search_spaces.describe import RUN, in_words, main, page
+from search_spaces.schema import show
+from trainables.config import TrialConfig, setting_paths
+from trainables.registries import REGISTRIES
+from tuner.settings import RunSettings
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = ROOT / "docs" / "space.md"
+
+
+def rows() -> dict[str, list[str]]:
+    """The cells of every table of the page, by the name in the first."""
+    lines = [line for line in page().splitlines() if line.startswith("| `")]
+    return {cells[0].strip("`"): cells[1:] for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)}
+
+
+def command(*words: str | Path) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "search_spaces.describe", *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_shipped_page_is_what_the_settings_say():
+    assert PAGE.read_text() == page(), "python -m search_spaces.describe > docs/space.md"
+
+
+def test_every_setting_stands_on_the_page_once_and_in_order():
+    found = [line.split("`")[1] for line in page().splitlines() if line.startswith("| `")]
+    top = [path for path in setting_paths() if "/" not in path]
+    assert found == [*top, *(f"run/{name}" for name in RUN), *(path for path in setting_paths() if "/" in path)]
+    assert all(len(cells) == 4 for cells in rows().values())
+
+
+def test_every_setting_has_a_meaning():
+    assert all(meaning for meaning, *_ in rows().values())
+
+
+@pytest.mark.parametrize("path", REGISTRIES)
+def test_every_name_in_a_registry_stands_beside_its_setting(path):
+    assert rows()[path][1] == ", ".join(f"`{name}`" for name in REGISTRIES[path])
+
+
+def test_what_is_said_of_the_run_is_what_the_tuner_takes():
+    assert {name: default for name, (_, _, default) in RUN.items()} == {
+        name: show(field.default) for name, field in RunSettings.model_fields.items()
+    }
+
+
+def test_a_default_on_the_page_is_the_settings_own():
+    found = rows()
+    assert found["loss/gamma"][2] == "`2.0`"
+    assert found["data/cuts"][2] == "`[30, 60]`"
+    assert found["model/second"][2] == "empty"
+    assert found["optimizer/lr"][2] == found["model/backbone"][2] == "must be given"
+    assert (found["epochs"][2], found["seed"][2]) == ("`run/epochs`", "`--seed`")
+
+
+def test_the_rows_of_the_reports_are_those_of_the_settings():
+    assert rows()["mix/alpha"][3] == "S0-7 S0-8"
+    assert rows()["task"][3] == TrialConfig.model_fields["task"].json_schema_extra["rows"]
+
+
+@pytest.mark.parametrize(
+    "schema, words",
+    [
+        ({"type": "number", "minimum": 0, "maximum": 1}, "0 to 1"),
+        ({"type": "number", "minimum": 0, "exclusiveMaximum": 1}, "0 to below 1"),
+        ({"type": "number", "exclusiveMinimum": 0}, "above 0"),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 1}, "above 0, to 1"),
+        ({"type": "number", "minimum": 0}, "from 0"),
+        ({"type": "number", "maximum": 0.5}, "to 0.5"),
+        ({"type": "number"}, "a number"),
+        ({"type": "integer", "minimum": 1}, "whole, from 1"),
+        ({"type": "integer"}, "whole"),
+        ({"type": "boolean"}, "true or false"),
+        ({"type": "string"}, "text"),
+        ({"type": "string", "enum": ["none", "mix"]}, "`none`, `mix`"),
+        ({"type": "array", "items": {"type": "integer", "minimum": 1}}, "a list, each whole, from 1"),
+        ({"type": "array", "prefixItems": [{"type": "integer"}, {"type": "number"}]}, "[whole; a number]"),
+    ],
+)
+def test_bounds_are_told_in_words(schema, words):
+    assert in_words(schema) == words
+
+
+def test_the_command_prints_the_page():
+    told = command()
+    assert (told.returncode, told.stdout, told.stderr) == (0, page(), "")
+
+
+def test_the_command_tells_a_page_that_fell_behind(tmp_path, capsys):
+    file = tmp_path / "space.md"
+    file.write_text(page())
+    main(check=file)
+    assert capsys.readouterr() == ("", "")
+    file.write_text(page().replace("loss/gamma", "loss/gama"))
+    for behind in (file, tmp_path / "nowhere.md"):
+        with pytest.raises(typer.Exit) as left:
+            main(check=behind)
+        assert left.value.exit_code == 1
+        assert f"python -m search_spaces.describe > {behind}" in capsys.readouterr().err
+
+
+def test_help_teaches_how_to_write_the_page():
+    told = command("--help").stdout
+    assert "python -m search_spaces.describe > docs/space.md" in told and "--check" in told
