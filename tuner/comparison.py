@@ -101,7 +101,7 @@ def compare_reports(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
 
 def compare_best(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], tolerance: float) -> Iterator[Finding]:
     """The best macro F1 of either training, where they are further apart than the tolerance."""
-    if not then or not now:
+    if not then or not now or then[0]["macro_f1"] is None:
         return
     before, after = (max(reports, key=lambda report: report["macro_f1"]) for reports in (then, now))
     if abs(before["macro_f1"] - after["macro_f1"]) > tolerance:
@@ -115,7 +115,7 @@ def compare_predictions(then: Predictions | None, now: Predictions | None) -> It
         return
     if then.ids != now.ids or [head.shape for head in then.heads] != [head.shape for head in now.heads]:
         yield Finding(then.epoch, "valid.npz holds other photos or classes, or photos in another order", False)
-    elif largest := max(float(abs(before - after).max()) for before, after in zip(then.heads, now.heads, strict=True)):
+    elif largest := max(float(abs(before - after).max(initial=0)) for before, after in zip(then.heads, now.heads, strict=True)):
         # One photo may tip over where the score of all hardly moves.
         yield Finding(then.epoch, f"validation probabilities by up to {largest:.1e}", True)
 
@@ -131,8 +131,9 @@ def epochs_table(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, A
     for before, after in zip(then, now, strict=False):
         words = [finding.words for finding in findings if finding.epoch == after["epoch"]]
         differs = "; ".join(words[:SHOWN]) + (f"; and {len(words) - SHOWN} more" if words[SHOWN:] else "")
-        scores = [f"{report[name]:.4f}" for name in ("train_loss", "macro_f1", "accuracy") for report in (before, after)]
-        table.add_row(str(after["epoch"]), *scores, differs or "equal")
+        scores = [report[name] for name in ("train_loss", "macro_f1", "accuracy") for report in (before, after)]
+        shown = ["-" if score is None else f"{score:.4f}" for score in scores]
+        table.add_row(str(after["epoch"]), *shown, differs or "equal")
     return table
 
 

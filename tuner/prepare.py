@@ -17,7 +17,7 @@ from trainables.data.photos import DataError, Photos, read_photos, read_scheme
 from trainables.data.splits import Split, absent_classes, split_people
 from trainables.data.synthetic import write_people
 from trainables.data.training import Data
-from trainables.data.views import View, ViewFiles, build_views, cache_folder, channel_statistics, count_missing, open_view, view_cache
+from trainables.data.views import View, ViewFiles, build_views, cache_folder, count_missing, view_cache
 from trainables.progress import progress_bar
 from trainables.record import SPACE, RunError
 from trainables.reopen import prove_extra, restore_split
@@ -84,9 +84,7 @@ def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console
         split = split_people(photos, sides, seed)
     tell_photos(photos, split, console)
     by_data = "dataset" in preflight.values_of(space).get("normalize", [])
-    rows = photos.rows[split.train]
-    statistics = {view: channel_statistics(open_view(file), rows) for view, file in views.files.items()} if by_data else {}
-    data = Data(photos, split, views.files, statistics)
+    data = Data.of(photos, split, views, with_statistics=by_data)
     values = preflight.values_of(space)
     whole = complete(data, folder, sides, values.get("labels/relabel", []), views.digests, decoded)
     if earlier:

@@ -22,7 +22,7 @@ from trainables.data.extra import complete
 from trainables.data.photos import Photos, read_photos
 from trainables.data.splits import NOBODY
 from trainables.data.training import Data
-from trainables.data.views import View, ViewFiles, channel_statistics, open_view
+from trainables.data.views import View, ViewFiles
 from trainables.metrics import METRIC, MODE
 from trainables.progress import progress_bar
 from trainables.record import (
@@ -379,10 +379,7 @@ def prepare(
     by_data = any(config.normalize == "dataset" for config in configs)
     others = {}
     for fold in dict.fromkeys(config.data.fold for config in configs):
-        sides = replace(split, fold=fold)
-        rows = photos.rows[sides.train]
-        statistics = {view: channel_statistics(open_view(file), rows) for view, file in views.files.items()} if by_data else {}
-        data = Data(photos, sides, views.files, statistics)
+        data = Data.of(photos, replace(split, fold=fold), views, with_statistics=by_data)
         # For each fold anew: whom the extra photos may show depends on who validates.
         whole = complete(data, folder, settings, relabels, views.digests, decoded)
         prove_extra(searched, whole.table)

@@ -168,7 +168,9 @@ def one_line(folder: Folder) -> str:
         raise
     except DAMAGE:
         return f"{folder.name}: damaged"
-    score = f"macro F1 {record.best['macro_f1']:.4f} at epoch {record.best['epoch']}" if record.best else "no score"
+    score = "no score"
+    if record.best and record.best["macro_f1"] is not None:
+        score = f"macro F1 {record.best['macro_f1']:.4f} at epoch {record.best['epoch']}"
     return f"{folder.name}: {record.result.state}, {score}"
 
 
@@ -199,7 +201,7 @@ def read_data(run: Folder, card: RunCard, record: Record, folder: Path | None) -
     from trainables.data.extra import complete
     from trainables.data.photos import read_photos
     from trainables.data.training import Data
-    from trainables.data.views import View, build_views, channel_statistics, count_missing, open_view, view_cache
+    from trainables.data.views import View, build_views, count_missing, view_cache
     from trainables.reopen import prove_extra, restore_split
 
     if folder is None and not Path(card.data).exists():
@@ -216,8 +218,7 @@ def read_data(run: Folder, card: RunCard, record: Record, folder: Path | None) -
     if split.hash != record.result.split:
         raise RunError(f"trial {record.number} was trained on the split {record.result.split}, and the run's is {split.hash}")
     by_data = record.config.normalize == "dataset"
-    statistics = {view: channel_statistics(open_view(views.files[view]), photos.rows[split.train])} if by_data else {}
-    data = Data(photos, split, views.files, statistics)
+    data = Data.of(photos, split, views, with_statistics=by_data)
     whole = complete(data, source, record.config.data, [record.config.labels.relabel], views.digests, decoded)
     prove_extra(run, whole.table)
     return whole.data
@@ -268,7 +269,7 @@ def score_tolerance(record: Record, predictions: Predictions | None, data: "Data
     """How far the best macro F1 may be from the record's: half its 95 % interval over people, and at least SCORE."""
     from trainables.validation import validation_interval
 
-    if predictions is None or predictions.ids != tuple(data.photos.ids[index] for index in data.split.valid):
+    if predictions is None or not predictions.ids or predictions.ids != tuple(data.photos.ids[index] for index in data.split.valid):
         return SCORE
     low, high = validation_interval(record.config, predictions, data.photos, data.split)
     return max(SCORE, (high - low) / 2)

@@ -193,6 +193,7 @@ def assert_each_is_what_its_settings_give(records: list[Record], job: Job) -> No
             assert what_lasts(record.folder / name) == what_lasts(again / name), f"trial {record.number}: {name}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [4])
 def test_a_search_with_one_trial_at_a_time_leaves_the_same_files_whether_killed_or_not(command, here, one_at_a_time, unharmed, seed):
     rng = random.Random(seed)

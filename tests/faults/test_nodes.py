@@ -96,6 +96,7 @@ def wait_for_nodes(number: int) -> None:
     wait_for(lambda: sum(node["Alive"] for node in ray.nodes()) == number)
 
 
+@pytest.mark.long
 def test_trials_of_a_node_that_dies_go_on_elsewhere_and_a_node_that_joins_gets_its_view_once_and_trials(
     here, tiny_space, demo, head, joined, add, cache
 ):

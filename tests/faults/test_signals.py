@@ -53,7 +53,10 @@ def assert_all_are_trained(run: Path, before: dict[int, list[str]]) -> None:
     assert went_on(before, told(run))
 
 
-@pytest.mark.parametrize("number, name, code", [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)])
+@pytest.mark.parametrize(
+    "number, name, code",
+    [(signal.SIGTERM, "SIGTERM", 143), pytest.param(signal.SIGINT, "Ctrl-C", 130, marks=pytest.mark.long)],
+)
 def test_a_signal_ends_a_search_softly_and_it_goes_on_at_the_next_epoch_by_one_of_two_commands_at_once(
     here, search, resumed, number, name, code
 ):
@@ -104,8 +107,15 @@ def test_a_second_ctrl_c_does_not_wait_for_a_trial_that_hangs_and_the_records_st
     assert_all_are_trained(run, seen)
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("moment", ["while Ray starts", "while the photos are read"])
+@pytest.mark.parametrize(
+    "number, code, moment",
+    [
+        (signal.SIGTERM, 143, "while Ray starts"),
+        (signal.SIGINT, 130, "while the photos are read"),
+        pytest.param(signal.SIGINT, 130, "while Ray starts", marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, 143, "while the photos are read", marks=pytest.mark.long),
+    ],
+)
 def test_a_signal_before_the_first_trial_ends_the_command_and_nothing_is_written(here, search, number, code, moment):
     process = search()
 

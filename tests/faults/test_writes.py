@@ -112,6 +112,7 @@ DEATHS = [
 ]
 
 
+@pytest.mark.long
 def test_a_command_that_dies_while_it_writes_its_files_goes_on_to_the_same_run(command, here, one_at_a_time, unharmed):
     run = here / "runs" / unharmed.name
     for fault in DEATHS:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from trainables.config import DataConfig
 from trainables.data.photos import read_photos
-from trainables.data.splits import split_table
+from trainables.data.splits import NOBODY, split_table
 from trainables.data.views import build_views
 from trainables.record import (
     SPLIT,
@@ -54,7 +54,7 @@ EVERYTHING = {
     "schedule": {"name": "plateau", "patience": 0, "factor": 0.5},
     "train": {"accumulate": 2, "clip": 1.0},
 }
-FINISHED, PLAIN, DIVERGED, UNBUILDABLE, INTERRUPTED, BARE = range(6)
+FINISHED, PLAIN, DIVERGED, UNBUILDABLE, INTERRUPTED, BARE, UNJUDGED = range(7)
 
 app = typer.Typer()
 app.command()(main)
@@ -92,7 +92,7 @@ def trained(demo, data, cache, make_config, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("trained") / "faces"
     digests = build_views(read_photos(demo, DataConfig()), data.views, cache).digests
     attributes = tuple(attribute.plain() for attribute in data.photos.scheme.attributes)
-    card = RunCard("faces", "tiny.yaml", str(demo), (30, 60), 0, data.split.hash, attributes, epochs=3, trials=6, command="")
+    card = RunCard("faces", "tiny.yaml", str(demo), (30, 60), 0, data.split.hash, attributes, epochs=3, trials=7, command="")
     write_run(run, card)
     write_whole(run / SPLIT, split_table(data.photos, data.split, digests))
     job = Job(run, data, CODE, threads=1)
@@ -101,6 +101,8 @@ def trained(demo, data, cache, make_config, tmp_path_factory) -> Path:
     train(FINISHED, make_config(**EVERYTHING), job, lambda report: None)
     train(PLAIN, make_config(), job, lambda report: None)
     train(DIVERGED, diverging, job, lambda report: None)
+    everybody = replace(data, split=replace(data.split, fold=NOBODY))
+    train(UNJUDGED, make_config(data={"fold": NOBODY}), replace(job, data=everybody), lambda report: None)
     train(UNBUILDABLE, make_config(loss={"name": "fokal"}), job, lambda report: None)
 
     def die(report: dict) -> None:
@@ -177,6 +179,11 @@ def test_an_interrupted_trial_is_compared_as_far_as_it_came(run):
     said = replayed(INTERRUPTED)
     assert said.code == 0 and "Equal to the bit: 2 epochs" in said.out
     assert "interrupted after 2 epochs" in said.out
+
+
+def test_a_trial_that_nobody_validated_is_compared_without_scores(run):
+    said = replayed(UNJUDGED)
+    assert said.code == 0 and "Equal to the bit: 2 epochs" in said.out
 
 
 def test_a_diverging_trial_diverges_again_in_the_same_words(run):
@@ -446,7 +453,7 @@ def test_a_trial_that_does_not_exist_is_refused_with_those_that_do(run):
     said = refused(77)
     assert said.startswith("there is no trial 77 in runs/faces; there are 0: finished, macro F1 0.")
     assert f"1: finished, macro F1 {best['macro_f1']:.4f} at epoch {best['epoch']} 2: failed, no score 3: damaged 4: interrupted" in said
-    assert said.endswith("5: interrupted, no score")
+    assert said.endswith("5: interrupted, no score 6: finished, no score")
 
 
 def test_a_run_that_does_not_exist_is_refused_with_those_that_do(run):

@@ -11,7 +11,7 @@ from trainables.config import ConfigError, LabelsConfig, Mistake
 from trainables.data.labels import Attribute, Task
 from trainables.data.photos import Photos
 from trainables.data.splits import Split
-from trainables.data.views import View
+from trainables.data.views import View, ViewFiles, channel_statistics, open_view
 
 ChannelStatistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation per channel, on the scale 0 to 1
 
@@ -36,6 +36,13 @@ class Data:
     extra: tuple[Extra, ...] = ()
     relabelled: Mapping[str, np.ndarray] = field(default_factory=dict)  # labels (n, attributes) by the value of labels/relabel
     weights: np.ndarray | None = None  # (n,) how much likelier each photo is shown
+
+    @classmethod
+    def of(cls, photos: Photos, split: Split, views: ViewFiles, *, with_statistics: bool) -> Self:
+        """The photos of a run with nothing beside them, and with the statistics of each view where some trial normalises by them."""
+        rows = photos.rows[split.train]
+        statistics = {view: channel_statistics(open_view(file), rows) for view, file in views.files.items()} if with_statistics else {}
+        return cls(photos, split, views.files, statistics)
 
 
 @dataclass(frozen=True)
