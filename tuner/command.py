@@ -1,13 +1,15 @@
 """What surrounds every command that trains trials: Ray's servers, signals, and words in place of tracebacks."""
 
+import re
 import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from threading import Thread
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
+import typer
 from rich.console import Console
 
 # Ray, torch and timm take seconds, and --help needs none of them: they are imported where they are used.
@@ -15,6 +17,33 @@ if TYPE_CHECKING:
     from tuner.cluster import Cluster
 
 Start = Callable[[], "Cluster"]
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(text: str) -> float:
+    """`90`, `90s`, `20m`, `1.5h` or `2d` in seconds. Raises: typer.BadParameter."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if not match or not float(match[1]):
+        raise typer.BadParameter(f"{text!r} is no length of time; write 90s, 20m or 1.5h")
+    return float(match[1]) * UNITS[match[2] or "s"]
+
+
+# Options that all of them have.
+TimeBudget = Annotated[float | None, typer.Option(parser=seconds, metavar="TIME", help="End after this long: 90s, 20m, 1.5h.")]
+Retries = Annotated[
+    int | None, typer.Option(min=0, help="Attempts at an epoch after a trial's process died; the first is not counted. Default: 2.")
+]
+GpusPerTrial = Annotated[
+    float | None, typer.Option(min=0, help="GPUs, or a share of one, for each trial. Default: measured, as many as fit share one.")
+]
+CpusPerTrial = Annotated[
+    int | None, typer.Option(min=1, help="CPU cores and threads for each trial. Default: 1, or with GPUs an even share.")
+]
+Address = Annotated[
+    str | None, typer.Option(help="Join the Ray cluster at this address; auto finds this machine's. Default: this machine alone.")
+]
+Dashboard = Annotated[bool, typer.Option(help="Serve Ray's dashboard on this machine.")]
 
 
 def carry_out(work: Callable[[Start], int], console: Console, *, address: str | None, dashboard: bool) -> NoReturn:

@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from tuner.command import Start, carry_out
+from tuner.command import Address, CpusPerTrial, Dashboard, GpusPerTrial, Retries, Start, TimeBudget, carry_out
 from tuner.options import Options
-from tuner.run import seconds
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -54,21 +53,12 @@ def main(
     data: Annotated[Path | None, typer.Option(help="The folder of the photos. Default: where they were then.")] = None,
     name: Annotated[str | None, typer.Option(help="The new run's folder in the storage. Default: RUN-refit, RUN-refit-2, ...")] = None,
     storage: Annotated[str | None, typer.Option(help="Where the new run lies: a folder or an address. Default: beside the search.")] = None,
-    time_budget: Annotated[float | None, typer.Option(parser=seconds, metavar="TIME", help="End after this long: 90s, 20m, 1.5h.")] = None,
-    retries: Annotated[
-        int | None, typer.Option(min=0, help="Attempts at an epoch after a trial's process died; the first is not counted. Default: 2.")
-    ] = None,
-    gpus_per_trial: Annotated[
-        float | None,
-        typer.Option(min=0, help="GPUs, or a share of one, for each trial. Default: measured, as many as fit share one."),
-    ] = None,
-    cpus_per_trial: Annotated[
-        int | None, typer.Option(min=1, help="CPU cores and threads for each trial. Default: 1, or with GPUs an even share.")
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Join the Ray cluster at this address; auto finds this machine's. Default: this machine alone.")
-    ] = None,
-    dashboard: Annotated[bool, typer.Option(help="Serve Ray's dashboard on this machine.")] = True,
+    time_budget: TimeBudget = None,
+    retries: Retries = None,
+    gpus_per_trial: GpusPerTrial = None,
+    cpus_per_trial: CpusPerTrial = None,
+    address: Address = None,
+    dashboard: Dashboard = True,
 ) -> None:
     """Train the best configurations of a search again: on every fold, on all data, with other seeds.
 

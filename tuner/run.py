@@ -9,18 +9,8 @@ import typer
 from rich.console import Console
 
 from search_spaces.read import shipped_spaces
-from tuner.command import Start, carry_out
+from tuner.command import Address, CpusPerTrial, Dashboard, GpusPerTrial, Retries, Start, TimeBudget, carry_out
 from tuner.options import Options, Wanted
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def seconds(text: str) -> float:
-    """`90`, `90s`, `20m`, `1.5h` or `2d` in seconds. Raises: typer.BadParameter."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
-    if not match or not float(match[1]):
-        raise typer.BadParameter(f"{text!r} is no length of time; write 90s, 20m or 1.5h")
-    return float(match[1]) * UNITS[match[2] or "s"]
 
 
 def wanted(text: str) -> Wanted:
@@ -48,9 +38,7 @@ def run(
         str | None,
         typer.Option(parser=wanted, metavar="N", help="Configurations to try in all; with --resume also +N, as many more."),
     ] = None,
-    time_budget: Annotated[
-        float | None, typer.Option(parser=seconds, metavar="TIME", help="End the search after this long: 90s, 20m, 1.5h.")
-    ] = None,
+    time_budget: TimeBudget = None,
     name: Annotated[str | None, typer.Option(help="The run's folder in the storage. Default: the space's name and a number.")] = None,
     storage: Annotated[
         str, typer.Option(help="Where runs lie: a folder, or an address such as s3://bucket/runs. Every node must see it.")
@@ -66,24 +54,15 @@ def run(
         typer.Option(min=0, max=1, help="Share of trials that ASHA may not stop; they tell how far it can be trusted. Default: 0.05."),
     ] = None,
     keep: Annotated[int | None, typer.Option(min=1, help="Trials whose weights stay on disk, best first. Default: 10.")] = None,
-    retries: Annotated[
-        int | None, typer.Option(min=0, help="Attempts at an epoch after a trial's process died; the first is not counted. Default: 2.")
-    ] = None,
-    gpus_per_trial: Annotated[
-        float | None,
-        typer.Option(min=0, help="GPUs, or a share of one, for each trial. Default: measured, as many as fit share one."),
-    ] = None,
-    cpus_per_trial: Annotated[
-        int | None, typer.Option(min=1, help="CPU cores and threads for each trial. Default: 1, or with GPUs an even share.")
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Join the Ray cluster at this address; auto finds this machine's. Default: this machine alone.")
-    ] = None,
+    retries: Retries = None,
+    gpus_per_trial: GpusPerTrial = None,
+    cpus_per_trial: CpusPerTrial = None,
+    address: Address = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change the space: loss/gamma=2, run/epochs=3. Repeatable."),
     ] = None,
-    dashboard: Annotated[bool, typer.Option(help="Serve Ray's dashboard on this machine.")] = True,
+    dashboard: Dashboard = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, train one step of each kind of trial, and stop there.")] = False,
     allow_bad_photos: Annotated[
         bool, typer.Option("--allow-bad-photos", help="Go on though over 5 % of the photos cannot be decoded.")

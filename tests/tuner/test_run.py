@@ -15,8 +15,9 @@ from trainables.data.synthetic import write_people
 from trainables.record import RunError, read_records
 from trainables.storage import StorageError
 from tuner.cluster import ClusterError
+from tuner.command import seconds
 from tuner.options import Options, Wanted
-from tuner.run import run, seconds, wanted
+from tuner.run import run, wanted
 from tuner.sweep import sweep
 
 app = typer.Typer()
