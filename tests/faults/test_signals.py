@@ -87,6 +87,7 @@ def test_a_signal_ends_a_search_softly_and_it_goes_on_at_the_next_epoch_by_one_o
     assert_all_are_trained(run, seen)
 
 
+@pytest.mark.long
 def test_a_second_ctrl_c_does_not_wait_for_a_trial_that_hangs_and_the_records_stay_whole(here, search, resumed):
     run = here / "runs" / "first"
     process = search()
@@ -247,6 +248,7 @@ def test_a_trial_killed_twice_goes_on_with_one_retry_as_it_got_on_and_the_same_s
     assert whole == again
 
 
+@pytest.mark.long
 def test_without_retries_a_killed_trial_fails_and_resuming_tries_it_again_from_where_it_was(here, tiny_space, demo, ray_cluster):
     run = here / "runs" / "frail"
     options = {"data": demo, "cpus_per_trial": 2}
@@ -292,6 +294,7 @@ def test_a_time_budget_ends_a_search_in_order_and_each_command_has_its_own(here,
     assert ends <= {("interrupted", "the search was ended by the time budget"), ("interrupted", "ended before its first report")}
 
 
+@pytest.mark.long
 def test_more_trials_join_those_that_ended_and_these_are_not_touched(here, tiny_space, demo, ray_cluster):
     run = here / "runs" / "growing"
     changes = ("run/epochs=1", "run/grace=1")
