@@ -77,9 +77,23 @@ def pretend(proposal: dict[str, Any], job: Job) -> None:
     reports, quality = [], random.Random(number).random()
     for epoch in range(1, EPOCHS + 1):
         score = quality * epoch / EPOCHS
-        values = (1.0, score, score, {}, 1e-3, 0.01, PHOTOS, 1e4, 100.0, epoch, epoch == EPOCHS)
-        names = [name for name in EpochReport.__dataclass_fields__ if name not in ("epoch", "micro_batch")]
-        report = EpochReport(epoch=epoch, micro_batch=0, **dict(zip(names, values, strict=True)))
+        report = EpochReport(
+            epoch=epoch,
+            train_loss=1.0,
+            macro_f1=score,
+            accuracy=score,
+            attribute_f1={},
+            lr=1e-3,
+            seconds=0.01,
+            photos=PHOTOS,
+            distinct=PHOTOS,
+            largest_repeat=1,
+            images_per_second=1e4,
+            peak_memory=100.0,
+            micro_batch=0,
+            best_epoch=epoch,
+            last=epoch == EPOCHS,
+        )
         reports.append(asdict(report))
         write_reports(folder, reports)
         if report.last:
@@ -164,6 +178,7 @@ def make_plan(run: Path, trials: int) -> Plan:
         sides=DataConfig(),
         data=data,
         digests={},
+        extra=b"",
         sums={},
         fixed={"epochs": EPOCHS, "seed": 0},
         seed=0,

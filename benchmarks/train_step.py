@@ -84,8 +84,9 @@ def random_photos(folder: Path, count: int, valid: int, view: View) -> Data:
 
 def bare_epoch(parts: Parts, batch_size: int) -> float:
     """Seconds of the loop that everybody writes first: the same photos, flips, network and optimizer, nothing else."""
-    photos = torch.from_numpy(np.asarray(parts.batches.view)[parts.batches.rows])
-    targets = torch.from_numpy(parts.batches.targets[:, 0])
+    view, chosen = parts.batches.views[0], parts.batches.photos
+    photos = torch.from_numpy(np.asarray(view)[chosen.rows])
+    targets = torch.from_numpy(chosen.targets[0])
     parts.model.train()
     start = perf_counter()
     order = torch.randperm(len(photos))
@@ -94,7 +95,7 @@ def bare_epoch(parts: Parts, batch_size: int) -> float:
         images = to_input(photos[rows], parts.device)
         flipped = torch.rand(len(images), 1, 1, 1, device=parts.device) < 0.5
         images = torch.where(flipped, images.flip(-1), images)
-        loss = F.cross_entropy(parts.model(images)[0], targets[rows].to(parts.device))
+        loss = F.cross_entropy(parts.model(images).logits[0], targets[rows].to(parts.device))
         parts.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         parts.optimizer.step()
