@@ -35,7 +35,7 @@ class Curves:
         for summary in (experiment, session):
             self._add(summary, step=0)
 
-    def add(self, report: EpochReport, best: float) -> None:
+    def add(self, report: EpochReport, best: float | None) -> None:
         """Add an epoch's values; `best` is the best score so far. Where nobody validates there are no scores."""
         shown = {
             **({METRIC: report.macro_f1, f"best/{METRIC}": best, "accuracy": report.accuracy} if report.macro_f1 is not None else {}),

@@ -72,10 +72,11 @@ def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console
     sides = DataConfig(**nested(space.fixed).get("data", {}))
     folder = data_folder(options, earlier, console)
     photos = read_photos(folder, sides)
+    views_wanted, values = preflight.views_of(space), preflight.values_of(space)
 
     def decoded(photos: Photos) -> tuple[Photos, ViewFiles]:
         # What a run went on without, it goes on without: that these are the same photos is proven below.
-        return decode(photos, preflight.views_of(space), options.allow_bad_photos or earlier is not None, console)
+        return decode(photos, views_wanted, options.allow_bad_photos or earlier is not None, console)
 
     photos, views = decoded(photos)
     if earlier:
@@ -83,9 +84,7 @@ def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console
     else:
         split = split_people(photos, sides, seed)
     tell_photos(photos, split, console)
-    by_data = "dataset" in preflight.values_of(space).get("normalize", [])
-    data = Data.of(photos, split, views, with_statistics=by_data)
-    values = preflight.values_of(space)
+    data = Data.of(photos, split, views, with_statistics="dataset" in values.get("normalize", []))
     whole = complete(data, folder, sides, values.get("labels/relabel", []), views.digests, decoded)
     if earlier:
         prove_extra(earlier.run, whole.table)

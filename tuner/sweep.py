@@ -66,7 +66,7 @@ def sweep(options: Options, console: Console, joined: cluster.Cluster | None = N
     with ExitStack() as stack:
         earlier = open_run(options.resume) if options.resume else None
         if earlier:
-            refuse_refit(earlier.card)
+            refuse_refit(earlier.run, earlier.card)
             stack.enter_context(hold(earlier.run))
             options = with_shares_of(earlier.card, options)
         plan = prepare(options, earlier, has_gpu=joined.gpus > 0 if joined else torch.cuda.is_available(), console=console)
@@ -96,10 +96,10 @@ def claim(run: Folder) -> Iterator[None]:
         yield
 
 
-def refuse_refit(card: RunCard) -> None:
+def refuse_refit(run: Folder, card: RunCard) -> None:
     """Raises: RunError for a run that holds chosen configurations, to which a search has nothing to add."""
     if card.refit_of:
-        mend = f"go on with: python -m tuner.refit --resume {card.name}"
+        mend = f"go on with: {resume_command(run, 'tuner.refit')}"
         raise RunError(f"{card.name} holds refits of {card.refit_of}, and a search has nothing to add to them; {mend}")
 
 

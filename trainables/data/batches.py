@@ -64,8 +64,8 @@ class TrainBatches:
                 state.augment = self.make_augment()
             picked = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             images = self._images(picked, state.augment, seed_for(self.seed, "augment", number, batch))
-            chosen = self.photos.take(picked)
-            return Batch(torch.from_numpy(images), tuple(map(torch.from_numpy, chosen.targets)), torch.from_numpy(chosen.numbers))
+            targets = tuple(torch.from_numpy(target[picked]) for target in self.photos.targets)
+            return Batch(torch.from_numpy(images), targets, torch.from_numpy(self.photos.numbers[picked]))
 
         return ahead(prepare, len(self), self.threads)
 
