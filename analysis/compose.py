@@ -1,49 +1,134 @@
-"""Members: trials that together cover every attribute once, so that specialists stand beside trials that predict all."""
+"""Members: trials that together answer for every attribute, so that specialists stand beside trials that predict all.
 
-from collections.abc import Iterator, Mapping, Sequence
+A member is a recipe without numbers; what it answers follows from what its trials predict, of whichever photos.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.trials import Runs, Trial
 from trainables.data.labels import Scheme, compose
+from trainables.metrics import confusion, macro_f1
 from trainables.record import RunError
 
 Names = tuple[str, ...]
+Predicted = Mapping[str, np.ndarray]  # by a trial's name: joint probabilities (photos, classes of its scheme)
 
 
-@dataclass(frozen=True, eq=False)
-class Member:
-    """One voter: trials whose attributes part its scheme."""
+@dataclass(frozen=True)
+class Part:
+    """What one trial says inside a member."""
 
-    trials: tuple[Trial, ...]
-    scheme: Scheme
-    valid: np.ndarray  # (n, classes of the scheme); rows as in Runs.valid
-    score: float  # macro F1 on validation, over the scheme's classes
+    trial: str  # its name
+    scheme: Scheme  # of everything that the trial predicts
+    names: Names  # the attributes that it is asked for, some or all of them
+
+    def answer(self, predicted: Predicted) -> np.ndarray:
+        """Joint probabilities (photos, classes) of the attributes asked for."""
+        return self.scheme.marginal(self.names, predicted[self.trial])
 
     def __str__(self) -> str:
-        return " x ".join(map(str, self.trials))
+        asked = "" if self.names == self.scheme.names else f" ({', '.join(self.names)})"
+        return self.trial + asked
 
 
-def members(runs: Runs) -> list[Member]:
-    """Every way to part the covered attributes by the trials there are; the r-th best trials of all parts form its r-th member.
+@dataclass(frozen=True)
+class Member:
+    """One voter: parts whose attributes together are its scheme, each once, taken as independent."""
 
-    The members' scheme holds the attributes that some trial covers, which may be fewer than the data has.
+    scheme: Scheme
+    parts: tuple[Part, ...]
+    advisors: tuple[Part, ...] = ()  # of one part of the scheme each, heard where they are surer than the parts
+
+    @property
+    def trials(self) -> Names:
+        """Names of the trials it takes."""
+        return tuple(dict.fromkeys(part.trial for part in (*self.parts, *self.advisors)))
+
+    def answer(self, predicted: Predicted) -> np.ndarray:
+        """Joint probabilities (photos, classes of the scheme), float64."""
+        answer = compose(self.scheme, [(self.scheme.part(part.names), part.answer(predicted)) for part in self.parts])
+        for advisor in self.advisors:
+            answer = advised(self.scheme, answer, advisor.names, advisor.answer(predicted))
+        return answer
+
+    def __str__(self) -> str:
+        advice = f" advised by {', '.join(map(str, self.advisors))}" if self.advisors else ""
+        return " x ".join(map(str, self.parts)) + advice
+
+
+def advised(scheme: Scheme, answer: np.ndarray, names: Names, advice: np.ndarray) -> np.ndarray:
+    """The answer (photos, classes) with the advice (photos, classes of these attributes) in place of its own marginal, for those photos
+    on which the advice is surer of its likeliest class than that marginal is of its own.
+
+    What the answer says of the other attributes, given these, stays as it is.
+    """
+    own = scheme.marginal(names, answer)
+    surer = advice.max(axis=1) > own.max(axis=1)
+    ratio = np.divide(advice, own, out=np.zeros_like(own), where=own > 0)
+    part = scheme.part(names)
+    index = part.joint(scheme.split(np.arange(scheme.classes))[:, scheme.columns(part.names)])
+    changed = answer * ratio[:, index]
+    total = changed.sum(axis=1, keepdims=True)
+    # Where the advice has all its weight on what the answer holds for impossible, nothing is left to share out.
+    return np.where(surer[:, None] & (total > 0), np.divide(changed, total, out=np.zeros_like(changed), where=total > 0), answer)
+
+
+def candidates(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.ndarray, scheme: Scheme) -> list[Member]:
+    """Every sensible way to answer for the attributes that some trial covers, ranked by what the trials are worth on these photos.
+
+    These are: the r-th best trials of every way to part the attributes by the tasks there are, which holds each trial that covers all;
+    for each attribute the r-th best of all trials that cover it, which need not be the same trial for two of them; and each trial that
+    covers all, advised by the best specialist for each part that one was trained for.
+
+    Args:
+        trials: what each predicts.
+        labels: attribute ids (photos, attributes of the data's scheme).
+        scheme: of the data.
     Raises: RunError when the trials' attributes overlap in a way that no choice of them parts.
     """
-    ranked: dict[Names, list[Trial]] = {}
-    for trial in sorted(runs.trials, key=lambda trial: -trial.score):
-        ranked.setdefault(trial.task.scheme.names, []).append(trial)
-    scheme = runs.scheme.part(tuple(name for names in ranked for name in names))
-    ways = list(partitions(scheme.names, list(ranked)))
+    covered = scheme.part(tuple(name for own in trials.values() for name in own.names))
+    ranked = _ranked(trials, predicted, labels, scheme)
+    by_task = {names: [one for one in ranked[names] if trials[one].names == names] for names in {own.names for own in trials.values()}}
+    ways = list(partitions(covered.names, sorted(by_task)))
     if not ways:
-        there = "; ".join(" and ".join(names) for names in ranked)
+        there = "; ".join(" and ".join(names) for names in by_task)
         raise RunError(
-            f"the trials predict {there}, and no choice of these holds each of {', '.join(scheme.names)} once. "
+            f"the trials predict {there}, and no choice of these holds each of {', '.join(covered.names)} once. "
             "Leave a run out, or add one with a task for what is missing."
         )
-    chosen = (trials for way in ways for trials in zip(*(ranked[names] for names in way), strict=False))
-    return [_member(runs, scheme, trials) for trials in chosen]
+    found = [_member(covered, trials, zip(row, way, strict=True)) for way in ways for row in zip(*map(by_task.get, way), strict=False)]
+    apart = [(name,) for name in covered.names]
+    found += [_member(covered, trials, zip(row, apart, strict=True)) for row in zip(*map(ranked.get, apart), strict=False)]
+    whole = [(Part(one, covered, covered.names),) for one in by_task.get(covered.names, [])]
+    specialists = [(Part(own[0], trials[own[0]], names),) for names, own in by_task.items() if names != covered.names]
+    specialists.sort(key=lambda advisor: (len(advisor[0].names), covered.names.index(advisor[0].names[0])))
+    found += [Member(covered, parts, advisor) for parts in whole for advisor in specialists]
+    return list(dict.fromkeys(found))
+
+
+def _ranked(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.ndarray, scheme: Scheme) -> dict[Names, list[str]]:
+    """Names of the trials that cover some attributes, best on these alone first: for each attribute, and for each trial's own ones."""
+    ranked = {}
+    for names in {(name,) for own in trials.values() for name in own.names} | {own.names for own in trials.values()}:
+        part = scheme.part(names)
+        truth = part.joint(labels[:, scheme.columns(part.names)])
+        scores = {}
+        for trial, own in trials.items():
+            if set(names) <= set(own.names):
+                likeliest = own.marginal(names, predicted[trial]).argmax(axis=1)
+                scores[trial] = macro_f1(confusion(truth, likeliest, part.classes))
+        ranked[names] = sorted(scores, key=lambda trial: -scores[trial])
+    return ranked
+
+
+def _member(scheme: Scheme, trials: Mapping[str, Scheme], chosen: Iterable[tuple[str, Names]]) -> Member:
+    """The member of these trials, each asked for these attributes; one that is asked for several in turn is asked for them at once."""
+    asked: dict[str, list[str]] = {}
+    for trial, names in chosen:
+        asked.setdefault(trial, []).extend(names)
+    return Member(scheme, tuple(Part(trial, trials[trial], scheme.part(tuple(names)).names) for trial, names in asked.items()))
 
 
 def partitions(wanted: Names, parts: Sequence[Names]) -> Iterator[tuple[Names, ...]]:
@@ -55,13 +140,3 @@ def partitions(wanted: Names, parts: Sequence[Names]) -> Iterator[tuple[Names, .
         if wanted[0] in part and set(part) <= set(wanted):
             rest = tuple(name for name in wanted if name not in part)
             yield from ((part, *others) for others in partitions(rest, parts))
-
-
-def combine(scheme: Scheme, trials: Sequence[Trial], probabilities: Mapping[Trial, np.ndarray]) -> np.ndarray:
-    """Joint probabilities (n, classes) of a member's trials, taken as independent, from those of each trial."""
-    return compose(scheme, [(trial.task.scheme, probabilities[trial]) for trial in trials])
-
-
-def _member(runs: Runs, scheme: Scheme, trials: tuple[Trial, ...]) -> Member:
-    valid = combine(scheme, trials, {trial: trial.valid for trial in trials})
-    return Member(trials, scheme, valid, runs.valid.macro_f1(scheme, valid))

@@ -33,6 +33,7 @@ from trainables.record import (
 from trainables.storage import Folder, local_file
 
 Key = tuple[str, int]  # a run's folder, and a trial's number
+HELD_OUT, EVERY_FOLD = "holdout", "every fold"  # sides beside `fold 0`, `fold 1`, ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +56,17 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One trial that can predict."""
+    """One configuration that can predict: by one model, or by the mean of one model a fold."""
 
-    run: str
-    record: Record
+    name: str  # as members are called by, such as faces/7; no two of Runs are alike
+    record: Record  # of a configuration trained on every fold: that of its first fold
     task: Task
     valid: np.ndarray  # (n, classes of the task's scheme), float64; rows as in Runs.valid
     score: float  # macro F1 on validation
+    models: tuple[Folder, ...]  # the files of weights
 
     def __str__(self) -> str:
-        return f"{self.run}/{self.record.number}"
-
-    @property
-    def model(self) -> Folder:
-        return self.record.model
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -98,78 +96,135 @@ def newest_run(runs: Path = RUNS) -> Path:
 def load_runs(folders: Sequence[Folder]) -> Runs:
     """The trials that have a validation prediction and weights, however they ended; the others are named in `left_out`.
 
-    All are validated on one fold, that of the first trial. A refit on all data, which nobody validated, takes the place of the searched
-    trial it was chosen as, with that trial's validation prediction, where that run is among the folders too.
+    Configurations that a refit trained on every fold come first: they are judged on everybody who is not held out, each photo by the
+    model that did not train on it. Where there are none, all trials are validated on one fold, that of the first trial. A refit on all
+    data, which nobody validated, takes the place of the searched trial that it was chosen as, with that trial's validation prediction,
+    where that is among the folders too.
 
     Raises: RunError when runs differ in split or scheme, when run.json or split.csv is damaged, and when no trial can be used.
     """
     cards = [read_run(folder) for folder in folders]
     _refuse_mixed(folders, cards)
     sides = _read_sides(folders[0], cards[0].scheme)
-    trials: dict[Key, Trial] = {}
-    damaged, bare, elsewhere, refits = [], [], [], []
-    side = None
-    for folder, card in zip(folders, cards, strict=True):
-        places = [place for place in list_folders(folder / "trials") if place.name.isdigit()]
-        for place in sorted(places, key=lambda place: int(place.name)):
-            name = f"{folder.resolve().name}/{place.name}"
-            try:
-                record = read_record(place)
-                if not (record.best and record.has_model and (place / "valid.npz").is_file()):
-                    bare.append(f"{name} ({record.result.state})")
-                elif record.config.data.fold == NOBODY:
-                    refits.append((folder, card, record))
-                elif (side := side or _side(record)) != _side(record):
-                    elsewhere.append(f"{name} ({_side(record)})")
-                else:
-                    trials[_key(folder, record.number)] = _read_trial(folder, card, record, sides)
-            except DAMAGE as error:
-                damaged.append(f"{name} ({type(error).__name__}: {error})")
-    standing, replaced, alone = _stand_ins(trials, refits, damaged)
-    left_out = [
+    found, left_out = _read_all(folders, cards)
+    refits = [one for one in found if one.record.config.data.fold == NOBODY]
+    scored = [one for one in found if one.record.config.data.fold != NOBODY]
+    folds = {part for part in sides if part != HELD_OUT}
+    whole, partial = _by_configuration(scored, folds)
+    damaged: list[str] = []
+    if whole:
+        words = f"trials validated on one of the {len(folds)} folds only, while others were on each"
+        elsewhere = LeftOut(words, tuple(one.name for one in partial))
+        side = EVERY_FOLD
+        sides[side] = _joined(sides, folds)
+        trials = _read_trials(whole, sides, side, damaged)
+    else:
+        side = _side(scored[0].record) if scored else None
+        words = f"trials validated on another fold than {side}: they are for out-of-fold scores"
+        elsewhere = LeftOut(words, tuple(f"{one.name} ({_side(one.record)})" for one in scored if _side(one.record) != side))
+        trials = _read_trials({one.key: [one] for one in scored if _side(one.record) == side}, sides, side, damaged)
+    standing, replaced, alone = _stand_ins(trials, scored, refits, damaged)
+    left_out += [
+        elsewhere,
         LeftOut("damaged records", tuple(damaged)),
-        LeftOut("trials without prediction or weights", tuple(bare)),
-        LeftOut(f"trials validated on another fold than {side}: they are for out-of-fold scores", tuple(elsewhere)),
         LeftOut("trials that nobody validated: give the run that they were chosen from too (--run), to choose by", tuple(alone)),
         LeftOut("searched trials: their refits on all data take their place", tuple(str(trials[key]) for key in replaced)),
     ]
-    left_out = [item for item in left_out if item.names]
-    order = [_key(folder, 0)[0] for folder in folders]
+    left_out = _merged(left_out)
     kept = {key: trial for key, trial in trials.items() if key not in replaced} | standing
-    chosen = [kept[key] for key in sorted(kept, key=lambda key: (order.index(key[0]), key[1]))]
+    order = [one.key for one in found]
+    chosen = [kept[key] for key in sorted(kept, key=order.index)]
     if not chosen:
-        found = "; ".join(map(str, left_out)) or "there are no trials"
+        there = "; ".join(map(str, left_out)) or "there are no trials"
         mend = "" if alone else " Go on until one has reached the end of an epoch: python -m tuner.run --resume."
-        raise RunError(f"{_names(folders)}: no trial has both a validation prediction and weights ({found}).{mend}")
-    return Runs(tuple(folders), tuple(cards), sides[side], sides["holdout"], tuple(chosen), tuple(left_out))
+        raise RunError(f"{_names(folders)}: no trial has both a validation prediction and weights ({there}).{mend}")
+    return Runs(tuple(folders), tuple(cards), sides[side], sides[HELD_OUT], tuple(chosen), tuple(left_out))
 
 
-def _key(folder: Folder, number: int) -> Key:
-    return str(folder.resolve()), number
+@dataclass(frozen=True)
+class _Found:
+    """A record with a prediction and weights, and the run that it lies in."""
+
+    name: str
+    run: Folder
+    card: RunCard
+    record: Record
+
+    @property
+    def key(self) -> Key:
+        return str(self.run.resolve()), self.record.number
+
+    @property
+    def chosen_as(self) -> Key:
+        """The searched trial whose configuration this is."""
+        if not self.card.origins:
+            return self.key
+        return str(searched_run(self.run, self.card).resolve()), self.card.origins[self.record.number].trial
+
+
+def _read_all(folders: Sequence[Folder], cards: Sequence[RunCard]) -> tuple[list[_Found], list[LeftOut]]:
+    """The records that can be used, run by run, by number."""
+    short = [folder.resolve().name for folder in folders]
+    found, damaged, bare = [], [], []
+    for folder, card, run in zip(folders, cards, short, strict=True):
+        called = run if short.count(run) == 1 else str(folder.resolve())
+        places = [place for place in list_folders(folder / "trials") if place.name.isdigit()]
+        for place in sorted(places, key=lambda place: int(place.name)):
+            name = f"{called}/{place.name}"
+            try:
+                record = read_record(place)
+                if record.best and record.has_model and (place / "valid.npz").is_file():
+                    found.append(_Found(name, folder, card, record))
+                else:
+                    bare.append(f"{name} ({record.result.state})")
+            except DAMAGE as error:
+                damaged.append(_damage(name, error))
+    return found, [LeftOut("damaged records", tuple(damaged)), LeftOut("trials without prediction or weights", tuple(bare))]
+
+
+def _by_configuration(scored: Sequence[_Found], folds: set[str]) -> tuple[dict[Key, list[_Found]], list[_Found]]:
+    """The records of each configuration that was validated on every fold, by its first one's key, and the records of the others."""
+    groups: dict[tuple[Folder, Key, int], list[_Found]] = {}
+    for one in scored:
+        groups.setdefault((one.run, one.chosen_as, one.record.config.seed), []).append(one)
+    whole = [group for group in groups.values() if {_side(one.record) for one in group} == folds]
+    return {group[0].key: group for group in whole}, [one for one in scored if not any(one in group for group in whole)]
+
+
+def _read_trials(groups: Mapping[Key, Sequence[_Found]], sides: Mapping[str, Sample], side: str, damaged: list[str]) -> dict[Key, Trial]:
+    trials = {}
+    for key, group in groups.items():
+        try:
+            trials[key] = _read_trial(group, sides, sides[side])
+        except DAMAGE as error:
+            damaged.append(_damage(group[0].name, error))
+    return trials
 
 
 def _stand_ins(
-    trials: Mapping[Key, Trial], refits: Sequence[tuple[Folder, RunCard, Record]], damaged: list[str]
+    trials: Mapping[Key, Trial], scored: Sequence[_Found], refits: Sequence[_Found], damaged: list[str]
 ) -> tuple[dict[Key, Trial], set[Key], list[str]]:
-    """Refits on all data in place of searched trials: these, the trials that they replace, and those that replace none.
+    """Refits on all data in place of trials of the same configuration: these, the trials that they replace, and those that replace none.
 
     A refit was chosen by what its configuration did when a fold was kept back, and may be chosen by that again.
     """
+    twins: dict[Key, Key] = {}
+    for one in scored:
+        if one.key in trials:
+            twins.setdefault(one.chosen_as, one.key)
     standing, replaced, alone = {}, set(), []
-    for folder, card, record in refits:
-        name = f"{folder.resolve().name}/{record.number}"
-        key = _key(searched_run(folder, card), card.origins[record.number].trial)
-        if key not in trials:
-            alone.append(name)
+    for refit in refits:
+        if refit.chosen_as not in twins:
+            alone.append(refit.name)
             continue
         try:
-            task, _ = _read_card(card, record)
+            task, _ = _read_card(refit)
         except DAMAGE as error:
-            damaged.append(f"{name} ({type(error).__name__}: {error})")
+            damaged.append(_damage(refit.name, error))
             continue
-        twin = trials[key]
-        standing[_key(folder, record.number)] = replace(twin, run=folder.resolve().name, record=record, task=task)
-        replaced.add(key)
+        twin = twins[refit.chosen_as]
+        standing[refit.key] = replace(trials[twin], name=refit.name, record=refit.record, task=task, models=(refit.record.model,))
+        replaced.add(twin)
     return standing, replaced, alone
 
 
@@ -194,7 +249,7 @@ def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
         table = pd.read_csv(io.BytesIO(file.read_bytes()), dtype={"photo": str, "class": str, "part": str}, keep_default_na=False)
         classes = np.array([names.index(name) for name in table["class"]])
         rows = {part: np.flatnonzero(table["part"] == part) for part in table["part"].unique()}
-        if "holdout" not in rows:
+        if HELD_OUT not in rows:
             raise ValueError("nobody is held out")
         photos, people, labels = table["photo"].to_numpy(), table["person"].to_numpy(), scheme.split(classes)
     except DAMAGE as error:
@@ -202,18 +257,32 @@ def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
     return {part: Sample(tuple(photos[chosen]), people[chosen], labels[chosen], scheme) for part, chosen in rows.items()}
 
 
-def _read_trial(folder: Folder, card: RunCard, record: Record, sides: dict[str, Sample]) -> Trial:
-    task, made = _read_card(card, record)
-    sample = sides[_side(record)]
-    predictions = read_predictions(record.folder)
-    if predictions.epoch != made.epoch:
-        raise ValueError(f"its weights are of epoch {made.epoch}, its predictions of {predictions.epoch}; tuner.run --resume mends that")
-    valid = _aligned(predictions, task, sample.ids)
-    return Trial(folder.resolve().name, record, task, valid, sample.macro_f1(task.scheme, valid))
+def _read_trial(group: Sequence[_Found], sides: Mapping[str, Sample], sample: Sample) -> Trial:
+    """The trial of one record, or of one record a fold; rows of its prediction as in the sample."""
+    parts, ids = [], []
+    for one in group:
+        task, made = _read_card(one)
+        predictions = read_predictions(one.record.folder)
+        if predictions.epoch != made.epoch:
+            words = f"its weights are of epoch {made.epoch}, its predictions of {predictions.epoch}"
+            raise ValueError(f"{words}; tuner.run --resume mends that")
+        own = sides[_side(one.record)]
+        parts.append(_aligned(predictions, task, own.ids))
+        ids += own.ids
+    row = {photo: index for index, photo in enumerate(ids)}
+    valid = np.concatenate(parts)[[row[photo] for photo in sample.ids]]
+    models = tuple(one.record.model for one in group)
+    return Trial(_name(group), group[0].record, task, valid, sample.macro_f1(task.scheme, valid), models)
 
 
-def _read_card(card: RunCard, record: Record) -> tuple[Task, Card]:
-    """The trial's task, and what its weights say they are. Raises: one of DAMAGE when these belong to another trial or run."""
+def _name(group: Sequence[_Found]) -> str:
+    numbers = [str(one.record.number) for one in group]
+    return group[0].name.removesuffix(numbers[0]) + "+".join(numbers)
+
+
+def _read_card(one: _Found) -> tuple[Task, Card]:
+    """The record's task, and what its weights say they are. Raises: one of DAMAGE when these belong to another trial or run."""
+    record, card = one.record, one.card
     if record.result.split != card.split:
         raise ValueError(f"its split hash is {record.result.split}, the run's {card.split}")
     with local_file(record.model) as file, safe_open(file, framework="np") as reader:
@@ -234,6 +303,26 @@ def _aligned(predictions: Predictions, task: Task, ids: tuple[str, ...]) -> np.n
         raise ValueError(f"valid.npz does not hold one finite array of each of the shapes {shapes}")
     order = [row[name] for name in ids]
     return task.joint_probabilities([head[order] for head in predictions.heads])
+
+
+def _joined(sides: Mapping[str, Sample], folds: set[str]) -> Sample:
+    """The photos of several folds."""
+    parts = [sides[fold] for fold in sorted(folds)]
+    ids = tuple(photo for part in parts for photo in part.ids)
+    people, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("people", "labels"))
+    return Sample(ids, people, labels, parts[0].scheme)
+
+
+def _merged(items: Sequence[LeftOut]) -> list[LeftOut]:
+    """One item for each reason that names anything."""
+    names: dict[str, list[str]] = {}
+    for item in items:
+        names.setdefault(item.reason, []).extend(item.names)
+    return [LeftOut(reason, tuple(found)) for reason, found in names.items() if found]
+
+
+def _damage(name: str, error: Exception) -> str:
+    return f"{name} ({type(error).__name__}: {error})"
 
 
 def _side(record: Record) -> str:
