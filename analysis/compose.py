@@ -10,7 +10,6 @@ import numpy as np
 
 from trainables.data.labels import Scheme, compose
 from trainables.metrics import confusion, macro_f1
-from trainables.record import RunError
 
 Names = tuple[str, ...]
 Predicted = Mapping[str, np.ndarray]  # by a trial's name: joint probabilities (photos, classes of its scheme)
@@ -63,13 +62,15 @@ def advised(scheme: Scheme, answer: np.ndarray, names: Names, advice: np.ndarray
     on which the advice is surer of its likeliest class than that marginal is of its own.
 
     What the answer says of the other attributes, given these, stays as it is.
+
+    Source: the probability kinematics of Jeffrey, The Logic of Decision, 1965.
     """
     own = scheme.marginal(names, answer)
     surer = advice.max(axis=1) > own.max(axis=1)
-    ratio = np.divide(advice, own, out=np.zeros_like(own), where=own > 0)
     part = scheme.part(names)
     index = part.joint(scheme.split(np.arange(scheme.classes))[:, scheme.columns(part.names)])
-    changed = answer * ratio[:, index]
+    given = np.divide(answer, own[:, index], out=np.zeros_like(answer), where=own[:, index] > 0)
+    changed = advice[:, index] * given
     total = changed.sum(axis=1, keepdims=True)
     # Where the advice has all its weight on what the answer holds for impossible, nothing is left to share out.
     return np.where(surer[:, None] & (total > 0), np.divide(changed, total, out=np.zeros_like(changed), where=total > 0), answer)
@@ -80,24 +81,18 @@ def candidates(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.nd
 
     These are: the r-th best trials of every way to part the attributes by the tasks there are, which holds each trial that covers all;
     for each attribute the r-th best of all trials that cover it, which need not be the same trial for two of them; and each trial that
-    covers all, advised by the best specialist for each part that one was trained for.
+    covers all, advised by the best specialist for one part, for each part that there are specialists for.
 
     Args:
         trials: what each predicts.
         labels: attribute ids (photos, attributes of the data's scheme).
         scheme: of the data.
-    Raises: RunError when the trials' attributes overlap in a way that no choice of them parts.
     """
     covered = scheme.part(tuple(name for own in trials.values() for name in own.names))
     ranked = _ranked(trials, predicted, labels, scheme)
-    by_task = {names: [one for one in ranked[names] if trials[one].names == names] for names in {own.names for own in trials.values()}}
-    ways = list(partitions(covered.names, sorted(by_task)))
-    if not ways:
-        there = "; ".join(" and ".join(names) for names in by_task)
-        raise RunError(
-            f"the trials predict {there}, and no choice of these holds each of {', '.join(covered.names)} once. "
-            "Leave a run out, or add one with a task for what is missing."
-        )
+    tasks = dict.fromkeys(own.names for own in trials.values())
+    by_task = {names: [one for one in ranked[names] if trials[one].names == names] for names in tasks}
+    ways = partitions(covered.names, sorted(by_task))
     found = [_member(covered, trials, zip(row, way, strict=True)) for way in ways for row in zip(*map(by_task.get, way), strict=False)]
     apart = [(name,) for name in covered.names]
     found += [_member(covered, trials, zip(row, apart, strict=True)) for row in zip(*map(ranked.get, apart), strict=False)]

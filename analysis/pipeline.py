@@ -1,7 +1,8 @@
 """A fitted answer: everything between what the trials predict and one class a photo, as plain values that a file can hold."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -11,8 +12,8 @@ from analysis.compose import Member, Predicted
 from analysis.ensemble import Ensemble
 from analysis.steps import Step
 from trainables.data.labels import Scheme
-from trainables.record import RunError
-from trainables.storage import Folder, write_whole
+from trainables.record import DAMAGE, RunError
+from trainables.storage import Folder, StorageError, open_folder, write_whole
 
 VERSION = 1
 FILE = "ensemble.json"
@@ -64,4 +65,53 @@ def write_ensemble(folder: Folder, content: EnsembleFile) -> None:
 
 def read_ensemble(folder: Folder) -> EnsembleFile:
     """What an ensemble's folder holds. Raises: RunError, with the mend, where that is missing, damaged or of a newer version."""
-    raise NotImplementedError
+    file = folder / FILE
+    again = maker(folder)
+    try:
+        text = file.read_bytes()
+        version = json.loads(text)["version"]
+        if isinstance(version, int) and version > VERSION:
+            words = f"{file} was written by a newer version of this program: its format is {version}, and {VERSION} can be read here"
+            raise RunError(f"{words}. Update this program, or write the file anew: {again}")
+        content = ENSEMBLE_FILE.validate_json(text)
+        _refuse_misfits(content)
+    except (RunError, StorageError):
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(f"{file} is not there. Give the folder that holds it, runs/<run>/ensemble, which {again} writes") from None
+    except ValidationError as error:
+        found = "; ".join(f"{'/'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
+        raise RunError(f"{file} is damaged ({found}). Bring a copy back, or write it anew: {again}") from None
+    except (*DAMAGE, IndexError, ArithmeticError) as error:
+        raise RunError(f"{file} is damaged ({type(error).__name__}: {error}). Bring a copy back, or write it anew: {again}") from None
+    return content
+
+
+def maker(folder: Folder) -> str:
+    """The command that writes an ensemble's folder."""
+    whole = folder.resolve()
+    return f"python -m analysis.ensemble --run {whole.parent.name if whole.name == 'ensemble' else 'RUN'}"
+
+
+def model_files(folder: Folder, content: EnsembleFile) -> dict[str, tuple[Folder, ...]]:
+    """Where the files of weights of each trial lie, for an ensemble in a folder; whether they are there is not asked."""
+    root = folder.resolve().parent.parent
+    return {name: tuple(open_folder(text) if "://" in text else root / text for text in texts) for name, texts in content.models.items()}
+
+
+def _refuse_misfits(content: EnsembleFile) -> None:
+    """Raises: ValueError where the parts of an answer do not fit each other."""
+    pipeline = content.pipeline
+    bare = [name for name in pipeline.trials if not content.models.get(name)]
+    mistakes = [f"no weights are named for {', '.join(bare)}"] if bare else []
+    mistakes += [] if pipeline.members and pipeline.looks else ["it has no members or no looks"]
+    if mistakes:
+        raise ValueError("; ".join(mistakes))
+    parts = [part for member in pipeline.members for part in (*member.parts, *member.advisors)]
+    predicted = {part.trial: np.full((1, part.scheme.classes), 1 / part.scheme.classes) for part in parts}
+    # Before the steps too: these would hide that a vote's weights are not of its members.
+    with np.errstate(all="ignore"):
+        answers = replace(pipeline, steps=())(predicted), pipeline(predicted)
+    for answer in answers:
+        if answer.shape != (1, pipeline.scheme.classes) or not np.isclose(answer.sum(), 1):
+            raise ValueError(f"it answers for {pipeline.scheme.classes} classes with scores {answer.tolist()}, which do not sum to 1")

@@ -1,20 +1,98 @@
 """Predicting photos from checkpoints alone: each brings its view, its normalisation and its task."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import torch
+from safetensors import safe_open
 
+from analysis.compose import Part
+from analysis.pipeline import EnsembleFile, maker, model_files
 from analysis.trials import Runs, Sample, Trial
-from trainables.checkpoint import load_model
+from analysis.tta import LOOKS
+from trainables.checkpoint import Card, load_model
 from trainables.data.batches import plain_batches
+from trainables.data.labels import Task
 from trainables.data.photos import Photos, Unlabelled
 from trainables.data.views import View, ViewFiles, open_view
 from trainables.loop import choose_precision, predict
-from trainables.record import RunError
-from trainables.storage import local_file
+from trainables.record import DAMAGE, RunError
+from trainables.storage import Folder, StorageError, local_file
+
+PLAIN = ("plain",)  # of LOOKS: the view as it is
+
+
+@dataclass(frozen=True)
+class TrialModels:
+    """What answers under a trial's name: its models, whose mean counts."""
+
+    name: str
+    task: Task
+    view: View
+    models: tuple[Folder, ...]  # files of weights
+    edges: bool = False  # whether the models want a channel of edges beside the colours
+    largest_pass: int = 0  # photos that go through a model at a time; 0: as many as in validation
+
+    @classmethod
+    def of(cls, trial: Trial) -> "TrialModels":
+        """The trial, with passes as small as its training needed."""
+        config = trial.record.config
+        view, edges = View.of(config.view), config.model.sees_edges
+        return cls(trial.name, trial.task, view, trial.models, edges, trial.record.result.micro_batch)
+
+    @classmethod
+    def read(cls, name: str, models: Sequence[Folder]) -> "TrialModels":
+        """What files of weights say of themselves; no record is needed.
+
+        Raises: RunError naming every file that is gone or damaged, or has another task or view than the first.
+        """
+        kinds: dict[Folder, tuple[Task, View, bool]] = {}
+        mistakes = []
+        for file in models:
+            try:
+                card = _read_card(file)
+                kinds[file] = card.task, card.view, card.config.model.sees_edges
+            except StorageError:
+                raise
+            except FileNotFoundError:
+                mistakes.append(f"{file}: the weights of {name} are gone")
+            except DAMAGE as error:
+                mistakes.append(f"{file}: the weights of {name} cannot be read ({type(error).__name__}: {error})")
+        first = next(iter(kinds.values()), None)
+        others = [str(file) for file, kind in kinds.items() if kind != first]
+        if others:
+            mistakes.append(f"{', '.join(others)}: the weights are of another task or view than those of {next(iter(kinds))} beside them")
+        if mistakes:
+            raise RunError("\n".join(mistakes))
+        task, view, edges = first
+        return cls(name, task, view, tuple(models), edges)
+
+
+def read_trial_models(folder: Folder, content: EnsembleFile) -> list[TrialModels]:
+    """What answers for the trials of an ensemble that lies in a folder.
+
+    Raises: RunError naming every file of weights that is gone, damaged or of other labels than the ensemble, with the mend.
+    """
+    mistakes = [f"there is no look named {look}; there are {', '.join(LOOKS)}" for look in content.pipeline.looks if look not in LOOKS]
+    found = []
+    files = model_files(folder, content)
+    parts = _parts_by_trial(content)
+    for name in content.pipeline.trials:
+        try:
+            one = TrialModels.read(name, files[name])
+        except RunError as error:
+            mistakes.append(str(error))
+            continue
+        found.append(one)
+        if any(part.scheme != one.task.scheme for part in parts[name]):
+            mistakes.append(f"{one.models[0]}: the weights of {name} have other classes than the ensemble was made of")
+    if mistakes:
+        mend = f"Bring the files back as they were, or let others vote: {maker(folder)}"
+        raise RunError("\n".join([*mistakes, mend]))
+    return found
 
 
 @dataclass(frozen=True)
@@ -37,9 +115,9 @@ def data_folder(runs: Runs) -> Path:
     raise RunError(f"the photos of {names} were in {gone}, which is gone. Put it back, or correct data in {cards}.")
 
 
-def wanted_views(trials: Sequence[Trial]) -> list[View]:
+def wanted_views(trials: Sequence[Trial | TrialModels]) -> list[View]:
     """The views that these trials look at."""
-    return list(dict.fromkeys(View.of(trial.record.config.view) for trial in trials))
+    return list(dict.fromkeys(_trial_models(trial).view for trial in trials))
 
 
 def labelled_source(photos: Photos, files: ViewFiles, sample: Sample) -> Source:
@@ -67,25 +145,79 @@ def unlabelled_source(photos: Unlabelled, files: ViewFiles) -> Source:
     return Source(files, np.arange(len(photos.ids)))
 
 
+def count_passes(trials: Sequence[Trial | TrialModels], source: Source, looks: Sequence[str] = PLAIN) -> int:
+    """What the progress of a prediction adds up to: photos, once for each model and look."""
+    return sum(len(models) for models in {trial.name: trial.models for trial in trials}.values()) * len(looks) * len(source.rows)
+
+
 def predict_trials(
-    trials: Sequence[Trial], source: Source, device: torch.device, progress: Callable[[int], None] = lambda photos: None
-) -> dict[Trial, np.ndarray]:
-    """Joint probabilities (n, classes of the trial's scheme), float64, of each trial.
+    trials: Sequence[Trial | TrialModels],
+    source: Source,
+    device: torch.device,
+    progress: Callable[[int], None] = lambda photos: None,
+    looks: Sequence[str] = PLAIN,
+) -> dict[str, np.ndarray]:
+    """Joint probabilities (n, classes of the trial's scheme), float64, by trial: the mean over its models and over looks.
 
     Args:
         progress: called with the number of photos of each batch.
+        looks: names in LOOKS.
     """
-    return {trial: _predict_trial(trial, source, device, progress) for trial in dict.fromkeys(trials)}
+    seen = predict_looks(trials, source, device, looks, progress)
+    return {name: np.mean([seen[look][name] for look in looks], axis=0) for name in seen[looks[0]]}
 
 
-def _predict_trial(trial: Trial, source: Source, device: torch.device, progress: Callable[[int], None]) -> np.ndarray:
-    with local_file(trial.model) as file:
-        model, card = load_model(file, device)
+def predict_looks(
+    trials: Sequence[Trial | TrialModels],
+    source: Source,
+    device: torch.device,
+    looks: Sequence[str],
+    progress: Callable[[int], None] = lambda photos: None,
+    timed: Callable[[str, float], None] = lambda name, seconds: None,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Joint probabilities as of `predict_trials`, by look and then by trial; each model is loaded once.
+
+    Args:
+        timed: called with each trial's name and its seconds for one look at one photo, all its models together, without loading them.
+    """
+    found: dict[str, dict[str, np.ndarray]] = {look: {} for look in looks}
+    for trial in {trial.name: trial for trial in trials}.values():
+        answers, seconds = _predict_trial(_trial_models(trial), source, device, looks, progress)
+        for look, answer in zip(looks, answers, strict=True):
+            found[look][trial.name] = answer
+        timed(trial.name, seconds / (len(looks) * len(source.rows)))
+    return found
+
+
+def _predict_trial(
+    trial: TrialModels, source: Source, device: torch.device, looks: Sequence[str], progress: Callable[[int], None]
+) -> tuple[np.ndarray, float]:
+    """Joint probabilities (looks, n, classes), the mean over the models, and the seconds that they took."""
+    answers, seconds = [], 0.0
+    for file in trial.models:
+        with local_file(file) as local:
+            model, card = load_model(local, device)
+        start = perf_counter()
+        answers.append([_predict_look(model, card, trial, source, device, look, progress) for look in looks])
+        seconds += perf_counter() - start
+    return np.mean(answers, axis=0), seconds
+
+
+def _predict_look(
+    model: torch.nn.Module,
+    card: Card,
+    trial: TrialModels,
+    source: Source,
+    device: torch.device,
+    look: str,
+    progress: Callable[[int], None],
+) -> np.ndarray:
     settings = card.config.train
     # The batches of the training loop's validation, so that on one machine the numbers are the same to the bit.
-    view, edges = open_view(source.files.files[card.view]), card.config.model.sees_edges
-    batches = plain_batches(view, source.rows, max(64, settings.batch_size), threads=2, edges=edges)
-    heads = predict(model, _counted(batches, progress), device, choose_precision(settings.precision, device))
+    most = trial.largest_pass or max(64, settings.batch_size)
+    view = open_view(source.files.files[card.view])
+    batches = plain_batches(view, source.rows, most, threads=2, edges=card.config.model.sees_edges)
+    heads = predict(model, _counted(map(LOOKS[look], batches), progress), device, choose_precision(settings.precision, device))
     return card.task.joint_probabilities(heads)
 
 
@@ -93,3 +225,20 @@ def _counted(batches: Iterator[torch.Tensor], progress: Callable[[int], None]) -
     for batch in batches:
         yield batch
         progress(len(batch))
+
+
+def _trial_models(trial: Trial | TrialModels) -> TrialModels:
+    return trial if isinstance(trial, TrialModels) else TrialModels.of(trial)
+
+
+def _read_card(file: Folder) -> Card:
+    with local_file(file) as local, safe_open(local, framework="np") as reader:
+        return Card.read(reader.metadata()["card"])
+
+
+def _parts_by_trial(content: EnsembleFile) -> Mapping[str, list[Part]]:
+    parts: dict[str, list[Part]] = {}
+    for member in content.pipeline.members:
+        for part in (*member.parts, *member.advisors):
+            parts.setdefault(part.trial, []).append(part)
+    return parts

@@ -1,13 +1,280 @@
-"""Steps after the vote: how an answer is corrected, photo by photo, by what was learned on photos whose classes are known."""
+"""Steps after the vote: how an answer is corrected, photo by photo, by what was learned on photos whose classes are known.
 
-from collections.abc import Callable
-from typing import Annotated
+Fitted numbers fit the photos they were fitted on, rare classes above all. Each fit therefore asks photos of other people how much of
+what it found to keep, down to nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from trainables.data.labels import Scheme
+from trainables.data.labels import Attribute, Scheme
+from trainables.metrics import bootstrap_f1, confusion, macro_f1, person_counts
+from trainables.seeding import generator
 
+FARTHEST_OFFSET = 2.0  # in nats: a class's score changes by a factor of 7.4 at most
+WIDEST_GAP = 1.0  # in nats: the likeliest class is at most 2.7 times as likely as the second that takes its place
+MARGIN = 0.05  # in nats: how far beyond the last photo that it should move a fitted number goes, where there is room
+PASSES = 10  # over all numbers that are fitted; more than are needed
+FOLDS = 5  # of people, that say how much of a fit to keep
+KEPT = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of a fit
+DRAWS = 200  # of the bootstrap, for a standard error
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """One number for each class, added to the logarithm of its score."""
+
+    values: tuple[float, ...]  # in nats; 0 changes nothing
+    kind: Literal["offsets"] = "offsets"
+
+    def __call__(self, answer: np.ndarray) -> np.ndarray:
+        """Scores (photos, classes) whose rows sum to 1, of such scores."""
+        changed = answer * np.exp(self.values)
+        return changed / changed.sum(axis=1, keepdims=True)
+
+    def kept(self, share: float) -> "Offsets":
+        """The same with this share of each number."""
+        return replace(self, values=tuple(share * value for value in self.values))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The second likeliest class is taken where it differs from the likeliest in the value of one attribute alone, and little in score."""
+
+    attribute: str
+    likeliest: int  # the value of the likeliest class
+    second: int  # the value of the second, which is taken
+    gap: float  # in nats, as between logits: the highest logarithm of the ratio of their scores; 0 is off
+
+
+@dataclass(frozen=True)
+class TopTwo:
+    """Rules for photos whose two likeliest classes lie close together; at most one of them speaks of a photo."""
+
+    scheme: Scheme
+    rules: tuple[Rule, ...]
+    kind: Literal["top_two"] = "top_two"
+
+    def __call__(self, answer: np.ndarray) -> np.ndarray:
+        """Scores (photos, classes) of such scores: where a rule takes the second class, the two likeliest have changed places.
+
+        Between classes that are equally likely no rule decides.
+        """
+        contest = _contest(self.scheme, answer)
+        taken = np.zeros(len(answer), dtype=bool)
+        for rule in self.rules:
+            taken |= contest.between(self.scheme, rule) & (contest.gap <= rule.gap)
+        rows = np.flatnonzero(taken)
+        likeliest, second = contest.likeliest[rows], contest.second[rows]
+        changed = answer.copy()
+        changed[rows, likeliest], changed[rows, second] = answer[rows, second], answer[rows, likeliest]
+        return changed
+
+    def kept(self, share: float) -> "TopTwo":
+        """The same with this share of each rule's gap."""
+        return replace(self, rules=tuple(replace(rule, gap=share * rule.gap) for rule in self.rules))
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Other shares of the values of attributes than those that the trials learned."""
+
+    scheme: Scheme
+    factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by attribute, one a value: the new share over the learned one
+    kind: Literal["shares"] = "shares"
+
+    def __call__(self, answer: np.ndarray) -> np.ndarray:
+        """Scores (photos, classes) whose rows sum to 1, of such scores: each times the factors of its values, in shares of their sum.
+
+        A photo whose every class would get nothing stays as it is.
+        """
+        if not self.factors:
+            return answer
+        changed = answer * self.class_factors()
+        total = changed.sum(axis=1, keepdims=True)
+        return np.divide(changed, total, out=answer.astype(float), where=total > 0)
+
+    def class_factors(self) -> np.ndarray:
+        """The product of the factors of each class's values (classes,)."""
+        product = np.ones(self.scheme.classes)
+        values = self.scheme.split(np.arange(self.scheme.classes))
+        for name, factors in self.factors.items():
+            product *= np.array(factors)[values[:, self.scheme.names.index(name)]]
+        return product
+
+
+# Each kind is frozen, holds plain values alone, so that a file of it is data, and is called with scores (photos, classes) whose rows sum
+# to 1; it returns such scores. A photo's answer depends on no other photo.
 Step = Annotated[Offsets | TopTwo | Shares, Field(discriminator="kind")]
+
+
+def offsets(answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme) -> Offsets:
+    """The offset of each class that brings the highest macro F1, as much of it as other people confirm.
+
+    Why F1 has thresholds of its own: Lipton et al., Optimal Thresholding of Classifiers to Maximize F1 Measure, ECML 2014.
+    """
+    return _with_other_people(best_offsets, answer, target, people, scheme)
+
+
+def top_two(answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme) -> TopTwo:
+    """The gap of each rule that brings the highest macro F1, as much of it as other people confirm.
+
+    There is a rule for every two values of an attribute and either order, for neighbours alone where it is cut from a number.
+    """
+    return _with_other_people(best_top_two, answer, target, people, scheme)
+
+
+# How each is fitted: scores (photos, classes) whose rows sum to 1, true classes (photos,), people (photos,), the scheme.
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, Scheme], Step]
-STEPS: dict[str, Fit] = {}
+STEPS: dict[str, Fit] = {"offsets": offsets, "top_two": top_two}
+
+
+def _with_other_people(fit: Callable, answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme) -> Step:
+    """The fit on all photos, and of it the smallest share whose macro F1 on people that it was not fitted on is within one standard
+    error of the best share's.
+
+    Source of the rule: Breiman et al., Classification and Regression Trees, 1984.
+    """
+    fold = _folds(target, people)
+    predicted = np.tile(answer.argmax(axis=1), (len(KEPT), 1))
+    for number in range(FOLDS):
+        inside, outside = fold != number, fold == number
+        step = fit(answer[inside], target[inside], scheme)
+        for row, share in enumerate(KEPT):
+            predicted[row, outside] = step.kept(share)(answer[outside]).argmax(axis=1)
+    # As floats, of which numpy multiplies matrices many times as fast as of integers.
+    counts = [person_counts(target, row, people, scheme.classes).astype(float) for row in predicted]
+    scores = np.array([macro_f1(one.sum(axis=0)) for one in counts])
+    # The same people are drawn for each share.
+    draws = np.array([bootstrap_f1(one, generator(0, "steps"), DRAWS) for one in counts])
+    best = scores.argmax()
+    near = scores[best] - scores <= (draws[best] - draws).std(axis=1)
+    return fit(answer, target, scheme).kept(KEPT[near.argmax()])
+
+
+def _folds(target: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """A fold (photos,) for each photo: whole people, those with the same lowest class dealt out in turn, so that rare ones spread."""
+    persons, person = np.unique(people, return_inverse=True)
+    lowest = np.full(len(persons), target.max(initial=0))
+    np.minimum.at(lowest, person, target)
+    order = np.lexsort((generator(0, "folds").random(len(persons)), lowest))
+    dealt = np.empty(len(persons), dtype=int)
+    dealt[order] = np.arange(len(persons)) % FOLDS
+    return dealt[person]
+
+
+def best_offsets(answer: np.ndarray, target: np.ndarray, scheme: Scheme) -> Offsets:
+    """The offset of each class that brings the highest macro F1 on these photos, found class by class until no class improves it."""
+    with np.errstate(divide="ignore"):
+        logs = np.log(answer)
+    values = np.zeros(scheme.classes)
+    score = macro_f1(confusion(target, answer.argmax(axis=1), scheme.classes))
+    photos = np.arange(len(answer))
+    for _ in range(PASSES):
+        before = score
+        for one in range(scheme.classes):
+            rivals = logs + values
+            rivals[:, one] = -np.inf
+            rival = rivals.argmax(axis=1)
+            needed = rivals[photos, rival] - logs[:, one]  # the class's offset from which on the photo is its own
+            order = np.argsort(needed, kind="stable")
+            moved = order[np.abs(needed[order]) < FARTHEST_OFFSET]
+            start = np.where(needed <= -FARTHEST_OFFSET, one, rival)
+            curve = _f1_along(confusion(target, start, scheme.classes), target[moved], rival[moved], np.full(len(moved), one))
+            places = _places(-FARTHEST_OFFSET, needed[moved], FARTHEST_OFFSET)
+            # The nearest to 0 of equally good places.
+            best = np.lexsort((np.abs(places), -curve.round(12)))
+            best = best[~np.isnan(places[best])][0]
+            if curve[best] > score + 1e-9:
+                score, values[one] = curve[best], places[best]
+        if score == before:
+            break
+    return Offsets(tuple(values.tolist()))
+
+
+def best_top_two(answer: np.ndarray, target: np.ndarray, scheme: Scheme) -> TopTwo:
+    """The gap of each rule that brings the highest macro F1 on these photos, found rule by rule until no rule improves it."""
+    contest = _contest(scheme, answer)
+    rules = [Rule(attribute.name, *pair, gap=0.0) for attribute in scheme.attributes for pair in _pairs(attribute)]
+    near = (contest.gap > 0) & (contest.gap < WIDEST_GAP)
+    of_rule = [np.flatnonzero(contest.between(scheme, rule) & near) for rule in rules]
+    of_rule = [rows[np.argsort(contest.gap[rows], kind="stable")] for rows in of_rule]
+    predicted = contest.likeliest.copy()
+    score = macro_f1(confusion(target, predicted, scheme.classes))
+    for _ in range(PASSES):
+        before = score
+        for number, rows in enumerate(of_rule):
+            start = predicted.copy()
+            start[rows] = contest.likeliest[rows]
+            curve = _f1_along(confusion(target, start, scheme.classes), target[rows], contest.likeliest[rows], contest.second[rows])
+            places = _places(0.0, contest.gap[rows], WIDEST_GAP)
+            places[0] = 0.0
+            best = int(np.where(np.isnan(places), -1.0, curve.round(12)).argmax())
+            if curve[best] > score + 1e-9:
+                score, rules[number] = curve[best], replace(rules[number], gap=float(places[best]))
+                predicted[rows] = np.where(contest.gap[rows] <= places[best], contest.second[rows], contest.likeliest[rows])
+        if score == before:
+            break
+    return TopTwo(scheme, tuple(rules))
+
+
+def _f1_along(counts: np.ndarray, target: np.ndarray, left: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Macro F1 (photos + 1,) when the first 0, 1, 2, ... of some photos have changed their answer, from confusion counts before that.
+
+    Args:
+        target, left, taken: the true class, the answer before and the answer after of each (photos,).
+    """
+    classes = np.arange(len(counts))
+    change = (taken[:, None] == classes).astype(int) - (left[:, None] == classes)
+    hits = np.diagonal(counts) + _summed(change * (target[:, None] == classes))
+    ends = counts.sum(axis=0) + counts.sum(axis=1) + _summed(change)
+    return np.divide(2 * hits, ends, out=np.zeros(hits.shape), where=ends > 0).mean(axis=1)
+
+
+def _summed(change: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros((1, change.shape[1]), dtype=int), change.cumsum(axis=0)])
+
+
+def _places(low: float, borders: np.ndarray, high: float) -> np.ndarray:
+    """The number (borders + 1,) nearest to 0 that lies well between each border and the next, from low to high; NaN where two are one."""
+    ends = np.concatenate([[low], borders, [high]])
+    width = np.diff(ends)
+    margin = np.minimum(width / 2, MARGIN)
+    return np.where(width > 1e-9, np.clip(0.0, ends[:-1] + margin, ends[1:] - margin), np.nan)
+
+
+def _pairs(attribute: Attribute) -> list[tuple[int, int]]:
+    """The pairs of values between which a rule may decide."""
+    values = range(len(attribute.values))
+    return [(one, other) for one in values for other in values if (abs(one - other) == 1 if attribute.cuts else one != other)]
+
+
+@dataclass(frozen=True)
+class _Contest:
+    """The two likeliest classes of each photo."""
+
+    likeliest: np.ndarray  # (photos,) the lower class where two are equally likely
+    second: np.ndarray  # (photos,)
+    gap: np.ndarray  # (photos,) logarithm of the ratio of their scores
+    column: np.ndarray  # (photos,) the one attribute in which they differ, -1 where they differ in several
+    values: np.ndarray  # (photos, 2) of that attribute, the likeliest's first
+
+    def between(self, scheme: Scheme, rule: Rule) -> np.ndarray:
+        """Whether (photos,) a rule speaks of a photo, if the gap is small enough."""
+        return (self.column == scheme.names.index(rule.attribute)) & (self.values == (rule.likeliest, rule.second)).all(axis=1)
+
+
+def _contest(scheme: Scheme, answer: np.ndarray) -> _Contest:
+    photos = np.arange(len(answer))
+    likeliest, second = np.argsort(-answer, axis=1, kind="stable")[:, :2].T
+    with np.errstate(divide="ignore"):
+        gap = np.log(answer[photos, likeliest]) - np.log(answer[photos, second])
+    first_values, second_values = scheme.split(likeliest), scheme.split(second)
+    differs = first_values != second_values
+    column = differs.argmax(axis=1)
+    values = np.stack([first_values[photos, column], second_values[photos, column]], axis=1)
+    return _Contest(likeliest, second, gap, np.where(differs.sum(axis=1) == 1, column, -1), values)

@@ -1,16 +1,66 @@
-"""Which members vote: the best on validation."""
+"""Which members vote: the best, the best of each kind, or good ones that fail on different photos."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
-from analysis.compose import Member
+import numpy as np
+
+from analysis.ensemble.voting import member_scores
 from trainables.record import RunError
 
 
-def best(members: Sequence[Member], count: int) -> list[Member]:
-    """The members with the highest validation macro F1, best first; ties go to the lower trial number.
+def best(probabilities: np.ndarray, target: np.ndarray, kinds: Sequence[str], count: int) -> list[int]:
+    """The members with the highest macro F1."""
+    return _ranked(member_scores(probabilities, target), count)[:count]
 
-    Raises: RunError, saying how many there are, when `count` is below 1 or above that.
+
+def per_kind(probabilities: np.ndarray, target: np.ndarray, kinds: Sequence[str], count: int) -> list[int]:
+    """The best of each kind, then the second best of each, and so on; a kind's turn is that of its best member."""
+    of_kind: dict[str, list[int]] = {}
+    for member in _ranked(member_scores(probabilities, target), count):
+        of_kind.setdefault(kinds[member], []).append(member)
+    return [member for turn in zip_longest(*of_kind.values()) for member in turn if member is not None][:count]
+
+
+def diverse(probabilities: np.ndarray, target: np.ndarray, kinds: Sequence[str], count: int) -> list[int]:
+    """The best member; then, again and again, the one with the highest macro F1 less its mean double fault with those taken.
+
+    The double fault of two members is the share of photos on which both are wrong, meant over the classes. So disagreement counts only
+    where the newcomer is right: to be taken before another member, its macro F1 and its recall together must exceed that member's
+    macro F1, however much it disagrees.
+
+    Source: the double-fault measure of Giacinto and Roli, Design of effective neural network ensembles for image classification
+    purposes, 2001; compared with others by Kuncheva and Whitaker, Measures of diversity in classifier ensembles, 2003.
     """
-    if not 1 <= count <= len(members):
-        raise RunError(f"--top is {count}, but there are {len(members)} members to choose from; take 1 to {len(members)}")
-    return sorted(members, key=lambda member: (-member.score, [trial.record.number for trial in member.trials]))[:count]
+    scores = member_scores(probabilities, target)
+    taken = _ranked(scores, count)[:1]
+    faults = double_faults(probabilities, target)
+    while len(taken) < count:
+        worth = scores - faults[:, taken].mean(axis=1)
+        worth[taken] = -np.inf
+        taken.append(int(worth.argmax()))
+    return taken
+
+
+def double_faults(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """For each two members the share of photos on which both are wrong, the mean over the classes that there are (members, members)."""
+    wrong = (probabilities.argmax(axis=2) != target).astype(float)
+    photos = np.bincount(target)
+    return (wrong / photos[target]) @ wrong.T / np.count_nonzero(photos)
+
+
+def _ranked(scores: np.ndarray, count: int) -> list[int]:
+    """All members, highest score first. Raises: RunError when so many cannot be chosen."""
+    if not 1 <= count <= len(scores):
+        raise RunError(f"--top is {count}, but there are {len(scores)} members to choose from; take 1 to {len(scores)}")
+    return np.argsort(-scores, kind="stable").tolist()
+
+
+# Each is called with probabilities (members, photos, classes), true classes (photos,), a kind for each member, such as its backbone,
+# and how many to choose. It returns so many different members, by their places, in the order in which they were chosen; ties go to the
+# earlier one. Raises: RunError, saying how many there are, when the number is below 1 or above that.
+CHOICES: dict[str, Callable[[np.ndarray, np.ndarray, Sequence[str], int], list[int]]] = {
+    "best": best,
+    "per kind": per_kind,
+    "diverse": diverse,
+}

@@ -44,6 +44,12 @@ class Sample:
     people: np.ndarray  # (n,)
     labels: np.ndarray  # (n, attributes) class ids in the scheme's order
     scheme: Scheme
+    sides: np.ndarray  # (n,) the side of each: holdout, fold 0, fold 1, ...
+
+    def take(self, rows: np.ndarray) -> "Sample":
+        """Some of the photos, in the given order."""
+        ids = tuple(self.ids[row] for row in rows.tolist())
+        return Sample(ids, self.people[rows], self.labels[rows], self.scheme, self.sides[rows])
 
     def classes(self, part: Scheme) -> np.ndarray:
         """True joint classes (n,) of a scheme that has some of the attributes."""
@@ -63,7 +69,8 @@ class Trial:
     task: Task
     valid: np.ndarray  # (n, classes of the task's scheme), float64; rows as in Runs.valid
     score: float  # macro F1 on validation
-    models: tuple[Folder, ...]  # the files of weights
+    models: tuple[Folder, ...]  # the files of weights that answer
+    judged: Mapping[str, Folder]  # by side of the split: the weights whose answers for it are in `valid`, and which have not seen it
 
     def __str__(self) -> str:
         return self.name
@@ -75,8 +82,10 @@ class Runs:
 
     folders: tuple[Folder, ...]
     cards: tuple[RunCard, ...]
+    side: str  # whose photos choose: `fold 0`, or `every fold`
     valid: Sample  # the photos that choose
     holdout: Sample  # the photos that score
+    learned: Sample  # all others: of them every trial saw some or all
     trials: tuple[Trial, ...]  # run by run, by number
     left_out: tuple[LeftOut, ...]
 
@@ -110,13 +119,13 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
     refits = [one for one in found if one.record.config.data.fold == NOBODY]
     scored = [one for one in found if one.record.config.data.fold != NOBODY]
     folds = {part for part in sides if part != HELD_OUT}
+    sides[EVERY_FOLD] = _joined(sides, folds)
     whole, partial = _by_configuration(scored, folds)
     damaged: list[str] = []
     if whole:
         words = f"trials validated on one of the {len(folds)} folds only, while others were on each"
         elsewhere = LeftOut(words, tuple(one.name for one in partial))
         side = EVERY_FOLD
-        sides[side] = _joined(sides, folds)
         trials = _read_trials(whole, sides, side, damaged)
     else:
         side = _side(scored[0].record) if scored else None
@@ -138,7 +147,7 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
         there = "; ".join(map(str, left_out)) or "there are no trials"
         mend = "" if alone else " Go on until one has reached the end of an epoch: python -m tuner.run --resume."
         raise RunError(f"{_names(folders)}: no trial has both a validation prediction and weights ({there}).{mend}")
-    return Runs(tuple(folders), tuple(cards), sides[side], sides[HELD_OUT], tuple(chosen), tuple(left_out))
+    return Runs(tuple(folders), tuple(cards), side, sides[side], sides[HELD_OUT], sides[EVERY_FOLD], tuple(chosen), tuple(left_out))
 
 
 @dataclass(frozen=True)
@@ -197,7 +206,7 @@ def _read_trials(groups: Mapping[Key, Sequence[_Found]], sides: Mapping[str, Sam
         try:
             trials[key] = _read_trial(group, sides, sides[side])
         except DAMAGE as error:
-            damaged.append(_damage(group[0].name, error))
+            damaged.append(_damage(_name(group), error))
     return trials
 
 
@@ -251,10 +260,13 @@ def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
         rows = {part: np.flatnonzero(table["part"] == part) for part in table["part"].unique()}
         if HELD_OUT not in rows:
             raise ValueError("nobody is held out")
-        photos, people, labels = table["photo"].to_numpy(), table["person"].to_numpy(), scheme.split(classes)
+        if len(rows) == 1:
+            raise ValueError("everybody is held out")
+        photos, people, parts = (table[name].to_numpy() for name in ("photo", "person", "part"))
+        whole = Sample(tuple(photos), people, scheme.split(classes), scheme, parts)
     except DAMAGE as error:
         raise RunError(f"{file} cannot be used ({type(error).__name__}: {error}); bring a copy back or leave the run out") from None
-    return {part: Sample(tuple(photos[chosen]), people[chosen], labels[chosen], scheme) for part, chosen in rows.items()}
+    return {part: whole.take(chosen) for part, chosen in rows.items()}
 
 
 def _read_trial(group: Sequence[_Found], sides: Mapping[str, Sample], sample: Sample) -> Trial:
@@ -271,8 +283,8 @@ def _read_trial(group: Sequence[_Found], sides: Mapping[str, Sample], sample: Sa
         ids += own.ids
     row = {photo: index for index, photo in enumerate(ids)}
     valid = np.concatenate(parts)[[row[photo] for photo in sample.ids]]
-    models = tuple(one.record.model for one in group)
-    return Trial(_name(group), group[0].record, task, valid, sample.macro_f1(task.scheme, valid), models)
+    judged = {_side(one.record): one.record.model for one in group}
+    return Trial(_name(group), group[0].record, task, valid, sample.macro_f1(task.scheme, valid), tuple(judged.values()), judged)
 
 
 def _name(group: Sequence[_Found]) -> str:
@@ -309,8 +321,8 @@ def _joined(sides: Mapping[str, Sample], folds: set[str]) -> Sample:
     """The photos of several folds."""
     parts = [sides[fold] for fold in sorted(folds)]
     ids = tuple(photo for part in parts for photo in part.ids)
-    people, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("people", "labels"))
-    return Sample(ids, people, labels, parts[0].scheme)
+    people, labels, named = (np.concatenate([getattr(part, name) for part in parts]) for name in ("people", "labels", "sides"))
+    return Sample(ids, people, labels, parts[0].scheme, named)
 
 
 def _merged(items: Sequence[LeftOut]) -> list[LeftOut]:

@@ -9,7 +9,7 @@ from trainables.config import TrialConfig
 from trainables.data.labels import read_task
 from trainables.data.photos import Photos
 from trainables.data.splits import Split
-from trainables.metrics import bootstrap_f1, interval, macro_f1, person_counts
+from trainables.metrics import f1_interval, macro_f1, person_counts
 from trainables.record import Predictions
 from trainables.seeding import generator
 
@@ -30,7 +30,7 @@ def pooled_f1(trials: Sequence[tuple[TrialConfig, Predictions]], photos: Photos,
 
 
 def _interval(config: TrialConfig, counts: np.ndarray) -> tuple[float, float]:
-    return interval(bootstrap_f1(counts, generator(config.seed, "bootstrap")))
+    return f1_interval(counts, generator(config.seed, "bootstrap"))
 
 
 def _counts(config: TrialConfig, predictions: Predictions, photos: Photos, split: Split) -> np.ndarray:

@@ -1,16 +1,14 @@
 """The confusion matrix as a picture."""
 
-import io
-
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
+from analysis.drawing import GRID, INK, PALE, RULE, blank, shade, styled, text_on
 from trainables.data.labels import Scheme
 
-INK, PALE, RULE, GRID = "#1b2733", "#6b7a88", "#9fb0bf", "#e8edf2"
 
-
+@styled
 def confusion_figure(counts: np.ndarray, scheme: Scheme, title: str, subtitle: str) -> Figure:
     """Counts (classes, classes), rows true and columns predicted; colour and percentages are shares of the row.
 
@@ -25,14 +23,14 @@ def confusion_figure(counts: np.ndarray, scheme: Scheme, title: str, subtitle: s
     side, longest = classes * cell, 0.075 * max(map(len, names))
     left, right, top, bottom = 1.3 + longest, 0.4, 1.35, 0.75 + 0.75 * longest
     width, height = max(left + side + right, 7.0), top + side + bottom
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(width, height)
     axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    axes.set(xlim=(-0.5, classes - 0.5), ylim=(classes - 0.5, -0.5), aspect="equal")
 
     for row, column in zip(*np.nonzero(counts), strict=True):
         share = shares[row, column]
-        style = {"color": "white" if share > 0.55 else INK, "textcoords": "offset points", "ha": "center", "va": "center"}
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color=shade(share), linewidth=0))
+        style = {"color": text_on(share), "textcoords": "offset points", "ha": "center", "va": "center"}
         axes.annotate(f"{counts[row, column]:,}", (column, row), (0, 5), fontsize=9, weight="bold", **style)
         axes.annotate(f"{share:.0%}" if share >= 0.005 else "<1%", (column, row), (0, -8), fontsize=7, **style)
 
@@ -45,7 +43,7 @@ def confusion_figure(counts: np.ndarray, scheme: Scheme, title: str, subtitle: s
     axes.grid(which="minor", color=GRID, linewidth=0.8)
     axes.tick_params(which="both", length=0)
     for spine in axes.spines.values():
-        spine.set_color(RULE)
+        spine.set(color=RULE, visible=True)
     block = classes // scheme.sizes[0]
     if block > 1:
         for edge in range(block, classes, block):
@@ -56,10 +54,3 @@ def confusion_figure(counts: np.ndarray, scheme: Scheme, title: str, subtitle: s
     for text, down, size, weight, colour in lines:
         figure.text(0.25 / width, 1 - down / height, text, fontsize=size, weight=weight, color=colour, va="center")
     return figure
-
-
-def as_png(figure: Figure) -> bytes:
-    """The bytes of the picture as a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    return buffer.getvalue()

@@ -10,10 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.ensemble.figure import as_png, confusion_figure
+from analysis.calibration import calibration_error
+from analysis.drawing import as_png
+from analysis.ensemble.figure import confusion_figure
 from analysis.ensemble.outcome import Outcome
 from analysis.ensemble.scoring import absent_classes, class_table
+from analysis.ensemble.tables import answer_words
+from analysis.pipeline import FILE, VERSION, EnsembleFile, write_ensemble
+from analysis.shift import Shift
 from analysis.trials import Runs, Trial
+from analysis.uncertainty import Gain
 from trainables.data.photos import LeftOut, Unlabelled
 from trainables.metrics import confusion
 from trainables.record import write_json
@@ -21,79 +27,124 @@ from trainables.storage import Folder, write_whole
 from trainables.versions import versions
 
 SUBMISSION = ("submission.csv", "probabilities.csv")
+CORRECTED = "corrected.csv"
 
 
-def write_outcome(folder: Folder, runs: Runs, outcome: Outcome, settings: Mapping[str, Any], black: Sequence[LeftOut] = ()) -> list[Folder]:
-    """Write the scores, the confusion matrix, the classes and the members of the chosen vote; `black` are eval photos that
-    could not be decoded.
+def write_outcome(folder: Folder, runs: Runs, outcome: Outcome) -> list[Folder]:
+    """Write the fitted ensemble, the confusion matrix and the classes of the answer.
 
     A submission of an earlier ensemble is removed: it would not be of these members.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in SUBMISSION:
+    for name in (*SUBMISSION, CORRECTED):
         (folder / name).unlink(missing_ok=True)
-    answer, scheme, holdout = outcome.answers[outcome.vote], outcome.scheme, runs.holdout
-    score = outcome.scores[outcome.vote]
+    scheme, holdout, score = outcome.decision.scheme, runs.holdout, outcome.score
     low, high = score.interval
     figure = confusion_figure(
-        confusion(holdout.classes(scheme), answer.argmax(axis=1), scheme.classes),
+        confusion(holdout.classes(scheme), outcome.answer.argmax(axis=1), scheme.classes),
         scheme,
-        f"Hold-out: {outcome.vote} vote of {len(outcome.members)}",
+        f"Hold-out: {answer_words(outcome.decision.choice.answer)}",
         f"macro F1 {score.macro_f1:.3f} (95 % {low:.3f} to {high:.3f}) · {len(holdout.ids):,} photos of {count_people(runs):,} people",
     )
-    write_json(folder / "scores.json", scores_values(runs, outcome, settings, black))
-    write_json(folder / "members.json", member_values(runs, outcome))
-    _write_table(folder / "per_class.csv", class_table(answer, holdout, scheme))
+    write_ensemble(folder, ensemble_file(runs, outcome))
+    _write_table(folder / "per_class.csv", class_table(outcome.answer, holdout, scheme))
     write_whole(folder / "confusion.png", as_png(figure))
-    return [folder / name for name in ("scores.json", "members.json", "per_class.csv", "confusion.png")]
+    return [folder / name for name in (FILE, "per_class.csv", "confusion.png")]
+
+
+def write_scores(
+    folder: Folder,
+    runs: Runs,
+    outcome: Outcome,
+    settings: Mapping[str, Any],
+    seconds: float,
+    shifts: Sequence[Shift] = (),
+    black: Sequence[LeftOut] = (),
+) -> Folder:
+    """Write everything that is printed; `black` are eval photos that could not be decoded."""
+    values = scores_values(runs, outcome, settings) | {
+        "seconds_per_photo": seconds,
+        "shift": [
+            asdict(shift) | {"values": attribute.values, "proven": shift.proven}
+            for attribute, shift in zip(outcome.decision.scheme.attributes, shifts, strict=bool(shifts))
+        ],
+        "left_out": [str(item) for item in (*runs.left_out, *black)],
+    }
+    write_json(folder / "scores.json", values)
+    return folder / "scores.json"
 
 
 def write_submission(folder: Folder, photos: Unlabelled, answer: np.ndarray, class_names: list[str]) -> list[Folder]:
     """Write the class of every photo and the scores (photos, classes) behind it, in the photos' order."""
     submission, probabilities = (folder / name for name in SUBMISSION)
-    _write_table(submission, pd.DataFrame({"ImageID": photos.ids, "ans": answer.argmax(axis=1)}))
+    write_classes(submission, photos, answer)
     table = pd.DataFrame(answer, columns=class_names)
     table.insert(0, "ImageID", photos.ids)
     _write_table(probabilities, table)
     return [submission, probabilities]
 
 
-def scores_values(runs: Runs, outcome: Outcome, settings: Mapping[str, Any], black: Sequence[LeftOut]) -> dict[str, Any]:
-    """Everything that is printed, with the settings and versions that made it, as plain values."""
-    absent = absent_classes(runs.holdout, outcome.scheme)
+def write_classes(file: Folder, photos: Unlabelled, answer: np.ndarray) -> None:
+    """Write the likeliest class of every photo, in the photos' order."""
+    _write_table(file, pd.DataFrame({"ImageID": photos.ids, "ans": answer.argmax(axis=1)}))
+
+
+def scores_values(runs: Runs, outcome: Outcome, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What validation decided and what the hold-out says to it, with the settings and versions that made it, as plain values."""
+    decision, trials = outcome.decision, {trial.name: trial for trial in runs.trials}
+    choice, scheme = decision.choice, decision.scheme
+    weights = getattr(decision.pipelines[choice.vote].ensemble, "weights", None)
     return {
         "settings": dict(settings),
         "runs": [str(folder) for folder in runs.folders],
         "split": runs.cards[0].split,
-        "attributes": list(outcome.scheme.names),
-        "holdout": {"photos": len(runs.holdout.ids), "people": count_people(runs), "absent_classes": absent},
+        "attributes": list(scheme.names),
+        "holdout": {
+            "photos": len(runs.holdout.ids),
+            "people": count_people(runs),
+            "absent_classes": absent_classes(runs.holdout, scheme),
+        },
+        "validation": {"photos": len(runs.valid.ids), "people": len(np.unique(runs.valid.people)), "side": runs.side},
         "members": [
             {
-                "trials": [_trial_values(trial) for trial in member.trials],
-                "valid_macro_f1": member.score,
-                "holdout_macro_f1": score,
+                "name": str(member),
+                "trials": [_trial_values(trials[name]) for name in member.trials],
+                "weight": None if weights is None else weights[index],
+                "valid_macro_f1": decision.member_scores[index],
+                "holdout_macro_f1": outcome.member_scores[index],
+                "like_the_best": bool(decision.alike[index]),
             }
-            for member, score in zip(outcome.members, outcome.member_scores, strict=True)
+            for index, member in enumerate(decision.lineup.members)
         ],
-        "vote": outcome.vote,
-        "valid_macro_f1": outcome.choice.scores,
-        "answers": {name: asdict(score) | {"distinguishable": score.distinguishable} for name, score in outcome.scores.items()},
-        "left_out": [str(item) for item in (*runs.left_out, *black)],
+        "members_to_choose_from": len(decision.lineup.pool),
+        "optimism": asdict(decision.optimism),
+        "vote": choice.vote,
+        "asked": choice.asked,
+        "supported": choice.supported,
+        "forced": choice.forced,
+        "answer": decision.final,
+        "votes": {name: asdict(judged) | _gain_values(judged.gain) for name, judged in choice.judged.items()},
+        "steps": [{**asdict(step), "judged": asdict(step.judged) | _gain_values(step.judged.gain)} for step in decision.steps],
+        "answers": {name: asdict(score) | _gain_values(score.gain) for name, score in outcome.scores.items()},
+        "confusion": confusion(runs.holdout.classes(scheme), outcome.answer.argmax(axis=1), scheme.classes).tolist(),
+        "calibration": asdict(calibration_error(outcome.answer, runs.holdout.classes(scheme))),
         "versions": versions(),
     }
 
 
-def member_values(runs: Runs, outcome: Outcome) -> dict[str, Any]:
-    """What is needed to predict again: the vote, the classes and each member's models, by their paths from the runs' folder.
+def _gain_values(gain: Gain) -> dict[str, Any]:
+    return {"gain": gain.gain, "gain_interval": gain.interval, "distinguishable": gain.distinguishable}
+
+
+def ensemble_file(runs: Runs, outcome: Outcome) -> EnsembleFile:
+    """What it takes to answer again: the fitted answer, and each trial's models by their paths from the runs' folder.
 
     Models in an object store have their address.
     """
-    root = runs.folders[0].resolve().parent
-    return {
-        "vote": outcome.vote,
-        "attributes": [attribute.plain() for attribute in outcome.scheme.attributes],
-        "members": [[_location(trial.model, root) for trial in member.trials] for member in outcome.members],
-    }
+    decision, root = outcome.decision, runs.folders[0].resolve().parent
+    pipeline = decision.pipelines[decision.final]
+    models = {trial.name: tuple(_location(file, root) for file in trial.models) for trial in runs.trials if trial.name in pipeline.trials}
+    return EnsembleFile(VERSION, models, pipeline)
 
 
 def _location(model: Folder, root: Folder) -> str:
@@ -106,7 +157,13 @@ def count_people(runs: Runs) -> int:
 
 
 def _trial_values(trial: Trial) -> dict[str, Any]:
-    return {"run": trial.run, "number": trial.record.number, "state": trial.record.result.state, "config": trial.record.config.values()}
+    return {
+        "run": trial.name.rpartition("/")[0],
+        "number": trial.record.number,
+        "state": trial.record.result.state,
+        "models": len(trial.models),
+        "config": trial.record.config.values(),
+    }
 
 
 def _write_table(file: Folder, table: pd.DataFrame) -> None:

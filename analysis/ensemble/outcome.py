@@ -1,72 +1,259 @@
-"""From members to a scored answer: validation chooses the vote, the hold-out scores it."""
+"""From members to a scored answer: validation chooses and fits, part by part of the people; the hold-out scores once."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.compose import Member, combine
+from analysis.calibration import calibration_error
+from analysis.compose import Predicted
 from analysis.ensemble import ENSEMBLES
 from analysis.ensemble.scoring import Score, score_answers
-from analysis.trials import Runs, Trial
+from analysis.nested import Contender, Known, Lineup, Nested, Wish, crossfit_step, line_up, nested_lineups, part_people
+from analysis.pipeline import Pipeline
+from analysis.steps import STEPS
+from analysis.trials import Sample
+from analysis.tta import LOOK_SETS
+from analysis.uncertainty import Gain, Optimism, indistinguishable, optimism, paired_gain
 from trainables.choices import choose
 from trainables.data.labels import Scheme
+from trainables.metrics import confusion, macro_f1, person_counts
+from trainables.record import RunError
+from trainables.seeding import generator
 
 SINGLE = "best single"
+Looks = tuple[str, ...]
+Look = Callable[[Looks, tuple[str, ...]], Mapping[str, Predicted]]  # predicts the validation photos: looks, trials -> by look
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What an answer is worth on validation people that it was not fitted on."""
+
+    macro_f1: float
+    gain: Gain  # over the reference
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A vote, and how the votes compare on validation."""
+    """A vote, and whether it takes the place of the best single member."""
 
     asked: str  # auto or a name in ENSEMBLES
     vote: str
-    scores: dict[str, float]  # validation macro F1 of every vote
+    judged: Mapping[str, Judged]  # of SINGLE and every vote that was tried; gains are over SINGLE
+    forced: bool
+
+    @property
+    def supported(self) -> bool:
+        """Whether the vote's gain over the best single member leaves 0 out."""
+        return self.judged[self.vote].gain.interval[0] > 0
+
+    @property
+    def answer(self) -> str:
+        """What answers: the vote where it is supported or forced, else the best single member."""
+        return self.vote if self.supported or self.forced else SINGLE
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Members, their votes, and what each answer is worth."""
+class StepTaken:
+    """One thing that can come before or after a vote, and what it was found to be worth."""
 
-    members: tuple[Member, ...]  # best on validation first
-    member_scores: tuple[float, ...]  # hold-out macro F1 of each
+    name: str
+    judged: Judged  # the gain is over the answer without it
+    asked: bool
+    used: bool
+    error: tuple[float, float] | None = None  # expected calibration error before and after
+    price: float = 1.0  # times the seconds of a photo
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """Everything that validation decides."""
+
+    lineup: Lineup
     choice: Choice
-    answers: dict[str, np.ndarray]  # hold-out (photos, classes): the best single member and each vote
-    scores: dict[str, Score]  # of each answer, on the hold-out
-
-    @property
-    def vote(self) -> str:
-        return self.choice.vote
+    steps: tuple[StepTaken, ...]
+    pipelines: Mapping[str, Pipeline]  # SINGLE, every vote that was tried, and FINAL where steps are used
+    final: str  # the name of the pipeline that answers
+    nested: np.ndarray  # (n, classes) the final answer for the validation photos, each by what has not seen its person
+    member_scores: tuple[float, ...]  # macro F1 of each member on the photos that it was chosen on
+    alike: np.ndarray  # (members,) which cannot be told apart from the best
+    optimism: Optimism  # of the best member's score on validation
 
     @property
     def scheme(self) -> Scheme:
-        return self.members[0].scheme
+        return self.pipelines[self.final].scheme
 
 
-def choose_vote(asked: str, members: Sequence[Member], runs: Runs) -> Choice:
-    """The vote that was asked for; `auto` takes the highest on validation, the first of ENSEMBLES when tied.
+FINAL = "final"
 
-    Raises: ConfigError for a name that is neither auto nor in ENSEMBLES.
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asks of an ensemble."""
+
+    wish: Wish
+    vote: str = "auto"
+    steps: tuple[str, ...] = ("auto",)  # auto: those that help; or names of STEPS, calibrate and tta; empty: none
+    force: bool = False
+    seed: int = 0
+
+
+def decide(options: Options, contenders: Mapping[str, Contender], known: Known, look: Look) -> Decision:
+    """Choose members, their vote and the steps around it by what each is worth on people that it was not fitted on.
+
+    Args:
+        look: predicts the validation photos again, in other looks.
+    Raises: ConfigError for an unknown vote or step, RunError when there are fewer members than asked for.
     """
-    choose({"auto": None, **ENSEMBLES}, asked, "--vote")
-    valid = np.stack([member.valid for member in members])
-    scores = {vote: runs.valid.macro_f1(members[0].scheme, ensemble(valid)) for vote, ensemble in ENSEMBLES.items()}
-    return Choice(asked, max(scores, key=scores.get) if asked == "auto" else asked, scores)
-
-
-def member_probabilities(members: Sequence[Member], predicted: Mapping[Trial, np.ndarray]) -> np.ndarray:
-    """Probabilities (members, photos, classes) from those of each trial."""
-    return np.stack([combine(member.scheme, member.trials, predicted) for member in members])
-
-
-def score_members(runs: Runs, members: Sequence[Member], choice: Choice, probabilities: np.ndarray, seed: int) -> Outcome:
-    """The outcome for hold-out probabilities (members, photos, classes); the seed draws the people of the bootstrap."""
-    scheme = members[0].scheme
-    answers = {SINGLE: probabilities[0], **{name: ensemble(probabilities) for name, ensemble in ENSEMBLES.items()}}
-    return Outcome(
-        members=tuple(members),
-        member_scores=tuple(runs.holdout.macro_f1(scheme, single) for single in probabilities),
+    choose({"auto": None, **ENSEMBLES}, options.vote, "--vote")
+    for name in options.steps:
+        choose({"auto": None, "tta": None, "calibrate": None, **STEPS}, name, "--step")
+    lineup = line_up(options.wish, contenders, known)
+    there = len(lineup.pool)
+    if not 1 <= options.wish.top <= there:
+        raise RunError(f"--top is {options.wish.top}, but there are {there} members to choose from; take 1 to {there}")
+    alone = Wish(top=1, alone=True)
+    parts = part_people(known.people, lineup.target, options.seed)
+    judge = _Judge(known.people, lineup.target, lineup.members[0].scheme.classes, options.seed)
+    names = ENSEMBLES if options.vote == "auto" else (options.vote,)
+    lineups = nested_lineups(options.wish, contenders, known, parts)
+    nested = {SINGLE: Nested(tuple(one.fit("best") for one in nested_lineups(alone, contenders, known, parts)), parts)}
+    nested |= {name: Nested(tuple(one.fit(name) for one in lineups), parts) for name in names}
+    answers = {name: one.answer(known.predicted) for name, one in nested.items()}
+    judged = {name: judge(answer, answers[SINGLE]) for name, answer in answers.items()}
+    vote = max(names, key=lambda name: judged[name].macro_f1)
+    choice = Choice(options.vote, vote, judged, options.force)
+    pipelines = {SINGLE: line_up(alone, contenders, known).fit("best"), **{name: lineup.fit(name) for name in names}}
+    wish = options.wish if choice.answer != SINGLE else alone
+    walk = _Walk(options, contenders, known, parts, judge, look, wish, choice.answer if choice.answer != SINGLE else "best")
+    steps, final, answer = walk.go(nested[choice.answer], answers[choice.answer], pipelines[choice.answer])
+    if any(step.used for step in steps):
+        pipelines[FINAL] = final
+    members, pool = (
+        np.stack([judge.counts(classes) for classes in likeliest]) for likeliest in (lineup.answers.argmax(axis=2), lineup.pool)
+    )
+    return Decision(
+        lineup=lineup,
         choice=choice,
+        steps=tuple(steps),
+        pipelines=pipelines,
+        final=FINAL if FINAL in pipelines else choice.answer,
+        nested=answer,
+        member_scores=tuple(macro_f1(members.sum(axis=1)).tolist()),
+        alike=indistinguishable(members, generator(options.seed, "bootstrap")),
+        optimism=optimism(pool, generator(options.seed, "bootstrap")),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    people: np.ndarray
+    target: np.ndarray
+    classes: int
+    seed: int
+
+    def counts(self, likeliest: np.ndarray) -> np.ndarray:
+        return person_counts(self.target, likeliest, self.people, self.classes)
+
+    def __call__(self, answer: np.ndarray, reference: np.ndarray) -> Judged:
+        likeliest = answer.argmax(axis=1)
+        score = float(macro_f1(confusion(self.target, likeliest, self.classes)))
+        gain = paired_gain(self.counts(likeliest), self.counts(reference.argmax(axis=1)), generator(self.seed, "bootstrap"))
+        return Judged(score, gain)
+
+
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """Trying one step after the other, each on top of those that were taken."""
+
+    options: Options
+    contenders: Mapping[str, Contender]
+    known: Known
+    parts: tuple[np.ndarray, ...]
+    judge: _Judge
+    look: Look
+    wish: Wish
+    vote: str
+
+    def go(self, nested: Nested, answer: np.ndarray, pipeline: Pipeline) -> tuple[list[StepTaken], Pipeline, np.ndarray]:
+        """The steps tried, the pipeline with those that are used, and its nested answer."""
+        taken: list[StepTaken] = []
+        predicted = self.known.predicted
+        if self._tried("calibrate"):
+            wish = replace(self.wish, calibrate=True)
+            tempered = Nested(
+                tuple(one.fit(self.vote) for one in nested_lineups(wish, self.contenders, self.known, self.parts)), self.parts
+            )
+            changed = tempered.answer(predicted)
+            errors = tuple(calibration_error(one, self.judge.target).expected for one in (answer, changed))
+            step = self._weigh("calibrate", changed, answer, error=errors)
+            taken.append(step)
+            if step.used:
+                nested, answer, pipeline = tempered, changed, line_up(wish, self.contenders, self.known).fit(self.vote)
+        if self._tried("tta"):
+            trials = tuple(dict.fromkeys((*nested.trials, *pipeline.trials)))
+            looks = dict.fromkeys(look for names in LOOK_SETS for look in names if look != "plain")
+            by_look = {"plain": predicted, **self.look(tuple(looks), trials)}
+            tried = {names: nested.answer(averaged(by_look, names, trials)) for names in LOOK_SETS if len(names) > 1}
+            names = max(tried, key=lambda names: self.judge(tried[names], answer).macro_f1)
+            step = self._weigh("tta", tried[names], answer, price=float(len(names)))
+            taken.append(replace(step, name=f"tta: {', '.join(names)}"))
+            if step.used:
+                answer, pipeline = tried[names], replace(pipeline, looks=names)
+        for name, fit in STEPS.items():
+            if not self._tried(name):
+                continue
+            changed = crossfit_step(name, answer, self.judge.target, self.judge.people, pipeline.scheme, self.parts)
+            step = self._weigh(name, changed, answer)
+            taken.append(step)
+            if step.used:
+                fitted = fit(answer, self.judge.target, self.judge.people, pipeline.scheme)
+                answer, pipeline = changed, replace(pipeline, steps=(*pipeline.steps, fitted))
+        return taken, pipeline, answer
+
+    def _tried(self, name: str) -> bool:
+        return name in self.options.steps or "auto" in self.options.steps
+
+    def _weigh(self, name: str, changed: np.ndarray, answer: np.ndarray, **more: object) -> StepTaken:
+        judged, asked = self.judge(changed, answer), name in self.options.steps
+        return StepTaken(name, judged, asked, used=asked or judged.gain.interval[0] > 0, **more)
+
+
+def averaged(by_look: Mapping[str, Predicted], names: Looks, trials: tuple[str, ...]) -> Predicted:
+    """The mean over looks of what each trial predicts."""
+    return {trial: np.mean([by_look[name][trial] for name in names], axis=0) for trial in trials}
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A decision, and what each of its answers is worth on the hold-out."""
+
+    decision: Decision
+    member_scores: tuple[float, ...]  # hold-out macro F1 of each member
+    answers: Mapping[str, np.ndarray]  # hold-out (photos, classes) of every pipeline
+    scores: Mapping[str, Score]  # likewise; gains are over SINGLE
+
+    @property
+    def answer(self) -> np.ndarray:
+        return self.answers[self.decision.final]
+
+    @property
+    def score(self) -> Score:
+        return self.scores[self.decision.final]
+
+
+def score_on(decision: Decision, holdout: Sample, by_look: Mapping[str, Predicted], seed: int) -> Outcome:
+    """The outcome on held-out photos; the seed draws the people of the bootstrap.
+
+    Args:
+        by_look: what the trials of the pipelines predict of them, in every look that some pipeline takes.
+    """
+    scheme = decision.scheme
+    answers = {name: pipeline(averaged(by_look, pipeline.looks, pipeline.trials)) for name, pipeline in decision.pipelines.items()}
+    return Outcome(
+        decision=decision,
+        member_scores=tuple(holdout.macro_f1(scheme, member.answer(by_look["plain"])) for member in decision.lineup.members),
         answers=answers,
-        scores=score_answers(answers, runs.holdout, scheme, seed),
+        scores=score_answers(answers, holdout, scheme, seed),
     )

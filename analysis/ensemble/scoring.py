@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.trials import Sample
+from analysis.uncertainty import Gain, paired_gain
 from trainables.data.labels import Scheme
-from trainables.metrics import accuracy, attribute_f1, bootstrap_f1, class_f1, confusion, interval, macro_f1, person_counts
+from trainables.metrics import accuracy, attribute_f1, class_f1, confusion, f1_interval, macro_f1, person_counts
 from trainables.seeding import generator
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -19,16 +18,10 @@ class Score:
     """One answer's worth."""
 
     macro_f1: float  # over all classes; an absent one counts as 0
-    interval: Interval  # 95 %, by the bootstrap over people
+    interval: tuple[float, float]  # 95 %, by the bootstrap over people
     accuracy: float
     attribute_f1: dict[str, float]
-    gain: float  # in macro F1 over the reference
-    gain_interval: Interval  # 95 %, of both answers on the same draws
-
-    @property
-    def distinguishable(self) -> bool:
-        """Whether the interval of the gain leaves 0 out."""
-        return not self.gain_interval[0] <= 0 <= self.gain_interval[1]
+    gain: Gain  # over the reference
 
 
 def score_answers(answers: Mapping[str, np.ndarray], sample: Sample, scheme: Scheme, seed: int) -> dict[str, Score]:
@@ -38,22 +31,18 @@ def score_answers(answers: Mapping[str, np.ndarray], sample: Sample, scheme: Sch
     """
     truth = sample.classes(scheme)
     scores: dict[str, Score] = {}
-    reference_f1, reference_draws = None, None
+    reference = None
     for name, answer in answers.items():
         predicted = answer.argmax(axis=1)
         counts = person_counts(truth, predicted, sample.people, scheme.classes)
+        reference = counts if reference is None else reference
         total = counts.sum(axis=0)
-        draws = bootstrap_f1(counts, generator(seed, "bootstrap"))
-        score = float(macro_f1(total))
-        if reference_draws is None:
-            reference_f1, reference_draws = score, draws
         scores[name] = Score(
-            macro_f1=score,
-            interval=interval(draws),
+            macro_f1=float(macro_f1(total)),
+            interval=f1_interval(counts, generator(seed, "bootstrap")),
             accuracy=float(accuracy(total)),
             attribute_f1=attribute_f1(scheme, truth, predicted),
-            gain=score - reference_f1,
-            gain_interval=interval(draws - reference_draws),
+            gain=paired_gain(counts, reference, generator(seed, "bootstrap")),
         )
     return scores
 

@@ -1,73 +1,188 @@
-"""What the command prints of members and answers."""
+"""What the command prints of members, votes and answers."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.ensemble import ENSEMBLES
-from analysis.ensemble.outcome import Choice, Outcome
+from analysis.ensemble.outcome import FINAL, SINGLE, Choice, Decision, Outcome, StepTaken
+from analysis.shift import Gain as Correction
+from analysis.shift import Shift
 from analysis.trials import Trial
+from analysis.uncertainty import Gain
+from trainables.data.labels import Scheme
+
+STEP_WORDS = {"calibrate": "temperature calibration", "offsets": "offsets of the classes", "top_two": "rule for the two likeliest classes"}
 
 
-def reason(choice: Choice) -> str:
-    """Why this vote."""
-    compared = ", ".join(f"{name} {score:.3f}" for name, score in choice.scores.items())
-    if choice.asked != "auto":
-        return f"as asked (validation macro F1: {compared})"
-    tied = list(choice.scores.values()).count(max(choice.scores.values())) > 1
-    return f"chosen on validation (macro F1: {compared}{'; a tie goes to the first' if tied else ''})"
-
-
-def members_table(outcome: Outcome) -> Table:
-    """The voters: which trials, what they predict with, and how well."""
-    table = Table(title="Members, best on validation first", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("trial", "task", "backbone", "what else differs"):
+def members_table(outcome: Outcome, trials: Mapping[str, Trial]) -> Table:
+    """The voters: which trials, with which weight, what they predict with, and how well."""
+    decision = outcome.decision
+    table = _table("Members, best on validation first")
+    for name in ("member", "task", "backbone", "what else differs"):
         table.add_column(name, overflow="fold")
-    for name in ("validation", "hold-out"):
-        table.add_column(f"{name}\nmacro F1", justify="right", no_wrap=True)
-    differs = differences([trial for member in outcome.members for trial in member.trials])
-    for member, score in zip(outcome.members, outcome.member_scores, strict=True):
-        for row, trial in enumerate(member.trials):
-            both = (f"{member.score:.3f}", f"{score:.3f}") if row == 0 else ("", "")
-            joined = str(trial) if row == 0 else f"x {trial}"
-            table.add_row(escape(joined), task_words(trial), trial.record.config.model.backbone, escape(differs[trial]), *both)
+    for name in ("weight", "validation\nmacro F1", "hold-out\nmacro F1", "told apart\nfrom the best"):
+        table.add_column(name, justify="right", no_wrap=True)
+    members = decision.lineup.members
+    differs = differences([trials[name] for member in members for name in member.trials])
+    weights = vote_weights(decision) or ["-"] * len(members)
+    for index, (member, score) in enumerate(zip(members, outcome.member_scores, strict=True)):
+        apart = "-" if index == 0 else "no" if decision.alike[index] else "yes"
+        figures = (weights[index], f"{decision.member_scores[index]:.3f}", f"{score:.3f}", apart)
+        words = [f"{'' if row == 0 else 'x '}{part}" for row, part in enumerate(member.parts)]
+        words += [f"advised by {advisor}" for advisor in member.advisors]
+        for row, (word, part) in enumerate(zip(words, (*member.parts, *member.advisors), strict=True)):
+            trial = trials[part.trial]
+            table.add_row(
+                escape(word),
+                task_words(trial),
+                trial.record.config.model.backbone,
+                escape(differs[trial]),
+                *(figures if row == 0 else ()),
+            )
+    return table
+
+
+def vote_weights(decision: Decision) -> list[str] | None:
+    """The weight of each member in the vote that was chosen, in words; None where that vote has no weights of its members."""
+    weights = getattr(decision.pipelines[decision.choice.vote].ensemble, "weights", None)
+    return [f"{weight:.2f}" for weight in weights] if weights is not None else None
+
+
+def votes_table(decision: Decision) -> Table:
+    """What each vote, and each step around the chosen one, is worth on validation people that it was not fitted on."""
+    table = _table("Votes on validation, each person answered for by what was chosen and fitted on the others")
+    table.add_column("vote")
+    for name in ("macro F1", "gain over the best single (95 %)"):
+        table.add_column(name, justify="right")
+    for name, judged in decision.choice.judged.items():
+        gain = "" if name == SINGLE else gain_words(judged.gain)
+        table.add_row(answer_words(name), f"{judged.macro_f1:.3f}", gain, style="bold" if name == decision.choice.vote else None)
+    return table
+
+
+def steps_table(decision: Decision) -> Table:
+    """What each step is worth, on top of those taken before it."""
+    table = _table("Steps before and after it, judged in the same way")
+    table.add_column("step")
+    for name in ("macro F1", "gain (95 %)", "calibration error", "time"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for step in decision.steps:
+        error = "" if step.error is None else f"{step.error[0]:.3f} to {step.error[1]:.3f}"
+        table.add_row(
+            step_words(step.name), f"{step.judged.macro_f1:.3f}", gain_words(step.judged.gain), error, f"x {step.price:g}", _use(step)
+        )
     return table
 
 
 def answers_table(outcome: Outcome) -> Table:
     """What each answer is worth on the hold-out."""
-    table = Table(title="Answers on the hold-out", title_justify="left", box=box.SIMPLE_HEAD)
+    table = _table("Answers on the hold-out")
     table.add_column("answer")
-    for name in ("macro F1 (95 %)", "accuracy", *(f"{attribute} F1" for attribute in outcome.scheme.names)):
+    names = outcome.decision.scheme.names
+    for name in ("macro F1 (95 %)", "gain over the best single (95 %)", "accuracy", *(f"{attribute} F1" for attribute in names)):
         table.add_column(name, justify="right")
     for name, score in outcome.scores.items():
         table.add_row(
             answer_words(name),
-            f"{score.macro_f1:.3f} ({score.interval[0]:.3f}-{score.interval[1]:.3f})",
+            f"{score.macro_f1:.3f} ({score.interval[0]:.3f} to {score.interval[1]:.3f})",
+            "" if name == SINGLE else gain_words(score.gain),
             f"{score.accuracy:.3f}",
-            *(f"{score.attribute_f1[attribute]:.3f}" for attribute in outcome.scheme.names),
-            style="bold" if name == outcome.vote else None,
+            *(f"{score.attribute_f1[attribute]:.3f}" for attribute in names),
+            style="bold" if name == outcome.decision.final else None,
         )
     return table
 
 
-def gain_lines(outcome: Outcome) -> list[str]:
-    """The gain of each vote over the best single member, and whether it can be told from none."""
-    lines = []
-    for name, score in outcome.scores.items():
-        if name in ENSEMBLES:
-            low, high = score.gain_interval
-            words = f"{answer_words(name)} over the best single: {score.gain:+.3f} macro F1 (95 % {low:+.3f} to {high:+.3f})"
-            lines.append(words if score.distinguishable else f"{words}, not distinguishable")
-    return lines
+def classes_table(rows: pd.DataFrame) -> Table:
+    """The classes of the answer, one row each."""
+    table = _table("The answer's classes on the hold-out")
+    table.add_column("class")
+    for name in rows.columns[1:]:
+        table.add_column(name, justify="right")
+    for row in rows.itertuples(index=False):
+        figures = [f"{value:,}" if isinstance(value, int) else "" if np.isnan(value) else f"{value:.3f}" for value in row[1:]]
+        table.add_row(escape(row[0]), *figures)
+    return table
+
+
+def shift_table(scheme: Scheme, shifts: Sequence[Shift]) -> Table:
+    """Shares of the values among the photos without labels, beside those learned from."""
+    table = _table("Shares of the values: learned from, and found among the eval photos")
+    table.add_column("attribute")
+    table.add_column("value")
+    for name in ("learned from", "answered", "estimated (95 %)", "shift"):
+        table.add_column(name, justify="right")
+    for attribute, shift in zip(scheme.attributes, shifts, strict=True):
+        rows = zip(attribute.values, shift.trained, shift.predicted, shift.bbse, shift.intervals, strict=True)
+        for row, (value, trained, predicted, estimated, (low, high)) in enumerate(rows):
+            proof = f"{'proven' if shift.proven else 'not proven'} (p {shift.p_value:.3f})" if row == 0 else ""
+            name = escape(shift.attribute) if row == 0 else ""
+            table.add_row(name, escape(value), f"{trained:.1%}", f"{predicted:.1%}", f"{estimated:.1%} ({low:.1%} to {high:.1%})", proof)
+    return table
+
+
+def correction_words(gain: Correction) -> str:
+    """What a correction for shifted shares is worth on validation people who stand for those shares."""
+    low, high = gain.interval
+    found = f"{gain.before:.3f} to {gain.after:.3f} macro F1 on validation people weighted to them"
+    return f"{found}, {gain.after - gain.before:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def decision_lines(decision: Decision) -> list[str]:
+    """Which answer it is and why, and how far the best member's score can be trusted."""
+    choice, found = decision.choice, decision.optimism
+    low, high = found.interval
+    alike = int(decision.alike[1:].sum())
+    lines = [
+        f"{alike} of the other {len(decision.alike) - 1} members cannot be told apart from the best.",
+        f"The best of {len(decision.lineup.pool)} was picked by its score, which is expected to be too high by {found.expected:.3f} "
+        f"(95 % {low:.3f} to {high:.3f}).",
+    ]
+    return (lines if len(decision.alike) > 1 else lines[1:]) + [f"The answer is the {answer_words(choice.answer)}: {reason(choice)}."]
+
+
+def reason(choice: Choice) -> str:
+    """Why this answer."""
+    gain = gain_words(choice.judged[choice.vote].gain)
+    how = "chosen on validation" if choice.asked == "auto" else "as asked"
+    if choice.supported:
+        return f"{how}, its gain over the best single on people it was not fitted on is {gain}"
+    if choice.forced:
+        return f"{how} and forced, though its gain over the best single cannot be told from none: {gain}"
+    return f"the gain of the {answer_words(choice.vote)}, {how}, cannot be told from none: {gain}; --force takes it all the same"
+
+
+def gain_words(gain: Gain) -> str:
+    """`+0.012 (-0.004 to +0.030)`."""
+    low, high = gain.interval
+    return f"{gain.gain:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def answer_words(name: str) -> str:
-    return f"{name} vote" if name in ENSEMBLES else name
+    """An answer as it is called in a table."""
+    return {SINGLE: SINGLE, FINAL: "the answer with its steps", "best": "best member"}.get(name, f"{name} vote")
+
+
+def step_words(name: str) -> str:
+    """A step as it is called in a table."""
+    return STEP_WORDS.get(name, name.replace("tta", "test-time augmentation"))
+
+
+def _use(step: StepTaken) -> str:
+    if step.asked:
+        return "used, as asked"
+    return "used" if step.used else "not used: no gain that the interval supports"
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
 
 
 def task_words(trial: Trial) -> str:

@@ -1,6 +1,6 @@
 """A tiny data set, and runs on it whose trials hold first weights instead of trained ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,11 @@ from trainables.models.assemble import IMAGENET, build_model
 from trainables.record import (
     MODEL,
     SPLIT,
+    Origin,
     Predictions,
     Result,
     RunCard,
+    read_predictions,
     start_record,
     trial_folder,
     write_predictions,
@@ -53,29 +55,42 @@ class Made:
 
 @pytest.fixture(scope="session")
 def make_run(people, cache):
-    """Make a run below `runs`, one finished trial for each of the given values."""
+    """Make a run below `runs`, one finished trial for each of the given values; as the refit of a run, one for each of its folds."""
 
-    def make(runs: Path, name: str, trials: list[dict], *, data: Path = people, seed: int = 0, cuts: tuple[int, ...] = (30, 60)) -> Made:
+    def make(
+        runs: Path,
+        name: str,
+        trials: list[dict],
+        *,
+        data: Path = people,
+        seed: int = 0,
+        cuts: tuple[int, ...] = (30, 60),
+        refit_of: str = "",
+    ) -> Made:
         settings = DataConfig(cuts=cuts, **SIDES)
+        folds = range(settings.folds) if refit_of else [settings.fold]
+        wanted = [(trial, values, fold) for trial, values in enumerate(trials) for fold in folds]
+        origins = tuple(Origin(trial, epoch=1, score=0.5) for trial, _, _ in wanted) if refit_of else ()
         photos = read_photos(data, settings)
         split = split_people(photos, settings, seed)
         attributes = tuple(attribute.plain() for attribute in photos.scheme.attributes)
-        write_run(runs / name, RunCard(name, "test.yaml", str(data), cuts, seed, split.hash, attributes, 1, len(trials), "test"))
+        card = RunCard(name, "test.yaml", str(data), cuts, seed, split.hash, attributes, 1, len(wanted), "test")
+        write_run(runs / name, replace(card, refit_of=refit_of, origins=origins))
         digests = build_views(photos, [View.of(ViewConfig(size=32))], cache).digests
         write_whole(runs / name / SPLIT, split_table(photos, split, digests))
-        for number, values in enumerate(trials):
+        for number, (trial, values, fold) in enumerate(wanted):
             config = TrialConfig.from_values(
                 {
                     "epochs": 1,
-                    "seed": number,
+                    "seed": trial,
                     "optimizer": {"lr": 0.001},
                     "model": {"backbone": "test_efficientnet", "weights": "none"},
                     "view": {"size": 32},
                     **values,
-                    "data": settings.model_dump(),
+                    "data": settings.model_dump() | {"fold": fold},
                 }
             )
-            write_trial(trial_folder(runs / name, number), config, photos, split, cache)
+            write_trial(trial_folder(runs / name, number), config, photos, replace(split, fold=fold), cache)
         return Made(runs / name, photos, split)
 
     return make
@@ -110,3 +125,42 @@ def faces(make_run, tmp_path_factory):
         },
     ]
     return make_run(tmp_path_factory.mktemp("runs"), "faces", trials)
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A run whose models are sure of everybody, and the labels that they hold for wrong."""
+
+    made: Made
+    people: dict[str, str]  # name -> the gender that the models see on all photos
+    swapped: tuple[str, str]  # ids of two photos of one person, of which the models see what the other was given
+
+
+@pytest.fixture(scope="session")
+def planted(make_run, tmp_path_factory):
+    """An out-of-fold run with three people of the wrong gender and one swapped pair. Read it, do not change it."""
+    made = make_run(tmp_path_factory.mktemp("planted"), "planted", [{"task": "heads"}], refit_of="searched")
+    photos, rng = made.photos, np.random.default_rng(0)
+    seen = photos.labels.copy()
+    judged = np.unique(photos.people[made.split.part >= 0])
+    *wrong, swapper = rng.choice(judged, size=4, replace=False).tolist()
+    genders = photos.scheme.attributes[1].values
+    for person in wrong:
+        seen[photos.people == person, 1] = 1 - seen[photos.people == person, 1]
+    pair = [np.flatnonzero((photos.people == swapper) & (photos.labels[:, 0] == value))[0] for value in (1, 2)]
+    seen[pair, 0] = [2, 1]
+    for number in range(2):
+        folder, ids = trial_folder(made.folder, number), np.array(photos.ids)
+        rows = [photos.ids.index(name) for name in read_predictions(folder).ids]
+        heads = [sure_of(seen[rows, column], size, rng) for column, size in enumerate(photos.scheme.sizes)]
+        write_predictions(folder, Predictions(tuple(ids[rows]), heads, epoch=1))
+    people = {photos.names[person]: genders[seen[photos.people == person, 1][0]] for person in wrong}
+    return Planted(made, people, (photos.ids[pair[0]], photos.ids[pair[1]]))
+
+
+def sure_of(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Probabilities (n, count) that lean to these values (n,), by 90 to 99 %."""
+    rest = rng.uniform(0.01, 0.1, size=len(values))
+    probabilities = np.repeat(rest[:, None] / (count - 1), count, axis=1)
+    probabilities[np.arange(len(values)), values] = 1 - rest
+    return probabilities

@@ -1,16 +1,24 @@
 import json
+import re
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from analysis.ensemble import ENSEMBLES
-from analysis.ensemble.__main__ import app
+from analysis.ensemble.__main__ import Predictor, app
+from analysis.ensemble.voting import Votes
+from analysis.pipeline import read_ensemble
+from analysis.steps import STEPS
+from analysis.trials import load_runs
 from trainables.data.photos import read_unlabelled
 from trainables.record import trial_folder
+
+QUICK = ("--vote", "soft", "--step", "none")  # the rest of the choices is not what a test is about
 
 
 @pytest.fixture
@@ -37,28 +45,30 @@ def refused(result):
     return result.stderr.strip()
 
 
-def test_the_command_votes_scores_and_writes_everything(here, people):
+def test_the_command_chooses_votes_scores_and_writes_everything(here, people):
     result = call("--top", "3")
     assert result.exit_code == 0, result.output
     folder = here / "runs" / "faces" / "ensemble"
-    names = {"scores.json", "members.json", "per_class.csv", "confusion.png", "submission.csv", "probabilities.csv"}
+    names = {"scores.json", "ensemble.json", "per_class.csv", "confusion.png", "submission.csv", "probabilities.csv"}
     assert {file.name for file in folder.iterdir()} == names
     assert all(f"faces/ensemble/{name}" in result.stdout for name in names)
     found = scores(here)
-    assert set(found["answers"]) == {"best single", *ENSEMBLES}
+    assert set(found["votes"]) == {"best single", *ENSEMBLES} <= set(found["answers"])
+    assert [step["name"].split(":")[0] for step in found["steps"]] == ["calibrate", "tta", *STEPS]
     assert len(found["members"]) == 3
     ranked = [member["valid_macro_f1"] for member in found["members"]]
     assert ranked == sorted(ranked, reverse=True)
-    assert found["answers"]["best single"]["macro_f1"] == found["members"][0]["holdout_macro_f1"]
-    for number in (f"{answer['macro_f1']:.3f}" for answer in found["answers"].values()):
+    for number in (f"{answer['macro_f1']:.3f}" for answer in (*found["votes"].values(), *found["answers"].values())):
         assert number in result.stdout
-    assert f"The answer is the {found['vote']} vote, chosen on validation" in result.stdout
+    assert f"which is expected to be too high by {found['optimism']['expected']:.3f}" in result.stdout
+    assert f"The answer takes {1000 * found['seconds_per_photo']:.2f} ms a photo here" in result.stdout
+    assert [shift["attribute"] for shift in found["shift"]] == list(found["attributes"])
     assert len(pd.read_csv(folder / "per_class.csv")) == 18
     assert min(Image.open(folder / "confusion.png").size) > 1000
 
 
 def test_the_submission_lists_every_eval_photo_in_order_with_its_likeliest_class(here, people):
-    call("--vote", "soft")
+    call(*QUICK)
     submission, probabilities = (pd.read_csv(here / "runs/faces/ensemble" / f"{name}.csv") for name in ("submission", "probabilities"))
     assert list(submission.columns) == ["ImageID", "ans"]
     assert tuple(submission["ImageID"]) == tuple(probabilities["ImageID"]) == read_unlabelled(people).ids
@@ -68,51 +78,86 @@ def test_the_submission_lists_every_eval_photo_in_order_with_its_likeliest_class
     assert (submission["ans"] == rows.argmax(axis=1)).all()
 
 
-def test_the_members_file_leads_to_the_models(here):
-    call("--top", "2", "--vote", "hard")
-    found = json.loads((here / "runs/faces/ensemble/members.json").read_text())
-    assert found["vote"] == "hard"
-    assert all((here / "runs" / model).is_file() for member in found["members"] for model in member)
+def test_the_ensemble_file_leads_to_the_models_and_answers_as_the_submission_does(here):
+    call("--top", "2", "--vote", "hard", "--force", "--step", "offsets")
+    folder = here / "runs/faces/ensemble"
+    found = read_ensemble(folder)
+    assert len(found.pipeline.members) == 2
+    assert found.pipeline.ensemble == Votes()
+    assert [step.kind for step in found.pipeline.steps] == ["offsets"]
+    assert all((here / "runs" / model).is_file() for models in found.models.values() for model in models)
+    runs = load_runs([here / "runs/faces"])
+    eval_photos = Predictor.of(runs, Console(quiet=True)).eval(found.pipeline.looks, found.pipeline.trials)[0]["plain"]
+    submission = pd.read_csv(folder / "submission.csv")
+    assert (found.pipeline(eval_photos).argmax(axis=1) == submission["ans"]).all()
 
 
-@pytest.mark.parametrize("vote", ENSEMBLES)
-def test_the_vote_that_is_asked_for_is_the_answer(here, vote):
-    result = call("--vote", vote)
-    assert scores(here)["vote"] == vote
-    assert f"The answer is the {vote} vote, as asked" in result.stdout
-
-
-def test_auto_takes_the_better_vote_on_validation_and_the_first_when_tied(here):
-    call()
+@pytest.mark.parametrize("vote", ["soft", "greedy"])
+def test_a_vote_whose_gain_is_chance_answers_only_when_it_is_forced(here, vote):
+    result = call("--vote", vote, "--step", "none")
     found = scores(here)
-    assert found["vote"] == max(found["valid_macro_f1"], key=found["valid_macro_f1"].get)
-    result = call("--top", "1")
-    assert scores(here)["vote"] == "soft"
-    assert "a tie goes to the first" in result.stdout
+    assert (found["vote"], found["answer"], found["supported"]) == (vote, "best single", False)
+    assert f"The answer is the best single: the gain of the {vote} vote, as asked, cannot be told from none" in result.stdout
+    result = call("--vote", vote, "--step", "none", "--force")
+    found = scores(here)
+    assert (found["answer"], found["supported"], found["forced"]) == (vote, False, True)
+    assert f"The answer is the {vote} vote: as asked and forced, though its gain" in result.stdout
+
+
+def test_auto_takes_the_vote_that_is_best_on_people_it_was_not_fitted_on_and_the_first_when_tied(here):
+    call("--step", "none")
+    found = scores(here)
+    judged = {name: vote["macro_f1"] for name, vote in found["votes"].items() if name != "best single"}
+    assert found["vote"] == max(judged, key=judged.get)
+
+
+def test_steps_are_taken_when_asked_for_and_none_when_none_is_wanted(here):
+    call("--vote", "soft", "--step", "none")
+    assert scores(here)["steps"] == []
+    result = call("--vote", "soft", "--step", "top_two", "--step", "calibrate")
+    found = scores(here)
+    assert [(step["name"], step["asked"], step["used"]) for step in found["steps"]] == [("calibrate", True, True), ("top_two", True, True)]
+    assert found["answer"] == "final"
+    assert "the answer with its steps" in result.stdout
+    assert "used, as asked" in result.stdout
+
+
+@pytest.mark.parametrize("words, kinds", [(("--per", "backbone"), 2), (("--per", "task"), 3), (("--diverse",), None)])
+def test_members_can_be_chosen_for_diversity(here, words, kinds):
+    assert call("--top", "2", *QUICK[:2], "--step", "none", *words).exit_code == 0
+    chosen = [member["trials"][0]["config"] for member in scores(here)["members"]]
+    if kinds:
+        path = {"backbone": lambda config: config["model"]["backbone"], "task": lambda config: str(config["task"])}[words[1]]
+        assert len({path(config) for config in chosen}) == 2
 
 
 def test_one_member_gains_nothing_over_itself(here):
-    result = call("--top", "1")
-    assert scores(here)["answers"]["soft"]["gain_interval"] == [0, 0]
-    assert "not distinguishable" in result.stdout
+    result = call("--top", "1", "--vote", "soft", "--step", "none")
+    found = scores(here)
+    assert found["answers"]["soft"]["macro_f1"] == found["members"][0]["holdout_macro_f1"]
+    assert "cannot be told from none" in result.stdout
 
 
-def test_the_same_seed_prints_the_same_scores(here):
-    first, again, other = (call("--seed", seed).stdout for seed in ("5", "5", "6"))
+def test_the_same_seed_gives_the_same_scores(here):
+    answers = []
+    for seed in ("5", "5", "6"):
+        call(*QUICK, "--seed", seed)
+        answers.append(scores(here)["answers"])
+    first, again, other = answers
     assert first == again != other
 
 
 def test_the_newest_run_is_taken_and_a_run_named_twice_counts_once(here):
-    call("--top", "4")
+    call("--top", "4", *QUICK)
     newest = scores(here)["members"]
-    assert call("--top", "4", "--run", "faces", "--run", "runs/faces").exit_code == 0
+    assert call("--top", "4", *QUICK, "--run", "faces", "--run", "runs/faces").exit_code == 0
     assert scores(here)["members"] == newest
 
 
 def test_specialists_of_several_runs_form_a_member_that_answers(here, make_run):
     for name in ("mask", "gender", "age"):
         make_run(here / "runs", f"{name}s", [{"task": name}])
-    result = call("--run", "masks", "--run", "genders", "--run", "ages", "--top", "1")
+    result = call("--run", "masks", "--run", "genders", "--run", "ages", "--top", "1", *QUICK)
     assert result.exit_code == 0, result.output
     (member,) = scores(here, "masks")["members"]
     assert [trial["run"] for trial in member["trials"]] == ["masks", "genders", "ages"]
@@ -123,7 +168,7 @@ def test_a_run_that_covers_a_part_is_scored_on_it_and_takes_an_old_submission_aw
     made = make_run(here / "runs", "ages", [{"task": "age"}, {"task": "age"}])
     (made.folder / "ensemble").mkdir()
     (made.folder / "ensemble" / "submission.csv").write_text("of other members")
-    result = call("--run", "ages", "--top", "2")
+    result = call("--run", "ages", "--top", "2", *QUICK)
     assert "No answer file: the members predict age of mask, gender, age." in result.stdout
     assert scores(here, "ages")["attributes"] == ["age"]
     assert not (made.folder / "ensemble" / "submission.csv").exists()
@@ -133,7 +178,7 @@ def test_data_without_eval_photos_gets_no_submission_and_one_line_why(here, peop
     data = here / "labelled"
     shutil.copytree(people / "train", data / "train")
     make_run(here / "runs", "plain", [{"task": "joint"}], data=data)
-    result = call("--run", "plain", "--top", "1")
+    result = call("--run", "plain", "--top", "1", *QUICK)
     assert f"No answer file: {data} has no eval/info.csv." in result.stdout
     assert not (here / "runs/plain/ensemble/submission.csv").exists()
 
@@ -143,7 +188,7 @@ def test_eval_photos_that_cannot_be_decoded_are_named_counted_and_answered(here,
     photos = read_unlabelled(data)
     (photos.root / photos.ids[0]).write_bytes(b"no photo")
     make_run(here / "runs", "black", [{"task": "joint"}], data=data)
-    result = call("--run", "black", "--top", "1")
+    result = call("--run", "black", "--top", "1", *QUICK)
     words = f"1 eval photos cannot be decoded; they were predicted as black: {photos.ids[0]}"
     assert words in result.stdout
     assert words in scores(here, "black")["left_out"]
@@ -152,7 +197,7 @@ def test_eval_photos_that_cannot_be_decoded_are_named_counted_and_answered(here,
 
 def test_a_damaged_record_is_named_and_the_others_vote(here):
     (trial_folder(here / "runs" / "faces", 2) / "config.json").write_text("{")
-    result = call("--top", "3")
+    result = call("--top", "3", *QUICK)
     assert result.exit_code == 0
     assert "left out: 1 damaged records: faces/2" in result.stdout
 
@@ -161,9 +206,20 @@ def test_a_run_that_does_not_exist_is_refused_with_those_that_do(here):
     assert "there is no run 'face' in runs/; there are faces" in refused(call("--run", "face"))
 
 
-@pytest.mark.parametrize("top", ["0", "5"])
+@pytest.mark.parametrize("top", ["0", "99"])
 def test_a_top_that_cannot_be_is_refused_with_how_many_there_are(here, top):
-    assert f"--top is {top}, but there are 4 members" in refused(call("--top", top))
+    message = refused(call("--top", top))
+    assert re.fullmatch(rf"--top is {top}, but there are (\d+) members to choose from; take 1 to \1", message)
+
+
+def test_two_ways_to_choose_at_once_and_an_unknown_kind_are_refused(here):
+    assert "two ways to choose" in refused(call("--per", "task", "--diverse"))
+    assert "take backbone or task" in refused(call("--per", "colour"))
+
+
+def test_an_unknown_step_is_refused_with_the_ones_there_are(here):
+    message = refused(call("--step", "wish"))
+    assert all(name in message for name in ("auto", "calibrate", "tta", *STEPS))
 
 
 def test_an_unknown_vote_is_refused_with_the_ones_there_are(here):

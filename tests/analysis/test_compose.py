@@ -1,90 +1,202 @@
-from itertools import combinations, product
-from pathlib import Path
+from itertools import combinations
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
-from analysis.compose import members, partitions
-from analysis.top import best
-from analysis.trials import Runs, Sample, Trial
-from trainables.config import TrialConfig
+from analysis.compose import Member, Part, advised, candidates, partitions
 from trainables.data.contest import contest_scheme
-from trainables.data.labels import read_task
-from trainables.record import Record, Result, RunCard, RunError
 
 SCHEME = contest_scheme((30, 60))
+MASK, GENDER, AGE = SCHEME.names
 PHOTOS = 60
 
 
-def runs_of(tasks, seed=0):
-    """A run whose trials predict at random."""
+def case(tasks, seed=0):
+    """Trials 0, 1, ... of these tasks that predict at random, and true attribute ids."""
     rng = np.random.default_rng(seed)
-    labels = SCHEME.split(rng.integers(SCHEME.classes, size=PHOTOS))
-    sample = Sample(tuple(map(str, range(PHOTOS))), np.arange(PHOTOS), labels, SCHEME)
-    attributes = tuple(attribute.plain() for attribute in SCHEME.attributes)
-    card = RunCard("r", "r.yaml", "data", (30, 60), 0, "abc", attributes, 1, len(tasks), "test")
-    trials = [make_trial(number, task, sample, rng) for number, task in enumerate(tasks)]
-    return Runs((Path("r"),), (card,), sample, sample, tuple(trials), ())
+    trials = {str(number): SCHEME.part(tuple(task)) for number, task in enumerate(tasks)}
+    predicted = {name: rng.dirichlet(np.ones(own.classes), size=PHOTOS) for name, own in trials.items()}
+    return trials, predicted, SCHEME.split(rng.integers(SCHEME.classes, size=PHOTOS))
 
 
-def make_trial(number, task, sample, rng):
-    config = TrialConfig.from_values({"epochs": 1, "task": task, "optimizer": {"lr": 0.1}, "model": {"backbone": "b"}})
-    record = Record(Path(str(number)), number, config, (), Result("finished", "", 1, "abc", "", ""))
-    read = read_task(task, SCHEME)
-    valid = rng.dirichlet(np.ones(read.scheme.classes), size=PHOTOS)
-    return Trial("r", record, read, valid, sample.macro_f1(read.scheme, valid))
+def found(tasks, seed=0):
+    return candidates(*case(tasks, seed), SCHEME)
 
 
-def numbers(member):
-    return sorted(trial.record.number for trial in member.trials)
+def plain(members):
+    """Members without advisors, as (trial, attributes) of each part."""
+    return [[(part.trial, part.names) for part in member.parts] for member in members if not member.advisors]
 
 
-def test_a_trial_that_covers_the_scheme_is_a_member_alone():
-    runs = runs_of(["joint", "heads", [["mask", "gender"], ["age"]]])
-    found = members(runs)
-    assert sorted(map(numbers, found)) == [[0], [1], [2]]
-    for member in found:
-        np.testing.assert_allclose(member.valid, member.trials[0].valid)
-        assert member.score == member.trials[0].score
+def marginal(probabilities, own, names):
+    """Probabilities of some attributes, class by class."""
+    part = SCHEME.part(tuple(names))
+    out = np.zeros((len(probabilities), part.classes))
+    for joint in range(own.classes):
+        ids = dict(zip(own.names, own.split(np.array([joint]))[0], strict=True))
+        out[:, part.joint(np.array([[ids[name] for name in part.names]]))[0]] += probabilities[:, joint]
+    return out
+
+
+def slow_ranking(trials, predicted, labels, names):
+    """Trials that predict these attributes, best first on these alone; among equals the earlier."""
+    part = SCHEME.part(tuple(names))
+    truth = part.joint(labels[:, [SCHEME.names.index(name) for name in part.names]])
+    scores = {
+        trial: f1_score(truth, marginal(predicted[trial], own, names).argmax(axis=1), labels=range(part.classes), average="macro")
+        for trial, own in trials.items()
+        if set(names) <= set(own.names)
+    }
+    return sorted(scores, key=lambda trial: -scores[trial])
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_the_rth_member_joins_the_rth_best_specialists(seed):
-    runs = runs_of(["mask", "age", "gender", "mask", "age", "gender", "age"], seed)
-    rank = {
-        name: [trial.record.number for trial in sorted(runs.trials, key=lambda trial: -trial.score) if trial.task.scheme.names == (name,)]
-        for name in SCHEME.names
-    }
-    expected = [sorted(chosen) for chosen in zip(*rank.values(), strict=False)]
-    assert [numbers(member) for member in members(runs)] == expected
+def test_a_trial_that_covers_all_is_a_member_alone_and_answers_as_it_predicts(seed):
+    trials, predicted, labels = case([SCHEME.names] * 4, seed)
+    members = candidates(trials, predicted, labels, SCHEME)
+    order = slow_ranking(trials, predicted, labels, SCHEME.names)
+    assert plain(members)[:4] == [[(trial, SCHEME.names)] for trial in order]
+    for member, trial in zip(members, order, strict=False):
+        np.testing.assert_allclose(member.answer(predicted), predicted[trial])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_rth_best_specialists_join(seed):
+    trials, predicted, labels = case([[MASK], [AGE], [GENDER], [MASK], [AGE], [GENDER], [AGE]], seed)
+    ranked = [slow_ranking(trials, predicted, labels, [name]) for name in SCHEME.names]
+    expected = [[(trial, (name,)) for trial, name in zip(row, SCHEME.names, strict=True)] for row in zip(*ranked, strict=False)]
+    assert plain(candidates(trials, predicted, labels, SCHEME)) == expected
     assert len(expected) == 2
 
 
-def test_specialists_multiply_their_probabilities():
-    runs = runs_of(["mask", [["age", "gender"]]])
-    (member,) = members(runs)
-    mask = next(trial.valid for trial in member.trials if trial.task.scheme.names == ("mask",))
-    rest = next(trial.valid for trial in member.trials if trial.task.scheme.names == ("gender", "age"))
-    for photo, joint in product(range(PHOTOS), range(SCHEME.classes)):
-        a, b, c = SCHEME.split(np.array([joint]))[0]
-        assert member.valid[photo, joint] == pytest.approx(mask[photo, a] * rest[photo, 3 * b + c])
+@pytest.mark.parametrize("seed", range(10))
+def test_the_rth_best_of_all_trials_answer_for_each_attribute(seed):
+    trials, predicted, labels = case([SCHEME.names, SCHEME.names, [MASK, AGE], [GENDER, AGE], [AGE]], seed)
+    ranked = [slow_ranking(trials, predicted, labels, [name]) for name in SCHEME.names]
+    members = plain(candidates(trials, predicted, labels, SCHEME))
+    for row in zip(*ranked, strict=False):
+        asked = {trial: tuple(name for name, own in zip(SCHEME.names, row, strict=True) if own == trial) for trial in row}
+        assert list(asked.items()) in members
 
 
-def test_every_way_to_part_the_scheme_gives_members():
-    runs = runs_of(["joint", "mask", "gender", "age", [["gender", "age"]], [["mask", "gender"]]])
-    assert sorted(map(numbers, members(runs))) == [[0], [1, 2, 3], [1, 4], [3, 5]]
+def test_members_multiply_what_their_parts_say_of_the_attributes_asked_for():
+    trials, predicted, _ = case([SCHEME.names, [GENDER, AGE]])
+    member = Member(SCHEME, (Part("0", trials["0"], (MASK, AGE)), Part("1", trials["1"], (GENDER,))))
+    first = marginal(predicted["0"], SCHEME, [MASK, AGE])
+    second = marginal(predicted["1"], trials["1"], [GENDER])
+    answer = member.answer(predicted)
+    for joint in range(SCHEME.classes):
+        mask, gender, age = SCHEME.split(np.array([joint]))[0]
+        np.testing.assert_allclose(answer[:, joint], first[:, 3 * mask + age] * second[:, gender])
 
 
-def test_runs_that_cover_a_part_have_members_of_that_part():
-    (member,) = members(runs_of(["age"]))
-    assert member.scheme == SCHEME.part(("age",))
-    (member,) = members(runs_of(["age", "mask"]))
-    assert member.scheme.names == ("mask", "age")
+def test_every_way_to_part_the_attributes_gives_members():
+    tasks = [SCHEME.names, [MASK], [GENDER], [AGE], [GENDER, AGE], [MASK, GENDER]]
+    members = {frozenset(parts) for parts in plain(found(tasks))}
+    ways = [
+        {("0", SCHEME.names)},
+        {("1", (MASK,)), ("2", (GENDER,)), ("3", (AGE,))},
+        {("1", (MASK,)), ("4", (GENDER, AGE))},
+        {("5", (MASK, GENDER)), ("3", (AGE,))},
+    ]
+    assert {frozenset(way) for way in ways} <= members
 
 
-def test_trials_that_only_overlap_are_refused_with_what_they_predict():
-    with pytest.raises(RunError, match="mask and gender.*gender and age|gender and age.*mask and gender"):
-        members(runs_of([[["mask", "gender"]], [["gender", "age"]]]))
+def test_trials_that_cover_a_part_have_members_of_that_part():
+    (member,) = found([[AGE]])
+    assert member.scheme == SCHEME.part((AGE,))
+    (member,) = found([[AGE], [MASK]])
+    assert member.scheme.names == (MASK, AGE)
+
+
+def test_trials_that_only_overlap_answer_attribute_by_attribute():
+    members = plain(found([[MASK, GENDER], [GENDER, AGE]]))
+    assert members in ([[("0", (MASK, GENDER)), ("1", (AGE,))]], [[("0", (MASK,)), ("1", (GENDER, AGE))]])
+
+
+def test_each_trial_that_covers_all_is_advised_by_the_best_specialist_for_each_part():
+    trials, predicted, labels = case([[MASK, GENDER], SCHEME.names, [AGE], SCHEME.names, [AGE], [MASK, AGE], [AGE]])
+    members = [member for member in candidates(trials, predicted, labels, SCHEME) if member.advisors]
+    best = slow_ranking({name: trials[name] for name in "246"}, predicted, labels, [AGE])[0]
+    specialists = [(best, (AGE,)), ("0", (MASK, GENDER)), ("5", (MASK, AGE))]
+    whole = slow_ranking({name: trials[name] for name in "13"}, predicted, labels, SCHEME.names)
+    assert [(member.parts[0].trial, *((part.trial, part.names) for part in member.advisors)) for member in members] == [
+        (trial, specialist) for trial in whole for specialist in specialists
+    ]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_member_is_there_twice_and_each_answers_with_rows_that_sum_to_one(seed):
+    rng = np.random.default_rng(seed)
+    pool = [part for size in (1, 2, 3) for part in combinations(SCHEME.names, size)]
+    trials, predicted, labels = case([SCHEME.names, *(pool[index] for index in rng.integers(len(pool), size=6))], seed)
+    members = candidates(trials, predicted, labels, SCHEME)
+    assert len(set(members)) == len(members)
+    for member in members:
+        answer = member.answer(predicted)
+        assert answer.shape == (PHOTOS, SCHEME.classes)
+        assert (answer >= 0).all()
+        np.testing.assert_allclose(answer.sum(axis=1), 1)
+        assert set(member.trials) == {part.trial for part in (*member.parts, *member.advisors)}
+        assert len(set(member.trials)) == len(member.trials)
+
+
+def slow_advised(answer, names, advice):
+    """One photo's answer (classes,) with the advice (classes of the names) in place of its own marginal."""
+    own = marginal(answer[None], SCHEME, names)[0]
+    if advice.max() <= own.max():
+        return answer
+    changed = np.zeros_like(answer)
+    for joint in range(SCHEME.classes):
+        ids = dict(zip(SCHEME.names, SCHEME.split(np.array([joint]))[0], strict=True))
+        part = SCHEME.part(tuple(names))
+        place = part.joint(np.array([[ids[name] for name in part.names]]))[0]
+        if own[place] > 0:
+            changed[joint] = answer[joint] / own[place] * advice[place]
+    return changed / changed.sum() if changed.sum() > 0 else answer
+
+
+@pytest.mark.parametrize("names", [(MASK,), (AGE,), (MASK, AGE), (GENDER, AGE)])
+@pytest.mark.parametrize("seed", range(5))
+def test_advice_equals_a_slow_reference_photo_by_photo(seed, names):
+    rng = np.random.default_rng(seed)
+    part = SCHEME.part(names)
+    answer, advice = rng.dirichlet(np.full(SCHEME.classes, 0.3), size=PHOTOS), rng.dirichlet(np.ones(part.classes), size=PHOTOS)
+    answer[:5] = np.eye(SCHEME.classes)[rng.integers(SCHEME.classes, size=5)]
+    advice[:5] = np.eye(part.classes)[rng.integers(part.classes, size=5)]
+    changed = advised(SCHEME, answer, names, advice)
+    np.testing.assert_allclose(changed, [slow_advised(row, names, said) for row, said in zip(answer, advice, strict=True)])
+    assert 0 < (changed != answer).any(axis=1).sum() < PHOTOS
+
+
+@pytest.mark.parametrize("names", [(GENDER,), (MASK, AGE)])
+def test_where_advice_is_heard_its_marginal_is_the_advice_and_the_rest_given_it_stays(names):
+    rng = np.random.default_rng(0)
+    part = SCHEME.part(names)
+    answer, advice = rng.dirichlet(np.ones(SCHEME.classes), size=PHOTOS), rng.dirichlet(np.full(part.classes, 0.2), size=PHOTOS)
+    changed = advised(SCHEME, answer, names, advice)
+    heard = advice.max(axis=1) > SCHEME.marginal(names, answer).max(axis=1)
+    assert 0 < heard.sum() < PHOTOS
+    np.testing.assert_allclose(SCHEME.marginal(names, changed)[heard], advice[heard])
+    np.testing.assert_array_equal(changed[~heard], answer[~heard])
+
+
+def test_advice_towards_what_the_answer_holds_for_impossible_is_not_heard_and_for_next_to_impossible_is():
+    answer = np.zeros((2, SCHEME.classes))
+    answer[:, :2] = 0.5
+    answer[1, 17] = 1e-312
+    changed = advised(SCHEME, answer, (AGE,), np.eye(3)[[2, 2]])
+    np.testing.assert_array_equal(changed[0], answer[0])
+    np.testing.assert_allclose(changed[1], np.eye(SCHEME.classes)[17])
+
+
+def test_members_read_as_what_they_are_made_of():
+    trials, _, _ = case([SCHEME.names, [GENDER, AGE], [AGE]])
+    parts = (Part("0", trials["0"], (MASK,)), Part("1", trials["1"], (GENDER, AGE)))
+    member = Member(SCHEME, parts, (Part("2", trials["2"], (AGE,)),))
+    assert str(member) == "0 (mask) x 1 advised by 2"
+    assert member.trials == ("0", "1", "2")
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -102,24 +214,3 @@ def test_partitions_are_all_the_choices_that_hold_each_name_once(seed):
     found = list(partitions(names, parts))
     assert {frozenset(way) for way in found} == slow
     assert len(found) == len(slow)
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_the_best_are_the_first_by_validation_score(seed):
-    found = members(runs_of(["joint"] * 6, seed))
-    scores = sorted((member.score for member in found), reverse=True)
-    assert [member.score for member in best(found, 4)] == scores[:4]
-
-
-def test_ties_go_to_the_lower_trial_number():
-    runs = runs_of(["joint"] * 3)
-    twins = tuple(Trial("r", trial.record, trial.task, runs.trials[0].valid, runs.trials[0].score) for trial in runs.trials)
-    found = members(Runs(runs.folders, runs.cards, runs.valid, runs.holdout, twins[::-1], ()))
-    assert [numbers(member) for member in best(found, 3)] == [[0], [1], [2]]
-
-
-@pytest.mark.parametrize("count", [-1, 0, 4])
-def test_a_top_that_cannot_be_is_refused_with_how_many_there_are(count):
-    found = members(runs_of(["joint"] * 3))
-    with pytest.raises(RunError, match=f"--top is {count}, but there are 3 members.*take 1 to 3"):
-        best(found, count)

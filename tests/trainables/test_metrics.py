@@ -11,6 +11,7 @@ from trainables.metrics import (
     bootstrap_f1,
     class_f1,
     confusion,
+    f1_interval,
     interval,
     macro_f1,
     person_counts,
@@ -85,18 +86,63 @@ def test_the_bootstrap_equals_a_slow_one_with_the_same_draws(seed):
         assert score == pytest.approx(slow_f1(truth[photos], predicted[photos], 4), abs=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_several_answers_are_scored_on_the_same_people(seed):
+    people = np.repeat(np.arange(12), 5)
+    counts = np.stack([person_counts(*draw(2 * seed + other, classes=4, photos=60), people, 4) for other in (0, 1)])
+    together = bootstrap_f1(counts, np.random.default_rng(seed), draws=20)
+    assert together.shape == (2, 20)
+    np.testing.assert_array_equal(together, [bootstrap_f1(one, np.random.default_rng(seed), draws=20) for one in counts])
+
+
+def slow_standard_error(counts):
+    """Of the macro F1 of people (people, classes, classes), from what little more of one of them changes."""
+    total, step = counts.sum(axis=0).astype(float), 1e-5
+    changes = [(macro_f1(total + step * one) - macro_f1(total - step * one)) / (2 * step) for one in counts]
+    return np.sqrt(np.sum(np.square(changes)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_interval_of_a_score_equals_a_slow_studentised_bootstrap(seed):
+    truth, predicted = draw(seed, classes=4, photos=200)
+    counts = person_counts(truth, predicted, np.repeat(np.arange(40), 5), 4)
+    score, error = macro_f1(counts.sum(axis=0)), slow_standard_error(counts)
+    distances = []
+    for times in np.random.default_rng(seed).multinomial(40, np.full(40, 1 / 40), size=50):
+        drawn = np.repeat(counts, times, axis=0)
+        distances.append((macro_f1(drawn.sum(axis=0)) - score) / max(slow_standard_error(drawn), error / 4))
+    low, high = np.percentile(distances, [2.5, 97.5])
+    expected = (max(score - high * error, 0), min(score - low * error, 1))
+    assert f1_interval(counts, np.random.default_rng(seed), draws=50) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("score", [0, 1])
+def test_an_answer_that_is_always_right_or_always_wrong_has_no_width(score):
+    truth = np.repeat(np.arange(3), 20)
+    counts = person_counts(truth, truth if score else (truth + 1) % 3, np.repeat(np.arange(30), 2), 3)
+    assert f1_interval(counts, np.random.default_rng(0)) == (score, score)
+
+
+@pytest.mark.parametrize("mistakes", [1, 2, 5])
+def test_few_mistakes_leave_a_short_interval_below_1(mistakes):
+    truth = np.repeat(np.arange(3), 70)
+    predicted = np.where(np.arange(210) < mistakes, 1, truth)
+    low, high = f1_interval(person_counts(truth, predicted, np.repeat(np.arange(105), 2), 3), np.random.default_rng(0))
+    assert 0.85 < low < macro_f1(confusion(truth, predicted, 3)) < high <= 1
+
+
 @pytest.mark.parametrize("seed", range(20))
-def test_the_interval_covers_the_point_estimate_and_narrows_with_more_people(seed):
+def test_the_intervals_cover_the_point_estimate_and_narrow_with_more_people(seed):
     widths = []
     for size in (40, 640):
         rng = np.random.default_rng(seed)
         truth = rng.integers(3, size=7 * size)
         predicted = np.where(rng.random(7 * size) < 0.8, truth, rng.integers(3, size=7 * size))
         counts = person_counts(truth, predicted, np.repeat(np.arange(size), 7), 3)
-        low, high = interval(bootstrap_f1(counts, rng))
-        assert low < macro_f1(counts.sum(axis=0)) < high
-        widths.append(high - low)
-    assert widths[1] < widths[0] / 2
+        found = np.array([interval(bootstrap_f1(counts, rng)), f1_interval(counts, rng)])
+        assert (found[:, 0] < macro_f1(counts.sum(axis=0))).all() and (found[:, 1] > macro_f1(counts.sum(axis=0))).all()
+        widths.append(found[:, 1] - found[:, 0])
+    assert (widths[1] < widths[0] / 2).all()
 
 
 def test_photos_of_one_person_are_no_independent_evidence():

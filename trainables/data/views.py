@@ -141,6 +141,8 @@ def read_photo(file: Path | BinaryIO) -> Image.Image:
     except UnidentifiedImageError:
         # Pillow would name an object in memory; every caller knows the photo's name.
         raise ValueError("not an image of a known format") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"its header claims far more pixels than the {LARGEST:,} that are read") from None
     with opened as photo:
         if photo.width * photo.height > LARGEST:
             raise ValueError(f"{photo.width} x {photo.height} pixels; at most {LARGEST:,} are read")

@@ -1,7 +1,12 @@
 import hashlib
+import io
 import json
 import os
 import pickle
+import struct
+import subprocess
+import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +38,7 @@ from trainables.data.views import (
 )
 from trainables.models.assemble import IMAGENET, build_model
 
+ROOT = Path(__file__).parents[3]
 FACE = View("face", 0.5, 32, 32, margin=0.2)
 SQUARE, CENTRE, WIDE = View("none", 1.0, 32, 32), View("center", 0.7, 32, 32), View("none", 1.0, 24, 40)
 COLOURS = np.random.default_rng(0).integers(256, size=(30, 20, 3), dtype=np.uint8)
@@ -160,6 +166,60 @@ def test_damaged_and_absurd_files_end_in_bad_and_the_rest_is_unharmed(tmp_path):
     np.testing.assert_array_equal(array[0], look(photo, SQUARE))
     assert array[6].any() and not array[1:6].any()
     assert build_views(Unlabelled(root, names), [SQUARE, WIDE], tmp_path / "cache").bad == built.bad
+
+
+def claiming(suffix: str, width: int, height: int) -> bytes:
+    """A small file whose header claims so many pixels."""
+    if suffix == "png":
+        size = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+        rows = b"IDAT" + zlib.compress(bytes(1000))
+        chunks = b"".join(struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in (size, rows))
+        return b"\x89PNG\r\n\x1a\n" + chunks
+    buffer = io.BytesIO()
+    Image.fromarray(COLOURS).save(buffer, suffix)
+    whole = bytearray(buffer.getvalue())
+    if suffix == "jpeg":
+        frame = whole.index(b"\xff\xc0")  # marker, length, bits, then height and width
+        whole[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+    else:
+        whole[18:26] = struct.pack("<ii", width, height)
+    return bytes(whole)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpeg", "bmp"])
+def test_a_header_that_claims_a_billion_pixels_is_refused_before_room_is_made_for_them(tmp_path, suffix):
+    (tmp_path / f"bomb.{suffix}").write_bytes(claiming(suffix, 40_000, 40_000))
+    Image.fromarray(COLOURS).save(tmp_path / "good.png")
+    code = """
+import resource, sys
+from pathlib import Path
+from trainables.data.photos import Unlabelled
+from trainables.data.views import View, build_views
+root, name = Path(sys.argv[1]), sys.argv[2]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+built = build_views(Unlabelled(root, ("good.png", name)), [View("none", 1.0, 32, 32)], root / "cache")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, built.bad)
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path, f"bomb.{suffix}"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    kilobytes, bad = done.stdout.split(maxsplit=1)
+    assert int(kilobytes) < 100_000  # 4.8 GB would be 4,700,000
+    assert bad.strip() == str({f"bomb.{suffix}": "its header claims far more pixels than the 100,000,000 that are read"})
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("suffix", ["png", "jpeg", "bmp"])
+def test_a_header_that_claims_somewhat_too_many_pixels_is_refused_with_how_many(tmp_path, suffix):
+    (tmp_path / f"photo.{suffix}").write_bytes(claiming(suffix, 12_000, 12_000))
+    with pytest.raises(ValueError, match="12000 x 12000 pixels; at most 100,000,000 are read"):
+        read_photo(tmp_path / f"photo.{suffix}")
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp"])  # a decoder of JPEG fills what is missing with grey
+def test_a_header_that_claims_more_pixels_than_there_are_is_refused_and_the_row_stays_black(tmp_path, suffix):
+    (tmp_path / f"photo.{suffix}").write_bytes(claiming(suffix, 900, 900))
+    built = build_views(Unlabelled(tmp_path, (f"photo.{suffix}",)), [SQUARE], tmp_path / "cache")
+    assert list(built.bad) == [f"photo.{suffix}"] and not open_view(built.files[SQUARE]).any()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")

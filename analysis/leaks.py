@@ -1,0 +1,389 @@
+"""Leaks: photos and people that stand on two sides of a run's split, and what a split by photo would pretend.
+
+What leaks is remembered and not recognised: scores are too high, and the models that remember best are chosen.
+"""
+
+import io
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+from imagehash import dhash, phash
+from PIL import Image
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from analysis.drawing import INK, PALE, RED
+from analysis.mistakes.sheets import Tile, draw_sheet, picture
+from analysis.predictions import data_folder, wanted_views
+from analysis.trials import Runs, load_runs, newest_run
+from trainables.config import ConfigError
+from trainables.data.photos import DataError, Photos, read_photos, some
+from trainables.data.splits import HOLDOUT, NOBODY
+from trainables.data.views import View, build_views, count_missing, open_view, view_cache
+from trainables.metrics import confusion, macro_f1
+from trainables.progress import progress_bar
+from trainables.record import RunError, find_run, write_json
+from trainables.reopen import restore_split
+from trainables.seeding import seed_for
+from trainables.storage import Folder, StorageError, write_whole
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+BLOCK = 256  # photos that are compared with all others at a time
+MOST = 100_000  # pairs; more only say that the photos look alike
+# Of 64 bits in each hash. On 8,400 photos of 1,200 faces: 6 finds every photo that was encoded again or resized, 98 % of those that lost
+# 1 % at each side and 77 % of those that lost 2 %, and 1 pair of two people; 4 finds 81 % and 29 %, and no pair; 8 finds 10 pairs.
+DISTANCE = 6
+HEAD, SHEET = 8, 30  # pairs that are printed, and that are drawn
+PARTS = 5  # of the probe's cross-validation
+GREY, COMPONENTS = (16, 16), 64  # what the probe sees: pixels, then principal components
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two photos of two people that look the same."""
+
+    photo: str
+    person: int
+    side: str  # holdout, fold 0, ...
+    label: str  # the name of its joint class
+    other_photo: str
+    other_person: int
+    other_side: str
+    other_label: str
+    phash: int  # bits of 64 that differ
+    dhash: int
+    identical: bool  # the files have the same content
+
+    @property
+    def across(self) -> bool:
+        """Whether they stand on two sides, so that one may be trained on and the other scored."""
+        return self.side != self.other_side
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Macro F1 of a nearest neighbour, cross-validated in two ways on the photos that are not held out."""
+
+    by_photo: float  # photos of one person on both sides
+    by_person: float
+
+    @property
+    def gap(self) -> float:
+        """What knowing people again adds."""
+        return self.by_photo - self.by_person
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """Everything that the command shows."""
+
+    photos: int
+    people: int
+    holdout: int  # photos held out
+    split_people: tuple[str, ...]  # with photos on two sides
+    pairs: tuple[Pair, ...] = field(repr=False)  # those across sides first, then the most alike
+    complete: bool  # whether these are all pairs
+    probe: Probe | None  # None where every photo is taken for a person of its own
+
+    @property
+    def identical(self) -> int:
+        """Pairs of files with the same content under two people."""
+        return sum(pair.identical for pair in self.pairs)
+
+    @property
+    def across(self) -> int:
+        """Pairs across sides."""
+        return sum(pair.across for pair in self.pairs)
+
+    @property
+    def remembered(self) -> int:
+        """Held-out photos that look like one of another person that may be trained on."""
+        ends = [(pair.side, pair.photo) for pair in self.pairs if pair.across]
+        ends += [(pair.other_side, pair.other_photo) for pair in self.pairs if pair.across]
+        return len({photo for side, photo in ends if side == side_name(HOLDOUT)})
+
+
+@app.command()
+def main(
+    run: Annotated[
+        list[str] | None, typer.Option(help="A run's name in runs/, or its folder; repeat it for several. [default: the newest run]")
+    ] = None,
+    distance: Annotated[
+        int, typer.Option(min=0, max=16, help="How many of 64 bits may differ in each of the two hashes of a pair.")
+    ] = DISTANCE,
+    seed: Annotated[int, typer.Option(min=0, help="Parts the photos and the people for the probe.")] = 0,
+) -> None:
+    """Look for photos and people that stand on two sides of a run's split.
+
+        python -m analysis.leaks --run faces
+
+    Photos of different people are compared by two perceptual hashes; those that look the same in both are listed, those across sides
+    first: they are one person under two names, or one file under two. Photos of one person are no finding, they stay on one side.
+
+    A probe then says what a split by photo would pretend: a nearest neighbour is cross-validated by photo and by person.
+
+    Everything lands in runs/<first run>/leaks/: pairs.csv, pairs.png and leaks.json. Findings are no failure of the command.
+    """
+    try:
+        leaks(run, distance=distance, seed=seed)
+    except (RunError, DataError, ConfigError, StorageError) as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
+    """Load, look, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    folders = [find_run(name) for name in names] if names else [newest_run()]
+    runs = load_runs(list({folder.resolve(): folder for folder in folders}.values()))
+    photos = read_photos(data_folder(runs), runs.trials[0].record.config.data)
+    view = clearest_view(runs)
+    with progress_bar("decoding photos", count_missing(photos, [view], view_cache())) as progress:
+        files = build_views(photos, [view], view_cache(), progress)
+    photos, split = restore_split(runs.folders[0], runs.cards[0], photos.without(files.bad), files.digests, NOBODY)
+    if files.bad:
+        console.print(
+            f"{len(files.bad)} photos cannot be decoded and are not compared: {some(list(files.bad))}", style="yellow", markup=False
+        )
+    seen = open_view(files.files[view])
+    with progress_bar("hashing photos", len(photos)) as progress:
+        prints = fingerprints(seen, photos.rows, progress)
+    digests = np.array([files.digests[name] for name in photos.ids])
+    pairs, complete = find_pairs(photos, split.part, prints, digests, distance)
+    searched = np.flatnonzero(split.part != HOLDOUT)
+    with console.status("cross-validating the probe by photo and by person"):
+        probe = nearest_neighbour(features(seen, photos.rows[searched]), photos.take(searched), seed)
+    found = Leaks(
+        photos=len(photos),
+        people=len(np.unique(photos.people)),
+        holdout=len(split.holdout),
+        split_people=split_people(photos, split.part),
+        pairs=pairs,
+        complete=complete,
+        probe=probe,
+    )
+    show(console, found, distance)
+    written = write(runs.folders[0] / "leaks", found, photos, {"distance": distance, "seed": seed, "view": str(view)})
+    console.print("Written: " + "\n         ".join(map(str, written)), soft_wrap=True, markup=False)
+
+
+def clearest_view(runs: Runs) -> View:
+    """The view of some trial that shows most of a photo: the whole one if there is any, on the most pixels."""
+    views = wanted_views(runs.trials)
+    return max(views, key=lambda view: (view.crop == "none", not view.wants_face, view.height * view.width))
+
+
+def fingerprints(view: np.ndarray, rows: np.ndarray, progress: Callable[[int], None] = lambda photos: None) -> np.ndarray:
+    """Two perceptual hashes of photos (n, 2), uint64: of low frequencies, and of steps of brightness from left to right.
+
+    Two of them, because a false alarm of one is seldom one of the other.
+    Source: Zauner, Implementation and benchmarking of perceptual image hash functions, 2010, for the first; imagehash for both.
+
+    Args:
+        view: photos (rows, height, width, 3), uint8.
+        rows: of the photos (n,).
+    """
+    prints = np.empty((len(rows), 2), dtype=np.uint64)
+    for place, row in enumerate(rows):
+        photo = Image.fromarray(view[row]).convert("L")
+        prints[place] = [np.packbits(hashed(photo).hash).view(np.uint64)[0] for hashed in (phash, dhash)]
+        progress(1)
+    return prints
+
+
+def close_pairs(prints: np.ndarray, people: np.ndarray, distance: int, most: int = MOST) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Photos of two people with at most so many different bits in each hash: places (pairs, 2), differing bits (pairs, 2), and whether
+    these are all; the search ends at the first `most` pairs.
+
+    Args:
+        prints: hashes (n, 2), uint64.
+        people: any person ids (n,).
+    """
+    places, bits, count = [], [], 0
+    for start in range(0, len(prints), BLOCK):
+        near = np.bitwise_count(prints[start : start + BLOCK, None, 0] ^ prints[None, start:, 0]) <= distance
+        first, second = np.stack(np.nonzero(np.triu(near, 1))) + start
+        differ = np.bitwise_count(prints[first] ^ prints[second])
+        kept = (people[first] != people[second]) & (differ <= distance).all(axis=1)
+        places.append(np.stack([first, second], axis=1)[kept])
+        bits.append(differ[kept])
+        count += int(kept.sum())
+        if count > most:
+            break
+    return np.concatenate(places)[:most], np.concatenate(bits)[:most].astype(int), count <= most
+
+
+def find_pairs(photos: Photos, parts: np.ndarray, prints: np.ndarray, digests: np.ndarray, distance: int) -> tuple[tuple[Pair, ...], bool]:
+    """The pairs of photos of two people that look the same, and whether these are all.
+
+    Args:
+        parts: HOLDOUT or the number of a fold (n,).
+        prints: hashes (n, 2) of `fingerprints`.
+        digests: of the photos' files (n,).
+    """
+    places, bits, complete = close_pairs(prints, photos.people, distance)
+    names, labels = photos.scheme.class_names(), photos.scheme.joint(photos.labels)
+
+    def end(place: int) -> tuple[str, int, str, str]:
+        return photos.ids[place], int(photos.people[place]), side_name(int(parts[place])), names[labels[place]]
+
+    pairs = [
+        Pair(*end(one), *end(other), *differ, identical=bool(digests[one] == digests[other]))
+        for (one, other), differ in zip(places.tolist(), bits.tolist(), strict=True)
+    ]
+    return tuple(sorted(pairs, key=lambda pair: (not pair.across, not pair.identical, pair.phash + pair.dhash))), complete
+
+
+def split_people(photos: Photos, parts: np.ndarray) -> tuple[str, ...]:
+    """The people with photos on two sides, each by one of their photos."""
+    _, first, person = np.unique(photos.people, return_index=True, return_inverse=True)
+    torn = np.unique(person[parts != parts[first][person]])
+    return tuple(photos.ids[first[one]] for one in torn)
+
+
+def features(view: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Small grey pictures of photos (n, pixels), float32."""
+    return np.stack([np.asarray(Image.fromarray(view[row]).convert("L").resize(GREY), np.float32).ravel() for row in rows])
+
+
+def nearest_neighbour(seen: np.ndarray, photos: Photos, seed: int) -> Probe | None:
+    """The probe: each photo takes the joint class of the nearest one in the other parts. None where people have one photo each.
+
+    Source: Cover and Hart, Nearest neighbor pattern classification, 1967.
+
+    Args:
+        seen: features (n, pixels) of the photos.
+        seed: parts photos and people.
+    """
+    # Imported here: they take a second, which the help should not.
+    from sklearn.decomposition import PCA
+    from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+
+    people = len(np.unique(photos.people))
+    if people == len(photos) or people < PARTS:
+        return None
+    state = seed_for(seed, "probe") % 2**32
+    model = make_pipeline(PCA(min(COMPONENTS, people), random_state=state), KNeighborsClassifier(1, algorithm="brute"))
+    truth = photos.scheme.joint(photos.labels)
+
+    def score(parts: KFold | GroupKFold, groups: np.ndarray | None = None) -> float:
+        answers = cross_val_predict(model, seen, truth, groups=groups, cv=parts)
+        return float(macro_f1(confusion(truth, answers, photos.scheme.classes)))
+
+    by_photo, by_person = (kind(PARTS, shuffle=True, random_state=state) for kind in (KFold, GroupKFold))
+    return Probe(score(by_photo), score(by_person, photos.people))
+
+
+def side_name(part: int) -> str:
+    """A side of the split as split.csv calls it."""
+    return "holdout" if part == HOLDOUT else f"fold {part}"
+
+
+def show(console: Console, found: Leaks, distance: int) -> None:
+    """Print what was looked for, what was found and what that means."""
+    table = Table(title="Leaks", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("looked for")
+    for name in ("found", "of"):
+        table.add_column(name, justify="right")
+    table.add_row("people on two sides", f"{len(found.split_people):,}", f"{found.people:,} people")
+    table.add_row("the same file under two people", f"{found.identical:,} pairs", f"{found.photos:,} photos")
+    more = "" if found.complete else "more than "
+    table.add_row("near-duplicates of two people", f"{more}{len(found.pairs):,} pairs", f"{found.photos:,} photos")
+    table.add_row("... of these across sides", f"{found.across:,} pairs", "")
+    table.add_row("held-out photos like one that may train", f"{found.remembered:,}", f"{found.holdout:,} photos")
+    if found.probe:
+        table.add_row("macro F1 of the probe, split by photo", f"{found.probe.by_photo:.3f}", "")
+        table.add_row("macro F1 of the probe, split by people", f"{found.probe.by_person:.3f}", "")
+    console.print(table)
+    if found.pairs:
+        rows = Table(title="Near-duplicates, those across sides first", title_justify="left", box=box.SIMPLE_HEAD)
+        for name in ("photo", "side", "class", "other photo", "side", "class"):
+            rows.add_column(name, overflow="fold")
+        rows.add_column("bits", justify="right", no_wrap=True)
+        for pair in found.pairs[:HEAD]:
+            ends = (pair.photo, pair.side, pair.label, pair.other_photo, pair.other_side, pair.other_label)
+            rows.add_row(*map(escape, ends), "identical" if pair.identical else f"{pair.phash} + {pair.dhash}")
+        console.print(rows)
+    for line, style in meaning(found, distance):
+        console.print(line, style=style, markup=False, soft_wrap=True)
+
+
+def meaning(found: Leaks, distance: int) -> list[tuple[str, str | None]]:
+    """Each finding in words, and its colour."""
+    lines: list[tuple[str, str | None]] = []
+    if found.split_people:
+        words = f"{len(found.split_people)} people have photos on two sides, such as those of {some(found.split_people)}."
+        lines.append((f"{words} Every score of these runs is too high; start a new run.", "red"))
+    if not found.complete:
+        words = f"More than {MOST:,} pairs: at --distance {distance} these photos cannot be told apart."
+        lines.append((f"{words} Take a smaller one.", "yellow"))
+    if found.across:
+        held_out = f"{found.remembered:,} held-out photos are among them"
+        words = f"{found.across:,} pairs of photos of two people look the same and stand on two sides; {held_out}."
+        mend = "Look at pairs.png: if they show one person, give them one name or take copies out, and start a new run"
+        lines.append((f"{words} What trains on one of a pair has seen the other. {mend}.", "yellow"))
+    elif found.pairs:
+        lines.append(("Near-duplicates stand on one side each, so they leak into no score.", None))
+    else:
+        lines.append(("No two people share a photo that looks the same.", None))
+    if found.probe:
+        words = f"A split by photo would flatter a probe that knows people again by {found.probe.gap:+.3f} macro F1"
+        scores = f"({found.probe.by_photo:.3f} against {found.probe.by_person:.3f})"
+        lines.append(
+            (f"{words} {scores}. These runs split by people: their scores are free of that, as far as one person has one name.", None)
+        )
+    else:
+        lines.append(("Every photo is taken for a person of its own, so nothing can say what a split by photo would flatter.", "yellow"))
+    return lines
+
+
+def write(folder: Folder, found: Leaks, photos: Photos, settings: dict[str, int | str]) -> list[Folder]:
+    """Write the pairs as a table and, where there are any, as a sheet, and the figures. Returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame([asdict(pair) | {"across": pair.across} for pair in found.pairs], columns=[*Pair.__dataclass_fields__, "across"])
+    buffer = io.StringIO()
+    table.to_csv(buffer, index=False)
+    write_whole(folder / "pairs.csv", buffer.getvalue().encode())
+    figures = {name: getattr(found, name) for name in ("photos", "people", "holdout", "identical", "across", "remembered", "complete")}
+    probe = found.probe and asdict(found.probe) | {"gap": found.probe.gap}
+    write_json(
+        folder / "leaks.json",
+        {"settings": settings, **figures, "pairs": len(found.pairs), "split_people": list(found.split_people), "probe": probe},
+    )
+    sheet = folder / "pairs.png"
+    if not found.pairs:
+        sheet.unlink(missing_ok=True)
+        return [folder / "pairs.csv", folder / "leaks.json"]
+    words = (
+        f"{min(SHEET, len(found.pairs))} of {len(found.pairs):,} pairs, those across sides first; bits of 64 that differ in the two hashes"
+    )
+    write_whole(sheet, draw_sheet([_tile(pair, photos) for pair in found.pairs[:SHEET]], "Photos of two people that look the same", words))
+    return [folder / "pairs.csv", sheet, folder / "leaks.json"]
+
+
+def _tile(pair: Pair, photos: Photos) -> Tile:
+    alike = "the same file" if pair.identical else f"{pair.phash} + {pair.dhash} bits"
+    return Tile(
+        (picture(photos.root / pair.photo), picture(photos.root / pair.other_photo)),
+        (
+            (f"{pair.side} / {pair.other_side}: {alike}", RED if pair.across else INK),
+            (pair.label, INK),
+            (pair.other_label, INK if pair.label == pair.other_label else RED),
+            (pair.photo, PALE),
+            (pair.other_photo, PALE),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m analysis.leaks")

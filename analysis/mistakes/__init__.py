@@ -1,0 +1,1 @@
+"""What an answer gets wrong: plain records first, tables and picture sheets from them."""

@@ -1,0 +1,239 @@
+"""The command: what the answer of a run gets wrong, in tables and picture sheets."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from PIL import Image
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from analysis.compose import candidates
+from analysis.ensemble import ENSEMBLES
+from analysis.mistakes.files import write_mistakes
+from analysis.mistakes.find import Answered, Group, Mistakes, confident_errors, confusions, disagreement, groups, photo_groups
+from analysis.pipeline import FILE, Pipeline, read_ensemble
+from analysis.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
+from analysis.top import CHOICES
+from analysis.trials import Runs, Trial, load_runs, newest_run
+from trainables.config import ConfigError
+from trainables.data.photos import DataError, Photos, read_photos
+from trainables.data.views import ViewFiles, build_views, count_missing, open_view, view_cache
+from trainables.progress import progress_bar
+from trainables.record import RunError, find_run
+from trainables.seeding import generator
+from trainables.storage import StorageError
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+TOP = 3
+HEAD = 8  # rows of a table that are printed
+
+
+class Side(StrEnum):
+    validation = "validation"
+    holdout = "holdout"
+
+
+@app.command()
+def main(
+    run: Annotated[
+        list[str] | None, typer.Option(help="A run's name in runs/, or its folder; repeat it for several. [default: the newest run]")
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(help=f"Let so many of the best members vote softly. [default: the run's ensemble; without one {TOP}]")
+    ] = None,
+    side: Annotated[
+        Side, typer.Option(help="validation takes the predictions of the records; holdout predicts, which takes longer.")
+    ] = Side.validation,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the people behind every interval.")] = 0,
+) -> None:
+    """Show what the answer of a search gets wrong: what is taken for what, the surest errors, where members disagree, where errors gather.
+
+        python -m analysis.mistakes --run faces
+
+        python -m analysis.mistakes --run masks --run genders --run ages --top 1
+
+    The answer is that of runs/<first run>/ensemble/ where python -m analysis.ensemble has made one, else the soft vote of the best members.
+
+    The photos are those of the validation fold. Look at the held-out ones last: what is changed because of them is no longer scored by
+    people whom no choice has seen.
+
+    Everything lands in runs/<first run>/mistakes/: confusion.csv and .png, the same for each attribute, confident.csv and .png,
+    disagreement.csv and .png, groups.csv.
+    """
+    try:
+        mistakes(run, top=top, side=side, seed=seed)
+    except (RunError, DataError, ConfigError, StorageError) as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: int) -> None:
+    """Load, answer, find, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    folders = [find_run(name) for name in names] if names else [newest_run()]
+    runs = load_runs(list({folder.resolve(): folder for folder in folders}.values()))
+    for item in runs.left_out:
+        console.print(f"left out: {item}", style="yellow", markup=False, soft_wrap=True)
+    whose, pipeline = choose_pipeline(runs, top)
+    console.print(f"Mistakes of {whose}.", markup=False, soft_wrap=True)
+    trials = [trial for trial in runs.trials if trial.name in pipeline.trials]
+
+    photos = read_photos(data_folder(runs), runs.trials[0].record.config.data)
+    files = decode(photos, trials)
+    sample = runs.valid if side is Side.validation else runs.holdout
+    source = labelled_source(photos, files, sample)
+    if side is Side.holdout:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with progress_bar("predicting the hold-out", count_passes(trials, source, pipeline.looks)) as progress:
+            predicted = predict_trials(trials, source, device, progress, looks=pipeline.looks)
+    else:
+        predicted = {trial.name: trial.valid for trial in trials}
+        if pipeline.looks != PLAIN:
+            words = (
+                f"It averages several looks at a photo ({', '.join(pipeline.looks)}), and records hold the plain one, which is shown here."
+            )
+            console.print(f"{words} --side holdout takes them all.", style="yellow", soft_wrap=True)
+    answered = Answered(
+        side=side.value,
+        sample=sample,
+        scheme=pipeline.scheme,
+        members=tuple(map(str, pipeline.members)),
+        probabilities=np.stack([member.answer(predicted) for member in pipeline.members]),
+        answer=pipeline(predicted),
+    )
+    found = find_mistakes(answered, photos, files, source.rows, seed)
+    show(console, answered, found)
+    written = write_mistakes(runs.folders[0] / "mistakes", answered, found, photos)
+    console.print("Written: " + "\n         ".join(map(str, written)), soft_wrap=True, markup=False)
+
+
+def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
+    """The answer to look at, and whose it is: that of the first run's ensemble, or with `top` the soft vote of so many best members.
+
+    Raises: RunError when the ensemble is damaged or of trials that these runs do not have, and when there are fewer members.
+    """
+    folder = runs.folders[0] / "ensemble"
+    if top is None and (folder / FILE).is_file():
+        pipeline = read_ensemble(folder).pipeline
+        if absent := sorted(set(pipeline.trials) - {trial.name for trial in runs.trials}):
+            mend = "Give the runs that it was made of (--run), or --top to let the best members vote"
+            raise RunError(f"{folder / FILE} takes {', '.join(absent)}, which cannot predict here. {mend}.")
+        return str(folder / FILE), pipeline
+    predicted = {trial.name: trial.valid for trial in runs.trials}
+    members = candidates({trial.name: trial.task.scheme for trial in runs.trials}, predicted, runs.valid.labels, runs.scheme)
+    scheme = members[0].scheme
+    probabilities, target = np.stack([member.answer(predicted) for member in members]), runs.valid.classes(scheme)
+    places = CHOICES["best"](probabilities, target, [""] * len(members), min(TOP, len(members)) if top is None else top)
+    chosen = tuple(members[place] for place in places)
+    vote = ENSEMBLES["soft"](probabilities[places], target, runs.valid.people)
+    return f"the soft vote of {', '.join(map(str, chosen))}", Pipeline(scheme, chosen, vote)
+
+
+def decode(photos: Photos, trials: Sequence[Trial]) -> ViewFiles:
+    """The views of the trials, from the cache that they filled, or decoded under a progress bar."""
+    views = wanted_views(trials)
+    with progress_bar("decoding photos", count_missing(photos, views, view_cache())) as progress:
+        return build_views(photos, views, view_cache(), progress)
+
+
+def find_mistakes(answered: Answered, photos: Photos, files: ViewFiles, rows: np.ndarray, seed: int) -> Mistakes:
+    """What an answer gets wrong.
+
+    Args:
+        rows: of its photos in the view files.
+        seed: draws the people behind the intervals of the groups.
+    """
+    sample, scheme, answer = answered.sample, answered.scheme, answered.answer
+    place = {name: number for number, name in enumerate(photos.ids)}
+    view = open_view(next(iter(files.files.values())))
+    inside = photo_groups(
+        sample,
+        numbers=None if photos.numbers is None else photos.numbers[[place[name] for name in sample.ids]],
+        brightness=np.array([view[row].mean() for row in rows]),
+        shorter=np.array([_shorter_side(photos, name) for name in sample.ids]),
+        faceless=files.faceless,
+    )
+    return Mistakes(
+        confusions(answer, sample, scheme),
+        confident_errors(answer, sample, scheme),
+        disagreement(answered.probabilities, sample, scheme),
+        groups(answer.argmax(axis=1) != sample.classes(scheme), sample.people, inside, generator(seed, "bootstrap")),
+    )
+
+
+def show(console: Console, answered: Answered, found: Mistakes) -> None:
+    """Print how many mistakes there are, and the heads of the tables."""
+    photos, people = len(answered.sample.ids), len(np.unique(answered.sample.people))
+    share = f"{len(found.errors):,} of {photos:,} {answered.side} photos are answered wrongly ({len(found.errors) / photos:.1%})"
+    console.print(f"{share}; they show {people:,} people.")
+    if answered.side == Side.validation:
+        console.print("These photos chose the members, so new people are answered a little worse.")
+    else:
+        console.print("What is changed because of these photos is no longer scored by people whom no choice has seen.", style="yellow")
+
+    taken = []
+    for one in found.confusions:
+        names, photos_of = one.scheme.class_names(), one.counts.sum(axis=1)
+        for true, predicted in _commonest(one.counts):
+            count = one.counts[true, predicted]
+            taken.append((one.name or "all attributes", names[true], names[predicted], f"{count:,}", f"{count / photos_of[true]:.0%}"))
+    console.print(_table("What is taken for what most often", ("in", "true", "predicted"), ("photos", "of the class"), taken))
+    errors = [(error.photo, error.true, error.predicted, f"{error.probability:.3f}") for error in found.errors[:HEAD]]
+    console.print(_table("The surest errors", ("photo", "true", "predicted"), ("probability",), errors))
+    if len(answered.members) > 1:
+        apart = [
+            (one.photo, one.true, "; ".join(f"{votes} x {name}" for name, votes in one.tally), f"{one.divergence:.3f}")
+            for one in found.disagreements[:HEAD]
+        ]
+        console.print(_table("Where members disagree most", ("photo", "true", "answers"), ("divergence",), apart))
+    rows = [
+        (one.name, f"{one.photos:,}", f"{one.people:,}", f"{one.errors:,}", f"{one.rate:.1%}", f"{one.elsewhere:.1%}", _difference(one))
+        for one in found.groups[:HEAD]
+    ]
+    numbers = ("photos", "people", "errors", "rate", "elsewhere", "difference (95 %)")
+    console.print(_table("Where errors gather", ("group",), numbers, rows))
+    judged = [group for group in found.groups if group.interval]
+    told = sum(group.distinguishable for group in judged)
+    console.print(f"{told} of {len(judged)} groups differ from the other photos by more than chance; about one in twenty does so by luck.")
+
+
+def _shorter_side(photos: Photos, name: str) -> int:
+    with Image.open(photos.root / name) as photo:
+        return min(photo.size)
+
+
+def _commonest(counts: np.ndarray, most: int = 3) -> list[tuple[int, int]]:
+    """True and predicted class of the most frequent errors."""
+    wrong = counts * (1 - np.eye(len(counts), dtype=int))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    return [(true, predicted) for true, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[true, predicted]]
+
+
+def _table(title: str, words: Iterable[str], numbers: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in words:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def _difference(group: Group) -> str:
+    if group.interval is None:
+        return "too few people"
+    low, high = group.interval
+    return f"{group.rate - group.elsewhere:+.1%} ({low:+.1%} to {high:+.1%})"
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m analysis.mistakes")

@@ -1,0 +1,86 @@
+"""What the command leaves in runs/<run>/mistakes/; every file is whole or absent."""
+
+import io
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.drawing import INK, PALE, RED, as_png
+from analysis.ensemble.figure import confusion_figure
+from analysis.mistakes.find import Answered, ConfidentError, Confusion, Disagreement, Group, Mistakes
+from analysis.mistakes.sheets import Tile, draw_sheet, picture
+from trainables.data.photos import Photos
+from trainables.metrics import accuracy, macro_f1
+from trainables.storage import Folder, write_whole
+
+SHEET = 60  # photos on a picture sheet
+
+
+def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, photos: Photos) -> list[Folder]:
+    """Write the tables and the sheets; what an earlier call left and this one does not write is removed. Returns the files."""
+    contents: dict[str, bytes] = {}
+    for one in found.confusions:
+        name = f"confusion-{one.name}" if one.name else "confusion"
+        contents |= {f"{name}.csv": _confusion_table(one), f"{name}.png": _confusion_picture(one, answered)}
+    contents["groups.csv"] = _groups_table(found.groups)
+    contents["confident.csv"] = _csv(pd.DataFrame(found.errors, columns=[*ConfidentError.__dataclass_fields__]))
+    if found.errors:
+        tiles = [_error_tile(error, photos) for error in found.errors[:SHEET]]
+        words = f"{len(tiles)} of {len(found.errors):,} errors on {len(answered.sample.ids):,} photos, the surest first"
+        contents["confident.png"] = draw_sheet(tiles, f"{answered.side.capitalize()}: the surest errors", words)
+    if len(answered.members) > 1:
+        contents["disagreement.csv"] = _disagreement_table(answered.members, found.disagreements)
+    if found.disagreements:
+        tiles = [_disagreement_tile(one, photos) for one in found.disagreements[:SHEET]]
+        words = f"{len(tiles)} of {len(found.disagreements):,} photos that members answer differently, those furthest apart first"
+        contents["disagreement.png"] = draw_sheet(
+            tiles, f"{answered.side.capitalize()}: where {len(answered.members)} members disagree", words
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in list(folder.iterdir()):
+        if file.name not in contents and file.name.endswith((".csv", ".png")):
+            file.unlink(missing_ok=True)
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+    return [folder / name for name in contents]
+
+
+def _confusion_table(one: Confusion) -> bytes:
+    names = one.scheme.class_names()
+    table = pd.DataFrame(one.counts, columns=names)
+    table.insert(0, "true", names)
+    return _csv(table)
+
+
+def _confusion_picture(one: Confusion, answered: Answered) -> bytes:
+    words = f"macro F1 {macro_f1(one.counts):.3f}, accuracy {accuracy(one.counts):.3f} · {one.counts.sum():,} photos"
+    return as_png(confusion_figure(one.counts, one.scheme, f"{answered.side.capitalize()}: {one.name or 'all attributes'}", words))
+
+
+def _groups_table(found: Sequence[Group]) -> bytes:
+    rows = [
+        (one.name, one.photos, one.people, one.errors, one.rate, one.elsewhere, one.rate - one.elsewhere, *(one.interval or (None, None)))
+        for one in found
+    ]
+    return _csv(pd.DataFrame(rows, columns=["group", "photos", "people", "errors", "rate", "elsewhere", "difference", "low", "high"]))
+
+
+def _disagreement_table(members: Sequence[str], found: Sequence[Disagreement]) -> bytes:
+    rows = [(one.photo, one.person, one.true, one.divergence, *one.answers) for one in found]
+    return _csv(pd.DataFrame(rows, columns=["photo", "person", "true", "divergence", *members]))
+
+
+def _error_tile(error: ConfidentError, photos: Photos) -> Tile:
+    lines = ((error.true, INK), (f"→ {error.predicted}", RED), (f"{error.probability:.0%} · {error.photo}", PALE))
+    return Tile((picture(photos.root / error.photo),), lines)
+
+
+def _disagreement_tile(one: Disagreement, photos: Photos) -> Tile:
+    answers = tuple((f"→ {votes} x {name}", INK if name == one.true else RED) for name, votes in one.tally[:3])
+    return Tile((picture(photos.root / one.photo),), ((one.true, INK), *answers, (f"{one.divergence:.2f} · {one.photo}", PALE)))
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    buffer = io.StringIO()
+    table.to_csv(buffer, index=False, float_format="%.6g")
+    return buffer.getvalue().encode()

@@ -1,0 +1,233 @@
+"""Mistakes of an answer as plain records: what is taken for what, how sure the errors are, where members disagree, where errors gather."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from analysis.trials import Sample
+from trainables.data.labels import Scheme
+from trainables.metrics import confusion, interval
+
+NEAR = 2  # of a cut, in the unit of the number
+FIFTHS = ("darkest fifth", "second fifth", "middle fifth", "fourth fifth", "brightest fifth")
+FEW = 10  # people; of fewer, on either side, an interval by resampling them means nothing
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """What is taken for what, in all attributes together or in one."""
+
+    name: str  # of the attribute; empty for all together
+    scheme: Scheme
+    counts: np.ndarray  # (classes, classes): rows true, columns predicted
+
+
+@dataclass(frozen=True)
+class ConfidentError:
+    """A photo that is answered wrongly."""
+
+    photo: str
+    person: int
+    true: str  # the name of its class
+    predicted: str
+    probability: float  # of the predicted class
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A photo on which members disagree."""
+
+    photo: str
+    person: int
+    true: str
+    divergence: float  # from 0, all alike, to 1, each certain of another class
+    answers: tuple[str, ...]  # the likeliest class of each member
+
+    @property
+    def tally(self) -> tuple[tuple[str, int], ...]:
+        """The answers and their votes, most votes first."""
+        return tuple(Counter(self.answers).most_common())
+
+
+@dataclass(frozen=True)
+class Group:
+    """Photos that have something in common, beside all others."""
+
+    name: str
+    photos: int
+    people: int
+    errors: int
+    rate: float  # errors a photo
+    elsewhere: float  # the same of the other photos
+    interval: tuple[float, float] | None  # 95 %, of the difference of the two, over people; None of too few people
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the interval of the difference leaves 0 out."""
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """An answer, the members behind it, and the photos that they were given."""
+
+    side: str  # validation or holdout
+    sample: Sample
+    scheme: Scheme  # of what is answered
+    members: tuple[str, ...]
+    probabilities: np.ndarray  # (members, photos, classes)
+    answer: np.ndarray  # (photos, classes)
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """Everything that an answer gets wrong, as the command shows it."""
+
+    confusions: list[Confusion]
+    errors: list[ConfidentError]
+    disagreements: list[Disagreement]
+    groups: list[Group]
+
+
+def confusions(answer: np.ndarray, sample: Sample, scheme: Scheme) -> list[Confusion]:
+    """What an answer (photos, classes) takes for what: in all attributes together, then in each of them."""
+    truth, predicted = sample.classes(scheme), answer.argmax(axis=1)
+    found = [Confusion("", scheme, confusion(truth, predicted, scheme.classes))]
+    true_values, predicted_values = scheme.split(truth), scheme.split(predicted)
+    for column, attribute in enumerate(scheme.attributes):
+        counts = confusion(true_values[:, column], predicted_values[:, column], len(attribute.values))
+        found.append(Confusion(attribute.name, scheme.part((attribute.name,)), counts))
+    return found
+
+
+def confident_errors(answer: np.ndarray, sample: Sample, scheme: Scheme, most: int | None = None) -> list[ConfidentError]:
+    """The photos that an answer (photos, classes) gets wrong, the surest first; at most so many, or all."""
+    truth, predicted, sure = sample.classes(scheme), answer.argmax(axis=1), answer.max(axis=1)
+    wrong = np.flatnonzero(predicted != truth)
+    names = scheme.class_names()
+    return [
+        ConfidentError(sample.ids[row], int(sample.people[row]), names[truth[row]], names[predicted[row]], float(sure[row]))
+        for row in wrong[np.argsort(-sure[wrong], kind="stable")][:most]
+    ]
+
+
+def divergence(probabilities: np.ndarray) -> np.ndarray:
+    """How far members (members, photos, classes) are apart on each photo (photos,): 0 where all say the same, 1 where each is certain of
+    another class; 0 for one member.
+
+    It is the entropy of their mean less the mean of their entropies, as a share of the most that so many members can reach.
+    Source: Lin, Divergence measures based on the Shannon entropy, 1991.
+    """
+    members = len(probabilities)
+    if members == 1:
+        return np.zeros(probabilities.shape[1])
+    apart = _entropy(probabilities.mean(axis=0)) - _entropy(probabilities).mean(axis=0)
+    return np.clip(apart / np.log(members), 0, 1)
+
+
+def disagreement(probabilities: np.ndarray, sample: Sample, scheme: Scheme, most: int | None = None) -> list[Disagreement]:
+    """The photos that members (members, photos, classes) answer differently, those first on which they are furthest apart."""
+    likeliest, apart, truth = probabilities.argmax(axis=2), divergence(probabilities), sample.classes(scheme)
+    rows = np.flatnonzero((likeliest != likeliest[0]).any(axis=0))
+    names = scheme.class_names()
+    return [
+        Disagreement(
+            sample.ids[row], int(sample.people[row]), names[truth[row]], float(apart[row]), tuple(names[one] for one in likeliest[:, row])
+        )
+        for row in rows[np.argsort(-apart[rows], kind="stable")][:most]
+    ]
+
+
+def groups(
+    wrong: np.ndarray, people: np.ndarray, inside: Mapping[str, np.ndarray], rng: np.random.Generator, draws: int = 1000
+) -> list[Group]:
+    """How errors fall on groups of photos; those first whose errors are most surely more frequent than elsewhere.
+
+    Whole people are drawn, the same ones for every group: photos of one person are no independent evidence. A group of no photo, or
+    of all, is left out.
+
+    Args:
+        wrong: whether a photo's answer is wrong (photos,).
+        people: any person ids (photos,).
+        inside: by a group's name, which photos belong to it (photos,), bool.
+    """
+    _, person = np.unique(people, return_inverse=True)
+    count = person.max() + 1
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=draws)
+    found = []
+    for name, chosen in inside.items():
+        if chosen.all() or not chosen.any():
+            continue
+        here, there = _tally(wrong, person, chosen, count), _tally(wrong, person, ~chosen, count)
+        known = min((here[1] > 0).sum(), (there[1] > 0).sum()) >= FEW
+        found.append(
+            Group(
+                name=name,
+                photos=int(here[1].sum()),
+                people=int((here[1] > 0).sum()),
+                errors=int(here[0].sum()),
+                rate=float(np.divide(*here.sum(axis=1))),
+                elsewhere=float(np.divide(*there.sum(axis=1))),
+                interval=_difference(here @ drawn.T, there @ drawn.T) if known else None,
+            )
+        )
+    return sorted(found, key=lambda group: -(group.interval[0] if group.interval else -1))
+
+
+def photo_groups(
+    sample: Sample,
+    *,
+    numbers: np.ndarray | None = None,
+    brightness: np.ndarray | None = None,
+    shorter: np.ndarray | None = None,
+    faceless: Collection[str] = (),
+) -> dict[str, np.ndarray]:
+    """Which photos belong together, by the name of what they have in common: (photos,) bool each.
+
+    Args:
+        numbers: what the attributes with cuts are cut from (photos,).
+        brightness: of what the models see (photos,), in any unit.
+        shorter: the shorter side of each file's picture in pixels (photos,).
+        faceless: ids of photos in which no face was found.
+    """
+    inside = {}
+    for attribute, values in zip(sample.scheme.attributes, sample.labels.T, strict=True):
+        inside |= {f"{attribute.name}: {name}": values == value for value, name in enumerate(attribute.values)}
+        if attribute.cuts and numbers is not None:
+            near = np.abs(numbers[:, None] - np.array(attribute.cuts)).min(axis=1) <= NEAR
+            inside[f"{attribute.name}: within {NEAR} of a cut"] = near
+    inside["no face found"] = np.isin(sample.ids, list(faceless))
+    if brightness is not None:
+        fifth = np.digitize(brightness, np.quantile(brightness, [0.2, 0.4, 0.6, 0.8]))
+        inside |= {f"brightness: {name}": fifth == number for number, name in enumerate(FIFTHS)}
+    if shorter is not None:
+        inside[f"file smaller than most: a side below {np.median(shorter):g} pixels"] = shorter < np.median(shorter)
+    return inside | _shots(sample)
+
+
+def _tally(wrong: np.ndarray, person: np.ndarray, chosen: np.ndarray, people: int) -> np.ndarray:
+    """Errors and photos (2, people) of each person among the chosen photos."""
+    return np.stack([np.bincount(person[chosen], weights, people) for weights in (wrong[chosen], np.ones(chosen.sum()))])
+
+
+def _difference(here: np.ndarray, there: np.ndarray) -> tuple[float, float]:
+    """The interval of the difference of two rates, each of errors and photos (2, draws); draws that lack one of the two do not count."""
+    seen = (here[1] > 0) & (there[1] > 0)
+    return interval(here[0, seen] / here[1, seen] - there[0, seen] / there[1, seen])
+
+
+def _shots(sample: Sample) -> dict[str, np.ndarray]:
+    """The photos of each file name, without its ending, that most people have."""
+    stems = np.array([PurePosixPath(photo).stem for photo in sample.ids])
+    people = len(np.unique(sample.people))
+    inside = {f"shot {stem}": stems == stem for stem in np.unique(stems)} if len(set(stems)) < len(stems) else {}
+    return {name: chosen for name, chosen in inside.items() if 2 * len(np.unique(sample.people[chosen])) > people}
+
+
+def _entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Of the last axis, in nats."""
+    logs = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
+    return -(probabilities * logs).sum(axis=-1)

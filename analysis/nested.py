@@ -1,0 +1,164 @@
+"""What an answer is worth on people that no part of it was fitted on.
+
+Choosing members, fitting their vote and fitting what corrects it all learn from photos whose classes are known. So the whole of it is
+carried out once for each part of the people, on the others, and judged on that part.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.calibration import Calibration, fit_calibration
+from analysis.compose import Member, Predicted, candidates
+from analysis.ensemble import ENSEMBLES
+from analysis.pipeline import Pipeline
+from analysis.steps import STEPS
+from analysis.top import CHOICES
+from trainables.data.labels import Scheme, Task
+
+PARTS = 5  # of the people, each of which judges what was fitted on the others
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What choosing has to know of a trial beside its predictions."""
+
+    task: Task
+    kinds: Mapping[str, str]  # its backbone and its task, in words
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which members are to vote."""
+
+    top: int = 3
+    choose: str = "best"  # in CHOICES
+    per: str = "backbone"  # what taking turns is by: backbone or task
+    alone: bool = False  # members of one trial only, where there are any that cover all attributes
+    calibrate: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Photos whose classes are known, and what each trial predicts of them."""
+
+    scheme: Scheme  # of the data
+    labels: np.ndarray  # (n, attributes) class ids
+    people: np.ndarray  # (n,)
+    predicted: Predicted
+
+    def take(self, rows: np.ndarray) -> "Known":
+        """Some of the photos."""
+        return Known(self.scheme, self.labels[rows], self.people[rows], take(self.predicted, rows))
+
+    def classes(self, part: Scheme) -> np.ndarray:
+        """True joint classes (n,) of a scheme that has some of the attributes."""
+        return part.joint(self.labels[:, self.scheme.columns(part.names)])
+
+
+@dataclass(frozen=True, eq=False)
+class Lineup:
+    """Members chosen on some photos, and what they answer there."""
+
+    members: tuple[Member, ...]  # best first
+    answers: np.ndarray  # (members, n, classes)
+    target: np.ndarray  # (n,)
+    people: np.ndarray  # (n,)
+    calibrations: Mapping[str, Calibration]
+    pool: np.ndarray  # (all there were to choose from, n) the likeliest class of each
+
+    def fit(self, name: str) -> Pipeline:
+        """The members with this vote of ENSEMBLES, fitted on the photos they were chosen on."""
+        vote = ENSEMBLES[name](self.answers, self.target, self.people)
+        return Pipeline(self.members[0].scheme, self.members, vote, calibrations=self.calibrations)
+
+
+@dataclass(frozen=True, eq=False)
+class Nested:
+    """The same work done once for each part of the people, on the others."""
+
+    pipelines: tuple[Pipeline, ...]
+    rows: tuple[np.ndarray, ...]  # of the part that each has not seen
+
+    @property
+    def trials(self) -> tuple[str, ...]:
+        """Names of the trials that some pipeline takes."""
+        return tuple(dict.fromkeys(name for pipeline in self.pipelines for name in pipeline.trials))
+
+    def answer(self, predicted: Predicted) -> np.ndarray:
+        """Scores (n, classes), each row by the pipeline that has not seen its person."""
+        parts = [pipeline(take(predicted, rows)) for pipeline, rows in zip(self.pipelines, self.rows, strict=True)]
+        return _in_order(parts, self.rows)
+
+
+def take(predicted: Predicted, rows: np.ndarray) -> Predicted:
+    """What is predicted of some of the photos."""
+    return {name: joint[rows] for name, joint in predicted.items()}
+
+
+def line_up(wish: Wish, contenders: Mapping[str, Contender], known: Known) -> Lineup:
+    """The members that these photos choose; all there are where more are wished for.
+
+    Raises: RunError when the trials' attributes overlap so that no choice parts them.
+    """
+    predicted, calibrations = known.predicted, {}
+    if wish.calibrate:
+        for name, contender in contenders.items():
+            columns = known.scheme.columns(contender.task.scheme.names)
+            calibrations[name] = fit_calibration(contender.task, predicted[name], known.labels[:, columns])
+        predicted = {name: calibration(predicted[name]) for name, calibration in calibrations.items()}
+    schemes = {name: contender.task.scheme for name, contender in contenders.items()}
+    found = candidates(schemes, predicted, known.labels, known.scheme)
+    if wish.alone:
+        found = [member for member in found if len(member.trials) == 1] or found
+    answers = np.stack([member.answer(predicted) for member in found])
+    target = known.classes(found[0].scheme)
+    order = CHOICES[wish.choose](answers, target, kinds_of(found, contenders, wish.per), min(wish.top, len(found)))
+    members = tuple(found[index] for index in order)
+    used = {trial for member in members for trial in member.trials}
+    kept = {name: calibration for name, calibration in calibrations.items() if name in used}
+    return Lineup(members, answers[order], target, known.people, kept, answers.argmax(axis=2))
+
+
+def kinds_of(members: Sequence[Member], contenders: Mapping[str, Contender], per: str) -> list[str]:
+    """What each member is of, such as its trials' backbones."""
+    return [" x ".join(dict.fromkeys(contenders[trial].kinds[per] for trial in member.trials)) for member in members]
+
+
+def part_people(people: np.ndarray, target: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
+    """The rows of each part: whole people, classes spread as evenly as they can be; fewer parts where there are fewer people."""
+    # Imported here: scikit-learn takes a second, and --help should not.
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    parts = StratifiedGroupKFold(min(PARTS, len(np.unique(people))), shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A class of few people cannot be in every part, and nothing else is expected of it.
+        warnings.filterwarnings("ignore", "The least populated class")
+        return tuple(rows for _, rows in parts.split(people, target, people))
+
+
+def others(rows: np.ndarray, count: int) -> np.ndarray:
+    """All rows below `count` but these."""
+    return np.setdiff1d(np.arange(count), rows)
+
+
+def nested_lineups(wish: Wish, contenders: Mapping[str, Contender], known: Known, parts: Sequence[np.ndarray]) -> list[Lineup]:
+    """For each part, the members that the other people choose."""
+    return [line_up(wish, contenders, known.take(others(rows, len(known.people)))) for rows in parts]
+
+
+def crossfit_step(
+    name: str, answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, parts: Sequence[np.ndarray]
+) -> np.ndarray:
+    """An answer (n, classes) of photos after a step of STEPS that was fitted, for each part, on the answer for the others."""
+    found = []
+    for rows in parts:
+        seen = others(rows, len(target))
+        found.append(STEPS[name](answer[seen], target[seen], people[seen], scheme)(answer[rows]))
+    return _in_order(found, parts)
+
+
+def _in_order(found: Iterable[np.ndarray], rows: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(list(found))[np.argsort(np.concatenate(rows))]

@@ -1,0 +1,208 @@
+"""What the other commands found, read from the files that they left in the run's folder.
+
+These files are of any version: what is missing in one is left out of the report, what is damaged is named.
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from pydantic import TypeAdapter
+
+from analysis.calibration import CalibrationError, calibration_error
+from analysis.ensemble.outcome import SINGLE
+from analysis.ensemble.tables import answer_words
+from analysis.report.search import damage, is_finite
+from analysis.trials import load_runs
+from trainables.record import DAMAGE, RunError
+from trainables.storage import Folder
+
+Interval = tuple[float, float]
+SHEETS = 6  # pictures of the mistakes, at most
+PIXELS = 1000  # width of one, at most
+CALIBRATION_ERROR = TypeAdapter(CalibrationError)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one answer is worth on the hold-out."""
+
+    name: str  # in words
+    macro_f1: float
+    interval: Interval | None
+    accuracy: float | None
+    attribute_f1: dict[str, float]
+    gain: float | None  # over the best single member
+    gain_interval: Interval | None
+    distinguishable: bool
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is the best single member, which the others are compared with."""
+        return self.name == answer_words(SINGLE)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of those that vote, or could have."""
+
+    name: str
+    weight: float | None
+    valid: float | None  # macro F1
+    holdout: float | None
+    like_the_best: bool
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What `analysis.ensemble` found."""
+
+    answers: tuple[Answer, ...]
+    chosen: Answer
+    vote: str
+    supported: bool | None  # whether validation had shown a gain of the vote; None where that was not asked
+    members: tuple[Member, ...]
+    photos: int
+    people: int
+    confusion: np.ndarray | None  # counts of the hold-out, rows true
+    calibration: CalibrationError | None  # of the answer on the hold-out
+    shifts: tuple[dict[str, Any], ...]
+    settings: dict[str, Any]
+    attributes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A table of another command."""
+
+    title: str
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A picture of another command."""
+
+    name: str
+    content: bytes  # a JPEG file, bounded
+    size: tuple[int, int]
+
+
+def read_scores(run: Folder, damaged: list[str]) -> Scores | None:
+    """What the run's ensemble is worth; None where there is none, or it is damaged, which is noted."""
+    file = run / "ensemble" / "scores.json"
+    try:
+        return scores_of(json.loads(file.read_text())) if file.is_file() else None
+    except (*DAMAGE, AttributeError) as error:  # the latter where something is no table of its own
+        damaged.append(damage("ensemble/scores.json", error))
+        return None
+
+
+def scores_of(found: Mapping[str, Any]) -> Scores:
+    """The content of `scores.json`. Raises: one of DAMAGE where what matters is missing."""
+    answers = tuple(_answer(answer_words(name), values) for name, values in dict(found["answers"]).items())
+    chosen = answer_words(found.get("answer", found.get("vote", "")))
+    holdout = found.get("holdout", {})
+    counts = found.get("confusion")
+    calibration = found.get("calibration")
+    return Scores(
+        answers=answers,
+        chosen=next((answer for answer in answers if answer.name == chosen), answers[0]),
+        vote=str(found.get("vote", "")),
+        supported=found.get("supported"),
+        members=tuple(_member(values) for values in found.get("members", [])),
+        photos=int(holdout.get("photos", 0)),
+        people=int(holdout.get("people", 0)),
+        confusion=None if counts is None else np.asarray(counts, dtype=int),
+        calibration=None if calibration is None else CALIBRATION_ERROR.validate_python(calibration),
+        shifts=tuple(map(dict, found.get("shift", ()))),
+        settings=dict(found.get("settings", {})),
+        attributes=tuple(found.get("attributes", ())),
+    )
+
+
+def _answer(name: str, values: Mapping[str, Any]) -> Answer:
+    gain = _interval(values.get("gain_interval"))
+    return Answer(
+        name=name,
+        macro_f1=float(values["macro_f1"]),
+        interval=_interval(values.get("interval")),
+        accuracy=values.get("accuracy"),
+        attribute_f1=dict(values.get("attribute_f1", {})),
+        gain=values.get("gain"),
+        gain_interval=gain,
+        distinguishable=bool(values.get("distinguishable", gain is not None and not gain[0] <= 0 <= gain[1])),
+    )
+
+
+def _member(values: Mapping[str, Any]) -> Member:
+    trials = [f"{trial['run'].rpartition('/')[2]}/{trial['number']}" for trial in values.get("trials", []) if isinstance(trial, Mapping)]
+    return Member(
+        name=str(values.get("name") or " x ".join(trials)),
+        weight=values.get("weight"),
+        valid=values.get("valid_macro_f1"),
+        holdout=values.get("holdout_macro_f1"),
+        like_the_best=bool(values.get("like_the_best", False)),
+    )
+
+
+def _interval(values: Sequence[float] | None) -> Interval | None:
+    return (float(values[0]), float(values[1])) if values is not None else None
+
+
+def validation_calibration(run: Folder) -> tuple[str, CalibrationError] | None:
+    """How far the run's best trial on validation is from being as often right as it is sure, and its name; None where no trial can
+    predict."""
+    try:
+        runs = load_runs([run])
+    except RunError:
+        return None
+    best = max(runs.trials, key=lambda trial: trial.score)
+    return best.name, calibration_error(best.valid, runs.valid.classes(best.task.scheme))
+
+
+def read_tables(folder: Folder, titles: Mapping[str, str], damaged: list[str]) -> list[Frame]:
+    """The tables that are there, of the named files and in their order; damaged ones are noted."""
+    found = []
+    for name, title in titles.items():
+        file = folder / name
+        try:
+            if file.is_file():
+                found.append(Frame(title, pd.read_csv(io.BytesIO(file.read_bytes()), keep_default_na=False, na_values=[""])))
+        except DAMAGE as error:
+            damaged.append(damage(f"{folder.name}/{name}", error))
+    return found
+
+
+def read_sheets(folder: Folder, names: Sequence[str], damaged: list[str]) -> list[Sheet]:
+    """The pictures that are there, of the named files and in their order, made small enough for a page; damaged ones are noted."""
+    found = []
+    for name in names:
+        file = folder / name
+        try:
+            if file.is_file() and len(found) < SHEETS:
+                found.append(_sheet(name.rpartition(".")[0], file.read_bytes()))
+        except (*DAMAGE, Image.DecompressionBombError) as error:
+            damaged.append(damage(f"{folder.name}/{name}", error))
+    return found
+
+
+def _sheet(name: str, content: bytes) -> Sheet:
+    with Image.open(io.BytesIO(content)) as picture:
+        picture = picture.convert("RGB")
+        picture.thumbnail((PIXELS, 4 * PIXELS))
+        buffer = io.BytesIO()
+        picture.save(buffer, format="JPEG", quality=72)
+        return Sheet(name, buffer.getvalue(), picture.size)
+
+
+def cell(value: Any) -> str:
+    """A value of another command's table; nothing for one that is no number."""
+    if not isinstance(value, float) or not is_finite(value):
+        return "" if value != value else str(value)
+    return f"{value:.3f}" if value == 0 or 0.001 <= abs(value) < 10 else f"{value:.3g}"

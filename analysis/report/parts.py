@@ -1,0 +1,80 @@
+"""What a page is made of: sections, and in them words, tables and pictures as plain records."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Words:
+    """A sentence or a few; the tone `missing` is for what another command has yet to make, `lead` for what matters most."""
+
+    text: str
+    tone: Literal["plain", "lead", "missing", "warning"] = "plain"
+    command: str = ""  # to type, after the text
+    kind: str = "words"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Which run what follows is of, where there are several."""
+
+    text: str
+    kind: str = "heading"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure, on the page and as a PNG file of its own."""
+
+    name: str  # of the file
+    alt: str  # what it shows, for those who cannot see it
+    caption: str
+    figure: Figure
+    kind: str = "picture"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture of pixels that the page holds."""
+
+    name: str
+    source: str  # a data URI
+    caption: str
+    size: tuple[int, int]
+    kind: str = "photo"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as texts; columns of numbers are set to the right."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: tuple[int, ...] = ()  # columns
+    rest: int = 0  # rows that are not shown
+    folded: bool = False  # shown when asked for
+    kind: str = "table"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A text as it stands in a file."""
+
+    caption: str
+    text: str
+    kind: str = "listing"
+
+
+Part = Words | Heading | Picture | Photo | Table | Listing
+
+
+@dataclass(frozen=True)
+class Section:
+    """One topic of the page."""
+
+    id: str
+    title: str
+    parts: tuple[Part, ...]

@@ -1,0 +1,141 @@
+"""Reading a run for the report: every trial that was begun, whatever became of it; what is damaged is named, not fatal."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter
+
+from analysis.report.space import Dimension, drawn, flat, read_dimensions
+from trainables.record import DAMAGE, RUNS, SPACE, Judgement, Record, RunCard, RunError, list_trials, read_record, read_run
+from trainables.storage import Folder
+
+State = Literal["finished", "stopped", "interrupted", "failed"]
+STATES: tuple[State, ...] = ("finished", "stopped", "interrupted", "failed")
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True)
+class SearchedTrial:
+    """One trial as the report tells of it."""
+
+    number: int
+    state: State
+    reason: str
+    score: float | None  # macro F1 on validation at its best epoch; None where none was reported
+    curve: tuple[tuple[int, float], ...]  # (epoch, macro F1), by epoch
+    seconds: float  # of training and validation, all epochs
+    device: str
+    settings: dict[str, Any]  # all, by path
+    values: dict[str, Any]  # the searched ones that it drew, by path
+    judgements: tuple[Judgement, ...] = ()
+    versions: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How well the scores at a rung rank the trials as their final scores do."""
+
+    epoch: int
+    backbone: str | None  # None: all trials
+    trials: int
+    correlation: float | None  # Spearman's; None where too few trials tell
+
+
+@dataclass(frozen=True)
+class Search:
+    """A run and its trials, by number."""
+
+    name: str
+    folder: Folder
+    card: RunCard
+    trials: tuple[SearchedTrial, ...]
+    space: tuple[Dimension, ...]
+    space_text: str
+    fidelity: tuple[Fidelity, ...]
+    damaged: tuple[str, ...]  # files that could not be read, and why
+
+    @property
+    def called(self) -> str:
+        """How a command is told of it: by its name where it lies in runs/."""
+        return self.name if self.folder.parent == RUNS else str(self.folder)
+
+    @property
+    def scored(self) -> tuple[SearchedTrial, ...]:
+        """The trials that have a score."""
+        return tuple(trial for trial in self.trials if trial.score is not None)
+
+
+def read_searches(folders: Sequence[Folder]) -> list[Search]:
+    """The runs in the order of their folders. Raises: RunError, naming each of them, for runs in which no trial has a score."""
+    searches = [read_search(folder) for folder in folders]
+    mistakes = [_nothing_to_tell(search) for search in searches if not search.scored]
+    if mistakes:
+        raise RunError("\n".join(mistakes))
+    return searches
+
+
+def read_search(folder: Folder) -> Search:
+    """One run. Raises: RunError when run.json is damaged."""
+    card, damaged = read_run(folder), []
+    text = _lenient(folder / SPACE, lambda file: file.read_text(), "", damaged)
+    space = _lenient(folder / SPACE, lambda file: read_dimensions(text), (), damaged) if text else ()
+    fidelity = _lenient(folder / "fidelity.json", lambda file: FIDELITIES.validate_json(file.read_bytes()), (), damaged)
+    trials = []
+    for place in list_trials(folder):
+        try:
+            trials.append(_searched_trial(read_record(place), space))
+        except DAMAGE as error:
+            damaged.append(damage(f"trials/{place.name}", error))
+    return Search(folder.resolve().name, folder, card, tuple(trials), space, text, fidelity, tuple(damaged))
+
+
+FIDELITIES = TypeAdapter(tuple[Fidelity, ...])
+
+
+def _searched_trial(record: Record, space: Sequence[Dimension]) -> SearchedTrial:
+    settings, result = flat(record.config.values()), record.result
+    curve = [(int(report["epoch"]), report["macro_f1"]) for report in record.reports if is_finite(report["macro_f1"])]
+    return SearchedTrial(
+        number=record.number,
+        state=result.state,
+        reason=result.reason,
+        score=dict(curve).get(result.best_epoch),
+        curve=tuple(sorted(curve)),
+        seconds=float(sum(report.get("seconds", 0.0) for report in record.reports)),
+        device=result.device,
+        settings=settings,
+        values=drawn(space, settings),
+        judgements=record.judgements,
+        versions=tuple(result.versions.items()) + ((("sweepvote", result.code),) if result.code else ()),
+    )
+
+
+def is_finite(value: Any) -> bool:
+    """Whether it is a number that can be drawn."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def damage(name: str, error: Exception) -> str:
+    """What is said of a file that cannot be read."""
+    return f"{name} ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+
+
+def _lenient(file: Folder, read: Callable[[Folder], Read], otherwise: Read, damaged: list[str]) -> Read:
+    """What the file holds; `otherwise` where it is not there, or damaged, which is noted."""
+    try:
+        return read(file) if file.is_file() else otherwise
+    except DAMAGE as error:
+        damaged.append(damage(file.name, error))
+        return otherwise
+
+
+def _nothing_to_tell(search: Search) -> str:
+    counts = [f"{count} {state}" for state in STATES if (count := sum(trial.state == state for trial in search.trials))]
+    counts += [f"{len(search.damaged)} damaged: {'; '.join(search.damaged[:5])}"] if search.damaged else []
+    if search.card.refit_of and any(trial.seconds for trial in search.trials):
+        words = f"{search.name}: nobody validated its trials, so there is no score to report"
+        return f"{words}; name the run that it refits: --run {search.card.refit_of}"
+    there = ", ".join(counts) or "it has no trials"
+    return f"{search.name}: no trial has a score yet ({there}). Go on until one has finished: python -m tuner.run --resume {search.called}"

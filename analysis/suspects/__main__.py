@@ -1,0 +1,162 @@
+"""The command: find labels that are likely wrong, and make the page on which a person decides."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from analysis.predictions import data_folder
+from analysis.suspects.find import Findings, find_suspects
+from analysis.suspects.page import KINDS, make_cards, page, people_names, percent, suspects_csv, unjudged_csv
+from analysis.trials import HELD_OUT, Runs, load_runs, newest_run
+from trainables.config import ConfigError
+from trainables.data.photos import DataError, Photos, read_photos, some
+from trainables.progress import progress_bar
+from trainables.record import RUNS, RunError, find_run, searched_run
+from trainables.storage import StorageError, write_whole
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+ROWS = 12  # of the table that is printed
+
+
+@app.command()
+def main(
+    run: Annotated[
+        list[str] | None, typer.Option(help="A run's name in runs/, or its folder; repeat it for several. [default: the newest run]")
+    ] = None,
+    top: Annotated[int, typer.Option(help="How many trials judge each attribute: those best at it on validation.")] = 3,
+    most: Annotated[int, typer.Option(min=1, help="How many suspects the page shows; suspects.csv has all.")] = 200,
+) -> None:
+    """Find labels that are likely wrong, and decide on them one by one.
+
+    Every photo is judged by models that did not train on it. What a whole person was given wrongly, what one photo was, and two
+    photos of a person that were swapped are told apart; the likeliest mistake comes first, whichever attribute it is of.
+
+    A search validates on one fold, so only the people of that fold are judged. A refit on every fold judges all but the held-out:
+
+        python -m tuner.refit --run faces --top 3 --folds 5 --name faces-folds
+
+        python -m analysis.suspects --run faces-folds
+
+    Open runs/<run>/suspects/index.html, accept or reject by keyboard, by mouse or on a phone, and save relabel.csv:
+
+        python -m tuner.run --space effnet.yaml --data photos --set labels/relabel=relabel.csv
+
+    The page holds small copies of the photos, so share it as you would share these. suspects.csv lists all suspects, unjudged.csv the
+    people whom nobody judged.
+    """
+    try:
+        suspects(run, top=top, most=most)
+    except (RunError, DataError, ConfigError, StorageError) as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
+    """Load, judge, print, write. Raises: RunError, DataError, ConfigError."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    folders = [find_run(name) for name in names] if names else [newest_run()]
+    runs = load_runs(list({folder.resolve(): folder for folder in folders}.values()))
+    found = find_suspects(runs, top)
+    photos, why = photos_of(runs)
+    people = people_names((runs.learned, runs.holdout), photos)
+    limits = limits_of(runs, found)
+    with progress_bar("reading photos", min(most, len(found.suspects))) as progress:
+        cards, gone = make_cards(found.suspects[:most], photos, people, progress)
+
+    called = ", ".join(folder.resolve().name for folder in runs.folders)
+    console.print(
+        f"[bold]{escape(called)}[/]: {len(runs.trials)} trials can judge {len(found.judged):,} people (split {runs.cards[0].split})"
+    )
+    for item in (*runs.left_out, *why, *gone):
+        console.print(f"left out: {item}", style="yellow", markup=False, soft_wrap=True)
+    console.print(judgements_table(found))
+    if found.suspects:
+        console.print(suspects_table(found, people))
+    for line in limits:
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
+
+    folder = runs.folders[0] / "suspects"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        "index.html": page(called, found, cards, limits),
+        "suspects.csv": suspects_csv(found.suspects, people),
+        "unjudged.csv": unjudged_csv(found.unjudged, people),
+    }
+    for name, content in files.items():
+        write_whole(folder / name, content)
+    console.print("Written: " + "\n         ".join(str(folder / name) for name in files), markup=False, soft_wrap=True)
+
+
+def photos_of(runs: Runs) -> tuple[Photos, list[str]]:
+    """The photos of the split that are still there, and why there is none where the data cannot be read any more."""
+    scheme = runs.scheme
+    nothing = np.zeros(0, dtype=int)
+    none = Photos(Path(), (), nothing, nothing, np.zeros((0, len(scheme.attributes)), dtype=int), scheme)
+    try:
+        photos = read_photos(data_folder(runs), runs.trials[0].record.config.data)
+    except (RunError, DataError) as error:
+        return none, [f"all photos, so the page shows none: {error}"]
+    if photos.scheme != scheme:
+        return none, [f"all photos, so the page shows none: the labels in {photos.root} have other values than when the run was made"]
+    ids = {*runs.learned.ids, *runs.holdout.ids}
+    return photos.take(np.flatnonzero([name in ids for name in photos.ids])), []
+
+
+def limits_of(runs: Runs, found: Findings) -> list[str]:
+    """Sentences on what was not judged, and how to have it judged."""
+    lines = [f"No trial predicts {name}: its labels were not judged. Add a run that does (--run)." for name in found.uncovered]
+    held_out = sum(side == HELD_OUT for side in found.unjudged.values())
+    people = len(found.judged) + len(found.unjudged)
+    if len(found.unjudged) > held_out:
+        card, run = runs.cards[0], runs.folders[0]
+        searched = searched_run(run, card) if card.refit_of else run
+        name = searched.name if searched.resolve() == (RUNS / searched.name).resolve() else str(searched)
+        folds = runs.trials[0].record.config.data.folds
+        share = f"{len(found.judged):,} of {people:,} people ({len(found.judged) / people:.0%})"
+        lines.append(
+            f"Only {runs.side} was judged, {share}: the others trained the models. To judge them too: "
+            f"python -m tuner.refit --run {name} --top 3 --folds {folds} --name {searched.name}-folds, "
+            f"then python -m analysis.suspects --run {searched.name}-folds"
+        )
+    lines.append(f"{held_out:,} people are held out and were not judged: what scores must not follow what models believe.")
+    return lines
+
+
+def judgements_table(found: Findings) -> Table:
+    """How each attribute was judged, and what came of it."""
+    shown = Table(title="Judged by models that did not train on the photos", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("attribute", "judged", "by the mean of"):
+        shown.add_column(name, overflow="fold")
+    for name in ("labels wrong,\nestimated", *KINDS.values()):
+        shown.add_column(name, justify="right")
+    for one in found.judgements:
+        counts = [sum((suspect.attribute, suspect.kind) == (one.attribute, kind) for suspect in found.suspects) for kind in KINDS]
+        how = "once a person" if one.by_person else "photo by photo"
+        trials = escape(", ".join(one.trials))
+        shown.add_row(escape(one.attribute), how, trials, f"{100 * one.noise.wrong:.1f} %", *(str(count or "") for count in counts))
+    return shown
+
+
+def suspects_table(found: Findings, people: Mapping[int, str]) -> Table:
+    """The first suspects."""
+    title = f"{len(found.suspects):,} suspects, the likeliest first"
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("attribute", "given", "suggested", "likely wrong", "what", "of"):
+        shown.add_column(name, overflow="fold", justify="right" if name == "likely wrong" else "left")
+    for one in found.suspects[:ROWS]:
+        of = people[one.person] if one.kind == "person" else some(one.photos)
+        words = (one.attribute, one.given, one.suggested, percent(one.score), KINDS[one.kind], of)
+        shown.add_row(*map(escape, words))
+    return shown
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m analysis.suspects")

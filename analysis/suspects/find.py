@@ -1,0 +1,232 @@
+"""Which given labels are likely wrong, from predictions of photos by models that did not train on them.
+
+What ranks suspects is an estimate of the probability that the label is wrong, which means the same for an attribute that is easy to see
+as for one that is hard. Suspect is what is rather wrong than right by it, and what confident learning finds (Northcutt, Jiang and
+Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 2021, by cleanlab), which misses less and accuses more.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from cleanlab.filter import find_label_issues
+
+from analysis.trials import Runs, Sample, Trial
+from trainables.data.labels import Attribute
+from trainables.metrics import confusion, macro_f1
+from trainables.record import RunError
+
+CONSTANT = 0.99  # share of people whose photos must agree for an attribute to be one of the person
+FLOOR = 1e-6  # no prediction counts as surer than this
+SHARPNESS = np.geomspace(1 / 4, 4, 33)
+WRONG = np.geomspace(1e-4, 0.5, 61)
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A label that is likely wrong: of every photo of a person that was given it, of one photo, or of two that seem swapped."""
+
+    photos: tuple[str, ...]
+    person: int  # as in split.csv
+    attribute: str
+    given: str  # of a swap: the first photo's, which is suggested for the second
+    suggested: str  # of a swap: the first photo's, which was given to the second
+    score: float  # estimated probability that the given label is wrong
+    kind: Literal["person", "photo", "swap"]
+
+    def changes(self) -> list[tuple[str, str, str]]:
+        """The photo, what it was given, and what is suggested, for each photo."""
+        pairs = [(self.given, self.suggested)] * len(self.photos)
+        if self.kind == "swap":
+            pairs[1] = (self.suggested, self.given)
+        return [(photo, *pair) for photo, pair in zip(self.photos, pairs, strict=True)]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How labels come to differ from predictions: the model is unsure, or the label is wrong."""
+
+    sharpness: float  # log probabilities times this are calibrated: below 1 the models were too sure
+    wrong: float  # share of labels that are wrong
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How one attribute was looked at."""
+
+    attribute: str
+    trials: tuple[str, ...]  # whose mean prediction judged, best first
+    by_person: bool  # judged once a person, from all photos
+    noise: Noise
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All suspects, and what was looked at."""
+
+    suspects: tuple[Suspect, ...]  # likeliest to be wrong first
+    judgements: tuple[Judgement, ...]
+    uncovered: tuple[str, ...]  # attributes that no trial predicts
+    judged: tuple[int, ...]  # people, as in split.csv
+    unjudged: dict[int, str]  # the side of each person whom no model predicted: `holdout`, `fold 1`, ...
+
+
+def find_suspects(runs: Runs, top: int) -> Findings:
+    """Judge every attribute by the mean of the `top` trials that are best at it, or as many as there are.
+
+    Raises: RunError when `top` is below 1.
+    """
+    if top < 1:
+        raise RunError(f"--top is {top}; take 1 or more")
+    judgements, suspects, uncovered = [], [], []
+    for attribute in runs.scheme.attributes:
+        trials = _best_at(attribute, runs)[:top]
+        if not trials:
+            uncovered.append(attribute.name)
+            continue
+        mean = np.mean([trial.task.scheme.marginal((attribute.name,), trial.valid) for trial in trials], axis=0)
+        noise, by_person, found = judge(runs.valid, attribute, mean)
+        judgements.append(Judgement(attribute.name, tuple(trial.name for trial in trials), by_person, noise))
+        suspects += found
+    ranked = sorted(suspects, key=lambda suspect: -suspect.score)
+    judged = set(runs.valid.people.tolist())
+    sides = {
+        person: side
+        for sample in (runs.learned, runs.holdout)
+        for person, side in zip(sample.people.tolist(), sample.sides.tolist(), strict=True)
+    }
+    unjudged = {person: side for person, side in sorted(sides.items()) if person not in judged}
+    return Findings(tuple(ranked), tuple(judgements), tuple(uncovered), tuple(sorted(judged)), unjudged)
+
+
+def judge(sample: Sample, attribute: Attribute, probabilities: np.ndarray) -> tuple[Noise, bool, list[Suspect]]:
+    """What is wrong with one attribute: its noise, whether people were judged in place of photos, and the suspects.
+
+    An attribute on which nearly all people's photos agree is judged by the mean log probability over a person's photos, once for each
+    value that they were given; any other one photo by photo.
+
+    Args:
+        probabilities: (photos, values of the attribute).
+    """
+    given = sample.labels[:, sample.scheme.names.index(attribute.name)]
+    _, person = np.unique(sample.people, return_inverse=True)
+    logs = np.log(np.maximum(probabilities, FLOOR))
+    by_person = is_constant(person, given)
+    unit = np.arange(len(given))
+    if by_person:
+        logs = (_sums(person, logs) / np.bincount(person)[:, None])[person]
+        unit = person * len(attribute.values) + given
+    _, first, unit = np.unique(unit, return_index=True, return_inverse=True)
+    labels = given[first]
+    noise = fit_noise(logs[first], labels)
+    chances = sharpened(logs[first], noise.sharpness)
+    scores = wrong_probability(chances, labels, noise)
+    # Confident learning asks which labels stand out in their class, and may pass over one in a class that has few of them.
+    issues = scores > 0.5
+    if len(np.unique(labels)) > 1:
+        issues |= find_label_issues(labels, chances, n_jobs=1)
+    others = chances.copy()
+    others[np.arange(len(labels)), labels] = -1
+    suggested = others.argmax(axis=1)
+
+    photos_of = defaultdict(list)
+    for photo, number in zip(sample.ids, unit.tolist(), strict=True):
+        photos_of[number].append(photo)
+
+    def suspect(units: Sequence[int], score: float, kind: Literal["person", "photo", "swap"]) -> Suspect:
+        photos = tuple(photo for number in units for photo in photos_of[number])
+        values = (attribute.values[labels[units[0]]], attribute.values[suggested[units[0]]])
+        return Suspect(photos, int(sample.people[first[units[0]]]), attribute.name, *values, float(score), kind)
+
+    if by_person:
+        return noise, True, [suspect([number], scores[number], "person") for number in np.flatnonzero(issues).tolist()]
+    swaps = dict(_swaps(person, chances, labels, issues, noise))
+    single = issues.copy()
+    single[[number for pair in swaps for number in pair]] = False
+    found = [suspect(pair, score, "swap") for pair, score in swaps.items()]
+    return noise, False, found + [suspect([number], scores[number], "photo") for number in np.flatnonzero(single).tolist()]
+
+
+def is_constant(person: np.ndarray, given: np.ndarray) -> bool:
+    """Whether at least 99 % of the people (n,) with several photos were given one value (n,) on all of them."""
+    values = np.unique(np.stack([person, given], axis=-1), axis=0)[:, 0]
+    photos, kinds = np.bincount(person), np.bincount(values)
+    several = photos > 1
+    return bool(several.any() and (kinds[several] == 1).mean() >= CONSTANT)
+
+
+def fit_noise(logs: np.ndarray, given: np.ndarray) -> Noise:
+    """The likeliest sharpness and share of wrong labels, from log probabilities (n, values) and given labels (n,).
+
+    A label is drawn as the calibrated prediction says; a share of them then becomes any other value. A label that surprises an unsure
+    model asks for less sharpness, one that surprises a sure model for a wrong label. Of a few labels both explain a surprise alike, so
+    the share is sought as if one more label were known to be wrong. The pair is sought on a grid.
+    Sources: Guo et al., On Calibration of Modern Neural Networks, 2017; Huber, Robust Estimation of a Location Parameter, 1964.
+    """
+    best, found = -np.inf, Noise(1.0, WRONG[0])
+    for sharpness in SHARPNESS.tolist():
+        right = np.take_along_axis(sharpened(logs, sharpness), given[:, None], axis=1)[:, 0]
+        for wrong in WRONG.tolist():
+            likelihood = np.log(wrong) + np.log(_likelihood(right, wrong, logs.shape[1])).sum()
+            if likelihood > best:
+                best, found = likelihood, Noise(sharpness, wrong)
+    return found
+
+
+def sharpened(logs: np.ndarray, sharpness: float) -> np.ndarray:
+    """Probabilities (n, values) in proportion to the exponential of log probabilities times the sharpness."""
+    powers = np.exp(sharpness * (logs - logs.max(axis=1, keepdims=True)))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def wrong_probability(chances: np.ndarray, given: np.ndarray, noise: Noise) -> np.ndarray:
+    """How probable it is (n,) that the given label (n,) is wrong, from calibrated predictions (n, values), by Bayes' rule."""
+    right = np.take_along_axis(chances, given[:, None], axis=1)[:, 0]
+    return 1 - (1 - noise.wrong) * right / _likelihood(right, noise.wrong, chances.shape[1])
+
+
+def _likelihood(right: np.ndarray, wrong: float, values: int) -> np.ndarray:
+    """Of labels whose value has the calibrated probability `right`."""
+    return (1 - wrong) * right + wrong * (1 - right) / (values - 1)
+
+
+def _swaps(
+    person: np.ndarray, chances: np.ndarray, given: np.ndarray, issues: np.ndarray, noise: Noise
+) -> Iterator[tuple[tuple[int, int], float]]:
+    """Pairs of photos of one person that are taken for what the other was given, and how probable the swap is.
+
+    At least one photo of a pair is an issue by itself. One swap is as probable as one wrong label: both photos speak for one mishap.
+    """
+    predicted = chances.argmax(axis=1)
+    sides: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+    surprising = np.flatnonzero(predicted != given)
+    odds = np.zeros(len(given))
+    odds[surprising] = chances[surprising, predicted[surprising]] / np.maximum(chances[surprising, given[surprising]], FLOOR)
+    for number in surprising[np.argsort(-odds[surprising], kind="stable")].tolist():
+        sides[person[number], given[number], predicted[number]].append(number)
+    prior = noise.wrong / (1 - noise.wrong) / (chances.shape[1] - 1)
+    for (who, low, high), photos in sides.items():
+        if low < high:
+            for pair in zip(photos, sides.get((who, high, low), ()), strict=False):
+                if issues[list(pair)].any():
+                    both = prior * odds[list(pair)].prod()
+                    yield pair, both / (1 + both)
+
+
+def _best_at(attribute: Attribute, runs: Runs) -> list[Trial]:
+    """The trials that predict the attribute, by the macro F1 of this alone."""
+    part = runs.scheme.part((attribute.name,))
+    truth = runs.valid.classes(part)
+    scores = {}
+    for trial in runs.trials:
+        if attribute.name in trial.task.scheme.names:
+            likeliest = trial.task.scheme.marginal(part.names, trial.valid).argmax(axis=1)
+            scores[trial] = macro_f1(confusion(truth, likeliest, part.classes))
+    return sorted(scores, key=lambda trial: -scores[trial])
+
+
+def _sums(group: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Sums (groups, columns) of rows of values (n, columns)."""
+    return np.stack([np.bincount(group, column) for column in values.T], axis=-1)

@@ -1,0 +1,102 @@
+"""How sure one can be of a choice: gains on the same people, members that may be the best, and what is luck in the highest score."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.metrics import bootstrap_f1, interval, macro_f1
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one answer has over another."""
+
+    gain: float  # in macro F1
+    interval: Interval  # 95 %, of both answers on the same draws
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return not self.interval[0] <= 0 <= self.interval[1]
+
+
+def paired_gain(answer_counts: np.ndarray, reference_counts: np.ndarray, rng: np.random.Generator, draws: int = 1000) -> Gain:
+    """The gain of an answer over a reference, both scored on the same people, who are drawn alike for both.
+
+    Args:
+        answer_counts, reference_counts: confusion counts per person (people, classes, classes), in the same order of people.
+    """
+    counts = np.stack([answer_counts, reference_counts])
+    score, reference = macro_f1(counts.sum(axis=1))
+    drawn, reference_drawn = bootstrap_f1(counts, rng, draws)
+    return Gain(float(score - reference), interval(drawn - reference_drawn))
+
+
+def indistinguishable(counts: np.ndarray, rng: np.random.Generator, draws: int = 1000) -> np.ndarray:
+    """Which members (members,) cannot be told apart from the best: with 95 % confidence the truly best one is among these.
+
+    A member is one of them while it lags behind the highest score by no more than 95 % of all draws would have it lag, were all members
+    worth the same. That is wider than the interval of the difference of two members: the highest score is the luckiest of many.
+
+    Args:
+        counts: confusion counts per person (members, people, classes, classes).
+    Source: multiple comparisons with the best, Hsu, Annals of Statistics, 1984; limits by the bootstrap over people.
+    """
+    scores, luck = _scores_and_luck(counts, rng, draws)
+    return scores.max() - scores <= np.quantile(luck.max(axis=0) - luck, 0.95, axis=1)
+
+
+@dataclass(frozen=True)
+class Optimism:
+    """By how much the highest of several scores exceeds what its member is worth on other people."""
+
+    expected: float  # in macro F1
+    interval: Interval  # 95 %
+
+
+def optimism(counts: np.ndarray, rng: np.random.Generator, draws: int = 1000) -> Optimism:
+    """By how much the highest score exceeds its member's worth, because it is the highest.
+
+    In every draw each member has a worth and the luck of the people drawn, the highest sum is picked, and its luck is the optimism. The
+    worth is drawn too, from what the scores tell of it: were it the score itself, luck and all, the same member would be picked again
+    and again, and members alike in truth would seem apart.
+
+    The luck is that of all people drawn with replacement, against all people. Those left out of a draw are too few for a macro F1.
+
+    Args:
+        counts: confusion counts per person (members, people, classes, classes).
+    Source: the bootstrap of Tsamardinos et al., Bootstrapping the out-of-sample predictions for efficient and accurate cross-validation,
+    2018, with the empirical Bayes of Efron, Tweedie's formula and selection bias, 2011.
+    """
+    scores, luck = _scores_and_luck(counts, rng, draws)
+    members = len(scores)
+    own = luck - luck.mean(axis=0)  # luck that all members share picks none of them
+    spread = own.std(axis=1) * np.sqrt(members / max(members - 1, 1))
+    worth = np.stack([rng.choice(scores, size=draws, p=chance) for chance in likely_worth(scores, spread)])
+    picked = luck[(worth + luck).argmax(axis=0), np.arange(draws)]
+    return Optimism(float(picked.mean()), interval(picked))
+
+
+def likely_worth(scores: np.ndarray, spread: np.ndarray, rounds: int = 300) -> np.ndarray:
+    """How likely it is that a member (row) is worth each of the scores (column), (members, members); rows sum to 1.
+
+    How members differ in worth is not assumed but taken from the scores: it is the distribution over them that makes these scores, with
+    normal luck of the given spread (members,), most likely.
+
+    Source: the nonparametric maximum likelihood of Kiefer and Wolfowitz, 1956, by expectation maximisation as in Laird, 1978.
+    """
+    likelihood = np.exp(-(((scores[:, None] - scores) / np.maximum(spread, 1e-9)[:, None]) ** 2) / 2)
+    share = np.full(len(scores), 1 / len(scores))
+    for _ in range(rounds):
+        chances = likelihood * share
+        chances /= chances.sum(axis=1, keepdims=True)
+        share = chances.mean(axis=0)
+    return chances
+
+
+def _scores_and_luck(counts: np.ndarray, rng: np.random.Generator, draws: int) -> tuple[np.ndarray, np.ndarray]:
+    """Macro F1 (members,) of all people, and what each draw of people has more than that (members, draws)."""
+    scores = macro_f1(counts.sum(axis=1))
+    return scores, bootstrap_f1(counts, rng, draws) - scores[:, None]

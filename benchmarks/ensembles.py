@@ -1,0 +1,74 @@
+"""CPU seconds that it takes to fit each ensemble, on as many simulated members and photos as a long search over a large data set has.
+
+Each is fitted again for every part of the people and for every size of ensemble that is compared, so seconds here are minutes there.
+Models that are stacked take more work a member and are for few, so they have a library of their own size.
+
+    uv run python -m benchmarks.ensembles [--members 200] [--photos 10000] [--stacked-members 20] [--stacked-photos 2000]
+"""
+
+import json
+import os
+import platform
+from time import process_time
+from typing import Annotated
+
+import numpy as np
+import sklearn
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from analysis.ensemble import ENSEMBLES
+from trainables.metrics import confusion, macro_f1
+
+CLASSES = 18
+STACKED = ("stack", "boost")
+SHOTS = 7  # photos of a person
+
+
+def main(
+    members: Annotated[int, typer.Option(min=1, help="Members that vote.")] = 200,
+    photos: Annotated[int, typer.Option(min=1, help="Photos that their vote is fitted on.")] = 10_000,
+    stacked_members: Annotated[int, typer.Option(min=1, help="Members that are stacked.")] = 20,
+    stacked_photos: Annotated[int, typer.Option(min=1, help="Photos that they are stacked on.")] = 2000,
+) -> None:
+    """Fit every ensemble once and print what it took, and what it is worth on as many photos of other people."""
+    small, large = (stacked_members, stacked_photos), (members, photos)
+    table = Table("ensemble", "members", "photos", "CPU seconds to fit", "macro F1 there", "macro F1 on other people")
+    seconds = {}
+    for size, names in ((large, [name for name in ENSEMBLES if name not in STACKED]), (small, STACKED)):
+        fitted, other = (simulate(size[0], size[1], CLASSES, seed=seed) for seed in (0, 1))
+        for name in names:
+            start = process_time()
+            ensemble = ENSEMBLES[name](*fitted)
+            seconds[name] = process_time() - start
+            scores = [macro_f1(confusion(target, ensemble(answers).argmax(axis=1), CLASSES)) for answers, target, _ in (fitted, other)]
+            table.add_row(name, str(size[0]), f"{size[1]:,}", f"{seconds[name]:.2f}", *(f"{score:.4f}" for score in scores))
+    Console(width=120).print(table)
+    figures = {f"{name}_cpu_s": round(value, 3) for name, value in seconds.items()}
+    sizes = {"members": members, "photos": photos, "stacked_members": stacked_members, "stacked_photos": stacked_photos, "classes": CLASSES}
+    machine = {"python": platform.python_version(), "scikit-learn": sklearn.__version__, "cores": os.cpu_count()}
+    print(json.dumps({**figures, **sizes, **machine}))
+
+
+def simulate(members: int, photos: int, classes: int, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities (members, photos, classes) of members that differ in skill, best first, with true classes and people (photos,).
+
+    Some classes are rare, and a photo or a person that is hard for one member is so for the others.
+    """
+    rng = np.random.default_rng(seed)
+    people = np.arange(photos) // SHOTS
+    target = rng.choice(classes, size=photos, p=np.geomspace(1, 0.1, classes) / np.geomspace(1, 0.1, classes).sum())
+    noise = 1.2 * rng.standard_normal((people[-1] + 1, classes))[people] + rng.standard_normal((photos, classes))
+    seen = 4 * np.eye(classes)[target] + noise
+    skills = np.linspace(1, 0.5, members)
+    probabilities = np.empty((members, photos, classes))
+    for member, skill in enumerate(skills):
+        logits = skill * seen + 1.2 * rng.standard_normal((photos, classes))
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities[member] = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities, target, people
+
+
+if __name__ == "__main__":
+    typer.run(main)
