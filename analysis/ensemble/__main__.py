@@ -109,8 +109,7 @@ def ensemble(names: Sequence[str] | None, options: Options) -> None:
     runs = load_runs(list({folder.resolve(): folder for folder in folders}.values()))
     show_runs(console, runs)
     predictor = Predictor.of(runs, console)
-    with console.status("choosing members and their vote"):
-        decision = decide(options, contenders(runs), known(runs), predictor.validation)
+    decision = decide(options, contenders(runs), known(runs), predictor.validation)
     trials = tuple(dict.fromkeys(name for pipeline in decision.pipelines.values() for name in pipeline.trials))
     looks = tuple(dict.fromkeys(look for pipeline in decision.pipelines.values() for look in pipeline.looks))
     predicted, price = predictor.holdout(looks, trials)

@@ -43,7 +43,7 @@ def write_outcome(folder: Folder, runs: Runs, outcome: Outcome) -> list[Folder]:
     figure = confusion_figure(
         confusion(holdout.classes(scheme), outcome.answer.argmax(axis=1), scheme.classes),
         scheme,
-        f"Hold-out: {answer_words(outcome.decision.choice.answer)}",
+        f"Hold-out: {answer_words(outcome.decision.final)}",
         f"macro F1 {score.macro_f1:.3f} (95 % {low:.3f} to {high:.3f}) · {len(holdout.ids):,} photos of {count_people(runs):,} people",
     )
     write_ensemble(folder, ensemble_file(runs, outcome))

@@ -18,10 +18,12 @@ from analysis.uncertainty import Gain, Optimism, indistinguishable, optimism, pa
 from trainables.choices import choose
 from trainables.data.labels import Scheme
 from trainables.metrics import confusion, macro_f1, person_counts
+from trainables.progress import progress_bar
 from trainables.record import RunError
 from trainables.seeding import generator
 
 SINGLE = "best single"
+WITH_STEPS = " with steps"  # what follows the name of an answer that has some
 Looks = tuple[str, ...]
 Look = Callable[[Looks, tuple[str, ...]], Mapping[str, Predicted]]  # predicts the validation photos: looks, trials -> by look
 
@@ -73,7 +75,7 @@ class Decision:
     lineup: Lineup
     choice: Choice
     steps: tuple[StepTaken, ...]
-    pipelines: Mapping[str, Pipeline]  # SINGLE, every vote that was tried, and FINAL where steps are used
+    pipelines: Mapping[str, Pipeline]  # SINGLE, every vote that was tried, and where steps are used the answer WITH_STEPS
     final: str  # the name of the pipeline that answers
     nested: np.ndarray  # (n, classes) the final answer for the validation photos, each by what has not seen its person
     member_scores: tuple[float, ...]  # macro F1 of each member on the photos that it was chosen on
@@ -83,9 +85,6 @@ class Decision:
     @property
     def scheme(self) -> Scheme:
         return self.pipelines[self.final].scheme
-
-
-FINAL = "final"
 
 
 @dataclass(frozen=True)
@@ -117,19 +116,23 @@ def decide(options: Options, contenders: Mapping[str, Contender], known: Known, 
     parts = part_people(known.people, lineup.target, options.seed)
     judge = _Judge(known.people, lineup.target, lineup.members[0].scheme.classes, options.seed)
     names = ENSEMBLES if options.vote == "auto" else (options.vote,)
-    lineups = nested_lineups(options.wish, contenders, known, parts)
     nested = {SINGLE: Nested(tuple(one.fit("best") for one in nested_lineups(alone, contenders, known, parts)), parts)}
-    nested |= {name: Nested(tuple(one.fit(name) for one in lineups), parts) for name in names}
+    pipelines = {SINGLE: line_up(alone, contenders, known).fit("best")}
+    lineups = nested_lineups(options.wish, contenders, known, parts)
+    with progress_bar("fitting votes", len(names)) as fitted:
+        for name in names:
+            nested[name] = Nested(tuple(one.fit(name) for one in lineups), parts)
+            pipelines[name] = lineup.fit(name)
+            fitted(1)
     answers = {name: one.answer(known.predicted) for name, one in nested.items()}
     judged = {name: judge(answer, answers[SINGLE]) for name, answer in answers.items()}
     vote = max(names, key=lambda name: judged[name].macro_f1)
     choice = Choice(options.vote, vote, judged, options.force)
-    pipelines = {SINGLE: line_up(alone, contenders, known).fit("best"), **{name: lineup.fit(name) for name in names}}
     wish = options.wish if choice.answer != SINGLE else alone
     walk = _Walk(options, contenders, known, parts, judge, look, wish, choice.answer if choice.answer != SINGLE else "best")
-    steps, final, answer = walk.go(nested[choice.answer], answers[choice.answer], pipelines[choice.answer])
-    if any(step.used for step in steps):
-        pipelines[FINAL] = final
+    steps, stepped, answer = walk.go(nested[choice.answer], answers[choice.answer], pipelines[choice.answer])
+    final = choice.answer + (WITH_STEPS if any(step.used for step in steps) else "")
+    pipelines[final] = stepped
     members, pool = (
         np.stack([judge.counts(classes) for classes in likeliest]) for likeliest in (lineup.answers.argmax(axis=2), lineup.pool)
     )
@@ -138,7 +141,7 @@ def decide(options: Options, contenders: Mapping[str, Contender], known: Known, 
         choice=choice,
         steps=tuple(steps),
         pipelines=pipelines,
-        final=FINAL if FINAL in pipelines else choice.answer,
+        final=final,
         nested=answer,
         member_scores=tuple(macro_f1(members.sum(axis=1)).tolist()),
         alike=indistinguishable(members, generator(options.seed, "bootstrap")),

@@ -10,7 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.ensemble.outcome import FINAL, SINGLE, Choice, Decision, Outcome, StepTaken
+from analysis.ensemble.outcome import SINGLE, WITH_STEPS, Choice, Decision, Outcome, StepTaken
 from analysis.shift import Gain as Correction
 from analysis.shift import Shift
 from analysis.trials import Trial
@@ -167,7 +167,9 @@ def gain_words(gain: Gain) -> str:
 
 def answer_words(name: str) -> str:
     """An answer as it is called in a table."""
-    return {SINGLE: SINGLE, FINAL: "the answer with its steps", "best": "best member"}.get(name, f"{name} vote")
+    if name.endswith(WITH_STEPS):
+        return f"{answer_words(name.removesuffix(WITH_STEPS))} with its steps"
+    return {SINGLE: SINGLE, "best": "best member"}.get(name, f"{name} vote")
 
 
 def step_words(name: str) -> str:

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from analysis.calibration import CalibrationError, calibration_error
 from analysis.ensemble.outcome import SINGLE
-from analysis.ensemble.tables import answer_words
+from analysis.ensemble.tables import answer_words, step_words
 from analysis.report.search import damage, is_finite
 from analysis.trials import load_runs
 from trainables.record import DAMAGE, RunError
@@ -72,6 +72,9 @@ class Scores:
     confusion: np.ndarray | None  # counts of the hold-out, rows true
     calibration: CalibrationError | None  # of the answer on the hold-out
     shifts: tuple[dict[str, Any], ...]
+    steps: tuple[str, ...]  # in words, those that are used
+    pool: int  # members that there were to choose from
+    optimism: float | None  # by how much the best one's score on validation is expected to be too high
     settings: dict[str, Any]
     attributes: tuple[str, ...]
 
@@ -121,6 +124,9 @@ def scores_of(found: Mapping[str, Any]) -> Scores:
         confusion=None if counts is None else np.asarray(counts, dtype=int),
         calibration=None if calibration is None else CALIBRATION_ERROR.validate_python(calibration),
         shifts=tuple(map(dict, found.get("shift", ()))),
+        steps=tuple(step_words(step["name"]) for step in found.get("steps", ()) if step["used"]),
+        pool=int(found.get("members_to_choose_from", 0)),
+        optimism=found.get("optimism", {}).get("expected"),
         settings=dict(found.get("settings", {})),
         attributes=tuple(found.get("attributes", ())),
     )

@@ -114,11 +114,7 @@ def _answer(search: Search, scores: Scores | None, damaged: list[str]) -> Iterat
         "Macro F1 runs from 0 to 1 and is the mean over all classes of how well each is recognised: a rare class counts as much as a "
         "common one."
     )
-    if scores.supported is False:
-        yield Words(
-            "On validation, judged on people that nothing was fitted on, the vote's gain over the best single member could not be told "
-            "from none."
-        )
+    yield from map(Words, caveats(scores))
     yield Picture(
         "answers",
         "Macro F1 of each answer with its interval",
@@ -157,6 +153,22 @@ def gain_words(scores: Scores) -> str:
     low, high = chosen.gain_interval
     words = f"Against the best single member: {chosen.gain:+.3f} macro F1 (95 % interval {low:+.3f} to {high:+.3f})"
     return f"{words}, {'more than chance' if chosen.distinguishable else 'which cannot be told from no gain'}."
+
+
+def caveats(scores: Scores) -> Iterator[str]:
+    """What to know of how the answer was chosen."""
+    if scores.supported is False:
+        yield (
+            "On validation, judged on people that nothing was fitted on, the vote's gain over the best single member could not be told "
+            "from none."
+        )
+    if scores.steps:
+        yield f"Taken with it: {'; '.join(scores.steps)}."
+    if scores.optimism is not None and scores.pool > 1:
+        yield (
+            f"The best of {scores.pool} members was picked by its score on validation, which is expected to be {scores.optimism:.3f} too "
+            "high for that reason. The hold-out picked nothing."
+        )
 
 
 def _photos(scores: Scores) -> str:

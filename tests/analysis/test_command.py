@@ -117,8 +117,8 @@ def test_steps_are_taken_when_asked_for_and_none_when_none_is_wanted(here):
     result = call("--vote", "soft", "--step", "top_two", "--step", "calibrate")
     found = scores(here)
     assert [(step["name"], step["asked"], step["used"]) for step in found["steps"]] == [("calibrate", True, True), ("top_two", True, True)]
-    assert found["answer"] == "final"
-    assert "the answer with its steps" in result.stdout
+    assert found["answer"] == "best single with steps"
+    assert "best single with its steps" in result.stdout
     assert "used, as asked" in result.stdout
 
 

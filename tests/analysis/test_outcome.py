@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.ensemble.outcome import FINAL, SINGLE, Options, averaged, decide
+from analysis.ensemble.outcome import SINGLE, WITH_STEPS, Options, averaged, decide
 from analysis.nested import Contender, Known, Wish
 from trainables.config import ConfigError
 from trainables.data.labels import Attribute, Scheme, read_task
@@ -70,8 +70,8 @@ def test_a_look_that_sees_more_is_taken_with_its_price():
     decision = decide(Options(Wish(top=1), vote="soft", steps=("auto",)), contenders, known, look)
     assert asked == [(("flip", "zoom", "wide"), ("t0",))]
     (step,) = [step for step in decision.steps if step.name.startswith("tta")]
-    assert step.used and step.price == len(decision.pipelines[FINAL].looks) > 1
-    assert decision.final == FINAL
+    assert step.used and step.price == len(decision.pipelines[decision.final].looks) > 1
+    assert decision.final.endswith(WITH_STEPS)
 
 
 def test_a_look_that_sees_less_is_not_taken():
@@ -93,7 +93,7 @@ def test_calibration_tells_what_it_does_to_the_calibration_error():
     (step,) = decision.steps
     before, after = step.error
     assert step.used and after < before
-    assert set(decision.pipelines[FINAL].calibrations) == set(decision.pipelines[FINAL].trials)
+    assert set(decision.pipelines[decision.final].calibrations) == set(decision.pipelines[decision.final].trials)
 
 
 def test_what_is_not_known_is_refused_with_what_there_is():

@@ -13,7 +13,7 @@ from analysis.report.figures import answers_figure, history_figure
 from analysis.report.history import costs, history, parallel_lines, ranked, rungs, thinned
 from analysis.report.importance import Branch, importances, leading
 from analysis.report.search import SearchedTrial
-from analysis.report.sections import gain_words, lead_words
+from analysis.report.sections import caveats, gain_words, lead_words
 from analysis.report.space import Dimension, drawn, flat, read_dimensions, same
 from analysis.report.values import setting_scores
 from search_spaces.read import read_space
@@ -244,6 +244,15 @@ def test_the_answer_is_said_with_its_score_interval_and_gain():
 def test_where_the_best_single_member_answers_that_is_said():
     assert gain_words(scores(answer="best single", answers={"best single": SINGLE})) == "It is the best single member."
     assert "soft vote would have gained more than chance on the hold-out" in gain_words(scores(answer="best single"))
+
+
+def test_how_the_answer_was_chosen_is_said_as_far_as_it_is_known():
+    assert list(caveats(scores())) == []
+    steps = [{"name": "tta: plain, flip", "used": True}, {"name": "offsets", "used": False}]
+    unsure, taken, luck = caveats(scores(supported=False, steps=steps, members_to_choose_from=25, optimism={"expected": 0.021}))
+    assert "could not be told from none" in unsure
+    assert taken == "Taken with it: test-time augmentation: plain, flip."
+    assert luck.startswith("The best of 25 members was picked by its score on validation, which is expected to be 0.021 too high")
 
 
 def test_scores_of_an_older_ensemble_are_read_as_far_as_they_go():
