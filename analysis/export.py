@@ -1,7 +1,6 @@
 """`python -m analysis.export --ensemble runs/faces/ensemble --out folder`: an ensemble, or one trial's model, as an ONNX file."""
 
 import json
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,19 +15,18 @@ import typer
 from PIL import Image
 from rich.console import Console
 
+from analysis.command import output, refusals
 from analysis.network import PipelineNetwork, TrialNetwork
 from analysis.pipeline import FILE, Pipeline, read_ensemble
 from analysis.predictions import PLAIN, Source, TrialModels, predict_trials, read_trial_models
 from trainables.checkpoint import load_model
-from trainables.config import ConfigError
 from trainables.data.edges import with_edges
 from trainables.data.labels import Scheme
-from trainables.data.photos import DataError
 from trainables.data.views import View, ViewFiles, look, open_view
 from trainables.models.assemble import Classifier
 from trainables.record import MODEL, RunError, find_run, list_trials, trial_folder
 from trainables.seeding import generator
-from trainables.storage import Folder, StorageError, local_file, open_folder, write_whole
+from trainables.storage import Folder, local_file, open_folder, write_whole
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 OPSET = 20
@@ -57,14 +55,11 @@ def main(
 
         python -m analysis.export --run faces --trial 7 --out faces-7.onnx
     """
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    try:
+    console = output()
+    with refusals():
         if (ensemble is None) == (run is None) or (run is None) != (trial is None):
             raise RunError("give either --ensemble with the folder of an ensemble, or --run and --trial")
         right = export_trial(console, run, trial, out) if ensemble is None else export_ensemble(console, open_folder(ensemble), out)
-    except (RunError, DataError, ConfigError, StorageError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
     if not right:
         raise typer.Exit(1)
 

@@ -4,7 +4,6 @@ What leaks is remembered and not recognised: scores are too high, and the models
 """
 
 import io
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated
@@ -19,20 +18,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.command import RunOption, decode, output, refusals, run_folders
 from analysis.drawing import INK, PALE, RED
 from analysis.mistakes.sheets import Tile, draw_sheet, picture
 from analysis.predictions import data_folder, wanted_views
-from analysis.trials import Runs, load_runs, newest_run
-from trainables.config import ConfigError
-from trainables.data.photos import DataError, Photos, read_photos, some
+from analysis.trials import Runs, load_runs
+from trainables.data.photos import Photos, read_photos, some
 from trainables.data.splits import HOLDOUT, NOBODY
-from trainables.data.views import View, build_views, count_missing, open_view, view_cache
+from trainables.data.views import View, open_view
 from trainables.metrics import confusion, macro_f1
 from trainables.progress import progress_bar
-from trainables.record import RunError, find_run, write_json
+from trainables.record import write_json
 from trainables.reopen import restore_split
 from trainables.seeding import seed_for
-from trainables.storage import Folder, StorageError, write_whole
+from trainables.storage import Folder, write_whole
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -113,9 +112,7 @@ class Leaks:
 
 @app.command()
 def main(
-    run: Annotated[
-        list[str] | None, typer.Option(help="A run's name in runs/, or its folder; repeat it for several. [default: the newest run]")
-    ] = None,
+    run: RunOption = None,
     distance: Annotated[
         int, typer.Option(min=0, max=16, help="How many of 64 bits may differ in each of the two hashes of a pair.")
     ] = DISTANCE,
@@ -132,22 +129,17 @@ def main(
 
     Everything lands in runs/<first run>/leaks/: pairs.csv, pairs.png and leaks.json. Findings are no failure of the command.
     """
-    try:
+    with refusals():
         leaks(run, distance=distance, seed=seed)
-    except (RunError, DataError, ConfigError, StorageError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
 
 
 def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
     """Load, look, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    folders = [find_run(name) for name in names] if names else [newest_run()]
-    runs = load_runs(list({folder.resolve(): folder for folder in folders}.values()))
+    console = output()
+    runs = load_runs(run_folders(names))
     photos = read_photos(data_folder(runs), runs.trials[0].record.config.data)
     view = clearest_view(runs)
-    with progress_bar("decoding photos", count_missing(photos, [view], view_cache())) as progress:
-        files = build_views(photos, [view], view_cache(), progress)
+    files = decode(photos, [view])
     photos, split = restore_split(runs.folders[0], runs.cards[0], photos.without(files.bad), files.digests, NOBODY)
     if files.bad:
         console.print(

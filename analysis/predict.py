@@ -1,7 +1,6 @@
 """`python -m analysis.predict --ensemble runs/faces/ensemble --photos folder --out answers.csv`: answers for photos without labels."""
 
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,19 +14,17 @@ import pandas as pd
 import torch
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.command import decode, output, refusals
 from analysis.pipeline import FILE, EnsembleFile, read_ensemble
 from analysis.predictions import Source, TrialModels, count_passes, predict_trials, read_trial_models, wanted_views
-from trainables.config import ConfigError
 from trainables.data.labels import Scheme
 from trainables.data.photos import DataError, LeftOut, Unlabelled
-from trainables.data.views import build_views, count_missing, view_cache
 from trainables.progress import progress_bar
 from trainables.record import RunError
-from trainables.storage import Folder, StorageError, open_folder, write_whole
+from trainables.storage import Folder, open_folder, write_whole
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -54,16 +51,13 @@ def main(
     One row a photo, in the order of their names: its image, the values of the likeliest joint class and the probability of each value,
     that class's number, the probability of every joint class, and what is wrong with a photo that cannot be used.
     """
-    try:
+    with refusals():
         answer_photos(open_folder(ensemble), photos, out, device, batch)
-    except (RunError, DataError, ConfigError, StorageError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
 
 
 def answer_photos(folder: Folder, photos: Path, out: Path, device: str, batch: int | None) -> None:
     """Check, decode, predict, write, print. Raises: RunError, DataError, ConfigError, StorageError."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = output()
     job = prepare(folder, photos, out, device, batch)
     start = perf_counter()
     with decoded(job.photos, job.trials, single=photos.is_file()) as files:
@@ -158,12 +152,8 @@ def find_photos(place: Path, out: Path) -> Unlabelled:
 @contextmanager
 def decoded(photos: Unlabelled, trials: Sequence[TrialModels], single: bool):
     """The view files of photos, under a progress bar: those of a folder stay in the cache, those of a single photo go at the end."""
-    views = wanted_views(trials)
     with TemporaryDirectory() as scratch:
-        cache = Path(scratch) if single else view_cache()
-        with progress_bar("decoding photos", count_missing(photos, views, cache)) as progress:
-            files = build_views(photos, views, cache, progress)
-        yield files
+        yield decode(photos, wanted_views(trials), Path(scratch) if single else None)
 
 
 def answer_table(scheme: Scheme, names: Sequence[str], rows: np.ndarray, scores: np.ndarray, problems: dict[str, str]) -> pd.DataFrame:

@@ -24,15 +24,17 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from analysis.command import RunOption, decode, output, refusals, run_folders
+from analysis.ensemble.tables import task_words
 from analysis.predictions import data_folder
-from analysis.trials import Runs, Sample, Trial, load_runs, newest_run
+from analysis.trials import Runs, Sample, Trial, load_runs
 from trainables.checkpoint import Card, load_model, pack_model
-from trainables.config import ConfigError, ModelConfig
+from trainables.config import ModelConfig
 from trainables.data.batches import plain_batches
 from trainables.data.labels import Task
-from trainables.data.photos import DataError, LeftOut, Photos, read_photos
+from trainables.data.photos import LeftOut, Photos, read_photos
 from trainables.data.splits import NOBODY, Split
-from trainables.data.views import View, build_views, count_missing, open_view, view_cache
+from trainables.data.views import View, open_view
 from trainables.loop import choose_precision, mixed_precision, predict
 from trainables.losses import COSINE
 from trainables.metrics import accuracy, attribute_f1, bootstrap_f1, confusion, interval, person_counts
@@ -46,7 +48,6 @@ from trainables.record import (
     Result,
     RunCard,
     RunError,
-    find_run,
     start_record,
     trial_folder,
     write_predictions,
@@ -56,7 +57,7 @@ from trainables.record import (
 )
 from trainables.reopen import EXTRA, restore_split
 from trainables.seeding import generator
-from trainables.storage import Folder, StorageError, local_file, write_whole
+from trainables.storage import Folder, local_file, write_whole
 from trainables.versions import code_version, device_name, versions
 
 MEASURED = 2048  # training photos by which the statistics of a soup's BatchNorm layers are measured
@@ -66,9 +67,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 @app.command()
 def main(
-    run: Annotated[
-        list[str] | None, typer.Option(help="A run's name in runs/, or its folder; repeat it for several. [default: the newest run]")
-    ] = None,
+    run: RunOption = None,
     top: Annotated[int, typer.Option(min=2, help="How many of a group's best trials the uniform soup takes.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Draws the training photos for BatchNorm, and the people of the bootstrap.")] = 0,
 ) -> None:
@@ -84,18 +83,14 @@ def main(
 
     The better soup of each group, if it is not below the group's best trial, becomes a trial of a new run, runs/<first run>-soup/.
     """
-    try:
+    with refusals():
         cook_runs(run, top=top, seed=seed)
-    except (RunError, DataError, ConfigError, StorageError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
 
 
 def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
     """Load, group, cook, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    folders = [find_run(name) for name in names] if names else [newest_run()]
-    runs = load_runs(list({folder.resolve(): folder for folder in folders}.values()))
+    console = output()
+    runs = load_runs(run_folders(names))
     groups, unlike = find_groups(runs.trials)
     left_out = [*runs.left_out, *unlike]
     if not groups:
@@ -376,8 +371,7 @@ def restore(runs: Runs, trials: Sequence[Trial], console: Console) -> tuple[Phot
     settings = trials[0].record.config.data
     views = list(dict.fromkeys(View.of(trial.record.config.view) for trial in trials))
     found = read_photos(data_folder(runs), settings)
-    with progress_bar("decoding photos", count_missing(found, views, view_cache())) as advance:
-        files = build_views(found, views, view_cache(), advance)
+    files = decode(found, views)
     if files.faceless:
         console.print(files.faceless_words(len(found.ids)), style="yellow", markup=False, soft_wrap=True)
     photos, split = restore_split(runs.folders[0], runs.cards[0], found.without(files.bad), files.digests, settings.fold)
@@ -429,9 +423,8 @@ def _words(trial: Trial) -> str:
     """What a trial's network is: `resnet10t, joint, 80x60, from faces.safetensors`."""
     config, view = trial.record.config, View.of(trial.record.config.view)
     backbones = " and ".join(filter(None, (config.model.backbone, config.model.second)))
-    task = config.task if isinstance(config.task, str) else " | ".join(" x ".join(head) for head in config.task)
     began = config.model.weights if config.model.weights in ("imagenet", "none") else Path(config.model.weights).name
-    return f"{backbones}, {task}, {view}, from {began.replace('{backbone}', config.model.backbone)}"
+    return f"{backbones}, {task_words(trial)}, {view}, from {began.replace('{backbone}', config.model.backbone)}"
 
 
 def _called(folder: Folder) -> str:

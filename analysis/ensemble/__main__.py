@@ -1,6 +1,5 @@
 """The command: choose members and their vote on validation, score once on the hold-out, answer for the eval photos."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -12,6 +11,7 @@ import torch
 import typer
 from rich.console import Console
 
+from analysis.command import RunOption, decode, output, refusals, run_folders
 from analysis.compose import Predicted
 from analysis.ensemble import ENSEMBLES
 from analysis.ensemble.files import CORRECTED, count_people, write_classes, write_outcome, write_scores, write_submission
@@ -32,14 +32,13 @@ from analysis.nested import Contender, Known, Wish
 from analysis.predictions import Source, data_folder, labelled_source, predict_looks, unlabelled_source, wanted_views
 from analysis.shift import Shift, correction, estimate_all, reweighted_gain
 from analysis.steps import STEPS
-from analysis.trials import Runs, Trial, load_runs, newest_run
+from analysis.trials import Runs, Trial, load_runs
 from trainables.config import ConfigError, Mistake
-from trainables.data.photos import DataError, LeftOut, Photos, Unlabelled, read_photos, read_unlabelled
-from trainables.data.views import View, ViewFiles, build_views, count_missing, view_cache
+from trainables.data.photos import LeftOut, Photos, Unlabelled, read_photos, read_unlabelled
+from trainables.data.views import ViewFiles
 from trainables.progress import progress_bar
-from trainables.record import RunError, find_run
 from trainables.seeding import generator
-from trainables.storage import Folder, StorageError
+from trainables.storage import Folder
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 KINDS = ("backbone", "task")
@@ -48,9 +47,7 @@ KINDS = ("backbone", "task")
 @app.command()
 def main(
     top: Annotated[int, typer.Option(help="How many members may vote: the best by validation macro F1.")] = 3,
-    run: Annotated[
-        list[str] | None, typer.Option(help="A run's name in runs/, or its folder; repeat it for several. [default: the newest run]")
-    ] = None,
+    run: RunOption = None,
     per: Annotated[str, typer.Option(help="Choose for diversity: the best of each backbone or task in turn.")] = "",
     diverse: Annotated[
         bool, typer.Option("--diverse", help="Choose for diversity: by score and by disagreement with those chosen.")
@@ -85,13 +82,10 @@ def main(
     Everything lands in runs/<first run>/ensemble/: ensemble.json (for analysis.predict), scores.json, confusion.png, per_class.csv,
     submission.csv and probabilities.csv.
     """
-    try:
+    with refusals():
         steps = tuple(name for name in step or ["auto"] if name != "none")
         wish = Wish(top=top, **_choice(per, diverse))
         ensemble(run, Options(wish, vote, steps, force, seed))
-    except (RunError, DataError, ConfigError, StorageError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
 
 
 def _choice(per: str, diverse: bool) -> dict[str, str]:
@@ -104,9 +98,8 @@ def _choice(per: str, diverse: bool) -> dict[str, str]:
 
 def ensemble(names: Sequence[str] | None, options: Options) -> None:
     """Load, choose, predict, score, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    folders = [find_run(name) for name in names] if names else [newest_run()]
-    runs = load_runs(list({folder.resolve(): folder for folder in folders}.values()))
+    console = output()
+    runs = load_runs(run_folders(names))
     show_runs(console, runs)
     predictor = Predictor.of(runs, console)
     decision = decide(options, contenders(runs), known(runs), predictor.validation)
@@ -212,16 +205,10 @@ class Predictor:
             return predict_looks(trials, source, self.device, looks, progress, timed)
 
     def _decoded(self, photos: Photos | Unlabelled, trials: Sequence[Trial]) -> ViewFiles:
-        return decode(photos, wanted_views(trials), self.console)
-
-
-def decode(photos: Photos | Unlabelled, views: Sequence[View], console: Console) -> ViewFiles:
-    """The view files of the photos, from the cache that the trials filled or decoded under a progress bar."""
-    with progress_bar("decoding photos", count_missing(photos, views, view_cache())) as progress:
-        files = build_views(photos, views, view_cache(), progress)
-    if files.faceless:
-        console.print(files.faceless_words(len(photos.ids)), style="yellow", markup=False, soft_wrap=True)
-    return files
+        files = decode(photos, wanted_views(trials))
+        if files.faceless:
+            self.console.print(files.faceless_words(len(photos.ids)), style="yellow", markup=False, soft_wrap=True)
+        return files
 
 
 def answer_unlabelled(

@@ -1,6 +1,5 @@
 """The command: what the answer of a run gets wrong, in tables and picture sheets."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Annotated
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.command import RunOption, decode, output, refusals, run_folders
 from analysis.compose import candidates
 from analysis.ensemble import ENSEMBLES
 from analysis.mistakes.files import write_mistakes
@@ -21,14 +21,12 @@ from analysis.mistakes.find import Answered, Group, Mistakes, confident_errors, 
 from analysis.pipeline import FILE, Pipeline, read_ensemble
 from analysis.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
 from analysis.top import CHOICES
-from analysis.trials import Runs, Trial, load_runs, newest_run
-from trainables.config import ConfigError
-from trainables.data.photos import DataError, Photos, read_photos
-from trainables.data.views import ViewFiles, build_views, count_missing, open_view, view_cache
+from analysis.trials import Runs, load_runs
+from trainables.data.photos import Photos, read_photos
+from trainables.data.views import ViewFiles, open_view
 from trainables.progress import progress_bar
-from trainables.record import RunError, find_run
+from trainables.record import RunError
 from trainables.seeding import generator
-from trainables.storage import StorageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -43,9 +41,7 @@ class Side(StrEnum):
 
 @app.command()
 def main(
-    run: Annotated[
-        list[str] | None, typer.Option(help="A run's name in runs/, or its folder; repeat it for several. [default: the newest run]")
-    ] = None,
+    run: RunOption = None,
     top: Annotated[
         int | None, typer.Option(help=f"Let so many of the best members vote softly. [default: the run's ensemble; without one {TOP}]")
     ] = None,
@@ -68,18 +64,14 @@ def main(
     Everything lands in runs/<first run>/mistakes/: confusion.csv and .png, the same for each attribute, confident.csv and .png,
     disagreement.csv and .png, groups.csv.
     """
-    try:
+    with refusals():
         mistakes(run, top=top, side=side, seed=seed)
-    except (RunError, DataError, ConfigError, StorageError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
 
 
 def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: int) -> None:
     """Load, answer, find, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    folders = [find_run(name) for name in names] if names else [newest_run()]
-    runs = load_runs(list({folder.resolve(): folder for folder in folders}.values()))
+    console = output()
+    runs = load_runs(run_folders(names))
     for item in runs.left_out:
         console.print(f"left out: {item}", style="yellow", markup=False, soft_wrap=True)
     whose, pipeline = choose_pipeline(runs, top)
@@ -87,7 +79,7 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
     trials = [trial for trial in runs.trials if trial.name in pipeline.trials]
 
     photos = read_photos(data_folder(runs), runs.trials[0].record.config.data)
-    files = decode(photos, trials)
+    files = decode(photos, wanted_views(trials))
     sample = runs.valid if side is Side.validation else runs.holdout
     source = labelled_source(photos, files, sample)
     if side is Side.holdout:
@@ -135,13 +127,6 @@ def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
     chosen = tuple(members[place] for place in places)
     vote = ENSEMBLES["soft"](probabilities[places], target, runs.valid.people)
     return f"the soft vote of {', '.join(map(str, chosen))}", Pipeline(scheme, chosen, vote)
-
-
-def decode(photos: Photos, trials: Sequence[Trial]) -> ViewFiles:
-    """The views of the trials, from the cache that they filled, or decoded under a progress bar."""
-    views = wanted_views(trials)
-    with progress_bar("decoding photos", count_missing(photos, views, view_cache())) as progress:
-        return build_views(photos, views, view_cache(), progress)
 
 
 def find_mistakes(answered: Answered, photos: Photos, files: ViewFiles, rows: np.ndarray, seed: int) -> Mistakes:

@@ -1,30 +1,23 @@
 """The command: one page that says what a search found, what it cost, and what may be believed of it."""
 
-import sys
 from collections.abc import Sequence
-from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from analysis.command import RunOption, output, refusals, run_folders
 from analysis.report.history import costs, ranked
 from analysis.report.page import write_report
 from analysis.report.search import Search, read_searches
 from analysis.report.sections import report
-from analysis.trials import newest_run
-from trainables.record import RunError, find_run
-from trainables.storage import StorageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
 @app.command()
 def main(
-    run: Annotated[
-        list[str] | None, typer.Option(help="A run's name in runs/, or its folder; repeat it for several. [default: the newest run]")
-    ] = None,
+    run: RunOption = None,
 ) -> None:
     """Write what a search found as one page that needs no network and no other file.
 
@@ -39,18 +32,14 @@ def main(
     Everything lands in runs/<first run>/report/: index.html, and each figure as a PNG of its own.
     Where analysis.mistakes has made sheets of photos the page holds small copies of them, so share it as you would share these.
     """
-    try:
+    with refusals():
         make_report(run)
-    except (RunError, StorageError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
 
 
 def make_report(names: Sequence[str] | None) -> None:
     """Read, print a summary, write. Raises: RunError, StorageError."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    folders = [find_run(name) for name in names] if names else [newest_run()]
-    searches = read_searches(list({folder.resolve(): folder for folder in folders}.values()))
+    console = output()
+    searches = read_searches(run_folders(names))
     console.print(summary(searches))
     for search in searches:
         for item in search.damaged:

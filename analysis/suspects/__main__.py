@@ -1,6 +1,5 @@
 """The command: find labels that are likely wrong, and make the page on which a person decides."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -8,19 +7,18 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.command import RunOption, output, refusals, run_folders
 from analysis.predictions import data_folder
 from analysis.suspects.find import Findings, find_suspects
 from analysis.suspects.page import KINDS, make_cards, page, people_names, percent, suspects_csv, unjudged_csv
-from analysis.trials import HELD_OUT, Runs, load_runs, newest_run
-from trainables.config import ConfigError
+from analysis.trials import HELD_OUT, Runs, load_runs
 from trainables.data.photos import DataError, Photos, read_photos, some
 from trainables.progress import progress_bar
-from trainables.record import RUNS, RunError, find_run, searched_run
-from trainables.storage import StorageError, write_whole
+from trainables.record import RUNS, RunError, searched_run
+from trainables.storage import write_whole
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 ROWS = 12  # of the table that is printed
@@ -28,9 +26,7 @@ ROWS = 12  # of the table that is printed
 
 @app.command()
 def main(
-    run: Annotated[
-        list[str] | None, typer.Option(help="A run's name in runs/, or its folder; repeat it for several. [default: the newest run]")
-    ] = None,
+    run: RunOption = None,
     top: Annotated[int, typer.Option(help="How many trials judge each attribute: those best at it on validation.")] = 3,
     most: Annotated[int, typer.Option(min=1, help="How many suspects the page shows; suspects.csv has all.")] = 200,
 ) -> None:
@@ -52,18 +48,14 @@ def main(
     The page holds small copies of the photos, so share it as you would share these. suspects.csv lists all suspects, unjudged.csv the
     people whom nobody judged.
     """
-    try:
+    with refusals():
         suspects(run, top=top, most=most)
-    except (RunError, DataError, ConfigError, StorageError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
 
 
 def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
     """Load, judge, print, write. Raises: RunError, DataError, ConfigError."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    folders = [find_run(name) for name in names] if names else [newest_run()]
-    runs = load_runs(list({folder.resolve(): folder for folder in folders}.values()))
+    console = output()
+    runs = load_runs(run_folders(names))
     found = find_suspects(runs, top)
     photos, why = photos_of(runs)
     people = people_names((runs.learned, runs.holdout), photos)

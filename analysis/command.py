@@ -1,0 +1,50 @@
+"""What the commands share: which runs, words in place of tracebacks, decoding under a progress bar."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from analysis.trials import newest_run
+from trainables.config import ConfigError
+from trainables.data.photos import DataError, Photos, Unlabelled
+from trainables.data.views import View, ViewFiles, build_views, count_missing, view_cache
+from trainables.progress import progress_bar
+from trainables.record import RunError, find_run
+from trainables.storage import Folder, StorageError
+
+RunOption = Annotated[
+    list[str] | None, typer.Option(help="A run's name in runs/, or its folder; repeat it for several. [default: the newest run]")
+]
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Words on stderr and exit code 2 for what the user can mend."""
+    try:
+        yield
+    except (RunError, DataError, ConfigError, StorageError) as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+def output() -> Console:
+    """Where results are printed; wide enough for tables where that is no terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def run_folders(names: Sequence[str] | None) -> list[Folder]:
+    """The folders of the runs that were named, each once, or the newest run's. Raises: RunError."""
+    folders = [find_run(name) for name in names] if names else [newest_run()]
+    return list({folder.resolve(): folder for folder in folders}.values())
+
+
+def decode(photos: Photos | Unlabelled, views: Sequence[View], cache: Path | None = None) -> ViewFiles:
+    """The view files of the photos, from the cache that the trials filled or another one, or decoded under a progress bar."""
+    cache = cache or view_cache()
+    with progress_bar("decoding photos", count_missing(photos, views, cache)) as progress:
+        return build_views(photos, views, cache, progress)
