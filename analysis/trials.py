@@ -33,6 +33,7 @@ from trainables.record import (
 from trainables.storage import Folder, local_file
 
 Key = tuple[str, int]  # a run's folder, and a trial's number
+TOLERANCE = 1e-3  # of the sum of a photo's probabilities, which are kept in single precision
 HELD_OUT, EVERY_FOLD = "holdout", "every fold"  # sides beside `fold 0`, `fold 1`, ...
 
 
@@ -313,6 +314,8 @@ def _aligned(predictions: Predictions, task: Task, ids: tuple[str, ...]) -> np.n
     shapes = [(len(ids), scheme.classes) for scheme in task.head_schemes]
     if [head.shape for head in predictions.heads] != shapes or not all(np.isfinite(head).all() for head in predictions.heads):
         raise ValueError(f"valid.npz does not hold one finite array of each of the shapes {shapes}")
+    if any((head < 0).any() or (np.abs(head.sum(axis=1) - 1) > TOLERANCE).any() for head in predictions.heads):
+        raise ValueError("valid.npz holds rows that are no probabilities: they do not sum to 1")
     order = [row[name] for name in ids]
     return task.joint_probabilities([head[order] for head in predictions.heads])
 

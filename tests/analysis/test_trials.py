@@ -158,6 +158,16 @@ def test_predictions_of_other_photos_or_shapes_are_damage(copied):
     assert "one finite array" in left_out(runs)
 
 
+@pytest.mark.parametrize("spoil", [lambda head: 2 * head, lambda head: head - 0.2, np.zeros_like])
+def test_numbers_that_are_no_probabilities_are_damage(copied, spoil):
+    folder = trial_folder(copied, 0)
+    saved = read_predictions(folder)
+    write_predictions(folder, replace(saved, heads=[spoil(head) for head in saved.heads]))
+    runs = load_runs([copied])
+    assert "faces/0" not in [trial.name for trial in runs.trials]
+    assert "damaged records: faces/0 (ValueError: valid.npz holds rows that are no probabilities" in str(runs.left_out[0])
+
+
 def test_a_run_without_a_candidate_is_refused_with_the_reasons(copied):
     for number in range(4):
         (trial_folder(copied, number) / MODEL).unlink()
