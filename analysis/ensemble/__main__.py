@@ -22,6 +22,7 @@ from analysis.ensemble.tables import (
     classes_table,
     correction_words,
     decision_lines,
+    fold_line,
     members_table,
     shift_table,
     steps_table,
@@ -32,7 +33,7 @@ from analysis.nested import Contender, Known, Wish
 from analysis.predictions import Source, data_folder, labelled_source, predict_looks, unlabelled_source, wanted_views
 from analysis.shift import Shift, correction, estimate_all, reweighted_gain
 from analysis.steps import STEPS
-from analysis.trials import Runs, Trial, load_runs
+from analysis.trials import EVERY_FOLD, Runs, Trial, load_runs
 from trainables.config import ConfigError, Mistake
 from trainables.data.photos import LeftOut, Photos, Unlabelled, read_photos, read_unlabelled
 from trainables.data.views import ViewFiles
@@ -250,6 +251,12 @@ def shifts_of(runs: Runs, decision: Decision, answer: np.ndarray, seed: int) -> 
     return estimate_all(scheme, decision.nested, truth, runs.valid.people, trained, answer, generator(seed, "bootstrap"))
 
 
+def fold_scores(runs: Runs, decision: Decision) -> dict[str, float]:
+    """The macro F1 of the answer on each fold, each person answered for by what was fitted on others."""
+    rows = {fold: np.flatnonzero(runs.valid.sides == fold) for fold in np.unique(runs.valid.sides).tolist()}
+    return {fold: runs.valid.take(chosen).macro_f1(decision.scheme, decision.nested[chosen]) for fold, chosen in rows.items()}
+
+
 def show_runs(console: Console, runs: Runs) -> None:
     names = ", ".join(folder.resolve().name for folder in runs.folders)
     console.print(f"[bold]{names}[/]: {len(runs.trials)} trials can predict (split {runs.cards[0].split}, judged on {runs.side})")
@@ -265,6 +272,8 @@ def show_outcome(console: Console, runs: Runs, outcome: Outcome) -> None:
         console.print(steps_table(decision))
     for line in decision_lines(decision):
         console.print(line, markup=False, soft_wrap=True)
+    if runs.side == EVERY_FOLD:
+        console.print(fold_line(fold_scores(runs, decision)))
     console.print(classes_table(class_table(outcome.answer, runs.holdout, decision.scheme)))
     console.print(answers_table(outcome))
     console.print(

@@ -17,7 +17,7 @@ from analysis.tta import LOOK_SETS
 from analysis.uncertainty import Gain, Optimism, indistinguishable, optimism, paired_gain
 from trainables.choices import choose
 from trainables.data.labels import Scheme
-from trainables.metrics import confusion, macro_f1, person_counts
+from trainables.metrics import f1_interval, macro_f1, person_counts
 from trainables.progress import progress_bar
 from trainables.record import RunError
 from trainables.seeding import generator
@@ -33,6 +33,7 @@ class Judged:
     """What an answer is worth on validation people that it was not fitted on."""
 
     macro_f1: float
+    interval: tuple[float, float]  # 95 %
     gain: Gain  # over the reference
 
 
@@ -160,10 +161,9 @@ class _Judge:
         return person_counts(self.target, likeliest, self.people, self.classes)
 
     def __call__(self, answer: np.ndarray, reference: np.ndarray) -> Judged:
-        likeliest = answer.argmax(axis=1)
-        score = float(macro_f1(confusion(self.target, likeliest, self.classes)))
-        gain = paired_gain(self.counts(likeliest), self.counts(reference.argmax(axis=1)), generator(self.seed, "bootstrap"))
-        return Judged(score, gain)
+        counts = self.counts(answer.argmax(axis=1))
+        gain = paired_gain(counts, self.counts(reference.argmax(axis=1)), generator(self.seed, "bootstrap"))
+        return Judged(float(macro_f1(counts.sum(axis=0))), f1_interval(counts, generator(self.seed, "bootstrap")), gain)
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,11 +58,12 @@ def votes_table(decision: Decision) -> Table:
     """What each vote, and each step around the chosen one, is worth on validation people that it was not fitted on."""
     table = _table("Votes on validation, each person answered for by what was chosen and fitted on the others")
     table.add_column("vote")
-    for name in ("macro F1", "gain over the best single (95 %)"):
+    for name in ("macro F1 (95 %)", "gain over the best single (95 %)"):
         table.add_column(name, justify="right")
     for name, judged in decision.choice.judged.items():
         gain = "" if name == SINGLE else gain_words(judged.gain)
-        table.add_row(answer_words(name), f"{judged.macro_f1:.3f}", gain, style="bold" if name == decision.choice.vote else None)
+        score = score_words(judged.macro_f1, judged.interval)
+        table.add_row(answer_words(name), score, gain, style="bold" if name == decision.choice.vote else None)
     return table
 
 
@@ -70,13 +71,18 @@ def steps_table(decision: Decision) -> Table:
     """What each step is worth, on top of those taken before it."""
     table = _table("Steps before and after it, judged in the same way")
     table.add_column("step")
-    for name in ("macro F1", "gain (95 %)", "calibration error", "time"):
+    for name in ("macro F1 (95 %)", "gain (95 %)", "calibration error", "time"):
         table.add_column(name, justify="right")
     table.add_column("")
     for step in decision.steps:
         error = "" if step.error is None else f"{step.error[0]:.3f} to {step.error[1]:.3f}"
         table.add_row(
-            step_words(step.name), f"{step.judged.macro_f1:.3f}", gain_words(step.judged.gain), error, f"x {step.price:g}", _use(step)
+            step_words(step.name),
+            score_words(step.judged.macro_f1, step.judged.interval),
+            gain_words(step.judged.gain),
+            error,
+            f"x {step.price:g}",
+            _use(step),
         )
     return table
 
@@ -91,7 +97,7 @@ def answers_table(outcome: Outcome) -> Table:
     for name, score in outcome.scores.items():
         table.add_row(
             answer_words(name),
-            f"{score.macro_f1:.3f} ({score.interval[0]:.3f} to {score.interval[1]:.3f})",
+            score_words(score.macro_f1, score.interval),
             "" if name == SINGLE else gain_words(score.gain),
             f"{score.accuracy:.3f}",
             *(f"{score.attribute_f1[attribute]:.3f}" for attribute in names),
@@ -139,13 +145,17 @@ def decision_lines(decision: Decision) -> list[str]:
     """Which answer it is and why, and how far the best member's score can be trusted."""
     choice, found = decision.choice, decision.optimism
     low, high = found.interval
-    alike = int(decision.alike[1:].sum())
-    lines = [
-        f"{alike} of the other {len(decision.alike) - 1} members cannot be told apart from the best.",
-        f"The best of {len(decision.lineup.pool)} was picked by its score, which is expected to be too high by {found.expected:.3f} "
-        f"(95 % {low:.3f} to {high:.3f}).",
-    ]
-    return (lines if len(decision.alike) > 1 else lines[1:]) + [f"The answer is the {answer_words(choice.answer)}: {reason(choice)}."]
+    lines = [f"The answer is the {answer_words(choice.answer)}: {reason(choice)}."]
+    if len(decision.lineup.pool) > 1:
+        lines.insert(
+            0,
+            f"The best of {len(decision.lineup.pool)} was picked by its score, which is expected to be too high by {found.expected:.3f} "
+            f"(95 % {low:.3f} to {high:.3f}).",
+        )
+    if len(decision.alike) > 1:
+        alike = int(decision.alike[1:].sum())
+        lines.insert(0, f"{alike} of the other {len(decision.alike) - 1} members cannot be told apart from the best.")
+    return lines
 
 
 def reason(choice: Choice) -> str:
@@ -157,6 +167,17 @@ def reason(choice: Choice) -> str:
     if choice.forced:
         return f"{how} and forced, though its gain over the best single cannot be told from none: {gain}"
     return f"the gain of the {answer_words(choice.vote)}, {how}, cannot be told from none: {gain}; --force takes it all the same"
+
+
+def fold_line(scores: Mapping[str, float]) -> str:
+    """The answer's macro F1 on each fold, by its name, and how far they lie apart."""
+    found = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+    return f"The answer fold by fold: {found} (standard deviation {np.std(list(scores.values()), ddof=1):.3f})."
+
+
+def score_words(score: float, interval: tuple[float, float]) -> str:
+    """`0.561 (0.480 to 0.710)`."""
+    return f"{score:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
 def gain_words(gain: Gain) -> str:

@@ -236,3 +236,22 @@ def test_the_help_teaches_by_example():
     result = call("--help")
     assert result.exit_code == 0
     assert "python -m analysis.ensemble --top 3 --run faces" in result.output
+
+
+def test_configurations_trained_on_every_fold_are_judged_on_everybody_and_fold_by_fold(here, make_run):
+    make_run(here / "runs", "folds", [{"task": "joint"}, {"task": "heads"}], refit_of="faces")
+    result = call("--run", "folds", "--top", "2", "--vote", "soft", "--step", "tta")
+    assert result.exit_code == 0, result.output
+    assert "judged on every fold" in result.stdout
+    assert re.search(r"The answer fold by fold: fold 0 0\.\d{3}, fold 1 0\.\d{3} \(standard deviation 0\.\d{3}\)", result.stdout)
+    found = scores(here, "folds")
+    assert found["validation"]["side"] == "every fold"
+    assert {trial["models"] for member in found["members"] for trial in member["trials"]} == {2}
+
+
+def test_other_looks_at_validation_are_those_of_models_that_have_not_seen_the_photo(here, make_run):
+    made = make_run(here / "runs", "folds", [{"task": "joint"}], refit_of="faces")
+    runs = load_runs([made.folder])
+    (trial,) = runs.trials
+    predicted = Predictor.of(runs, Console(quiet=True)).validation(("plain",), (trial.name,))
+    np.testing.assert_array_equal(predicted["plain"][trial.name], trial.valid)
