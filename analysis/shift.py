@@ -123,7 +123,7 @@ def correction(scheme: Scheme, shifts: Sequence[Shift]) -> Shares:
 
 
 @dataclass(frozen=True)
-class Gain:
+class Worth:
     """What a correction is worth where the values have the shares that it corrects to."""
 
     before: float  # macro F1
@@ -131,7 +131,7 @@ class Gain:
     interval: tuple[float, float]  # 95 %, of the difference, by the bootstrap over people
 
 
-def reweighted_gain(answer: np.ndarray, target: np.ndarray, people: np.ndarray, shares: Shares, rng: np.random.Generator) -> Gain:
+def reweighted_gain(answer: np.ndarray, target: np.ndarray, people: np.ndarray, shares: Shares, rng: np.random.Generator) -> Worth:
     """Macro F1 before and after the correction on labelled photos, each of which counts for as many as have its values after the shift.
 
     The photos that shifted have no labels, and the labelled ones did not shift: this is what can be known of the gain without either.
@@ -147,7 +147,7 @@ def reweighted_gain(answer: np.ndarray, target: np.ndarray, people: np.ndarray, 
     seed = int(rng.integers(2**63))
     draws_before, draws_after = (bootstrap_f1(counts, np.random.default_rng(seed), DRAWS) for counts in (before, after))
     scores = [float(macro_f1(counts.sum(axis=0))) for counts in (before, after)]
-    return Gain(*scores, interval(draws_after - draws_before))
+    return Worth(*scores, interval(draws_after - draws_before))
 
 
 def _recalled(counts: np.ndarray) -> np.ndarray:

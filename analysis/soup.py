@@ -28,6 +28,7 @@ from analysis.command import RunOption, decode, output, refusals, run_folders
 from analysis.ensemble.tables import task_words
 from analysis.predictions import data_folder
 from analysis.trials import Runs, Sample, Trial, load_runs
+from analysis.uncertainty import Gain, paired_gain
 from trainables.checkpoint import Card, load_model, pack_model
 from trainables.config import ModelConfig
 from trainables.data.batches import plain_batches
@@ -37,7 +38,7 @@ from trainables.data.splits import NOBODY, Split
 from trainables.data.views import View, open_view
 from trainables.loop import choose_precision, mixed_precision, predict
 from trainables.losses import COSINE
-from trainables.metrics import accuracy, attribute_f1, bootstrap_f1, confusion, interval, person_counts
+from trainables.metrics import accuracy, attribute_f1, confusion, person_counts
 from trainables.models.assemble import Classifier, to_input
 from trainables.progress import progress_bar
 from trainables.record import (
@@ -314,14 +315,6 @@ def greedy(ranked: Sequence[Trial], single: Soup, cook: Cook, top: int) -> Soup:
 RECIPES: dict[str, Callable[[Sequence[Trial], Soup, Cook, int], Soup]] = {"greedy": greedy, "uniform": uniform}
 
 
-@dataclass(frozen=True)
-class Gain:
-    """What a soup's validation score is above that of its group's best trial."""
-
-    value: float  # in macro F1
-    interval: tuple[float, float]  # 95 %, of both on the same draws of people
-
-
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What came of a group of like trials."""
@@ -356,11 +349,8 @@ def gain(soup: Soup, single: Soup, sample: Sample, seed: int) -> Gain:
     """The soup's gain over one trial; the seed draws the people."""
     scheme = single.ingredients[0].task.scheme
     truth = sample.classes(scheme)
-    draws = [
-        bootstrap_f1(person_counts(truth, one.answer.argmax(axis=1), sample.people, scheme.classes), generator(seed, "bootstrap"))
-        for one in (soup, single)
-    ]
-    return Gain(soup.score - single.score, interval(draws[0] - draws[1]))
+    ours, its = (person_counts(truth, one.answer.argmax(axis=1), sample.people, scheme.classes) for one in (soup, single))
+    return paired_gain(ours, its, generator(seed, "bootstrap"))
 
 
 # The photos, and what is printed
@@ -391,7 +381,7 @@ def show(console: Console, outcome: Outcome) -> None:
     for name, soup in outcome.soups.items():
         counts = [str(len(soup.ingredients)) if other == name else "" for other in outcome.soups]
         low, high = outcome.gains[name].interval
-        words = f"{outcome.gains[name].value:+.4f} ({low:+.4f} to {high:+.4f})" if len(soup.ingredients) > 1 else "the best trial alone"
+        words = f"{outcome.gains[name].gain:+.4f} ({low:+.4f} to {high:+.4f})" if len(soup.ingredients) > 1 else "the best trial alone"
         table.add_row(f"{name} soup", f"{soup.score:.4f}", *counts, words, style="bold" if name == outcome.kept else None)
     console.print(table)
     best = outcome.trials[0].name

@@ -11,8 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis.ensemble.outcome import SINGLE, WITH_STEPS, Choice, Decision, Outcome, StepTaken
-from analysis.shift import Gain as Correction
-from analysis.shift import Shift
+from analysis.shift import Shift, Worth
 from analysis.trials import Trial
 from analysis.uncertainty import Gain
 from trainables.data.labels import Scheme
@@ -134,11 +133,11 @@ def shift_table(scheme: Scheme, shifts: Sequence[Shift]) -> Table:
     return table
 
 
-def correction_words(gain: Correction) -> str:
+def correction_words(worth: Worth) -> str:
     """What a correction for shifted shares is worth on validation people who stand for those shares."""
-    low, high = gain.interval
-    found = f"{gain.before:.3f} to {gain.after:.3f} macro F1 on validation people weighted to them"
-    return f"{found}, {gain.after - gain.before:+.3f} ({low:+.3f} to {high:+.3f})"
+    low, high = worth.interval
+    found = f"{worth.before:.3f} to {worth.after:.3f} macro F1 on validation people weighted to them"
+    return f"{found}, {worth.after - worth.before:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def decision_lines(decision: Decision) -> list[str]:

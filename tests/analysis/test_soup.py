@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 from analysis.soup import (
     RECIPES,
-    Gain,
     Outcome,
     Soup,
     app,
@@ -20,6 +19,7 @@ from analysis.soup import (
     measure_statistics,
 )
 from analysis.trials import load_runs
+from analysis.uncertainty import Gain
 from tests.s3 import BUCKET, s3_server
 from trainables.checkpoint import Card, load_model, pack_model
 from trainables.config import TrialConfig, ViewConfig
@@ -352,7 +352,7 @@ def test_the_gain_is_paired_over_people_and_nothing_over_oneself(cook, runs):
     assert outcome.single.score == group[0].score
     for name, soup in outcome.soups.items():
         low, high = outcome.gains[name].interval
-        assert outcome.gains[name].value == soup.score - group[0].score
+        assert outcome.gains[name].gain == pytest.approx(soup.score - group[0].score)
         assert low <= high
     copies = cook_group((group[0], group[0]), cook, runs.valid, top=2, seed=0)
     assert copies.gains == {name: Gain(0.0, (0.0, 0.0)) for name in RECIPES}

@@ -26,6 +26,8 @@ from trainables.storage import write_whole
 
 FORMAT = 3  # of the files; another number makes old caches invisible
 LARGEST = 100_000_000  # pixels of one photo; more is a bomb or a mistake
+# What cameras, phones and the web make. Others stay closed: to open an EPS file is to run a program that it holds.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 Area = tuple[float, float, float, float]  # left, top, right, bottom in pixels of a photo
@@ -137,7 +139,7 @@ def view_cache() -> Path:
 def read_photo(file: Path | BinaryIO) -> Image.Image:
     """The photo in RGB, upright. Raises: one of UNREADABLE for a damaged, lying or oversized file."""
     try:
-        opened = Image.open(file)
+        opened = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
         # Pillow would name an object in memory; every caller knows the photo's name.
         raise ValueError("not an image of a known format") from None

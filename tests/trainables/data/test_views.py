@@ -24,6 +24,7 @@ from trainables.data.synthetic import PLANTED
 from trainables.data.views import (
     CROPS,
     FITS,
+    FORMATS,
     LARGEST,
     UNREADABLE,
     View,
@@ -166,6 +167,20 @@ def test_damaged_and_absurd_files_end_in_bad_and_the_rest_is_unharmed(tmp_path):
     np.testing.assert_array_equal(array[0], look(photo, SQUARE))
     assert array[6].any() and not array[1:6].any()
     assert build_views(Unlabelled(root, names), [SQUARE, WIDE], tmp_path / "cache").bad == built.bad
+
+
+def test_a_program_that_calls_itself_a_photo_is_not_run(tmp_path):
+    Image.fromarray(COLOURS).save(tmp_path / "program.eps")
+    (tmp_path / "program.eps").rename(tmp_path / "photo.jpg")
+    assert Image.open(tmp_path / "photo.jpg").format == "EPS", "Pillow goes by the content"
+    with pytest.raises(ValueError, match="not an image of a known format"):
+        read_photo(tmp_path / "photo.jpg")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_photos_of_every_format_are_read(tmp_path, name):
+    Image.fromarray(COLOURS).save(tmp_path / "photo", name)
+    assert read_photo(tmp_path / "photo").size == Image.fromarray(COLOURS).size
 
 
 def claiming(suffix: str, width: int, height: int) -> bytes:
