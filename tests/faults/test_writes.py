@@ -35,6 +35,12 @@ WRITES = [
     ("last/state.pt", 1),
     ("last/state.pt", EPOCHS - 1),
 ]
+# Each write is died in at one moment, the moments in turn; at the others too with `-m long`.
+DEATHS = [
+    pytest.param(file, write, moment, marks=() if (place + turn) % len(MOMENTS) == 0 else pytest.mark.long)
+    for place, (file, write) in enumerate(WRITES)
+    for turn, moment in enumerate(MOMENTS)
+]
 
 
 # What a trial's process writes
@@ -63,8 +69,7 @@ def number(job) -> int:
     return len(list(job.run.glob("trials/*"))) + 1
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("file, write", WRITES)
+@pytest.mark.parametrize("file, write, moment", DEATHS)
 def test_a_trial_that_dies_while_it_writes_a_file_goes_on_to_the_same_record(whole, values, job, number, file, write, moment):
     if write == "last":
         write = sum(report["epoch"] == report["best_epoch"] for report in read_record(whole).reports)
@@ -85,7 +90,7 @@ def assert_usable(folder: Path, whole: Path) -> None:
         assert reports == remains(whole)["reports.jsonl"][: len(reports)]
 
 
-@pytest.mark.parametrize("record", [1, 3, 6, 20])
+@pytest.mark.parametrize("record", [1, pytest.param(3, marks=pytest.mark.long), 6, pytest.param(20, marks=pytest.mark.long)])
 def test_a_trial_that_dies_while_it_draws_its_curves_has_every_epoch_in_them_all_the_same(whole, values, job, number, record):
     assert exit_code(train_armed, record, number, values, job) == -signal.SIGKILL
     assert exit_code(train_alone, number, values, job) == 0
