@@ -1,10 +1,12 @@
 """`python -m tuner.replay --run faces --trial 7`: train a trial again, outside the search, and compare it with its record."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -75,24 +77,48 @@ def main(
     from trainables.data.batches import PhotoError
     from trainables.data.photos import DataError
 
+    asked: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    def go_on() -> None:
+        # Python drops an exception that a signal raises in a callback, as imports have many.
+        if asked:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
-        code = replay(run, trial, epochs=epochs, folder=data, threads=threads, console=console)
+        code = replay(run, trial, epochs=epochs, folder=data, threads=threads, console=console, go_on=go_on)
     except (ConfigError, DataError, PhotoError, RunError, StorageError) as error:
         Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False, highlight=False)
         code = 2
     except KeyboardInterrupt:
         console.print("Stopped by Ctrl-C.")
         code = 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     sys.exit(code)
 
 
-def replay(name: str, number: int, *, epochs: int | None, folder: Path | None, threads: int | None, console: Console) -> int:
+def replay(
+    name: str,
+    number: int,
+    *,
+    epochs: int | None,
+    folder: Path | None,
+    threads: int | None,
+    console: Console,
+    go_on: Callable[[], None] = lambda: None,
+) -> int:
     """Run the command and return its exit code.
 
     Args:
         epochs: to train at most; None for all that were reported.
         folder: of the photos; None for where they were.
         threads: None for as many as then.
+        go_on: called after each epoch; may raise.
     Raises: RunError, DataError, ConfigError, PhotoError, StorageError for what the user can mend.
     """
     import torch
@@ -119,7 +145,12 @@ def replay(name: str, number: int, *, epochs: int | None, folder: Path | None, t
     data = read_data(run, card, record, folder)
     keep = predictions.epoch if predictions else 0
     with progress_bar("training epochs", wanted) as advance:
-        again = train_again(record, data, wanted, threads=threads, device=device, keep=keep, advance=advance)
+
+        def trained(epochs: int) -> None:
+            advance(epochs)
+            go_on()
+
+        again = train_again(record, data, wanted, threads=threads, device=device, keep=keep, advance=trained)
     tolerance = score_tolerance(record, predictions, data)
     found = [
         *compare_predictions(predictions, again.predictions),

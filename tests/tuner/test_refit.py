@@ -165,12 +165,13 @@ def test_the_summary_pools_the_folds_as_one_set_of_predictions(folds, best):
     assert f"python -m tuner.refit --run faces --trials {best} --all-data" in words
 
 
-def test_trials_of_another_fold_are_left_out_of_ensembles_in_words(folds, searched, best):
+def test_refits_on_every_fold_are_one_trial_of_an_ensemble_judged_on_everybody(folds, searched, best):
     run, _ = folds
     runs = load_runs([searched, run])
-    assert [str(trial) for trial in runs.trials] == ["faces/0", "faces/1", "faces-refit/0"]
+    assert [str(trial) for trial in runs.trials] == ["faces-refit/0+1"]
+    assert runs.side == "every fold" and len(runs.trials[0].models) == 2
     (left_out,) = runs.left_out
-    assert str(left_out) == "1 trials validated on another fold than fold 0: they are for out-of-fold scores: faces-refit/1 (fold 1)"
+    assert str(left_out) == "2 trials validated on one of the 2 folds only, while others were on each: faces/0, faces/1"
 
 
 def test_a_search_does_not_go_on_with_refits_nor_a_refit_with_a_search(folds):
@@ -248,7 +249,7 @@ def test_models_of_all_data_take_the_place_of_the_searched_one_in_an_ensemble(ev
     twin = next(trial for trial in load_runs([searched]).trials if trial.record.number == best)
     for trial in runs.trials[1:]:
         assert trial.score == twin.score and (trial.valid == twin.valid).all()
-        assert trial.model == trial_folder(run, trial.record.number) / MODEL
+        assert trial.models == (trial_folder(run, trial.record.number) / MODEL,)
     assert str(runs.left_out[0]) == f"1 searched trials: their refits on all data take their place: faces/{best}"
 
 
