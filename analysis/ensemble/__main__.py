@@ -30,7 +30,7 @@ from analysis.ensemble.tables import (
     votes_table,
 )
 from analysis.nested import Contender, Known, Wish
-from analysis.predictions import Source, data_folder, labelled_source, predict_looks, unlabelled_source, wanted_views
+from analysis.predictions import Source, count_passes, data_folder, labelled_source, predict_looks, unlabelled_source, wanted_views
 from analysis.shift import Shift, correction, estimate_all, reweighted_gain
 from analysis.steps import STEPS
 from analysis.trials import EVERY_FOLD, Runs, Trial, load_runs
@@ -201,8 +201,7 @@ class Predictor:
         looks: tuple[str, ...],
         timed: Callable[[str, float], None] = lambda name, seconds: None,
     ) -> Mapping[str, Predicted]:
-        passes = sum(len(trial.models) for trial in trials) * len(looks)
-        with progress_bar(words, passes * len(source.rows)) as progress:
+        with progress_bar(words, count_passes(trials, source, looks)) as progress:
             return predict_looks(trials, source, self.device, looks, progress, timed)
 
     def _decoded(self, photos: Photos | Unlabelled, trials: Sequence[Trial]) -> ViewFiles:
