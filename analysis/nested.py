@@ -16,6 +16,7 @@ from analysis.ensemble import ENSEMBLES
 from analysis.pipeline import Pipeline
 from analysis.steps import STEPS
 from analysis.top import CHOICES
+from analysis.trials import Runs, task_words
 from trainables.data.labels import Scheme, Task
 
 PARTS = 5  # of the people, each of which judges what was fitted on the others
@@ -56,6 +57,19 @@ class Known:
     def classes(self, part: Scheme) -> np.ndarray:
         """True joint classes (n,) of a scheme that has some of the attributes."""
         return part.joint(self.labels[:, self.scheme.columns(part.names)])
+
+
+def contenders_of(runs: Runs) -> dict[str, Contender]:
+    """What choosing has to know of each trial."""
+    return {
+        trial.name: Contender(trial.task, {"backbone": trial.record.config.model.backbone, "task": task_words(trial)})
+        for trial in runs.trials
+    }
+
+
+def known_of(runs: Runs) -> Known:
+    """The validation photos, and what the records say that each trial predicts of them."""
+    return Known(runs.scheme, runs.valid.labels, runs.valid.people, {trial.name: trial.valid for trial in runs.trials})
 
 
 @dataclass(frozen=True, eq=False)

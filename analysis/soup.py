@@ -25,9 +25,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from analysis.command import RunOption, decode, output, refusals, run_folders
-from analysis.ensemble.tables import task_words
 from analysis.predictions import data_folder
-from analysis.trials import Runs, Sample, Trial, load_runs
+from analysis.trials import Runs, Sample, Trial, load_runs, task_words
 from analysis.uncertainty import Gain, paired_gain
 from trainables.checkpoint import Card, load_model, pack_model
 from trainables.config import ModelConfig

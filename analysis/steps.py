@@ -146,11 +146,8 @@ def _with_other_people(fit: Callable, answer: np.ndarray, target: np.ndarray, pe
         step = fit(answer[inside], target[inside], scheme)
         for row, share in enumerate(KEPT):
             predicted[row, outside] = step.kept(share)(answer[outside]).argmax(axis=1)
-    # As floats, of which numpy multiplies matrices many times as fast as of integers.
-    counts = [person_counts(target, row, people, scheme.classes).astype(float) for row in predicted]
-    scores = np.array([macro_f1(one.sum(axis=0)) for one in counts])
-    # The same people are drawn for each share.
-    draws = np.array([bootstrap_f1(one, generator(0, "steps"), DRAWS) for one in counts])
+    counts = np.stack([person_counts(target, row, people, scheme.classes) for row in predicted])
+    scores, draws = macro_f1(counts.sum(axis=1)), bootstrap_f1(counts, generator(0, "steps"), DRAWS)
     best = scores.argmax()
     near = scores[best] - scores <= (draws[best] - draws).std(axis=1)
     return fit(answer, target, scheme).kept(KEPT[near.argmax()])

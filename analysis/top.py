@@ -49,10 +49,15 @@ def double_faults(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
     return (wrong / photos[target]) @ wrong.T / np.count_nonzero(photos)
 
 
+def refuse_count(count: int, there: int) -> None:
+    """Raises: RunError, saying how many there are, when so many members cannot be chosen."""
+    if not 1 <= count <= there:
+        raise RunError(f"--top is {count}, but there are {there} members to choose from; take 1 to {there}")
+
+
 def _ranked(scores: np.ndarray, count: int) -> list[int]:
     """All members, highest score first. Raises: RunError when so many cannot be chosen."""
-    if not 1 <= count <= len(scores):
-        raise RunError(f"--top is {count}, but there are {len(scores)} members to choose from; take 1 to {len(scores)}")
+    refuse_count(count, len(scores))
     return np.argsort(-scores, kind="stable").tolist()
 
 

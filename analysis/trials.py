@@ -77,6 +77,12 @@ class Trial:
         return self.name
 
 
+def task_words(trial: Trial) -> str:
+    """`joint`, `heads` or one attribute as the settings say it; else one word group a head, such as `left x right, up`."""
+    named = trial.record.config.task
+    return named if isinstance(named, str) else ", ".join(" x ".join(head) for head in trial.task.heads)
+
+
 @dataclass(frozen=True)
 class Runs:
     """Runs that were split alike, so that their trials can be compared and combined."""

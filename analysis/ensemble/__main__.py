@@ -26,10 +26,9 @@ from analysis.ensemble.tables import (
     members_table,
     shift_table,
     steps_table,
-    task_words,
     votes_table,
 )
-from analysis.nested import Contender, Known, Wish
+from analysis.nested import Wish, contenders_of, known_of
 from analysis.predictions import Source, count_passes, data_folder, labelled_source, predict_looks, unlabelled_source, wanted_views
 from analysis.shift import Shift, correction, estimate_all, reweighted_gain
 from analysis.steps import STEPS
@@ -103,7 +102,7 @@ def ensemble(names: Sequence[str] | None, options: Options) -> None:
     runs = load_runs(run_folders(names))
     show_runs(console, runs)
     predictor = Predictor.of(runs, console)
-    decision = decide(options, contenders(runs), known(runs), predictor.validation)
+    decision = decide(options, contenders_of(runs), known_of(runs), predictor.validation)
     trials = tuple(dict.fromkeys(name for pipeline in decision.pipelines.values() for name in pipeline.trials))
     looks = tuple(dict.fromkeys(look for pipeline in decision.pipelines.values() for look in pipeline.looks))
     predicted, price = predictor.holdout(looks, trials)
@@ -129,19 +128,6 @@ def ensemble(names: Sequence[str] | None, options: Options) -> None:
     shifts, black = answer_unlabelled(console, runs, decision, predictor, folder, options.seed, written)
     written.insert(0, write_scores(folder, runs, outcome, asked, seconds, shifts, black))
     console.print("Written: " + "\n         ".join(map(str, written)), soft_wrap=True)
-
-
-def contenders(runs: Runs) -> dict[str, Contender]:
-    """What choosing has to know of each trial."""
-    return {
-        trial.name: Contender(trial.task, {"backbone": trial.record.config.model.backbone, "task": task_words(trial)})
-        for trial in runs.trials
-    }
-
-
-def known(runs: Runs) -> Known:
-    """The validation photos, and what the records say that each trial predicts of them."""
-    return Known(runs.scheme, runs.valid.labels, runs.valid.people, {trial.name: trial.valid for trial in runs.trials})
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from analysis.ensemble.scoring import Score, score_answers
 from analysis.nested import Contender, Known, Lineup, Nested, Wish, crossfit_step, line_up, nested_lineups, part_people
 from analysis.pipeline import Pipeline
 from analysis.steps import STEPS
+from analysis.top import refuse_count
 from analysis.trials import Sample
 from analysis.tta import LOOK_SETS
 from analysis.uncertainty import Gain, Optimism, indistinguishable, optimism, paired_gain
@@ -19,7 +20,6 @@ from trainables.choices import choose
 from trainables.data.labels import Scheme
 from trainables.metrics import f1_interval, macro_f1, person_counts
 from trainables.progress import progress_bar
-from trainables.record import RunError
 from trainables.seeding import generator
 
 SINGLE = "best single"
@@ -110,9 +110,7 @@ def decide(options: Options, contenders: Mapping[str, Contender], known: Known, 
     for name in options.steps:
         choose({"auto": None, "tta": None, "calibrate": None, **STEPS}, name, "--step")
     lineup = line_up(options.wish, contenders, known)
-    there = len(lineup.pool)
-    if not 1 <= options.wish.top <= there:
-        raise RunError(f"--top is {options.wish.top}, but there are {there} members to choose from; take 1 to {there}")
+    refuse_count(options.wish.top, len(lineup.pool))
     alone = Wish(top=1, alone=True)
     parts = part_people(known.people, lineup.target, options.seed)
     judge = _Judge(known.people, lineup.target, lineup.members[0].scheme.classes, options.seed)

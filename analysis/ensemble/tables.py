@@ -12,7 +12,7 @@ from rich.table import Table
 
 from analysis.ensemble.outcome import SINGLE, WITH_STEPS, Choice, Decision, Outcome, StepTaken
 from analysis.shift import Shift, Worth
-from analysis.trials import Trial
+from analysis.trials import Trial, task_words
 from analysis.uncertainty import Gain
 from trainables.data.labels import Scheme
 
@@ -205,12 +205,6 @@ def _use(step: StepTaken) -> str:
 
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-
-
-def task_words(trial: Trial) -> str:
-    """`joint`, `heads` or one attribute as the settings say it; else one word group a head, such as `left x right, up`."""
-    named = trial.record.config.task
-    return named if isinstance(named, str) else ", ".join(" x ".join(head) for head in trial.task.heads)
 
 
 def differences(trials: Sequence[Trial], most: int = 3) -> dict[Trial, str]:

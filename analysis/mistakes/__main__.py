@@ -14,13 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis.command import RunOption, decode, output, refusals, run_folders
-from analysis.compose import candidates
-from analysis.ensemble import ENSEMBLES
 from analysis.mistakes.files import write_mistakes
 from analysis.mistakes.find import Answered, Group, Mistakes, confident_errors, confusions, disagreement, groups, photo_groups
+from analysis.nested import Wish, contenders_of, known_of, line_up
 from analysis.pipeline import FILE, Pipeline, read_ensemble
 from analysis.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
-from analysis.top import CHOICES
+from analysis.top import refuse_count
 from analysis.trials import Runs, load_runs
 from trainables.data.photos import Photos, read_photos
 from trainables.data.views import ViewFiles, open_view
@@ -119,14 +118,10 @@ def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
             mend = "Give the runs that it was made of (--run), or --top to let the best members vote"
             raise RunError(f"{folder / FILE} takes {', '.join(absent)}, which cannot predict here. {mend}.")
         return str(folder / FILE), pipeline
-    predicted = {trial.name: trial.valid for trial in runs.trials}
-    members = candidates({trial.name: trial.task.scheme for trial in runs.trials}, predicted, runs.valid.labels, runs.scheme)
-    scheme = members[0].scheme
-    probabilities, target = np.stack([member.answer(predicted) for member in members]), runs.valid.classes(scheme)
-    places = CHOICES["best"](probabilities, target, [""] * len(members), min(TOP, len(members)) if top is None else top)
-    chosen = tuple(members[place] for place in places)
-    vote = ENSEMBLES["soft"](probabilities[places], target, runs.valid.people)
-    return f"the soft vote of {', '.join(map(str, chosen))}", Pipeline(scheme, chosen, vote)
+    lineup = line_up(Wish(top=TOP if top is None else top), contenders_of(runs), known_of(runs))
+    if top is not None:
+        refuse_count(top, len(lineup.pool))
+    return f"the soft vote of {', '.join(map(str, lineup.members))}", lineup.fit("soft")
 
 
 def find_mistakes(answered: Answered, photos: Photos, files: ViewFiles, rows: np.ndarray, seed: int) -> Mistakes:

@@ -1,5 +1,6 @@
 """A tiny data set, and runs on it whose trials hold first weights instead of trained ones."""
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -164,3 +165,12 @@ def sure_of(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
     probabilities = np.repeat(rest[:, None] / (count - 1), count, axis=1)
     probabilities[np.arange(len(values)), values] = 1 - rest
     return probabilities
+
+
+@pytest.fixture
+def here(faces, tmp_path, monkeypatch):
+    """A folder with a copy of the run in runs/."""
+    shutil.copytree(faces.folder, tmp_path / "runs" / "faces")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path

@@ -21,15 +21,6 @@ from trainables.record import trial_folder
 QUICK = ("--vote", "soft", "--step", "none")  # the rest of the choices is not what a test is about
 
 
-@pytest.fixture
-def here(faces, tmp_path, monkeypatch):
-    """A folder with a copy of the run in runs/."""
-    shutil.copytree(faces.folder, tmp_path / "runs" / "faces")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path
-
-
 def call(*words):
     return CliRunner().invoke(app, list(words))
 

@@ -1,5 +1,4 @@
 import io
-import shutil
 from collections import Counter
 
 import numpy as np
@@ -270,15 +269,6 @@ def test_pictures_of_a_tile_stand_side_by_side():
 
 
 # The command
-
-
-@pytest.fixture
-def here(faces, tmp_path, monkeypatch):
-    """A folder with a copy of the run in runs/."""
-    shutil.copytree(faces.folder, tmp_path / "runs" / "faces")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path
 
 
 def call(*words):
