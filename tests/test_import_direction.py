@@ -84,8 +84,3 @@ def test_only_the_data_package_knows_what_is_predicted():
     strangers = [file for package in ALLOWED for file in modules(package) if file.parent != ROOT / "trainables" / "data"]
     assert {str(file): words for file in strangers if (words := LABEL_WORDS.intersection(words_of(file)))} == {}
     assert set(words_of(ROOT / "trainables" / "data" / "contest.py")) >= LABEL_WORDS
-
-
-def test_albumentations_is_told_not_to_ask_the_network_before_it_is_imported():
-    lines = (ROOT / "trainables" / "data" / "augment.py").read_text().splitlines()
-    assert lines.index('os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"') < lines.index("import albumentations as A")

@@ -21,5 +21,7 @@ os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 # Threads of a trial that wait for each other by spinning crawl as soon as anything else wants their core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# What is searched for, and on what, is nobody else's business; Ray would tell its makers every hour.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # One table is printed, and it is ours.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")

@@ -1,0 +1,36 @@
+"""Three libraries would report to their makers; what is searched for, and on whose photos, is nobody else's business."""
+
+import os
+import sys
+from pathlib import Path
+from subprocess import run
+
+ROOT = Path(__file__).parent.parent
+TOLD = {"ORT_DISABLE_TELEMETRY", "RAY_USAGE_STATS_ENABLED", "XDG_CACHE_HOME"}
+
+
+def plain_python(home: Path, code: str) -> str:
+    """What code prints at a user's, to whom nothing of this process's environment was told."""
+    environment = {name: value for name, value in os.environ.items() if name not in TOLD} | {"HOME": str(home)}
+    return run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def test_albumentations_is_told_not_to_ask_the_network_before_it_is_imported():
+    lines = (ROOT / "trainables" / "data" / "augment.py").read_text().splitlines()
+    assert lines.index('os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"') < lines.index("import albumentations as A")
+
+
+def test_onnx_runtime_gives_this_machine_no_number_to_report_under(tmp_path):
+    plain_python(tmp_path, "import analysis.export")
+    assert list(tmp_path.rglob("deviceid")) == []
+
+
+def test_onnx_runtime_would_give_it_one_if_it_were_not_told(tmp_path):
+    plain_python(tmp_path, "import onnxruntime")
+    assert len(list(tmp_path.rglob("deviceid"))) == 1
+
+
+def test_ray_reports_no_usage_though_it_would_if_it_were_not_told(tmp_path):
+    code = "from ray._common.usage.usage_lib import usage_stats_enabled; print(usage_stats_enabled())"
+    assert plain_python(tmp_path, f"import tuner; {code}") == "False\n"
+    assert plain_python(tmp_path, code) == "True\n"
