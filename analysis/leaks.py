@@ -6,7 +6,7 @@ What leaks is remembered and not recognised: scores are too high, and the models
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -339,7 +339,7 @@ def meaning(found: Leaks, distance: int) -> list[tuple[str, str | None]]:
     return lines
 
 
-def write(folder: Folder, found: Leaks, photos: Photos, settings: dict[str, int | str]) -> list[Folder]:
+def write(folder: Folder, found: Leaks, photos: Photos, settings: dict[str, Any]) -> list[Folder]:
     """Write the pairs as a table and, where there are any, as a sheet, and the figures. Returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame([asdict(pair) | {"across": pair.across} for pair in found.pairs], columns=[*Pair.__dataclass_fields__, "across"])
@@ -350,7 +350,14 @@ def write(folder: Folder, found: Leaks, photos: Photos, settings: dict[str, int 
     probe = found.probe and asdict(found.probe) | {"gap": found.probe.gap}
     write_json(
         folder / "leaks.json",
-        {"settings": settings, **figures, "pairs": len(found.pairs), "split_people": list(found.split_people), "probe": probe},
+        {
+            "settings": settings,
+            **figures,
+            "pairs": len(found.pairs),
+            "split_people": list(found.split_people),
+            "probe": probe,
+            "meaning": [{"words": words, "warning": style is not None} for words, style in meaning(found, settings["distance"])],
+        },
     )
     sheet = folder / "pairs.png"
     if not found.pairs:

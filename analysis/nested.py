@@ -4,7 +4,6 @@ Choosing members, fitting their vote and fitting what corrects it all learn from
 carried out once for each part of the people, on the others, and judged on that part.
 """
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,13 +12,12 @@ import numpy as np
 from analysis.calibration import Calibration, fit_calibration
 from analysis.compose import Member, Predicted, candidates
 from analysis.ensemble import ENSEMBLES
+from analysis.folds import others
 from analysis.pipeline import Pipeline
 from analysis.steps import STEPS
 from analysis.top import CHOICES
 from analysis.trials import Runs, task_words
 from trainables.data.labels import Scheme, Task
-
-PARTS = 5  # of the people, each of which judges what was fitted on the others
 
 
 @dataclass(frozen=True)
@@ -139,23 +137,6 @@ def line_up(wish: Wish, contenders: Mapping[str, Contender], known: Known) -> Li
 def kinds_of(members: Sequence[Member], contenders: Mapping[str, Contender], per: str) -> list[str]:
     """What each member is of, such as its trials' backbones."""
     return [" x ".join(dict.fromkeys(contenders[trial].kinds[per] for trial in member.trials)) for member in members]
-
-
-def part_people(people: np.ndarray, target: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
-    """The rows of each part: whole people, classes spread as evenly as they can be; fewer parts where there are fewer people."""
-    # Imported here: scikit-learn takes a second, and --help should not.
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    parts = StratifiedGroupKFold(min(PARTS, len(np.unique(people))), shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        # A class of few people cannot be in every part, and nothing else is expected of it.
-        warnings.filterwarnings("ignore", "The least populated class")
-        return tuple(rows for _, rows in parts.split(people, target, people))
-
-
-def others(rows: np.ndarray, count: int) -> np.ndarray:
-    """All rows below `count` but these."""
-    return np.setdiff1d(np.arange(count), rows)
 
 
 def nested_lineups(wish: Wish, contenders: Mapping[str, Contender], known: Known, parts: Sequence[np.ndarray]) -> list[Lineup]:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from analysis.folds import others, part_people
 from trainables.data.labels import Attribute, Scheme
 from trainables.metrics import bootstrap_f1, confusion, macro_f1, person_counts
 from trainables.seeding import generator
@@ -19,7 +20,6 @@ FARTHEST_OFFSET = 2.0  # in nats: a class's score changes by a factor of 7.4 at 
 WIDEST_GAP = 1.0  # in nats: the likeliest class is at most 2.7 times as likely as the second that takes its place
 MARGIN = 0.05  # in nats: how far beyond the last photo that it should move a fitted number goes, where there is room
 PASSES = 10  # over all numbers that are fitted; more than are needed
-FOLDS = 5  # of people, that say how much of a fit to keep
 KEPT = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of a fit
 DRAWS = 200  # of the bootstrap, for a standard error
 
@@ -139,10 +139,9 @@ def _with_other_people(fit: Callable, answer: np.ndarray, target: np.ndarray, pe
 
     Source of the rule: Breiman et al., Classification and Regression Trees, 1984.
     """
-    fold = _folds(target, people)
     predicted = np.tile(answer.argmax(axis=1), (len(KEPT), 1))
-    for number in range(FOLDS):
-        inside, outside = fold != number, fold == number
+    for outside in part_people(people, target):
+        inside = others(outside, len(target))
         step = fit(answer[inside], target[inside], scheme)
         for row, share in enumerate(KEPT):
             predicted[row, outside] = step.kept(share)(answer[outside]).argmax(axis=1)
@@ -151,17 +150,6 @@ def _with_other_people(fit: Callable, answer: np.ndarray, target: np.ndarray, pe
     best = scores.argmax()
     near = scores[best] - scores <= (draws[best] - draws).std(axis=1)
     return fit(answer, target, scheme).kept(KEPT[near.argmax()])
-
-
-def _folds(target: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """A fold (photos,) for each photo: whole people, those with the same lowest class dealt out in turn, so that rare ones spread."""
-    persons, person = np.unique(people, return_inverse=True)
-    lowest = np.full(len(persons), target.max(initial=0))
-    np.minimum.at(lowest, person, target)
-    order = np.lexsort((generator(0, "folds").random(len(persons)), lowest))
-    dealt = np.empty(len(persons), dtype=int)
-    dealt[order] = np.arange(len(persons)) % FOLDS
-    return dealt[person]
 
 
 def best_offsets(answer: np.ndarray, target: np.ndarray, scheme: Scheme) -> Offsets:

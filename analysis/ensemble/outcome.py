@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -9,13 +10,14 @@ from analysis.calibration import calibration_error
 from analysis.compose import Predicted
 from analysis.ensemble import ENSEMBLES
 from analysis.ensemble.scoring import Score, score_answers
-from analysis.nested import Contender, Known, Lineup, Nested, Wish, crossfit_step, line_up, nested_lineups, part_people
+from analysis.folds import part_people
+from analysis.nested import Contender, Known, Lineup, Nested, Wish, crossfit_step, line_up, nested_lineups
 from analysis.pipeline import Pipeline
 from analysis.steps import STEPS
 from analysis.top import refuse_count
 from analysis.trials import Sample
 from analysis.tta import LOOK_SETS
-from analysis.uncertainty import Gain, Optimism, indistinguishable, optimism, paired_gain
+from analysis.uncertainty import Gain, Optimism, indistinguishable, optimism, simultaneous_gains
 from trainables.choices import choose
 from trainables.data.labels import Scheme
 from trainables.metrics import f1_interval, macro_f1, person_counts
@@ -34,7 +36,7 @@ class Judged:
 
     macro_f1: float
     interval: tuple[float, float]  # 95 %
-    gain: Gain  # over the reference
+    gain: Gain  # over the reference; its interval holds together with those of all that the best was picked from
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def decide(options: Options, contenders: Mapping[str, Contender], known: Known, 
             pipelines[name] = lineup.fit(name)
             fitted(1)
     answers = {name: one.answer(known.predicted) for name, one in nested.items()}
-    judged = {name: judge(answer, answers[SINGLE]) for name, answer in answers.items()}
+    judged = judge.all(answers, answers[SINGLE])
     vote = max(names, key=lambda name: judged[name].macro_f1)
     choice = Choice(options.vote, vote, judged, options.force)
     wish = options.wish if choice.answer != SINGLE else alone
@@ -158,10 +160,20 @@ class _Judge:
     def counts(self, likeliest: np.ndarray) -> np.ndarray:
         return person_counts(self.target, likeliest, self.people, self.classes)
 
+    def all(self, answers: Mapping[Any, np.ndarray], reference: np.ndarray) -> dict[Any, Judged]:
+        """What each of some answers is worth, of which the best is going to be picked."""
+        counts = [self.counts(answer.argmax(axis=1)) for answer in answers.values()]
+        gains = simultaneous_gains(np.stack(counts), self.counts(reference.argmax(axis=1)), self.rng())
+        return {
+            name: Judged(float(macro_f1(one.sum(axis=0))), f1_interval(one, self.rng()), gain)
+            for name, one, gain in zip(answers, counts, gains, strict=True)
+        }
+
     def __call__(self, answer: np.ndarray, reference: np.ndarray) -> Judged:
-        counts = self.counts(answer.argmax(axis=1))
-        gain = paired_gain(counts, self.counts(reference.argmax(axis=1)), generator(self.seed, "bootstrap"))
-        return Judged(float(macro_f1(counts.sum(axis=0))), f1_interval(counts, generator(self.seed, "bootstrap")), gain)
+        return self.all({None: answer}, reference)[None]
+
+    def rng(self) -> np.random.Generator:
+        return generator(self.seed, "bootstrap")
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +200,7 @@ class _Walk:
             )
             changed = tempered.answer(predicted)
             errors = tuple(calibration_error(one, self.judge.target).expected for one in (answer, changed))
-            step = self._weigh("calibrate", changed, answer, error=errors)
+            step = self._weigh("calibrate", self.judge(changed, answer), error=errors)
             taken.append(step)
             if step.used:
                 nested, answer, pipeline = tempered, changed, line_up(wish, self.contenders, self.known).fit(self.vote)
@@ -197,8 +209,9 @@ class _Walk:
             looks = dict.fromkeys(look for names in LOOK_SETS for look in names if look != "plain")
             by_look = {"plain": predicted, **self.look(tuple(looks), trials)}
             tried = {names: nested.answer(averaged(by_look, names, trials)) for names in LOOK_SETS if len(names) > 1}
-            names = max(tried, key=lambda names: self.judge(tried[names], answer).macro_f1)
-            step = self._weigh("tta", tried[names], answer, price=float(len(names)))
+            judged = self.judge.all(tried, answer)
+            names = max(tried, key=lambda names: judged[names].macro_f1)
+            step = self._weigh("tta", judged[names], price=float(len(names)))
             taken.append(replace(step, name=f"tta: {', '.join(names)}"))
             if step.used:
                 answer, pipeline = tried[names], replace(pipeline, looks=names)
@@ -206,7 +219,7 @@ class _Walk:
             if not self._tried(name):
                 continue
             changed = crossfit_step(name, answer, self.judge.target, self.judge.people, pipeline.scheme, self.parts)
-            step = self._weigh(name, changed, answer)
+            step = self._weigh(name, self.judge(changed, answer))
             taken.append(step)
             if step.used:
                 fitted = fit(answer, self.judge.target, self.judge.people, pipeline.scheme)
@@ -216,8 +229,8 @@ class _Walk:
     def _tried(self, name: str) -> bool:
         return name in self.options.steps or "auto" in self.options.steps
 
-    def _weigh(self, name: str, changed: np.ndarray, answer: np.ndarray, **more: object) -> StepTaken:
-        judged, asked = self.judge(changed, answer), name in self.options.steps
+    def _weigh(self, name: str, judged: Judged, **more: object) -> StepTaken:
+        asked = name in self.options.steps
         return StepTaken(name, judged, asked, used=asked or judged.gain.interval[0] > 0, **more)
 
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.calibration import LEAST
+from analysis.folds import others, part_people
 
 FLOOR = 1e-6  # what a probability counts for at least: below, its logarithm says little and weighs much
-FOLDS = 5  # of the people, to choose the penalty and the number of rounds
 STRENGTHS = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)  # inverse penalties, the most cautious first
 BALANCE = 0.5  # 1 lets all classes count alike, as macro F1 does, and rare ones lead astray; 0 lets all photos count alike
 ROUNDS = 30  # of boosting, at most
@@ -118,7 +118,8 @@ def stack(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray) -> 
     """
     losses = np.zeros(len(STRENGTHS))
     weights = photo_weights(target)
-    for seen, unseen in folds(people):
+    for unseen in part_people(people, target):
+        seen = others(unseen, len(target))
         path = logistics(probabilities[:, seen], target[seen], STRENGTHS)
         losses += [weighted_loss(model(probabilities[:, unseen]), target[unseen], weights[unseen]) for model in path]
     return logistics(probabilities, target, STRENGTHS[: losses.argmin() + 1])[-1]
@@ -158,7 +159,8 @@ def boost(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray) -> 
     Source: Friedman, Stochastic Gradient Boosting, Computational Statistics and Data Analysis, 2002.
     """
     rounds, weights = ROUNDS, photo_weights(target)
-    for seen, unseen in folds(people)[:1]:
+    for unseen in part_people(people, target)[:1]:
+        seen = others(unseen, len(target))
         stages = boosted(probabilities[:, seen], target[seen], ROUNDS).stages(probabilities[:, unseen])
         rounds = int(np.argmin([weighted_loss(answer, target[unseen], weights[unseen]) for answer in stages]))
     return boosted(probabilities, target, rounds)
@@ -192,11 +194,3 @@ def as_tree(grown: Any, column: int) -> Tree:
     """A tree of scikit-learn in plain values, with the learning rate in them."""
     left, right, values = grown.children_left, grown.children_right, RATE * grown.value[:, 0, 0]
     return Tree(column, *(tuple(one.tolist()) for one in (grown.feature, grown.threshold, left, right, values)))
-
-
-def folds(people: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows of the people seen and unseen in each fold; no fold at all where there is one person only."""
-    from sklearn.model_selection import GroupKFold
-
-    count = min(FOLDS, len(np.unique(people)))
-    return list(GroupKFold(count).split(people, groups=people)) if count > 1 else []

@@ -172,6 +172,25 @@ def validation_calibration(run: Folder) -> tuple[str, CalibrationError] | None:
     return best.name, calibration_error(best.valid, runs.valid.classes(best.task.scheme))
 
 
+@dataclass(frozen=True)
+class Finding:
+    """A sentence on leaks."""
+
+    words: str
+    warning: bool
+
+
+def read_leaks(run: Folder, damaged: list[str]) -> list[Finding]:
+    """What was found out about leaks; nothing where that was not looked for, or its file is damaged, which is noted."""
+    file = run / "leaks" / "leaks.json"
+    try:
+        found = json.loads(file.read_text())["meaning"] if file.is_file() else []
+        return [Finding(str(one["words"]), bool(one["warning"])) for one in found]
+    except DAMAGE as error:
+        damaged.append(damage("leaks/leaks.json", error))
+        return []
+
+
 def read_tables(folder: Folder, titles: Mapping[str, str], damaged: list[str]) -> list[Frame]:
     """The tables that are there, of the named files and in their order; damaged ones are noted."""
     found = []

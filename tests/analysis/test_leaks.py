@@ -21,6 +21,7 @@ from analysis.leaks import (
     nearest_neighbour,
     split_people,
 )
+from analysis.report.answer import read_leaks
 from trainables.config import DataConfig, ViewConfig
 from trainables.data.labels import Attribute, Scheme
 from trainables.data.photos import Photos, read_photos
@@ -213,6 +214,9 @@ def test_the_command_finds_what_was_planted_and_says_what_it_means(planted, make
     figures = json.loads((out / "leaks.json").read_text())
     assert figures["settings"]["view"] == str(SQUARE) and figures["pairs"] == len(table) and figures["across"] == table["across"].sum()
     assert min(Image.open(out / "pairs.png").size) > 300
+    told = read_leaks(out.parent, damaged := [])
+    assert not damaged and [one.warning for one in told] == [True, False]
+    assert all(one.words in result.stdout for one in told)
     assert f"{figures['probe']['by_photo']:.3f} against {figures['probe']['by_person']:.3f}" in result.stdout
     assert "Look at pairs.png" in result.stdout and "These runs split by people" in result.stdout
     assert all(f"leaky/leaks/{name}" in result.stdout for name in ("pairs.csv", "pairs.png", "leaks.json"))

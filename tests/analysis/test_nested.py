@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from analysis.ensemble import ENSEMBLES
-from analysis.nested import Contender, Known, Nested, Wish, crossfit_step, kinds_of, line_up, nested_lineups, others, part_people
+from analysis.folds import part_people
+from analysis.nested import Contender, Known, Nested, Wish, crossfit_step, kinds_of, line_up, nested_lineups
 from trainables.data.labels import Attribute, Scheme, read_task
 from trainables.metrics import confusion, macro_f1
 
@@ -29,20 +30,6 @@ def make_known(seed: int, trials: dict[str, tuple[str, float]]) -> tuple[dict[st
 
 def score(known: Known, answer: np.ndarray, scheme: Scheme = SCHEME) -> float:
     return float(macro_f1(confusion(known.classes(scheme), answer.argmax(axis=1), scheme.classes)))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_parts_hold_everybody_once_and_keep_people_whole(seed):
-    _, known = make_known(seed, {})
-    parts = part_people(known.people, SCHEME.joint(known.labels), seed)
-    assert sorted(np.concatenate(parts)) == list(range(PEOPLE * SHOTS))
-    whose = [set(known.people[rows]) for rows in parts]
-    assert all(not one & other for number, one in enumerate(whose) for other in whose[:number])
-    assert all(len(np.intersect1d(rows, others(rows, len(known.people)))) == 0 for rows in parts)
-
-
-def test_fewer_people_than_parts_make_a_part_each():
-    assert len(part_people(np.array([7, 7, 8, 8, 9]), np.array([0, 0, 0, 0, 0]), seed=0)) == 3
 
 
 @pytest.mark.parametrize("name", ENSEMBLES)

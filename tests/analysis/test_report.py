@@ -13,8 +13,8 @@ from analysis.report.figures import answers_figure, history_figure
 from analysis.report.history import costs, history, parallel_lines, ranked, rungs, thinned
 from analysis.report.importance import Branch, importances, leading
 from analysis.report.search import SearchedTrial
-from analysis.report.sections import caveats, gain_words, lead_words
 from analysis.report.space import Dimension, drawn, flat, read_dimensions, same
+from analysis.report.topics.answer import caveats, gain_words, lead_words
 from analysis.report.values import setting_scores
 from search_spaces.read import read_space
 from search_spaces.write import space_text

@@ -14,7 +14,8 @@ from analysis.report.__main__ import app
 from analysis.report.page import html
 from analysis.report.parts import Heading, Picture, Words
 from analysis.report.search import read_search, read_searches
-from analysis.report.sections import TOPICS, report
+from analysis.report.sections import report
+from analysis.report.topics.search import TOPICS
 from tests.browser import browser, chromium, errors, prefer, resize  # noqa: F401
 from trainables.config import TrialConfig
 from trainables.record import (
@@ -40,7 +41,7 @@ loss:
   gamma: {float: [0.5, 4.0], when: {loss/name: focal}}
 optimizer: {lr: {float: [1.0e-5, 1.0e-2], log: true}}
 """
-SECTIONS = ["answer", *TOPICS, "calibration", "mistakes", "shift", "suspects", "settings"]
+SECTIONS = ["answer", *TOPICS, "calibration", "mistakes", "shift", "suspects", "leaks", "settings"]
 PICTURES = {"history", "curves", "parallel", "importance", "choices", "numbers", "fidelity", "cost"}
 STATES = ("finished", "stopped", "interrupted", "failed")
 
@@ -107,6 +108,11 @@ def write_findings(folder):
     (folder / "suspects" / "suspects.csv").write_text(
         "rank,kind,photo,person,attribute,given,suggested,score\n1,photo,a.png,1,size,small,large,0.9\n"
     )
+    (folder / "leaks").mkdir()
+    meaning = [{"words": "1 pair stands on two sides.", "warning": True}, {"words": "These runs split by people.", "warning": False}]
+    write_json(folder / "leaks" / "leaks.json", {"meaning": meaning})
+    (folder / "leaks" / "pairs.csv").write_text("photo,other_photo,across\na.png,b.png,True\n")
+    Image.new("RGB", (600, 300), "grey").save(folder / "leaks" / "pairs.png")
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +177,7 @@ def test_the_same_records_give_the_same_page(home, page):
 
 
 def test_what_is_not_known_yet_is_named_with_the_command_that_finds_it(here):
-    for name in ("ensemble", "mistakes", "suspects"):
+    for name in ("ensemble", "mistakes", "suspects", "leaks"):
         shutil.rmtree(here / "runs/faces" / name)
     (here / "runs/faces/fidelity.json").unlink()
     search = read_search(Path("runs/faces"))
@@ -184,6 +190,7 @@ def test_what_is_not_known_yet_is_named_with_the_command_that_finds_it(here):
         "mistakes": "python -m analysis.mistakes --run faces",
         "shift": "python -m analysis.ensemble --run faces",
         "suspects": "python -m analysis.suspects --run faces",
+        "leaks": "python -m analysis.leaks --run faces",
     }
     best = max(search.scored, key=lambda trial: trial.score)
     assert sections["answer"][0].text == f"The best trial so far is faces/{best.number}: macro F1 {best.score:.3f} on validation."
@@ -239,10 +246,11 @@ def test_damaged_records_are_counted_named_and_the_others_reported(here):
     (here / "runs/faces/fidelity.json").write_text('[{"epoch": "two"}]')
     (here / "runs/faces/ensemble/scores.json").write_text('{"answers": 3}')
     (here / "runs/faces/mistakes/confident.csv").write_text("")
+    (here / "runs/faces/leaks/leaks.json").write_text('{"meaning": [1]}')
     sections = report([read_search(here / "runs/faces")])
     warning = sections[-1].parts[0]
-    assert warning.tone == "warning" and warning.text.startswith("5 damaged files are left out: faces: ")
-    for name in ("trials/2", "trials/4", "fidelity.json", "ensemble/scores.json", "mistakes/confident.csv"):
+    assert warning.tone == "warning" and warning.text.startswith("6 damaged files are left out: faces: ")
+    for name in ("trials/2", "trials/4", "fidelity.json", "ensemble/scores.json", "mistakes/confident.csv", "leaks/leaks.json"):
         assert f"faces: {name} (" in warning.text
     assert "\n" not in warning.text
     assert sections[1].parts[0].text.startswith("22 trials")
@@ -326,7 +334,7 @@ def test_every_picture_is_there_and_has_a_size(opened):
         const shown = [...document.querySelectorAll("figure svg, figure img")].map(one => one.getBoundingClientRect());
         return shown.map(box => [box.width, box.height]);
     """)
-    assert len(sizes) == len(PICTURES) + 3 + 1
+    assert len(sizes) == len(PICTURES) + 3 + 2  # charts of the answer and its certainty, and two sheets
     assert all(width > 250 and height > 50 for width, height in sizes)
     assert errors(opened) == []
 
@@ -398,5 +406,8 @@ def test_what_the_other_commands_found_is_shown(opened):
     assert opened.execute_script("return document.querySelector('#mistakes img').naturalWidth") == 1000
     assert "50.0% 60.0% 61.0% 50.0% to 70.0%" in opened.find_element(By.ID, "shift").text
     assert "Suspects: 1." in opened.find_element(By.ID, "suspects").text
+    assert "1 pair stands on two sides." in opened.find_element(By.CSS_SELECTOR, "#leaks .warning").text
+    assert "These runs split by people." in opened.find_element(By.ID, "leaks").text
+    assert opened.execute_script("return document.querySelector('#leaks img').naturalWidth") == 600
     assert "c0ffee" in opened.find_element(By.ID, "settings").text
     assert "NA" in answer

@@ -7,17 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from analysis.soup import (
-    RECIPES,
-    Outcome,
-    Soup,
-    app,
-    cook_group,
-    find_groups,
-    kitchen,
-    mean_tensors,
-    measure_statistics,
-)
+from analysis.soup.__main__ import app
+from analysis.soup.alike import find_groups
+from analysis.soup.cook import RECIPES, Outcome, Soup, cook_group, kitchen, mean_tensors, measure_statistics
 from analysis.trials import load_runs
 from analysis.uncertainty import Gain
 from tests.s3 import BUCKET, s3_server

@@ -10,7 +10,6 @@ from threadpoolctl import threadpool_limits
 
 from analysis.ensemble.stacking import (
     DEPTH,
-    FOLDS,
     LEAF,
     RATE,
     ROUNDS,
@@ -20,11 +19,11 @@ from analysis.ensemble.stacking import (
     boost,
     boosted,
     features,
-    folds,
     logistics,
     photo_weights,
     stack,
 )
+from analysis.folds import others, part_people
 from benchmarks.ensembles import simulate
 
 CLASSES = 5
@@ -94,7 +93,8 @@ def test_the_penalty_is_the_one_with_the_lowest_log_loss_on_people_that_were_not
     losses = []
     for strength in STRENGTHS:
         answer = np.zeros((140, CLASSES))
-        for seen, unseen in folds(people):
+        for unseen in part_people(people, target):
+            seen = others(unseen, 140)
             with threadpool_limits(1):
                 model = regression(probabilities[:, seen], target[seen], strength)
             answer[np.ix_(unseen, model.classes_)] = model.predict_proba(features(probabilities[:, unseen]))
@@ -107,22 +107,13 @@ def test_the_penalty_is_the_one_with_the_lowest_log_loss_on_people_that_were_not
 def test_boosting_ends_where_more_rounds_would_no_longer_help_people_that_it_has_not_seen(seed):
     probabilities, target, people = simulate(2, 210, CLASSES, seed=seed)
     found = boost(probabilities, target, people)
-    seen, unseen = folds(people)[0]
+    unseen = part_people(people, target)[0]
+    seen = others(unseen, 210)
     stages = boosted(probabilities[:, seen], target[seen], ROUNDS).stages(probabilities[:, unseen])
     weights = photo_weights(target)[unseen]
     losses = [log_loss(target[unseen], answer, sample_weight=weights, labels=range(CLASSES)) for answer in stages]
     assert len(found.rounds) == np.argmin(losses)
     assert min(losses) < losses[0], "some rounds help"
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_nobody_is_both_seen_and_unseen(seed):
-    people = np.random.default_rng(seed).integers(30, size=100)
-    parts = folds(people)
-    assert len(parts) == FOLDS
-    for seen, unseen in parts:
-        assert not set(people[seen]) & set(people[unseen])
-    assert sorted(np.concatenate([unseen for _, unseen in parts])) == list(range(100))
 
 
 @pytest.mark.parametrize("fit", FITS)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from analysis.uncertainty import Gain, indistinguishable, likely_worth, optimism, paired_gain
-from trainables.metrics import confusion, f1_interval, interval, macro_f1, person_counts
+from analysis.uncertainty import Gain, indistinguishable, likely_worth, optimism, paired_gain, simultaneous_gains
+from trainables.metrics import bootstrap_f1, confusion, f1_interval, interval, macro_f1, person_counts
 
 # Shares of the contest's 18 classes in percent, and what a person's seven photos show: five, one and one of three kinds.
 SHARES = [14.5, 10.8, 2.2, 19.4, 21.6, 2.9, 2.9, 2.2, 0.44, 3.9, 4.3, 0.6, 2.9, 2.2, 0.44, 3.9, 4.3, 0.6]
@@ -131,6 +131,44 @@ def test_gains_equal_a_slow_bootstrap_of_both_answers_on_the_same_people(seed):
         gains.append(slow_macro_f1(population.truth[rows], second[rows]) - slow_macro_f1(population.truth[rows], first[rows]))
     assert found.gain == pytest.approx(slow_macro_f1(population.truth, second) - slow_macro_f1(population.truth, first))
     assert found.interval == pytest.approx(interval(np.array(gains)))
+
+
+def test_the_best_of_eight_worthless_answers_seldom_seems_a_gain_though_alone_it_often_would(equals):
+    alone = together = 0
+    for seed in SEEDS:
+        reference, *answers = equals.sample(np.random.default_rng(seed))[:9]
+        best = np.argmax([macro_f1(one.sum(axis=0)) for one in answers])
+        alone += paired_gain(answers[best], reference, np.random.default_rng(seed), draws=400).interval[0] > 0
+        found = simultaneous_gains(np.stack(answers), reference, np.random.default_rng(seed), draws=400)
+        together += found[best].interval[0] > 0
+    assert together <= 6
+    assert alone >= 10
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_simultaneous_intervals_hold_all_at_once_in_95_of_100_draws_and_in_no_more(seed, equals):
+    rng = np.random.default_rng(seed)
+    reference, *answers = equals.sample(rng)[:6]
+    found = simultaneous_gains(np.stack(answers), reference, np.random.default_rng(seed), draws=1000)
+    *drawn, base = bootstrap_f1(np.stack([*answers, reference]), np.random.default_rng(seed), 1000)
+    inside = [(gain.interval[0] <= one - base) & (one - base <= gain.interval[1]) for gain, one in zip(found, drawn, strict=True)]
+    assert 0.94 <= np.all(inside, axis=0).mean() <= 0.955
+    assert np.ptp(np.mean(inside, axis=1)) < 0.003, "all leave out the same share of the draws"
+
+
+@pytest.mark.parametrize("copies", [1, 2, 5])
+def test_one_answer_and_copies_of_it_have_the_interval_of_the_one(equals, copies):
+    one, reference = equals.sample(np.random.default_rng(0))[:2]
+    alone = paired_gain(one, reference, np.random.default_rng(1))
+    for gain in simultaneous_gains(np.stack([one] * copies), reference, np.random.default_rng(1)):
+        assert gain.gain == alone.gain
+        assert gain.interval == pytest.approx(alone.interval, abs=1e-3)
+
+
+def test_an_answer_that_is_the_reference_gains_nothing_for_certain_and_widens_no_interval(equals):
+    one, reference = equals.sample(np.random.default_rng(0))[:2]
+    with_it, without = (simultaneous_gains(np.stack(given), reference, np.random.default_rng(1)) for given in ([one, reference], [one]))
+    assert with_it == [*without, Gain(0.0, (0.0, 0.0))]
 
 
 @pytest.mark.parametrize("limits, holds", [((-0.1, 0.1), False), ((0.0, 0.1), False), ((0.01, 0.1), True), ((-0.2, -0.1), True)])

@@ -274,7 +274,7 @@ def test_every_ray_command_in_deploy_is_one_that_ray_has(words):
     while hasattr(command, "commands"):
         name, *words = words
         command = command.commands[name]
-    command.make_context(name, list(words))
+    assert command.make_context(name, list(words)).command is command
 
 
 def test_an_option_that_no_command_has_would_be_noticed():

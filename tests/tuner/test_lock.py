@@ -112,11 +112,13 @@ def test_one_process_cannot_hold_a_run_twice(place):
 
 
 def test_runs_side_by_side_do_not_hinder_each_other(place):
-    folder = open_folder(place)
-    for name in ("one", "other"):
-        (folder / name).mkdir(parents=True)
-    with hold(folder / "one"), hold(folder / "other"):
-        pass
+    one, other = (open_folder(place) / name for name in ("one", "other"))
+    for folder in (one, other):
+        folder.mkdir(parents=True)
+    with hold(one), hold(other):
+        for folder in (one, other):
+            with pytest.raises(RunError, match=WHO), hold(folder):
+                pass
 
 
 def test_of_several_that_come_at_once_one_gets_a_local_run(tmp_path, start_holder):
@@ -184,4 +186,4 @@ def test_a_damaged_sign_of_life_of_a_dead_process_keeps_nobody_out(monkeypatch):
         folder = open_folder(server.address)
         (folder / LOCK).write_bytes(b"{")
         with hold(folder):
-            pass
+            assert re.search(WHO, (folder / LOCK).read_text())

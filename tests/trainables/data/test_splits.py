@@ -345,7 +345,9 @@ def test_what_is_no_table_is_refused(content):
 def test_a_table_that_was_cut_off_is_refused(seed):
     photos = draw_photos(seed)
     _, table = made(photos)
-    refused(table[: np.random.default_rng(seed).integers(len(table) - 1)], photos)
+    said = refused(table[: np.random.default_rng(seed).integers(len(table) - 1)], photos)
+    # Cut between two rows it is a table still, in which photos are missing.
+    assert said.startswith(("split.csv of the run is damaged: ", "The photos are not those that the run was made of:\n  new, "))
 
 
 def test_a_fold_that_the_run_does_not_have_is_refused():

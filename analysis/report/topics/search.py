@@ -1,0 +1,225 @@
+"""The search: what was tried, what it gave, what it cost."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from analysis.report.cells import as_number, no_space, number_range, table_of
+from analysis.report.figures import (
+    HIGHLIGHTED,
+    MOST,
+    choices_figure,
+    costs_figure,
+    curves_figure,
+    fidelity_figure,
+    history_figure,
+    importance_figure,
+    numbers_figure,
+    parallel_figure,
+)
+from analysis.report.history import costs, history, parallel_lines, ranked, rungs
+from analysis.report.importance import FEWEST, importances
+from analysis.report.parts import Part, Picture, Table, Words
+from analysis.report.search import STATES, Search
+from analysis.report.space import Dimension, words
+from analysis.report.values import setting_scores
+
+AXES = 12  # of the parallel coordinates
+MISLEADING = 0.3  # rank correlation below which early scores say little; the search warns there
+
+
+@dataclass(frozen=True)
+class Run:
+    """A search, with what its pictures' files are called by."""
+
+    search: Search
+    suffix: str  # of the names of its pictures; empty where there is one run only
+
+
+Topic = Callable[[Run], Iterator[Part]]
+
+
+def _history(run: Run) -> Iterator[Part]:
+    steps = history(run.search.trials)
+    states = [trial.state for trial in run.search.trials]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    yield Words(f"{len(steps):,} trials: {counts}. {steps[-1].hours:.2f} hours of training, all trials added.")
+    thin = f" Of an outcome with more than {MOST} trials, {MOST} are drawn." if max(map(states.count, STATES)) > MOST else ""
+    yield Picture(
+        f"history{run.suffix}",
+        "Score of each trial by order and by hours of training, with the best so far",
+        "Each point is a trial's best macro F1 on validation; the line is the best so far. Trials that were stopped count with what they "
+        f"reached.{thin}",
+        history_figure(steps),
+    )
+    yield _trials_table(run.search)
+
+
+def _trials_table(search: Search) -> Table:
+    paths = [dimension.path for dimension in search.space]
+    best_first = ranked(search.trials)
+    rest = [trial for trial in search.trials if trial.score is None]
+    rows = [
+        (
+            str(trial.number),
+            trial.state,
+            as_number(trial.score),
+            str(len(trial.curve)),
+            f"{trial.seconds / 60:.1f}",
+            ", ".join(f"{path} {words(trial.values[path])}" for path in paths if path in trial.values),
+            trial.reason,
+        )
+        for trial in (*best_first, *rest)
+    ]
+    head = ("trial", "outcome", "macro F1", "epochs", "minutes", "drawn values", "why it ended")
+    return table_of("All trials, best first", head, rows, (0, 2, 3, 4), folded=True)
+
+
+def _curves(run: Run) -> Iterator[Part]:
+    scored = run.search.scored
+    shown = f" The best {HIGHLIGHTED} stand out." if len(scored) > HIGHLIGHTED else ""
+    if len(scored) > MOST + HIGHLIGHTED:
+        shown += f" Of the other {len(scored) - HIGHLIGHTED:,} curves, {MOST} are drawn, evenly spread from the best to the worst."
+    yield Picture(
+        f"curves{run.suffix}",
+        "Macro F1 on validation by epoch, a line a trial",
+        f"{len(scored):,} trials.{shown} The thick line is the best one; marks show how each ended.",
+        curves_figure(scored, rungs(scored)),
+    )
+
+
+def _settings_together(run: Run) -> Iterator[Part]:
+    axes, rest = _axes(run.search)
+    if not axes:
+        yield no_space(run.search)
+        return
+    scored = run.search.scored
+    more = f" {rest} more settings are left out: those that fewer trials drew, or that decided less." if rest else ""
+    if len(scored) > MOST:
+        more += f" {MOST} of {len(scored):,} trials are drawn, evenly spread from the best to the worst."
+    yield Picture(
+        f"parallel{run.suffix}",
+        "Each trial as a line through its settings to its score",
+        f"A line a trial, coloured by its score; the last axis is macro F1 on validation. n = {len(scored):,}.{more}",
+        parallel_figure(parallel_lines(scored, axes), axes),
+    )
+
+
+def _axes(search: Search) -> tuple[list[Dimension], int]:
+    """The dimensions that most trials drew and that decided most, in the space's order, and how many are left out."""
+    drew = {one.path: sum(one.path in trial.values for trial in search.scored) for one in search.space}
+    there = [one for one in search.space if drew[one.path]]
+    shares = {path: share for branch in importances(search.scored, search.space)[:1] for path, share in branch.shares or ()}
+    kept = sorted(there, key=lambda one: (-drew[one.path], -shares.get(one.path, 0.0)))[:AXES]
+    return [one for one in there if one in kept], len(there) - len(kept)
+
+
+def _importance(run: Run) -> Iterator[Part]:
+    branches = importances(run.search.scored, run.search.space)
+    if not branches:
+        yield no_space(run.search)
+        return
+    told = [branch for branch in branches if branch.shares]
+    if told:
+        yield Picture(
+            f"importance{run.suffix}",
+            "Share of the importance of each setting, by branch of the space",
+            "How much each setting decided whether a trial was among the best (PED-ANOVA), within the trials of each branch; the branch's "
+            "own settings are dark. With few trials such shares are rough: n is their number.",
+            importance_figure(told),
+        )
+    few = [f"{branch.when} (n = {branch.trials})" for branch in branches if branch.shares is None]
+    if few:
+        yield Words(f"Too few trials to tell, fewer than {FEWEST}: {'; '.join(few)}.")
+    alike = [branch.when for branch in branches if branch.shares == ()]
+    if alike:
+        yield Words(f"Nothing varied among the trials of: {'; '.join(alike)}.")
+
+
+def _values(run: Run) -> Iterator[Part]:
+    found = setting_scores(ranked(run.search.trials), run.search.space)
+    if not found:
+        yield no_space(run.search)
+        return
+    choices = [setting for setting in found if setting.choices]
+    numbers = [setting for setting in found if setting.points]
+    caption = "A point a trial. Settings were drawn together, not one at a time, and trials that were stopped count with what they reached."
+    if choices:
+        yield Picture(f"choices{run.suffix}", "Scores by choice, for each searched choice", caption, choices_figure(choices))
+        rows = [
+            (
+                setting.path,
+                choice.value,
+                str(len(choice.scores)),
+                as_number(choice.median),
+                number_range(choice.interval),
+                as_number(choice.best),
+            )
+            for setting in choices
+            for choice in setting.choices
+        ]
+        head = ("setting", "value", "trials", "median macro F1", "95 % interval of the median", "best")
+        yield table_of("What each choice gave", head, rows, (2, 3, 4, 5), most=200, folded=True)
+    if numbers:
+        caption = "A point a trial; the best trial is dark."
+        yield Picture(f"numbers{run.suffix}", "Scores by value, for each searched number", caption, numbers_figure(numbers))
+
+
+def _fidelity(run: Run) -> Iterator[Part]:
+    found = run.search.fidelity
+    if not found:
+        if rungs(run.search.trials):
+            yield Words(
+                "The search writes fidelity.json, which is not there:", "missing", f"python -m tuner.run --resume {run.search.called}"
+            )
+        else:
+            yield Words("No trial was judged by early epochs.", "missing")
+        return
+    yield Picture(
+        f"fidelity{run.suffix}",
+        "Rank correlation of early with final scores",
+        "Where early scores rank the trials as the final ones do (1), stopping early loses nothing; near 0 it is a draw of lots. Only "
+        "trials that ran to the end can tell.",
+        fidelity_figure(found, MISLEADING),
+    )
+
+
+def _costs(run: Run) -> Iterator[Part]:
+    search = run.search
+    found = costs(search.trials, search.card.gpus_per_trial)
+    yield Picture(
+        f"cost{run.suffix}",
+        "Hours of training by outcome",
+        "Training and validation; loading photos and models is not in it.",
+        costs_figure(found),
+    )
+    rows = [
+        (cost.state, f"{cost.trials:,}", f"{cost.epochs:,}", f"{cost.hours:.2f}", f"{cost.gpu_hours:.2f}", as_number(cost.best))
+        for cost in found
+    ]
+    rows.append(
+        (
+            "together",
+            f"{sum(cost.trials for cost in found):,}",
+            f"{sum(cost.epochs for cost in found):,}",
+            f"{sum(cost.hours for cost in found):.2f}",
+            f"{sum(cost.gpu_hours for cost in found):.2f}",
+            as_number(max((cost.best for cost in found if cost.best is not None), default=None)),
+        )
+    )
+    head = ("outcome", "trials", "epochs", "hours of training", "GPU hours", "best macro F1")
+    yield Table("Cost by outcome", head, tuple(rows), (1, 2, 3, 4, 5))
+    devices = sorted({trial.device for trial in search.trials if trial.device})
+    whole = search.card.gpus_per_trial is None and any(not device.startswith("CPU") for device in devices)
+    counted = " Each trial on a GPU counts as if it had all of it." if whole else ""
+    yield Words(f"Trained on: {'; '.join(devices) or 'unknown'}.{counted}")
+
+
+TOPICS: dict[str, tuple[str, Topic]] = {
+    "history": ("How the search went", _history),
+    "curves": ("Learning curves", _curves),
+    "parallel": ("Settings side by side", _settings_together),
+    "importance": ("Which settings decided", _importance),
+    "values": ("What each value gave", _values),
+    "fidelity": ("Could early epochs be trusted?", _fidelity),
+    "cost": ("What it cost", _costs),
+}

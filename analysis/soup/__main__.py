@@ -1,0 +1,145 @@
+"""The command: which trials are alike, what soups are made of them, what these are worth."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Annotated, NoReturn
+
+import numpy as np
+import torch
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from analysis.command import RunOption, decode, output, refusals, run_folders
+from analysis.predictions import data_folder
+from analysis.soup.alike import find_groups, kind_words
+from analysis.soup.cook import Cook, Outcome, Soup, cook_group, kitchen
+from analysis.soup.files import write_soups
+from analysis.trials import Runs, Trial, load_runs
+from trainables.data.photos import LeftOut, Photos, read_photos
+from trainables.data.splits import Split
+from trainables.data.views import View, open_view
+from trainables.progress import progress_bar
+from trainables.record import RUNS, RunError
+from trainables.reopen import restore_split
+from trainables.seeding import generator
+from trainables.storage import Folder
+
+MEASURED = 2048  # training photos by which the statistics of a soup's BatchNorm layers are measured
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+@app.command()
+def main(
+    run: RunOption = None,
+    top: Annotated[int, typer.Option(min=2, help="How many of a group's best trials the uniform soup takes.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the training photos for BatchNorm, and the people of the bootstrap.")] = 0,
+) -> None:
+    """Average the weights of like trials into one network that costs at inference what one trial does.
+
+    Trials are alike when their networks have the same tensors, see the same view, predict the same task and began from the same
+    pretrained weights: networks that began at random have no mean worth having. Of each group of like trials, [bold]uniform[/] takes
+    the best few; [bold]greedy[/] tries all, best first, and keeps each one with which the soup's validation score does not fall.
+
+        python -m analysis.soup --run faces
+
+        python -m analysis.ensemble --run faces --run faces-soup
+
+    The better soup of each group, if it is not below the group's best trial, becomes a trial of a new run, runs/<first run>-soup/.
+    """
+    with refusals():
+        cook_runs(run, top=top, seed=seed)
+
+
+def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
+    """Load, group, cook, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
+    console = output()
+    runs = load_runs(run_folders(names))
+    groups, unlike = find_groups(runs.trials)
+    left_out = [*runs.left_out, *unlike]
+    if not groups:
+        _refuse(runs, left_out)
+    for item in left_out:
+        console.print(f"left out: {item}", style="yellow", markup=False, soft_wrap=True)
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    photos, split, views = restore(runs, [group[0] for group in groups], console)
+    train = generator(seed, "soup").permutation(split.train)[:MEASURED]
+    outcomes = []
+    # The best trial alone, the uniform soup, and one try for each further trial.
+    with progress_bar("cooking soups", sum(len(group) + 1 for group in groups)) as advance:
+        for group in groups:
+            view = views[View.of(group[0].record.config.view)]
+            with kitchen(group, view, photos.rows[train], photos.rows[split.valid], runs.valid, device) as cook:
+                outcomes.append(cook_group(group, _counting(cook, advance), runs.valid, top=top, seed=seed))
+    for outcome in outcomes:
+        show(console, outcome)
+    kept = [outcome for outcome in outcomes if outcome.kept]
+    if not kept:
+        console.print("No soup is worth keeping: nothing was written.")
+        return
+    written = write_soups(runs, kept, device)
+    told = "Validation chose the ingredients, so a soup's validation score promises too much; the hold-out has the last word"
+    asked = " ".join(f"--run {shlex.quote(_called(folder))}" for folder in (*runs.folders, written))
+    console.print(f"{told}: python -m analysis.ensemble {asked}", soft_wrap=True)
+    console.print(f"Written: {written}", soft_wrap=True)
+
+
+def restore(runs: Runs, trials: Sequence[Trial], console: Console) -> tuple[Photos, Split, dict[View, np.ndarray]]:
+    """The photos, proven to be those of the runs, their split, and the views of these trials. Raises: RunError, DataError."""
+    settings = trials[0].record.config.data
+    views = list(dict.fromkeys(View.of(trial.record.config.view) for trial in trials))
+    found = read_photos(data_folder(runs), settings)
+    files = decode(found, views)
+    if files.faceless:
+        console.print(files.facelesskind_words(len(found.ids)), style="yellow", markup=False, soft_wrap=True)
+    photos, split = restore_split(runs.folders[0], runs.cards[0], found.without(files.bad), files.digests, settings.fold)
+    return photos, split, {view: open_view(files.files[view]) for view in views}
+
+
+def show(console: Console, outcome: Outcome) -> None:
+    """The ingredients with their scores, the soups, and which one is kept."""
+    table = Table(title=f"Like trials: {kind_words(outcome.trials[0])}", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("trial", overflow="fold")
+    table.add_column("validation\nmacro F1", justify="right")
+    for name in outcome.soups:
+        table.add_column(f"in {name}", justify="center")
+    table.add_column("gain over the best trial (95 %)", justify="right")
+    for trial in outcome.trials:
+        table.add_row(trial.name, f"{trial.score:.4f}", *("x" if trial in soup.ingredients else "" for soup in outcome.soups.values()), "")
+    for name, soup in outcome.soups.items():
+        counts = [str(len(soup.ingredients)) if other == name else "" for other in outcome.soups]
+        low, high = outcome.gains[name].interval
+        words = f"{outcome.gains[name].gain:+.4f} ({low:+.4f} to {high:+.4f})" if len(soup.ingredients) > 1 else "the best trial alone"
+        table.add_row(f"{name} soup", f"{soup.score:.4f}", *counts, words, style="bold" if name == outcome.kept else None)
+    console.print(table)
+    best = outcome.trials[0].name
+    fate = f"The {outcome.kept} soup is kept" if outcome.kept else f"No soup of several trials reaches {best}, so none is kept"
+    console.print(f"{fate}. {outcome.seconds:.0f} seconds.", markup=False)
+
+
+def _counting(cook: Cook, advance: Callable[[int], None]) -> Cook:
+    def counted(ingredients: Sequence[Trial]) -> Soup:
+        soup = cook(ingredients)
+        advance(1)
+        return soup
+
+    return counted
+
+
+def _refuse(runs: Runs, left_out: Sequence[LeftOut]) -> NoReturn:
+    there = "\n".join(f"  {item}" for item in left_out)
+    names = ", ".join(folder.resolve().name for folder in runs.folders)
+    mend = "Search with pretrained weights (model/weights imagenet or a file), one backbone, view and task for several trials."
+    raise RunError(f"{names}: no two trials are alike, so there is nothing to average:\n{there}\n{mend}")
+
+
+def _called(folder: Folder) -> str:
+    """What `--run` takes for a run."""
+    return folder.name if folder.resolve().parent == RUNS.resolve() else str(folder)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m analysis.soup")

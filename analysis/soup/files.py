@@ -1,0 +1,114 @@
+"""The run of soups that the command leaves beside the first run."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import count
+
+import torch
+
+from analysis.soup.cook import Outcome
+from analysis.trials import Runs
+from trainables.checkpoint import Card, load_model, pack_model
+from trainables.metrics import accuracy, attribute_f1, confusion
+from trainables.record import (
+    MODEL,
+    SPLIT,
+    Predictions,
+    Result,
+    RunCard,
+    start_record,
+    trial_folder,
+    write_predictions,
+    write_reports,
+    write_result,
+    write_run,
+)
+from trainables.reopen import EXTRA
+from trainables.storage import Folder, local_file, write_whole
+from trainables.versions import code_version, device_name, versions
+
+
+def write_soups(runs: Runs, outcomes: Sequence[Outcome], device: torch.device) -> Folder:
+    """The kept soups as trials of a new run beside the first one; returns its folder.
+
+    A soup has the settings of its best ingredient, which build its network, and one report; what it is made of stands in its result.
+    """
+    searched = runs.folders[0]
+    run = new_folder(searched.resolve().parent, f"{searched.resolve().name}-soup")
+    for file in (SPLIT, EXTRA):
+        if (searched / file).is_file():
+            write_whole(run / file, (searched / file).read_bytes())
+    for number, outcome in enumerate(outcomes):
+        write_soup(trial_folder(run, number), outcome, runs, device)
+    # Last: from here on it is a run, and all its trials are there.
+    write_run(run, card_of(runs.cards[0], run.name, outcomes))
+    return run
+
+
+def new_folder(runs: Folder, name: str) -> Folder:
+    """A folder of this name, or with the first number behind it that is free; it is made at once, so that no other command takes it."""
+    for number in count(1):
+        folder = runs / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+
+
+def write_soup(folder: Folder, outcome: Outcome, runs: Runs, device: torch.device) -> None:
+    """The record of a group's kept soup."""
+    soup, best = outcome.soups[outcome.kept], outcome.trials[0]
+    config, epoch = best.record.config, best.record.best["epoch"]
+    with local_file(best.models[0]) as file:
+        model, _ = load_model(file)
+    model.load_state_dict(soup.tensors)
+    scheme = best.task.scheme
+    truth, predicted = runs.valid.classes(scheme), soup.answer.argmax(axis=1)
+    report = {
+        "epoch": epoch,
+        "macro_f1": soup.score,
+        "accuracy": float(accuracy(confusion(truth, predicted, scheme.classes))),
+        "attribute_f1": attribute_f1(scheme, truth, predicted),
+        "seconds": outcome.seconds,
+        "best_epoch": epoch,
+        "last": True,
+    }
+    result = Result(
+        "finished",
+        f"a {outcome.kept} soup of {len(soup.ingredients)} trials; not trained",
+        epoch,
+        runs.cards[0].split,
+        device_name(device),
+        code_version(),
+        versions(),
+        threads=torch.get_num_threads(),
+        notes=(
+            f"the mean of the weights of {', '.join(trial.name for trial in soup.ingredients)}",
+            f"settings and epoch are those of {best.name}",
+            "its validation score chose its ingredients",
+        ),
+    )
+    start_record(folder, config)
+    write_whole(folder / MODEL, pack_model(model, Card(config, runs.scheme, epoch)))
+    write_predictions(folder, Predictions(runs.valid.ids, soup.heads, epoch))
+    write_reports(folder, [report])
+    write_result(folder, result)
+
+
+def card_of(card: RunCard, name: str, outcomes: Sequence[Outcome]) -> RunCard:
+    """What the soups share. They are no refit: nothing was trained again."""
+    predicts = {outcome.trials[0].task.scheme.names for outcome in outcomes}
+    return replace(
+        card,
+        name=name,
+        epochs=max(outcome.trials[0].record.config.epochs for outcome in outcomes),
+        trials=len(outcomes),
+        command=shlex.join(["python", "-m", "analysis.soup", *sys.argv[1:]]),
+        predicts=predicts.pop() if len(predicts) == 1 else (),
+        cpus_per_trial=None,
+        gpus_per_trial=None,
+        refit_of="",
+        origins=(),
+    )
