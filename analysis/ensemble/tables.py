@@ -57,7 +57,8 @@ def votes_table(decision: Decision) -> Table:
     """What each vote, and each step around the chosen one, is worth on validation people that it was not fitted on."""
     table = _table("Votes on validation, each person answered for by what was chosen and fitted on the others")
     table.add_column("vote")
-    for name in ("macro F1 (95 %)", "gain over the best single (95 %)"):
+    share = "95 %, all at once" if len(decision.choice.judged) > 2 else "95 %"
+    for name in ("macro F1 (95 %)", f"gain over the best single ({share})"):
         table.add_column(name, justify="right")
     for name, judged in decision.choice.judged.items():
         gain = "" if name == SINGLE else gain_words(judged.gain)
@@ -165,6 +166,8 @@ def reason(choice: Choice) -> str:
         return f"{how}, its gain over the best single on people it was not fitted on is {gain}"
     if choice.forced:
         return f"{how} and forced, though its gain over the best single cannot be told from none: {gain}"
+    if choice.asked == "auto" and choice.judged[choice.vote].gain.gain <= 0:
+        return "no vote gains anything over it on people that the vote was not fitted on"
     return f"the gain of the {answer_words(choice.vote)}, {how}, cannot be told from none: {gain}; --force takes it all the same"
 
 
