@@ -14,7 +14,7 @@ from rich.console import Console
 from analysis.command import RunOption, decode, output, refusals, run_folders
 from analysis.compose import Predicted
 from analysis.ensemble import ENSEMBLES
-from analysis.ensemble.files import CORRECTED, count_people, write_classes, write_outcome, write_scores, write_submission
+from analysis.ensemble.files import CORRECTED, count_people, questions, write_classes, write_outcome, write_scores, write_submission
 from analysis.ensemble.outcome import Decision, Options, Outcome, averaged, decide, score_on
 from analysis.ensemble.scoring import absent_classes, class_table
 from analysis.ensemble.tables import (
@@ -124,9 +124,15 @@ def ensemble(names: Sequence[str] | None, options: Options) -> None:
         "seed": options.seed,
         "device": str(predictor.device),
     }
+    so_far = questions(folder, asked)
+    if len(so_far) > 1:
+        console.print(
+            f"The hold-out has answered {len(so_far)} different calls for this run; the best of many answers looks better than it is.",
+            style="yellow",
+        )
     written = write_outcome(folder, runs, outcome)
     shifts, black = answer_unlabelled(console, runs, decision, predictor, folder, options.seed, written)
-    written.insert(0, write_scores(folder, runs, outcome, asked, seconds, shifts, black))
+    written.insert(0, write_scores(folder, runs, outcome, asked, so_far, seconds, shifts, black))
     console.print("Written: " + "\n         ".join(map(str, written)), soft_wrap=True)
 
 

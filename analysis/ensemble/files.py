@@ -1,6 +1,7 @@
 """What the command leaves in runs/<run>/ensemble/; every file is whole or absent."""
 
 import io
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,12 +23,13 @@ from analysis.trials import Runs, Trial
 from analysis.uncertainty import Gain
 from trainables.data.photos import LeftOut, Unlabelled
 from trainables.metrics import confusion
-from trainables.record import write_json
+from trainables.record import DAMAGE, write_json
 from trainables.storage import Folder, write_whole
 from trainables.versions import versions
 
 SUBMISSION = ("submission.csv", "probabilities.csv")
 CORRECTED = "corrected.csv"
+NO_QUESTION = ("seed", "device")  # settings that change no answer
 
 
 def write_outcome(folder: Folder, runs: Runs, outcome: Outcome) -> list[Folder]:
@@ -52,17 +54,36 @@ def write_outcome(folder: Folder, runs: Runs, outcome: Outcome) -> list[Folder]:
     return [folder / name for name in (FILE, "per_class.csv", "confusion.png")]
 
 
+def questions(folder: Folder, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the hold-out has been asked for this folder: the settings of every earlier call that asked something else, and these."""
+    file, own = folder / "scores.json", {name: value for name, value in settings.items() if name not in NO_QUESTION}
+    try:
+        earlier = list(json.loads(file.read_text())["holdout"]["questions"]) if file.is_file() else []
+    except DAMAGE:
+        earlier = []
+    return [*(one for one in earlier if one != own), own]
+
+
 def write_scores(
     folder: Folder,
     runs: Runs,
     outcome: Outcome,
     settings: Mapping[str, Any],
+    asked: Sequence[Mapping[str, Any]],
     seconds: float,
     shifts: Sequence[Shift] = (),
     black: Sequence[LeftOut] = (),
 ) -> Folder:
-    """Write everything that is printed; `black` are eval photos that could not be decoded."""
-    values = scores_values(runs, outcome, settings) | {
+    """Write everything that is printed.
+
+    Args:
+        asked: what the hold-out has been asked (see `questions`).
+        seconds: a photo.
+        black: eval photos that could not be decoded.
+    """
+    values = scores_values(runs, outcome, settings)
+    values["holdout"]["questions"] = list(asked)
+    values |= {
         "seconds_per_photo": seconds,
         "shift": [
             asdict(shift) | {"values": attribute.values, "proven": shift.proven}

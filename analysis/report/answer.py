@@ -69,6 +69,7 @@ class Scores:
     members: tuple[Member, ...]
     photos: int
     people: int
+    questions: int  # different calls that the hold-out has answered
     confusion: np.ndarray | None  # counts of the hold-out, rows true
     calibration: CalibrationError | None  # of the answer on the hold-out
     shifts: tuple[dict[str, Any], ...]
@@ -121,6 +122,7 @@ def scores_of(found: Mapping[str, Any]) -> Scores:
         members=tuple(_member(values) for values in found.get("members", [])),
         photos=int(holdout.get("photos", 0)),
         people=int(holdout.get("people", 0)),
+        questions=len(holdout.get("questions", ())),
         confusion=None if counts is None else np.asarray(counts, dtype=int),
         calibration=None if calibration is None else CALIBRATION_ERROR.validate_python(calibration),
         shifts=tuple(map(dict, found.get("shift", ()))),

@@ -129,6 +129,18 @@ def test_one_member_gains_nothing_over_itself(here):
     assert "cannot be told from none" in result.stdout
 
 
+def test_how_often_the_holdout_was_asked_something_else_is_counted_and_said(here):
+    words = "The hold-out has answered {} different calls for this run"
+    for count, more in enumerate([("--vote", "soft"), ("--vote", "hard"), ("--top", "2", "--vote", "soft")], start=1):
+        for seed in ("0", "1"):  # the same question again
+            result = call(*more, "--step", "none", "--seed", seed)
+            assert len(scores(here)["holdout"]["questions"]) == count
+            assert (words.format(count) in result.stdout) is (count > 1)
+    (here / "runs/faces/ensemble/scores.json").write_text("{")
+    assert "different calls" not in call("--vote", "soft", "--step", "none").stdout
+    assert [one["vote"] for one in scores(here)["holdout"]["questions"]] == ["soft"]
+
+
 def test_the_same_seed_gives_the_same_scores(here):
     answers = []
     for seed in ("5", "5", "6"):

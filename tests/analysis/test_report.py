@@ -248,6 +248,8 @@ def test_where_the_best_single_member_answers_that_is_said():
 
 def test_how_the_answer_was_chosen_is_said_as_far_as_it_is_known():
     assert list(caveats(scores())) == []
+    (often,) = caveats(scores(holdout={"questions": [{"vote": "soft"}, {"vote": "hard"}]}))
+    assert often.startswith("The hold-out has answered 2 different calls")
     steps = [{"name": "tta: plain, flip", "used": True}, {"name": "offsets", "used": False}]
     unsure, taken, luck = caveats(scores(supported=False, steps=steps, members_to_choose_from=25, optimism={"expected": 0.021}))
     assert "could not be told from none" in unsure

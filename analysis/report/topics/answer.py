@@ -90,6 +90,11 @@ def caveats(scores: Scores) -> Iterator[str]:
             f"The best of {scores.pool} members was picked by its score on validation, which is expected to be {scores.optimism:.3f} too "
             "high for that reason. The hold-out picked nothing."
         )
+    if scores.questions > 1:
+        yield (
+            f"The hold-out has answered {scores.questions} different calls of analysis.ensemble: if this one was kept for its score, the "
+            "score is too high."
+        )
 
 
 def _photos(scores: Scores) -> str:
