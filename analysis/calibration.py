@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import softmax
 
 from trainables.data.labels import Scheme, Task, compose
 
 LOWEST, HIGHEST = 0.05, 20.0  # the temperatures that are tried
+PENALTY = 1e-4  # of a class's number, squared, in nats
 LEAST = 1e-12  # what a probability counts for at least, so that one sure mistake costs much and not everything
 
 
@@ -66,6 +68,38 @@ def _temperature(probabilities: np.ndarray, target: np.ndarray) -> float:
     # The loss has one valley over the logarithm of the temperature, which makes halving and doubling equally far.
     found = minimize_scalar(loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x))
+
+
+def bias_corrected(probabilities: np.ndarray, target: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two sets of probabilities after the temperature, and the number added to the logits of each class, that make the log loss lowest.
+
+    What drew or weighed rare classes more often in training makes a model promise too much of them, which no temperature mends.
+
+    Args:
+        probabilities: (n, classes) of photos whose true classes are known and that did not train.
+        target: those classes (n,).
+        others: (k, classes), of the same model.
+    Source: Alexandari, Kundaje and Shrikumar, Maximum Likelihood with Bias-Corrected Calibration is Hard-To-Beat at Label Shift
+    Adaptation, ICML 2020.
+    """
+    logits = np.log(np.maximum(probabilities, LEAST))
+    wanted = np.eye(probabilities.shape[1])[target]
+
+    def loss(fit: np.ndarray) -> tuple[float, np.ndarray]:
+        answer = _with_biases(logits, fit)
+        error = (answer - wanted) / len(target)
+        # The penalty keeps the number of a class that nobody shows finite.
+        slope = np.concatenate([[(error * logits).sum() * np.exp(fit[0])], error.sum(axis=0) + 2 * PENALTY * fit[1:]])
+        return log_loss(answer, target) + PENALTY * (fit[1:] ** 2).sum(), slope
+
+    bounds = [(-np.log(HIGHEST), -np.log(LOWEST)), *[(None, None)] * probabilities.shape[1]]
+    fit = minimize(loss, np.zeros(1 + probabilities.shape[1]), jac=True, bounds=bounds).x
+    return _with_biases(logits, fit), _with_biases(np.log(np.maximum(others, LEAST)), fit)
+
+
+def _with_biases(logits: np.ndarray, fit: np.ndarray) -> np.ndarray:
+    """Probabilities of logits (n, classes) times the exponential of the fit's first number, plus its others."""
+    return softmax(np.exp(fit[0]) * logits + fit[1:], axis=1)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.calibration import bias_corrected
 from analysis.steps import Shares
 from trainables.data.labels import Scheme
 from trainables.metrics import bootstrap_f1, interval, macro_f1, person_counts
@@ -27,7 +28,7 @@ class Shift:
     trained: tuple[float, ...]  # shares among the photos that the trials learned from
     predicted: tuple[float, ...]  # shares of the likeliest values, with all the mistakes in them
     bbse: tuple[float, ...]  # shares after the mistakes known from validation are taken out
-    em: tuple[float, ...]  # shares under which the probabilities are likeliest; good only where these are calibrated
+    em: tuple[float, ...]  # shares under which the probabilities are likeliest, after these were calibrated
     intervals: tuple[tuple[float, float], ...]  # 95 %, of bbse
     error: float  # share of validation photos whose likeliest value is wrong
     distance: float  # the most that a value's predicted share is from the trained one
@@ -63,7 +64,8 @@ def estimate(
         evaluation: probabilities (k, values) of the photos without labels, at least one.
         rng: draws the bootstrap.
     Sources: bbse of Lipton et al., Detecting and Correcting for Label Shift with Black Box Predictors, ICML 2018; em of Saerens et
-    al., Adjusting the Outputs of a Classifier to New a Priori Probabilities, Neural Computation 2002.
+    al., Adjusting the Outputs of a Classifier to New a Priori Probabilities, Neural Computation 2002, on calibrated probabilities
+    (`bias_corrected`).
     """
     values = len(trained)
     counts = person_counts(target, valid.argmax(axis=1), people, values)
@@ -71,12 +73,13 @@ def estimate(
     recalled = _recalled(counts.sum(axis=0))
     drawn_shares, drawn_shifts = _draw(counts, trained, predicted, len(evaluation), rng)
     bbse = _unmixed(recalled, predicted, trained)
+    calibrated, asked = bias_corrected(valid, target, evaluation)
     return Shift(
         attribute=attribute,
         trained=tuple(map(float, trained)),
         predicted=tuple(predicted.tolist()),
         bbse=tuple(bbse.tolist()),
-        em=tuple(_likeliest_shares(evaluation, trained).tolist()),
+        em=tuple(_likeliest_shares(asked, calibrated.mean(axis=0)).tolist()),
         intervals=tuple(interval(draws) for draws in drawn_shares.T),
         error=float((valid.argmax(axis=1) != target).mean()),
         distance=float(np.abs(predicted - trained).max()),
@@ -196,11 +199,11 @@ def _p_value(shift: np.ndarray, draws: np.ndarray) -> float:
     return float((1 + (farthest(draws - draws.mean(axis=0)) >= farthest(shift)).sum()) / (1 + len(draws)))
 
 
-def _likeliest_shares(probabilities: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """Shares (values,) found by expectation maximisation from probabilities (k, values) that were learned under the trained shares."""
-    shares = np.array(trained, dtype=float)
+def _likeliest_shares(probabilities: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Shares (values,) found by expectation maximisation from probabilities (k, values) that are right under the known shares."""
+    shares = np.array(known, dtype=float)
     for _ in range(ROUNDS):
-        ratio = np.divide(shares, trained, out=np.zeros(len(shares)), where=trained > 0)
+        ratio = np.divide(shares, known, out=np.zeros(len(shares)), where=known > 0)
         joint = probabilities * ratio
         total = joint.sum(axis=1, keepdims=True)
         updated = np.divide(joint, total, out=probabilities.astype(float), where=total > 0).mean(axis=0)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from analysis.calibration import Calibration, calibration_error, fit_calibration, log_loss, tempered
+from analysis.calibration import Calibration, bias_corrected, calibration_error, fit_calibration, log_loss, tempered
 from trainables.data.labels import Attribute, Scheme, Task
 
 SCHEME = Scheme((Attribute("colour", ("red", "green", "blue")), Attribute("shape", ("round", "square"))))
@@ -127,3 +127,47 @@ def test_a_calibration_is_the_same_after_it_was_written_and_read():
     adapter = TypeAdapter(Calibration)
     fitted = fit_calibration(APART, *drawn(APART, 0, [2.0, 0.7]))
     assert adapter.validate_json(adapter.dump_json(fitted)) == fitted
+
+
+# Bias correction
+
+
+def promise(seed, photos=600):
+    """Probabilities of three classes by a model that learned from as many photos of each, true classes of other shares, and more photos."""
+    rng = np.random.default_rng(seed)
+    target = rng.choice(3, size=photos, p=[0.7, 0.25, 0.05])
+    logits = 3.0 * (rng.normal(size=(photos, 3)) + 1.2 * np.eye(3)[target])
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return probabilities, target, probabilities[rng.permutation(photos)[:50]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_corrected_probabilities_have_the_true_shares_on_average_and_a_lower_log_loss(seed):
+    probabilities, target, more = promise(seed)
+    corrected, others = bias_corrected(probabilities, target, more)
+    np.testing.assert_allclose(corrected.mean(axis=0), np.bincount(target) / len(target), atol=2e-3)
+    temperatures = np.exp(np.linspace(-3, 3, 61))
+    assert log_loss(corrected, target) < min(log_loss(tempered(probabilities, one), target) for one in temperatures) - 0.01
+    np.testing.assert_allclose(others.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_other_temperature_and_numbers_nearby_have_a_lower_loss(seed):
+    probabilities, target, _ = promise(seed)
+    corrected, _ = bias_corrected(probabilities, target, probabilities[:1])
+    for change in np.random.default_rng(seed).normal(scale=0.05, size=(50, 4)):
+        powers = corrected ** np.exp(change[0]) * np.exp(change[1:])
+        assert log_loss(powers / powers.sum(axis=1, keepdims=True), target) > log_loss(corrected, target) - 1e-4
+
+
+def test_the_same_photo_is_corrected_alike_whichever_set_it_is_in():
+    probabilities, target, _ = promise(0)
+    corrected, others = bias_corrected(probabilities, target, probabilities[:7])
+    np.testing.assert_allclose(others, corrected[:7])
+
+
+def test_a_class_that_nobody_shows_and_sure_mistakes_leave_everything_finite():
+    sure = np.eye(3)[[0, 0, 1, 1]]
+    for corrected in bias_corrected(sure, np.array([0, 1, 1, 1]), sure):
+        assert np.isfinite(corrected).all()
+        assert (corrected[:, 2] < 0.1).all()

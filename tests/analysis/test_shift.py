@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
+from analysis.calibration import bias_corrected
 from analysis.shift import Shift, correction, estimate, estimate_all, reweighted_gain
 from trainables.data.labels import Attribute, Scheme
 from trainables.metrics import confusion, macro_f1
@@ -58,6 +59,18 @@ def test_shares_of_40_and_60_that_became_60_and_40_are_estimated_within_two_poin
         shift, _, hidden = after_a_shift(seed)
         errors.append(np.abs(getattr(shift, method) - np.bincount(hidden) / len(hidden)).max())
     assert max(errors) < 0.02
+
+
+def test_what_a_model_promises_too_much_of_rare_values_does_not_mislead_the_estimates():
+    rare, errors = np.array([0.1, 0.9]), []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        (target, person), (hidden, _) = people_of(rare, 300, rng), people_of(rare, 300, rng)
+        promised = [answers(one, rng, apart=1.0) for one in (target, hidden)]  # as if four of ten had the rare value
+        shift = estimate("shape", promised[0], target, person, rare, promised[1], rng)
+        errors.append(np.abs(shift.em - np.bincount(hidden) / len(hidden)).max())
+        assert np.abs(slow_em(promised[1], rare, rounds=50) - rare).max() > 0.3, "without calibration it is far off"
+    assert np.mean(errors) < 0.03
 
 
 def test_a_real_shift_is_proven_and_its_intervals_hold_the_true_shares():
@@ -136,7 +149,8 @@ def test_the_estimates_are_those_of_slow_references(seed):
     valid = 0.7 * np.eye(3)[target] + 0.3 * rng.dirichlet(np.ones(3), size=200)
     evaluation = 0.7 * np.eye(3)[rng.choice(3, size=30, p=[0.2, 0.3, 0.5])] + 0.3 * rng.dirichlet(np.ones(3), size=30)
     shift = estimate("colour", valid, target, np.arange(200), trained, evaluation, rng)
-    np.testing.assert_allclose(shift.em, slow_em(evaluation, trained), atol=1e-4)
+    calibrated, asked = bias_corrected(valid, target, evaluation)
+    np.testing.assert_allclose(shift.em, slow_em(asked, calibrated.mean(axis=0)), atol=1e-4)
 
     guessed = [sum(row.argmax() == value for row in evaluation) / 30 for value in range(3)]
     mixed = [
