@@ -288,10 +288,10 @@ def show(console: Console, found: Leaks, distance: int) -> None:
     for name in ("found", "of"):
         table.add_column(name, justify="right")
     table.add_row("people on two sides", f"{len(found.split_people):,}", f"{found.people:,} people")
-    table.add_row("the same file under two people", f"{found.identical:,} pairs", f"{found.photos:,} photos")
+    table.add_row("the same file under two people", _pairs(found.identical), f"{found.photos:,} photos")
     more = "" if found.complete else "more than "
-    table.add_row("near-duplicates of two people", f"{more}{len(found.pairs):,} pairs", f"{found.photos:,} photos")
-    table.add_row("... of these across sides", f"{found.across:,} pairs", "")
+    table.add_row("near-duplicates of two people", more + _pairs(len(found.pairs)), f"{found.photos:,} photos")
+    table.add_row("... of these across sides", _pairs(found.across), "")
     table.add_row("held-out photos like one that may train", f"{found.remembered:,}", f"{found.holdout:,} photos")
     if found.probe:
         table.add_row("macro F1 of the probe, split by photo", f"{found.probe.by_photo:.3f}", "")
@@ -320,8 +320,9 @@ def meaning(found: Leaks, distance: int) -> list[tuple[str, str | None]]:
         words = f"More than {MOST:,} pairs: at --distance {distance} these photos cannot be told apart."
         lines.append((f"{words} Take a smaller one.", "yellow"))
     if found.across:
-        held_out = f"{found.remembered:,} held-out photos are among them"
-        words = f"{found.across:,} pairs of photos of two people look the same and stand on two sides; {held_out}."
+        held_out = f"{found.remembered:,} held-out photo{'s are' if found.remembered != 1 else ' is'} among them"
+        same = "look the same and stand" if found.across != 1 else "looks the same and stands"
+        words = f"{_pairs(found.across)} of photos of two people {same} on two sides; {held_out}."
         mend = "Look at pairs.png: if they show one person, give them one name or take copies out, and start a new run"
         lines.append((f"{words} What trains on one of a pair has seen the other. {mend}.", "yellow"))
     elif found.pairs:
@@ -337,6 +338,10 @@ def meaning(found: Leaks, distance: int) -> list[tuple[str, str | None]]:
     else:
         lines.append(("Every photo is taken for a person of its own, so nothing can say what a split by photo would flatter.", "yellow"))
     return lines
+
+
+def _pairs(count: int) -> str:
+    return f"{count:,} pair{'s' if count != 1 else ''}"
 
 
 def write(folder: Folder, found: Leaks, photos: Photos, settings: dict[str, Any]) -> list[Folder]:

@@ -254,7 +254,7 @@ def test_findings_are_said_in_words():
     near = Pair("a", 0, "fold 0", "round", "c", 2, "fold 0", "round", 1, 2, False)
     lines = [line for line, _ in meaning(Leaks(9, 5, 2, ("d", "e"), (pair, near), True, None), 4)]
     assert lines[0].startswith("2 people have photos on two sides, such as those of d, e.") and "start a new run" in lines[0]
-    assert lines[1].startswith("1 pairs of photos of two people look the same and stand on two sides; 1 held-out photos are among them.")
+    assert lines[1].startswith("1 pair of photos of two people looks the same and stands on two sides; 1 held-out photo is among them.")
     assert "nothing can say what a split by photo would flatter" in lines[2]
     (line, *_) = (line for line, _ in meaning(Leaks(9, 5, 2, (), (near,), True, None), 4))
     assert line == "Near-duplicates stand on one side each, so they leak into no score."

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from pathlib import Path
@@ -211,6 +212,17 @@ def test_a_run_without_a_space_says_that_what_varied_is_not_known(here):
         assert words.text == "Nothing varied in faces, or that is not known: space.yaml, which says what varied, is not there."
 
 
+def test_attributes_whose_shares_are_proven_to_differ_are_named_and_their_answers_pointed_to(here):
+    file = here / "runs/faces/ensemble/scores.json"
+    found = json.loads(file.read_text())
+    found["shift"] = [found["shift"][0] | {"attribute": name, "proven": name == "size"} for name in ("shape", "size")]
+    file.write_text(json.dumps(found))
+    sections = {section.id: section.parts for section in report([read_search(here / "runs/faces")])}
+    differ, alike = sections["shift"][:2]
+    assert differ.text == "Shares that are proven to differ: size. ensemble/corrected.csv answers with that in mind."
+    assert differ.tone == "warning" and alike.text.startswith("Not proven to differ: shape.")
+
+
 def test_trials_with_weights_are_asked_how_sure_they_are_and_pictures_of_an_earlier_report_go(faces, tmp_path, monkeypatch):
     shutil.copytree(faces.folder, tmp_path / "runs" / "faces")
     monkeypatch.chdir(tmp_path)
@@ -404,6 +416,7 @@ def test_what_the_other_commands_found_is_shown(opened):
     assert "differ by 10.0 percentage points" in opened.find_element(By.ID, "calibration").text
     assert "and 10 more" in opened.find_element(By.ID, "mistakes").get_attribute("textContent")
     assert opened.execute_script("return document.querySelector('#mistakes img').naturalWidth") == 1000
+    assert "Not proven to differ: shape." in opened.find_element(By.ID, "shift").text
     assert "50.0% 60.0% 61.0% 50.0% to 70.0%" in opened.find_element(By.ID, "shift").text
     assert "Suspects: 1." in opened.find_element(By.ID, "suspects").text
     assert "1 pair stands on two sides." in opened.find_element(By.CSS_SELECTOR, "#leaks .warning").text

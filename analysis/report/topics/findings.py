@@ -78,6 +78,12 @@ def shift_parts(search: Search, scores: Scores | None) -> Iterator[Part]:
             between = _at(shift, "intervals", place)
             rows.append((name, value, f"{share:.1%}", *(as_percent(one) for one in own), percent_range(between)))
     head = ("attribute", "value", "among those it learned from", "answered", "estimated", "95 % interval")
+    differ, alike = ([str(one.get("attribute")) for one in scores.shifts if bool(one.get("proven")) is proven] for proven in (True, False))
+    if differ:
+        words = f"Shares that are proven to differ: {', '.join(differ)}. ensemble/corrected.csv answers with that in mind."
+        yield Words(words, "warning")
+    if alike:
+        yield Words(f"Not proven to differ: {', '.join(alike)}. What is estimated there may be chance; the intervals say how much of it.")
     yield table_of("Shares of each value among the photos to answer for", head, rows, (2, 3, 4, 5))
 
 
