@@ -1,5 +1,6 @@
 """A small demo data set and the settings of a tiny trial, shared by all tests; nothing outside pytest's own folders is touched."""
 
+import atexit
 import logging
 import os
 import signal
@@ -34,6 +35,27 @@ TINY = {
     "optimizer": {"name": "adamw", "lr": 3e-3},
     "train": {"batch_size": 32},
 }
+
+
+SESSION = pytest.StashKey[pytest.Session]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[SESSION] = session
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End with what the tests said.
+
+    This process has loaded Ray, Arrow, ONNX Runtime and more, whose threads outlive Python while the libraries below them are taken
+    down; one run in many died of that after its summary. How our own commands end is tested in processes of their own.
+    """
+    if session := config.stash.get(SESSION, None):
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(session.exitstatus)
 
 
 @pytest.fixture(scope="session", autouse=True)
