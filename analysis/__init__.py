@@ -5,6 +5,5 @@ ONNX Runtime reads this variable when it is first imported, so it is set here, b
 
 import os
 
-# From 1.29 on it tells its maker of every model it loads, under a number that it keeps in ~/.cache, and the thread that does
-# so can take a finished process down at its very end.
+# From 1.29 on it tells its maker of the models it loads, under a number that it keeps in ~/.cache.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -34,7 +34,7 @@ def paired_gain(answer_counts: np.ndarray, reference_counts: np.ndarray, rng: np
     return Gain(float(score - reference), interval(drawn - reference_drawn))
 
 
-def simultaneous_gains(answer_counts: np.ndarray, reference_counts: np.ndarray, rng: np.random.Generator, draws: int = 1000) -> list[Gain]:
+def simultaneous_gains(answer_counts: np.ndarray, reference_counts: np.ndarray, rng: np.random.Generator, draws: int = 4000) -> list[Gain]:
     """The gains of several answers over one reference, with intervals that hold all at once with 95 % confidence.
 
     So the interval of the highest gain may be believed although it was picked as the highest. All intervals leave out the same share at
@@ -43,6 +43,7 @@ def simultaneous_gains(answer_counts: np.ndarray, reference_counts: np.ndarray, 
     Args:
         answer_counts: confusion counts per person (answers, people, classes, classes).
         reference_counts: likewise, of one answer (people, classes, classes), in the same order of people.
+        draws: more than for one interval, as the limits of several lie farther out.
     Source: Beran, Balanced simultaneous confidence sets, Journal of the American Statistical Association, 1988.
     """
     # Imported here: it takes a while, and --help should not.

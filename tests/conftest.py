@@ -48,8 +48,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End with what the tests said.
 
-    This process has loaded Ray, Arrow, ONNX Runtime and more, whose threads outlive Python while the libraries below them are taken
-    down; one run in many died of that after its summary. How our own commands end is tested in processes of their own.
+    Ray, Arrow and others leave threads behind (Ray's gatherer of statistics wakes up every few seconds) that go on while exit() takes
+    down what they use; one run in many died of that after its summary. How our own commands end is tested in processes of their own.
     """
     if session := config.stash.get(SESSION, None):
         atexit._run_exitfuncs()

@@ -126,7 +126,7 @@ def decide(options: Options, contenders: Mapping[str, Contender], known: Known, 
             pipelines[name] = lineup.fit(name)
             fitted(1)
     answers = {name: one.answer(known.predicted) for name, one in nested.items()}
-    judged = judge.all(answers, answers[SINGLE])
+    judged = judge.each(answers, answers[SINGLE])
     vote = max(names, key=lambda name: judged[name].macro_f1)
     choice = Choice(options.vote, vote, judged, options.force)
     wish = options.wish if choice.answer != SINGLE else alone
@@ -160,7 +160,7 @@ class _Judge:
     def counts(self, likeliest: np.ndarray) -> np.ndarray:
         return person_counts(self.target, likeliest, self.people, self.classes)
 
-    def all(self, answers: Mapping[Any, np.ndarray], reference: np.ndarray) -> dict[Any, Judged]:
+    def each(self, answers: Mapping[Any, np.ndarray], reference: np.ndarray) -> dict[Any, Judged]:
         """What each of some answers is worth, of which the best is going to be picked."""
         counts = [self.counts(answer.argmax(axis=1)) for answer in answers.values()]
         gains = simultaneous_gains(np.stack(counts), self.counts(reference.argmax(axis=1)), self.rng())
@@ -170,7 +170,7 @@ class _Judge:
         }
 
     def __call__(self, answer: np.ndarray, reference: np.ndarray) -> Judged:
-        return self.all({None: answer}, reference)[None]
+        return self.each({None: answer}, reference)[None]
 
     def rng(self) -> np.random.Generator:
         return generator(self.seed, "bootstrap")
@@ -209,7 +209,7 @@ class _Walk:
             looks = dict.fromkeys(look for names in LOOK_SETS for look in names if look != "plain")
             by_look = {"plain": predicted, **self.look(tuple(looks), trials)}
             tried = {names: nested.answer(averaged(by_look, names, trials)) for names in LOOK_SETS if len(names) > 1}
-            judged = self.judge.all(tried, answer)
+            judged = self.judge.each(tried, answer)
             names = max(tried, key=lambda names: judged[names].macro_f1)
             step = self._weigh("tta", judged[names], price=float(len(names)))
             taken.append(replace(step, name=f"tta: {', '.join(names)}"))

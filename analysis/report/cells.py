@@ -5,11 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.report.answer import (
-    Frame,
-    Sheet,
-    cell,
-)
+from analysis.report.answer import Frame, Sheet, cell
 from analysis.report.parts import Photo, Table, Words
 from analysis.report.search import Search
 

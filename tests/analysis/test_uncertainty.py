@@ -159,7 +159,7 @@ def test_simultaneous_intervals_hold_all_at_once_in_95_of_100_draws_and_in_no_mo
 @pytest.mark.parametrize("copies", [1, 2, 5])
 def test_one_answer_and_copies_of_it_have_the_interval_of_the_one(equals, copies):
     one, reference = equals.sample(np.random.default_rng(0))[:2]
-    alone = paired_gain(one, reference, np.random.default_rng(1))
+    alone = paired_gain(one, reference, np.random.default_rng(1), draws=4000)
     for gain in simultaneous_gains(np.stack([one] * copies), reference, np.random.default_rng(1)):
         assert gain.gain == alone.gain
         assert gain.interval == pytest.approx(alone.interval, abs=1e-3)
