@@ -28,10 +28,8 @@ def paired_gain(answer_counts: np.ndarray, reference_counts: np.ndarray, rng: np
     Args:
         answer_counts, reference_counts: confusion counts per person (people, classes, classes), in the same order of people.
     """
-    counts = np.stack([answer_counts, reference_counts])
-    score, reference = macro_f1(counts.sum(axis=1))
-    drawn, reference_drawn = bootstrap_f1(counts, rng, draws)
-    return Gain(float(score - reference), interval(drawn - reference_drawn))
+    (gain,), (drawn,) = _gains(answer_counts[None], reference_counts, rng, draws)
+    return Gain(float(gain), interval(drawn))
 
 
 def simultaneous_gains(answer_counts: np.ndarray, reference_counts: np.ndarray, rng: np.random.Generator, draws: int = 4000) -> list[Gain]:
@@ -49,15 +47,19 @@ def simultaneous_gains(answer_counts: np.ndarray, reference_counts: np.ndarray, 
     # Imported here: it takes a while, and --help should not.
     from scipy.stats import rankdata
 
-    counts = np.concatenate([answer_counts, reference_counts[None]])
-    *scores, reference = macro_f1(counts.sum(axis=1))
-    *drawn, reference_drawn = bootstrap_f1(counts, rng, draws)
-    differences = np.stack(drawn) - reference_drawn
-    below = (rankdata(differences, axis=1) - 1) / (draws - 1)
+    gains, drawn = _gains(answer_counts, reference_counts, rng, draws)
+    below = (rankdata(drawn, axis=1) - 1) / (draws - 1)
     outermost = np.minimum(below, 1 - below).min(axis=0)
     tail = min(np.percentile(outermost, 5), 0.025)
-    limits = np.quantile(differences, [tail, 1 - tail], axis=1).T.tolist()
-    return [Gain(float(score - reference), (low, high)) for score, (low, high) in zip(scores, limits, strict=True)]
+    limits = np.quantile(drawn, [tail, 1 - tail], axis=1).T.tolist()
+    return [Gain(float(gain), (low, high)) for gain, (low, high) in zip(gains, limits, strict=True)]
+
+
+def _gains(answers: np.ndarray, reference: np.ndarray, rng: np.random.Generator, draws: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gains (answers,) of several answers over one, and in each draw of people, the same for all (answers, draws)."""
+    counts = np.concatenate([answers, reference[None]])
+    scores, drawn = macro_f1(counts.sum(axis=1)), bootstrap_f1(counts, rng, draws)
+    return scores[:-1] - scores[-1], drawn[:-1] - drawn[-1]
 
 
 def indistinguishable(counts: np.ndarray, rng: np.random.Generator, draws: int = 1000) -> np.ndarray:

@@ -33,7 +33,7 @@ def probabilities(seed, members=3, photos=40):
     return found / found.sum(axis=2, keepdims=True)
 
 
-def close(found, expected):
+def assert_close(found, expected):
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-12)
 
 
@@ -50,14 +50,14 @@ def test_every_fitted_vote_answers_in_torch_as_in_numpy(name):
     vote = ENSEMBLES[name](shown / shown.sum(axis=2, keepdims=True), target, np.arange(120) // 4)
     for seed in range(10):
         found = VOTES[type(vote)](vote, torch.from_numpy(probabilities(seed)))
-        close(found, vote(probabilities(seed)))
+        assert_close(found, vote(probabilities(seed)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(10))
 def test_every_step_answers_in_torch_as_in_numpy(kind, seed):
     scores = probabilities(seed)[0]
-    close(STEPS[kind](KINDS[kind], torch.from_numpy(scores)), KINDS[kind](scores))
+    assert_close(STEPS[kind](KINDS[kind], torch.from_numpy(scores)), KINDS[kind](scores))
 
 
 def test_a_step_without_factors_or_rules_changes_nothing():
@@ -70,9 +70,11 @@ def test_a_step_without_factors_or_rules_changes_nothing():
 def test_calibration_and_advice_are_in_torch_as_in_numpy(seed):
     joint, other = probabilities(seed)[:2]
     calibration = Calibration(SCHEME, (("size",), ("side",)), (0.5, 3.0))
-    close(calibrate(calibration, torch.from_numpy(joint)), calibration(joint))
+    assert_close(calibrate(calibration, torch.from_numpy(joint)), calibration(joint))
     advice = SCHEME.marginal(("size",), other)
-    close(advised_in_torch(SCHEME, torch.from_numpy(joint), ("size",), torch.from_numpy(advice)), advised(SCHEME, joint, ("size",), advice))
+    assert_close(
+        advised_in_torch(SCHEME, torch.from_numpy(joint), ("size",), torch.from_numpy(advice)), advised(SCHEME, joint, ("size",), advice)
+    )
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -80,7 +82,7 @@ def test_members_of_parts_and_advisors_and_whole_pipelines_answer_in_torch_as_in
     predicted = drawn(seed)
     tensors = {name: torch.from_numpy(joint) for name, joint in predicted.items()}
     for member in EVERYTHING.members:
-        close(member_answer(member, tensors), member.answer(predicted))
-    close(answer(EVERYTHING, tensors), EVERYTHING(predicted))
+        assert_close(member_answer(member, tensors), member.answer(predicted))
+    assert_close(answer(EVERYTHING, tensors), EVERYTHING(predicted))
     only = replace(EVERYTHING, members=EVERYTHING.members[:1], ensemble=Mean((1.0,)), calibrations={}, steps=())
-    close(answer(only, tensors), predicted["a/0"])
+    assert_close(answer(only, tensors), predicted["a/0"])
