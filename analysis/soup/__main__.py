@@ -94,7 +94,7 @@ def restore(runs: Runs, trials: Sequence[Trial], console: Console) -> tuple[Phot
     found = read_photos(data_folder(runs), settings)
     files = decode(found, views)
     if files.faceless:
-        console.print(files.facelesskind_words(len(found.ids)), style="yellow", markup=False, soft_wrap=True)
+        console.print(files.faceless_words(len(found.ids)), style="yellow", markup=False, soft_wrap=True)
     photos, split = restore_split(runs.folders[0], runs.cards[0], found.without(files.bad), files.digests, settings.fold)
     return photos, split, {view: open_view(files.files[view]) for view in views}
 

@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from analysis.command import decode
+from analysis.soup import __main__ as command
 from analysis.soup.__main__ import app
 from analysis.soup.alike import find_groups
 from analysis.soup.cook import RECIPES, Outcome, Soup, cook_group, kitchen, mean_tensors, measure_statistics
@@ -434,6 +436,15 @@ def test_photos_that_changed_since_the_search_are_refused(make_run, like, here, 
     assert result.exit_code == 2
     assert gone in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_photos_without_a_face_are_counted_and_named(twins, here, monkeypatch):
+    faceless = twins.photos.ids[:2]
+    monkeypatch.setattr(command, "decode", lambda *given: replace(decode(*given), faceless=faceless))
+    result = call()
+    assert result.exit_code == 0, result.output
+    assert f"no face found in 2 of {len(twins.photos.ids)} photos" in result.output
+    assert ", ".join(faceless) in result.output
 
 
 def test_the_soup_of_a_run_in_an_object_store_is_written_beside_it(twins, here, monkeypatch):
