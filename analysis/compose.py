@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.data.labels import Scheme, compose
-from trainables.metrics import confusion, macro_f1
+from trainables.metrics.f1 import confusion, macro_f1
 
 Names = tuple[str, ...]
 Predicted = Mapping[str, np.ndarray]  # by a trial's name: joint probabilities (photos, classes of its scheme)

@@ -26,7 +26,7 @@ from analysis.trials import Runs, load_runs
 from trainables.data.photos import Photos, read_photos, some
 from trainables.data.splits import HOLDOUT, NOBODY
 from trainables.data.views import View, open_view
-from trainables.metrics import confusion, macro_f1
+from trainables.metrics.f1 import confusion, macro_f1
 from trainables.progress import progress_bar
 from trainables.record import write_json
 from trainables.reopen import restore_split

@@ -12,7 +12,7 @@ import numpy as np
 from analysis.calibration import bias_corrected
 from analysis.steps import Shares
 from trainables.data.labels import Scheme
-from trainables.metrics import bootstrap_f1, interval, macro_f1, person_counts
+from trainables.metrics.f1 import bootstrap_f1, interval, macro_f1, person_counts
 
 DRAWS = 1000  # of the bootstrap
 LEVEL = 0.05  # a shift that is not there is proven this often at most

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from analysis.folds import others, part_people
 from trainables.data.labels import Attribute, Scheme
-from trainables.metrics import bootstrap_f1, confusion, macro_f1, person_counts
+from trainables.metrics.f1 import bootstrap_f1, confusion, macro_f1, person_counts
 from trainables.seeding import generator
 
 FARTHEST_OFFSET = 2.0  # in nats: a class's score changes by a factor of 7.4 at most

@@ -14,7 +14,7 @@ from trainables.data.labels import Scheme, Task, read_task
 from trainables.data.photos import LeftOut
 from trainables.data.splits import NOBODY
 from trainables.data.views import View
-from trainables.metrics import confusion, macro_f1
+from trainables.metrics.f1 import confusion, macro_f1
 from trainables.record import (
     DAMAGE,
     MODEL,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainables.metrics import bootstrap_f1, interval, macro_f1
+from trainables.metrics.f1 import bootstrap_f1, interval, macro_f1
 
 Interval = tuple[float, float]
 

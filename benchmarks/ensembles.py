@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.ensemble import ENSEMBLES
-from trainables.metrics import confusion, macro_f1
+from trainables.metrics.f1 import confusion, macro_f1
 
 CLASSES = 18
 STACKED = ("stack", "boost")

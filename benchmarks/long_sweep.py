@@ -80,9 +80,9 @@ def pretend(proposal: dict[str, Any], job: Job) -> None:
         report = EpochReport(
             epoch=epoch,
             train_loss=1.0,
-            macro_f1=score,
+            score=score,
             accuracy=score,
-            attribute_f1={},
+            target_scores={},
             lr=1e-3,
             seconds=0.01,
             photos=PHOTOS,

@@ -27,6 +27,7 @@ Made by `uv run python -m search_spaces.describe > docs/space.md`; change [train
 RUN = {
     "trials": ("configurations to try", "whole, from 1", "20"),
     "epochs": ("of a trial that nothing stops", "whole, from 1", "10"),
+    "metric": ("what trials and votes are chosen by", "a name in METRICS, as scikit-learn's scorers have it", "f1_macro"),
     "grace": ("epochs before a trial may be stopped", "whole, from 1, at most run/epochs", "1"),
     "reduction": ("one trial in this many goes on at each rung of ASHA", "above 1", "3.0"),
     "early_stopping": ("whether hopeless trials are stopped", "true or false", "true"),
@@ -34,7 +35,7 @@ RUN = {
     "keep": ("trials whose weights stay on disk, best first", "whole, from 1", "10"),
     "retries": ("of a trial whose process dies; one that gets on meanwhile has them all again", "whole, from 0", "2"),
 }
-OF_THE_RUN = {"epochs": "`run/epochs`", "seed": "`--seed`"}  # what a space does not give itself
+OF_THE_RUN = {"epochs": "`run/epochs`", "metric": "`run/metric`", "seed": "`--seed`"}  # what a space does not give itself
 
 Schema = Mapping[str, Any]
 

@@ -20,9 +20,9 @@ EPOCH_KEYS = {
     "distinct",
     "largest_repeat",
     "train_loss",
-    "macro_f1",
+    "score",
     "accuracy",
-    "attribute_f1",
+    "target_scores",
     "lr",
     "seconds",
     "photos",
@@ -74,7 +74,7 @@ def test_every_trial_leaves_a_whole_record(run, records):
         assert all(report.keys() == EPOCH_KEYS for report in record.reports)
         assert record.result.split == card.split
         assert record.result.code and record.result.device.startswith("CPU") and "torch" in record.result.versions
-        assert record.best["macro_f1"] == max(report["macro_f1"] for report in record.reports)
+        assert record.best["score"] == max(report["score"] for report in record.reports)
         predictions = read_predictions(record.folder)
         assert predictions.ids == tuple(validated)
         (head,) = predictions.heads
@@ -92,7 +92,7 @@ def test_trials_that_cannot_learn_are_stopped_with_a_reason_in_plain_words(recor
 
 
 def test_only_the_best_two_have_weights_and_every_trial_is_on_tensorboard(records):
-    best = sorted(records, key=lambda record: (-record.best["macro_f1"], record.number))[:2]
+    best = sorted(records, key=lambda record: (-record.best["score"], record.number))[:2]
     assert [record.has_model for record in records] == [record in best for record in records]
     assert all(list(record.folder.glob("events.out.tfevents.*")) for record in records)
 
@@ -110,7 +110,7 @@ def test_the_run_says_what_it_was(run, demo):
 
 
 def test_the_last_table_ranks_the_trials_and_says_what_to_do_next(printed, records):
-    best, second = sorted((record.best["macro_f1"] for record in records), reverse=True)[:2]
+    best, second = sorted((record.best["score"] for record in records), reverse=True)[:2]
     lines = printed.splitlines()
     table = lines[lines.index(next(line for line in lines if line.startswith("Best trials of tiny-1"))) :]
     assert "macro F1 (mask, gender, age)" in table[0]

@@ -328,6 +328,7 @@ class TrialConfig(Section):
     )
     epochs: Count = setting("of a trial that nothing stops")
     seed: Annotated[int, Field(ge=0)] = setting("of everything random", 0, "S3-18")
+    metric: str = setting("what the best epoch, and the trial among others, is chosen by", "f1_macro")
     data: DataConfig = DataConfig()
     labels: LabelsConfig = LabelsConfig()
     view: ViewConfig = ViewConfig()

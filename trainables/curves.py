@@ -12,7 +12,6 @@ from tensorboardX.summary import hparams, scalar
 
 from trainables.config import TrialConfig
 from trainables.loop import EpochReport
-from trainables.metrics import METRIC
 from trainables.storage import Folder, write_whole
 
 
@@ -26,23 +25,25 @@ class Curves:
             attempt: tells the files of attempts apart that begin in one second.
         """
         self._folder = folder
+        self._metric = config.metric
         self._scratch = None if isinstance(folder, Path) else TemporaryDirectory()
         local = Path(self._scratch.name) if self._scratch else folder
         self._writer = EventsWriter(str(local / "events"), filename_suffix=f".{attempt}")
-        # The HParams page reads the settings here and takes the last value of `best/macro_f1` as the trial's result. Both are in the
+        # The HParams page reads the settings here and takes the last value of `best/<metric>` as the trial's result. Both are in the
         # file from the first epoch on, so a stopped trial and a killed one are on the page with their best epoch.
-        experiment, session, _ = hparams(_flat(config), {f"best/{METRIC}": None})
+        experiment, session, _ = hparams(_flat(config), {f"best/{config.metric}": None})
         for summary in (experiment, session):
             self._add(summary, step=0)
 
     def add(self, report: EpochReport, best: float | None) -> None:
         """Add an epoch's values; `best` is the best score so far. Where nobody validates there are no scores."""
+        scores = {self._metric: report.score, f"best/{self._metric}": best, "accuracy": report.accuracy}
         shown = {
-            **({METRIC: report.macro_f1, f"best/{METRIC}": best, "accuracy": report.accuracy} if report.macro_f1 is not None else {}),
+            **(scores if report.score is not None else {}),
             "train_loss": report.train_loss,
             "learning_rate": report.lr,
             "images_per_second": report.images_per_second,
-            **{f"attribute_f1/{name}": score for name, score in report.attribute_f1.items()},
+            **{f"{self._metric}/{name}": score for name, score in report.target_scores.items()},
         }
         for tag, value in shown.items():
             self._add(scalar(tag, value), report.epoch)

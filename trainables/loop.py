@@ -20,7 +20,8 @@ from trainables.config import TrainConfig
 from trainables.data.batches import Batch, TrainBatches, plain_batches
 from trainables.data.labels import Task
 from trainables.losses import Loss
-from trainables.metrics import accuracy, attribute_f1, confusion, macro_f1
+from trainables.metrics import Metric, target_scores
+from trainables.metrics.f1 import accuracy, confusion
 from trainables.mixing import Mixer, mix_batch
 from trainables.models.assemble import Answer, Classifier, to_input
 from trainables.optimizers import climbed
@@ -51,6 +52,7 @@ class Parts:
     model: Classifier
     average: AveragedModel | None  # the moving average of the model's weights, where one is asked for
     task: Task
+    metric: Metric
     batches: TrainBatches
     validation: Validation
     losses: Sequence[Loss]  # one per head
@@ -76,9 +78,9 @@ class EpochReport:
 
     epoch: int  # the first is 1
     train_loss: float
-    macro_f1: float | None  # over all classes of the task's scheme; None where nobody validates
+    score: float | None  # by the run's metric, over all classes of the task's scheme; None without a validation split
     accuracy: float | None  # likewise
-    attribute_f1: dict[str, float]  # empty where nobody validates
+    target_scores: dict[str, float]  # by the run's metric, of each target alone; empty without a validation split
     lr: float  # of the epoch's last step
     seconds: float  # training and validation
     photos: int  # trained
@@ -98,14 +100,16 @@ class Progress:
     epoch: int = 0  # epochs done
     step: int = 0  # optimizer steps done
     best_epoch: int = 0
-    best_score: float = -math.inf
+    best_score: float | None = None
 
-    def after(self, epoch: int, steps: int, score: float | None) -> "Progress":
+    def after(self, epoch: int, steps: int, score: float | None, metric: Metric) -> "Progress":
         """Where it stands after one more epoch; without a score, the newest is taken for the best."""
         moved = replace(self, epoch=epoch, step=self.step + steps)
         if score is None:
             return replace(moved, best_epoch=epoch)
-        return replace(moved, best_epoch=epoch, best_score=score) if score > self.best_score else moved
+        if self.best_score is None or metric.sign * score > metric.sign * self.best_score:
+            return replace(moved, best_epoch=epoch, best_score=score)
+        return moved
 
 
 @dataclass(frozen=True)
@@ -140,17 +144,17 @@ def fit(parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress
             # The last step of an epoch shows here first; no loss comes after that of the last epoch.
             raise DivergedError(f"the model answers with no numbers after epoch {epoch}, at learning rate {trained.lr:.1e}")
         scores = Scores.of(parts, probabilities)
-        if scores.macro_f1 is not None:
-            parts.schedule.end_epoch(scores.macro_f1)
-        progress = progress.after(epoch, trained.steps, scores.macro_f1)
+        if scores.score is not None:
+            parts.schedule.end_epoch(parts.metric.sign * scores.score)
+        progress = progress.after(epoch, trained.steps, scores.score, parts.metric)
         shown = np.bincount(parts.batches.order(epoch))
         waited = epoch - progress.best_epoch
         report = EpochReport(
             epoch=epoch,
             train_loss=trained.loss,
-            macro_f1=scores.macro_f1,
+            score=scores.score,
             accuracy=scores.accuracy,
-            attribute_f1=scores.attribute_f1,
+            target_scores=scores.target_scores,
             lr=trained.lr,
             seconds=perf_counter() - start,
             photos=trained.photos,
@@ -171,9 +175,9 @@ def fit(parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress
 class Scores:
     """How well the validation photos were answered for."""
 
-    macro_f1: float | None = None
+    score: float | None = None
     accuracy: float | None = None
-    attribute_f1: dict[str, float] = field(default_factory=dict)
+    target_scores: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, parts: Parts, probabilities: list[np.ndarray]) -> Self:
@@ -181,9 +185,9 @@ class Scores:
         truth, scheme = parts.validation.truth, parts.task.scheme
         if not len(truth):
             return cls()
-        predicted = parts.task.joint_probabilities(probabilities).argmax(axis=1)
-        counts = confusion(truth, predicted, scheme.classes)
-        return cls(float(macro_f1(counts)), float(accuracy(counts)), attribute_f1(scheme, truth, predicted))
+        joint = parts.task.joint_probabilities(probabilities)
+        counts = confusion(truth, joint.argmax(axis=1), scheme.classes)
+        return cls(parts.metric.score(truth, joint), float(accuracy(counts)), target_scores(parts.metric, scheme, truth, joint))
 
 
 def validate(parts: Parts, pass_size: int) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from trainables.averaging import moving_average
+from trainables.choices import choose
 from trainables.config import ConfigError, Mistake, TrialConfig
 from trainables.data.augment import build_augment
 from trainables.data.batches import PhotoError, TrainBatches
@@ -18,6 +19,7 @@ from trainables.data.training import ChannelStatistics, Data, TrainingPhotos, ji
 from trainables.data.views import View, open_view
 from trainables.loop import Parts, Validation, choose_precision, optimizer_steps
 from trainables.losses import build_losses
+from trainables.metrics import METRICS
 from trainables.mixing import build_mixer
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.models.backbone import pretrained_statistics
@@ -72,6 +74,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         model=model,
         average=average,
         task=task,
+        metric=choose(METRICS, config.metric, "run/metric"),
         batches=batches,
         validation=Validation(array, data.photos.rows[valid], task.scheme.joint(labels[valid]), edges),
         losses=build_losses(config.loss, task.head_schemes, counts),

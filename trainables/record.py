@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 
 from trainables.config import TrialConfig
 from trainables.data.labels import Attribute, Scheme
-from trainables.metrics import METRIC
+from trainables.metrics import DEFAULT
 from trainables.storage import Folder, open_folder, remove_tree, write_whole
 
 State = Literal["finished", "stopped", "failed", "interrupted"]
@@ -44,7 +44,7 @@ class Origin:
 
     trial: int  # its number
     epoch: int  # its best one
-    score: float  # its macro F1 on validation then
+    score: float  # its score on validation then
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RunCard:
     trials: int
     command: str
     predicts: tuple[str, ...] = ()  # attributes that every trial's score is over
-    metric: str = METRIC
+    metric: str = DEFAULT  # in METRICS
     cpus_per_trial: int | None = None  # as they were asked for; the number of threads decides a sum's last bits
     gpus_per_trial: float | None = None
     refit_of: str = ""  # the run beside it, or elsewhere by its address, whose configurations are trained again; empty: a search

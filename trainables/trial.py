@@ -186,7 +186,7 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
                 write_whole(folder / MODEL, pack_model(parts.judged, card))
                 write_predictions(folder, Predictions(valid_ids, epoch.probabilities, epoch.report.epoch))
             # Before the reports: an epoch that is drawn twice is one point, one that is missing stays a gap.
-            best = None if epoch.report.macro_f1 is None else epoch.progress.best_score
+            best = None if epoch.report.score is None else epoch.progress.best_score
             curves.add(epoch.report, best)
             write_reports(folder, reports)
             write_result(folder, result)

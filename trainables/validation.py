@@ -9,7 +9,7 @@ from trainables.config import TrialConfig
 from trainables.data.labels import read_task
 from trainables.data.photos import Photos
 from trainables.data.splits import Split
-from trainables.metrics import f1_interval, macro_f1, person_counts
+from trainables.metrics.f1 import f1_interval, macro_f1, person_counts
 from trainables.record import Predictions
 from trainables.seeding import generator
 

@@ -72,10 +72,10 @@ class Driver(tune.Callback):
 
     def _row(self, record: Record) -> Row:
         number, done = record.number, len(record.reports)
-        self._curves[number] = {report["epoch"]: report["macro_f1"] for report in record.reports}
+        self._curves[number] = {report["epoch"]: report["score"] for report in record.reports}
         self._backbones[number] = record.config.model.backbone
-        last = record.reports[-1]["macro_f1"] if done else None
-        best = record.best["macro_f1"] if record.best else None
+        last = record.reports[-1]["score"] if done else None
+        best = record.best["score"] if record.best else None
         words = differs(self._space, record.config.values())
         return Row(number, words, state=record.result.state, epoch=done, score=last, best=best, earlier=done)
 
@@ -98,12 +98,12 @@ class Driver(tune.Callback):
         # A trial that gets on has all its retries again: over a long night many a node may go.
         trial.run_metadata.num_failures = 0
         row = self._board.rows[result["number"]]
-        self._curves.setdefault(row.number, {})[result["epoch"]] = result["macro_f1"]
+        self._curves.setdefault(row.number, {})[result["epoch"]] = result["score"]
         self._show(
             self._board.update(
                 row.number,
                 epoch=result["epoch"],
-                score=result["macro_f1"],
+                score=result["score"],
                 best=result["best"],
                 photos=row.photos + result["photos"],
                 seconds=row.seconds + result["seconds"],

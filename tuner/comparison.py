@@ -10,7 +10,7 @@ from rich.table import Table
 
 from trainables.record import Cause, Predictions, Record, Result
 
-COMPARED = ("train_loss", "macro_f1", "accuracy", "attribute_f1", "lr", "photos", "best_epoch", "last")
+COMPARED = ("train_loss", "score", "accuracy", "target_scores", "lr", "photos", "best_epoch", "last")
 # How far a training may drift where the same bits cannot be asked for. Sums in another order differ in their last bits, and every
 # step makes that larger. In 48 epochs of six small networks, trained from scratch with one thread and again with two, and validated
 # on 399 photos, train losses came to differ by up to 4.8 %, macro F1 of an epoch by up to 0.07, of the best epochs by up to 0.03.
@@ -101,11 +101,11 @@ def compare_reports(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
 
 def compare_best(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], tolerance: float) -> Iterator[Finding]:
     """The best macro F1 of either training, where they are further apart than the tolerance."""
-    if not then or not now or then[0]["macro_f1"] is None:
+    if not then or not now or then[0]["score"] is None:
         return
-    before, after = (max(reports, key=lambda report: report["macro_f1"]) for reports in (then, now))
-    if abs(before["macro_f1"] - after["macro_f1"]) > tolerance:
-        words = [f"{report['macro_f1']:.4f} (epoch {report['epoch']})" for report in (before, after)]
+    before, after = (max(reports, key=lambda report: report["score"]) for reports in (then, now))
+    if abs(before["score"] - after["score"]) > tolerance:
+        words = [f"{report['score']:.4f} (epoch {report['epoch']})" for report in (before, after)]
         yield Finding(after["epoch"], f"the best macro F1 was {words[0]}, is {words[1]}", False)
 
 
@@ -131,7 +131,7 @@ def epochs_table(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, A
     for before, after in zip(then, now, strict=False):
         words = [finding.words for finding in findings if finding.epoch == after["epoch"]]
         differs = "; ".join(words[:SHOWN]) + (f"; and {len(words) - SHOWN} more" if words[SHOWN:] else "")
-        scores = [report[name] for name in ("train_loss", "macro_f1", "accuracy") for report in (before, after)]
+        scores = [report[name] for name in ("train_loss", "score", "accuracy") for report in (before, after)]
         shown = ["-" if score is None else f"{score:.4f}" for score in scores]
         table.add_row(str(after["epoch"]), *shown, differs or "equal")
     return table
@@ -172,7 +172,7 @@ def compared_words(again: Again) -> str:
 
 
 def _flat(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What is compared of a report: `macro_f1`, `attribute_f1/<name>`, ..."""
+    """What is compared of a report: `score`, `target_scores/<name>`, ..."""
     flat = {}
     for name in COMPARED:
         value = report[name]

@@ -32,7 +32,7 @@ def check_space(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
     """Every (path, message) that is wrong with the names and values of a space, without building anything."""
     mistakes = run_mistakes(space)
     known = set(setting_paths())
-    own = {"epochs": "set run/epochs instead", "seed": "give --seed instead"}
+    own = {"epochs": "set run/epochs instead", "metric": "set run/metric instead", "seed": "give --seed instead"}
     everything = [*space.fixed, *(parameter.path for parameter in space.parameters)]
     for path in everything:
         if path in own:

@@ -91,7 +91,7 @@ def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console
     tell_extra(whole, values.get("labels/confidence", [LabelsConfig().confidence]), console)
     data = whole.data
 
-    fixed = {"epochs": settings.epochs, "seed": seed}
+    fixed = {"epochs": settings.epochs, "metric": settings.metric, "seed": seed}
     drawn = preflight.draw(space, fixed, seed)
     attributes = preflight.covered_attributes(drawn, photos.scheme)
     if earlier and earlier.card.predicts != attributes:

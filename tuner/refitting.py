@@ -23,7 +23,6 @@ from trainables.data.photos import Photos, read_photos
 from trainables.data.splits import NOBODY
 from trainables.data.training import Data
 from trainables.data.views import View, ViewFiles
-from trainables.metrics import METRIC, MODE
 from trainables.progress import progress_bar
 from trainables.record import (
     DAMAGE,
@@ -147,7 +146,7 @@ class GivenSearcher(Searcher):
             slots: trials that may run at a time.
             stopping: whether no more trials should begin.
         """
-        super().__init__(metric=METRIC, mode=MODE)
+        super().__init__(metric="score", mode="max")
         self._left = deque(sorted(proposals.items()))
         self._slots = slots
         self._stopping = stopping
@@ -229,7 +228,7 @@ def choose(run: Folder, card: RunCard, wish: Wish) -> list[Record]:
                 f"no trial of {card.name} has finished ({there}). Go on with it: {resume_command(run)}, "
                 "or name trials that have a score: --trials"
             )
-        return sorted(finished, key=lambda record: (-record.best["macro_f1"], record.number))[: wish.top or TOP]
+        return sorted(finished, key=lambda record: (-record.best["score"], record.number))[: wish.top or TOP]
     mistakes = []
     for number in wish.trials:
         if number in damaged:
@@ -273,7 +272,7 @@ def plan_refits(chosen: Sequence[Record], wish: Wish) -> list[Refit]:
         )
     refits = []
     for record in chosen:
-        origin = Origin(record.number, record.best["epoch"], record.best["macro_f1"])
+        origin = Origin(record.number, record.best["epoch"], record.best["score"])
         seed = record.config.seed
         for again in [seed + APART * (number + 1) for number in range(wish.seeds)] if wish.seeds else [seed]:
             refits += [Refit(origin, changed(record, wish, seed=again, fold=fold)) for fold in folds_of(record, wish)]
@@ -347,7 +346,7 @@ def tell_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refit
     for record in chosen:
         numbers = [number for number, refit in enumerate(refits) if refit.origin.trial == record.number]
         trials = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {numbers[0]} to {numbers[-1]}"
-        best = f"macro F1 {record.best['macro_f1']:.4f} at epoch {record.best['epoch']} of {record.config.epochs}"
+        best = f"macro F1 {record.best['score']:.4f} at epoch {record.best['epoch']} of {record.config.epochs}"
         console.print(f"  {trials}: {searched.name}/{record.number}, {record.config.model.backbone}, {best}", highlight=False)
     if refits[0].config.data.fold == NOBODY:
         console.print("Nobody validates: all but the hold-out train, the last epoch is kept, and the hold-out is the only judge.")

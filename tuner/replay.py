@@ -200,8 +200,8 @@ def one_line(folder: Folder) -> str:
     except DAMAGE:
         return f"{folder.name}: damaged"
     score = "no score"
-    if record.best and record.best["macro_f1"] is not None:
-        score = f"macro F1 {record.best['macro_f1']:.4f} at epoch {record.best['epoch']}"
+    if record.best and record.best["score"] is not None:
+        score = f"macro F1 {record.best['score']:.4f} at epoch {record.best['epoch']}"
     return f"{folder.name}: {record.result.state}, {score}"
 
 

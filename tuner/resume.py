@@ -16,7 +16,7 @@ from search_spaces.read import read_space
 from search_spaces.schema import Space, SpaceError, as_drawn, flat, nested, show
 from trainables.config import ConfigError, DataConfig, TrialConfig
 from trainables.loop import EpochReport
-from trainables.metrics import METRIC
+from trainables.metrics import DEFAULT
 from trainables.record import (
     DAMAGE,
     LAST,
@@ -100,8 +100,9 @@ def open_run(name: str) -> Earlier:
 def refuse_changes(card: RunCard, before: Space | None, space: Space, seed: int | None) -> None:
     """Raises: RunError naming everything about which old and new trials would not agree."""
     mistakes = []
-    if card.metric != METRIC:
-        mistakes.append(f"its metric is {card.metric}, and this version's is {METRIC}: the scores cannot be compared")
+    metric = space.run.get("metric", DEFAULT)
+    if card.metric != metric:
+        mistakes.append(f"run/metric was {card.metric} and would be {metric}: the scores cannot be compared")
     if seed not in (None, card.seed):
         mistakes.append(f"its seed is {card.seed}, not {seed}: leave --seed out")
     if before is not None:

@@ -10,7 +10,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.search import Searcher
 
 from search_spaces.schema import Choice, Domain, Int, Space, as_optuna, same
-from trainables.metrics import METRIC, MODE
 from trainables.record import Cause, Record
 from trainables.seeding import seed_for
 
@@ -60,7 +59,7 @@ class OptunaSearcher(Searcher):
             earlier: trials of this run that have ended, to learn from.
             going_on: nested values, by number, of trials that were interrupted; they are proposed first.
         """
-        super().__init__(metric=METRIC, mode=MODE)
+        super().__init__(metric="score", mode="max")
         self._space = space
         self._fixed = fixed
         self._seed = seed
@@ -102,20 +101,20 @@ class OptunaSearcher(Searcher):
         return {"number": number, "values": drawn if values is None else values}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        if METRIC in result:
-            self._running[trial_id].report(result[METRIC], step=result["epoch"])
+        if "score" in result:
+            self._running[trial_id].report(result["score"], step=result["epoch"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial = self._running.pop(trial_id)
         result = result or {}
-        if error or METRIC not in result:
+        if error or "score" not in result:
             _tell_failure(self._study, trial, result.get("cause", "crash"))
             return
         if result["last"]:
             self._study.tell(trial, result["best"])
             return
         # Tune keeps the report to itself at which a trial is stopped.
-        trial.report(result[METRIC], step=result["epoch"])
+        trial.report(result["score"], step=result["epoch"])
         self._study.tell(trial, state=TrialState.PRUNED)
 
     def _free_number(self) -> int:
@@ -147,10 +146,10 @@ def _as_optuna_trial(record: Record, space: Space) -> FrozenTrial | None:
         return None
     taught = create_trial(
         state=state,
-        value=record.best["macro_f1"] if state is TrialState.COMPLETE else None,
+        value=record.best["score"] if state is TrialState.COMPLETE else None,
         params={path: as_optuna(value) for path, value in drawn.items()},
         distributions={path: _distribution(domains[path]) for path in drawn},
-        intermediate_values={report["epoch"]: report["macro_f1"] for report in record.reports},
+        intermediate_values={report["epoch"]: report["score"] for report in record.reports},
     )
     if record.result.cause == "memory":
         taught.set_constraint(OUT_OF_MEMORY, 1.0)

@@ -1,11 +1,12 @@
 """The `run:` section of a space: how much to search, not what."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from search_spaces.schema import Space
 from trainables.config import Count, Section, Share, nearest
+from trainables.metrics import DEFAULT, METRICS
 
 
 class RunSettings(Section):
@@ -13,6 +14,7 @@ class RunSettings(Section):
 
     trials: Count = 20  # configurations to try
     epochs: Count = 10  # of a trial that nothing stops
+    metric: Literal[tuple(METRICS)] = DEFAULT  # what trials and votes are chosen by
     grace: Count = 1  # epochs before ASHA may stop a trial
     reduction: Annotated[float, Field(gt=1)] = 3.0  # ASHA lets one in this many go on at each rung
     early_stopping: bool = True  # whether ASHA stops hopeless trials

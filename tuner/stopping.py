@@ -11,7 +11,6 @@ import numpy as np
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from trainables.metrics import METRIC
 from trainables.record import Judgement, Record
 
 GRACE = 20.0  # seconds for running trials to reach their next report; a machine that is taken away often grants 30
@@ -54,7 +53,7 @@ def restore_rungs(rungs: Rungs, records: Iterable[Record]) -> None:
     or its driver did, before ASHA heard of it. `judge` is then the first to see it.
     """
     ordered = sorted(
-        (place_of(record, epoch), record.number, epoch, report["macro_f1"])
+        (place_of(record, epoch), record.number, epoch, report["score"])
         for record in records
         for report in record.reports
         if (epoch := report["epoch"]) in rungs.scores and was_judged(record, epoch)
@@ -97,13 +96,13 @@ class Asha(FIFOScheduler):
         self._judged = judged
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if METRIC in result and self.stops(result["number"], result):
+        if "score" in result and self.stops(result["number"], result):
             return TrialScheduler.STOP
         return TrialScheduler.CONTINUE
 
     def stops(self, number: int, report: dict[str, Any]) -> bool:
         """Judge a report: whether the trial should end here. A trial that ends here by itself is judged, but not stopped."""
-        judgement = self.rungs.judge(number, report["epoch"], report[METRIC])
+        judgement = self.rungs.judge(number, report["epoch"], report["score"])
         if judgement is None:
             return False
         self._judged(number, judgement)

@@ -23,7 +23,7 @@ def summarize(plan: Plan, board: Board, seconds: float, soft_stop: SoftStop, con
     """The last table, what it cost, where it lies, and what to do next."""
     run = plan.run
     records = read_records(run)
-    scored = sorted((record for record in records if record.best), key=lambda record: (-record.best["macro_f1"], record.number))
+    scored = sorted((record for record in records if record.best), key=lambda record: (-record.best["score"], record.number))
     table = Table(title=f"Best trials of {run.name}, by macro F1 ({board.attributes}) on validation", title_justify="left", box=None)
     for column in ("trial", "state", "best epoch", "macro F1", "95 % interval", "accuracy"):
         table.add_column(column, justify="left" if column == "state" else "right")
@@ -31,7 +31,7 @@ def summarize(plan: Plan, board: Board, seconds: float, soft_stop: SoftStop, con
     for record in scored[:SUMMED_UP]:
         best = record.best
         low, high = validation_interval(record.config, read_predictions(record.folder), plan.data.photos, plan.data.split)
-        row = [f"{best['epoch']} of {len(record.reports)}", f"{best['macro_f1']:.4f}", f"{low:.3f} - {high:.3f}", f"{best['accuracy']:.4f}"]
+        row = [f"{best['epoch']} of {len(record.reports)}", f"{best['score']:.4f}", f"{low:.3f} - {high:.3f}", f"{best['accuracy']:.4f}"]
         table.add_row(str(record.number), record.result.state, *row, differs(plan.space, record.config.values()))
     console.print()
     console.print(table)
@@ -98,7 +98,7 @@ class Refitted:
     @property
     def fold_scores(self) -> list[float]:
         """Macro F1 of each fold by itself."""
-        return [record.best["macro_f1"] for record in self.done]
+        return [record.best["score"] for record in self.done]
 
 
 def refitted(plan: Plan, card: RunCard, records: Sequence[Record]) -> list[Refitted]:

@@ -175,6 +175,7 @@ def write_plan(plan: Plan, earlier: Earlier | None, options: Options) -> None:
             trials=plan.settings.trials,
             command=earlier.card.command if earlier else shlex.join(["python", "-m", "tuner.run", *sys.argv[1:]]),
             predicts=plan.attributes,
+            metric=plan.settings.metric,
             cpus_per_trial=options.cpus_per_trial,
             gpus_per_trial=options.gpus_per_trial,
         ),

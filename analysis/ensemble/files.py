@@ -22,7 +22,7 @@ from analysis.shift import Shift
 from analysis.trials import Runs, Trial
 from analysis.uncertainty import Gain
 from trainables.data.photos import LeftOut, Unlabelled
-from trainables.metrics import confusion
+from trainables.metrics.f1 import confusion
 from trainables.record import DAMAGE, write_json
 from trainables.storage import Folder, write_whole
 from trainables.versions import versions

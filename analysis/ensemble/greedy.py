@@ -3,7 +3,7 @@
 import numpy as np
 
 from analysis.ensemble.voting import Mean, best, member_scores
-from trainables.metrics import confusion, macro_f1
+from trainables.metrics.f1 import confusion, macro_f1
 
 PICKS = 40  # at most, repeats counted
 BAGS = 20

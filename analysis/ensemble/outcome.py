@@ -20,7 +20,7 @@ from analysis.tta import LOOK_SETS
 from analysis.uncertainty import Gain, Optimism, indistinguishable, optimism, simultaneous_gains
 from trainables.choices import choose
 from trainables.data.labels import Scheme
-from trainables.metrics import f1_interval, macro_f1, person_counts
+from trainables.metrics.f1 import f1_interval, macro_f1, person_counts
 from trainables.progress import progress_bar
 from trainables.seeding import generator
 

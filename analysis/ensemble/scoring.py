@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.trials import Sample
 from analysis.uncertainty import Gain, paired_gain
 from trainables.data.labels import Scheme
-from trainables.metrics import accuracy, attribute_f1, class_f1, confusion, f1_interval, macro_f1, person_counts
+from trainables.metrics.f1 import accuracy, attribute_f1, class_f1, confusion, f1_interval, macro_f1, person_counts
 from trainables.seeding import generator
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from analysis.calibration import LEAST
-from trainables.metrics import confusion, macro_f1
+from trainables.metrics.f1 import confusion, macro_f1
 
 TOLERANCE = 1e-3  # how far the sum of a photo's probabilities may be from 1
 STEPS = 2000  # of EM, at most

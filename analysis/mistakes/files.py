@@ -10,7 +10,7 @@ from analysis.ensemble.figure import confusion_figure
 from analysis.mistakes.find import Answered, ConfidentError, Confusion, Disagreement, Group, Mistakes
 from analysis.mistakes.sheets import Tile, draw_sheet, picture
 from trainables.data.photos import Photos
-from trainables.metrics import accuracy, macro_f1
+from trainables.metrics.f1 import accuracy, macro_f1
 from trainables.storage import Folder, write_whole
 
 SHEET = 60  # photos on a picture sheet

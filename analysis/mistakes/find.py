@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.trials import Sample
 from trainables.data.labels import Scheme
-from trainables.metrics import confusion, interval
+from trainables.metrics.f1 import confusion, interval
 
 NEAR = 2  # of a cut, in the unit of the number
 FIFTHS = ("darkest fifth", "second fifth", "middle fifth", "fourth fifth", "brightest fifth")

@@ -96,7 +96,7 @@ FIDELITIES = TypeAdapter(tuple[Fidelity, ...])
 
 def _searched_trial(record: Record, space: Sequence[Dimension]) -> SearchedTrial:
     settings, result = flat(record.config.values()), record.result
-    curve = [(int(report["epoch"]), report["macro_f1"]) for report in record.reports if is_finite(report["macro_f1"])]
+    curve = [(int(report["epoch"]), report["score"]) for report in record.reports if is_finite(report["score"])]
     return SearchedTrial(
         number=record.number,
         state=result.state,

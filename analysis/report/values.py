@@ -7,7 +7,7 @@ import numpy as np
 
 from analysis.report.search import SearchedTrial
 from analysis.report.space import Dimension, words
-from trainables.metrics import interval
+from trainables.metrics.f1 import interval
 from trainables.seeding import generator
 
 FEWEST = 5  # trials for an interval of their median

@@ -17,7 +17,7 @@ from analysis.uncertainty import Gain, paired_gain
 from trainables.checkpoint import load_model
 from trainables.data.batches import plain_batches
 from trainables.loop import choose_precision, mixed_precision, predict
-from trainables.metrics import person_counts
+from trainables.metrics.f1 import person_counts
 from trainables.models.assemble import Classifier, to_input
 from trainables.seeding import generator
 from trainables.storage import local_file

@@ -12,7 +12,7 @@ import torch
 from analysis.soup.cook import Outcome
 from analysis.trials import Runs
 from trainables.checkpoint import Card, load_model, pack_model
-from trainables.metrics import accuracy, attribute_f1, confusion
+from trainables.metrics.f1 import accuracy, attribute_f1, confusion
 from trainables.record import (
     MODEL,
     SPLIT,

@@ -15,7 +15,7 @@ from cleanlab.filter import find_label_issues
 
 from analysis.trials import Runs, Sample, Trial
 from trainables.data.labels import Attribute
-from trainables.metrics import confusion, macro_f1
+from trainables.metrics.f1 import confusion, macro_f1
 from trainables.record import RunError
 
 CONSTANT = 0.99  # share of people whose photos must agree for an attribute to be one of the person

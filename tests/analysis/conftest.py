@@ -17,7 +17,7 @@ from trainables.data.splits import Split, split_people, split_table
 from trainables.data.synthetic import write_people
 from trainables.data.views import View, build_views, open_view
 from trainables.loop import choose_precision, predict
-from trainables.metrics import confusion, macro_f1
+from trainables.metrics.f1 import confusion, macro_f1
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.record import (
     MODEL,

@@ -4,7 +4,7 @@ import pytest
 from analysis.ensemble.greedy import climb, greedy
 from analysis.ensemble.voting import member_scores
 from benchmarks.ensembles import simulate
-from trainables.metrics import confusion, macro_f1
+from trainables.metrics.f1 import confusion, macro_f1
 
 CLASSES = 4
 

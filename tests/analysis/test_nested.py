@@ -7,7 +7,7 @@ from analysis.ensemble import ENSEMBLES
 from analysis.folds import part_people
 from analysis.nested import Contender, Known, Nested, Wish, crossfit_step, kinds_of, line_up, nested_lineups
 from trainables.data.labels import Attribute, Scheme, read_task
-from trainables.metrics import confusion, macro_f1
+from trainables.metrics.f1 import confusion, macro_f1
 
 SCHEME = Scheme((Attribute("left", ("a", "b")), Attribute("right", ("x", "y", "z"))))
 PEOPLE, SHOTS = 60, 3

@@ -6,7 +6,7 @@ from analysis.ensemble.figure import confusion_figure
 from analysis.ensemble.scoring import absent_classes, class_table, score_answers
 from analysis.trials import Sample
 from trainables.data.contest import contest_scheme
-from trainables.metrics import confusion
+from trainables.metrics.f1 import confusion
 
 SCHEME = contest_scheme((30, 60))
 EVERY = list(range(SCHEME.classes))

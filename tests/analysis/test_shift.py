@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from analysis.calibration import bias_corrected
 from analysis.shift import Shift, correction, estimate, estimate_all, reweighted_gain
 from trainables.data.labels import Attribute, Scheme
-from trainables.metrics import confusion, macro_f1
+from trainables.metrics.f1 import confusion, macro_f1
 
 SHAPE = Scheme((Attribute("shape", ("round", "square")),))
 BOTH = Scheme((Attribute("colour", ("red", "green", "blue")), Attribute("shape", ("round", "square"))))

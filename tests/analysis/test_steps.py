@@ -9,7 +9,7 @@ from analysis.ensemble import Mean
 from analysis.pipeline import ENSEMBLE_FILE, EnsembleFile, Pipeline
 from analysis.steps import STEPS, Offsets, Rule, Shares, TopTwo, best_offsets, best_top_two
 from trainables.data.labels import Attribute, Scheme
-from trainables.metrics import confusion, macro_f1
+from trainables.metrics.f1 import confusion, macro_f1
 
 SCHEME = Scheme((Attribute("colour", ("red", "green", "blue")), Attribute("weight", ("<10", "10-19", ">=20"), (10, 20))))
 CLASSES = SCHEME.classes

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from analysis.uncertainty import Gain, indistinguishable, likely_worth, optimism, paired_gain, simultaneous_gains
-from trainables.metrics import bootstrap_f1, confusion, f1_interval, interval, macro_f1, person_counts
+from trainables.metrics.f1 import bootstrap_f1, confusion, f1_interval, interval, macro_f1, person_counts
 
 # Shares of the contest's 18 classes in percent, and what a person's seven photos show: five, one and one of three kinds.
 SHARES = [14.5, 10.8, 2.2, 19.4, 21.6, 2.9, 2.9, 2.2, 0.44, 3.9, 4.3, 0.6, 2.9, 2.2, 0.44, 3.9, 4.3, 0.6]

@@ -5,7 +5,7 @@ from pydantic import TypeAdapter
 from analysis.ensemble import ENSEMBLES, Ensemble
 from analysis.ensemble.voting import Mean, Ranks, Votes, check, member_scores, weighted
 from benchmarks.ensembles import simulate
-from trainables.metrics import confusion, macro_f1
+from trainables.metrics.f1 import confusion, macro_f1
 
 MEMBERS, PHOTOS, CLASSES = 4, 90, 5
 FILE = TypeAdapter(Ensemble)

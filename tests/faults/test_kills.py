@@ -170,7 +170,7 @@ def assert_asha_judged_as_if_at_one_go(records: list[Record]) -> None:
         assert [judgement.place for judgement, _ in found] == list(range(len(there)))
         assert sorted(record.number for _, record in found) == [record.number for record in there]
         for judgement, record in found:
-            assert judgement == fresh.judge(record.number, epoch, record.reports[epoch - 1]["macro_f1"])
+            assert judgement == fresh.judge(record.number, epoch, record.reports[epoch - 1]["score"])
     for record in records:
         hopeless = [judgement.epoch for judgement in record.judgements if not judgement.passed and not spared(record.number)]
         if hopeless:

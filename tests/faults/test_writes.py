@@ -97,7 +97,7 @@ def test_a_trial_that_dies_while_it_draws_its_curves_has_every_epoch_in_them_all
     folder = trial_folder(job.run, number)
     assert remains(folder) == remains(whole)
     curves = EventAccumulator(str(folder)).Reload()
-    for tag in ("macro_f1", "train_loss"):
+    for tag in ("f1_macro", "train_loss"):
         drawn = {event.step: event.value for event in curves.Scalars(tag)}
         told = {report["epoch"]: report[tag] for report in read_record(whole).reports}
         assert drawn == pytest.approx(told, rel=1e-6)

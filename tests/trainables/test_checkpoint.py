@@ -78,7 +78,7 @@ def test_progress_is_unpacked_as_it_was_packed(data, make_config):
     config = make_config(schedule={"name": "plateau"})
     trained, fresh = (build_parts(config, data, CPU) for _ in range(2))
     epoch = next(fit(trained, config.train, epochs=2, seed=0))
-    assert unpack_progress(pack_progress(trained, epoch.progress), fresh) == epoch.progress == Progress(1, 5, 1, epoch.report.macro_f1)
+    assert unpack_progress(pack_progress(trained, epoch.progress), fresh) == epoch.progress == Progress(1, 5, 1, epoch.report.score)
     for name, value in trained.model.state_dict().items():
         assert torch.equal(fresh.model.state_dict()[name], value)
     assert fresh.schedule.state() == trained.schedule.state()

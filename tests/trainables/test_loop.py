@@ -26,6 +26,7 @@ from trainables.loop import (
     total_loss,
 )
 from trainables.losses import LOSSES
+from trainables.metrics import Metric
 from trainables.mixing import mix_batch
 from trainables.models.assemble import Answer, to_input
 from trainables.optimizers import OPTIMIZERS
@@ -86,9 +87,9 @@ def test_reports_score_the_joint_class_of_the_task(data, make_config, task):
     predicted = parts.task.joint_probabilities(epoch.probabilities).argmax(axis=1)
     truth, classes = parts.validation.truth, range(parts.task.scheme.classes)
     assert [head.shape for head in epoch.probabilities] == [(len(truth), part.classes) for part in parts.task.head_schemes]
-    assert epoch.report.macro_f1 == pytest.approx(f1_score(truth, predicted, average="macro", labels=classes, zero_division=0))
+    assert epoch.report.score == pytest.approx(f1_score(truth, predicted, average="macro", labels=classes, zero_division=0))
     assert epoch.report.accuracy == pytest.approx(accuracy_score(truth, predicted))
-    assert set(epoch.report.attribute_f1) == set(parts.task.scheme.names)
+    assert set(epoch.report.target_scores) == set(parts.task.scheme.names)
     assert epoch.report.last and epoch.report.epoch == epoch.report.best_epoch == 1
 
 
@@ -136,11 +137,12 @@ def test_without_patience_a_trial_trains_all_its_epochs(data, make_config):
     assert [epoch.report.last for epoch in run(config, build_parts(config, data, CPU))] == [False, False, False, True]
 
 
-def test_progress_keeps_the_first_of_equally_good_epochs():
+@pytest.mark.parametrize("direction, best_epoch, best_score", [("maximize", 2, 0.5), ("minimize", 1, 0.2)])
+def test_progress_keeps_the_first_of_equally_good_epochs(direction, best_epoch, best_score):
     progress = Progress()
-    for epoch, score in enumerate([0.2, 0.5, 0.5, 0.4], start=1):
-        progress = progress.after(epoch, 3, score)
-    assert progress == Progress(epoch=4, step=12, best_epoch=2, best_score=0.5)
+    for epoch, score in enumerate([0.2, 0.5, 0.5, 0.2], start=1):
+        progress = progress.after(epoch, 3, score, Metric("any", "any", direction))
+    assert progress == Progress(epoch=4, step=12, best_epoch=best_epoch, best_score=best_score)
 
 
 def test_two_batches_of_8_that_accumulate_equal_one_of_16(data, make_config):
@@ -599,7 +601,7 @@ def test_where_nobody_validates_a_trial_trains_on_all_and_its_newest_epoch_is_it
     epochs = run(config, parts)
     assert len(parts.batches.photos) == len(data.split.train) + len(data.split.valid)
     for number, epoch in enumerate(epochs, start=1):
-        assert (epoch.report.macro_f1, epoch.report.accuracy, epoch.report.attribute_f1) == (None, None, {})
+        assert (epoch.report.score, epoch.report.accuracy, epoch.report.target_scores) == (None, None, {})
         assert epoch.report.best_epoch == epoch.progress.best_epoch == number
         assert [head.shape for head in epoch.probabilities] == [(0, 18)] and epoch.probabilities[0].dtype == np.float32
     assert [epoch.report.last for epoch in epochs] == [False, False, True]

@@ -52,7 +52,7 @@ def folder(tmp_path, make_config):
     """The record of a trial that is at work in its third epoch."""
     folder = trial_folder(tmp_path, 7)
     start_record(folder, make_config())
-    write_reports(folder, [{"epoch": 1, "macro_f1": 0.1}, {"epoch": 2, "macro_f1": 0.3}])
+    write_reports(folder, [{"epoch": 1, "score": 0.1}, {"epoch": 2, "score": 0.3}])
     write_result(folder, RESULT)
     write_last(folder, b"tensors")
     return folder
@@ -101,8 +101,8 @@ def test_what_cannot_be_said_in_json_is_not_written(tmp_path):
 def test_a_record_is_read_as_it_was_written(folder, make_config):
     record = read_record(folder)
     assert (record.number, record.folder, record.config, record.result) == (7, folder, make_config(), RESULT)
-    assert record.reports == ({"epoch": 1, "macro_f1": 0.1}, {"epoch": 2, "macro_f1": 0.3})
-    assert record.best == {"epoch": 2, "macro_f1": 0.3}
+    assert record.reports == ({"epoch": 1, "score": 0.1}, {"epoch": 2, "score": 0.3})
+    assert record.best == {"epoch": 2, "score": 0.3}
     assert not record.has_model and record.judgements == ()
 
 

@@ -97,12 +97,9 @@ def test_a_finished_trial_leaves_a_whole_record(job, data, make_config):
     assert record.config == config and record.number == 4
     assert (record.result.state, record.result.reason) == ("finished", "trained all 2 epochs")
     assert (record.result.split, record.result.code, record.result.versions) == (data.split.hash, "0.1+test", versions())
-    assert [report["epoch"] for report in record.reports] == [1, 2] and record.best["macro_f1"] == max(
-        r["macro_f1"] for r in record.reports
-    )
+    assert [report["epoch"] for report in record.reports] == [1, 2] and record.best["score"] == max(r["score"] for r in record.reports)
     assert reports == [
-        {"number": 4, "best": max(r["macro_f1"] for r in record.reports[:index]), **report}
-        for index, report in enumerate(record.reports, 1)
+        {"number": 4, "best": max(r["score"] for r in record.reports[:index]), **report} for index, report in enumerate(record.reports, 1)
     ]
     assert read_last(record.folder) is None
     assert not [file for file in record.folder.iterdir() if "partial" in file.name]
@@ -299,9 +296,9 @@ def test_tensorboard_shows_the_curves_of_a_trial(job, make_config):
     reports = run(make_config(epochs=3), job)
     shown = events(trial_folder(job.run, 0))
     curves = {tag: [(event.step, event.value) for event in shown.Scalars(tag)] for tag in shown.Tags()["scalars"]}
-    for tag, key in (("macro_f1", "macro_f1"), ("best/macro_f1", "best"), ("learning_rate", "lr"), ("train_loss", "train_loss")):
+    for tag, key in (("f1_macro", "score"), ("best/f1_macro", "best"), ("learning_rate", "lr"), ("train_loss", "train_loss")):
         np.testing.assert_allclose(curves[tag], [(report["epoch"], report[key]) for report in reports], rtol=1e-6)
-    assert {"accuracy", "images_per_second", "attribute_f1/mask", "attribute_f1/gender", "attribute_f1/age"} <= set(curves)
+    assert {"accuracy", "images_per_second", "f1_macro/mask", "f1_macro/gender", "f1_macro/age"} <= set(curves)
 
 
 def test_tensorboard_shows_every_setting_of_a_trial_even_of_one_that_died(job, make_config):
@@ -313,4 +310,4 @@ def test_tensorboard_shows_every_setting_of_a_trial_even_of_one_that_died(job, m
     assert settings["optimizer/lr"] == config.optimizer.lr and settings["model/backbone"] == "test_efficientnet"
     assert settings["task"] == "[['mask'], ['age']]" and settings["view/size"] == 32 and settings["epochs"] == 2
     experiment = HParamsPluginData.FromString(hparams["_hparams_/experiment"]).experiment
-    assert [info.name.tag for info in experiment.metric_infos] == ["best/macro_f1"]
+    assert [info.name.tag for info in experiment.metric_infos] == ["best/f1_macro"]

@@ -226,7 +226,7 @@ def test_a_fresh_process_trains_the_same_bits_without_ray(run):
 @pytest.mark.parametrize("changed", [False, True])
 def test_nothing_of_the_run_is_changed(run, changed):
     if changed:
-        change_report(run, PLAIN, 1, macro_f1=0.9)
+        change_report(run, PLAIN, 1, score=0.9)
     for trial in (PLAIN, DIVERGED, UNBUILDABLE, INTERRUPTED, BARE):
         before = contents(run)
         replayed(trial)
@@ -242,7 +242,7 @@ def test_photos_that_were_moved_and_a_table_that_was_sorted_anew_give_the_same_b
 
 
 def test_an_earlier_end_can_be_asked_for_and_what_is_not_compared_is_said(run):
-    change_report(run, PLAIN, 2, macro_f1=0.9)
+    change_report(run, PLAIN, 2, score=0.9)
     write_predictions(trial_folder(run, PLAIN), replace(read_predictions(trial_folder(run, PLAIN)), epoch=2))
     said = replayed(PLAIN, "--epochs", 1)
     assert said.code == 0 and "Equal to the bit: 1 epochs." in said.out
@@ -263,7 +263,7 @@ def test_more_epochs_than_were_reported_are_not_trained(run):
 def test_the_smallest_change_of_whatever_is_compared_is_named_with_its_epoch(run, name):
     report = read_record(trial_folder(run, PLAIN)).reports[1]
     value = report[name]
-    if name == "attribute_f1":
+    if name == "target_scores":
         attribute = next(iter(value))
         other, name = value | {attribute: float(np.nextafter(value[attribute], 2))}, f"{name}/{attribute}"
     else:
@@ -345,10 +345,10 @@ def test_with_other_versions_the_best_macro_f1_may_drift_by_half_its_interval(ru
     record = read_record(trial_folder(run, PLAIN))
     low, high = validation_interval(record.config, read_predictions(record.folder), data.photos, data.split)
     tolerance = max(SCORE, (high - low) / 2)
-    now = record.best["macro_f1"]
+    now = record.best["score"]
     for epoch in (1, 2):
         then = now + share * tolerance if epoch == record.result.best_epoch else -10.0
-        change_report(run, PLAIN, epoch, macro_f1=then)
+        change_report(run, PLAIN, epoch, score=then)
     said = replayed(PLAIN)
     assert said.code == code
     assert f"Asked for was the best macro F1 within {tolerance:.3f} and train losses within 10%" in said.out and "(torch)" in said.out
@@ -360,7 +360,7 @@ def test_with_other_versions_the_best_macro_f1_may_drift_by_half_its_interval(ru
 
 
 def test_where_many_people_validate_the_best_macro_f1_may_drift_by_a_fixed_number():
-    then, now = ([{"epoch": 1, "macro_f1": 0.5}], [{"epoch": 1, "macro_f1": 0.5 + 1.1 * SCORE}])
+    then, now = ([{"epoch": 1, "score": 0.5}], [{"epoch": 1, "score": 0.5 + 1.1 * SCORE}])
     assert [finding.tolerable for finding in compare_best(then, now, SCORE)] == [False]
     assert list(compare_best(then, now, 2 * SCORE)) == list(compare_best([], now, SCORE)) == []
 
@@ -452,7 +452,7 @@ def test_a_trial_that_does_not_exist_is_refused_with_those_that_do(run):
     best = read_record(trial_folder(run, PLAIN)).best
     said = refused(77)
     assert said.startswith("there is no trial 77 in runs/faces; there are 0: finished, macro F1 0.")
-    assert f"1: finished, macro F1 {best['macro_f1']:.4f} at epoch {best['epoch']} 2: failed, no score 3: damaged 4: interrupted" in said
+    assert f"1: finished, macro F1 {best['score']:.4f} at epoch {best['epoch']} 2: failed, no score 3: damaged 4: interrupted" in said
     assert said.endswith("5: interrupted, no score 6: finished, no score")
 
 
@@ -474,7 +474,7 @@ def test_a_trial_that_reported_nothing_is_refused_in_plain_words(run, state, cau
         ("config.json", "{", "JSONDecodeError"),
         ("valid.npz", "", "EOFError"),
         ("reports.jsonl", '{"epoch": 2}\n', "ValueError: reports.jsonl holds the epochs [2]"),
-        ("reports.jsonl", '{"epoch": 1, "macro_f1": 0.1}\n', "ValueError: reports.jsonl lacks accuracy, attribute_f1, best_epoch, last"),
+        ("reports.jsonl", '{"epoch": 1, "score": 0.1}\n', "ValueError: reports.jsonl lacks accuracy, best_epoch, last"),
     ],
 )
 def test_a_damaged_record_is_refused_with_what_is_wrong(run, file, content, words):

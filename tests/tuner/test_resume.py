@@ -100,7 +100,7 @@ def put(trained, tmp_path):
         write_json(folder / "config.json", changed)
         if scores:
             lines = [json.loads(line) for line in (folder / "reports.jsonl").read_text().splitlines()]
-            write_reports(folder, [line | {"macro_f1": score} for line, score in zip(lines, scores, strict=True)])
+            write_reports(folder, [line | {"score": score} for line, score in zip(lines, scores, strict=True)])
         if judgements:
             write_judgements(folder, judgements)
         if end:
@@ -179,7 +179,7 @@ def test_everything_about_which_old_and_new_trials_would_not_agree_is_named_at_o
     first, *mistakes, last = str(caught.value).splitlines()
     assert first == "run faces cannot go on like this:"
     assert mistakes == [
-        "  its metric is accuracy, and this version's is macro_f1: the scores cannot be compared",
+        "  run/metric was accuracy and would be f1_macro: the scores cannot be compared",
         "  its seed is 0, not 7: leave --seed out",
         "  data/cuts was [30, 60] and would be [20, 40]: the people would be parted, or the classes cut, in another way",
         "  data/holdout was 0.2 and would be 0.3: the people would be parted, or the classes cut, in another way",

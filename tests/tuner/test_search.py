@@ -54,7 +54,7 @@ def make(space, seed=0, trials=12, slots=100, **more):
 def tell(searcher, number, scores, ending):
     """Tell the searcher what Tune tells it of a trial."""
     results = [
-        {"number": number, "epoch": epoch, "macro_f1": score, "best": max(scores[:epoch]), "last": False}
+        {"number": number, "epoch": epoch, "score": score, "best": max(scores[:epoch]), "last": False}
         for epoch, score in enumerate(scores, start=1)
     ]
     if ending == "finished":
@@ -74,7 +74,7 @@ def tell(searcher, number, scores, ending):
 def as_record(number, values, scores=(0.5,), ending="finished"):
     """What lies on disk of such a trial."""
     reports = [
-        {"epoch": epoch, "macro_f1": score, "last": ending == "finished" and epoch == len(scores)}
+        {"epoch": epoch, "score": score, "last": ending == "finished" and epoch == len(scores)}
         for epoch, score in enumerate(scores, start=1)
     ]
     best = int(np.argmax(scores)) + 1 if scores else 0
@@ -256,7 +256,7 @@ def test_an_epoch_that_is_repeated_after_a_crash_is_no_trouble(space):
     searcher = make(space)
     searcher.suggest("0")
     for score in (0.4, 0.4):
-        searcher.on_trial_result("0", {"number": 0, "epoch": 1, "macro_f1": score, "best": score, "last": False})
+        searcher.on_trial_result("0", {"number": 0, "epoch": 1, "score": score, "best": score, "last": False})
     tell(searcher, 0, [0.4, 0.5], "finished")
     assert taught(searcher)[0].value == 0.5
 

@@ -17,7 +17,7 @@ CONFIG = TrialConfig.from_values({"epochs": 9, "model": {"backbone": "any"}, "op
 
 def record_of(number, scores, state, *, cause="", judgements=()):
     """The record of a trial with these scores, one an epoch."""
-    reports = tuple({"epoch": epoch, "macro_f1": score, "last": state == "finished"} for epoch, score in enumerate(scores, start=1))
+    reports = tuple({"epoch": epoch, "score": score, "last": state == "finished"} for epoch, score in enumerate(scores, start=1))
     best = int(np.argmax(scores)) + 1 if scores else 0
     result = Result(state, "in words", best, "split", "CPU", "0.1", cause=cause)
     return Record(Path("trials") / str(number), number, CONFIG, reports, result, tuple(judgements))
@@ -187,7 +187,7 @@ class Search:
     def hear(self, number):
         """Tune tells ASHA of that epoch."""
         epoch = len(self.curves[number])
-        result = {"number": number, "epoch": epoch, "macro_f1": self.curves[number][-1], "last": epoch == self.epochs}
+        result = {"number": number, "epoch": epoch, "score": self.curves[number][-1], "last": epoch == self.epochs}
         stopped = self.asha.on_trial_result(None, None, result) == TrialScheduler.STOP
         self.decisions.append((number, epoch, stopped, self.asha.reasons.get(number)))
         if stopped or result["last"]:
@@ -228,7 +228,7 @@ def test_a_search_cut_off_anywhere_decides_afterwards_as_one_that_was_not():
 
 
 def heard(asha, number, score, *, epoch=1, last=False):
-    return asha.on_trial_result(None, None, {"number": number, "epoch": epoch, "macro_f1": score, "last": last})
+    return asha.on_trial_result(None, None, {"number": number, "epoch": epoch, "score": score, "last": last})
 
 
 def nobody(number):

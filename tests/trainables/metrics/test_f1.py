@@ -3,9 +3,7 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from trainables.data.contest import contest_scheme
-from trainables.metrics import (
-    METRIC,
-    MODE,
+from trainables.metrics.f1 import (
     accuracy,
     attribute_f1,
     bootstrap_f1,
@@ -157,7 +155,3 @@ def test_photos_of_one_person_are_no_independent_evidence():
 
 def test_the_interval_is_the_middle_95_percent():
     assert interval(np.arange(1001.0)) == (25.0, 975.0)
-
-
-def test_the_metric_is_a_higher_is_better_macro_f1():
-    assert (METRIC, MODE) == ("macro_f1", "max")
