@@ -28,7 +28,7 @@ from rich.table import Table
 
 from search_spaces.read import read_space
 from trainables.config import DataConfig, TrialConfig
-from trainables.data.contest import contest_scheme
+from trainables.data.layouts.contest import contest_scheme
 from trainables.data.photos import Photos
 from trainables.data.splits import Split
 from trainables.data.training import Data

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainables.config import DataConfig, TrialConfig
-from trainables.data.contest import contest_scheme
+from trainables.data.layouts.contest import contest_scheme
 from trainables.data.photos import Photos
 from trainables.data.splits import Split
 from trainables.data.training import Data

@@ -16,13 +16,14 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import pytest
 
 from trainables.config import DataConfig, TrialConfig, ViewConfig
-from trainables.data.photos import Photos, read_photos
+from trainables.data.layouts.reading import read_photos
+from trainables.data.photos import Photos
 from trainables.data.splits import Split, split_people
-from trainables.data.synthetic import write_people
 from trainables.data.training import Data
 from trainables.data.views import View, build_views, channel_statistics, open_view
 from tuner import cluster
 from tuner.cluster import Cluster
+from tuner.demo.writing import write_people
 
 # Sixty people hold four of the rarest kind: enough for two folds and a hold-out.
 SIDES = {"holdout": 0.2, "folds": 2}

@@ -17,16 +17,16 @@ from safetensors.torch import load_file, save_file
 
 from search_spaces.schema import flat, nested
 from trainables.config import TrialConfig
-from trainables.data.photos import read_photos
+from trainables.data.layouts.reading import read_photos
 from trainables.data.sampling import Sampler
 from trainables.data.splits import NOBODY, split_people
-from trainables.data.synthetic import write_people
 from trainables.data.training import Data, Extra
 from trainables.data.views import View, build_views, channel_statistics, open_view
 from trainables.loop import Parts, train_epoch
 from trainables.parts import build_parts
 from trainables.record import start_record
 from trainables.seeding import generator
+from tuner.demo.writing import write_people
 
 CPU = torch.device("cpu")
 STEPS = 6

@@ -10,12 +10,12 @@ from rich.console import Console
 from search_spaces.read import read_space
 from search_spaces.schema import Space, nested
 from trainables.config import DataConfig, LabelsConfig
-from trainables.data.contest import contest_scheme
 from trainables.data.extra import Completed, complete
 from trainables.data.labels import Scheme
-from trainables.data.photos import DataError, Photos, read_photos, read_scheme
+from trainables.data.layouts.contest import contest_scheme
+from trainables.data.layouts.reading import read_photos, read_scheme
+from trainables.data.photos import DataError, Photos
 from trainables.data.splits import Split, absent_classes, split_people
-from trainables.data.synthetic import write_people
 from trainables.data.training import Data
 from trainables.data.views import View, ViewFiles, build_views, cache_folder, count_missing, view_cache
 from trainables.progress import progress_bar
@@ -23,6 +23,7 @@ from trainables.record import SPACE, RunError
 from trainables.reopen import prove_extra, restore_split
 from trainables.storage import Folder, local_file, open_folder, reach
 from tuner import preflight
+from tuner.demo.writing import write_people
 from tuner.lock import LOCK
 from tuner.options import Options
 from tuner.resume import Earlier, refuse, refuse_changes

@@ -107,7 +107,7 @@ def _sources(folder: Path, view: "View", holdout: float, seed: int, console: Con
     """Names, rows and view file of the photos that may be learned from: all but the hold-out, then those to predict."""
     import numpy as np
 
-    from trainables.data.photos import read_photos, read_unlabelled
+    from trainables.data.layouts.reading import read_photos, read_unlabelled
     from trainables.data.splits import split_people
     from trainables.data.views import build_views, count_missing, view_cache
     from trainables.progress import progress_bar

@@ -19,7 +19,8 @@ from rich.console import Console
 from search_spaces.schema import Choice, Parameter, Space, SpaceError, flat, same
 from trainables.config import TrialConfig
 from trainables.data.extra import complete
-from trainables.data.photos import Photos, read_photos
+from trainables.data.layouts.reading import read_photos
+from trainables.data.photos import Photos
 from trainables.data.splits import NOBODY
 from trainables.data.training import Data
 from trainables.data.views import View, ViewFiles

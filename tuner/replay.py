@@ -230,7 +230,7 @@ def read_data(run: Folder, card: RunCard, record: Record, folder: Path | None) -
     Raises: RunError when they are not, naming what differs, DataError when they cannot be read.
     """
     from trainables.data.extra import complete
-    from trainables.data.photos import read_photos
+    from trainables.data.layouts.reading import read_photos
     from trainables.data.training import Data
     from trainables.data.views import View, build_views, count_missing, view_cache
     from trainables.reopen import prove_extra, restore_split

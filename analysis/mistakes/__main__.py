@@ -21,7 +21,8 @@ from analysis.pipeline import FILE, Pipeline, read_ensemble
 from analysis.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
 from analysis.top import refuse_count
 from analysis.trials import Runs, load_runs
-from trainables.data.photos import Photos, read_photos
+from trainables.data.layouts.reading import read_photos
+from trainables.data.photos import Photos
 from trainables.data.views import ViewFiles, open_view
 from trainables.progress import progress_bar
 from trainables.record import RunError

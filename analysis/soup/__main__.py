@@ -17,7 +17,8 @@ from analysis.soup.alike import find_groups, kind_words
 from analysis.soup.cook import Cook, Outcome, Soup, cook_group, kitchen
 from analysis.soup.files import write_soups
 from analysis.trials import Runs, Trial, load_runs
-from trainables.data.photos import LeftOut, Photos, read_photos
+from trainables.data.layouts.reading import read_photos
+from trainables.data.photos import LeftOut, Photos
 from trainables.data.splits import Split
 from trainables.data.views import View, open_view
 from trainables.progress import progress_bar

@@ -12,9 +12,9 @@ from trainables.checkpoint import Card, pack_model
 from trainables.config import DataConfig, TrialConfig, ViewConfig
 from trainables.data.batches import plain_batches
 from trainables.data.labels import read_task
-from trainables.data.photos import Photos, read_photos
+from trainables.data.layouts.reading import read_photos
+from trainables.data.photos import Photos
 from trainables.data.splits import Split, split_people, split_table
-from trainables.data.synthetic import write_people
 from trainables.data.views import View, build_views, open_view
 from trainables.loop import choose_precision, predict
 from trainables.metrics.f1 import confusion, macro_f1
@@ -35,6 +35,7 @@ from trainables.record import (
     write_run,
 )
 from trainables.storage import write_whole
+from tuner.demo.writing import write_people
 
 SIDES = {"holdout": 0.3, "folds": 2}
 

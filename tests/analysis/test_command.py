@@ -15,7 +15,7 @@ from analysis.ensemble.voting import Votes
 from analysis.pipeline import read_ensemble
 from analysis.steps import STEPS
 from analysis.trials import load_runs
-from trainables.data.photos import read_unlabelled
+from trainables.data.layouts.reading import read_unlabelled
 from trainables.record import trial_folder
 
 QUICK = ("--vote", "soft", "--step", "none")  # the rest of the choices is not what a test is about

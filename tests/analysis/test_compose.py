@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from analysis.compose import Member, Part, advised, candidates, partitions
-from trainables.data.contest import contest_scheme
+from trainables.data.layouts.contest import contest_scheme
 
 SCHEME = contest_scheme((30, 60))
 MASK, GENDER, AGE = SCHEME.names

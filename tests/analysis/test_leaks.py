@@ -24,7 +24,8 @@ from analysis.leaks import (
 from analysis.report.answer import read_leaks
 from trainables.config import DataConfig, ViewConfig
 from trainables.data.labels import Attribute, Scheme
-from trainables.data.photos import Photos, read_photos
+from trainables.data.layouts.reading import read_photos
+from trainables.data.photos import Photos
 from trainables.data.splits import HOLDOUT
 from trainables.data.views import View, build_views, open_view
 

@@ -20,7 +20,8 @@ from analysis.trials import load_runs
 from analysis.tta import LOOKS
 from trainables.checkpoint import load_model
 from trainables.data.batches import plain_batches
-from trainables.data.photos import Unlabelled, read_photos, read_unlabelled
+from trainables.data.layouts.reading import read_photos, read_unlabelled
+from trainables.data.photos import Unlabelled
 from trainables.data.views import build_views, open_view
 from trainables.loop import predict
 from trainables.record import RunError

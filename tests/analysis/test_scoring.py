@@ -5,7 +5,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 from analysis.ensemble.figure import confusion_figure
 from analysis.ensemble.scoring import absent_classes, class_table, score_answers
 from analysis.trials import Sample
-from trainables.data.contest import contest_scheme
+from trainables.data.layouts.contest import contest_scheme
 from trainables.metrics.f1 import confusion
 
 SCHEME = contest_scheme((30, 60))

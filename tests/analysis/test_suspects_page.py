@@ -17,7 +17,7 @@ from analysis.trials import Sample, load_runs
 from tests.browser import browser, chromium, errors, prefer, resize  # noqa: F401
 from trainables.config import DataConfig
 from trainables.data.corrections import correct
-from trainables.data.photos import read_photos
+from trainables.data.layouts.reading import read_photos
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from tests.faults.commands import searched, told, wait_for, went_on
 from tests.faults.disk import Disk
 from tests.s3 import BUCKET, S3Server, s3_server
 from trainables.data.photos import DataError
-from trainables.data.synthetic import write_people
 from trainables.record import LAST, MODEL, Record, RunError, read_predictions, read_record, read_records
 from trainables.storage import StorageError, open_folder
+from tuner.demo.writing import write_people
 from tuner.options import Wanted
 from tuner.run import run as command_line
 

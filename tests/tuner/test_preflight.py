@@ -4,7 +4,7 @@ import pytest
 from search_spaces.read import read_space
 from search_spaces.schema import SpaceError, flat
 from trainables.config import ConfigError, TrialConfig
-from trainables.data.contest import contest_scheme
+from trainables.data.layouts.contest import contest_scheme
 from trainables.data.views import View
 from tuner.preflight import REGISTRIES, check_space, cover, covered_attributes, draw, rehearse, views_of
 

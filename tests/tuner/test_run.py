@@ -11,11 +11,11 @@ from search_spaces.read import shipped_spaces
 from search_spaces.schema import SpaceError
 from trainables.config import ConfigError
 from trainables.data.photos import DataError
-from trainables.data.synthetic import write_people
 from trainables.record import RunError, read_records
 from trainables.storage import StorageError
 from tuner.cluster import ClusterError
 from tuner.command import seconds
+from tuner.demo.writing import write_people
 from tuner.options import Options, Wanted
 from tuner.run import run, wanted
 from tuner.sweep import sweep

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from trainables.config import ConfigError
-from trainables.data.contest import contest_scheme
 from trainables.data.corrections import SHIPPED, check_relabel, correct, read_weights
+from trainables.data.layouts.contest import contest_scheme
 from trainables.data.photos import DataError, Photos
 
 SHOTS = ("mask1", "incorrect_mask", "normal")

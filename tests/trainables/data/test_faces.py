@@ -11,8 +11,8 @@ from PIL import Image
 
 from trainables.data.faces import SIDE, SMALLEST, Box, Faces, find_face, one_thread_each
 from trainables.data.photos import DataError
-from trainables.data.synthetic import write_people
 from trainables.data.views import read_photo
+from tuner.demo.writing import write_people
 
 GREY = (90, 100, 110)
 DIGESTS = tuple(f"{number:016x}" for number in range(6))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from trainables.config import ConfigError
-from trainables.data.contest import contest_scheme
 from trainables.data.labels import Attribute, Scheme, compose, read_task
+from trainables.data.layouts.contest import contest_scheme
 
 CONTEST = contest_scheme((30, 60))
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from trainables.config import DataConfig
-from trainables.data.contest import contest_scheme
+from trainables.data.layouts.contest import contest_scheme
 from trainables.data.photos import DataError, Photos
 from trainables.data.splits import MOST, NOBODY, Split, absent_classes, read_split, split_people, split_table
 

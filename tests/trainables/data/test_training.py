@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from trainables.config import ConfigError, LabelsConfig
-from trainables.data.contest import contest_scheme
 from trainables.data.labels import Attribute, Scheme, read_task
+from trainables.data.layouts.contest import contest_scheme
 from trainables.data.photos import Photos
 from trainables.data.splits import HOLDOUT, Split
 from trainables.data.training import Data, Extra, TrainingPhotos, jittered, training_photos

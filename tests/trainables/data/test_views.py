@@ -19,8 +19,8 @@ from trainables.checkpoint import Card, load_model, pack_model
 from trainables.config import ConfigError, DataConfig, ViewConfig, Watched
 from trainables.data.batches import plain_batches
 from trainables.data.faces import Box, find_face
-from trainables.data.photos import Unlabelled, read_photos
-from trainables.data.synthetic import PLANTED
+from trainables.data.layouts.reading import read_photos
+from trainables.data.photos import Unlabelled
 from trainables.data.views import (
     CROPS,
     FITS,
@@ -38,6 +38,7 @@ from trainables.data.views import (
     read_sidecar,
 )
 from trainables.models.assemble import IMAGENET, build_model
+from tuner.demo.people import PLANTED
 
 ROOT = Path(__file__).parents[3]
 FACE = View("face", 0.5, 32, 32, margin=0.2)

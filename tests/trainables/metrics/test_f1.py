@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from trainables.data.contest import contest_scheme
+from trainables.data.layouts.contest import contest_scheme
 from trainables.metrics.f1 import (
     accuracy,
     attribute_f1,

@@ -1,216 +1,22 @@
-"""Drawn people in the contest's exact folder layout: no real photo, yet labels that a small network can learn to see.
+"""How a person is drawn: no real photo, yet labels that a small network can learn to see.
 
 Mask, gender and age decide what is drawn; skin, light, clothes, background, pose, glasses and mask colour vary alike in every class.
 Ageing is continuous in the years, so people near a cut are hard, as in life.
 """
 
-import csv
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from trainables.config import ConfigError, Mistake
-from trainables.data.contest import contest_scheme
+from tuner.demo.people import Person
 
-GENDERS = ("male", "female")
 SHOTS = {**{f"mask{number}": 0 for number in range(1, 6)}, "incorrect_mask": 1, "normal": 2}  # file stem -> mask id
-PLANTED = {  # quirk -> id of the only person who has it
-    "junk": "000001",  # beside the folder one named ._<folder>, inside it a file ._mask1.jpg
-    "extensions": "000020",  # mask1.jpeg and mask2.png among the .jpg
-    "missing": "000645",  # no mask3
-    "suffix": "001498-1",  # an id that is no number
-    "twice": "003397",  # two people, two folders, one id
-    "modes": "003574",  # mask1.png is RGBA, mask2.png has a palette, mask3.png is grey
-    "truncated": "004418",  # normal.jpg lacks its last quarter
-}
-QUIRKY = 20  # people from which on every quirk is planted
-
-# People of the contest per gender (male, female) and age band (under 30, 30 to 59, 60 and over): 39 % male, 47 % under 30, 7 % old.
-CONTEST = np.array([[549, 410, 83], [732, 817, 109]])
-OLDEST = 60  # everybody older is recorded as this
 
 _MASK_COLOURS = np.array(
     [(240, 240, 240), (165, 205, 230), (35, 35, 40), (235, 180, 190), (140, 140, 145), (50, 65, 110), (150, 190, 150), (200, 60, 60)], float
 )
-
-
-@dataclass(frozen=True)
-class Person:
-    """Who is drawn; `years` may lie above the age that is written down."""
-
-    id: str
-    gender: int
-    years: int
-    seed: tuple[int, ...]
-
-    @property
-    def age(self) -> int:
-        return min(self.years, OLDEST)
-
-    @property
-    def folder(self) -> str:
-        return f"{self.id}_{GENDERS[self.gender]}_Asian_{self.age}"
-
-
-def write_people(
-    folder: Path,
-    *,
-    people: int,
-    seed: int,
-    eval_people: int = 0,
-    size: tuple[int, int] = (192, 256),
-    cuts: tuple[int, ...] = (30, 60),
-    quirks: bool = True,
-    progress: Callable[[int], None] | None = None,
-) -> Path:
-    """Draw seven photos of each person and return `folder`; it is whole or absent, and the same seed gives the same bytes.
-
-    Writes `train/train.csv` and `train/images/<id>_<gender>_<race>_<age>/`; with eval_people also `eval/info.csv`, `eval/images/`
-    and, for grading, the true joint classes in `eval/answers.csv`.
-
-    Args:
-        folder: must not exist yet, or be empty.
-        people, eval_people: each side fills gender and age bands in the contest's shares, rare ones a little above.
-        size: (width, height) in pixels.
-        cuts: first years of all age bands but the youngest, as `contest_scheme` takes them; only the answers depend on them.
-        quirks: plant what is odd in the contest's files, see PLANTED; with fewer than 20 people nothing is planted.
-        progress: called with the number of people drawn so far, of people + eval_people.
-    Raises: ConfigError.
-    """
-    _check(folder, people, eval_people, size)
-    planted = PLANTED if quirks and people >= QUIRKY else {}
-    trained, tested = cast_people(people, (seed, 0), planted), cast_people(eval_people, (seed, 1), {})
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside, ThreadPoolExecutor() as pool:
-        new = Path(beside, "new")
-        images = {side: new / side / "images" for side in ("train", "eval")}
-        images["train"].mkdir(parents=True)
-        if tested:
-            images["eval"].mkdir(parents=True)
-        quirk_of = {id: quirk for quirk, id in planted.items()}
-        jobs = [pool.submit(_write_folder, person, images["train"], size, quirk_of.get(person.id)) for person in trained]
-        jobs += [pool.submit(_write_nameless, person, images["eval"], size) for person in tested]
-        for done, job in enumerate(jobs, start=1):
-            job.result()
-            if progress:
-                progress(done)
-        rows = [(p.id, GENDERS[p.gender], "Asian", p.age, p.folder) for p in sorted(trained, key=lambda p: p.folder)]
-        _write_csv(new / "train" / "train.csv", ("id", "gender", "race", "age", "path"), rows)
-        if tested:
-            answers = [row for job in jobs[people:] for row in job.result()]
-            _write_answers(new / "eval", answers, cuts, np.random.default_rng((seed, 2)))
-        new.rename(folder)
-    return folder
-
-
-def cast_people(people: int, seed: tuple[int, ...], planted: Mapping[str, str]) -> list[Person]:
-    """Who is drawn: quotas per gender and age band instead of luck, years drawn within a band, ids with gaps."""
-    rng = np.random.default_rng(seed)
-    bands = np.repeat(np.arange(CONTEST.size), band_counts(people))
-    pool = rng.permutation(np.arange(1, max(7000, 3 * people)))
-    ids = [id for id in (f"{number:06d}" for number in pool) if id not in planted.values()][:people]
-    # The twins in id are the first and the last, so they differ in gender and age; the others stand between, in all bands.
-    chosen = [planted["twice"], *(id for quirk, id in planted.items() if quirk != "twice"), planted["twice"]] if planted else []
-    for place, id in zip(np.linspace(0, people - 1, len(chosen)).astype(int), chosen, strict=True):
-        ids[place] = id
-    draws = (_young, _middle, _old)
-    # Counted from 1, since numpy takes the seed (s, 0) for (s,).
-    return [
-        Person(id, int(band) // 3, draws[band % 3](rng), (*seed, index))
-        for index, (id, band) in enumerate(zip(ids, bands, strict=True), start=1)
-    ]
-
-
-def band_counts(people: int) -> np.ndarray:
-    """People per gender and age band, (6,): the contest's shares, but no band below four where there are people enough."""
-    wanted = CONTEST.ravel() / CONTEST.sum() * people
-    counts = np.full(CONTEST.size, min(4, people // 12))
-    for _ in range(people - counts.sum()):
-        counts[np.argmax(wanted - counts)] += 1
-    return counts
-
-
-def _young(rng: np.random.Generator) -> int:
-    return int(rng.integers(18, 30))
-
-
-def _middle(rng: np.random.Generator) -> int:
-    return int(rng.integers(50, 60) if rng.random() < 0.8 else rng.integers(30, 50))
-
-
-def _old(rng: np.random.Generator) -> int:
-    return int(rng.integers(60, 79))
-
-
-# Files
-
-_EXTENSIONS = {"extensions": {"mask1": ".jpeg", "mask2": ".png"}, "modes": {"mask1": ".png", "mask2": ".png", "mask3": ".png"}}
-_MODES = {"mask1": "RGBA", "mask2": "P", "mask3": "L"}
-_APPLE_DOUBLE = bytes.fromhex("0005160700020000").ljust(4096, b"\0")  # magic and version of the format; what macOS leaves in archives
-
-
-def _check(folder: Path, people: int, eval_people: int, size: tuple[int, int]) -> None:
-    mistakes = []
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        mistakes.append(Mistake("folder", f"{folder} exists; delete it or name another"))
-    if people < 1:
-        mistakes.append(Mistake("people", f"must be at least 1, got {people}"))
-    if eval_people < 0:
-        mistakes.append(Mistake("eval_people", f"must not be negative, got {eval_people}; 0 writes no eval folder"))
-    if min(size) < 16:
-        mistakes.append(Mistake("size", f"both sides must be at least 16 pixels, got {size[0]} x {size[1]}"))
-    if mistakes:
-        raise ConfigError(mistakes)
-
-
-def _write_folder(person: Person, images: Path, size: tuple[int, int], quirk: str | None) -> None:
-    folder = images / person.folder
-    folder.mkdir()
-    for stem, photo in draw_shots(person, size):
-        if quirk == "missing" and stem == "mask3":
-            continue
-        path = folder / f"{stem}{_EXTENSIONS.get(quirk, {}).get(stem, '.jpg')}"
-        _save(photo.convert(_MODES.get(stem, "RGB")) if quirk == "modes" else photo, path)
-        if quirk == "truncated" and stem == "normal":
-            path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
-    if quirk == "junk":
-        (folder / "._mask1.jpg").write_bytes(_APPLE_DOUBLE)
-        hidden = images / f"._{person.folder}"
-        hidden.mkdir()
-        (hidden / "mask1.jpg").write_bytes(_APPLE_DOUBLE)
-
-
-def _write_nameless(person: Person, images: Path, size: tuple[int, int]) -> list[tuple[str, int, int, int]]:
-    """Write the photos under names that don't tell the person; returns (name, mask, gender, age) of each."""
-    names = np.random.default_rng((*person.seed, 1))
-    rows = []
-    for stem, photo in draw_shots(person, size):
-        name = f"{names.bytes(20).hex()}.jpg"
-        _save(photo, images / name)
-        rows.append((name, SHOTS[stem], person.gender, person.age))
-    return rows
-
-
-def _write_answers(folder: Path, answers: list[tuple[str, int, int, int]], cuts: tuple[int, ...], rng: np.random.Generator) -> None:
-    answers = [answers[place] for place in rng.permutation(len(answers))]
-    labels = np.array([(mask, gender, np.searchsorted(cuts, age, side="right")) for _, mask, gender, age in answers])
-    names = [name for name, *_ in answers]
-    _write_csv(folder / "info.csv", ("ImageID", "ans"), ((name, 0) for name in names))
-    _write_csv(folder / "answers.csv", ("ImageID", "ans"), zip(names, contest_scheme(cuts).joint(labels), strict=True))
-
-
-def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple]) -> None:
-    with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
-
-
-def _save(photo: Image.Image, path: Path) -> None:
-    photo.save(path, quality=88) if path.suffix != ".png" else photo.save(path, compress_level=1)
 
 
 # Drawing. Lengths are in half face heights: the face is centred on (0, 0), its chin at (0, 1), x to the right and y down.

@@ -7,7 +7,8 @@ import numpy as np
 
 from trainables.config import DataConfig
 from trainables.data.labels import Attribute, Scheme
-from trainables.data.photos import Layout, LeftOut, Photos
+from trainables.data.layouts.layout import Layout
+from trainables.data.photos import LeftOut, Photos
 
 # What a photo's suffix begins with: downloads are named .jpg_large, or .jpg with the size behind it.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".gif")

@@ -6,7 +6,8 @@ from PIL import Image
 
 from trainables.config import DataConfig, ViewConfig
 from trainables.data.labels import Attribute
-from trainables.data.photos import Photos, read_photos
+from trainables.data.layouts.reading import read_photos
+from trainables.data.photos import Photos
 from trainables.data.views import View, build_views
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from trainables.config import DataConfig
 from trainables.data.labels import Attribute, Scheme
-from trainables.data.photos import DataError, Layout, LeftOut, Photos, Unlabelled, some
+from trainables.data.layouts.layout import Layout
+from trainables.data.photos import DataError, LeftOut, Photos, Unlabelled, some
 from trainables.data.rows import Rows, is_inside, read_rows, refuse
 
 SHOTS = {**{f"mask{number}": "worn" for number in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "absent"}

@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from trainables.config import ConfigError
-from trainables.data.contest import contest_scheme
-from trainables.data.synthetic import CONTEST, PLANTED, SHOTS, Person, band_counts, cast_people, draw_shots, write_people
+from trainables.data.layouts.contest import contest_scheme
+from tuner.demo.drawing import SHOTS, draw_shots
+from tuner.demo.people import CONTEST, PLANTED, Person, band_counts, cast_people
+from tuner.demo.writing import write_people
 
 SMALL = (24, 32)
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from trainables.config import DataConfig
 from trainables.data.labels import Attribute, Scheme
-from trainables.data.photos import Layout, LeftOut, Photos
+from trainables.data.layouts.layout import Layout
+from trainables.data.photos import LeftOut, Photos
 from trainables.data.rows import Rows, is_inside, read_number, read_rows, refuse
 
 IMAGE, PERSON = "image", "person"

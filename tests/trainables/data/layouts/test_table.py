@@ -6,8 +6,9 @@ import pytest
 
 from trainables.config import DataConfig
 from trainables.data.labels import Attribute
-from trainables.data.photos import DataError, Photos, read_photos, read_scheme
-from trainables.data.table import read_table
+from trainables.data.layouts.reading import read_photos, read_scheme
+from trainables.data.layouts.table import read_table
+from trainables.data.photos import DataError, Photos
 
 
 @pytest.fixture

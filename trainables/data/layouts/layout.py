@@ -1,0 +1,19 @@
+"""What a layout is: each of its files ends with one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.config import DataConfig
+from trainables.data.labels import Scheme
+from trainables.data.photos import Photos
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which images and their labels lie on disk."""
+
+    fits: Callable[[Path], bool]
+    scheme: Callable[[Path, DataConfig], Scheme]  # without looking for every image
+    read: Callable[[Path, DataConfig], Photos]
+    oddities: Callable[[Path, Photos], list[str]] = lambda source, photos: []  # labels that cannot be meant, and how to fix each
