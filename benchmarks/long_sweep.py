@@ -124,7 +124,7 @@ def main(trials: Annotated[int, typer.Option(min=100, help="Trials of the search
         start = perf_counter()
         stock = take_stock(run, plan.space, plan.fixed, retry=True)
         rungs = Rungs(grace=plan.settings.grace, reduction=plan.settings.reduction, epochs=EPOCHS)
-        stock = settle(stock, run, Asha(rungs, spared=spares(0.05), judged=lambda number, judgement: None))
+        stock = settle(stock, run, Asha(rungs, spared=spares(0.05), judged=lambda number, decision: None))
         proposing = [proposal_seconds(plan, stock.kept[: trials // 5]), proposal_seconds(plan, stock.kept)]
         going_on = perf_counter() - start
         cluster.stop()

@@ -92,19 +92,20 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What ASHA found of a trial at a rung, in rungs.json."""
+class Decision:
+    """What a pruner found of a trial at an epoch, in rungs.json."""
 
     epoch: int
-    score: float
-    place: int  # scores that were in the rung before it
-    cutoff: float | None  # None where it was the first
+    score: float  # of that epoch, as it was reported
+    place: int  # scores that it was compared with
+    cutoff: float | None  # what they came to; None where there were too few of them
     passed: bool
+    pruner: str = "asha"  # in STOPPERS; the first one was the only one and not named
 
 
 # They read what a file holds, and find in it what is of another kind.
 RESULT = TypeAdapter(Result)
-JUDGEMENTS = TypeAdapter(tuple[Judgement, ...])
+DECISIONS = TypeAdapter(tuple[Decision, ...])
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Record:
     config: TrialConfig
     reports: tuple[dict[str, Any], ...]
     result: Result
-    judgements: tuple[Judgement, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -201,13 +202,13 @@ def read_result(folder: Folder) -> Result | None:
     return RESULT.validate_json(file.read_bytes())
 
 
-def write_judgements(folder: Folder, judgements: Iterable[Judgement]) -> None:
-    write_json(folder / "rungs.json", [asdict(judgement) for judgement in judgements])
+def write_decisions(folder: Folder, decisions: Iterable[Decision]) -> None:
+    write_json(folder / "rungs.json", [asdict(decision) for decision in decisions])
 
 
-def read_judgements(folder: Folder) -> tuple[Judgement, ...]:
+def read_decisions(folder: Folder) -> tuple[Decision, ...]:
     file = folder / "rungs.json"
-    return JUDGEMENTS.validate_json(file.read_bytes()) if file.is_file() else ()
+    return DECISIONS.validate_json(file.read_bytes()) if file.is_file() else ()
 
 
 def write_predictions(folder: Folder, predictions: Predictions) -> None:
@@ -242,7 +243,7 @@ def read_record(folder: Folder) -> Record:
     """The trial in a folder. Raises: one of DAMAGE when its files are damaged."""
     config = TrialConfig.from_values(dict(json.loads((folder / "config.json").read_text())))
     result = read_result(folder) or Result("interrupted", "nothing was reported", 0, "", "", "", attempt=0)
-    return Record(folder, int(folder.name), config, tuple(read_reports(folder)), result, read_judgements(folder))
+    return Record(folder, int(folder.name), config, tuple(read_reports(folder)), result, read_decisions(folder))
 
 
 def list_trials(run: Folder) -> list[Folder]:

@@ -10,7 +10,7 @@ from typing import Any
 from ray import tune
 
 from search_spaces.schema import Space
-from trainables.record import Judgement, Record, end_record, read_judgements, trial_folder, write_json, write_judgements
+from trainables.record import Decision, Record, end_record, read_decisions, trial_folder, write_decisions, write_json
 from trainables.storage import NO_ROOM, Folder, size_below
 from tuner import fidelity
 from tuner.board import Board, Row, differs
@@ -79,11 +79,11 @@ class Driver(tune.Callback):
         words = differs(self._space, record.config.values())
         return Row(number, words, state=record.result.state, epoch=done, score=last, best=best, earlier=done)
 
-    def judged(self, number: int, judgement: Judgement) -> None:
+    def judged(self, number: int, decision: Decision) -> None:
         """Write what ASHA found of a trial into its record, before the trial hears of it."""
         folder = trial_folder(self._run, number)
         with self._room():
-            write_judgements(folder, [*read_judgements(folder), judgement])
+            write_decisions(folder, [*read_decisions(folder), decision])
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = self._seen(trial)

@@ -11,7 +11,7 @@ import numpy as np
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from trainables.record import Judgement, Record
+from trainables.record import Decision, Record
 
 GRACE = 20.0  # seconds for running trials to reach their next report; a machine that is taken away often grants 30
 
@@ -35,7 +35,7 @@ class Rungs:
         if epoch in self.scores:
             self.scores[epoch][number] = score
 
-    def judge(self, number: int, epoch: int, score: float) -> Judgement | None:
+    def judge(self, number: int, epoch: int, score: float) -> Decision | None:
         """Enter a score and judge it; None where there is nothing to judge: no rung, or the trial is in it already."""
         rung = self.scores.get(epoch)
         if rung is None or number in rung:
@@ -43,7 +43,7 @@ class Rungs:
         others = list(rung.values())
         rung[number] = score
         cutoff = float(np.percentile(others, (1 - 1 / self.reduction) * 100)) if others else None
-        return Judgement(epoch, score, len(others), cutoff, cutoff is None or score >= cutoff)
+        return Decision(epoch, score, len(others), cutoff, cutoff is None or score >= cutoff)
 
 
 def restore_rungs(rungs: Rungs, records: Iterable[Record]) -> None:
@@ -64,30 +64,30 @@ def restore_rungs(rungs: Rungs, records: Iterable[Record]) -> None:
 
 def was_judged(record: Record, epoch: int) -> bool:
     """Whether ASHA has seen this report: a trial goes on to its next epoch only then."""
-    judged = any(judgement.epoch == epoch for judgement in record.judgements)
+    judged = any(decision.epoch == epoch for decision in record.decisions)
     cut_off = record.result.state == "interrupted" or record.result.cause == "crash"
     return judged or not cut_off or record.reports[-1]["epoch"] > epoch
 
 
 def place_of(record: Record, epoch: int) -> int:
     """The place that a trial had in a rung; where none is noted, after all others."""
-    return next((judgement.place for judgement in record.judgements if judgement.epoch == epoch), np.iinfo(np.int64).max)
+    return next((decision.place for decision in record.decisions if decision.epoch == epoch), np.iinfo(np.int64).max)
 
 
-def why_stopped(judgement: Judgement) -> str:
+def why_stopped(decision: Decision) -> str:
     """The reason of a trial that ASHA stopped, in plain words."""
-    score = f"macro F1 {judgement.score:.3f} is below the cutoff {judgement.cutoff:.3f} of {judgement.place} trials"
-    return f"ASHA stopped it at epoch {judgement.epoch}: {score}"
+    score = f"macro F1 {decision.score:.3f} is below the cutoff {decision.cutoff:.3f} of {decision.place} trials"
+    return f"ASHA stopped it at epoch {decision.epoch}: {score}"
 
 
 class Asha(FIFOScheduler):
     """Ray's scheduler over `Rungs`. `reasons` says in plain words why each stopped trial was stopped."""
 
-    def __init__(self, rungs: Rungs, *, spared: Callable[[int], bool], judged: Callable[[int, Judgement], None]):
+    def __init__(self, rungs: Rungs, *, spared: Callable[[int], bool], judged: Callable[[int, Decision], None]):
         """
         Args:
             spared: whether a trial, by its number, may not be stopped; its scores count in the rungs all the same.
-            judged: told of each judgement before it takes effect.
+            judged: told of each decision before it takes effect.
         """
         super().__init__()
         self.rungs = rungs
@@ -102,22 +102,22 @@ class Asha(FIFOScheduler):
 
     def stops(self, number: int, report: dict[str, Any]) -> bool:
         """Judge a report: whether the trial should end here. A trial that ends here by itself is judged, but not stopped."""
-        judgement = self.rungs.judge(number, report["epoch"], report["score"])
-        if judgement is None:
+        decision = self.rungs.judge(number, report["epoch"], report["score"])
+        if decision is None:
             return False
-        self._judged(number, judgement)
-        return self._ends(number, judgement, report)
+        self._judged(number, decision)
+        return self._ends(number, decision, report)
 
     def stops_earlier(self, record: Record) -> bool:
         """Whether a trial of an earlier command should end at its last report, which its driver may have judged before it died."""
         number, last = record.number, record.reports[-1]
-        found = next((judgement for judgement in record.judgements if judgement.epoch == last["epoch"] in self.rungs.scores), None)
+        found = next((decision for decision in record.decisions if decision.epoch == last["epoch"] in self.rungs.scores), None)
         return self._ends(number, found, last) if found else self.stops(number, last)
 
-    def _ends(self, number: int, judgement: Judgement, report: dict[str, Any]) -> bool:
-        if judgement.passed or report["last"] or self._spared(number):
+    def _ends(self, number: int, decision: Decision, report: dict[str, Any]) -> bool:
+        if decision.passed or report["last"] or self._spared(number):
             return False
-        self.reasons[number] = why_stopped(judgement)
+        self.reasons[number] = why_stopped(decision)
         return True
 
 

@@ -247,7 +247,7 @@ def search(
     asha = Asha(
         Rungs(grace=settings.grace, reduction=settings.reduction, epochs=settings.epochs),
         spared=spares(settings.keep_running if settings.early_stopping else 1.0),
-        judged=lambda number, judgement: driver.judged(number, judgement),
+        judged=lambda number, decision: driver.judged(number, decision),
     )
     driver = Driver(
         job.run,

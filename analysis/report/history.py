@@ -43,8 +43,8 @@ def rungs(trials: Sequence[SearchedTrial]) -> list[Rung]:
     """What was judged at each rung, by epoch."""
     found: dict[int, list[bool]] = {}
     for trial in trials:
-        for judgement in trial.judgements:
-            found.setdefault(judgement.epoch, []).append(judgement.passed)
+        for decision in trial.decisions:
+            found.setdefault(decision.epoch, []).append(decision.passed)
     return [Rung(epoch, len(passed), sum(passed)) for epoch, passed in sorted(found.items())]
 
 

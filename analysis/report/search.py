@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter
 
 from analysis.report.space import Dimension, drawn, flat, read_dimensions
-from trainables.record import DAMAGE, RUNS, SPACE, Judgement, Record, RunCard, RunError, list_trials, read_record, read_run
+from trainables.record import DAMAGE, RUNS, SPACE, Decision, Record, RunCard, RunError, list_trials, read_record, read_run
 from trainables.storage import Folder
 
 State = Literal["finished", "stopped", "interrupted", "failed"]
@@ -29,7 +29,7 @@ class SearchedTrial:
     device: str
     settings: dict[str, Any]  # all, by path
     values: dict[str, Any]  # the searched ones that it drew, by path
-    judgements: tuple[Judgement, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
 
 
@@ -107,7 +107,7 @@ def _searched_trial(record: Record, space: Sequence[Dimension]) -> SearchedTrial
         device=result.device,
         settings=settings,
         values=drawn(space, settings),
-        judgements=record.judgements,
+        decisions=record.decisions,
         versions=tuple(result.versions.items()) + ((("sweepvote", result.code),) if result.code else ()),
     )
 

@@ -19,7 +19,7 @@ from analysis.report.values import setting_scores
 from search_spaces.read import read_space
 from search_spaces.write import space_text
 from trainables.data.labels import Attribute, Scheme
-from trainables.record import Judgement
+from trainables.record import Decision
 from tuner.search import random_draws
 
 SEEDS = range(20)
@@ -47,8 +47,8 @@ def make_trials(count, seed, score=None):
         curve = tuple(enumerate(map(float, scores), start=1))
         state = str(rng.choice(["finished", "stopped", "interrupted", "failed"]))
         reported = score is not None or rng.random() < 0.8
-        judgements = tuple(
-            Judgement(epoch, curve[epoch - 1][1], 3, 0.2, bool(rng.random() < 0.5)) for epoch in (1, 2) if reported and epoch <= epochs
+        decisions = tuple(
+            Decision(epoch, curve[epoch - 1][1], 3, 0.2, bool(rng.random() < 0.5)) for epoch in (1, 2) if reported and epoch <= epochs
         )
         found.append(
             SearchedTrial(
@@ -61,7 +61,7 @@ def make_trials(count, seed, score=None):
                 str(rng.choice(["CPU (x, AVX2)", "NVIDIA H100"])),
                 values,
                 values,
-                judgements,
+                decisions,
             )
         )
     return found
@@ -83,10 +83,10 @@ def test_the_best_so_far_is_the_highest_score_up_to_there_and_hours_are_added(se
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_rung_counts_the_trials_that_were_judged_there_and_those_that_passed(seed):
     trials = make_trials(15, seed)
-    judged = [judgement for trial in trials for judgement in trial.judgements]
-    assert [rung.epoch for rung in rungs(trials)] == sorted({judgement.epoch for judgement in judged})
+    judged = [decision for trial in trials for decision in trial.decisions]
+    assert [rung.epoch for rung in rungs(trials)] == sorted({decision.epoch for decision in judged})
     for rung in rungs(trials):
-        own = [judgement.passed for judgement in judged if judgement.epoch == rung.epoch]
+        own = [decision.passed for decision in judged if decision.epoch == rung.epoch]
         assert (rung.judged, rung.passed) == (len(own), own.count(True))
 
 

@@ -20,14 +20,14 @@ from analysis.report.topics.search import TOPICS
 from tests.browser import browser, chromium, errors, prefer, resize  # noqa: F401
 from trainables.config import TrialConfig
 from trainables.record import (
-    Judgement,
+    Decision,
     Result,
     RunCard,
     end_record,
     start_record,
     trial_folder,
+    write_decisions,
     write_json,
-    write_judgements,
     write_reports,
     write_result,
     write_run,
@@ -62,7 +62,7 @@ def write_search(folder, count, seed=0):
         reports = [{"epoch": epoch, "macro_f1": float(score), "seconds": 60.0} for epoch, score in enumerate(curve, start=1)]
         start_record(place, TrialConfig.from_values(values))
         write_reports(place, reports if state != "failed" else [])
-        write_judgements(place, [Judgement(2, float(curve[1]), number, 0.3, state == "finished")] if state != "failed" else [])
+        write_decisions(place, [Decision(2, float(curve[1]), number, 0.3, state == "finished")] if state != "failed" else [])
         versions = {"torch": "2.13.0"}
         write_result(place, Result(state, "as it was", epochs if state != "failed" else 0, "abc", "CPU (x, AVX2)", "c0ffee", versions))
     rungs = [

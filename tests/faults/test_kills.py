@@ -165,14 +165,14 @@ def assert_asha_judged_as_if_at_one_go(records: list[Record]) -> None:
     fresh, spared = Rungs(grace=GRACE, reduction=REDUCTION, epochs=EPOCHS), spares(SPARED)
     for epoch in fresh.scores:
         there = [record for record in records if len(record.reports) >= epoch]
-        found = [(judgement, record) for record in there for judgement in record.judgements if judgement.epoch == epoch]
+        found = [(decision, record) for record in there for decision in record.decisions if decision.epoch == epoch]
         found.sort(key=lambda pair: pair[0].place)
-        assert [judgement.place for judgement, _ in found] == list(range(len(there)))
+        assert [decision.place for decision, _ in found] == list(range(len(there)))
         assert sorted(record.number for _, record in found) == [record.number for record in there]
-        for judgement, record in found:
-            assert judgement == fresh.judge(record.number, epoch, record.reports[epoch - 1]["score"])
+        for decision, record in found:
+            assert decision == fresh.judge(record.number, epoch, record.reports[epoch - 1]["score"])
     for record in records:
-        hopeless = [judgement.epoch for judgement in record.judgements if not judgement.passed and not spared(record.number)]
+        hopeless = [decision.epoch for decision in record.decisions if not decision.passed and not spared(record.number)]
         if hopeless:
             assert (record.result.state, hopeless) == ("stopped", [len(record.reports)])
         else:

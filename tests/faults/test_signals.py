@@ -219,7 +219,7 @@ def records_of(run: Path) -> list[dict]:
             "config": record.config.values(),
             "result": {name: value for name, value in asdict(record.result).items() if name != "attempt"},
             "reports": [{key: value for key, value in report.items() if key not in MEASURED} for report in record.reports],
-            "judgements": record.judgements,
+            "decisions": record.decisions,
             "predictions": [head.tobytes() for head in read_predictions(record.folder).heads],
             "model": record.has_model,
         }

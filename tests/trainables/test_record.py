@@ -12,7 +12,7 @@ from trainables.record import (
     DAMAGE,
     LAST,
     MODEL,
-    Judgement,
+    Decision,
     Origin,
     Predictions,
     Result,
@@ -21,7 +21,7 @@ from trainables.record import (
     end_record,
     find_run,
     list_trials,
-    read_judgements,
+    read_decisions,
     read_last,
     read_predictions,
     read_record,
@@ -31,8 +31,8 @@ from trainables.record import (
     searched_run,
     start_record,
     trial_folder,
+    write_decisions,
     write_json,
-    write_judgements,
     write_last,
     write_predictions,
     write_reports,
@@ -44,7 +44,7 @@ from trainables.storage import write_whole
 ATTRIBUTES = (("mask", ("worn", "incorrect", "absent"), ()), ("age", ("<30", ">=30"), (30,)))
 CARD = RunCard("faces", "effnet.yaml", "data", (30,), 0, "abcd", ATTRIBUTES, 3, 4, "python -m tuner.run")
 RESULT = Result("interrupted", "still at work", 2, "abcd", "CPU", "0.1", {"torch": "2"}, "", 3, 2, 8, ("out of memory once",))
-JUDGEMENTS = (Judgement(1, 0.1, 0, None, True), Judgement(3, 0.25, 4, 0.3, False))
+DECISIONS = (Decision(1, 0.1, 0, None, True), Decision(3, 0.25, 4, 0.3, False))
 
 
 @pytest.fixture
@@ -103,13 +103,13 @@ def test_a_record_is_read_as_it_was_written(folder, make_config):
     assert (record.number, record.folder, record.config, record.result) == (7, folder, make_config(), RESULT)
     assert record.reports == ({"epoch": 1, "score": 0.1}, {"epoch": 2, "score": 0.3})
     assert record.best == {"epoch": 2, "score": 0.3}
-    assert not record.has_model and record.judgements == ()
+    assert not record.has_model and record.decisions == ()
 
 
 def test_what_asha_found_is_read_as_it_was_written_and_is_part_of_the_record(folder):
-    assert read_judgements(folder) == ()
-    write_judgements(folder, JUDGEMENTS)
-    assert read_judgements(folder) == read_record(folder).judgements == JUDGEMENTS
+    assert read_decisions(folder) == ()
+    write_decisions(folder, DECISIONS)
+    assert read_decisions(folder) == read_record(folder).decisions == DECISIONS
 
 
 def test_a_result_tells_the_failure_and_what_happened_on_the_way(folder):

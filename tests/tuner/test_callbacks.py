@@ -5,9 +5,9 @@ from ray.tune.experiment import Trial
 
 from search_spaces.read import read_space
 from trainables.record import (
-    Judgement,
+    Decision,
     Result,
-    read_judgements,
+    read_decisions,
     read_record,
     read_result,
     start_record,
@@ -31,7 +31,7 @@ def space(tiny_space):
 
 @pytest.fixture
 def driver(space, tmp_path):
-    asha = Asha(Rungs(grace=1, reduction=2, epochs=EPOCHS), spared=lambda number: True, judged=lambda number, judgement: None)
+    asha = Asha(Rungs(grace=1, reduction=2, epochs=EPOCHS), spared=lambda number: True, judged=lambda number, decision: None)
     (tmp_path / "run").mkdir()
     return Driver(
         tmp_path / "run",
@@ -102,10 +102,10 @@ def test_the_fidelity_of_the_rungs_is_shown_and_kept_as_trials_run_to_the_end(dr
 def test_what_asha_found_is_in_the_record_in_the_order_of_its_rungs(driver, make_config):
     folder = trial_folder(driver._run, 3)
     start_record(folder, make_config())
-    found = [Judgement(1, 0.5, 0, None, True), Judgement(2, 0.4, 1, 0.6, False)]
-    for judgement in found:
-        driver.judged(3, judgement)
-    assert list(read_judgements(folder)) == found
+    found = [Decision(1, 0.5, 0, None, True), Decision(2, 0.4, 1, 0.6, False)]
+    for decision in found:
+        driver.judged(3, decision)
+    assert list(read_decisions(folder)) == found
 
 
 def test_trials_of_earlier_commands_are_on_the_board_and_those_that_go_on_when_they_start_again(driver, proposed, make_config):

@@ -14,17 +14,17 @@ from trainables.record import (
     LAST,
     MODEL,
     SPACE,
-    Judgement,
+    Decision,
     RunCard,
     RunError,
     end_record,
-    read_judgements,
+    read_decisions,
     read_last,
     read_predictions,
     read_record,
     trial_folder,
+    write_decisions,
     write_json,
-    write_judgements,
     write_predictions,
     write_reports,
     write_run,
@@ -88,7 +88,7 @@ def put(trained, tmp_path):
     run = tmp_path / "run"
     write_run(run, CARD)
 
-    def put(number, *, through=False, scores=None, judgements=(), end=None, **settings):
+    def put(number, *, through=False, scores=None, decisions=(), end=None, **settings):
         folder = trial_folder(run, number)
         shutil.copytree(trial_folder(trained, 1 if through else 0), folder)
         if through:
@@ -101,8 +101,8 @@ def put(trained, tmp_path):
         if scores:
             lines = [json.loads(line) for line in (folder / "reports.jsonl").read_text().splitlines()]
             write_reports(folder, [line | {"score": score} for line, score in zip(lines, scores, strict=True)])
-        if judgements:
-            write_judgements(folder, judgements)
+        if decisions:
+            write_decisions(folder, decisions)
         if end:
             end_record(folder, *end)
         return folder
@@ -121,7 +121,7 @@ def numbers(records):
 
 def asha_of(judged=None, *, grace=2, spared=lambda number: False):
     told = [] if judged is None else judged
-    return Asha(Rungs(grace=grace, reduction=2, epochs=EPOCHS), spared=spared, judged=lambda *judgement: told.append(judgement))
+    return Asha(Rungs(grace=grace, reduction=2, epochs=EPOCHS), spared=spared, judged=lambda *decision: told.append(decision))
 
 
 def snapshot(folder):
@@ -338,7 +338,7 @@ def test_every_damage_of_every_file_is_found_named_and_set_aside(put, space, fil
     if file == "rungs.json" and kind == "missing":
         pytest.skip("a trial that has reached no rung has none")
     put(0, end=("interrupted", "Ctrl-C"))
-    folder = put(1, judgements=[Judgement(2, 0.1, 0, None, True)], end=("interrupted", "Ctrl-C"))
+    folder = put(1, decisions=[Decision(2, 0.1, 0, None, True)], end=("interrupted", "Ctrl-C"))
     target = folder / file
     if CONTENTS[kind]:
         target.write_bytes(CONTENTS[kind](target.read_bytes()))
@@ -440,18 +440,18 @@ def test_a_trial_that_reported_its_last_epoch_but_was_not_closed_is_finished(put
 
 
 def test_a_report_at_a_rung_that_nobody_judged_is_judged_once_and_a_hopeless_trial_is_closed(put, space):
-    put(0, scores=[0.1, 0.8], judgements=[Judgement(2, 0.8, 0, None, True)], end=("stopped", "for a reason"))
+    put(0, scores=[0.1, 0.8], decisions=[Decision(2, 0.8, 0, None, True)], end=("stopped", "for a reason"))
     hopeless = put(1, scores=[0.9, 0.2], end=("interrupted", "Ctrl-C"))
     hopeful = put(2, scores=[0.1, 0.9], end=("interrupted", "Ctrl-C"))
     told = []
     stock = settled(put, space, asha_of(told))
     assert numbers(stock.ended) == [0, 1] and numbers(stock.going_on) == [2]
-    assert told == [(1, Judgement(2, 0.2, 1, 0.8, False)), (2, Judgement(2, 0.9, 2, 0.5, True))]
+    assert told == [(1, Decision(2, 0.2, 1, 0.8, False)), (2, Decision(2, 0.9, 2, 0.5, True))]
     result = read_record(hopeless).result
     assert (result.state, result.reason) == ("stopped", "ASHA stopped it at epoch 2: macro F1 0.200 is below the cutoff 0.800 of 1 trials")
     assert read_last(hopeless) is None and read_last(hopeful) is not None
-    for number, judgement in told:
-        write_judgements(trial_folder(put.run, number), [judgement])
+    for number, decision in told:
+        write_decisions(trial_folder(put.run, number), [decision])
     again = []
     assert numbers(settled(put, space, asha_of(again)).going_on) == [2]
     assert again == [], "the next command judges none of them again"
@@ -459,7 +459,7 @@ def test_a_report_at_a_rung_that_nobody_judged_is_judged_once_and_a_hopeless_tri
 
 def test_a_report_that_was_judged_is_not_judged_again(put, space):
     put(0, scores=[0.1, 0.8], end=("stopped", "for a reason"))
-    put(1, scores=[0.1, 0.8], judgements=[Judgement(2, 0.8, 1, 0.8, True)], end=("interrupted", "Ctrl-C"))
+    put(1, scores=[0.1, 0.8], decisions=[Decision(2, 0.8, 1, 0.8, True)], end=("interrupted", "Ctrl-C"))
     put(2, scores=[0.1, 0.9], end=("stopped", "for a reason"))
     told, asha = [], asha_of()
     asha = asha_of(told)
@@ -468,16 +468,16 @@ def test_a_report_that_was_judged_is_not_judged_again(put, space):
 
 
 def test_a_trial_that_asha_had_found_hopeless_when_the_driver_died_is_closed(put, space):
-    """The judgement is written before it takes effect."""
-    noted = Judgement(2, 0.2, 1, 0.8, False)
-    folder = put(1, scores=[0.9, 0.2], judgements=[noted])
-    spared = put(2, scores=[0.9, 0.2], judgements=[noted])
+    """The decision is written before it takes effect."""
+    noted = Decision(2, 0.2, 1, 0.8, False)
+    folder = put(1, scores=[0.9, 0.2], decisions=[noted])
+    spared = put(2, scores=[0.9, 0.2], decisions=[noted])
     told = []
     stock = settled(put, space, asha_of(told, spared=lambda number: number == 2))
     assert numbers(stock.ended) == [1] and numbers(stock.going_on) == [2] and told == []
     assert read_record(folder).result.state == "stopped"
     assert read_record(folder).result.reason.startswith("ASHA stopped it at epoch 2: macro F1 0.200 is below the cutoff 0.800")
-    assert read_judgements(folder) == read_judgements(spared) == (noted,)
+    assert read_decisions(folder) == read_decisions(spared) == (noted,)
 
 
 def test_a_spared_trial_is_judged_but_goes_on(put, space):
@@ -485,7 +485,7 @@ def test_a_spared_trial_is_judged_but_goes_on(put, space):
     put(1, scores=[0.9, 0.2])
     told = []
     assert numbers(settled(put, space, asha_of(told, spared=lambda number: True)).going_on) == [1]
-    assert told == [(1, Judgement(2, 0.2, 1, 0.8, False))]
+    assert told == [(1, Decision(2, 0.2, 1, 0.8, False))]
 
 
 def test_a_trial_whose_process_died_too_often_is_judged_at_a_rung_nobody_heard_of(put, space):
@@ -498,7 +498,7 @@ def test_a_trial_whose_process_died_too_often_is_judged_at_a_rung_nobody_heard_o
 
 def test_scores_of_trials_that_will_not_run_again_count_and_of_damaged_ones_do_not(put, space):
     put(0, scores=[0.1, 0.4], end=("failed", "the loss is nan", "diverged"))
-    put(1, scores=[0.1, 0.5], loss__name="soft_f1", judgements=[Judgement(2, 0.5, 1, 0.4, True)], end=("interrupted", "Ctrl-C"))
+    put(1, scores=[0.1, 0.5], loss__name="soft_f1", decisions=[Decision(2, 0.5, 1, 0.4, True)], end=("interrupted", "Ctrl-C"))
     (put(2, scores=[0.1, 0.6]) / "valid.npz").write_bytes(b"")
     asha = asha_of()
     settled(put, space, asha)
@@ -508,7 +508,7 @@ def test_scores_of_trials_that_will_not_run_again_count_and_of_damaged_ones_do_n
 def test_a_trial_between_two_rungs_is_not_judged(put, space):
     put(0, scores=[0.5, 0.0])
     told = []
-    asha = Asha(Rungs(grace=1, reduction=3, epochs=EPOCHS), spared=lambda number: False, judged=lambda *judgement: told.append(judgement))
+    asha = Asha(Rungs(grace=1, reduction=3, epochs=EPOCHS), spared=lambda number: False, judged=lambda *decision: told.append(decision))
     assert numbers(settle(take_stock(put.run, space, FIXED, retry=True), put.run, asha).going_on) == [0]
     assert told == [] and asha.rungs.scores == {1: {0: 0.5}, 3: {}}
 

@@ -9,18 +9,18 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.schedulers.async_hyperband import _Bracket
 
 from trainables.config import TrialConfig
-from trainables.record import Judgement, Record, Result
+from trainables.record import Decision, Record, Result
 from tuner.stopping import Asha, Rungs, SoftStop, place_of, restore_rungs, spares, was_judged, why_stopped
 
 CONFIG = TrialConfig.from_values({"epochs": 9, "model": {"backbone": "any"}, "optimizer": {"lr": 0.1}})
 
 
-def record_of(number, scores, state, *, cause="", judgements=()):
+def record_of(number, scores, state, *, cause="", decisions=()):
     """The record of a trial with these scores, one an epoch."""
     reports = tuple({"epoch": epoch, "score": score, "last": state == "finished"} for epoch, score in enumerate(scores, start=1))
     best = int(np.argmax(scores)) + 1 if scores else 0
     result = Result(state, "in words", best, "split", "CPU", "0.1", cause=cause)
-    return Record(Path("trials") / str(number), number, CONFIG, reports, result, tuple(judgements))
+    return Record(Path("trials") / str(number), number, CONFIG, reports, result, tuple(decisions))
 
 
 # Rungs
@@ -48,8 +48,8 @@ def test_the_same_trials_are_stopped_as_by_rays_own_bracket(seed, grace, reducti
     bracket = _Bracket(grace, epochs, reduction, 0)
 
     def judged_by_us(number, epoch, score):
-        judgement = rungs.judge(number, epoch, score)
-        return judgement is not None and not judgement.passed
+        decision = rungs.judge(number, epoch, score)
+        return decision is not None and not decision.passed
 
     def judged_by_ray(number, epoch, score):
         # The last epoch decides nothing here: a trial that is through has finished.
@@ -90,17 +90,17 @@ def test_a_trial_is_judged_once_though_it_repeats_an_epoch_after_a_crash():
 
 def test_the_first_of_a_rung_and_one_as_good_as_the_cutoff_go_on():
     rungs = Rungs(grace=1, reduction=2, epochs=4)
-    assert rungs.judge(0, 1, 0.3) == Judgement(epoch=1, score=0.3, place=0, cutoff=None, passed=True)
-    assert rungs.judge(1, 1, 0.3) == Judgement(epoch=1, score=0.3, place=1, cutoff=0.3, passed=True)
+    assert rungs.judge(0, 1, 0.3) == Decision(epoch=1, score=0.3, place=0, cutoff=None, passed=True)
+    assert rungs.judge(1, 1, 0.3) == Decision(epoch=1, score=0.3, place=1, cutoff=0.3, passed=True)
 
 
 def test_the_reason_says_when_and_how_far_below_which_cutoff():
     rungs = Rungs(grace=2, reduction=2, epochs=9)
     rungs.judge(0, 2, 0.5)
     rungs.judge(1, 2, 0.7)
-    judgement = rungs.judge(2, 2, 0.2)
-    assert not judgement.passed
-    assert why_stopped(judgement) == "ASHA stopped it at epoch 2: macro F1 0.200 is below the cutoff 0.600 of 2 trials"
+    decision = rungs.judge(2, 2, 0.2)
+    assert not decision.passed
+    assert why_stopped(decision) == "ASHA stopped it at epoch 2: macro F1 0.200 is below the cutoff 0.600 of 2 trials"
 
 
 # Rungs from records
@@ -122,7 +122,7 @@ def test_a_rung_is_filled_in_the_order_of_judging_and_then_by_number():
     rungs = Rungs(grace=1, reduction=3, epochs=3)
     places = {3: 0, 1: 2, 4: 1}
     records = [
-        record_of(number, [0.1], "stopped", judgements=[Judgement(1, 0.1, places[number], None, True)] if number in places else ())
+        record_of(number, [0.1], "stopped", decisions=[Decision(1, 0.1, places[number], None, True)] if number in places else ())
         for number in range(6)
     ]
     restore_rungs(rungs, records)
@@ -131,16 +131,16 @@ def test_a_rung_is_filled_in_the_order_of_judging_and_then_by_number():
 
 
 def test_asha_has_seen_every_report_but_perhaps_the_last_of_a_trial_that_was_cut_off():
-    judged = [Judgement(2, 0.2, 0, None, True)]
+    judged = [Decision(2, 0.2, 0, None, True)]
     assert was_judged(record_of(0, [0.1, 0.2], "interrupted"), 1), "it went on to epoch 2"
     assert not was_judged(record_of(0, [0.1, 0.2], "interrupted"), 2)
-    assert was_judged(record_of(0, [0.1, 0.2], "interrupted", judgements=judged), 2)
+    assert was_judged(record_of(0, [0.1, 0.2], "interrupted", decisions=judged), 2)
     assert was_judged(record_of(0, [0.1, 0.2], "stopped"), 2)
     assert was_judged(record_of(0, [0.1, 0.2], "finished"), 2)
     assert was_judged(record_of(0, [0.1, 0.2], "failed", cause="diverged"), 2)
     # Its process may have died between telling the record and telling Tune.
     assert not was_judged(record_of(0, [0.1, 0.2], "failed", cause="crash"), 2)
-    assert was_judged(record_of(0, [0.1, 0.2], "failed", cause="crash", judgements=judged), 2)
+    assert was_judged(record_of(0, [0.1, 0.2], "failed", cause="crash", decisions=judged), 2)
 
 
 class Search:
@@ -156,14 +156,14 @@ class Search:
         self.scores, self.fails_after, self.spared = scores, fails_after, spared
         trials, self.epochs = scores.shape
         self.curves = {number: [] for number in range(trials)}
-        self.judgements = {number: [] for number in range(trials)}
+        self.decisions = {number: [] for number in range(trials)}
         self.states = dict.fromkeys(range(trials), "interrupted")
-        self.decisions = []
+        self.answers = []
         self.begin()
 
     def begin(self):
         rungs = Rungs(grace=1, reduction=2, epochs=self.epochs)
-        self.asha = Asha(rungs, spared=spares(self.spared), judged=lambda number, judgement: self.judgements[number].append(judgement))
+        self.asha = Asha(rungs, spared=spares(self.spared), judged=lambda number, decision: self.decisions[number].append(decision))
 
     def begin_again(self):
         """As another command does, with nothing but the records."""
@@ -172,7 +172,7 @@ class Search:
         restore_rungs(
             self.asha.rungs,
             [
-                record_of(number, self.curves[number], state, cause=causes.get(state, ""), judgements=self.judgements[number])
+                record_of(number, self.curves[number], state, cause=causes.get(state, ""), decisions=self.decisions[number])
                 for number, state in self.states.items()
             ],
         )
@@ -189,7 +189,7 @@ class Search:
         epoch = len(self.curves[number])
         result = {"number": number, "epoch": epoch, "score": self.curves[number][-1], "last": epoch == self.epochs}
         stopped = self.asha.on_trial_result(None, None, result) == TrialScheduler.STOP
-        self.decisions.append((number, epoch, stopped, self.asha.reasons.get(number)))
+        self.answers.append((number, epoch, stopped, self.asha.reasons.get(number)))
         if stopped or result["last"]:
             self.states[number] = "stopped" if stopped else "finished"
         elif epoch == self.fails_after[number]:
@@ -204,7 +204,7 @@ def search_through(seed, cut=None):
     while search.running():
         number = int(rng.choice(search.running()))
         search.write(number)
-        if len(search.decisions) == cut:
+        if len(search.answers) == cut:
             search.begin_again()
         search.hear(number)
     return search
@@ -214,11 +214,11 @@ def test_a_search_cut_off_anywhere_decides_afterwards_as_one_that_was_not():
     stopped = spared = 0
     for seed in range(200):
         through = search_through(seed)
-        cut_off = search_through(seed, cut=int(np.random.default_rng(seed).integers(len(through.decisions))))
+        cut_off = search_through(seed, cut=int(np.random.default_rng(seed).integers(len(through.answers))))
+        assert cut_off.answers == through.answers, seed
         assert cut_off.decisions == through.decisions, seed
-        assert cut_off.judgements == through.judgements, seed
         assert cut_off.asha.rungs.scores == through.asha.rungs.scores, seed
-        failing = [number for number, judged in through.judgements.items() if not all(judgement.passed for judgement in judged)]
+        failing = [number for number, judged in through.decisions.items() if not all(decision.passed for decision in judged)]
         stopped += sum(through.states[number] == "stopped" for number in failing)
         spared += sum(through.states[number] == "finished" for number in failing)
     assert stopped > 200 and spared > 50, "the property means something"
@@ -236,7 +236,7 @@ def nobody(number):
 
 
 def test_ray_is_told_to_stop_a_hopeless_trial_but_never_one_that_has_ended_itself():
-    asha = Asha(Rungs(grace=1, reduction=2, epochs=4), spared=nobody, judged=lambda number, judgement: None)
+    asha = Asha(Rungs(grace=1, reduction=2, epochs=4), spared=nobody, judged=lambda number, decision: None)
     assert heard(asha, 0, 0.5) == TrialScheduler.CONTINUE
     assert heard(asha, 1, 0.4) == TrialScheduler.STOP
     assert heard(asha, 2, 0.1, last=True) == TrialScheduler.CONTINUE
@@ -254,9 +254,9 @@ def test_a_spared_trial_is_judged_and_counts_but_goes_on():
         TrialScheduler.STOP,
     ]
     assert told == [
-        (0, Judgement(1, 0.5, 0, None, True)),
-        (1, Judgement(1, 0.1, 1, 0.5, False)),
-        (2, Judgement(1, 0.2, 2, pytest.approx(0.3), False)),
+        (0, Decision(1, 0.5, 0, None, True)),
+        (1, Decision(1, 0.1, 1, 0.5, False)),
+        (2, Decision(1, 0.2, 2, pytest.approx(0.3), False)),
     ]
     assert asha.reasons == {2: why_stopped(told[2][1])}
 
