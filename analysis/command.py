@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 
 from analysis.trials import newest_run
-from trainables.config import ConfigError
 from trainables.data.photos import DataError, Photos, Unlabelled
 from trainables.data.views import View, ViewFiles, build_views, count_missing, view_cache
 from trainables.progress import progress_bar
 from trainables.record import RunError, find_run
+from trainables.registry import ConfigError
 from trainables.storage import Folder, StorageError
 
 RunOption = Annotated[

@@ -27,9 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from search_spaces.read import read_space
-from trainables.config import DataConfig, TrialConfig
+from trainables.config import TrialConfig
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.photos import Photos
+from trainables.data.settings import DataConfig
 from trainables.data.splits import Split
 from trainables.data.training import Data
 from trainables.loop import EpochReport

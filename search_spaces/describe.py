@@ -19,7 +19,6 @@ HEAD = """# What a space can say
 Each name is a `section/field` of a YAML space, of `--set section/field=value`, and of every record, table and plot. A plain value is fixed;
 `{choice: [...]}`, `{float: [low, high]}` and `{int: [low, high]}` are searched, with `when:` only where other values make them mean
 something. Settings that only some choices use begin with the names of these choices; a space that draws one elsewhere is refused.
-*Rows* are lines of five public reports on the first task that tried it.
 
 Made by `uv run python -m search_spaces.describe > docs/space.md`; change [trainables/config.py](../trainables/config.py) instead."""
 
@@ -68,7 +67,7 @@ def page() -> str:
     whole = TrialConfig.model_json_schema()
     own = {name: field for name, field in whole["properties"].items() if "$ref" not in field}
     parts = [HEAD, *_section("Top level", "Fields without a section.", _rows("", own, UNIONS, REGISTRIES))]
-    parts += _section("run", "How much to search; never searched itself.", ((f"run/{name}", *words, "") for name, words in RUN.items()))
+    parts += _section("run", "How much to search; never searched itself.", ((f"run/{name}", *words) for name, words in RUN.items()))
     for name, field in whole["properties"].items():
         if name not in own:
             section = whole["$defs"][field["$ref"].rpartition("/")[2]]
@@ -110,7 +109,7 @@ def _rows(
     for name, field in fields.items():
         path = prefix + name
         values = _names(registries[path]) if path in registries else unions.get(path) or in_words(field)
-        yield path, field["description"], values, OF_THE_RUN.get(path) or _default(field), field["rows"]
+        yield path, field["description"], values, OF_THE_RUN.get(path) or _default(field)
 
 
 def _names(values: Iterable[str]) -> str:
@@ -124,7 +123,7 @@ def _default(field: Schema) -> str:
 
 
 def _section(title: str, about: str, rows: Iterable[tuple[str, ...]]) -> list[str]:
-    lines = ["| name | meaning | values | default | rows |", "|---|---|---|---|---|"]
+    lines = ["| name | meaning | values | default |", "|---|---|---|---|"]
     lines += [f"| `{name}` | {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |" for name, *cells in rows]
     return [f"## {title}", about, "\n".join(lines)]
 

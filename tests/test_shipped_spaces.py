@@ -10,9 +10,10 @@ import torch
 
 from search_spaces.read import BASES, FOLDER, read_space, shipped_spaces
 from search_spaces.schema import Choice, Space, SpaceError, flat, same
-from trainables.config import DataConfig, ModelConfig, TrialConfig, Watched
+from trainables.config import ModelConfig, TrialConfig, Watched
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.layouts.reading import read_photos
+from trainables.data.settings import DataConfig
 from trainables.data.training import Data
 from trainables.data.views import build_views, channel_statistics, open_view
 from trainables.models.backbone import build_backbone

@@ -1,26 +1,17 @@
 """What one trial is told: frozen sections, made once by `TrialConfig.from_values`.
 
 Section and field names are the public interface: YAML, `--set`, records, tables and plots use the same `section/field` paths.
-Each field says what it means and which rows of the five reports tried it; `python -m search_spaces.describe` prints them as a page.
+Each field says what it means; `python -m search_spaces.describe` prints them as a page.
 Fields that only some choices use say so; the preflight refuses a space that draws one where nothing reads it.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Side = Annotated[int, Field(ge=16)]
-Numbers = Annotated[tuple[Count, ...], Field(strict=False)]
-Range = Annotated[tuple[int, int], Field(strict=False)]
-Channels = Annotated[tuple[float, float, float], Field(strict=False)]
-Statistics = Annotated[tuple[Channels, Channels], Field(strict=False)]
-
+from trainables.data.settings import DataConfig, LabelsConfig
+from trainables.registry import ConfigError, Count, Mistake, Positive, Section, Share, Side, Statistics, ascending, nearest, setting
 
 UNIONS = {  # fields of several types, and how to write one
     "task": "joint, heads, one attribute, or a list of lists of attributes",
@@ -30,106 +21,19 @@ UNIONS = {  # fields of several types, and how to write one
 }
 
 
-class ConfigError(ValueError):
-    """A configuration that cannot be trained; `mistakes` holds every (path, message) found."""
-
-    def __init__(self, mistakes: list["Mistake"]):
-        self.mistakes = mistakes
-        super().__init__("\n".join(str(mistake) for mistake in mistakes))
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """One thing wrong with a setting: where (`loss/gamma`) and what, with the mend."""
-
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
-
-
-def setting(meaning: str, default: Any = ..., rows: str = "") -> Any:
-    """A field that explains itself.
-
-    Args:
-        rows: of the reference task's checklist, such as `S0-5 S4-12`: which of the reports' techniques it carries.
-    """
-    return Field(default, description=meaning, json_schema_extra={"rows": rows})
-
-
-class Section(BaseModel):
-    # Tuples among the fields lift `strict` for themselves: YAML and JSON know lists only.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class DataConfig(Section):
-    """How photos become labels and sides. Fixed for a run: trials on different sides cannot be compared."""
-
-    cuts: Annotated[Numbers, Field(min_length=1)] = setting(
-        "first number of each class but the lowest, where a class is cut from a number", (30, 60), "S0-1"
-    )
-    holdout: Annotated[float, Field(gt=0, lt=0.5)] = setting("share of the people that the search never sees", 0.15, "S0-11")
-    folds: Annotated[int, Field(ge=2)] = setting("equal parts of the other people; one of them validates", 5, "S0-12 S3-2")
-    fold: Annotated[int, Field(ge=-1)] = setting("which one; -1: nobody validates, which is for a refit on all data", 0, "S0-12 S4-26")
-    group: str = setting("table: the column whose value photos of one person share; empty: `person` where there is one", "", "S0-11")
-    ordinal: str = setting("table: the column that holds a number and is classed by data/cuts; empty: none", "", "S3-5")
-    extra: Annotated[tuple[str, ...], Field(strict=False)] = setting(
-        "further labelled photos that only train: folders or tables, read as --data is", (), "S1-16 S1-17 S1-26 S3-17"
-    )
-    pseudo: str = setting("a probabilities.csv of an ensemble, whose photos train with these soft labels", "", "S1-22 S4-11 S4-37")
-    weights: str = setting("a table `photo,weight`: how much likelier the sampler weighted shows a photo", "", "S1-27")
-
-    @field_validator("cuts")
-    @classmethod
-    def _ascending(cls, cuts: tuple[int, ...]) -> tuple[int, ...]:
-        return ascending(cuts)
-
-
-class LabelsConfig(Section):
-    """Changes to the labels of training photos; validation and hold-out keep the true ones."""
-
-    relabel: str = setting("corrections of wrong labels: none, consensus, extended, or a table of your own", "none", "S2-3 S1-7 S4-10")
-    cuts: Numbers = setting("data/cuts for training photos alone; empty: as data/cuts", (), "S4-4 S2-5")
-    remove: Annotated[tuple[Range, ...], Field(strict=False)] = setting(
-        "ranges [first, last] of the number whose photos do not train, such as [[27, 29], [57, 59]]", (), "S4-3"
-    )
-    jitter: Annotated[float, Field(ge=0, le=100)] = setting(
-        "loss/regression: mean of the Poisson noise added to numbers at their cap, the largest there is", 0.0, "S1-15"
-    )
-    extra: bool = setting("whether the photos of data/extra and data/pseudo train", True, "S1-16 S1-22")
-    confidence: Share = setting("data/pseudo: smallest probability of the likeliest class of a photo that trains", 0.9, "S1-22")
-
-    @field_validator("cuts")
-    @classmethod
-    def _ascending(cls, cuts: tuple[int, ...]) -> tuple[int, ...]:
-        return ascending(cuts)
-
-    @field_validator("remove")
-    @classmethod
-    def _ranges(cls, ranges: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-        if any(first > last for first, last in ranges):
-            raise ValueError("each range is [first, last], and first must not be above last")
-        return ranges
-
-
 class ViewConfig(Section):
     """The deterministic geometry of an input, the same in training, validation and inference."""
 
-    crop: str = setting("what is cut out first", "none", "S0-3 S1-6 S2-9 S3-10 S4-5 S4-6")
-    fraction: Annotated[float, Field(gt=0, le=1)] = setting(
-        "center, and face where no face is found: share of each side that stays", 0.8, "S0-3 S4-7"
-    )
+    crop: str = setting("what is cut out first", "none")
+    fraction: Annotated[float, Field(gt=0, le=1)] = setting("center, and face where no face is found: share of each side that stays", 0.8)
     box: Annotated[tuple[Side, Side], Field(strict=False)] = setting(
-        "box: [height, width] in pixels of the photo, around its middle", (320, 256), "S0-3"
+        "box: [height, width] in pixels of the photo, around its middle", (320, 256)
     )
-    margin: Annotated[float, Field(ge=0, le=2)] = setting("face: what is added on each side, as a share of the face's box", 0.4, "S4-5")
+    margin: Annotated[float, Field(ge=0, le=2)] = setting("face: what is added on each side, as a share of the face's box", 0.4)
     fit: Literal["stretch", "cover", "contain"] = setting(
-        "where the crop's aspect is not that of the size: stretch it, cut the longer side (cover), or add black bars (contain)",
-        "stretch",
-        "S0-9 S2-8",
+        "where the crop's aspect is not that of the size: stretch it, cut the longer side (cover), or add black bars (contain)", "stretch"
     )
-    size: Side | Annotated[tuple[Side, Side], Field(strict=False)] = setting("pixels: n, or [height, width]", 64, "S0-10 S4-22")
+    size: Side | Annotated[tuple[Side, Side], Field(strict=False)] = setting("pixels: n, or [height, width]", 64)
 
     @property
     def height(self) -> int:
@@ -144,42 +48,42 @@ class AugmentConfig(Section):
     """Random changes to training photos; 0 is off."""
 
     most: Annotated[int, Field(ge=0)] = setting(
-        "largest number of the changes below that one photo gets, drawn anew each time; 0: all. The policy's come on top", 0, "S4-15"
+        "largest number of the changes below that one photo gets, drawn anew each time; 0: all. The policy's come on top", 0
     )
-    flip: Share = setting("probability of a left-right flip", 0.0, "S0-5 S2-10 S4-12")
-    rotate: Annotated[float, Field(ge=0, le=180)] = setting("degrees to either side", 0.0, "S0-4 S2-11")
-    shift: Share = setting("largest shift, as a share of the side", 0.0, "S2-11")
-    scale: Annotated[float, Field(ge=0, lt=1)] = setting("largest change of scale to either side", 0.0, "S2-11")
-    zoom: Annotated[float, Field(ge=0, lt=1)] = setting("RandomResizedCrop: largest share of the area that is cut away", 0.0, "S1-6")
-    brightness: Share = setting("largest relative change", 0.0, "S0-2 S2-13 S4-13")
-    contrast: Share = setting("largest relative change", 0.0, "S0-2 S2-13 S4-13")
-    saturation: Share = setting("largest relative change", 0.0, "S0-2 S2-12 S4-13")
-    hue: Annotated[float, Field(ge=0, le=0.5)] = setting("largest turn of the colour circle, of which 1 is all", 0.0, "S0-2 S2-12 S4-13")
-    pca: Share = setting("FancyPCA: lighting noise along the colours' main axes, as a share of their own deviation", 0.0, "S1-5")
-    gray: Share = setting("probability of a photo without colours", 0.0, "S1-5")
-    clahe: Share = setting("probability of local contrast equalisation", 0.0, "S1-5")
-    sharpen: Share = setting("probability of sharpening", 0.0, "S1-5")
-    blur: Share = setting("probability of one of Gaussian, median and motion blur", 0.0, "S1-5")
-    noise: Share = setting("largest standard deviation of Gaussian noise, on the scale 0 to 1", 0.0, "S2-14")
-    elastic: Share = setting("probability of an elastic distortion", 0.0, "S1-5")
-    distort: Share = setting("grid distortion: largest change of a cell's width, as a share of it", 0.0, "S1-5")
-    tiles: Share = setting("probability of RandomGridShuffle: 2 x 2 tiles change places", 0.0, "S1-5")
-    dropout: Share = setting("probability of coarse dropout (cutout): a few black boxes", 0.0, "S1-25")
-    grid_dropout: Share = setting("probability of a grid of black boxes", 0.0, "S1-25")
-    erase: Share = setting("probability of one erased rectangle", 0.0, "S4-14")
-    policy: str = setting("further changes drawn from a fixed list", "none", "S4-35")
-    ops: Count = setting("rand: changes from the list for each photo", 2, "S4-15 S4-35")
-    magnitude: Share = setting("rand: strength of each, of the strongest in the list", 0.3, "S4-35")
+    flip: Share = setting("probability of a left-right flip", 0.0)
+    rotate: Annotated[float, Field(ge=0, le=180)] = setting("degrees to either side", 0.0)
+    shift: Share = setting("largest shift, as a share of the side", 0.0)
+    scale: Annotated[float, Field(ge=0, lt=1)] = setting("largest change of scale to either side", 0.0)
+    zoom: Annotated[float, Field(ge=0, lt=1)] = setting("RandomResizedCrop: largest share of the area that is cut away", 0.0)
+    brightness: Share = setting("largest relative change", 0.0)
+    contrast: Share = setting("largest relative change", 0.0)
+    saturation: Share = setting("largest relative change", 0.0)
+    hue: Annotated[float, Field(ge=0, le=0.5)] = setting("largest turn of the colour circle, of which 1 is all", 0.0)
+    pca: Share = setting("FancyPCA: lighting noise along the colours' main axes, as a share of their own deviation", 0.0)
+    gray: Share = setting("probability of a photo without colours", 0.0)
+    clahe: Share = setting("probability of local contrast equalisation", 0.0)
+    sharpen: Share = setting("probability of sharpening", 0.0)
+    blur: Share = setting("probability of one of Gaussian, median and motion blur", 0.0)
+    noise: Share = setting("largest standard deviation of Gaussian noise, on the scale 0 to 1", 0.0)
+    elastic: Share = setting("probability of an elastic distortion", 0.0)
+    distort: Share = setting("grid distortion: largest change of a cell's width, as a share of it", 0.0)
+    tiles: Share = setting("probability of RandomGridShuffle: 2 x 2 tiles change places", 0.0)
+    dropout: Share = setting("probability of coarse dropout (cutout): a few black boxes", 0.0)
+    grid_dropout: Share = setting("probability of a grid of black boxes", 0.0)
+    erase: Share = setting("probability of one erased rectangle", 0.0)
+    policy: str = setting("further changes drawn from a fixed list", "none")
+    ops: Count = setting("rand: changes from the list for each photo", 2)
+    magnitude: Share = setting("rand: strength of each, of the strongest in the list", 0.3)
 
 
 class MixConfig(Section):
     """Mixing of two photos and of their targets."""
 
-    name: str = setting("how photos of a batch are mixed", "none", "S0-7 S0-8 S3-11 S4-16 S4-17 S1-25")
-    prob: Share = setting("share of the batches that are mixed", 0.5, "S0-8 S4-17")
-    low: Share = setting("cutmix_vertical, cutmix_intra: smallest share of the width kept from the photo itself", 0.46, "S4-17")
-    high: Share = setting("cutmix_vertical, cutmix_intra: largest", 0.54, "S4-17")
-    alpha: Positive = setting("mixup, cutmix: both parameters of the Beta distribution of the share kept", 0.2, "S0-7 S0-8")
+    name: str = setting("how photos of a batch are mixed", "none")
+    prob: Share = setting("share of the batches that are mixed", 0.5)
+    low: Share = setting("cutmix_vertical, cutmix_intra: smallest share of the width kept from the photo itself", 0.46)
+    high: Share = setting("cutmix_vertical, cutmix_intra: largest", 0.54)
+    alpha: Positive = setting("mixup, cutmix: both parameters of the Beta distribution of the share kept", 0.2)
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -191,33 +95,29 @@ class MixConfig(Section):
 class SamplerConfig(Section):
     """Which training photos an epoch shows, and how often."""
 
-    name: str = setting("how photos are drawn, by the classes of the trial's own task", "shuffle", "S0-13 S1-11 S2-6 S2-7 S3-7 S3-8 S4-23")
-    power: Share = setting("weighted: 1 draws all classes alike often, 0 draws them as often as they are", 1.0, "S0-13 S4-23")
+    name: str = setting("how photos are drawn, by the classes of the trial's own task", "shuffle")
+    power: Share = setting("weighted: 1 draws all classes alike often, 0 draws them as often as they are", 1.0)
 
 
 class ModelConfig(Section):
     """The network."""
 
-    backbone: str = setting("any timm name", rows="S0-16 S1-1 S1-2 S1-3 S1-29 S2-16 S3-16 S4-19 S4-20 S4-21")
-    second: str = setting("a second backbone beside it, whose features are concatenated; empty: none", "", "S3-6")
-    weights: str = setting(
-        "imagenet, none, or a file with the backbone's state dict; {backbone} in it stands for the name", "imagenet", "S1-19 S0-16"
-    )
+    backbone: str = setting("any timm name")
+    second: str = setting("a second backbone beside it, whose features are concatenated; empty: none", "")
+    weights: str = setting("imagenet, none, or a file with the backbone's state dict; {backbone} in it stands for the name", "imagenet")
     freeze: Literal["none", "backbone", "stages"] = setting(
-        "what keeps its first weights: nothing, all but the heads, or all stages but the last few", "none", "S2-17 S1-23"
+        "what keeps its first weights: nothing, all but the heads, or all stages but the last few", "none"
     )
-    train_stages: Count = setting("stages: how many of the last stages train", 1, "S2-17")
-    unfreeze_epoch: Annotated[int, Field(ge=0)] = setting("backbone, stages: epochs after which everything trains; 0: never", 0, "S1-23")
+    train_stages: Count = setting("stages: how many of the last stages train", 1)
+    unfreeze_epoch: Annotated[int, Field(ge=0)] = setting("backbone, stages: epochs after which everything trains; 0: never", 0)
     edges: Literal["none", "mix", "stem"] = setting(
-        "a fourth channel of Canny edges: brought to three by a 1x1 convolution (mix), or taken by a wider first layer (stem)",
-        "none",
-        "S0-18",
+        "a fourth channel of Canny edges: brought to three by a 1x1 convolution (mix), or taken by a wider first layer (stem)", "none"
     )
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = setting("probability of leaving out a residual block, the last one's", 0.0, "S1-23")
-    neck: Literal["none", "batchnorm"] = setting("what stands between features and heads", "none", "S4-32")
-    hidden: Annotated[int, Field(ge=0)] = setting("units of two hidden layers before the heads; 0: none", 0, "S2-17 S1-28")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = setting("before the heads", 0.0, "S2-17 S1-23")
-    dropout_samples: Count = setting("dropout masks whose logits are averaged in training", 1, "S1-23")
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = setting("probability of leaving out a residual block, the last one's", 0.0)
+    neck: Literal["none", "batchnorm"] = setting("what stands between features and heads", "none")
+    hidden: Annotated[int, Field(ge=0)] = setting("units of two hidden layers before the heads; 0: none", 0)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = setting("before the heads", 0.0)
+    dropout_samples: Count = setting("dropout masks whose logits are averaged in training", 1)
 
     @property
     def sees_edges(self) -> bool:
@@ -228,69 +128,57 @@ class ModelConfig(Section):
 class LossConfig(Section):
     """What training makes small."""
 
-    name: str = setting("the loss of every head", "cross_entropy", "S0-14 S0-15 S1-9 S1-10 S2-18 S3-12 S4-25 S4-32")
+    name: str = setting("the loss of every head", "cross_entropy")
     alpha: Literal["none", "inverse", "effective"] | Annotated[tuple[Positive, ...], Field(strict=False)] = setting(
-        "cross_entropy, focal: weights of the classes: none, 1/n, 1/effective number, or a list of them", "none", "S1-10"
+        "cross_entropy, focal: weights of the classes: none, 1/n, 1/effective number, or a list of them", "none"
     )
-    beta: Annotated[float, Field(ge=0, lt=1)] = setting(
-        "loss/alpha effective: how slowly further photos of a class stop to count", 0.999, "S1-10"
-    )
-    smoothing: Annotated[float, Field(ge=0, lt=1)] = setting(
-        "cross_entropy: share of the target spread over all classes", 0.0, "S0-14 S1-1 S1-23"
-    )
-    gamma: Annotated[float, Field(ge=0)] = setting("focal: 0 is plain cross-entropy", 2.0, "S0-14 S1-9")
-    share: Share = setting("ce_f1: share of soft F1 in the sum", 0.5, "S0-14 S4-25")
-    cosine: Positive = setting("cosine_ce: weight of the cross-entropy beside the cosine distance", 0.1, "S3-12")
-    reverse: Positive = setting("symmetric_ce: weight of the reversed cross-entropy", 1.0, "S0-14")
-    scale: Positive = setting("arcface, cosface, ldam: what cosines are multiplied by to be logits", 30.0, "S0-15 S4-32")
-    margin: Annotated[float, Field(ge=0, le=1.5)] = setting(
-        "arcface: radians; cosface: cosine; ldam: the margin of the rarest class", 0.3, "S0-15 S4-32"
-    )
-    ordinal: Literal["none", "coral"] = setting("how heads of an ordinal attribute alone are trained", "none", "S3-5")
+    beta: Annotated[float, Field(ge=0, lt=1)] = setting("loss/alpha effective: how slowly further photos of a class stop to count", 0.999)
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = setting("cross_entropy: share of the target spread over all classes", 0.0)
+    gamma: Annotated[float, Field(ge=0)] = setting("focal: 0 is plain cross-entropy", 2.0)
+    share: Share = setting("ce_f1: share of soft F1 in the sum", 0.5)
+    cosine: Positive = setting("cosine_ce: weight of the cross-entropy beside the cosine distance", 0.1)
+    reverse: Positive = setting("symmetric_ce: weight of the reversed cross-entropy", 1.0)
+    scale: Positive = setting("arcface, cosface, ldam: what cosines are multiplied by to be logits", 30.0)
+    margin: Annotated[float, Field(ge=0, le=1.5)] = setting("arcface: radians; cosface: cosine; ldam: the margin of the rarest class", 0.3)
+    ordinal: Literal["none", "coral"] = setting("how heads of an ordinal attribute alone are trained", "none")
     regression: Annotated[float, Field(ge=0)] = setting(
-        "weight of the SmoothL1 distance between a predicted number and the photo's (years), beside the classes", 0.0, "S1-14 S3-5"
+        "weight of the SmoothL1 distance between a predicted number and the photo's (years), beside the classes", 0.0
     )
 
 
 class OptimizerConfig(Section):
     """How gradients change the weights."""
 
-    name: str = setting("the rule", "adamw", "S0-19 S1-24 S2-19 S4-24")
-    lr: Positive = setting("peak of the learning rate", rows="S0-20 S4-24")
-    weight_decay: Annotated[float, Field(ge=0)] = setting("never on norms and biases", 0.01, "S0-20 S1-23")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = setting("sgd, madgrad; 0 is none", 0.9, "S0-19 S0-20")
-    nesterov: bool = setting("sgd: look ahead along the momentum", False, "S0-19")
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = setting(
-        "learning rate of each layer, as a share of that of the layer above it", 1.0, "S1-23"
-    )
-    sam: Annotated[float, Field(ge=0)] = setting(
-        "radius of sharpness-aware minimization, which takes two passes a step; 0 is off", 0.0, "S1-24"
-    )
+    name: str = setting("the rule", "adamw")
+    lr: Positive = setting("peak of the learning rate")
+    weight_decay: Annotated[float, Field(ge=0)] = setting("never on norms and biases", 0.01)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = setting("sgd, madgrad; 0 is none", 0.9)
+    nesterov: bool = setting("sgd: look ahead along the momentum", False)
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = setting("learning rate of each layer, as a share of that of the layer above it", 1.0)
+    sam: Annotated[float, Field(ge=0)] = setting("radius of sharpness-aware minimization, which takes two passes a step; 0 is off", 0.0)
 
 
 class ScheduleConfig(Section):
     """The learning rate over the trial's steps."""
 
-    name: str = setting("the curve", "cosine", "S0-21 S1-24 S2-19 S4-24")
+    name: str = setting("the curve", "cosine")
     warmup: Annotated[float, Field(ge=0, lt=1)] = setting(
-        "share of all steps in which the learning rate climbs to its peak; cyclic, one_cycle: of a cycle, 0 standing for 0.5 and 0.3",
-        0.0,
-        "S1-23 S1-24",
+        "share of all steps in which the learning rate climbs to its peak; cyclic, one_cycle: of a cycle, 0 standing for 0.5 and 0.3", 0.0
     )
     floor: Annotated[float, Field(ge=0, lt=1)] = setting(
-        "cosine, restarts, cyclic, one_cycle, poly: lowest learning rate, as a share of the peak", 0.0, "S0-21 S4-24"
+        "cosine, restarts, cyclic, one_cycle, poly: lowest learning rate, as a share of the peak", 0.0
     )
-    every: Count = setting("step: epochs between two drops", 5, "S0-21 S4-24")
+    every: Count = setting("step: epochs between two drops", 5)
     milestones: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False, min_length=1)] = setting(
-        "multi_step: shares of the trial after which the learning rate drops", (0.5, 0.75), "S1-24"
+        "multi_step: shares of the trial after which the learning rate drops", (0.5, 0.75)
     )
     factor: Annotated[float, Field(gt=0, lt=1)] = setting(
-        "step, multi_step, plateau: what a drop multiplies by; exponential: an epoch", 0.1, "S0-21"
+        "step, multi_step, plateau: what a drop multiplies by; exponential: an epoch", 0.1
     )
-    patience: Annotated[int, Field(ge=0)] = setting("plateau: epochs without a better score before a drop", 2, "S0-21")
-    power: Positive = setting("poly: 1 is a straight line", 1.0, "S0-21 S1-24")
-    cycles: Count = setting("restarts, cyclic: how often the curve is run through", 2, "S0-21")
-    decay: Annotated[float, Field(gt=0, le=1)] = setting("restarts, cyclic: peak of each cycle, as a share of the one before", 1.0, "S0-21")
+    patience: Annotated[int, Field(ge=0)] = setting("plateau: epochs without a better score before a drop", 2)
+    power: Positive = setting("poly: 1 is a straight line", 1.0)
+    cycles: Count = setting("restarts, cyclic: how often the curve is run through", 2)
+    decay: Annotated[float, Field(gt=0, le=1)] = setting("restarts, cyclic: peak of each cycle, as a share of the one before", 1.0)
 
     @field_validator("milestones")
     @classmethod
@@ -301,15 +189,13 @@ class ScheduleConfig(Section):
 class TrainConfig(Section):
     """The loop."""
 
-    batch_size: Annotated[int, Field(ge=2)] = setting("photos of a batch; one alone has no batch statistics", 64, "S0-22 S4-22")
-    accumulate: Count = setting("batches per optimizer step", 1, "S3-15")
+    batch_size: Annotated[int, Field(ge=2)] = setting("photos of a batch; one alone has no batch statistics", 64)
+    accumulate: Count = setting("batches per optimizer step", 1)
     clip: Annotated[float, Field(ge=0)] = setting("largest norm of the gradient; 0 is off", 0.0)
-    patience: Annotated[int, Field(ge=0)] = setting(
-        "epochs without a better score before the trial ends itself; 0 is never", 0, "S0-17 S3-15"
-    )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto: bf16 or fp16 on CUDA, fp32 elsewhere", "auto", "S0-30")
+    patience: Annotated[int, Field(ge=0)] = setting("epochs without a better score before the trial ends itself; 0 is never", 0)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto: bf16 or fp16 on CUDA, fp32 elsewhere", "auto")
     ema: Annotated[float, Field(ge=0, lt=1)] = setting(
-        "decay of the moving average of the weights that is validated and kept; 0 is off", 0.0, "S4-35"
+        "decay of the moving average of the weights that is validated and kept; 0 is off", 0.0
     )
     channels_last: bool = setting("memory layout; nearly twice as fast for most convolutions", True)
     compile: bool = setting("whether torch compiles the network on a GPU, which pays in long trials", False)
@@ -318,16 +204,12 @@ class TrainConfig(Section):
 class TrialConfig(Section):
     """Everything that decides what a trial computes, on one device type."""
 
-    task: str | list[list[str]] = setting(
-        "joint, heads, one attribute, or a list of lists of attributes", "joint", "S0-23 S1-12 S1-13 S2-4 S2-5 S3-4 S4-1"
-    )
+    task: str | list[list[str]] = setting("joint, heads, one attribute, or a list of lists of attributes", "joint")
     normalize: Literal["imagenet", "dataset", "backbone"] | Statistics = setting(
-        "channel means and deviations: ImageNet's, the training photos', those of the backbone's weights, or given",
-        "imagenet",
-        "S0-6 S2-15",
+        "channel means and deviations: ImageNet's, the training photos', those of the backbone's weights, or given", "imagenet"
     )
     epochs: Count = setting("of a trial that nothing stops")
-    seed: Annotated[int, Field(ge=0)] = setting("of everything random", 0, "S3-18")
+    seed: Annotated[int, Field(ge=0)] = setting("of everything random", 0)
     metric: str = setting("what the best epoch, and the trial among others, is chosen by", "f1_macro")
     data: DataConfig = DataConfig()
     labels: LabelsConfig = LabelsConfig()
@@ -366,13 +248,6 @@ class TrialConfig(Section):
         return self.model_dump(mode="json")
 
 
-def ascending(values: tuple) -> tuple:
-    """The values. Raises: ValueError where one is not above the one before it."""
-    if list(values) != sorted(set(values)):
-        raise ValueError("the values must ascend")
-    return values
-
-
 def setting_paths(section: type[BaseModel] = TrialConfig, prefix: str = "") -> Iterator[str]:
     """Every `section/field` path there is, in the order of declaration."""
     for name, field in section.model_fields.items():
@@ -380,12 +255,6 @@ def setting_paths(section: type[BaseModel] = TrialConfig, prefix: str = "") -> I
             yield from setting_paths(field.annotation, f"{prefix}{name}/")
         else:
             yield prefix + name
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """A hint for a misspelt name: `; did you mean loss/smoothing?`, or nothing where no known name is near."""
-    close = get_close_matches(name, known, n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def _mistake(detail: Mapping[str, Any]) -> Mistake:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.choices import choose
 from trainables.config import MixConfig
 from trainables.losses.classification import target_rows
+from trainables.registry import choose
 
 Pair = Callable[[Sequence[Tensor], np.random.Generator], np.ndarray]  # (targets per head, rng) -> partner (n,)
 

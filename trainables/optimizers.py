@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from trainables.choices import choose
-from trainables.config import ConfigError, Mistake, OptimizerConfig
+from trainables.config import OptimizerConfig
 from trainables.models.assemble import Classifier
 from trainables.models.layers import layer_scales
+from trainables.registry import ConfigError, Mistake, choose
 
 
 def _sgd(config: OptimizerConfig, groups: list[dict]) -> Optimizer:

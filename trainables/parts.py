@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from trainables.averaging import moving_average
-from trainables.choices import choose
-from trainables.config import ConfigError, Mistake, TrialConfig
+from trainables.config import TrialConfig
 from trainables.data.augment import build_augment
 from trainables.data.batches import PhotoError, TrainBatches
 from trainables.data.labels import Task, read_task
@@ -24,6 +23,7 @@ from trainables.mixing import build_mixer
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.models.backbone import pretrained_statistics
 from trainables.optimizers import build_optimizer
+from trainables.registry import ConfigError, Mistake, choose
 from trainables.schedules import build_schedule
 from trainables.seeding import generator
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.config import AugmentConfig, ConfigError, Mistake, ModelConfig, OptimizerConfig, SamplerConfig, ScheduleConfig
+from trainables.config import AugmentConfig, ModelConfig, OptimizerConfig, SamplerConfig, ScheduleConfig
 from trainables.data.augment import build_augment
 from trainables.data.batches import TrainBatches
 from trainables.data.sampling import build_sampler
@@ -24,6 +24,7 @@ from trainables.loop import DivergedError, choose_precision, mixed_precision
 from trainables.models.assemble import IMAGENET, to_input
 from trainables.models.backbone import build_backbone
 from trainables.optimizers import build_optimizer
+from trainables.registry import ConfigError, Mistake
 from trainables.schedules import build_schedule
 from trainables.seeding import generator, seed_for
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trainables.choices import choose
 from trainables.config import ScheduleConfig
+from trainables.registry import choose
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from ray import tune
 
 from trainables.checkpoint import Card, pack_model, pack_progress, unpack_progress
-from trainables.config import ConfigError, TrialConfig
+from trainables.config import TrialConfig
 from trainables.curves import Curves
 from trainables.data.batches import PhotoError
 from trainables.data.shipping import ensure_view
@@ -37,6 +37,7 @@ from trainables.record import (
     write_reports,
     write_result,
 )
+from trainables.registry import ConfigError
 from trainables.storage import NO_ROOM, Folder, write_whole
 from trainables.versions import device_name, versions
 

@@ -53,10 +53,10 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
         work: takes a function that starts Ray, to be called when it is needed.
     """
     from search_spaces.schema import SpaceError
-    from trainables.config import ConfigError
     from trainables.data.batches import PhotoError
     from trainables.data.photos import DataError
     from trainables.record import RunError
+    from trainables.registry import ConfigError
     from trainables.storage import NO_ROOM, StorageError
     from tuner import cluster
 

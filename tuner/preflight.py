@@ -10,11 +10,11 @@ import torch
 from pydantic import ValidationError
 
 from search_spaces.schema import Choice, Space, SpaceError, flat, nested
-from trainables.choices import choose
-from trainables.config import ConfigError, DataConfig, Mistake, TrialConfig, Watched, nearest, setting_paths
+from trainables.config import TrialConfig, Watched, setting_paths
 from trainables.data.corrections import check_relabel
 from trainables.data.labels import Scheme, read_task
 from trainables.data.sampling import Sampler
+from trainables.data.settings import DataConfig
 from trainables.data.splits import NOBODY
 from trainables.data.training import Data
 from trainables.data.views import View
@@ -22,6 +22,7 @@ from trainables.loop import DivergedError, Parts, fit
 from trainables.models.backbone import check_backbone
 from trainables.parts import build_parts
 from trainables.registries import REGISTRIES
+from trainables.registry import ConfigError, Mistake, choose, nearest
 from tuner.search import random_draws
 from tuner.settings import run_mistakes
 

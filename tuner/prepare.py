@@ -9,12 +9,12 @@ from rich.console import Console
 
 from search_spaces.read import read_space
 from search_spaces.schema import Space, nested
-from trainables.config import DataConfig, LabelsConfig
 from trainables.data.extra import Completed, complete
 from trainables.data.labels import Scheme
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.layouts.reading import read_photos, read_scheme
 from trainables.data.photos import DataError, Photos
+from trainables.data.settings import DataConfig, LabelsConfig
 from trainables.data.splits import Split, absent_classes, split_people
 from trainables.data.training import Data
 from trainables.data.views import View, ViewFiles, build_views, cache_folder, count_missing, view_cache

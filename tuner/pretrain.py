@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from trainables.config import ConfigError, DataConfig, ViewConfig
+from trainables.config import ViewConfig
+from trainables.data.settings import DataConfig
+from trainables.registry import ConfigError
 from trainables.storage import write_whole
 
 # torch and timm take seconds, and --help needs neither.

@@ -13,7 +13,6 @@ import typer
 from rich.console import Console
 
 from search_spaces.schema import show
-from trainables.config import ConfigError
 from trainables.progress import progress_bar
 from trainables.record import (
     DAMAGE,
@@ -28,6 +27,7 @@ from trainables.record import (
     read_record,
     read_run,
 )
+from trainables.registry import ConfigError
 from trainables.storage import Folder, StorageError
 from tuner.comparison import (
     COMPARED,

@@ -14,7 +14,8 @@ from safetensors import safe_open
 
 from search_spaces.read import read_space
 from search_spaces.schema import Space, SpaceError, as_drawn, flat, nested, show
-from trainables.config import ConfigError, DataConfig, TrialConfig
+from trainables.config import TrialConfig
+from trainables.data.settings import DataConfig
 from trainables.loop import EpochReport
 from trainables.metrics import DEFAULT
 from trainables.record import (
@@ -34,6 +35,7 @@ from trainables.record import (
     read_record,
     read_run,
 )
+from trainables.registry import ConfigError
 from trainables.storage import Folder, local_file, move_tree
 from trainables.trial import why_it_ended
 from tuner.stopping import Asha, restore_rungs

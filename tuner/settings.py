@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from search_spaces.schema import Space
-from trainables.config import Count, Section, Share, nearest
 from trainables.metrics import DEFAULT, METRICS
+from trainables.registry import Count, Section, Share, nearest
 
 
 class RunSettings(Section):

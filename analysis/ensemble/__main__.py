@@ -33,11 +33,11 @@ from analysis.predictions import Source, count_passes, data_folder, labelled_sou
 from analysis.shift import Shift, correction, estimate_all, reweighted_gain
 from analysis.steps import STEPS
 from analysis.trials import EVERY_FOLD, Runs, Trial, load_runs
-from trainables.config import ConfigError, Mistake
 from trainables.data.layouts.reading import read_photos, read_unlabelled
 from trainables.data.photos import LeftOut, Photos, Unlabelled
 from trainables.data.views import ViewFiles
 from trainables.progress import progress_bar
+from trainables.registry import ConfigError, Mistake
 from trainables.seeding import generator
 from trainables.storage import Folder
 

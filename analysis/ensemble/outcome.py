@@ -18,10 +18,10 @@ from analysis.top import refuse_count
 from analysis.trials import Sample
 from analysis.tta import LOOK_SETS
 from analysis.uncertainty import Gain, Optimism, indistinguishable, optimism, simultaneous_gains
-from trainables.choices import choose
 from trainables.data.labels import Scheme
 from trainables.metrics.f1 import f1_interval, macro_f1, person_counts
 from trainables.progress import progress_bar
+from trainables.registry import choose
 from trainables.seeding import generator
 
 SINGLE = "best single"

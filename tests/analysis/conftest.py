@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from trainables.checkpoint import Card, pack_model
-from trainables.config import DataConfig, TrialConfig, ViewConfig
+from trainables.config import TrialConfig, ViewConfig
 from trainables.data.batches import plain_batches
 from trainables.data.labels import read_task
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import Photos
+from trainables.data.settings import DataConfig
 from trainables.data.splits import Split, split_people, split_table
 from trainables.data.views import View, build_views, open_view
 from trainables.loop import choose_precision, predict

@@ -22,10 +22,11 @@ from analysis.leaks import (
     split_people,
 )
 from analysis.report.answer import read_leaks
-from trainables.config import DataConfig, ViewConfig
+from trainables.config import ViewConfig
 from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import Photos
+from trainables.data.settings import DataConfig
 from trainables.data.splits import HOLDOUT
 from trainables.data.views import View, build_views, open_view
 

@@ -5,9 +5,9 @@ import pytest
 
 from analysis.ensemble.outcome import SINGLE, WITH_STEPS, Options, averaged, decide
 from analysis.nested import Contender, Known, Wish
-from trainables.config import ConfigError
 from trainables.data.labels import Attribute, Scheme, read_task
 from trainables.record import RunError
+from trainables.registry import ConfigError
 
 SCHEME = Scheme((Attribute("left", ("a", "b")), Attribute("right", ("x", "y", "z"))))
 PEOPLE, SHOTS = 150, 4

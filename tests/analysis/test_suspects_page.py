@@ -15,9 +15,9 @@ from analysis.suspects.find import Findings, Suspect
 from analysis.suspects.page import SHOWN, SIDE, make_cards, page, people_names
 from analysis.trials import Sample, load_runs
 from tests.browser import browser, chromium, errors, prefer, resize  # noqa: F401
-from trainables.config import DataConfig
 from trainables.data.corrections import correct
 from trainables.data.layouts.reading import read_photos
+from trainables.data.settings import DataConfig
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainables.config import ConfigError, MixConfig, Watched
+from trainables.config import MixConfig, Watched
 from trainables.mixing import MIXERS, build_mixer, cutmix, cutmix_vertical, fellows, mix_batch, mix_targets, mixup
+from trainables.registry import ConfigError
 
 MIXING = [name for name in MIXERS if name != "none"]
 VERTICAL, BETA = {"name", "prob", "low", "high"}, {"name", "prob", "alpha"}

@@ -6,10 +6,11 @@ import timm
 import torch
 from torch import nn
 
-from trainables.config import ConfigError, OptimizerConfig, Watched
+from trainables.config import OptimizerConfig, Watched
 from trainables.models.layers import layer_scales
 from trainables.optimizers import OPTIMIZERS, build_optimizer, climbed
 from trainables.parts import build_parts
+from trainables.registry import ConfigError
 
 COMMON = {"name", "lr", "weight_decay", "layer_decay"}
 SETTINGS = {name: COMMON for name in OPTIMIZERS} | {"sgd": COMMON | {"momentum", "nesterov"}, "madgrad": COMMON | {"momentum"}}

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.config import ConfigError, Watched
+from trainables.config import Watched
 from trainables.data.batches import PhotoError
 from trainables.data.splits import NOBODY
 from trainables.data.views import View, open_view
 from trainables.models.backbone import pretrained_statistics
 from trainables.parts import build_parts
+from trainables.registry import ConfigError
 
 CPU = torch.device("cpu")
 

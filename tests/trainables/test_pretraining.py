@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.config import ConfigError
 from trainables.pretraining import Pretraining, batches_to_paint, build_painter, hide, patch_of, photos_to_paint, pretrain
+from trainables.registry import ConfigError
 
 CPU = torch.device("cpu")
 SIZE = (64, 48)

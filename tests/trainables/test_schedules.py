@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from trainables.config import ConfigError, ScheduleConfig, Watched
+from trainables.config import ScheduleConfig, Watched
+from trainables.registry import ConfigError
 from trainables.schedules import SCHEDULES, build_schedule
 
 PEAK, PER_EPOCH, EPOCHS = 0.2, 10, 12

@@ -3,9 +3,10 @@ import pytest
 
 from search_spaces.read import read_space
 from search_spaces.schema import SpaceError, flat
-from trainables.config import ConfigError, TrialConfig
+from trainables.config import TrialConfig
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.views import View
+from trainables.registry import ConfigError
 from tuner.preflight import REGISTRIES, check_space, cover, covered_attributes, draw, rehearse, views_of
 
 SCHEME = contest_scheme((30, 60))

@@ -14,8 +14,8 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from trainables.config import DataConfig
 from trainables.data.layouts.reading import read_photos
+from trainables.data.settings import DataConfig
 from trainables.data.splits import NOBODY, split_table
 from trainables.data.views import build_views
 from trainables.record import (

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from search_spaces.read import shipped_spaces
 from search_spaces.schema import SpaceError
-from trainables.config import ConfigError
 from trainables.data.photos import DataError
 from trainables.record import RunError, read_records
+from trainables.registry import ConfigError
 from trainables.storage import StorageError
 from tuner.cluster import ClusterError
 from tuner.command import seconds

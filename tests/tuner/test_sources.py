@@ -12,10 +12,10 @@ from rich.console import Console
 from analysis.ensemble.files import write_submission
 from search_spaces.read import read_space
 from search_spaces.schema import SpaceError
-from trainables.config import DataConfig
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.layouts.reading import read_unlabelled
 from trainables.data.photos import DataError
+from trainables.data.settings import DataConfig
 from tuner.options import Options
 from tuner.preflight import sound_sides
 from tuner.prepare import Plan, prepare

@@ -17,8 +17,8 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from trainables.choices import choose
 from trainables.config import AugmentConfig
+from trainables.registry import choose
 
 # The trial decides how many threads it uses; OpenCV would take every core for 64-pixel pictures.
 cv2.setNumThreads(0)

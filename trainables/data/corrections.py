@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from trainables.config import ConfigError, Mistake, nearest
 from trainables.data.photos import DataError, LeftOut, Photos
 from trainables.data.rows import read_number, read_rows, refuse
+from trainables.registry import ConfigError, Mistake, nearest
 
 NONE = "none"
 # Wrong labels that participants of the contest agreed on: those named in at least 5 of 20 public lists, and with what stands in 2 or more.

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.config import DataConfig
 from trainables.data.corrections import NONE, correct, read_weights
 from trainables.data.labels import Scheme
 from trainables.data.layouts.reading import read_photos, read_unlabelled
 from trainables.data.photos import DataError, LeftOut, Photos, some
 from trainables.data.rows import read_number, read_rows, refuse
+from trainables.data.settings import DataConfig
 from trainables.data.training import Data, Extra
 from trainables.data.views import ViewFiles
 

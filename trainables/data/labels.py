@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainables.config import ConfigError, Mistake
+from trainables.registry import ConfigError, Mistake
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 
-from trainables.choices import choose
 from trainables.config import SamplerConfig
 from trainables.data.training import TrainingPhotos
+from trainables.registry import choose
 
 
 @dataclass(frozen=True)

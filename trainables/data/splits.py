@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trainables.config import DataConfig
 from trainables.data.photos import DataError, Photos
+from trainables.data.settings import DataConfig
 
 HOLDOUT = -2
 NOBODY = -1  # as the fold that validates: all but the hold-out train

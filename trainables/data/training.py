@@ -7,11 +7,12 @@ from typing import Self
 
 import numpy as np
 
-from trainables.config import ConfigError, LabelsConfig, Mistake
 from trainables.data.labels import Attribute, Task
 from trainables.data.photos import Photos
+from trainables.data.settings import LabelsConfig
 from trainables.data.splits import Split
 from trainables.data.views import View, ViewFiles, channel_statistics, open_view
+from trainables.registry import ConfigError, Mistake
 
 ChannelStatistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation per channel, on the scale 0 to 1
 

@@ -18,10 +18,10 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from trainables.choices import choose
 from trainables.config import ViewConfig
 from trainables.data.faces import VERSION, Box, Faces, Find, find_face, one_thread_each
 from trainables.data.photos import DataError, Photos, Unlabelled, some
+from trainables.registry import choose
 from trainables.storage import write_whole
 
 FORMAT = 3  # of the files; another number makes old caches invisible

@@ -11,13 +11,13 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from trainables.choices import choose
-from trainables.config import ConfigError, LossConfig, Mistake
+from trainables.config import LossConfig
 from trainables.data.labels import Scheme
 from trainables.losses.classification import bce, class_weights, cosine_ce, cross_entropy, focal, symmetric_ce
 from trainables.losses.margin import arcface, cosface, ldam, ldam_margins
 from trainables.losses.ordinal import coral, ordinal_head
 from trainables.losses.soft_f1 import ce_f1, soft_f1
+from trainables.registry import ConfigError, Mistake, choose
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

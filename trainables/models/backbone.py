@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from trainables.config import ConfigError, Mistake, ModelConfig, nearest
+from trainables.config import ModelConfig
 from trainables.models.edges import widen
+from trainables.registry import ConfigError, Mistake, nearest
 
 UNFIT = (AssertionError, ValueError, RuntimeError, ArithmeticError)  # what timm raises for a size that a network cannot take
 STEPS = (14, 16, 32, 64, 128)  # pixels: patches and strides whose multiples networks take

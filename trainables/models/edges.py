@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from trainables.config import ConfigError, Mistake
+from trainables.registry import ConfigError, Mistake
 
 
 class MixEdges(nn.Module):

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from trainables.config import ConfigError, Mistake, ModelConfig
+from trainables.config import ModelConfig
 from trainables.models.backbone import networks
 from trainables.models.stages import stages
+from trainables.registry import ConfigError, Mistake
 
 
 @dataclass(frozen=True)

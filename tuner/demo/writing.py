@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainables.config import ConfigError, Mistake
 from trainables.data.layouts.contest import contest_scheme
+from trainables.registry import ConfigError, Mistake
 from tuner.demo.drawing import SHOTS, draw_shots
 from tuner.demo.people import GENDERS, PLANTED, Person, cast_people
 

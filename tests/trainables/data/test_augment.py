@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from trainables.config import AugmentConfig, ConfigError, Watched
+from trainables.config import AugmentConfig, Watched
 from trainables.data.augment import CHANGES, OPERATIONS, POLICIES, build_augment, rand_augment, trivial_augment
+from trainables.registry import ConfigError
 
 SIZES = [(16, 16), (24, 20), (33, 47), (64, 64)]
 PROBABILITIES = ["flip", "gray", "clahe", "sharpen", "blur", "elastic", "tiles", "dropout", "grid_dropout", "erase"]

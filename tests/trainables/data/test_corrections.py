@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.config import ConfigError
 from trainables.data.corrections import SHIPPED, check_relabel, correct, read_weights
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.photos import DataError, Photos
+from trainables.registry import ConfigError
 
 SHOTS = ("mask1", "incorrect_mask", "normal")
 SCHEME = contest_scheme((30, 60))

@@ -4,9 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from trainables.config import ConfigError
 from trainables.data.labels import Attribute, Scheme, compose, read_task
 from trainables.data.layouts.contest import contest_scheme
+from trainables.registry import ConfigError
 
 CONTEST = contest_scheme((30, 60))
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from trainables.config import ConfigError, SamplerConfig, Watched
+from trainables.config import SamplerConfig, Watched
 from trainables.data.sampling import SAMPLERS, build_sampler
 from trainables.data.training import TrainingPhotos
+from trainables.registry import ConfigError
 
 SETTINGS = {name: {"name"} for name in SAMPLERS} | {"weighted": {"name", "power"}}
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.config import DataConfig
 from trainables.data import shipping
 from trainables.data.layouts.reading import read_photos
+from trainables.data.settings import DataConfig
 from trainables.data.shipping import PIECE, ShippingError, ensure_view, read_piece
 from trainables.data.views import View, build_views, count_missing, open_view, read_sidecar, write_sidecar
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainables.config import DataConfig
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.photos import DataError, Photos
+from trainables.data.settings import DataConfig
 from trainables.data.splits import MOST, NOBODY, Split, absent_classes, read_split, split_people, split_table
 
 SCHEME = contest_scheme((30, 60))

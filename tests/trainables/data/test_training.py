@@ -4,12 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.config import ConfigError, LabelsConfig
 from trainables.data.labels import Attribute, Scheme, read_task
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.photos import Photos
+from trainables.data.settings import LabelsConfig
 from trainables.data.splits import HOLDOUT, Split
 from trainables.data.training import Data, Extra, TrainingPhotos, jittered, training_photos
+from trainables.registry import ConfigError
 
 SCHEME = contest_scheme((30, 60))
 TASKS = ("joint", "heads", "age", [["mask", "gender"], ["age"]], [["age", "mask"]])

@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 
 from trainables.checkpoint import Card, load_model, pack_model
-from trainables.config import ConfigError, DataConfig, ViewConfig, Watched
+from trainables.config import ViewConfig, Watched
 from trainables.data.batches import plain_batches
 from trainables.data.faces import Box, find_face
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import Unlabelled
+from trainables.data.settings import DataConfig
 from trainables.data.views import (
     CROPS,
     FITS,
@@ -38,6 +39,7 @@ from trainables.data.views import (
     read_sidecar,
 )
 from trainables.models.assemble import IMAGENET, build_model
+from trainables.registry import ConfigError
 from tuner.demo.people import PLANTED
 
 ROOT = Path(__file__).parents[3]

@@ -5,10 +5,11 @@ from functools import partial
 import numpy as np
 import pytest
 
-from trainables.config import ConfigError, LossConfig, Watched
+from trainables.config import LossConfig, Watched
 from trainables.data.labels import Attribute, Scheme, read_task
 from trainables.losses import LOSSES, build_losses
 from trainables.losses.ordinal import coral
+from trainables.registry import ConfigError
 
 SCHEME = Scheme(
     (

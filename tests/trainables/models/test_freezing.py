@@ -6,7 +6,7 @@ from torch import nn
 
 from tests.trainables.models.variants import FAMILIES
 from trainables.checkpoint import pack_progress, unpack_progress
-from trainables.config import ConfigError, ModelConfig
+from trainables.config import ModelConfig
 from trainables.data.labels import read_task
 from trainables.data.layouts.contest import contest_scheme
 from trainables.loop import fit
@@ -15,6 +15,7 @@ from trainables.models.backbone import build_backbone
 from trainables.models.freezing import build_freeze
 from trainables.models.stages import stages
 from trainables.parts import build_parts
+from trainables.registry import ConfigError
 
 CPU = torch.device("cpu")
 TASK = read_task("joint", contest_scheme((30, 60)))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.config import ConfigError
 from trainables.data.layouts.contest import contest_scheme
+from trainables.registry import ConfigError
 from tuner.demo.drawing import SHOTS, draw_shots
 from tuner.demo.people import CONTEST, PLANTED, Person, band_counts, cast_people
 from tuner.demo.writing import write_people

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.config import DataConfig
 from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.layout import Layout
 from trainables.data.photos import LeftOut, Photos
+from trainables.data.settings import DataConfig
 
 # What a photo's suffix begins with: downloads are named .jpg_large, or .jpg with the size behind it.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".gif")

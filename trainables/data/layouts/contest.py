@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.config import DataConfig
 from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.layout import Layout
 from trainables.data.photos import DataError, LeftOut, Photos, Unlabelled, some
 from trainables.data.rows import Rows, is_inside, read_rows, refuse
+from trainables.data.settings import DataConfig
 
 SHOTS = {**{f"mask{number}": "worn" for number in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "absent"}
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.config import DataConfig
 from trainables.data.labels import Scheme
 from trainables.data.photos import Photos
+from trainables.data.settings import DataConfig
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.config import DataConfig
 from trainables.data.labels import Scheme
 from trainables.data.layouts import class_folders, contest, table
 from trainables.data.layouts.layout import Layout
 from trainables.data.photos import DataError, Photos, Unlabelled, some
+from trainables.data.settings import DataConfig
 
 LAYOUTS = (contest.LAYOUT, table.LAYOUT, class_folders.LAYOUT)  # the first that fits is taken
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.config import DataConfig
 from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.layout import Layout
 from trainables.data.photos import LeftOut, Photos
 from trainables.data.rows import Rows, is_inside, read_number, read_rows, refuse
+from trainables.data.settings import DataConfig
 
 IMAGE, PERSON = "image", "person"
 MOST_VALUES = 50  # of a column beside others; more are hardly classes

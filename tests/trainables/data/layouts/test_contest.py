@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.config import DataConfig
 from trainables.data.layouts.contest import SHOTS
 from trainables.data.layouts.reading import read_photos, read_unlabelled
 from trainables.data.photos import DataError, Photos
+from trainables.data.settings import DataConfig
 from tuner.demo.people import PLANTED
 
 GOOD = [("000001", "male", "Asian", "29", "a"), ("000002", "female", "Asian", "30", "b"), ("000003", "female", "Asian", "60", "c")]

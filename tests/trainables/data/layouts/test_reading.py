@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.config import DataConfig
 from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.layouts.reading import read_photos, read_scheme, read_unlabelled
 from trainables.data.photos import DataError, LeftOut, Photos
+from trainables.data.settings import DataConfig
 
 LAYOUTS = (
     "the folder that holds train/train.csv and train/images/, a table such as photos.csv with a column image, "

@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.config import DataConfig
 from trainables.data.labels import Attribute
 from trainables.data.layouts.reading import read_photos, read_scheme
 from trainables.data.layouts.table import read_table
 from trainables.data.photos import DataError, Photos
+from trainables.data.settings import DataConfig
 
 
 @pytest.fixture

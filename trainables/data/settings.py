@@ -1,0 +1,57 @@
+"""How images become labels and splits: the sections `data` and `labels` of a configuration."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from trainables.registry import Numbers, Range, Section, Share, ascending, setting
+
+
+class DataConfig(Section):
+    """How photos become labels and sides. Fixed for a run: trials on different sides cannot be compared."""
+
+    cuts: Annotated[Numbers, Field(min_length=1)] = setting(
+        "first number of each class but the lowest, where a class is cut from a number", (30, 60)
+    )
+    holdout: Annotated[float, Field(gt=0, lt=0.5)] = setting("share of the people that the search never sees", 0.15)
+    folds: Annotated[int, Field(ge=2)] = setting("equal parts of the other people; one of them validates", 5)
+    fold: Annotated[int, Field(ge=-1)] = setting("which one; -1: nobody validates, which is for a refit on all data", 0)
+    group: str = setting("table: the column whose value photos of one person share; empty: `person` where there is one", "")
+    ordinal: str = setting("table: the column that holds a number and is classed by data/cuts; empty: none", "")
+    extra: Annotated[tuple[str, ...], Field(strict=False)] = setting(
+        "further labelled photos that only train: folders or tables, read as --data is", ()
+    )
+    pseudo: str = setting("a probabilities.csv of an ensemble, whose photos train with these soft labels", "")
+    weights: str = setting("a table `photo,weight`: how much likelier the sampler weighted shows a photo", "")
+
+    @field_validator("cuts")
+    @classmethod
+    def _ascending(cls, cuts: tuple[int, ...]) -> tuple[int, ...]:
+        return ascending(cuts)
+
+
+class LabelsConfig(Section):
+    """Changes to the labels of training photos; validation and hold-out keep the true ones."""
+
+    relabel: str = setting("corrections of wrong labels: none, consensus, extended, or a table of your own", "none")
+    cuts: Numbers = setting("data/cuts for training photos alone; empty: as data/cuts", ())
+    remove: Annotated[tuple[Range, ...], Field(strict=False)] = setting(
+        "ranges [first, last] of the number whose photos do not train, such as [[27, 29], [57, 59]]", ()
+    )
+    jitter: Annotated[float, Field(ge=0, le=100)] = setting(
+        "loss/regression: mean of the Poisson noise added to numbers at their cap, the largest there is", 0.0
+    )
+    extra: bool = setting("whether the photos of data/extra and data/pseudo train", True)
+    confidence: Share = setting("data/pseudo: smallest probability of the likeliest class of a photo that trains", 0.9)
+
+    @field_validator("cuts")
+    @classmethod
+    def _ascending(cls, cuts: tuple[int, ...]) -> tuple[int, ...]:
+        return ascending(cuts)
+
+    @field_validator("remove")
+    @classmethod
+    def _ranges(cls, ranges: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        if any(first > last for first, last in ranges):
+            raise ValueError("each range is [first, last], and first must not be above last")
+        return ranges
