@@ -12,6 +12,7 @@ from rich.console import Console
 from analysis.trials import newest_run
 from trainables.data.photos import DataError, Photos, Unlabelled
 from trainables.data.views import View, ViewFiles, build_views, count_missing, view_cache
+from trainables.migrations import NewerFormatError
 from trainables.progress import progress_bar
 from trainables.record import RunError, find_run
 from trainables.registry import ConfigError
@@ -27,7 +28,7 @@ def refusals() -> Iterator[None]:
     """Words on stderr and exit code 2 for what the user can mend."""
     try:
         yield
-    except (RunError, DataError, ConfigError, StorageError) as error:
+    except (RunError, NewerFormatError, DataError, ConfigError, StorageError) as error:
         Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
 

@@ -12,10 +12,10 @@ from analysis.compose import Member, Predicted
 from analysis.ensemble import Ensemble
 from analysis.steps import Step
 from trainables.data.labels import Scheme
-from trainables.record import DAMAGE, RunError
-from trainables.storage import Folder, StorageError, open_folder, write_whole
+from trainables.migrations import migrated
+from trainables.record import DAMAGE, RunError, write_json
+from trainables.storage import Folder, StorageError, open_folder
 
-VERSION = 1
 FILE = "ensemble.json"
 
 
@@ -50,7 +50,6 @@ class Pipeline:
 class EnsembleFile:
     """What `ensemble.json` holds."""
 
-    version: int
     models: Mapping[str, tuple[str, ...]]  # by trial: its files of weights, from the folder that holds the runs, or by their addresses
     pipeline: Pipeline
 
@@ -60,20 +59,16 @@ ENSEMBLE_FILE = TypeAdapter(EnsembleFile)
 
 def write_ensemble(folder: Folder, content: EnsembleFile) -> None:
     """Write the file, whole or not at all."""
-    write_whole(folder / FILE, ENSEMBLE_FILE.dump_json(content, indent=1) + b"\n")
+    write_json(folder / FILE, ENSEMBLE_FILE.dump_python(content, mode="json"))
 
 
 def read_ensemble(folder: Folder) -> EnsembleFile:
-    """What an ensemble's folder holds. Raises: RunError, with the mend, where that is missing, damaged or of a newer version."""
+    """What an ensemble's folder holds. Raises: RunError where that is missing or damaged; NewerFormatError."""
     file = folder / FILE
     again = maker(folder)
     try:
         text = file.read_bytes()
-        version = json.loads(text)["version"]
-        if isinstance(version, int) and version > VERSION:
-            words = f"{file} was written by a newer version of this program: its format is {version}, and {VERSION} can be read here"
-            raise RunError(f"{words}. Update this program, or write the file anew: {again}")
-        content = ENSEMBLE_FILE.validate_json(text)
+        content = ENSEMBLE_FILE.validate_json(json.dumps(migrated("ensemble", json.loads(text), file)))
         _refuse_misfits(content)
     except (RunError, StorageError):
         raise

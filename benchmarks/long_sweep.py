@@ -33,8 +33,8 @@ from trainables.data.photos import Photos
 from trainables.data.settings import DataConfig
 from trainables.data.splits import Split
 from trainables.data.training import Data
-from trainables.loop import EpochReport
 from trainables.record import (
+    EpochReport,
     Predictions,
     Record,
     Result,

@@ -13,6 +13,7 @@ from trainables.config import TrialConfig
 from trainables.data.labels import Attribute, Scheme, Task, read_task
 from trainables.data.views import View
 from trainables.loop import Parts, Progress
+from trainables.migrations import migrated, stamped
 from trainables.models.assemble import IMAGENET, Classifier, build_model
 
 
@@ -35,7 +36,7 @@ class Card:
     def text(self) -> str:
         """The card as JSON."""
         return json.dumps(
-            {"config": self.config.values(), "attributes": [one.plain() for one in self.scheme.attributes], "epoch": self.epoch}
+            {"config": stamped(self.config.values()), "attributes": [one.plain() for one in self.scheme.attributes], "epoch": self.epoch}
         )
 
     @classmethod
@@ -43,7 +44,7 @@ class Card:
         """The inverse of `text`."""
         card = json.loads(text)
         scheme = Scheme(tuple(map(Attribute.read, card["attributes"])))
-        return cls(TrialConfig.from_values(card["config"]), scheme, card["epoch"])
+        return cls(TrialConfig.from_values(migrated("config", card["config"], "a file of weights")), scheme, card["epoch"])
 
 
 def pack_model(model: Classifier, card: Card) -> bytes:

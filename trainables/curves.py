@@ -11,7 +11,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import hparams, scalar
 
 from trainables.config import TrialConfig
-from trainables.loop import EpochReport
+from trainables.record import EpochReport
 from trainables.storage import Folder, write_whole
 
 

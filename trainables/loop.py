@@ -25,6 +25,7 @@ from trainables.metrics.f1 import accuracy, confusion
 from trainables.mixing import Mixer, mix_batch
 from trainables.models.assemble import Answer, Classifier, to_input
 from trainables.optimizers import climbed
+from trainables.record import EpochReport
 from trainables.schedules import Schedule
 from trainables.seeding import generator, seed_for
 
@@ -70,27 +71,6 @@ class Parts:
     def judged(self) -> Classifier:
         """The model that is validated and kept."""
         return self.average.module if self.average else self.model
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """One line of reports.jsonl."""
-
-    epoch: int  # the first is 1
-    train_loss: float
-    score: float | None  # by the run's metric, over all classes of the task's scheme; None without a validation split
-    accuracy: float | None  # likewise
-    target_scores: dict[str, float]  # by the run's metric, of each target alone; empty without a validation split
-    lr: float  # of the epoch's last step
-    seconds: float  # training and validation
-    photos: int  # trained
-    distinct: int  # different ones among them
-    largest_repeat: int  # how often the one shown most was shown
-    images_per_second: float  # trained, validation aside
-    peak_memory: float  # MB; of the GPU where there is one, else of the process
-    micro_batch: int  # photos per forward and backward pass; 0: whole batches
-    best_epoch: int  # so far; the newest where nobody validates
-    last: bool  # the trial ends here by itself
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,16 @@ runs/<run>/space.yaml        the space in effect
 runs/<run>/split.csv         every photo, its content's hash, and who trains, validates, is held out
 runs/<run>/trials/<number>/  config.json, reports.jsonl, result.json, rungs.json, valid.npz, model.safetensors, last/
 
-Every file is written whole or not at all. A trial's process writes its record; the driver adds `rungs.json` and, when the process
-has ended, the last word in `result.json`.
+Every file is written whole or not at all, in today's format; reading takes every earlier one (see migrations). A field that is not
+known is kept aside, one that is missing has its default. A trial's process writes its record; the driver adds `rungs.json` and, when
+the process has ended, the last word in `result.json`.
 """
 
 import io
 import json
 import zlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile
@@ -25,6 +26,7 @@ from safetensors import SafetensorError
 from trainables.config import TrialConfig
 from trainables.data.labels import Attribute, Scheme
 from trainables.metrics import DEFAULT
+from trainables.migrations import migrated, stamped
 from trainables.storage import Folder, open_folder, remove_tree, write_whole
 
 State = Literal["finished", "stopped", "failed", "interrupted"]
@@ -67,10 +69,32 @@ class RunCard:
     gpus_per_trial: float | None = None
     refit_of: str = ""  # the run beside it, or elsewhere by its address, whose configurations are trained again; empty: a search
     origins: tuple[Origin, ...] = ()  # of a refit: one for each of its trials, by number
+    aside: Mapping[str, Any] = field(default_factory=dict)  # of run.json, unknown to this version, and written again
 
     @property
     def scheme(self) -> Scheme:
         return Scheme(tuple(map(Attribute.read, self.attributes)))
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One line of reports.jsonl."""
+
+    epoch: int  # the first is 1
+    train_loss: float
+    score: float | None  # by the run's metric, over all classes of the task's scheme; None without a validation split
+    accuracy: float | None  # likewise
+    target_scores: dict[str, float]  # by the run's metric, of each target alone; empty without a validation split
+    lr: float  # of the epoch's last step
+    seconds: float  # training and validation
+    photos: int  # trained
+    distinct: int  # different ones among them
+    largest_repeat: int  # how often the one shown most was shown
+    images_per_second: float  # trained, validation aside
+    peak_memory: float  # MB; of the GPU where there is one, else of the process
+    micro_batch: int  # photos per forward and backward pass; 0: whole batches
+    best_epoch: int  # so far; the newest where nobody validates
+    last: bool  # the trial ends here by itself
 
 
 @dataclass(frozen=True)
@@ -106,6 +130,8 @@ class Decision:
 # They read what a file holds, and find in it what is of another kind.
 RESULT = TypeAdapter(Result)
 DECISIONS = TypeAdapter(tuple[Decision, ...])
+# What a report of an earlier version lacks.
+LATER_FIELDS = {one.name: one.default for one in fields(EpochReport) if one.default is not MISSING}
 
 
 @dataclass(frozen=True)
@@ -118,6 +144,7 @@ class Record:
     reports: tuple[dict[str, Any], ...]
     result: Result
     decisions: tuple[Decision, ...] = ()
+    aside: Mapping[str, Any] = field(default_factory=dict)  # settings of config.json that this version, or the chosen entry, does not have
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -167,8 +194,14 @@ def list_folders(folder: Folder) -> list[Folder]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def write_json(file: Folder, value: Any) -> None:
-    write_whole(file, (json.dumps(value, indent=1) + "\n").encode())
+def write_json(file: Folder, values: Mapping[str, Any]) -> None:
+    """Write values with today's format."""
+    write_whole(file, (json.dumps(stamped(values), indent=1) + "\n").encode())
+
+
+def read_json(file: Folder, kind: str) -> dict[str, Any]:
+    """The values of a file of a kind that `migrations` names, in today's format. Raises: one of DAMAGE, NewerFormatError."""
+    return migrated(kind, json.loads(file.read_bytes()), file)
 
 
 def trial_folder(run: Folder, number: int) -> Folder:
@@ -181,13 +214,23 @@ def start_record(folder: Folder, config: TrialConfig) -> None:
     write_json(folder / "config.json", config.values())
 
 
+def read_config(folder: Folder) -> tuple[TrialConfig, dict[str, Any]]:
+    """A trial's settings, and by path those that are kept aside: this version, or the chosen entry, does not have them.
+
+    Raises: one of DAMAGE; ConfigError, which is one, where the settings that are known cannot be trained by this version.
+    """
+    return TrialConfig.from_values(read_json(folder / "config.json", "config")), {}
+
+
 def write_reports(folder: Folder, reports: Iterable[dict[str, Any]]) -> None:
-    write_whole(folder / "reports.jsonl", "".join(json.dumps(report) + "\n" for report in reports).encode())
+    write_whole(folder / "reports.jsonl", "".join(json.dumps(stamped(report)) + "\n" for report in reports).encode())
 
 
 def read_reports(folder: Folder) -> list[dict[str, Any]]:
+    """The reports by epoch, each with at least the fields of an EpochReport that have a default."""
     file = folder / "reports.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return [LATER_FIELDS | migrated("report", json.loads(line), file) for line in lines]
 
 
 def write_result(folder: Folder, result: Result) -> None:
@@ -197,18 +240,16 @@ def write_result(folder: Folder, result: Result) -> None:
 def read_result(folder: Folder) -> Result | None:
     """None where no process has begun the trial."""
     file = folder / "result.json"
-    if not file.is_file():
-        return None
-    return RESULT.validate_json(file.read_bytes())
+    return RESULT.validate_python(read_json(file, "result")) if file.is_file() else None
 
 
 def write_decisions(folder: Folder, decisions: Iterable[Decision]) -> None:
-    write_json(folder / "rungs.json", [asdict(decision) for decision in decisions])
+    write_json(folder / "rungs.json", {"decisions": [asdict(decision) for decision in decisions]})
 
 
 def read_decisions(folder: Folder) -> tuple[Decision, ...]:
     file = folder / "rungs.json"
-    return DECISIONS.validate_json(file.read_bytes()) if file.is_file() else ()
+    return DECISIONS.validate_python(read_json(file, "decisions")["decisions"]) if file.is_file() else ()
 
 
 def write_predictions(folder: Folder, predictions: Predictions) -> None:
@@ -241,9 +282,9 @@ def drop_last(folder: Folder) -> None:
 
 def read_record(folder: Folder) -> Record:
     """The trial in a folder. Raises: one of DAMAGE when its files are damaged."""
-    config = TrialConfig.from_values(dict(json.loads((folder / "config.json").read_text())))
+    config, aside = read_config(folder)
     result = read_result(folder) or Result("interrupted", "nothing was reported", 0, "", "", "", attempt=0)
-    return Record(folder, int(folder.name), config, tuple(read_reports(folder)), result, read_decisions(folder))
+    return Record(folder, int(folder.name), config, tuple(read_reports(folder)), result, read_decisions(folder), aside)
 
 
 def list_trials(run: Folder) -> list[Folder]:
@@ -265,23 +306,28 @@ def end_record(folder: Folder, state: State, reason: str, cause: Cause = "") -> 
     """Say how a trial ended, keeping the rest of its result; what is needed to continue stays where it can."""
     file = folder / "result.json"
     if file.is_file():
-        write_json(file, json.loads(file.read_text()) | {"state": state, "reason": reason, "cause": cause})
+        write_json(file, read_json(file, "result") | {"state": state, "reason": reason, "cause": cause})
         if state != "interrupted" and cause != "crash":
             drop_last(folder)
 
 
 def write_run(run: Folder, card: RunCard) -> None:
     run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "run.json", asdict(card))
+    values = asdict(card)
+    write_json(run / "run.json", values.pop("aside") | values)
 
 
 def read_run(run: Folder) -> RunCard:
     """Raises: RunError when run.json is damaged."""
     try:
-        values = dict(json.loads((run / "run.json").read_text()))
+        found = read_json(run / "run.json", "run")
+        known = {one.name for one in fields(RunCard)} - {"aside"}
+        values = {name: value for name, value in found.items() if name in known}
         values |= {name: tuple(values.get(name, ())) for name in ("cuts", "predicts")}
         values["attributes"] = tuple(Attribute.read(plain).plain() for plain in values["attributes"])
         values["origins"] = tuple(Origin(**origin) for origin in values.get("origins", ()))
-        return RunCard(**values)
+        return RunCard(**values, aside={name: value for name, value in found.items() if name not in known})
     except DAMAGE as error:
-        raise RunError(f"{run}/run.json is damaged ({type(error).__name__}: {error}); bring a copy back or leave the run out") from None
+        raise RunError(
+            f"{run}/run.json is damaged ({type(error).__name__}: {error}); restore it from a backup, or leave the run out"
+        ) from None

@@ -174,7 +174,7 @@ class Driver(tune.Callback):
         rungs = sorted(self._asha.rungs.scores)
         found = fidelity.measure(curves, self._backbones, rungs)
         self._board.notes = [words for words in (fidelity.line(found), fidelity.warning(curves, self._backbones, rungs)) if words]
-        write_json(self._run / "fidelity.json", [asdict(entry) for entry in found])
+        write_json(self._run / "fidelity.json", {"rungs": [asdict(entry) for entry in found]})
 
     @contextmanager
     def _room(self) -> Iterator[None]:

@@ -55,6 +55,7 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
     from search_spaces.schema import SpaceError
     from trainables.data.batches import PhotoError
     from trainables.data.photos import DataError
+    from trainables.migrations import NewerFormatError
     from trainables.record import RunError
     from trainables.registry import ConfigError
     from trainables.storage import NO_ROOM, StorageError
@@ -82,7 +83,7 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
     try:
         importing.start()
         code = work(start)
-    except (SpaceError, ConfigError, DataError, PhotoError, RunError, StorageError, cluster.ClusterError) as error:
+    except (SpaceError, ConfigError, DataError, PhotoError, RunError, NewerFormatError, StorageError, cluster.ClusterError) as error:
         code = refuse(str(error))
     except OSError as error:
         if error.errno not in NO_ROOM:

@@ -3,7 +3,6 @@
 Every trial is laid out before the first one is trained, so the records say what is left to do, whenever the command is ended.
 """
 
-import json
 import shlex
 import sys
 from collections import deque
@@ -35,6 +34,7 @@ from trainables.record import (
     RunError,
     find_run,
     list_trials,
+    read_config,
     read_record,
     read_run,
     searched_run,
@@ -306,7 +306,7 @@ def read_refits(run: Folder, card: RunCard) -> list[Refit]:
     for number, origin in enumerate(card.origins):
         file = trial_folder(run, number) / "config.json"
         try:
-            refits.append(Refit(origin, TrialConfig.from_values(dict(json.loads(file.read_text())))))
+            refits.append(Refit(origin, read_config(file.parent)[0]))
         except StorageError:
             raise
         except DAMAGE as error:

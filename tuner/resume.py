@@ -1,7 +1,6 @@
 """Going on with a run: what its records say, and what becomes of each trial. Ray's own experiment state is not asked."""
 
 import io
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,13 +15,13 @@ from search_spaces.read import read_space
 from search_spaces.schema import Space, SpaceError, as_drawn, flat, nested, show
 from trainables.config import TrialConfig
 from trainables.data.settings import DataConfig
-from trainables.loop import EpochReport
 from trainables.metrics import DEFAULT
 from trainables.record import (
     DAMAGE,
     LAST,
     MODEL,
     SPACE,
+    EpochReport,
     Record,
     RunCard,
     RunError,
@@ -30,6 +29,7 @@ from trainables.record import (
     end_record,
     find_run,
     list_trials,
+    read_config,
     read_last,
     read_predictions,
     read_record,
@@ -231,5 +231,5 @@ def set_aside(folder: Folder, run: Folder) -> Folder:
 
 def _values(folder: Folder) -> dict[str, Any] | None:
     with suppress(ConfigError, *DAMAGE):
-        return TrialConfig.from_values(dict(json.loads((folder / "config.json").read_text()))).values()
+        return read_config(folder)[0].values()
     return None

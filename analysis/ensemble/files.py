@@ -17,7 +17,7 @@ from analysis.ensemble.figure import confusion_figure
 from analysis.ensemble.outcome import Outcome
 from analysis.ensemble.scoring import absent_classes, class_table
 from analysis.ensemble.tables import answer_words
-from analysis.pipeline import FILE, VERSION, EnsembleFile, write_ensemble
+from analysis.pipeline import FILE, EnsembleFile, write_ensemble
 from analysis.shift import Shift
 from analysis.trials import Runs, Trial
 from analysis.uncertainty import Gain
@@ -165,7 +165,7 @@ def ensemble_file(runs: Runs, outcome: Outcome) -> EnsembleFile:
     decision, root = outcome.decision, runs.folders[0].resolve().parent
     pipeline = decision.pipelines[decision.final]
     models = {trial.name: tuple(_location(file, root) for file in trial.models) for trial in runs.trials if trial.name in pipeline.trials}
-    return EnsembleFile(VERSION, models, pipeline)
+    return EnsembleFile(models, pipeline)
 
 
 def _location(model: Folder, root: Folder) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter
 
 from analysis.report.space import Dimension, drawn, flat, read_dimensions
-from trainables.record import DAMAGE, RUNS, SPACE, Decision, Record, RunCard, RunError, list_trials, read_record, read_run
+from trainables.record import DAMAGE, RUNS, SPACE, Decision, Record, RunCard, RunError, list_trials, read_json, read_record, read_run
 from trainables.storage import Folder
 
 State = Literal["finished", "stopped", "interrupted", "failed"]
@@ -81,7 +81,7 @@ def read_search(folder: Folder) -> Search:
     card, damaged = read_run(folder), []
     text = _lenient(folder / SPACE, lambda file: file.read_text(), "", damaged)
     space = _lenient(folder / SPACE, lambda file: read_dimensions(text), (), damaged) if text else ()
-    fidelity = _lenient(folder / "fidelity.json", lambda file: FIDELITIES.validate_json(file.read_bytes()), (), damaged)
+    fidelity = _lenient(folder / "fidelity.json", _fidelities, (), damaged)
     trials = []
     for place in list_trials(folder):
         try:
@@ -92,6 +92,10 @@ def read_search(folder: Folder) -> Search:
 
 
 FIDELITIES = TypeAdapter(tuple[Fidelity, ...])
+
+
+def _fidelities(file: Folder) -> tuple[Fidelity, ...]:
+    return FIDELITIES.validate_python(read_json(file, "fidelity")["rungs"])
 
 
 def _searched_trial(record: Record, space: Sequence[Dimension]) -> SearchedTrial:

@@ -110,7 +110,7 @@ def write_trial(folder: Path, config: TrialConfig, photos: Photos, split: Split,
     start_record(folder, config)
     write_whole(folder / MODEL, pack_model(model, Card(config, photos.scheme, epoch=1)))
     write_predictions(folder, Predictions(tuple(np.array(photos.ids)[split.valid]), heads, epoch=1))
-    write_reports(folder, [{"epoch": 1, "macro_f1": score}])
+    write_reports(folder, [{"epoch": 1, "score": score}])
     write_result(folder, Result("finished", "trained all 1 epochs", 1, split.hash, "CPU", "test"))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from analysis.compose import Member, Part
 from analysis.ensemble.voting import Mean
-from analysis.pipeline import VERSION, EnsembleFile, Pipeline, write_ensemble
+from analysis.pipeline import EnsembleFile, Pipeline, write_ensemble
 from analysis.trials import Trial, load_runs
 
 
@@ -19,10 +19,10 @@ def mean_of(trials: list[Trial]) -> Pipeline:
     return Pipeline(trials[0].task.scheme, tuple(map(alone, trials)), Mean((1 / len(trials),) * len(trials)))
 
 
-def write(run: Path, pipeline: Pipeline, version: int = VERSION) -> Path:
+def write(run: Path, pipeline: Pipeline) -> Path:
     """The folder of an ensemble of a run's trials."""
     models = {trial.name: tuple(str(file.relative_to(run.parent)) for file in trial.models) for trial in load_runs([run]).trials}
     folder = run / "ensemble"
     folder.mkdir(exist_ok=True)
-    write_ensemble(folder, EnsembleFile(version, {name: models[name] for name in pipeline.trials}, pipeline))
+    write_ensemble(folder, EnsembleFile({name: models[name] for name in pipeline.trials}, pipeline))
     return folder

@@ -20,7 +20,7 @@ from analysis.mistakes.find import (
     photo_groups,
 )
 from analysis.mistakes.sheets import FONTS, PICTURE, TEXT, Tile, draw_sheet, wrapped
-from analysis.pipeline import VERSION, EnsembleFile, Pipeline, write_ensemble
+from analysis.pipeline import EnsembleFile, Pipeline, write_ensemble
 from analysis.trials import Sample, load_runs
 from trainables.data.labels import Attribute, Scheme
 from trainables.seeding import generator
@@ -327,7 +327,7 @@ def test_the_answer_is_that_of_the_ensemble_where_there_is_one_and_of_the_best_w
     pipeline = pipeline_of(runs, "faces/1")
     (run / "ensemble").mkdir()
     models = {"faces/1": ("faces/trials/1/model.safetensors",)}
-    write_ensemble(run / "ensemble", EnsembleFile(VERSION, models, pipeline))
+    write_ensemble(run / "ensemble", EnsembleFile(models, pipeline))
     result = call()
     assert "Mistakes of runs/faces/ensemble/ensemble.json." in result.stdout
     errors = pd.read_csv(run / "mistakes/confident.csv")
@@ -345,7 +345,7 @@ def test_an_ensemble_of_other_runs_is_refused_with_the_mend(here):
     run = here / "runs/faces"
     (run / "ensemble").mkdir()
     models = {"others/7": ("others/trials/7/model.safetensors",)}
-    write_ensemble(run / "ensemble", EnsembleFile(VERSION, models, pipeline_of(load_runs([run]), "others/7")))
+    write_ensemble(run / "ensemble", EnsembleFile(models, pipeline_of(load_runs([run]), "others/7")))
     message = refused(call())
     assert "ensemble.json takes others/7, which cannot predict here. Give the runs that it was made of (--run), or --top" in message
 

@@ -9,12 +9,13 @@ from analysis.calibration import Calibration
 from analysis.compose import Member, Part
 from analysis.ensemble.stacking import Logistic
 from analysis.ensemble.voting import Mean, Votes
-from analysis.pipeline import FILE, VERSION, EnsembleFile, Pipeline, model_files, read_ensemble, write_ensemble
+from analysis.pipeline import FILE, EnsembleFile, Pipeline, model_files, read_ensemble, write_ensemble
 from analysis.predictions import read_trial_models
 from analysis.steps import Offsets, Rule, Shares, TopTwo
 from analysis.trials import load_runs
 from tests.analysis.ensembles import alone, mean_of, write
 from trainables.data.labels import Attribute, Scheme
+from trainables.migrations import FORMAT, NewerFormatError
 from trainables.record import MODEL, RunError, trial_folder
 from trainables.storage import open_folder
 
@@ -41,9 +42,9 @@ def drawn(seed, photos=9):
     return {name: rng.dirichlet(np.full(size, 0.5), photos) for name, size in sizes.items()}
 
 
-def written(folder, pipeline, version=VERSION, models=None):
+def written(folder, pipeline, models=None):
     folder.mkdir(exist_ok=True, parents=True)
-    write_ensemble(folder, EnsembleFile(version, models or {name: ("a/model",) for name in pipeline.trials}, pipeline))
+    write_ensemble(folder, EnsembleFile(models or {name: ("a/model",) for name in pipeline.trials}, pipeline))
     return folder
 
 
@@ -77,11 +78,19 @@ def test_a_folder_without_an_ensemble_is_refused_with_the_command_that_makes_one
         read_ensemble(tmp_path / "runs" / "faces" / "ensemble")
 
 
-def test_a_newer_file_is_refused_with_both_versions(tmp_path):
+def test_a_newer_file_is_refused_with_both_formats(tmp_path):
     file = written(tmp_path / "faces" / "ensemble", EVERYTHING) / FILE
-    file.write_text(json.dumps({"version": VERSION + 1, "something": "else"}))
-    with pytest.raises(RunError, match=f"newer version of this program: its format is {VERSION + 1}, and {VERSION} can be read here"):
+    file.write_text(json.dumps({"format": FORMAT + 1, "something": "else"}))
+    with pytest.raises(NewerFormatError, match=rf"ensemble\.json.*{FORMAT + 1}.*{FORMAT}"):
         read_ensemble(file.parent)
+
+
+def test_a_file_of_format_1_answers_to_the_bit_as_today(tmp_path):
+    file = written(tmp_path / "faces" / "ensemble", EVERYTHING) / FILE
+    values = json.loads(file.read_text())
+    assert values.pop("format") == FORMAT
+    file.write_text(json.dumps({"version": 1, **values}))
+    np.testing.assert_array_equal(read_ensemble(file.parent).pipeline(drawn(0)), EVERYTHING(drawn(0)))
 
 
 @pytest.mark.parametrize(
@@ -89,8 +98,8 @@ def test_a_newer_file_is_refused_with_both_versions(tmp_path):
     [
         (lambda text: text[: len(text) // 2], "JSONDecodeError"),
         (lambda text: "", "JSONDecodeError"),
-        (lambda text: "[1]", "TypeError"),
-        (lambda text: "{}", "KeyError: 'version'"),
+        (lambda text: "[1]", "ValueError"),
+        (lambda text: "{}", "models: Field required"),
         (lambda text: text.replace('"kind": "mean"', '"kind": "loud"').replace('"kind":"mean"', '"kind":"loud"'), "pipeline/ensemble"),
         (lambda text: text.replace('"scheme"', '"schema"', 1), "pipeline/scheme: Field required"),
     ],
@@ -127,7 +136,7 @@ def test_trials_whose_weights_are_not_named_are_refused_by_name(tmp_path):
 
 def test_models_are_found_from_the_folder_that_holds_the_runs_or_by_their_addresses(tmp_path):
     models = {"a/0": ("faces/trials/0/model.safetensors",), "a/1": ("file:///elsewhere/model.safetensors", "b/trials/1/model.safetensors")}
-    found = model_files(tmp_path / "faces" / "ensemble", EnsembleFile(VERSION, models, EVERYTHING))
+    found = model_files(tmp_path / "faces" / "ensemble", EnsembleFile(models, EVERYTHING))
     assert found["a/0"] == (tmp_path / "faces/trials/0/model.safetensors",)
     assert found["a/1"] == (open_folder("file:///elsewhere/model.safetensors"), tmp_path / "b/trials/1/model.safetensors")
 
@@ -179,6 +188,6 @@ def test_weights_of_one_trial_that_differ_in_task_or_view_are_refused(copied):
     pipeline = Pipeline(zero.task.scheme, (alone(zero),), Mean((1.0,)))
     files = tuple(f"faces/trials/{number}/{MODEL}" for number in (0, 1))
     folder = write(copied, pipeline)
-    write_ensemble(folder, EnsembleFile(VERSION, {zero.name: files}, pipeline))
+    write_ensemble(folder, EnsembleFile({zero.name: files}, pipeline))
     with pytest.raises(RunError, match=f"faces/trials/1/{MODEL}: the weights are of another task or view than those of"):
         read_trial_models(folder, read_ensemble(folder))

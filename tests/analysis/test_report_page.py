@@ -59,7 +59,7 @@ def write_search(folder, count, seed=0):
         state, place = STATES[number % 4], trial_folder(folder, number)
         epochs = 6 if state == "finished" else 2
         curve = np.sort(rng.uniform(0.1, 0.8, epochs))
-        reports = [{"epoch": epoch, "macro_f1": float(score), "seconds": 60.0} for epoch, score in enumerate(curve, start=1)]
+        reports = [{"epoch": epoch, "score": float(score), "seconds": 60.0} for epoch, score in enumerate(curve, start=1)]
         start_record(place, TrialConfig.from_values(values))
         write_reports(place, reports if state != "failed" else [])
         write_decisions(place, [Decision(2, float(curve[1]), number, 0.3, state == "finished")] if state != "failed" else [])
@@ -69,7 +69,7 @@ def write_search(folder, count, seed=0):
         {"epoch": 2, "backbone": None, "trials": 9, "correlation": 0.6},
         {"epoch": 2, "backbone": "b", "trials": 1, "correlation": None},
     ]
-    write_json(folder / "fidelity.json", rungs)
+    write_json(folder / "fidelity.json", {"rungs": rungs})
     return folder
 
 

@@ -204,7 +204,8 @@ def test_the_gradient_of_a_mean_loss_is_that_of_its_photos_however_they_are_part
     before = weights(parts)
     run(config, parts)
     expected = slow_gradient(config, build_parts(config, data, CPU))
-    torch.testing.assert_close(before - weights(parts), expected, atol=1e-6, rtol=1e-4)
+    # Weights change by some 0.1; float32 rounds sums of other orders to within 1e-5 on every CPU type that was seen.
+    torch.testing.assert_close(before - weights(parts), expected, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("name", "mixer"), [*((name, "mixup") for name in MEANS), ("cross_entropy", "cutmix_vertical")])

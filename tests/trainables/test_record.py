@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainables.migrations import FORMAT
 from trainables.record import (
     DAMAGE,
     LAST,
@@ -129,7 +130,7 @@ def test_a_trial_that_nobody_began_has_no_result(tmp_path):
 
 
 def test_config_json_holds_every_effective_value(folder, make_config):
-    assert json.loads((folder / "config.json").read_text()) == make_config().values()
+    assert json.loads((folder / "config.json").read_text()) == {"format": FORMAT, **make_config().values()}
 
 
 def test_a_trial_that_died_before_its_result_reads_as_interrupted(tmp_path, make_config):
@@ -263,7 +264,7 @@ def test_a_refit_names_the_run_it_comes_from_beside_it_or_by_its_path(tmp_path, 
 def test_a_damaged_run_is_refused_with_its_file_and_the_mend(tmp_path, content):
     write_run(tmp_path / "faces", CARD)
     (tmp_path / "faces" / "run.json").write_bytes(content)
-    with pytest.raises(RunError, match=r"faces/run.json is damaged \(.*; bring a copy back"):
+    with pytest.raises(RunError, match=r"faces/run.json is damaged \(.*; restore it"):
         read_run(tmp_path / "faces")
 
 

@@ -19,6 +19,7 @@ from trainables.record import (
     RunError,
     end_record,
     read_decisions,
+    read_json,
     read_last,
     read_predictions,
     read_record,
@@ -158,7 +159,7 @@ def test_a_run_that_is_not_there_or_whose_card_is_damaged_is_refused_in_words(tm
         open_run(str(tmp_path / "faces"))
     write_run(tmp_path / "faces", CARD)
     (tmp_path / "faces" / "run.json").write_text("{")
-    with pytest.raises(RunError, match=r"run.json is damaged .*bring a copy back"):
+    with pytest.raises(RunError, match=r"run.json is damaged .*restore it"):
         open_run(str(tmp_path / "faces"))
 
 
@@ -304,8 +305,8 @@ def test_trials_go_on_and_damaged_ones_begin_again_with_their_values_to_the_lett
     (other_epochs / "reports.jsonl").write_text("{")
     stock = take_stock(put.run, space, FIXED, retry=True)
     assert stock.proposals == {
-        3: json.loads((going / "config.json").read_text()),
-        5: json.loads((again / "config.json").read_text()),
+        3: read_json(going / "config.json", "config"),
+        5: read_json(again / "config.json", "config"),
     }
 
 
