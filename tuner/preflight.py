@@ -1,26 +1,18 @@
 """Seconds that save a night: check every value a space can take, then build and train drawn configurations for one step."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-import torch
 from pydantic import ValidationError
 
-from search_spaces.schema import Choice, Space, SpaceError, flat, nested
-from trainables.config import TrialConfig, Watched, setting_paths
+from search_spaces.schema import Choice, Space, SpaceError, nested
+from trainables.config import TrialConfig, setting_paths
 from trainables.data.corrections import check_relabel
 from trainables.data.labels import Scheme, read_task
-from trainables.data.sampling import Sampler
 from trainables.data.settings import DataConfig
 from trainables.data.splits import NOBODY
-from trainables.data.training import Data
 from trainables.data.views import View
-from trainables.loop import DivergedError, Parts, fit
 from trainables.models.backbone import check_backbone
-from trainables.parts import build_parts
 from trainables.registries import REGISTRIES
 from trainables.registry import ConfigError, Mistake, choose, nearest
 from tuner.search import random_draws
@@ -87,7 +79,7 @@ def draw(space: Space, fixed: dict[str, Any], seed: int, count: int = DRAWS) -> 
             drawn.append(values)
         except ConfigError as error:
             mistakes += error.mistakes
-    _refuse(space, mistakes)
+    refuse(space, mistakes)
     return drawn
 
 
@@ -110,34 +102,6 @@ def cover(space: Space, drawn: Iterable[dict[str, Any]]) -> list[dict[str, Any]]
     return [values for values, _ in chosen]
 
 
-def rehearse(space: Space, configurations: list[dict[str, Any]], data: Data, progress: Callable[[int], None]) -> None:
-    """Build each configuration and train it on two photos for one step.
-
-    Raises: SpaceError naming what cannot be built, and every drawn value that nothing reads under its configuration.
-    """
-    mistakes: list[Mistake] = []
-    for values in configurations:
-        # That training diverges is an outcome for a trial's record to tell, no mistake in the space.
-        with suppress(DivergedError):
-            try:
-                mistakes += _rehearse_one(space, values, data)
-            except ConfigError as error:
-                mistakes += error.mistakes
-        progress(1)
-    _refuse(space, mistakes)
-
-
-def peak_memory(configurations: list[dict[str, Any]], data: Data) -> tuple[int, int]:
-    """The most bytes of GPU memory that one training step of any of the configurations takes, and the GPU's size in bytes."""
-    device = torch.device("cuda")
-    for values in configurations:
-        config = TrialConfig.from_values(values)
-        parts = build_parts(config, data, device)
-        with suppress(DivergedError):
-            next(fit(_only(parts, config.train.batch_size), config.train, epochs=config.epochs, seed=config.seed))
-    return torch.cuda.max_memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
-
-
 def covered_attributes(configurations: Iterable[dict[str, Any]], scheme: Scheme) -> tuple[str, ...]:
     """The attributes that all trials predict. Raises: ConfigError when trials predict different ones: their scores cannot be compared."""
     covered = {read_task(TrialConfig.from_values(values).task, scheme).scheme.names for values in configurations}
@@ -148,35 +112,7 @@ def covered_attributes(configurations: Iterable[dict[str, Any]], scheme: Scheme)
     return covered.pop()
 
 
-def _rehearse_one(space: Space, values: dict[str, Any], data: Data) -> list[Mistake]:
-    config = TrialConfig.from_values(values)
-    read: set[str] = set()
-    watched = Watched(config, read)
-    parts = build_parts(watched, data, torch.device("cpu"))
-    next(fit(_only(parts, 2), watched.train, epochs=config.epochs, seed=config.seed))
-    given = flat(values)
-
-    def mend(path: str) -> str:
-        chooser = f"{path.split('/')[0]}/name"
-        return f" when {chooser} is {given.get(chooser)}; add when: {{{chooser}: ...}}" if chooser in REGISTRIES else "; fix it"
-
-    return [Mistake(path, f"is drawn, but nothing reads it{mend(path)}") for path in space.drawn(values) if path not in read]
-
-
-def _only(parts: Parts, photos: int) -> Parts:
-    """The parts with one batch of the first photos to train on, and as many to validate."""
-    few = slice(photos)
-    batches = replace(
-        parts.batches,
-        photos=parts.batches.photos.take(few),
-        batch_size=photos,
-        sampler=Sampler(len, lambda chosen, rng: np.arange(len(chosen))),
-    )
-    validation = replace(parts.validation, rows=parts.validation.rows[few], truth=parts.validation.truth[few])
-    return replace(parts, batches=batches, validation=validation)
-
-
-def _refuse(space: Space, mistakes: list[Mistake]) -> None:
+def refuse(space: Space, mistakes: list[Mistake]) -> None:
     """Raises: SpaceError with each mistake once, at its file and line."""
     if mistakes:
         raise SpaceError([f"{space.places.get(mistake.path, space.file)}: {mistake}" for mistake in dict.fromkeys(mistakes)])

@@ -22,7 +22,7 @@ from trainables.progress import progress_bar
 from trainables.record import SPACE, RunError
 from trainables.reopen import prove_extra, restore_split
 from trainables.storage import Folder, local_file, open_folder, reach
-from tuner import preflight
+from tuner import preflight, rehearsal
 from tuner.demo.writing import write_people
 from tuner.lock import LOCK
 from tuner.options import Options
@@ -100,7 +100,7 @@ def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console
         refuse(earlier.card, [f"task: its trials predict {was}, new ones would predict {now}: the scores cannot be compared"])
     rehearsed = preflight.cover(space, drawn)
     with progress_bar("preflight: one step of each kind of trial", len(rehearsed)) as advance:
-        preflight.rehearse(space, rehearsed, data, advance)
+        rehearsal.rehearse(space, rehearsed, data, advance)
     sums = {files.files[view].name: files.sums[view] for files in (views, *(one.files for one in whole.found)) for view in files.files}
     return Plan(run, space, settings, folder, sides, data, views.digests, whole.table, sums, fixed, seed, attributes, len(drawn), rehearsed)
 

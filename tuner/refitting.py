@@ -46,7 +46,7 @@ from trainables.record import (
 from trainables.reopen import EXTRA, prove_extra, restore_split
 from trainables.storage import Folder, StorageError, open_folder, write_whole
 from trainables.versions import code_version
-from tuner import cluster, preflight
+from tuner import cluster, rehearsal
 from tuner.lock import hold
 from tuner.options import Options
 from tuner.prepare import Plan, data_folder, decode, name_run, tell_extra, tell_photos
@@ -423,7 +423,7 @@ def rehearse(searched: str, configs: Sequence[TrialConfig], data: Mapping[int, D
         for config in configs:
             alone = replace(space_of([config]), file=searched)
             try:
-                preflight.rehearse(alone, [config.values()], data[config.data.fold], advance)
+                rehearsal.rehearse(alone, [config.values()], data[config.data.fold], advance)
             except SpaceError as error:
                 mistakes += error.mistakes
     if mistakes:

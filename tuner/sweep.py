@@ -19,20 +19,22 @@ from rich.console import Console
 from rich.live import Live
 
 from search_spaces.write import space_text
+from trainables.config import TrialConfig
 from trainables.data.splits import split_table
 from trainables.data.training import Data
-from trainables.data.views import cache_folder
+from trainables.data.views import View, cache_folder
 from trainables.record import SPACE, SPLIT, RunCard, RunError, write_run
 from trainables.reopen import EXTRA
 from trainables.storage import Folder, remove_partials, write_whole
 from trainables.trial import Job, Shelf, run_trial
 from trainables.versions import code_version
-from tuner import cluster, preflight
+from tuner import cluster
 from tuner.board import Board, Row
 from tuner.callbacks import Driver
 from tuner.lock import hold
 from tuner.options import Options
 from tuner.prepare import Plan, prepare, refuse_taken
+from tuner.rehearsal import Memory, measure_here
 from tuner.resume import Earlier, Stock, open_run, settle, take_stock
 from tuner.retention import Retention
 from tuner.search import OptunaSearcher
@@ -113,7 +115,7 @@ def train_and_sum_up(work: Work, plan: Plan, options: Options, join: Callable[[]
     log = log_file(plan.run)
     cluster.log_to(log)
     joined = join()
-    slots = cluster.Slots(*resources(options, joined, plan), waiting=1 if options.address else 0)
+    slots = cluster.Slots(*resources(options, joined, plan, console), waiting=1 if options.address else 0)
     remove_partials(plan.run)
     work.write()
     cluster.check_nodes(plan.run)
@@ -182,16 +184,26 @@ def write_plan(plan: Plan, earlier: Earlier | None, options: Options) -> None:
     )
 
 
-def resources(options: Options, joined: cluster.Cluster, plan: Plan) -> tuple[int, float]:
+def resources(options: Options, joined: cluster.Cluster, plan: Plan, console: Console) -> tuple[int, float]:
     """CPUs and GPUs (or a share of one) for each trial."""
     if not joined.gpus:
         return options.cpus_per_trial or 1, 0.0
     gpus = options.gpus_per_trial
     if gpus is None:
-        measure = ray.remote(num_gpus=1, max_calls=1)(preflight.peak_memory)
-        gpus = cluster.share_of_gpu(*ray.get(measure.remote(plan.rehearsed, plan.data)))
+        measure = ray.remote(num_gpus=1, max_calls=1)(measure_here)
+        memory = ray.get(measure.remote(plan.rehearsed, plan.data))
+        tell_too_large([plan.rehearsed[position] for position in memory.too_large], memory, console)
+        gpus = cluster.share_of_gpu(memory.peak, memory.size)
         gpus = max(gpus, joined.gpus / joined.cpus)  # every trial needs a core
     return options.cpus_per_trial or max(1, int(joined.cpus * gpus / joined.gpus) if gpus else 1), gpus
+
+
+def tell_too_large(configurations: list[dict[str, Any]], memory: Memory, console: Console) -> None:
+    """Which configurations a whole GPU is too small for, unless their batches go through in parts."""
+    for config in map(TrialConfig.from_values, configurations):
+        what = f"{config.model.backbone} at {View.of(config.view)} with batches of {config.train.batch_size}"
+        does = f"does not fit the GPU's {memory.size / 1e9:.1f} GB at once: its batches go through in parts, each trial gets a whole GPU"
+        console.print(f"{what} {does}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def shelf(options: Options, plan: Plan) -> Shelf | None:

@@ -6,8 +6,10 @@ from search_spaces.schema import SpaceError, flat
 from trainables.config import TrialConfig
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.views import View
+from trainables.registries import REGISTRIES
 from trainables.registry import ConfigError
-from tuner.preflight import REGISTRIES, check_space, cover, covered_attributes, draw, rehearse, views_of
+from tuner.preflight import check_space, cover, covered_attributes, draw, views_of
+from tuner.rehearsal import rehearse
 
 SCHEME = contest_scheme((30, 60))
 FIXED = {"epochs": 2, "seed": 0}

@@ -1,0 +1,128 @@
+"""Drawn configurations are built and trained for one step: seconds that save a night, and the GPU memory that a trial takes."""
+
+import gc
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from search_spaces.schema import Space, flat
+from trainables.config import TrialConfig, Watched
+from trainables.data.sampling import Sampler
+from trainables.data.training import Data
+from trainables.loop import DivergedError, Parts, fit
+from trainables.parts import build_parts
+from trainables.registries import REGISTRIES
+from trainables.registry import ConfigError, Mistake
+from tuner.preflight import refuse
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What one training step of the largest configuration takes of a GPU."""
+
+    peak: int  # bytes
+    size: int  # bytes of the GPU
+    too_large: tuple[int, ...] = ()  # positions of the configurations that do not fit it in one piece
+
+
+class Gpu:
+    """What is asked of the GPU while steps are measured."""
+
+    def __init__(self):
+        self.device = torch.device("cuda")
+
+    def free(self) -> None:
+        """Give back what nothing refers to any more; a model and its optimizer refer to each other."""
+        gc.collect()
+        torch.cuda.empty_cache()
+
+    def peak(self) -> int:
+        """The most bytes that this process has had at a time."""
+        return torch.cuda.max_memory_reserved(self.device)
+
+    def size(self) -> int:
+        """Bytes of the whole GPU."""
+        return torch.cuda.get_device_properties(self.device).total_memory
+
+
+def rehearse(space: Space, configurations: list[dict[str, Any]], data: Data, progress: Callable[[int], None]) -> None:
+    """Build each configuration and train it on two photos for one step.
+
+    Raises: SpaceError naming what cannot be built, and every drawn value that nothing reads under its configuration.
+    """
+    mistakes: list[Mistake] = []
+    for values in configurations:
+        # That training diverges is an outcome for a trial's record to tell, no mistake in the space.
+        with suppress(DivergedError):
+            try:
+                mistakes += _rehearse_one(space, values, data)
+            except ConfigError as error:
+                mistakes += error.mistakes
+        progress(1)
+    refuse(space, mistakes)
+
+
+def measure(configurations: Iterable[dict[str, Any]], step: Callable[[dict[str, Any]], None], gpu: Gpu) -> Memory:
+    """Train a step of one configuration after the other, each alone on the GPU.
+
+    One that runs out of memory takes the whole GPU: its trial goes through in smaller parts (see `trainables.loop.next_micro_batch`).
+
+    Args:
+        step: builds a configuration and trains it for a step; may raise torch.cuda.OutOfMemoryError.
+    """
+    peak, too_large = 0, []
+    for position, values in enumerate(configurations):
+        try:
+            step(values)
+        except torch.cuda.OutOfMemoryError:
+            too_large.append(position)
+        # Only here does nothing refer to what the step has built.
+        gpu.free()
+        peak = max(peak, gpu.peak())
+    return Memory(gpu.size() if too_large else peak, gpu.size(), tuple(too_large))
+
+
+def measure_here(configurations: list[dict[str, Any]], data: Data) -> Memory:
+    """Measure training steps on the GPU of this process."""
+    gpu = Gpu()
+    return measure(configurations, lambda values: train_a_step(TrialConfig.from_values(values), data, gpu.device), gpu)
+
+
+def train_a_step(config: TrialConfig, data: Data, device: torch.device) -> None:
+    """Build a configuration and train it on one batch of its own size."""
+    parts = build_parts(config, data, device)
+    # Memory is taken whether or not the loss is a number.
+    with suppress(DivergedError):
+        next(fit(_only(parts, config.train.batch_size), config.train, epochs=config.epochs, seed=config.seed))
+
+
+def _rehearse_one(space: Space, values: dict[str, Any], data: Data) -> list[Mistake]:
+    config = TrialConfig.from_values(values)
+    read: set[str] = set()
+    watched = Watched(config, read)
+    parts = build_parts(watched, data, torch.device("cpu"))
+    next(fit(_only(parts, 2), watched.train, epochs=config.epochs, seed=config.seed))
+    given = flat(values)
+
+    def mend(path: str) -> str:
+        chooser = f"{path.split('/')[0]}/name"
+        return f" when {chooser} is {given.get(chooser)}; add when: {{{chooser}: ...}}" if chooser in REGISTRIES else "; fix it"
+
+    return [Mistake(path, f"is drawn, but nothing reads it{mend(path)}") for path in space.drawn(values) if path not in read]
+
+
+def _only(parts: Parts, photos: int) -> Parts:
+    """The parts with one batch of the first photos to train on, and as many to validate."""
+    few = slice(photos)
+    batches = replace(
+        parts.batches,
+        photos=parts.batches.photos.take(few),
+        batch_size=photos,
+        sampler=Sampler(len, lambda chosen, rng: np.arange(len(chosen))),
+    )
+    validation = replace(parts.validation, rows=parts.validation.rows[few], truth=parts.validation.truth[few])
+    return replace(parts, batches=batches, validation=validation)
