@@ -193,7 +193,7 @@ def watch(board: Board, samples: list[tuple[int, float, float, float]], done: Ev
     """Note (trials ended, wall time, the driver's CPU time, its memory in bytes) twice a second."""
     page = os.sysconf("SC_PAGE_SIZE")
     while not done.wait(0.5):
-        ended = sum(row.state != "running" for row in list(board.rows.values()))
+        ended = sum(row.state != "running" for row in board.rows.values())
         memory = int(Path("/proc/self/statm").read_text().split()[1]) * page
         samples.append((ended, perf_counter(), process_time(), memory))
 

@@ -1,7 +1,9 @@
 """What a person sees of a search: rows of trials as plain records first, drawn second."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -44,13 +46,20 @@ class Board:
     attributes: str  # what the score is over
     deadline: float | None = None  # on the monotonic clock
     started: float = field(default_factory=monotonic)
-    rows: dict[int, Row] = field(default_factory=dict)
+    rows: Mapping[int, Row] = field(default_factory=dict)  # replaced and never changed: another thread draws it meanwhile
     notes: list[str] = field(default_factory=list)  # shown under the table
     size: int | None = None  # bytes of the run's folder
 
+    def __post_init__(self):
+        self.rows = MappingProxyType(dict(self.rows))
+
+    def put(self, row: Row) -> Row:
+        """Add a row, or put it in the place of the trial's earlier one."""
+        self.rows = MappingProxyType({**self.rows, row.number: row})
+        return row
+
     def update(self, number: int, **changes: Any) -> Row:
-        self.rows[number] = replace(self.rows[number], **changes)
-        return self.rows[number]
+        return self.put(replace(self.rows[number], **changes))
 
     @property
     def leader(self) -> Row | None:

@@ -59,7 +59,7 @@ class Driver(tune.Callback):
         """Take in the trials of earlier commands."""
         for record in kept:
             number, state = record.number, record.result.state
-            row = self._board.rows[number] = self._row(record)
+            row = self._board.put(self._row(record))
             if state == "finished":
                 self._ran_to_the_end.add(number)
             if row.best is not None and state != "interrupted" and record.has_model:
@@ -148,7 +148,7 @@ class Driver(tune.Callback):
         """The trial's number, with a row for it on the board. One whose process never came up ends without having started."""
         number = trial.config["number"]
         if number not in self._board.rows:
-            self._board.rows[number] = self._waiting.pop(number, None) or Row(number, differs(self._space, trial.config["values"]))
+            self._board.put(self._waiting.pop(number, None) or Row(number, differs(self._space, trial.config["values"])))
         return number
 
     def _why(self) -> str:

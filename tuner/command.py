@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 Start = Callable[[], "Cluster"]
 
+
+class Terminated(SystemExit):
+    """SIGTERM came: an exit like any other to whoever has something to close, and told apart from one of another cause."""
+
+
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -63,14 +68,18 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
 
     # Until trials run there is nothing to save; SIGTERM's own way to end a process would leave Ray's servers behind.
     def end(number: int, frame: FrameType | None) -> None:
-        sys.exit()
+        raise Terminated
 
     # Ray's servers start while this process imports torch.
     importing = Thread(target=import_module, args=("timm",))
 
     def start() -> "Cluster":
-        joined = cluster.start(address, dashboard=dashboard)
-        # Ray has put handlers of its own in place of ours: one exits with another code, one below Python aborts three seconds later.
+        try:
+            joined = cluster.start(address, dashboard=dashboard)
+        except SystemExit:
+            # While Ray starts, handlers of its own stand in place of ours and exit with codes of their own.
+            raise Terminated from None
+        # They stay: one exits with another code, one below Python aborts three seconds later.
         signal.signal(signal.SIGTERM, end)
         importing.join()
         return joined
@@ -93,7 +102,7 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
     except KeyboardInterrupt:
         console.print("Stopped by Ctrl-C.")
         code = 128 + signal.SIGINT
-    except SystemExit:
+    except Terminated:
         console.print("Stopped by SIGTERM.")
         code = 128 + signal.SIGTERM
     finally:

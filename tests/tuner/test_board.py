@@ -1,3 +1,5 @@
+from sys import getswitchinterval, setswitchinterval
+from threading import Event, Thread
 from time import monotonic
 
 import pytest
@@ -23,6 +25,46 @@ def test_the_leader_is_the_best_so_far_and_a_tie_goes_to_the_earlier_trial():
     board = board_of(Row(2, "", best=0.5), Row(0, ""), Row(1, "", best=0.5), Row(3, "", best=0.4))
     assert board.leader.number == 1
     assert board_of(Row(0, "")).leader is None
+
+
+def test_rows_that_somebody_looks_through_stay_as_they_are_while_trials_are_added_and_change():
+    board = board_of(Row(0, "a"), Row(1, "b"))
+    looked_through = []
+    for row in board.rows.values():
+        board.put(Row(10 + row.number, "new"))
+        board.update(1, epoch=5)
+        looked_through.append(row)
+    assert looked_through == [Row(0, "a"), Row(1, "b")]
+    assert sorted(board.rows) == [0, 1, 10, 11]
+    with pytest.raises(TypeError):
+        board.rows[2] = Row(2, "")
+
+
+def test_a_table_that_is_drawn_all_the_time_survives_trials_that_are_added():
+    board, done, failures = board_of(trials=600), Event(), []
+
+    def draw():
+        while not done.is_set():
+            try:
+                text_of(board)
+            except RuntimeError as error:
+                failures.append(error)
+                return
+
+    before = getswitchinterval()
+    setswitchinterval(1e-6)
+    drawing = Thread(target=draw)
+    drawing.start()
+    try:
+        for number in range(600):
+            board.put(Row(number, "added", epoch=1, best=number / 600))
+            board.seconds_left()
+    finally:
+        done.set()
+        drawing.join()
+        setswitchinterval(before)
+    assert not failures
+    assert len(board.rows) == 600
 
 
 def test_an_update_changes_one_row_and_leaves_the_others():
@@ -115,7 +157,7 @@ def test_a_resumed_search_has_no_pace_before_it_has_trained_an_epoch_itself():
 def test_a_trial_that_lost_its_state_and_begins_again_never_turns_the_pace_negative():
     board = board_of(Row(0, "", epoch=2, earlier=5), started=monotonic() - 100)
     assert board.seconds_left() is None
-    board.rows[1] = Row(1, "", epoch=1)
+    board.put(Row(1, "", epoch=1))
     assert board.seconds_left() > 0
 
 
