@@ -24,7 +24,8 @@ from analysis.mistakes.sheets import Tile, draw_sheet, picture
 from analysis.predictions import data_folder, wanted_views
 from analysis.trials import Runs, load_runs
 from trainables.data.layouts.reading import read_photos
-from trainables.data.photos import Photos, some
+from trainables.data.names import some
+from trainables.data.photos import Photos
 from trainables.data.splits import HOLDOUT, NOBODY
 from trainables.data.views import View, open_view
 from trainables.metrics.f1 import confusion, macro_f1

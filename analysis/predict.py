@@ -21,6 +21,7 @@ from analysis.command import decode, output, refusals
 from analysis.pipeline import FILE, EnsembleFile, read_ensemble
 from analysis.predictions import Source, TrialModels, count_passes, predict_trials, read_trial_models, wanted_views
 from trainables.data.labels import Scheme
+from trainables.data.names import shown
 from trainables.data.photos import DataError, LeftOut, Unlabelled
 from trainables.progress import progress_bar
 from trainables.record import RunError
@@ -70,7 +71,7 @@ def answer_photos(folder: Folder, photos: Path, out: Path, device: str, batch: i
     scheme = job.content.pipeline.scheme
     write_answers(out, answer_table(scheme, job.photos.ids, rows, scores, files.bad))
     if files.faceless:
-        console.print(shown(files.faceless_words(len(job.photos.ids))), style="yellow", markup=False, soft_wrap=True)
+        console.print(files.faceless_words(len(job.photos.ids)), style="yellow", markup=False, soft_wrap=True)
     if files.bad:
         console.print(str(LeftOut("photos cannot be used", named(files.bad))), style="yellow", markup=False, soft_wrap=True)
     console.print(shares_table(scheme, scores))
@@ -165,15 +166,22 @@ def answer_table(scheme: Scheme, names: Sequence[str], rows: np.ndarray, scores:
     """
     classes = scores.argmax(axis=1)
     columns: dict[str, Sequence] = {}
+
+    def ours(column: str) -> str:
+        # A target may be called as a column of ours is; ours gives way.
+        return column if column not in (*scheme.names, *columns) else ours(f"{column} of the image")
+
     for attribute, values in zip(scheme.attributes, scheme.split(classes).T, strict=True):
         columns[attribute.name] = np.array(attribute.values, dtype=object)[values]
-        columns[f"{attribute.name} probability"] = scheme.marginal((attribute.name,), scores)[np.arange(len(scores)), values]
-    columns["joint class"] = pd.array(classes, dtype="Int64")
-    columns |= {f"P({name})": scores[:, number] for number, name in enumerate(scheme.class_names())}
+        probability = scheme.marginal((attribute.name,), scores)[np.arange(len(scores)), values]
+        columns[ours(f"{attribute.name} probability")] = probability
+    columns[ours("joint class")] = pd.array(classes, dtype="Int64")
+    columns |= {ours(f"P({name})"): scores[:, number] for number, name in enumerate(scheme.class_names())}
+    image, problem = ours("image"), ours("problem")
     table = pd.DataFrame(columns, index=rows).reindex(range(len(names)))
     # As objects: text of pandas holds no names that are not of its encoding.
-    table.insert(0, "image", pd.Series(names, dtype=object))
-    table["problem"] = [problems.get(name, "") for name in names]
+    table.insert(0, image, pd.Series(names, dtype=object))
+    table[problem] = [problems.get(name, "") for name in names]
     return table
 
 
@@ -202,12 +210,7 @@ def shares_table(scheme: Scheme, scores: np.ndarray) -> Table:
 
 def named(problems: dict[str, str]) -> tuple[str, ...]:
     """Photos and what is wrong with each, to print."""
-    return tuple(shown(f"{name} ({why})") for name, why in problems.items())
-
-
-def shown(text: str) -> str:
-    """A text with names of files as a terminal can show it."""
-    return os.fsencode(text).decode(errors="replace")
+    return tuple(f"{name} ({why})" for name, why in problems.items())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from analysis.suspects.find import Findings, find_suspects
 from analysis.suspects.page import KINDS, make_cards, page, people_names, percent, suspects_csv, unjudged_csv
 from analysis.trials import HELD_OUT, Runs, load_runs
 from trainables.data.layouts.reading import read_photos
-from trainables.data.photos import DataError, Photos, some
+from trainables.data.names import some
+from trainables.data.photos import DataError, Photos
 from trainables.progress import progress_bar
 from trainables.record import RUNS, RunError, searched_run
 from trainables.storage import write_whole

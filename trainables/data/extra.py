@@ -15,7 +15,8 @@ import numpy as np
 from trainables.data.corrections import NONE, correct, read_weights
 from trainables.data.labels import Scheme
 from trainables.data.layouts.reading import read_photos, read_unlabelled
-from trainables.data.photos import DataError, LeftOut, Photos, some
+from trainables.data.names import some
+from trainables.data.photos import DataError, LeftOut, Photos
 from trainables.data.rows import read_number, read_rows, refuse
 from trainables.data.settings import DataConfig
 from trainables.data.training import Data, Extra

@@ -1,12 +1,12 @@
 """Labelled images as records of arrays. What cannot be used is counted and named in `left_out`; nothing is guessed."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from trainables.data.labels import Scheme
+from trainables.data.names import some
 
 
 class DataError(ValueError):
@@ -67,9 +67,3 @@ class Unlabelled:
 
     root: Path
     ids: tuple[str, ...]
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """The first of the names, and how many more there are."""
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest

@@ -1,7 +1,9 @@
 """CSV tables that people write: read whole, with everything wrong named at once by its line."""
 
 import csv
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from trainables.data.photos import DataError
@@ -11,8 +13,22 @@ MOST = 20  # mistakes shown of one table
 Rows = list[tuple[int, dict[str, str]]]  # line as an editor shows it, and the fields by column
 
 
+@dataclass(frozen=True)
+class Table:
+    """What a CSV file holds."""
+
+    columns: tuple[str, ...]  # that have a name
+    rows: Rows
+    nameless: tuple[str, ...]  # columns without a name, by their place, such as pandas' row numbers; nothing reads them
+
+
 def read_rows(file: Path, columns: Sequence[str]) -> Rows:
-    """The rows below the header; empty lines are passed over.
+    """The rows of `read_table` alone. Raises: DataError."""
+    return read_table(file, columns).rows
+
+
+def read_table(file: Path, columns: Sequence[str]) -> Table:
+    """The rows below the header; empty lines are passed over, and so are columns without a name.
 
     Args:
         columns: that the table must have; it may have others too.
@@ -27,7 +43,9 @@ def read_rows(file: Path, columns: Sequence[str]) -> Rows:
         raise DataError(f"{file}: cannot be read ({error.strerror or error}).") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{file}: not a CSV table ({error}).") from None
-    mistakes = [f"{file}: column {name!r} stands twice; keep one." for name in dict.fromkeys(header) if header.count(name) > 1]
+    named = [place for place, name in enumerate(header) if not _is_nameless(name)]
+    known = [header[place] for place in named]
+    mistakes = [f"{file}: column {name!r} stands twice; keep one." for name in dict.fromkeys(known) if known.count(name) > 1]
     if missing := [name for name in columns if name not in header]:
         has = f"has {', '.join(header)}" if header else "the file is empty"
         mistakes.append(f"{file}: column {', '.join(missing)} is missing; it needs {', '.join(columns)} and {has}.")
@@ -37,7 +55,8 @@ def read_rows(file: Path, columns: Sequence[str]) -> Rows:
         if len(fields) != len(header)
     ]
     refuse(file, mistakes)
-    return [(line, dict(zip(header, fields, strict=True))) for line, fields in lines]
+    nameless = tuple(f"column {place}" for place, name in enumerate(header, 1) if _is_nameless(name))
+    return Table(tuple(known), [(line, {header[place]: fields[place] for place in named}) for line, fields in lines], nameless)
 
 
 def refuse(file: Path, mistakes: Sequence[str]) -> None:
@@ -60,3 +79,8 @@ def read_number(text: str) -> float | None:
     except ValueError:
         return None
     return number if abs(number) < float("inf") else None
+
+
+def _is_nameless(column: str) -> bool:
+    # What pandas wrote without a name it reads, and writes again, as this.
+    return not column.strip() or re.fullmatch(r"Unnamed: [0-9]+", column) is not None

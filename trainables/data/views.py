@@ -20,7 +20,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trainables.config import ViewConfig
 from trainables.data.faces import VERSION, Box, Faces, Find, find_face, one_thread_each
-from trainables.data.photos import DataError, Photos, Unlabelled, some
+from trainables.data.names import some
+from trainables.data.photos import DataError, Photos, Unlabelled
 from trainables.registry import choose
 from trainables.storage import write_whole
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.layout import Layout
-from trainables.data.photos import DataError, LeftOut, Photos, Unlabelled, some
+from trainables.data.names import some
+from trainables.data.photos import DataError, LeftOut, Photos, Unlabelled
 from trainables.data.rows import Rows, is_inside, read_rows, refuse
 from trainables.data.settings import DataConfig
 

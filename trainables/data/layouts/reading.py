@@ -1,5 +1,7 @@
 """The one door through which images are read, however they lie on disk."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import numpy as np
 from trainables.data.labels import Scheme
 from trainables.data.layouts import class_folders, contest, table
 from trainables.data.layouts.layout import Layout
-from trainables.data.photos import DataError, Photos, Unlabelled, some
+from trainables.data.names import look_alikes, no_text, shown, some, with_control_characters
+from trainables.data.photos import DataError, Photos, Unlabelled
+from trainables.data.rows import refuse
 from trainables.data.settings import DataConfig
 
 LAYOUTS = (contest.LAYOUT, table.LAYOUT, class_folders.LAYOUT)  # the first that fits is taken
@@ -23,10 +27,10 @@ def read_photos(source: Path, settings: DataConfig, scheme: Scheme | None = None
     """
     layout = _layout(source)
     photos = layout.read(source, settings)
+    refuse(source, _text_mistakes(source, photos.ids))
     if scheme is not None:
         return _renumbered(source, photos, scheme)
-    if oddities := layout.oddities(source, photos):
-        raise DataError("\n".join(oddities))
+    refuse(source, layout.oddities(source, photos))
     return photos
 
 
@@ -37,10 +41,37 @@ def read_scheme(source: Path, settings: DataConfig) -> Scheme:
 
 def read_unlabelled(source: Path) -> Unlabelled | None:
     """The photos of `source/eval` in info.csv's order, or None where the data has none. Raises: DataError."""
-    return contest.read_unlabelled(source)
+    unlabelled = contest.read_unlabelled(source)
+    if unlabelled:
+        refuse(source, _text_mistakes(source, unlabelled.ids))
+    return unlabelled
+
+
+def refuse_odd_names(source: Path, photos: Photos) -> None:
+    """Refuse names that a new run should not begin with; one that there is goes on with them.
+
+    Raises: DataError for control characters in names, for names that look alike, and for joint classes of one name.
+    """
+    classes = {f"classes of {attribute.name}": attribute.values for attribute in photos.scheme.attributes}
+    groups = {"groups": tuple(dict.fromkeys(photos.names))}
+    mistakes = []
+    for kind, names in ({"files": photos.ids, "targets": photos.scheme.names} | groups | classes).items():
+        if odd := with_control_characters(names):
+            fix = "Rename them without line breaks, tabs and the like"
+            mistakes.append(f"{source}: {len(odd)} names of {shown(kind)} hold control characters: {some(odd)}. {fix}.")
+    for kind, names in (groups | classes).items():
+        for alike in look_alikes(names):
+            spelt = ", ".join(map(ascii, alike))
+            mistakes.append(f"{source}: {shown(kind)}: these look alike and are not: {spelt}. Write one of them for all.")
+    if not mistakes and any(", " in value for values in classes.values() for value in values):
+        twice = [name for name, count in Counter(photos.scheme.class_names()).items() if count > 1]
+        mistakes += [f"{source}: two joint classes would both be called {name!r}. Write classes without a comma." for name in twice]
+    refuse(source, mistakes)
 
 
 def _layout(source: Path) -> Layout:
+    if no_text([str(source.absolute())]):
+        raise DataError(f"{shown(str(source.absolute()))}: this name is not in UTF-8. Rename it, or the folder that holds it.")
     for layout in LAYOUTS:
         if layout.fits(source):
             return layout
@@ -54,6 +85,11 @@ def _layout(source: Path) -> Layout:
         f"{source}: {why}. Give --data the folder that holds train/train.csv and train/images/, a table such as photos.csv with a column "
         "image, or a folder that holds one folder of photos for each class."
     )
+
+
+def _text_mistakes(source: Path, ids: Sequence[str]) -> list[str]:
+    fix = "Rename them in UTF-8; convmv -f latin1 -t utf-8 -r --notest FOLDER does it for all files below a folder"
+    return [f"{source}: {len(names)} names of files are not in UTF-8: {some(names)}. {fix}."] if (names := no_text(ids)) else []
 
 
 def _renumbered(source: Path, photos: Photos, scheme: Scheme) -> Photos:
@@ -70,8 +106,7 @@ def _renumbered(source: Path, photos: Photos, scheme: Scheme) -> Photos:
             known = ", ".join(attribute.values)
             mistakes.append(f"{source}: {attribute.name} is {some(strange)} for some photos, and the classes are {known}. Write those.")
         columns.append(np.array([attribute.values.index(value) if value in attribute.values else -1 for value in values])[own])
-    if mistakes:
-        raise DataError("\n".join(mistakes))
+    refuse(source, mistakes)
     ordinal = [attribute for attribute in scheme.attributes if attribute.cuts]
     numbers = photos.numbers if any(attribute in ordinal for attribute in photos.scheme.attributes) else None
     return replace(photos, labels=np.stack(columns, axis=-1), scheme=scheme, numbers=numbers)

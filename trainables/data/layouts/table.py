@@ -8,23 +8,23 @@ import numpy as np
 from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.layout import Layout
 from trainables.data.photos import LeftOut, Photos
-from trainables.data.rows import Rows, is_inside, read_number, read_rows, refuse
+from trainables.data.rows import Rows, Table, is_inside, read_number, read_table, refuse
 from trainables.data.settings import DataConfig
 
 IMAGE, PERSON = "image", "person"
 MOST_VALUES = 50  # of a column beside others; more are hardly classes
 
 
-def read_table(file: Path, settings: DataConfig) -> Photos:
+def read_listed(file: Path, settings: DataConfig) -> Photos:
     """The photos of the table, in its order; classes are numbered in the order of their names, those of numbers in that of their bands.
 
     Raises: DataError naming everything that is wrong with the table.
     """
-    rows = read_rows(file, (IMAGE,))
-    columns = list(rows[0][1]) if rows else []
+    table = read_table(file, (IMAGE,))
+    rows, columns = table.rows, table.columns
     person = settings.group or (PERSON if PERSON in columns else "")
     attributes = [name for name in columns if name not in (IMAGE, person)]
-    refuse(file, [*_column_mistakes(file, columns, attributes, settings), *_row_mistakes(file, rows, person, attributes, settings)])
+    refuse(file, [*_column_mistakes(file, table, attributes, settings), *_row_mistakes(file, rows, person, attributes, settings)])
 
     ids = tuple(row[IMAGE] for _, row in rows)
     scheme, labels, numbers = [], [], None
@@ -39,7 +39,12 @@ def read_table(file: Path, settings: DataConfig) -> Photos:
             scheme.append(Attribute(name, tuple(values.tolist())))
             labels.append(ids_of_values)
     names, people = np.unique([row[person] for _, row in rows], return_inverse=True) if person else ((), np.arange(len(ids)))
-    alone = LeftOut("photos, each taken for a person of its own; a column person, or data/group, would say who is on them", ids)
+    left_out = (
+        LeftOut("columns without a name, ignored", table.nameless),
+        LeftOut(
+            "photos, each taken for a person of its own; a column person, or data/group, would say who is on them", () if person else ids
+        ),
+    )
     return Photos(
         root=file.parent,
         ids=ids,
@@ -47,22 +52,24 @@ def read_table(file: Path, settings: DataConfig) -> Photos:
         people=people,
         labels=np.stack(labels, axis=-1),
         scheme=Scheme(tuple(scheme)),
-        left_out=() if person else (alone,),
+        left_out=tuple(item for item in left_out if item.names),
         numbers=numbers,
         names=tuple(map(str, names)),
     )
 
 
-def _column_mistakes(file: Path, columns: Sequence[str], attributes: Sequence[str], settings: DataConfig) -> list[str]:
-    if not columns:
-        return [f"{file}: no row below the header. Write one for each photo."]
+def _column_mistakes(file: Path, table: Table, attributes: Sequence[str], settings: DataConfig) -> list[str]:
+    columns = table.columns
+    if not table.rows:
+        return [f"{file}: no row below the header. Write one for each image."]
     mistakes = [
         f"{file}: data/{field} is {name}, and there is no such column; there are {', '.join(columns)}."
         for field, name in (("group", settings.group), ("ordinal", settings.ordinal))
         if name and name not in columns
     ]
     if not attributes:
-        mistakes.append(f"{file}: no column says what is on the photos. Add one for each attribute to predict.")
+        lost = f" What is in {', '.join(table.nameless)} is ignored, for want of a name." if table.nameless else ""
+        mistakes.append(f"{file}: no column says what is on the images. Add one for each target to predict.{lost}")
     elif settings.ordinal in columns and settings.ordinal not in attributes:
         mistakes.append(f"{file}: data/ordinal is {settings.ordinal}, which is no attribute. Name a column of numbers.")
     return mistakes
@@ -112,7 +119,7 @@ def _oddities(file: Path, photos: Photos) -> list[str]:
 
 LAYOUT = Layout(
     fits=lambda source: source.suffix.lower() == ".csv" and source.is_file(),
-    scheme=lambda file, settings: read_table(file, settings).scheme,
-    read=read_table,
+    scheme=lambda file, settings: read_listed(file, settings).scheme,
+    read=read_listed,
     oddities=_oddities,
 )

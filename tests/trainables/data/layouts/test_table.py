@@ -6,7 +6,7 @@ import pytest
 
 from trainables.data.labels import Attribute
 from trainables.data.layouts.reading import read_photos, read_scheme
-from trainables.data.layouts.table import read_table
+from trainables.data.layouts.table import read_listed
 from trainables.data.photos import DataError, Photos
 from trainables.data.settings import DataConfig
 
@@ -67,7 +67,7 @@ def test_a_number_of_the_ordinal_column_is_classed_by_the_cuts(write):
 
 def test_people_are_those_of_the_column_person_or_of_data_group(write):
     table = write("image,person,household,kind", "a.jpg,ann,1,x", "b.jpg,bob,1,y", "c.jpg,ann,2,x", "d.jpg,dan,2,y", "e.jpg,eve,2,y")
-    by_person, by_group = read(table), read_table(table, DataConfig(group="household"))
+    by_person, by_group = read(table), read_listed(table, DataConfig(group="household"))
     assert [by_person.names[person] for person in by_person.people] == ["ann", "bob", "ann", "dan", "eve"]
     assert by_person.scheme.names == ("household", "kind") and by_person.left_out == ()
     assert [by_group.names[person] for person in by_group.people] == ["1", "1", "2", "2", "2"]
@@ -148,7 +148,7 @@ def test_a_table_without_the_columns_it_needs_is_refused(write, header, row, set
 
 def test_a_table_without_rows_is_refused(write):
     table = write("image,kind")
-    assert refused(table) == [f"{table}: no row below the header. Write one for each photo."]
+    assert refused(table) == [f"{table}: no row below the header. Write one for each image."]
 
 
 def test_columns_that_can_be_no_classes_are_refused_with_the_mend(write):
