@@ -22,9 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from trainables.config import TrialConfig
-from trainables.data.layouts.contest import contest_scheme
+from trainables.data.layouts.contest import CUTS, contest_scheme
 from trainables.data.photos import Photos
-from trainables.data.settings import DataConfig
 from trainables.data.splits import Split
 from trainables.data.training import Data
 from trainables.data.views import View
@@ -72,7 +71,7 @@ def main(
 def random_photos(folder: Path, count: int, valid: int, view: View) -> Data:
     """Noise with labels: what is learned does not matter here, only how fast. `valid` further photos validate."""
     rng = np.random.default_rng(0)
-    scheme = contest_scheme(DataConfig().cuts)
+    scheme = contest_scheme(CUTS)
     total = count + valid
     file = folder / "view.npy"
     np.save(file, rng.integers(0, 256, size=(total, view.height, view.width, 3), dtype=np.uint8))

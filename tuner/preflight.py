@@ -1,6 +1,6 @@
 """Seconds that save a night: check every value a space can take, then build and train drawn configurations for one step."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,8 +21,12 @@ from tuner.settings import run_mistakes
 DRAWS = 200
 
 
-def check_space(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
-    """Every (path, message) that is wrong with the names and values of a space, without building anything."""
+def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Every (path, message) that is wrong with the names and values of a space, without building anything.
+
+    Args:
+        corrections: names of the lists of them that come with the data.
+    """
     mistakes = run_mistakes(space)
     known = set(setting_paths())
     own = {"epochs": "set run/epochs instead", "metric": "set run/metric instead", "seed": "give --seed instead"}
@@ -44,7 +48,7 @@ def check_space(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
     for path, values in values_of(space).items():
         if path in known and path not in own:
             for value in values:
-                mistakes += _value_mistakes(path, value, valid, scheme)
+                mistakes += _value_mistakes(path, value, valid, scheme, corrections)
     return list(dict.fromkeys(mistakes))
 
 
@@ -61,6 +65,8 @@ def sound_sides(space: Space) -> DataConfig:
         return DataConfig(**given)
     except ValidationError as error:
         wrong = {detail["loc"][0] for detail in error.errors()}
+        if "cuts" in wrong:
+            wrong.add("ordinal")  # nothing can be cut by them
         return DataConfig(**{name: value for name, value in given.items() if name not in wrong})
 
 
@@ -118,7 +124,7 @@ def refuse(space: Space, mistakes: list[Mistake]) -> None:
         raise SpaceError([f"{space.places.get(mistake.path, space.file)}: {mistake}" for mistake in dict.fromkeys(mistakes)])
 
 
-def _value_mistakes(path: str, value: Any, valid: Mapping[str, Any], scheme: Scheme) -> list[tuple[str, str]]:
+def _value_mistakes(path: str, value: Any, valid: Mapping[str, Any], scheme: Scheme, corrections: Collection[str]) -> list[tuple[str, str]]:
     try:
         TrialConfig.from_values(nested({**valid, path: value}))
         if path in REGISTRIES:
@@ -130,7 +136,7 @@ def _value_mistakes(path: str, value: Any, valid: Mapping[str, Any], scheme: Sch
         elif path == "task":
             read_task(value, scheme)
         elif path == "labels/relabel":
-            check_relabel(value)
+            check_relabel(value, corrections)
     except ConfigError as error:
         return [(mistake.path, mistake.message) for mistake in error.mistakes]
     return []

@@ -1,6 +1,6 @@
 """Everything before the search: the space, the photos, the sides, the preflight. No record is written here."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,7 @@ from search_spaces.read import read_space
 from search_spaces.schema import Space, nested
 from trainables.data.extra import Completed, complete
 from trainables.data.labels import Scheme
-from trainables.data.layouts.contest import contest_scheme
-from trainables.data.layouts.reading import read_photos, read_scheme
+from trainables.data.layouts.reading import find_layout, read_photos, refuse_odd_names
 from trainables.data.photos import DataError, Photos
 from trainables.data.settings import DataConfig, LabelsConfig
 from trainables.data.splits import Split, absent_classes, split_people
@@ -23,10 +22,10 @@ from trainables.record import SPACE, RunError
 from trainables.reopen import prove_extra, restore_split
 from trainables.storage import Folder, local_file, open_folder, reach
 from tuner import preflight, rehearsal
-from tuner.demo.writing import write_people
+from tuner.demo import writing
 from tuner.lock import LOCK
 from tuner.options import Options
-from tuner.resume import Earlier, refuse, refuse_changes
+from tuner.resume import Earlier, refuse, refuse_changes, with_cuts
 from tuner.settings import RunSettings
 
 DEMO_PEOPLE = 300
@@ -73,6 +72,8 @@ def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console
     sides = DataConfig(**nested(space.fixed).get("data", {}))
     folder = data_folder(options, earlier, console)
     photos = read_photos(folder, sides)
+    if earlier is None:
+        refuse_odd_names(folder, photos)
     views_wanted, values = preflight.views_of(space), preflight.values_of(space)
 
     def decoded(photos: Photos) -> tuple[Photos, ViewFiles]:
@@ -125,19 +126,29 @@ def read_the_space(options: Options, earlier: Earlier | None, has_gpu: bool) -> 
     """
 
     def check(space: Space) -> list[tuple[str, str]]:
-        return preflight.check_space(space, scheme_of(options, earlier, preflight.sound_sides(space)))
+        sides = preflight.sound_sides(with_cuts(space, earlier.card) if earlier else space)
+        return preflight.check_space(space, *known_labels(options, earlier, sides))
 
     if options.space:
-        return read_space(options.space, on_cpu=not has_gpu, changes=options.changes, check=check)
+        space = read_space(options.space, on_cpu=not has_gpu, changes=options.changes, check=check)
+        return with_cuts(space, earlier.card) if earlier else space
     with local_file(earlier.run / SPACE) as file:
-        return replace(read_space(file, changes=options.changes, check=check), name=earlier.card.space)
+        space = read_space(file, changes=options.changes, check=check)
+    return with_cuts(replace(space, name=earlier.card.space), earlier.card)
 
 
-def scheme_of(options: Options, earlier: Earlier | None, sides: DataConfig) -> Scheme:
-    """The labels that the space is about. Raises: DataError where there are no photos."""
+def known_labels(options: Options, earlier: Earlier | None, sides: DataConfig) -> tuple[Scheme, Collection[str]]:
+    """The labels that the space is about, and the lists of their corrections that come with the data.
+
+    Raises: DataError where there are no images.
+    """
     if options.data:
-        return read_scheme(options.data, sides)
-    return earlier.card.scheme if earlier else contest_scheme(sides.cuts)
+        layout = find_layout(options.data)
+        return layout.scheme(options.data, sides), layout.corrections
+    folder = Path(earlier.card.data) if earlier else demo_folder()
+    # The demo is known before it is drawn.
+    layout = find_layout(folder) if folder.exists() else writing.LAYOUT
+    return earlier.card.scheme if earlier else layout.scheme(folder, sides), layout.corrections
 
 
 def settings_of(options: Options, space: Space, earlier: Earlier | None) -> RunSettings:
@@ -197,7 +208,7 @@ def demo_people(console: Console) -> Path:
     if not folder.exists():
         console.print(f"No --data: drawing {DEMO_PEOPLE} people once, as a demo data set in {folder}", highlight=False)
         with progress_bar("drawing people", DEMO_PEOPLE + DEMO_EVAL) as advance:
-            write_people(folder, people=DEMO_PEOPLE, eval_people=DEMO_EVAL, seed=0, progress=advance)
+            writing.write_people(folder, people=DEMO_PEOPLE, eval_people=DEMO_EVAL, seed=0, progress=advance)
     else:
         console.print(f"No --data: using the demo data set of {DEMO_PEOPLE} drawn people in {folder}", highlight=False)
     return folder

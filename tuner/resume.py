@@ -93,10 +93,15 @@ def open_run(name: str) -> Earlier:
     if (run / SPACE).is_file():
         try:
             with local_file(run / SPACE) as file:
-                space = replace(read_space(file), name=card.space)
+                space = with_cuts(replace(read_space(file), name=card.space), card)
         except SpaceError as error:
             raise RunError(f"{run}/{SPACE} cannot be read:\n{error}\nMend it, or give --space") from None
     return Earlier(run, card, space)
+
+
+def with_cuts(space: Space, card: RunCard) -> Space:
+    """The space with the cuts that a run began with, where it names none: the same ones were once everybody's default."""
+    return replace(space, fixed={"data/cuts": list(card.cuts), **space.fixed}) if card.cuts else space
 
 
 def refuse_changes(card: RunCard, before: Space | None, space: Space, seed: int | None) -> None:

@@ -97,7 +97,6 @@ def test_all_mistakes_are_found_at_once():
         ({"view": {"size": [32, 0]}}, "view/size"),
         ({"view": {"size": [32]}}, "view/size"),
         ({"view": {"fraction": 0}}, "view/fraction"),
-        ({"data": {"cuts": []}}, "data/cuts"),
         ({"data": {"holdout": 0.5}}, "data/holdout"),
         ({"data": {"folds": 1}}, "data/folds"),
         ({"task": 3}, "task"),

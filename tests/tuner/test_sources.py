@@ -1,5 +1,6 @@
 """A search is prepared from every layout of photos, with what trains beside them."""
 
+import os
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -58,6 +59,25 @@ def test_a_search_over_a_table_is_prepared_with_whole_people_on_each_side(prepar
     plan, said = prepared(table, "data/ordinal=years", "data/cuts=[20]", "task=years")
     assert plan.attributes == ("years",) and plan.data.photos.scheme.class_names() == ["<20", ">=20"]
     assert "80 photos of 40 people" in said
+
+
+def test_a_number_without_cuts_is_refused_with_cuts_that_fit_it_and_never_cut_as_the_contest_cuts(prepared, table):
+    with pytest.raises(DataError, match=r"photos.csv: data/ordinal is years, .* --set data/cuts=\[13, 26\]"):
+        prepared(table, "data/ordinal=years")
+
+
+def test_lists_of_the_contest_are_refused_for_other_data(prepared, table):
+    for data in (table, table.parent):
+        with pytest.raises(SpaceError, match="--set: labels/relabel: 'consensus' comes with the contest's folder"):
+            prepared(data, "labels/relabel=consensus", "data/ordinal=years", "data/cuts=[20]")
+
+
+@pytest.mark.parametrize("name", [b"ev\xe9n", b"ev\nen", b"odd "], ids=["no UTF-8", "line break", "looks like another"])
+def test_names_that_would_not_survive_are_refused_before_anything_is_decoded(prepared, table, name):
+    (table.parent / "even").rename(os.fsdecode(os.path.join(os.fsencode(table.parent), name)))
+    with pytest.raises(DataError) as caught:
+        prepared(table.parent)
+    assert ascii(os.fsdecode(name))[1:-1].replace("udc", "x") in str(caught.value)
 
 
 def test_a_task_is_checked_against_the_attributes_of_the_data_together_with_all_else(prepared, table):

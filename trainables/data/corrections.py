@@ -4,18 +4,18 @@ A photo is named by its id, with or without suffix, or as `person/stem`; a perso
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from trainables.data.layouts.reading import LAYOUTS
 from trainables.data.photos import DataError, LeftOut, Photos
 from trainables.data.rows import read_number, read_rows, refuse
 from trainables.registry import ConfigError, Mistake, nearest
 
 NONE = "none"
-# Wrong labels that participants of the contest agreed on: those named in at least 5 of 20 public lists, and with what stands in 2 or more.
-SHIPPED = {name: Path(__file__).with_name(f"{name}.csv") for name in ("consensus", "extended")}
 
 
 @dataclass(frozen=True)
@@ -26,25 +26,27 @@ class Corrected:
     left_out: tuple[LeftOut, ...] = ()
 
 
-def check_relabel(relabel: str) -> None:
-    """Raises: ConfigError for what is neither a shipped list nor a file."""
-    known = [NONE, *SHIPPED]
+def check_relabel(relabel: str, lists: Collection[str]) -> None:
+    """Raises: ConfigError for what is neither a file nor among the lists of corrections that come with the data."""
+    known = [NONE, *lists]
     if relabel not in known and not Path(relabel).is_file():
-        mend = f"write {', '.join(known)}, or the path of a table with the columns photo, attribute and value"
-        message = f"{relabel!r} is no list of corrections and no file{nearest(relabel, known)}; {mend}"
-        raise ConfigError([Mistake("labels/relabel", message)])
+        of_others = [layout.name for layout in LAYOUTS if relabel in layout.corrections]
+        why = f"comes with {of_others[0]}, which this data is not" if of_others else "is no list of corrections and no file"
+        fix = f"write {', '.join(known)}, or the path of a table with the columns photo, attribute and value"
+        raise ConfigError([Mistake("labels/relabel", f"{relabel!r} {why}{nearest(relabel, known)}; {fix}")])
 
 
-def correct(relabel: str, photos: Photos) -> Corrected:
-    """The labels with the corrections of a shipped list or of a table `photo,attribute,value[,was]`.
+def correct(relabel: str, photos: Photos, lists: Mapping[str, Path]) -> Corrected:
+    """The labels with the corrections of one of the lists that come with the data, or of a table `photo,attribute,value[,was]`.
 
-    A row changes every photo that it names, but where `was` is given only those with that value. Rows of a shipped list that do not fit
+    A row changes every photo that it names, but where `was` is given only those with that value. Rows of a list that do not fit
     these photos are left out; so are those of other tables that name photos which are not there.
-    Raises: DataError naming every wrong row, and when no row of a table fits.
+    Raises: DataError naming every wrong row, and when no row of a table fits; ConfigError for a list that is not there.
     """
     if relabel == NONE:
         return Corrected(photos.labels)
-    file, shipped = SHIPPED.get(relabel, Path(relabel)), relabel in SHIPPED
+    check_relabel(relabel, lists)
+    file, shipped = lists.get(relabel, Path(relabel)), relabel in lists
     rows = read_rows(file, ("photo", "attribute", "value"))
     named = named_photos(photos)
     labels, line_of = photos.labels.copy(), {}

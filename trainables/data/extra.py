@@ -14,7 +14,7 @@ import numpy as np
 
 from trainables.data.corrections import NONE, correct, read_weights
 from trainables.data.labels import Scheme
-from trainables.data.layouts.reading import read_photos, read_unlabelled
+from trainables.data.layouts.reading import find_layout, read_photos, read_unlabelled
 from trainables.data.names import some
 from trainables.data.photos import DataError, LeftOut, Photos
 from trainables.data.rows import read_number, read_rows, refuse
@@ -64,7 +64,7 @@ def complete(
     if settings.pseudo:
         found.append(_read_pseudo(settings.pseudo, source, data.photos.scheme, decode))
     refuse_leaks(data, digests, found)
-    corrected = {relabel: correct(relabel, data.photos) for relabel in relabels if relabel != NONE}
+    corrected = {relabel: correct(relabel, data.photos, find_layout(source).corrections) for relabel in relabels if relabel != NONE}
     left_out = [item for one in (*(one.extra.photos for one in found), *corrected.values()) for item in one.left_out]
     weights = None
     if settings.weights:

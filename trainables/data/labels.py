@@ -55,6 +55,11 @@ class Scheme:
     def classes(self) -> int:
         return math.prod(self.sizes)
 
+    @property
+    def cut(self) -> Attribute | None:
+        """The attribute that is cut from a number."""
+        return next((attribute for attribute in self.attributes if attribute.cuts), None)
+
     def joint(self, labels: np.ndarray) -> np.ndarray:
         """Joint classes (n,) of attribute ids (n, attributes)."""
         return np.ravel_multi_index(tuple(np.asarray(labels).T), self.sizes)

@@ -10,8 +10,8 @@ from trainables.registry import Numbers, Range, Section, Share, ascending, setti
 class DataConfig(Section):
     """How photos become labels and sides. Fixed for a run: trials on different sides cannot be compared."""
 
-    cuts: Annotated[Numbers, Field(min_length=1)] = setting(
-        "first number of each class but the lowest, where a class is cut from a number", (30, 60)
+    cuts: Numbers = setting(
+        "first number of each class but the lowest, where a class is cut from a number; empty: as the data has them", ()
     )
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = setting("share of the people that the search never sees", 0.15)
     folds: Annotated[int, Field(ge=2)] = setting("equal parts of the other people; one of them validates", 5)
@@ -33,7 +33,9 @@ class DataConfig(Section):
 class LabelsConfig(Section):
     """Changes to the labels of training photos; validation and hold-out keep the true ones."""
 
-    relabel: str = setting("corrections of wrong labels: none, consensus, extended, or a table of your own", "none")
+    relabel: str = setting(
+        "corrections of wrong labels: none, a table of your own, or consensus or extended, which come with the contest's data", "none"
+    )
     cuts: Numbers = setting("data/cuts for training photos alone; empty: as data/cuts", ())
     remove: Annotated[tuple[Range, ...], Field(strict=False)] = setting(
         "ranges [first, last] of the number whose photos do not train, such as [[27, 29], [57, 59]]", ()

@@ -22,7 +22,7 @@ HOLDOUT = -2
 NOBODY = -1  # as the fold that validates: all but the hold-out train
 MOST = 10  # names shown of each kind of difference
 # The columns of the table, and what a field of each looks like.
-COLUMNS = {"photo": "(?s:.+)", "person": "[0-9]+", "class": ".+", "part": "holdout|fold [0-9]+", "sha256": "[0-9a-f]{16}"}
+COLUMNS = {"photo": "(?s:.+)", "person": "[0-9]+", "class": "(?s:.+)", "part": "holdout|fold [0-9]+", "sha256": "[0-9a-f]{16}"}
 
 
 @dataclass(frozen=True)

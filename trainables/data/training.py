@@ -100,7 +100,7 @@ def jittered(numbers: np.ndarray, people: np.ndarray, mean: float, rng: np.rando
 
 def ordinal_attribute(task: Task) -> Attribute | None:
     """The attribute of the task that is cut from a number."""
-    return next((attribute for attribute in task.scheme.attributes if attribute.cuts), None)
+    return task.scheme.cut
 
 
 def _own(settings: LabelsConfig, data: Data, task: Task) -> TrainingPhotos:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainables.data.layouts.contest import contest_scheme
+from trainables.data.layouts import contest
 from trainables.registry import ConfigError, Mistake
 from tuner.demo.drawing import SHOTS, draw_shots
 from tuner.demo.people import GENDERS, PLANTED, Person, cast_people
 
+LAYOUT = contest.LAYOUT  # in which the drawn people are written
 QUIRKY = 20  # people from which on every quirk is planted
 
 _EXTENSIONS = {"extensions": {"mask1": ".jpeg", "mask2": ".png"}, "modes": {"mask1": ".png", "mask2": ".png", "mask3": ".png"}}
@@ -28,7 +29,7 @@ def write_people(
     seed: int,
     eval_people: int = 0,
     size: tuple[int, int] = (192, 256),
-    cuts: tuple[int, ...] = (30, 60),
+    cuts: tuple[int, ...] = contest.CUTS,
     quirks: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
@@ -119,7 +120,7 @@ def _write_answers(folder: Path, answers: list[tuple[str, int, int, int]], cuts:
     labels = np.array([(mask, gender, np.searchsorted(cuts, age, side="right")) for _, mask, gender, age in answers])
     names = [name for name, *_ in answers]
     _write_csv(folder / "info.csv", ("ImageID", "ans"), ((name, 0) for name in names))
-    _write_csv(folder / "answers.csv", ("ImageID", "ans"), zip(names, contest_scheme(cuts).joint(labels), strict=True))
+    _write_csv(folder / "answers.csv", ("ImageID", "ans"), zip(names, contest.contest_scheme(cuts).joint(labels), strict=True))
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple]) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data.corrections import SHIPPED, check_relabel, correct, read_weights
-from trainables.data.layouts.contest import contest_scheme
+from trainables.data import corrections
+from trainables.data.corrections import Corrected, check_relabel, read_weights
+from trainables.data.layouts.contest import LAYOUT, contest_scheme
 from trainables.data.photos import DataError, Photos
 from trainables.registry import ConfigError
 
@@ -39,6 +40,11 @@ def write(tmp_path):
         return str(file)
 
     return write
+
+
+def correct(relabel: str, photos: Photos) -> Corrected:
+    """Of the contest's data, which brings lists."""
+    return corrections.correct(relabel, photos, LAYOUT.corrections)
 
 
 def changes(before: Photos, labels: np.ndarray) -> dict[str, str]:
@@ -129,9 +135,9 @@ def test_every_wrong_row_is_named_by_its_line(write):
 
 def test_what_is_no_list_and_no_file_is_refused_with_the_lists_there_are(write):
     for name in ("none", "consensus", "extended", write("000001,gender,female,")):
-        check_relabel(name)
+        check_relabel(name, LAYOUT.corrections)
     with pytest.raises(ConfigError) as caught:
-        check_relabel("consensuss")
+        check_relabel("consensuss", LAYOUT.corrections)
     assert str(caught.value) == (
         "labels/relabel: 'consensuss' is no list of corrections and no file; did you mean consensus?; write none, consensus, extended, "
         "or the path of a table with the columns photo, attribute and value"
@@ -153,6 +159,16 @@ FURTHER = (
     *(f"{number:06d}_male_Asian_50" for number in (645, 3574, 70)),
     *(f"{number:06d}_male_Asian_35" for number in (1009, 1064, 1637, 1666, 1852)),
 )
+
+
+@pytest.mark.parametrize("name", LAYOUT.corrections)
+def test_a_list_of_the_contest_is_refused_for_other_data_before_and_while_it_is_read(name):
+    for use in (lambda: check_relabel(name, ()), lambda: corrections.correct(name, PHOTOS, {})):
+        with pytest.raises(ConfigError) as caught:
+            use()
+        (mistake,) = caught.value.mistakes
+        assert mistake.path == "labels/relabel" and repr(name) in mistake.message and "contest" in mistake.message
+        assert "write none, or the path of a table" in mistake.message
 
 
 def test_the_consensus_corrects_what_most_lists_agree_on():
@@ -193,10 +209,10 @@ def test_the_extended_list_corrects_that_and_more():
     }
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", LAYOUT.corrections)
 def test_a_shipped_list_on_other_photos_changes_nothing_and_says_so_once(name):
     corrected = correct(name, PHOTOS)
-    with SHIPPED[name].open(newline="") as file:
+    with LAYOUT.corrections[name].open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert changes(PHOTOS, corrected.labels) == {}
     assert [(item.reason, len(item.names)) for item in corrected.left_out] == [

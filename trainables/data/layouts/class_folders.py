@@ -62,6 +62,7 @@ def _is_hidden(entry: Path) -> bool:
 
 
 LAYOUT = Layout(
+    name="a folder for each class",
     fits=lambda source: source.is_dir() and bool(_photos_by_class(source)),
     scheme=lambda root, settings: _scheme(_photos_by_class(root)),
     read=read_tree,

@@ -14,6 +14,7 @@ from trainables.data.settings import DataConfig
 SHOTS = {**{f"mask{number}": "worn" for number in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "absent"}
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 COLUMNS = ("id", "gender", "age", "path")
+CUTS = (30, 60)  # years, by the contest's rules
 OLDEST = 120  # years; anything above is a typing error
 
 
@@ -26,7 +27,8 @@ def contest_scheme(cuts: tuple[int, ...]) -> Scheme:
 def read_contest(folder: Path, settings: DataConfig) -> Photos:
     """The labelled photos below `folder`. Raises: DataError naming everything that is wrong with the table."""
     table_file, root = folder / "train" / "train.csv", folder / "train" / "images"
-    scheme = contest_scheme(settings.cuts)
+    cuts = settings.cuts or CUTS
+    scheme = contest_scheme(cuts)
     table = read_rows(table_file, COLUMNS)
     refuse(table_file, _mistakes(table, table_file, root, scheme))
 
@@ -49,7 +51,7 @@ def read_contest(folder: Path, settings: DataConfig) -> Photos:
                 ids.append(f"{path}/{file.name}")
                 people.append(person)
                 numbers.append(age)
-                labels.append((mask_of[file.stem], gender_of[row["gender"]], int(np.digitize(age, settings.cuts))))
+                labels.append((mask_of[file.stem], gender_of[row["gender"]], int(np.digitize(age, cuts))))
     if not ids:
         raise DataError(f"{root}: no photos. Each person's folder holds {', '.join(SHOTS)} as .jpg, .jpeg, .png, .webp or .bmp.")
 
@@ -114,8 +116,11 @@ def _repeated(names: list[str]) -> list[str]:
     return sorted({name for name in names if name in seen or seen.add(name)})
 
 
+# The corrections are what participants agreed on: labels named wrong in at least 5 of 20 public lists, and with those in 2 or more.
 LAYOUT = Layout(
+    name="the contest's folder, with train/train.csv",
     fits=lambda source: (source / "train" / "train.csv").is_file(),
-    scheme=lambda source, settings: contest_scheme(settings.cuts),
+    scheme=lambda source, settings: contest_scheme(settings.cuts or CUTS),
     read=read_contest,
+    corrections={name: Path(__file__).with_name(f"contest_{name}.csv") for name in ("consensus", "extended")},
 )

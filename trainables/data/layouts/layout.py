@@ -1,7 +1,7 @@
 """What a layout is: each of its files ends with one."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainables.data.labels import Scheme
@@ -13,7 +13,9 @@ from trainables.data.settings import DataConfig
 class Layout:
     """One way in which images and their labels lie on disk."""
 
+    name: str  # as in "this is no ..."
     fits: Callable[[Path], bool]
     scheme: Callable[[Path, DataConfig], Scheme]  # without looking for every image
     read: Callable[[Path, DataConfig], Photos]
     oddities: Callable[[Path, Photos], list[str]] = lambda source, photos: []  # labels that cannot be meant, and how to fix each
+    corrections: Mapping[str, Path] = field(default_factory=dict)  # tables of wrong labels that come with such data, by name

@@ -25,7 +25,9 @@ def read_photos(source: Path, settings: DataConfig, scheme: Scheme | None = None
         scheme: of photos that these are to join; their labels are then numbered by it.
     Raises: DataError naming everything that is wrong with the source.
     """
-    layout = _layout(source)
+    layout = find_layout(source)
+    if scheme is not None and (cut := scheme.cut):
+        settings = settings.model_copy(update={"cuts": cut.cuts})
     photos = layout.read(source, settings)
     refuse(source, _text_mistakes(source, photos.ids))
     if scheme is not None:
@@ -36,7 +38,7 @@ def read_photos(source: Path, settings: DataConfig, scheme: Scheme | None = None
 
 def read_scheme(source: Path, settings: DataConfig) -> Scheme:
     """The labels of a folder or table, found without opening a photo. Raises: DataError."""
-    return _layout(source).scheme(source, settings)
+    return find_layout(source).scheme(source, settings)
 
 
 def read_unlabelled(source: Path) -> Unlabelled | None:
@@ -69,7 +71,8 @@ def refuse_odd_names(source: Path, photos: Photos) -> None:
     refuse(source, mistakes)
 
 
-def _layout(source: Path) -> Layout:
+def find_layout(source: Path) -> Layout:
+    """The first layout that a folder or table is in. Raises: DataError."""
     if no_text([str(source.absolute())]):
         raise DataError(f"{shown(str(source.absolute()))}: this name is not in UTF-8. Rename it, or the folder that holds it.")
     for layout in LAYOUTS:
@@ -107,6 +110,5 @@ def _renumbered(source: Path, photos: Photos, scheme: Scheme) -> Photos:
             mistakes.append(f"{source}: {attribute.name} is {some(strange)} for some photos, and the classes are {known}. Write those.")
         columns.append(np.array([attribute.values.index(value) if value in attribute.values else -1 for value in values])[own])
     refuse(source, mistakes)
-    ordinal = [attribute for attribute in scheme.attributes if attribute.cuts]
-    numbers = photos.numbers if any(attribute in ordinal for attribute in photos.scheme.attributes) else None
+    numbers = photos.numbers if scheme.cut and scheme.cut in photos.scheme.attributes else None
     return replace(photos, labels=np.stack(columns, axis=-1), scheme=scheme, numbers=numbers)

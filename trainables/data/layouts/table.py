@@ -72,6 +72,13 @@ def _column_mistakes(file: Path, table: Table, attributes: Sequence[str], settin
         mistakes.append(f"{file}: no column says what is on the images. Add one for each target to predict.{lost}")
     elif settings.ordinal in columns and settings.ordinal not in attributes:
         mistakes.append(f"{file}: data/ordinal is {settings.ordinal}, which is no attribute. Name a column of numbers.")
+    elif settings.ordinal in columns and not settings.cuts:
+        known = [number for _, row in table.rows if (number := read_number(row[settings.ordinal])) is not None]
+        thirds = sorted({max(1, round(number)) for number in np.quantile(known, [1 / 3, 2 / 3])}) if known else [10, 20]
+        mistakes.append(
+            f"{file}: data/ordinal is {settings.ordinal}, and nothing says where to cut it into classes. Give the first number of each "
+            f"class but the lowest, such as --set data/cuts={thirds}."
+        )
     return mistakes
 
 
@@ -99,7 +106,7 @@ def _row_mistakes(file: Path, rows: Rows, person: str, attributes: Sequence[str]
 def _oddities(file: Path, photos: Photos) -> list[str]:
     """Everything that makes classes that nobody can have meant, one line each."""
     mistakes = []
-    mend = "A number is classed by data/cuts with --set data/ordinal={name}; what nobody is to predict is taken out"
+    mend = "A number is cut into classes by --set data/ordinal={name} and data/cuts; what nobody is to predict is taken out"
     for attribute in photos.scheme.attributes:
         count = len(attribute.values)
         if attribute.cuts:
@@ -118,6 +125,7 @@ def _oddities(file: Path, photos: Photos) -> list[str]:
 
 
 LAYOUT = Layout(
+    name="a table",
     fits=lambda source: source.suffix.lower() == ".csv" and source.is_file(),
     scheme=lambda file, settings: read_listed(file, settings).scheme,
     read=read_listed,

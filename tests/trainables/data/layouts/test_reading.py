@@ -1,10 +1,13 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.contest import contest_scheme
-from trainables.data.layouts.reading import read_photos, read_scheme, read_unlabelled
+from trainables.data.layouts.reading import read_photos, read_scheme, read_unlabelled, refuse_odd_names
 from trainables.data.photos import DataError, LeftOut, Photos
 from trainables.data.settings import DataConfig
 
@@ -70,6 +73,63 @@ def test_a_source_of_no_layout_is_refused_with_the_three_there_are(tmp_path):
 def test_only_the_contests_layout_has_photos_to_predict(demo, tree, table):
     assert len(read_unlabelled(demo).ids) == 4 * 7
     assert read_unlabelled(tree) is read_unlabelled(table) is None
+
+
+# Names
+
+
+def renamed(folder: Path, name: str | bytes) -> None:
+    folder.rename(os.fsdecode(os.path.join(os.fsencode(folder.parent), os.fsencode(name))))
+
+
+def test_files_whose_names_are_no_utf_8_are_refused_by_name_whatever_reads_them(tree):
+    renamed(tree / "cat" / "0.png", b"caf\xe9.png")
+    for scheme in (None, Scheme((Attribute("class", ("cat", "dog")),))):
+        with pytest.raises(DataError) as caught:
+            reading(tree, scheme)
+        assert str(caught.value).startswith(f"{tree}: 1 names of files are not in UTF-8: cat/caf\\xe9.png. ")
+
+
+def test_a_folder_whose_own_name_is_no_utf_8_is_refused(tree):
+    renamed(tree, b"photos \xe9")
+    with pytest.raises(DataError, match=r"photos \\xe9: this name is not in UTF-8"):
+        reading(tree.parent / os.fsdecode(b"photos \xe9"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ca\nt", r"classes of class hold control characters: ca\nt."),
+        ("ca\x1b[31mt", r"classes of class hold control characters: ca\x1b[31mt."),
+        ("dog ", "classes of class: these look alike and are not: 'dog', 'dog '."),
+        ("d\u200bog", r"these look alike and are not: 'dog', 'd\u200bog'"),
+    ],
+)
+def test_class_names_that_a_new_run_should_not_begin_with(tree, name, words):
+    renamed(tree / "cat", name)
+    photos = reading(tree)
+    with pytest.raises(DataError) as caught:
+        refuse_odd_names(tree, photos)
+    assert words in str(caught.value)
+
+
+def test_groups_that_look_alike_are_refused_since_they_may_be_one(tree):
+    (tree / "photos.csv").write_text("image,person,class\ncat/0.png,ann,x\ncat/1.png,ann ,y\ndog/0.png,bob,x\n")
+    with pytest.raises(DataError, match="groups: these look alike and are not: 'ann', 'ann '"):
+        refuse_odd_names(tree / "photos.csv", reading(tree / "photos.csv"))
+
+
+def test_joint_classes_that_would_have_one_name_are_refused(tree):
+    rows = ['cat/0.png,"a, b",c', 'cat/1.png,a,"b, c"', 'dog/0.png,a,"b, c"', 'dog/1.png,"a, b",c']
+    (tree / "photos.csv").write_text("\n".join(["image,one,two", *rows]))
+    photos = reading(tree / "photos.csv")
+    with pytest.raises(DataError, match="two joint classes would both be called 'a, b, c'"):
+        refuse_odd_names(tree / "photos.csv", photos)
+
+
+def test_names_of_every_script_are_fine(tree):
+    renamed(tree / "cat", "고양이, œ‘ (x)")
+    refuse_odd_names(tree, reading(tree))
 
 
 # Photos that join others

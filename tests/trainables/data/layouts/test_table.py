@@ -60,7 +60,7 @@ def test_every_other_column_is_an_attribute_whose_values_are_classes_in_the_orde
 
 def test_a_number_of_the_ordinal_column_is_classed_by_the_cuts(write):
     rows = [f"{index}.jpg,p{index},{years}" for index, years in enumerate(("-1", "29.9", "30", "59", "6e1", "1000"))]
-    photos = read(write("image,person,years", *rows), ordinal="years")
+    photos = read(write("image,person,years", *rows), ordinal="years", cuts=(30, 60))
     assert photos.labels[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
     assert photos.numbers.tolist() == pytest.approx([-1, 29.9, 30, 59, 60, 1000])
 
@@ -89,7 +89,7 @@ def test_photos_keep_the_order_of_the_table_and_names_of_every_kind(write):
 def test_the_scheme_is_read_without_a_photo_being_opened(write):
     table = write(HEADER, *people(60))
     assert all(file.stat().st_size == 0 for file in table.parent.rglob("*.jpg"))
-    assert read_scheme(table, DataConfig(ordinal="years")).names == ("size", "kind", "years")
+    assert read_scheme(table, DataConfig(ordinal="years", cuts=(20, 40))).names == ("size", "kind", "years")
 
 
 def test_every_wrong_row_is_named_at_once_by_its_line(write):
@@ -105,7 +105,7 @@ def test_every_wrong_row_is_named_at_once_by_its_line(write):
         "d.jpg,dan,y,nan",
     )
     folder = table.parent
-    assert refused(table, ordinal="years") == [
+    assert refused(table, ordinal="years", cuts=(30, 60)) == [
         f"{table}:3: image a.jpg is in line 2 already; keep one row.",
         f"{table}:4: image gone.jpg is not in {folder}. Put it there or take the row out.",
         f"{table}:5: image '../photos.csv' is not the plain path of a file below {folder}; write one, without dots.",
@@ -132,7 +132,7 @@ def test_columns_that_are_not_there_are_named_together_with_wrong_rows(write):
     [
         ("photo,kind", "a.jpg,x", {}, "column image is missing; it needs image and has photo, kind."),
         ("image,kind,kind", "a.jpg,x,x", {}, "column 'kind' stands twice; keep one."),
-        ("image,person", "a.jpg,ann", {}, "no column says what is on the photos. Add one for each attribute to predict."),
+        ("image,person", "a.jpg,ann", {}, "no column says what is on the images. Add one for each target to predict."),
         (
             "image,person,kind",
             "a.jpg,ann,x",
@@ -154,7 +154,7 @@ def test_a_table_without_rows_is_refused(write):
 def test_columns_that_can_be_no_classes_are_refused_with_the_mend(write):
     rows = [f"{row},{index},Asia" for index, row in enumerate(people(60))]
     table = write(HEADER + ",code,continent", *rows)
-    mend = "A number is classed by data/cuts with --set data/ordinal={}; what nobody is to predict is taken out."
+    mend = "A number is cut into classes by --set data/ordinal={} and data/cuts; what nobody is to predict is taken out."
     assert refused(table) == [
         f"{table}: column years has 60 different values. {mend.format('years')}",
         f"{table}: column code has another value for every photo. {mend.format('code')}",
@@ -170,7 +170,27 @@ def test_one_column_of_many_classes_is_a_task_like_any_other(write):
 def test_more_joint_classes_than_people_are_refused(write):
     table = write(HEADER, *people(12))
     words = "18 joint classes (2 of size x 3 of kind x 3 of years) are more than the 12 people. Take columns out."
-    assert refused(table, ordinal="years") == [f"{table}: {words}"]
+    assert refused(table, ordinal="years", cuts=(3, 6)) == [f"{table}: {words}"]
+
+
+@pytest.mark.parametrize("fields", [{}, {"group": "", "ordinal": ""}], ids=["not given", "empty"])
+@pytest.mark.parametrize("name", ["", " ", "Unnamed: 0"])
+def test_a_column_without_a_name_is_no_target_and_no_number_and_is_named_by_its_place(write, name, fields):
+    rows = [f"{index},{row}" for index, row in enumerate(people(30))]
+    photos = read(write(f"{name},image,person,size,kind,", *[f"{row.rpartition(',')[0]}," for row in rows]), **fields)
+    assert photos.scheme.names == ("size", "kind")
+    assert [(item.reason, item.names) for item in photos.left_out] == [("columns without a name, ignored", ("column 1", "column 6"))]
+
+
+def test_a_target_that_lost_its_name_is_asked_for(write):
+    (line,) = refused(write("image,person,", "a.jpg,ann,cat", "b.jpg,bob,dog"))
+    assert "no column says what is on the images" in line and "column 3" in line
+
+
+def test_a_number_is_cut_only_where_somebody_says_so_and_the_cuts_offered_are_thirds_of_the_data(write):
+    (line,) = refused(write(HEADER, *people(60)), ordinal="years")
+    assert line.startswith(f"{write(HEADER, *people(60))}: data/ordinal is years") and line.endswith("--set data/cuts=[20, 39].")
+    assert read(write(HEADER, *people(60)), ordinal="years", cuts=(20, 39)).scheme.attributes[2].cuts == (20, 39)
 
 
 @pytest.mark.parametrize("seed", range(20))
