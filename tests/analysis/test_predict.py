@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 
 from analysis.ensemble.voting import Mean
 from analysis.pipeline import FILE, Pipeline
-from analysis.predict import app
+from analysis.predict import answer_table, app
 from analysis.trials import load_runs
 from tests.analysis.ensembles import alone, mean_of, write
+from trainables.data.labels import Attribute, Scheme
 from trainables.record import MODEL, read_predictions, trial_folder
 
 
@@ -163,7 +164,7 @@ def test_photos_of_any_mode_and_format_are_answered_whatever_their_names(here, p
     os.rename(photos / "z.jpg", os.path.join(os.fsencode(photos), b"broken \xe9.jpg"))
     result = call("--photos", "photos")
     assert result.exit_code == 0, result.output
-    assert "1 photos cannot be used: broken \ufffd.jpg" in result.stdout
+    assert r"1 photos cannot be used: broken \xe9.jpg" in result.stdout
     with open("answers.csv", errors="surrogateescape", newline="") as file:
         answers = list(csv.DictReader(file))
     assert len(answers) == 8 and sum(row["problem"] != "" for row in answers) == 1
@@ -253,3 +254,13 @@ def test_the_help_teaches_by_example():
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
     assert "python -m analysis.predict --ensemble runs/faces/ensemble" in result.output
+
+
+@pytest.mark.parametrize("name", ["problem", "joint class", "image", "P(a)", "kind probability"])
+def test_a_target_called_as_a_column_of_the_table_keeps_its_answers(name):
+    scheme = Scheme((Attribute("kind", ("a", "b")), Attribute(name, ("scratch", "dent"))))
+    scores = np.array([[0.1, 0.6, 0.2, 0.1], [0.7, 0.1, 0.1, 0.1]])
+    table = answer_table(scheme, ["x.jpg", "broken.jpg", "y.jpg"], np.array([0, 2]), scores, {"broken.jpg": "truncated"})
+    assert table[name][[0, 2]].tolist() == ["dent", "scratch"] and table.columns.is_unique
+    assert table.iloc[:, 0].tolist() == ["x.jpg", "broken.jpg", "y.jpg"] and table.iloc[:, -1].tolist() == ["", "truncated", ""]
+    assert np.isin([0.6, 0.7], table.to_numpy()).all()

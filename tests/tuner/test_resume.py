@@ -31,7 +31,7 @@ from trainables.record import (
     write_run,
 )
 from trainables.trial import Job, train
-from tuner.resume import Stock, fits, open_run, refuse_changes, settle, take_stock
+from tuner.resume import Stock, fits, open_run, refuse_changes, settle, take_stock, with_cuts
 from tuner.search import random_draws
 from tuner.stopping import Asha, Rungs
 
@@ -173,10 +173,19 @@ def test_a_run_goes_on_with_the_same_metric_seed_and_sides_whatever_else_is_edit
     refuse_changes(CARD, None, edited, None)
 
 
+def test_a_run_keeps_the_cuts_that_were_once_everybodys_default(space, tmp_path):
+    edited = written_space(tmp_path, SEARCHED.replace("{holdout", "{cuts: [30, 60], holdout"))
+    assert CARD.cuts == (30, 60) and "data/cuts" not in space.fixed
+    refuse_changes(CARD, with_cuts(space, CARD), with_cuts(edited, CARD), None)
+    values = {"loss/name": "cross_entropy", "optimizer/lr": 1e-3, "data/cuts": [30, 60]} | space.fixed | FIXED
+    assert fits(with_cuts(space, CARD), TrialConfig.from_values(nested(values)).values(), FIXED)
+    assert with_cuts(space, replace(CARD, cuts=())) == space
+
+
 def test_everything_about_which_old_and_new_trials_would_not_agree_is_named_at_once(space, tmp_path):
     edited = written_space(tmp_path, SEARCHED.replace("{holdout: 0.2, folds: 2}", "{cuts: [20, 40], holdout: 0.3, fold: 1}"))
     with pytest.raises(RunError) as caught:
-        refuse_changes(replace(CARD, metric="accuracy"), space, edited, 7)
+        refuse_changes(replace(CARD, metric="accuracy"), with_cuts(space, CARD), with_cuts(edited, CARD), 7)
     first, *mistakes, last = str(caught.value).splitlines()
     assert first == "run faces cannot go on like this:"
     assert mistakes == [
