@@ -1,15 +1,14 @@
 """What the commands share: which runs, words in place of tracebacks, decoding under a progress bar."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from analysis.trials import newest_run
+from trainables.console import complain
 from trainables.data.photos import DataError, Photos, Unlabelled
 from trainables.data.views import View, ViewFiles, build_views, count_missing, view_cache
 from trainables.migrations import NewerFormatError
@@ -29,13 +28,8 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (RunError, NewerFormatError, DataError, ConfigError, StorageError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        complain(str(error))
         raise typer.Exit(2) from None
-
-
-def output() -> Console:
-    """Where results are printed; wide enough for tables where that is no terminal."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def run_folders(names: Sequence[str] | None) -> list[Folder]:

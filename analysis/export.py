@@ -15,11 +15,12 @@ import typer
 from PIL import Image
 from rich.console import Console
 
-from analysis.command import output, refusals
+from analysis.command import refusals
 from analysis.network import PipelineNetwork, TrialNetwork
 from analysis.pipeline import FILE, Pipeline, read_ensemble
 from analysis.predictions import PLAIN, Source, TrialModels, predict_trials, read_trial_models
 from trainables.checkpoint import load_model
+from trainables.console import output
 from trainables.data.edges import with_edges
 from trainables.data.labels import Scheme
 from trainables.data.views import View, ViewFiles, look, open_view

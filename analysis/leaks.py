@@ -15,14 +15,14 @@ from imagehash import dhash, phash
 from PIL import Image
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from analysis.command import RunOption, decode, output, refusals, run_folders
+from analysis.command import RunOption, decode, refusals, run_folders
 from analysis.drawing import INK, PALE, RED
 from analysis.mistakes.sheets import Tile, draw_sheet, picture
 from analysis.predictions import data_folder, wanted_views
 from analysis.trials import Runs, load_runs
+from trainables.console import output
 from trainables.data.layouts.reading import read_photos
 from trainables.data.names import some
 from trainables.data.photos import Photos
@@ -306,7 +306,7 @@ def show(console: Console, found: Leaks, distance: int) -> None:
         rows.add_column("bits", justify="right", no_wrap=True)
         for pair in found.pairs[:HEAD]:
             ends = (pair.photo, pair.side, pair.label, pair.other_photo, pair.other_side, pair.other_label)
-            rows.add_row(*map(escape, ends), "identical" if pair.identical else f"{pair.phash} + {pair.dhash}")
+            rows.add_row(*ends, "identical" if pair.identical else f"{pair.phash} + {pair.dhash}")
         console.print(rows)
     for line, style in meaning(found, distance):
         console.print(line, style=style, markup=False, soft_wrap=True)

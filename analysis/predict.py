@@ -14,12 +14,12 @@ import pandas as pd
 import torch
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
-from analysis.command import decode, output, refusals
+from analysis.command import decode, refusals
 from analysis.pipeline import FILE, EnsembleFile, read_ensemble
 from analysis.predictions import Source, TrialModels, count_passes, predict_trials, read_trial_models, wanted_views
+from trainables.console import output
 from trainables.data.labels import Scheme
 from trainables.data.names import shown
 from trainables.data.photos import DataError, LeftOut, Unlabelled
@@ -203,8 +203,8 @@ def shares_table(scheme: Scheme, scores: np.ndarray) -> Table:
     table.add_column("share", justify="right")
     for attribute, values in zip(scheme.attributes, scheme.split(scores.argmax(axis=1)).T, strict=True):
         for number, count in enumerate(np.bincount(values, minlength=len(attribute.values))):
-            name = escape(attribute.name) if number == 0 else ""
-            table.add_row(name, escape(attribute.values[number]), f"{count:,}", f"{count / len(scores):.1%}")
+            name = attribute.name if number == 0 else ""
+            table.add_row(name, attribute.values[number], f"{count:,}", f"{count / len(scores):.1%}")
     return table
 
 

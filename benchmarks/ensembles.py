@@ -15,10 +15,10 @@ from typing import Annotated
 import numpy as np
 import sklearn
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from analysis.ensemble import ENSEMBLES
+from trainables.console import open_console
 from trainables.metrics.f1 import confusion, macro_f1
 
 CLASSES = 18
@@ -44,7 +44,7 @@ def main(
             seconds[name] = process_time() - start
             scores = [macro_f1(confusion(target, ensemble(answers).argmax(axis=1), CLASSES)) for answers, target, _ in (fitted, other)]
             table.add_row(name, str(size[0]), f"{size[1]:,}", f"{seconds[name]:.2f}", *(f"{score:.4f}" for score in scores))
-    Console(width=120).print(table)
+    open_console(width=120).print(table)
     figures = {f"{name}_cpu_s": round(value, 3) for name, value in seconds.items()}
     sizes = {"members": members, "photos": photos, "stacked_members": stacked_members, "stacked_photos": stacked_photos, "classes": CLASSES}
     machine = {"python": platform.python_version(), "scikit-learn": sklearn.__version__, "cores": os.cpu_count()}

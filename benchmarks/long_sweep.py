@@ -23,11 +23,11 @@ import tuner  # noqa: F401  # isort: skip - first, since it sets what Ray reads 
 import numpy as np
 import typer
 from ray import tune
-from rich.console import Console
 from rich.table import Table
 
 from search_spaces.read import read_space
 from trainables.config import TrialConfig
+from trainables.console import open_console
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.photos import Photos
 from trainables.data.settings import DataConfig
@@ -104,7 +104,7 @@ def pretend(proposal: dict[str, Any], job: Job) -> None:
 
 def main(trials: Annotated[int, typer.Option(min=100, help="Trials of the search.")] = 1000) -> None:
     """Run a search of trials that train nothing, then rebuild it from its records, and account for the driver's time and memory."""
-    console = Console(file=open(os.devnull, "w"))  # noqa: SIM115 - open as long as the process
+    console = open_console(file=open(os.devnull, "w"))  # noqa: SIM115 - open as long as the process
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "long"
         (run / "trials").mkdir(parents=True)
@@ -139,7 +139,7 @@ def main(trials: Annotated[int, typer.Option(min=100, help="Trials of the search
     table.add_row("growth of the driver's memory a trial, KB", "", f"{growth:.1f}")
     table.add_row("whole search, s", "", f"{whole:.1f}")
     table.add_row("going on: from reading the records to the next proposal, s", "", f"{going_on:.2f}")
-    Console(width=120).print(table)
+    open_console(width=120).print(table)
     figures = {
         "cpu_ms_first": round(early["cpu"] * 1e3, 2),
         "cpu_ms_last": round(late["cpu"] * 1e3, 2),

@@ -18,9 +18,9 @@ from time import perf_counter
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from trainables.console import open_console
 from trainables.record import read_records
 
 SPACE = """
@@ -53,7 +53,7 @@ def main(trials: Annotated[int, typer.Option(min=3, help="Trials of the search."
     table.add_row("training, a trial", f"{median(training[1:]):.3f}", f"{min(training[1:]):.3f}", f"{max(training[1:]):.3f}")
     table.add_row("beyond training, from the second trial on", f"{median(beyond):.3f}", f"{min(beyond):.3f}", f"{max(beyond):.3f}")
     table.add_row("whole command", f"{whole:.1f}", "", "")
-    Console().print(table)
+    open_console().print(table)
     figures = {"seconds_beyond_training": round(median(beyond), 4), "most": round(max(beyond), 4), "whole_command": round(whole, 1)}
     print(json.dumps({**figures, "trials": trials, "python": platform.python_version(), "cores": os.cpu_count()}))
 

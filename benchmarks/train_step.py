@@ -18,10 +18,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from trainables.config import TrialConfig
+from trainables.console import open_console
 from trainables.data.layouts.contest import CUTS, contest_scheme
 from trainables.data.photos import Photos
 from trainables.data.splits import Split
@@ -111,7 +111,7 @@ def report(rates: dict[str, list[float]], settings: dict[str, object]) -> None:
     for name, values in counted.items():
         table.add_row(name, f"{median(values):,.0f}", f"{min(values):,.0f}", f"{max(values):,.0f}")
     table.add_row("fit / bare, pair by pair", f"{median(ratios):.3f}", f"{min(ratios):.3f}", f"{max(ratios):.3f}")
-    Console().print(table)
+    open_console().print(table)
     figures = {f"{name} photos/s": round(median(values), 1) for name, values in counted.items()}
     machine = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}
     print(json.dumps({**figures, "ratio": round(median(ratios), 4), **settings, **machine}))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from trainables.console import complain
+
 # Ray, torch and timm take seconds, and --help needs none of them: they are imported where they are used.
 if TYPE_CHECKING:
     from tuner.cluster import Cluster
@@ -85,7 +87,7 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
         return joined
 
     def refuse(words: str) -> int:
-        Console(stderr=True, soft_wrap=True).print(words, style="red", markup=False, highlight=False)
+        complain(words)
         return 2
 
     signal.signal(signal.SIGTERM, end)

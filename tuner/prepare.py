@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from search_spaces.read import read_space
 from search_spaces.schema import Space, nested
@@ -65,9 +66,10 @@ def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console
     else:
         run, seed = name_run(options.name, space.name, open_folder(options.storage)), options.seed or 0
     verb = f"going on with {run.name}, " if earlier else ""
-    console.print(f"[bold]{space.name}[/]: {verb}{settings.trials} trials of at most {settings.epochs} epochs", highlight=False)
+    plan = f": {verb}{settings.trials} trials of at most {settings.epochs} epochs"
+    console.print(Text.assemble((space.name, "bold"), plan))
     if options.space and not has_gpu and has_overlay(options.space):
-        console.print("No GPU here: the space's [bold]on_cpu[/] part is used (smaller nets, sizes, epochs).")
+        console.print("No GPU here: the space's on_cpu part is used (smaller nets, sizes, epochs).")
 
     sides = DataConfig(**nested(space.fixed).get("data", {}))
     folder = data_folder(options, earlier, console)

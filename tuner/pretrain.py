@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from trainables.config import ViewConfig
+from trainables.console import complain, output
 from trainables.data.settings import DataConfig
 from trainables.registry import ConfigError
 from trainables.storage import write_whole
@@ -49,7 +51,7 @@ def main(
         python -m tuner.pretrain --backbone vit_tiny_patch16_224 --data photos --size 224
         python -m tuner.run --space vit.yaml --data photos --set model/weights=weights/vit_tiny_patch16_224-pretrained.safetensors
     """
-    console = Console()
+    console = output()
     from trainables.data.batches import PhotoError
     from trainables.data.photos import DataError
     from trainables.loop import DivergedError
@@ -65,7 +67,7 @@ def main(
         settings = Pretraining(backbone, weights, epochs, batch_size, lr, hide=hide, seed=seed)
         run(settings, size, data, holdout, out, console)
     except (ConfigError, DataError, PhotoError, DivergedError, StorageError) as error:
-        Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False, highlight=False)
+        complain(str(error))
         sys.exit(2)
     except KeyboardInterrupt:
         console.print(f"Stopped by Ctrl-C. {f'{out} holds the last whole epoch' if out.is_file() else 'Nothing was written'}.")
@@ -90,7 +92,7 @@ def run(settings: "Pretraining", size: int, data: Path | None, holdout: float, o
     photos = photos_to_paint([(names, rows) for names, rows, _ in found])
     batches = batches_to_paint(settings, [open_view(file) for _, _, file in found], photos, threads=4 if device.type == "cuda" else 0)
     plan = f"{len(photos)} photos at {view} pixels, {settings.epochs} epochs of {len(batches)} batches, on {device}"
-    console.print(f"[bold]{settings.backbone}[/]: {plan}", highlight=False)
+    console.print(Text.assemble((settings.backbone, "bold"), f": {plan}"))
     out.parent.mkdir(parents=True, exist_ok=True)
     first = None
     for epoch in pretrain(painter, settings, batches, device):
@@ -102,7 +104,8 @@ def run(settings: "Pretraining", size: int, data: Path | None, holdout: float, o
     console.print(
         f"Hidden pixels are painted with an error of {epoch.loss:.4f} after {settings.epochs} epochs, {first:.4f} after the first."
     )
-    console.print(f"Weights: [bold]{out}[/]. Use them: --set model/backbone={settings.backbone} --set model/weights={out}", soft_wrap=True)
+    use = f"--set model/backbone={settings.backbone} --set model/weights={out}"
+    console.print(Text.assemble("Weights: ", (str(out), "bold"), f". Use them: {use}"), soft_wrap=True)
 
 
 def _sources(folder: Path, view: "View", holdout: float, seed: int, console: Console) -> Iterator[tuple[list[str], "np.ndarray", Path]]:

@@ -1,13 +1,12 @@
 """`python -m tuner.refit --run faces --top 3 --folds 5`: train the chosen configurations of a search again."""
 
 import re
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
+from trainables.console import output
 from tuner.command import Address, CpusPerTrial, Dashboard, GpusPerTrial, Retries, Start, TimeBudget, carry_out
 from tuner.options import Options
 
@@ -68,7 +67,7 @@ def main(
     The folds are those of the run's split.csv, and the held-out people never train. The trials are Ray trials with records like all
     others, in a run of their own. Ctrl-C, SIGTERM and the end of --time-budget stop softly, and `--resume RUN-refit` goes on.
     """
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = output()
     options = Options(
         resume=resume,
         data=data,

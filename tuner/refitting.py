@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from ray.tune.search import Searcher
 from rich.console import Console
+from rich.text import Text
 
 from search_spaces.schema import Choice, Parameter, Space, SpaceError, flat, same
 from trainables.config import TrialConfig
@@ -98,7 +99,8 @@ def refit(wish: Wish, options: Options, console: Console, start: Callable[[], cl
             refits = read_refits(run, card)
             options = with_shares_of(card, options)
             searched = run  # its split.csv is a copy
-            console.print(f"[bold]{card.name}[/]: going on with {len(refits)} refits of {searched_run(run, card).name}", highlight=False)
+            going_on = f": going on with {len(refits)} refits of {searched_run(run, card).name}"
+            console.print(Text.assemble((card.name, "bold"), going_on))
         else:
             searched = find_run(wish.run)
             card = read_run(searched)
@@ -343,7 +345,8 @@ def card_of(card: RunCard, run: Folder, searched: Folder, refits: Sequence[Refit
 
 def tell_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refits: Sequence[Refit], console: Console) -> None:
     """Which configurations, and which trials of them."""
-    console.print(f"[bold]{card.name}[/]: {len(refits)} refits of {len(chosen)} configurations of {searched.name}", highlight=False)
+    what = f": {len(refits)} refits of {len(chosen)} configurations of {searched.name}"
+    console.print(Text.assemble((card.name, "bold"), what))
     for record in chosen:
         numbers = [number for number, refit in enumerate(refits) if refit.origin.trial == record.number]
         trials = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {numbers[0]} to {numbers[-1]}"

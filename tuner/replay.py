@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from search_spaces.schema import show
+from trainables.console import complain, output
 from trainables.progress import progress_bar
 from trainables.record import (
     DAMAGE,
@@ -73,7 +74,7 @@ def main(
 
     Exit codes: 0 equal or within tolerance, 1 not, 2 it cannot be replayed, 130 Ctrl-C.
     """
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = output()
     from trainables.data.batches import PhotoError
     from trainables.data.photos import DataError
 
@@ -92,7 +93,7 @@ def main(
     try:
         code = replay(run, trial, epochs=epochs, folder=data, threads=threads, console=console, go_on=go_on)
     except (ConfigError, DataError, PhotoError, RunError, StorageError) as error:
-        Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False, highlight=False)
+        complain(str(error))
         code = 2
     except KeyboardInterrupt:
         console.print("Stopped by Ctrl-C.")

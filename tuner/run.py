@@ -1,14 +1,13 @@
 """`python -m tuner.run --space quickstart.yaml`: search a space, keep every trial's record, print what was found."""
 
 import re
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from search_spaces.read import shipped_spaces
+from trainables.console import output
 from tuner.command import Address, CpusPerTrial, Dashboard, GpusPerTrial, Retries, Start, TimeBudget, carry_out
 from tuner.options import Options, Wanted
 
@@ -77,7 +76,7 @@ def run(
     after a crash as well. `--resume NAME --trials +20` extends a search, `--resume NAME --space edited.yaml` changes its space.
     """
     given = dict(locals())
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = output()
 
     def work(start: Start) -> int:
         # A dry run needs no Ray.

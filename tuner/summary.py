@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from trainables.data.splits import NOBODY
 from trainables.record import RUNS, Origin, Record, RunCard, read_predictions, read_records, searched_run
@@ -38,7 +39,7 @@ def summarize(plan: Plan, board: Board, seconds: float, soft_stop: SoftStop, con
     tell_end(plan, records, board, seconds, soft_stop, resume_command(run), console)
     if scored:
         curves = f"   or: tensorboard --logdir {run}/trials" if isinstance(run, Path) else ""
-        console.print(f"Next: [bold]{vote_command(run, len(scored))}[/]{curves}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble("Next: ", (vote_command(run, len(scored)), "bold"), curves), soft_wrap=True)
 
 
 def tell_end(
@@ -63,7 +64,7 @@ def tell_end(
         need = (plan.settings.keep + 2) * max((size_below(record.folder) for record in records), default=0)
         console.print(f"Free some room there before it goes on: {need / 1e6:,.0f} MB are enough for it all.", highlight=False)
     if soft_stop.reason or "interrupted" in states:
-        console.print(f"Go on with: [bold]{go_on}[/]", highlight=False, soft_wrap=True)
+        console.print(Text.assemble("Go on with: ", (go_on, "bold")), soft_wrap=True)
 
 
 def name_of(run: Folder) -> str:
@@ -143,7 +144,7 @@ def summarize_refit(plan: Plan, card: RunCard, board: Board, seconds: float, sof
         following = f"python -m tuner.refit --run {name_of(searched)} --trials {best} --all-data"
     else:
         following = vote_command(run, len(done))
-    console.print(f"Next: [bold]{following}[/]", highlight=False, soft_wrap=True)
+    console.print(Text.assemble("Next: ", (following, "bold")), soft_wrap=True)
 
 
 def scores_table(plan: Plan, searched: str, groups: Sequence[Refitted]) -> Table:

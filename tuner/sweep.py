@@ -17,6 +17,7 @@ from ray import tune
 from ray.tune.search import Searcher
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from search_spaces.write import space_text
 from trainables.config import TrialConfig
@@ -121,7 +122,8 @@ def train_and_sum_up(work: Work, plan: Plan, options: Options, join: Callable[[]
     cluster.check_nodes(plan.run)
     stock = take_stock(plan.run, plan.space, plan.fixed, retry=plan.settings.retries > 0)
     share = f"{slots.gpus:g} GPU and {slots.cpus} CPU" if slots.gpus else f"{slots.cpus} CPU"
-    console.print(f"{slots()} trials at a time, {share} each. Records: [bold]{plan.run}[/]. Ray's log: {log}", highlight=False)
+    at_a_time = f"{slots()} trials at a time, {share} each. Records: "
+    console.print(Text.assemble(at_a_time, (str(plan.run), "bold"), f". Ray's log: {log}"))
     if joined.dashboard:
         console.print(f"Ray dashboard: {joined.dashboard} (it asks for a token; print it with: ray get-auth-token)", highlight=False)
 
@@ -132,7 +134,7 @@ def train_and_sum_up(work: Work, plan: Plan, options: Options, join: Callable[[]
         with soft_stop.listening():
             search(plan, job, slots, stock, board, soft_stop, console, searcher=work.searcher)
     except KeyboardInterrupt:
-        console.print(f"Stopped at once. Go on with: [bold]{work.go_on}[/]", highlight=False)
+        console.print(Text.assemble("Stopped at once. Go on with: ", (work.go_on, "bold")))
         return soft_stop.code or 130
     work.summarize(board, perf_counter() - start, soft_stop)
     return soft_stop.code

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from analysis.command import RunOption, decode, output, refusals, run_folders
+from analysis.command import RunOption, decode, refusals, run_folders
 from analysis.compose import Predicted
 from analysis.ensemble import ENSEMBLES
 from analysis.ensemble.files import CORRECTED, count_people, questions, write_classes, write_outcome, write_scores, write_submission
@@ -33,6 +34,7 @@ from analysis.predictions import Source, count_passes, data_folder, labelled_sou
 from analysis.shift import Shift, correction, estimate_all, reweighted_gain
 from analysis.steps import STEPS
 from analysis.trials import EVERY_FOLD, Runs, Trial, load_runs
+from trainables.console import output
 from trainables.data.layouts.reading import read_photos, read_unlabelled
 from trainables.data.photos import LeftOut, Photos, Unlabelled
 from trainables.data.views import ViewFiles
@@ -251,7 +253,8 @@ def fold_scores(runs: Runs, decision: Decision) -> dict[str, float]:
 
 def show_runs(console: Console, runs: Runs) -> None:
     names = ", ".join(folder.resolve().name for folder in runs.folders)
-    console.print(f"[bold]{names}[/]: {len(runs.trials)} trials can predict (split {runs.cards[0].split}, judged on {runs.side})")
+    what = f": {len(runs.trials)} trials can predict (split {runs.cards[0].split}, judged on {runs.side})"
+    console.print(Text.assemble((names, "bold"), what))
     for item in runs.left_out:
         console.print(f"left out: {item}", style="yellow", markup=False, soft_wrap=True)
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from analysis.ensemble.outcome import SINGLE, WITH_STEPS, Choice, Decision, Outcome, StepTaken
@@ -38,10 +37,10 @@ def members_table(outcome: Outcome, trials: Mapping[str, Trial]) -> Table:
         for row, (word, part) in enumerate(zip(words, (*member.parts, *member.advisors), strict=True)):
             trial = trials[part.trial]
             table.add_row(
-                escape(word),
+                word,
                 task_words(trial),
                 trial.record.config.model.backbone,
-                escape(differs[trial]),
+                differs[trial],
                 *(figures if row == 0 else ()),
             )
     return table
@@ -114,7 +113,7 @@ def classes_table(rows: pd.DataFrame) -> Table:
         table.add_column(name, justify="right")
     for row in rows.itertuples(index=False):
         figures = [f"{value:,}" if isinstance(value, int) else "" if np.isnan(value) else f"{value:.3f}" for value in row[1:]]
-        table.add_row(escape(row[0]), *figures)
+        table.add_row(row[0], *figures)
     return table
 
 
@@ -129,9 +128,9 @@ def shift_table(scheme: Scheme, shifts: Sequence[Shift]) -> Table:
         rows = zip(attribute.values, shift.trained, shift.predicted, shift.bbse, shift.intervals, shift.em, strict=True)
         for row, (value, trained, predicted, unmixed, (low, high), likeliest) in enumerate(rows):
             proof = f"{'proven' if shift.proven else 'not proven'} (p {shift.p_value:.3f})" if row == 0 else ""
-            name = escape(shift.attribute) if row == 0 else ""
+            name = shift.attribute if row == 0 else ""
             estimated = (f"{unmixed:.1%} ({low:.1%} to {high:.1%})", f"{likeliest:.1%}")
-            table.add_row(name, escape(value), f"{trained:.1%}", f"{predicted:.1%}", *estimated, proof)
+            table.add_row(name, value, f"{trained:.1%}", f"{predicted:.1%}", *estimated, proof)
     return table
 
 

@@ -10,10 +10,9 @@ import typer
 from PIL import Image
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from analysis.command import RunOption, decode, output, refusals, run_folders
+from analysis.command import RunOption, decode, refusals, run_folders
 from analysis.mistakes.files import write_mistakes
 from analysis.mistakes.find import Answered, Group, Mistakes, confident_errors, confusions, disagreement, groups, photo_groups
 from analysis.nested import Wish, contenders_of, known_of, line_up
@@ -21,6 +20,7 @@ from analysis.pipeline import FILE, Pipeline, read_ensemble
 from analysis.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
 from analysis.top import refuse_count
 from analysis.trials import Runs, load_runs
+from trainables.console import output
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import Photos
 from trainables.data.views import ViewFiles, open_view
@@ -205,7 +205,7 @@ def _table(title: str, words: Iterable[str], numbers: Iterable[str], rows: Itera
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     return table
 
 

@@ -6,11 +6,12 @@ import typer
 from rich import box
 from rich.table import Table
 
-from analysis.command import RunOption, output, refusals, run_folders
+from analysis.command import RunOption, refusals, run_folders
 from analysis.report.history import costs, ranked
 from analysis.report.page import write_report
 from analysis.report.search import Search, read_searches
 from analysis.report.sections import report
+from trainables.console import output
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 

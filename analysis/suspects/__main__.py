@@ -7,14 +7,15 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from analysis.command import RunOption, output, refusals, run_folders
+from analysis.command import RunOption, refusals, run_folders
 from analysis.predictions import data_folder
 from analysis.suspects.find import Findings, find_suspects
 from analysis.suspects.page import KINDS, make_cards, page, people_names, percent, suspects_csv, unjudged_csv
 from analysis.trials import HELD_OUT, Runs, load_runs
+from trainables.console import output
 from trainables.data.layouts.reading import read_photos
 from trainables.data.names import some
 from trainables.data.photos import DataError, Photos
@@ -66,9 +67,8 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
         cards, gone = make_cards(found.suspects[:most], photos, people, progress)
 
     called = ", ".join(folder.resolve().name for folder in runs.folders)
-    console.print(
-        f"[bold]{escape(called)}[/]: {len(runs.trials)} trials can judge {len(found.judged):,} people (split {runs.cards[0].split})"
-    )
+    what = f": {len(runs.trials)} trials can judge {len(found.judged):,} people (split {runs.cards[0].split})"
+    console.print(Text.assemble((called, "bold"), what))
     for item in (*runs.left_out, *why, *gone):
         console.print(f"left out: {item}", style="yellow", markup=False, soft_wrap=True)
     console.print(judgements_table(found))
@@ -134,8 +134,8 @@ def judgements_table(found: Findings) -> Table:
     for one in found.judgements:
         counts = [sum((suspect.attribute, suspect.kind) == (one.attribute, kind) for suspect in found.suspects) for kind in KINDS]
         how = "once a person" if one.by_person else "photo by photo"
-        trials = escape(", ".join(one.trials))
-        shown.add_row(escape(one.attribute), how, trials, f"{100 * one.noise.wrong:.1f} %", *(str(count or "") for count in counts))
+        trials = ", ".join(one.trials)
+        shown.add_row(one.attribute, how, trials, f"{100 * one.noise.wrong:.1f} %", *(str(count or "") for count in counts))
     return shown
 
 
@@ -148,7 +148,7 @@ def suspects_table(found: Findings, people: Mapping[int, str]) -> Table:
     for one in found.suspects[:ROWS]:
         of = people[one.person] if one.kind == "person" else some(one.photos)
         words = (one.attribute, one.given, one.suggested, percent(one.score), KINDS[one.kind], of)
-        shown.add_row(*map(escape, words))
+        shown.add_row(*words)
     return shown
 
 
