@@ -10,7 +10,8 @@ import typer
 from analysis.trials import newest_run
 from trainables.console import complain
 from trainables.data.photos import DataError, Photos, Unlabelled
-from trainables.data.views import View, ViewFiles, build_views, count_missing, view_cache
+from trainables.data.view_store import view_cache
+from trainables.data.views import View, ViewFiles, build_views, count_missing
 from trainables.migrations import NewerFormatError
 from trainables.progress import progress_bar
 from trainables.record import RunError, find_run
@@ -39,7 +40,7 @@ def run_folders(names: Sequence[str] | None) -> list[Folder]:
 
 
 def decode(photos: Photos | Unlabelled, views: Sequence[View], cache: Path | None = None) -> ViewFiles:
-    """The view files of the photos, from the cache that the trials filled or another one, or decoded under a progress bar."""
+    """The views of the photos, from the cache that the trials filled or another one, or decoded under a progress bar."""
     cache = cache or view_cache()
     with progress_bar("decoding photos", count_missing(photos, views, cache)) as progress:
         return build_views(photos, views, cache, progress)

@@ -23,7 +23,8 @@ from trainables.checkpoint import load_model
 from trainables.console import output
 from trainables.data.edges import with_edges
 from trainables.data.labels import Scheme
-from trainables.data.views import View, ViewFiles, look, open_view
+from trainables.data.photos import Unlabelled
+from trainables.data.views import View, ViewFiles, build_views, open_view
 from trainables.models.assemble import Classifier
 from trainables.record import MODEL, RunError, find_run, list_trials, trial_folder
 from trainables.seeding import generator
@@ -233,7 +234,7 @@ def compare(export: Export) -> Parity:
     looks = export.pipeline.looks if export.pipeline else PLAIN
     with TemporaryDirectory() as scratch:
         files = draw_views([one.view for one in export.inputs], Path(scratch))
-        expected = predict_trials(export.trials, Source(files, np.arange(PHOTOS)), torch.device("cpu"), looks=looks)
+        expected = predict_trials(export.trials, Source(files, list(files.digests)), torch.device("cpu"), looks=looks)
         photos = {one.name: _photos(one, files) for one in export.inputs}
     passes = [
         session.run(None, {name: images[start : start + PASS] for name, images in photos.items()}) for start in range(0, PHOTOS, PASS)
@@ -252,16 +253,12 @@ def compare(export: Export) -> Parity:
 def draw_views(views: Sequence[View], folder: Path) -> ViewFiles:
     """Views of photos that show soft spots of colour and grain; there are no faces in them."""
     rng = generator(0, "export")
-    photos = []
-    for _ in range(PHOTOS):
+    names = tuple(f"{number}.png" for number in range(PHOTOS))
+    for name in names:
         spots = Image.fromarray(rng.integers(0, 256, (7, 5, 3), dtype=np.uint8)).resize((180, 240), Image.Resampling.BICUBIC)
         grain = rng.normal(0, rng.uniform(0, 30), (240, 180, 3))
-        photos.append(Image.fromarray(np.clip(np.asarray(spots) + grain, 0, 255).astype(np.uint8)))
-    files = {}
-    for number, view in enumerate(dict.fromkeys(views)):
-        files[view] = folder / f"{number}.npy"
-        np.save(files[view], np.stack([look(photo, view) for photo in photos]))
-    return ViewFiles(files, bad={}, digests={}, sums={})
+        Image.fromarray(np.clip(np.asarray(spots) + grain, 0, 255).astype(np.uint8)).save(folder / name)
+    return build_views(Unlabelled(folder, names), views, folder / "views", find=lambda photo: None)
 
 
 def write_checked(console: Console, export: Export, out: Path) -> bool:
@@ -285,7 +282,8 @@ def write_checked(console: Console, export: Export, out: Path) -> bool:
 
 
 def _photos(one: Input, files: ViewFiles) -> np.ndarray:
-    images = np.array(open_view(files.files[one.view]))
+    seen = open_view(files.files[one.view])
+    images = seen.images[seen.rows(files.digests)]
     return with_edges(images) if one.edges else images
 
 

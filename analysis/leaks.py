@@ -149,12 +149,13 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
         )
     seen = open_view(files.files[view])
     with progress_bar("hashing photos", len(photos)) as progress:
-        prints = fingerprints(seen, photos.rows, progress)
+        prints = fingerprints(seen.images, seen.rows(photos.ids), progress)
     digests = np.array([files.digests[name] for name in photos.ids])
     pairs, complete = find_pairs(photos, split.part, prints, digests, distance)
     searched = np.flatnonzero(split.part != HOLDOUT)
     with console.status("cross-validating the probe by photo and by person"):
-        probe = nearest_neighbour(features(seen, photos.rows[searched]), photos.take(searched), seed)
+        probed = photos.take(searched)
+        probe = nearest_neighbour(features(seen.images, seen.rows(probed.ids)), probed, seed)
     found = Leaks(
         photos=len(photos),
         people=len(np.unique(photos.people)),

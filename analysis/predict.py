@@ -66,7 +66,7 @@ def answer_photos(folder: Folder, photos: Path, out: Path, device: str, batch: i
         if not len(rows):
             unusable = LeftOut("files are there, none of which can be used as a photo", named(files.bad))
             raise DataError(f"{photos}: {unusable}. Give --photos a photo, or a folder that holds some.")
-        scores = job.answer(Source(files, rows))
+        scores = job.answer(Source(files, [job.photos.ids[row] for row in rows]))
     seconds = perf_counter() - start
     scheme = job.content.pipeline.scheme
     write_answers(out, answer_table(scheme, job.photos.ids, rows, scores, files.bad))
@@ -152,7 +152,7 @@ def find_photos(place: Path, out: Path) -> Unlabelled:
 
 @contextmanager
 def decoded(photos: Unlabelled, trials: Sequence[TrialModels], single: bool):
-    """The view files of photos, under a progress bar: those of a folder stay in the cache, those of a single photo go at the end."""
+    """The views of photos, under a progress bar: those of a folder stay in the cache, those of a single photo go at the end."""
     with TemporaryDirectory() as scratch:
         yield decode(photos, wanted_views(trials), Path(scratch) if single else None)
 

@@ -100,7 +100,7 @@ class Source:
     """Photos to predict."""
 
     files: ViewFiles
-    rows: np.ndarray  # (n,) their rows in the view files
+    ids: Sequence[str]  # (n,)
 
 
 def data_folder(runs: Runs) -> Path:
@@ -137,17 +137,17 @@ def labelled_source(photos: Photos, files: ViewFiles, sample: Sample) -> Source:
             f"{photos.root}: {len(changed)} photos have another label than when the run was made, {sample.ids[changed[0]]} among them. "
             "Bring the old train.csv back, or train a new run on the new labels."
         )
-    return Source(files, whole.rows[chosen])
+    return Source(files, sample.ids)
 
 
 def unlabelled_source(photos: Unlabelled, files: ViewFiles) -> Source:
     """All photos, in the order in which the answer must be written; those that cannot be decoded are black."""
-    return Source(files, np.arange(len(photos.ids)))
+    return Source(files, photos.ids)
 
 
 def count_passes(trials: Sequence[Trial | TrialModels], source: Source, looks: Sequence[str] = PLAIN) -> int:
     """What the progress of a prediction adds up to: photos, once for each model and look."""
-    return sum(len(models) for models in {trial.name: trial.models for trial in trials}.values()) * len(looks) * len(source.rows)
+    return sum(len(models) for models in {trial.name: trial.models for trial in trials}.values()) * len(looks) * len(source.ids)
 
 
 def predict_trials(
@@ -185,7 +185,7 @@ def predict_looks(
         answers, seconds = _predict_trial(_trial_models(trial), source, device, looks, progress)
         for look, answer in zip(looks, answers, strict=True):
             found[look][trial.name] = answer
-        timed(trial.name, seconds / (len(looks) * len(source.rows)))
+        timed(trial.name, seconds / (len(looks) * len(source.ids)))
     return found
 
 
@@ -216,7 +216,7 @@ def _predict_look(
     # The batches of the training loop's validation, so that on one machine the numbers are the same to the bit.
     most = trial.largest_pass or max(64, settings.batch_size)
     view = open_view(source.files.files[card.view])
-    batches = plain_batches(view, source.rows, most, threads=2, edges=card.config.model.sees_edges)
+    batches = plain_batches(view.images, view.rows(source.ids), most, threads=2, edges=card.config.model.sees_edges)
     heads = predict(model, _counted(map(LOOKS[look], batches), progress), device, choose_precision(settings.precision, device))
     return card.task.joint_probabilities(heads)
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,12 +9,12 @@ import torch
 from trainables.averaging import moving_average
 from trainables.config import TrialConfig
 from trainables.data.augment import build_augment
-from trainables.data.batches import PhotoError, TrainBatches
+from trainables.data.batches import PhotoError, TrainBatches, rows_of
 from trainables.data.labels import Task, read_task
-from trainables.data.photos import Photos
+from trainables.data.photos import DataError
 from trainables.data.sampling import build_sampler
 from trainables.data.training import ChannelStatistics, Data, TrainingPhotos, jittered, ordinal_attribute, training_photos
-from trainables.data.views import View, open_view
+from trainables.data.views import OpenView, View, ViewFile, open_view
 from trainables.loop import Parts, Validation, choose_precision, optimizer_steps
 from trainables.losses import build_losses
 from trainables.metrics import METRICS
@@ -34,8 +33,8 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
     Args:
         threads: that prepare batches ahead; 0 for none.
         micro_batch: photos per forward and backward pass, 2 or more; 0: the whole batch.
-    Raises: ConfigError for names that do not exist and combinations that cannot be built, PhotoError for photos that are not in
-        the view's file.
+    Raises: ConfigError for names that do not exist and combinations that cannot be built, PhotoError for photos that
+        are neither decoded nor can be.
     """
     view = View.of(config.view)
     task = read_task(config.task, data.photos.scheme)
@@ -49,10 +48,11 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
     numbers = (0.0, 1.0)
     if config.loss.regression:
         train, numbers = with_numbers(train, config, task)
-    array = _open(data.views[view], data.photos)
+    own, *_ = views = [_open(one.views[view]) for one in (data, *data.extra)]
     edges = config.model.sees_edges
     batches = TrainBatches(
-        views=[array, *(_open(extra.views[view], extra.photos) for extra in data.extra)],
+        views=[seen.images for seen in views],
+        rows=rows_of(train, views),
         photos=train,
         batch_size=config.train.batch_size,
         sampler=build_sampler(config.sampler),
@@ -76,7 +76,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         task=task,
         metric=choose(METRICS, config.metric, "run/metric"),
         batches=batches,
-        validation=Validation(array, data.photos.rows[valid], task.scheme.joint(labels[valid]), edges),
+        validation=Validation(own.images, own.rows(data.photos.take(valid).ids), task.scheme.joint(labels[valid]), edges),
         losses=build_losses(config.loss, task.head_schemes, counts),
         regression=config.loss.regression,
         mixer=build_mixer(config.mix),
@@ -133,16 +133,8 @@ def _statistics(config: TrialConfig, data: Data, view: View) -> ChannelStatistic
     return IMAGENET if normalize == "imagenet" else normalize
 
 
-def _open(file: Path, photos: Photos) -> np.ndarray:
-    """The view in the file. Raises: PhotoError when the photos' rows are not all there."""
-    mend = "Delete that file: the next run decodes the photos again"
+def _open(file: ViewFile) -> OpenView:
     try:
-        view = open_view(file)
-    except (ValueError, EOFError) as error:
-        raise PhotoError(f"the decoded photos in {file} cannot be read ({error}). {mend}.") from None
-    beyond = np.flatnonzero(photos.rows >= len(view))
-    if len(beyond):
-        first = beyond[0]
-        place = f"photo {photos.ids[first]} is row {photos.rows[first]} of {file}, which has {len(view)} rows"
-        raise PhotoError(f"{place}; {len(beyond)} photos are missing in all. {mend}.")
-    return view
+        return open_view(file)
+    except DataError as error:
+        raise PhotoError(str(error)) from None

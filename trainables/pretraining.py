@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from trainables.config import AugmentConfig, ModelConfig, OptimizerConfig, SamplerConfig, ScheduleConfig
 from trainables.data.augment import build_augment
-from trainables.data.batches import TrainBatches
+from trainables.data.batches import TrainBatches, rows_of
 from trainables.data.sampling import build_sampler
 from trainables.data.training import TrainingPhotos
+from trainables.data.views import OpenView
 from trainables.loop import DivergedError, choose_precision, mixed_precision
 from trainables.models.assemble import IMAGENET, to_input
 from trainables.models.backbone import build_backbone
@@ -112,18 +113,17 @@ def hide(count: int, size: tuple[int, int], patch: tuple[int, int], share: float
     return cells.repeat(patch[0], axis=1).repeat(patch[1], axis=2)[:, None, : size[0], : size[1]]
 
 
-def photos_to_paint(found: Sequence[tuple[Sequence[str], np.ndarray]]) -> TrainingPhotos:
+def photos_to_paint(found: Sequence[Sequence[str]]) -> TrainingPhotos:
     """Photos without labels, from several sources.
 
     Args:
-        found: names (n,) and rows (n,) in the source's view, for each source.
+        found: names (n,) for each source.
     """
-    counts = [len(rows) for _, rows in found]
+    counts = [len(names) for names in found]
     total = sum(counts)
     return TrainingPhotos(
-        ids=np.array([name for names, _ in found for name in names], dtype=object),
+        ids=np.array([name for names in found for name in names], dtype=object),
         source=np.repeat(np.arange(len(found)), counts),
-        rows=np.concatenate([rows for _, rows in found]),
         people=np.arange(total),
         classes=np.zeros(total, dtype=int),
         targets=(),
@@ -132,16 +132,17 @@ def photos_to_paint(found: Sequence[tuple[Sequence[str], np.ndarray]]) -> Traini
     )
 
 
-def batches_to_paint(settings: Pretraining, views: Sequence[np.ndarray], photos: TrainingPhotos, threads: int = 0) -> TrainBatches:
+def batches_to_paint(settings: Pretraining, views: Sequence[OpenView], photos: TrainingPhotos, threads: int = 0) -> TrainBatches:
     """The batches of every epoch: all photos, flipped and zoomed at random.
 
     Args:
-        views: per source (rows, height, width, 3) uint8.
+        views: per source.
         threads: that prepare batches ahead; 0 for none.
     """
     shuffle = build_sampler(SamplerConfig())
     size = min(settings.batch_size, len(photos))
-    return TrainBatches(views, photos, size, shuffle, partial(build_augment, AUGMENT), settings.seed, threads)
+    images, rows = [view.images for view in views], rows_of(photos, views)
+    return TrainBatches(images, rows, photos, size, shuffle, partial(build_augment, AUGMENT), settings.seed, threads)
 
 
 def pretrain(painter: Painter, settings: Pretraining, batches: TrainBatches, device: torch.device) -> Iterator[PretrainedEpoch]:

@@ -5,7 +5,6 @@ import gc
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, Self
 
 import ray
@@ -18,7 +17,8 @@ from trainables.curves import Curves
 from trainables.data.batches import PhotoError
 from trainables.data.shipping import ensure_view
 from trainables.data.training import Data
-from trainables.data.views import View, view_cache
+from trainables.data.view_store import view_cache
+from trainables.data.views import View, ViewFile
 from trainables.loop import DivergedError, Progress, fit, next_micro_batch
 from trainables.parts import build_parts
 from trainables.record import (
@@ -48,10 +48,9 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Shelf:
-    """Where the nodes of a cluster get the view files from that they lack."""
+    """Where the nodes of a cluster get decoded images from that they lack."""
 
-    sums: dict[str, str]  # sha256 by the file's name
-    actor: Any  # answers `piece(name, index)` on the node that has the photos
+    actor: Any  # answers `piece(view, contents)` on the node that has the image files
 
 
 @dataclass(frozen=True)
@@ -95,14 +94,13 @@ def run_trial(proposal: dict[str, Any], job: Job) -> None:
 
 
 def fetched(job: Job, view: View) -> Job:
-    """The job with the view's files in this node's own cache, brought there from the shelf where they are missing."""
+    """The job with the view in this node's own cache, brought there from the shelf where it is missing."""
     shelf = job.shelf
     if shelf is None:
         return job
 
-    def here(views: Mapping[View, Path]) -> Mapping[View, Path]:
-        name = views[view].name
-        file = ensure_view(name, shelf.sums[name], view_cache(), lambda index: ray.get(shelf.actor.piece.remote(name, index)))
+    def here(views: Mapping[View, ViewFile]) -> Mapping[View, ViewFile]:
+        file = ensure_view(views[view], view_cache(), lambda contents: ray.get(shelf.actor.piece.remote(view, contents)))
         return {**views, view: file}
 
     extra = tuple(replace(extra, views=here(extra.views)) for extra in job.data.extra)

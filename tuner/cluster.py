@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainables.data.shipping import read_piece
+from trainables.data.shipping import Piece, read_piece
+from trainables.data.views import View, ViewFile, open_view
 from trainables.storage import Folder
 
 LOOK = 5.0  # seconds between two looks at which nodes there are
@@ -61,13 +62,14 @@ class Slots:
 
 
 class Lender:
-    """Gives other nodes the files of this one, in pieces; an actor."""
+    """Gives other nodes decoded images of this one, in pieces; an actor."""
 
-    def __init__(self, files: Mapping[str, Path]):
-        self._files = dict(files)
+    def __init__(self, files: Sequence[ViewFile]):
+        # Open from the start, so that they stay whatever becomes of the cache.
+        self._views = [(file.view, open_view(file)) for file in files]
 
-    def piece(self, name: str, index: int) -> bytes:
-        return read_piece(self._files[name], index)
+    def piece(self, view: View, contents: Sequence[str]) -> Piece:
+        return read_piece(next(seen for seen_as, seen in self._views if seen_as == view and seen.row.keys() >= set(contents)), contents)
 
 
 def start(address: str | None, *, dashboard: bool) -> Cluster:
@@ -130,8 +132,8 @@ def check_nodes(run: Folder) -> None:
         raise ClusterError("\n".join(mistakes))
 
 
-def lend_files(files: Mapping[str, Path]) -> Any:
-    """An actor on this node whose `piece(name, index)` other nodes may ask."""
+def lend_files(files: Sequence[ViewFile]) -> Any:
+    """An actor on this node whose `piece(view, contents)` other nodes may ask."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(num_cpus=0)(Lender).options(scheduling_strategy=here).remote(files)
 

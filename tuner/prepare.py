@@ -17,7 +17,8 @@ from trainables.data.photos import DataError, Photos
 from trainables.data.settings import DataConfig, LabelsConfig
 from trainables.data.splits import Split, absent_classes, split_people
 from trainables.data.training import Data
-from trainables.data.views import View, ViewFiles, build_views, cache_folder, count_missing, view_cache
+from trainables.data.view_store import cache_folder, view_cache
+from trainables.data.views import View, ViewFiles, build_views, count_missing
 from trainables.progress import progress_bar
 from trainables.record import SPACE, RunError
 from trainables.reopen import prove_extra, restore_split
@@ -47,7 +48,6 @@ class Plan:
     data: Data
     digests: dict[str, str]  # of every photo's content
     extra: bytes  # the table of what trains beside the photos; empty where nothing does
-    sums: dict[str, str]  # of every view file, by its name
     fixed: dict[str, Any]  # values that the run adds to every configuration
     seed: int
     attributes: tuple[str, ...]  # what all trials predict
@@ -104,8 +104,7 @@ def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console
     rehearsed = preflight.cover(space, drawn)
     with progress_bar("preflight: one step of each kind of trial", len(rehearsed)) as advance:
         rehearsal.rehearse(space, rehearsed, data, advance)
-    sums = {files.files[view].name: files.sums[view] for files in (views, *(one.files for one in whole.found)) for view in files.files}
-    return Plan(run, space, settings, folder, sides, data, views.digests, whole.table, sums, fixed, seed, attributes, len(drawn), rehearsed)
+    return Plan(run, space, settings, folder, sides, data, views.digests, whole.table, fixed, seed, attributes, len(drawn), rehearsed)
 
 
 def refuse_options(options: Options, earlier: Earlier | None) -> None:
@@ -221,8 +220,8 @@ def decode(photos: Photos, views: list[View], allow_bad: bool, console: Console)
     cache = view_cache()
     missing = count_missing(photos, views, cache)
     if missing:
-        size = sum(len(photos) * view.height * view.width * 3 for view in views)
-        console.print(f"Decoding {len(photos)} photos for {len(views)} view(s), {size / 1e6:,.0f} MB in {cache}", highlight=False)
+        size = sum(missing * view.height * view.width * 3 for view in views)
+        console.print(f"Decoding {missing} photos for {len(views)} view(s), {size / 1e6:,.0f} MB in {cache}", highlight=False)
     words = "decoding photos, finding faces" if any(view.wants_face for view in views) else "decoding photos"
     with progress_bar(words, missing) as advance:
         files = build_views(photos, views, cache, advance)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,9 +19,7 @@ from trainables.storage import write_whole
 
 # torch and timm take seconds, and --help needs neither.
 if TYPE_CHECKING:
-    import numpy as np
-
-    from trainables.data.views import View
+    from trainables.data.views import View, ViewFile
     from trainables.pretraining import Pretraining
 
 
@@ -89,8 +87,8 @@ def run(settings: "Pretraining", size: int, data: Path | None, holdout: float, o
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     view = View.of(ViewConfig(size=size))
     found = list(_sources(data or demo_people(console), view, holdout, settings.seed, console))
-    photos = photos_to_paint([(names, rows) for names, rows, _ in found])
-    batches = batches_to_paint(settings, [open_view(file) for _, _, file in found], photos, threads=4 if device.type == "cuda" else 0)
+    photos = photos_to_paint([names for names, _ in found])
+    batches = batches_to_paint(settings, [open_view(file) for _, file in found], photos, threads=4 if device.type == "cuda" else 0)
     plan = f"{len(photos)} photos at {view} pixels, {settings.epochs} epochs of {len(batches)} batches, on {device}"
     console.print(Text.assemble((settings.backbone, "bold"), f": {plan}"))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -108,13 +106,14 @@ def run(settings: "Pretraining", size: int, data: Path | None, holdout: float, o
     console.print(Text.assemble("Weights: ", (str(out), "bold"), f". Use them: {use}"), soft_wrap=True)
 
 
-def _sources(folder: Path, view: "View", holdout: float, seed: int, console: Console) -> Iterator[tuple[list[str], "np.ndarray", Path]]:
-    """Names, rows and view file of the photos that may be learned from: all but the hold-out, then those to predict."""
+def _sources(folder: Path, view: "View", holdout: float, seed: int, console: Console) -> "Iterator[tuple[Sequence[str], ViewFile]]":
+    """Names and view of the photos that may be learned from: all but the hold-out, then those to predict."""
     import numpy as np
 
     from trainables.data.layouts.reading import read_photos, read_unlabelled
     from trainables.data.splits import split_people
-    from trainables.data.views import build_views, count_missing, view_cache
+    from trainables.data.view_store import view_cache
+    from trainables.data.views import build_views, count_missing
     from trainables.progress import progress_bar
     from tuner.prepare import decode
 
@@ -124,13 +123,12 @@ def _sources(folder: Path, view: "View", holdout: float, seed: int, console: Con
     split = split_people(photos, sides, seed)
     used = photos.take(np.concatenate([split.train, split.valid]))
     console.print(f"{len(used)} photos to learn from; {len(split.holdout)} of the people held out with --seed {seed} are left out")
-    yield list(used.ids), used.rows, files.files[view]
+    yield used.ids, files.files[view]
     unlabelled = read_unlabelled(folder)
     if unlabelled is not None:
         with progress_bar("decoding photos to predict", count_missing(unlabelled, [view], view_cache())) as advance:
             built = build_views(unlabelled, [view], view_cache(), advance)
-        rows = np.flatnonzero([name not in built.bad for name in unlabelled.ids])
-        yield [unlabelled.ids[row] for row in rows], rows, built.files[view]
+        yield [name for name in unlabelled.ids if name not in built.bad], built.files[view]
 
 
 if __name__ == "__main__":

@@ -409,7 +409,6 @@ def prepare(
         data=others[settings.fold],
         digests=views.digests,
         extra=whole.table,
-        sums={files.files[view].name: files.sums[view] for files in (views, *(one.files for one in whole.found)) for view in wanted},
         fixed={},
         seed=card.seed,
         attributes=card.predicts or photos.scheme.names,

@@ -233,7 +233,8 @@ def read_data(run: Folder, card: RunCard, record: Record, folder: Path | None) -
     from trainables.data.extra import complete
     from trainables.data.layouts.reading import read_photos
     from trainables.data.training import Data
-    from trainables.data.views import View, build_views, count_missing, view_cache
+    from trainables.data.view_store import view_cache
+    from trainables.data.views import View, build_views, count_missing
     from trainables.reopen import prove_extra, restore_split
 
     if folder is None and not Path(card.data).exists():

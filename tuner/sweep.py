@@ -23,7 +23,8 @@ from search_spaces.write import space_text
 from trainables.config import TrialConfig
 from trainables.data.splits import split_table
 from trainables.data.training import Data
-from trainables.data.views import View, cache_folder
+from trainables.data.view_store import cache_folder
+from trainables.data.views import View
 from trainables.record import SPACE, SPLIT, RunCard, RunError, write_run
 from trainables.reopen import EXTRA
 from trainables.storage import Folder, remove_partials, write_whole
@@ -209,11 +210,11 @@ def tell_too_large(configurations: list[dict[str, Any]], memory: Memory, console
 
 
 def shelf(options: Options, plan: Plan) -> Shelf | None:
-    """Where nodes of a cluster get view files from; trials of this machine alone have them at hand."""
+    """Where nodes of a cluster get decoded images from; trials of this machine alone have them at hand."""
     if options.address is None:
         return None
     files = [file for views in (plan.data.views, *(extra.views for extra in plan.data.extra)) for file in views.values()]
-    return Shelf(plan.sums, cluster.lend_files({file.name: file for file in files}))
+    return Shelf(cluster.lend_files(files))
 
 
 def optuna_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Callable[[], bool]) -> Searcher:

@@ -101,7 +101,7 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
         probabilities=np.stack([member.answer(predicted) for member in pipeline.members]),
         answer=pipeline(predicted),
     )
-    found = find_mistakes(answered, photos, files, source.rows, seed)
+    found = find_mistakes(answered, photos, files, seed)
     show(console, answered, found)
     written = write_mistakes(runs.folders[0] / "mistakes", answered, found, photos)
     console.print("Written: " + "\n         ".join(map(str, written)), soft_wrap=True, markup=False)
@@ -125,11 +125,10 @@ def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
     return f"the soft vote of {', '.join(map(str, lineup.members))}", lineup.fit("soft")
 
 
-def find_mistakes(answered: Answered, photos: Photos, files: ViewFiles, rows: np.ndarray, seed: int) -> Mistakes:
+def find_mistakes(answered: Answered, photos: Photos, files: ViewFiles, seed: int) -> Mistakes:
     """What an answer gets wrong.
 
     Args:
-        rows: of its photos in the view files.
         seed: draws the people behind the intervals of the groups.
     """
     sample, scheme, answer = answered.sample, answered.scheme, answered.answer
@@ -138,7 +137,7 @@ def find_mistakes(answered: Answered, photos: Photos, files: ViewFiles, rows: np
     inside = photo_groups(
         sample,
         numbers=None if photos.numbers is None else photos.numbers[[place[name] for name in sample.ids]],
-        brightness=np.array([view[row].mean() for row in rows]),
+        brightness=np.array([view.images[row].mean() for row in view.rows(sample.ids)]),
         shorter=np.array([_shorter_side(photos, name) for name in sample.ids]),
         faceless=files.faceless,
     )

@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn
 
-import numpy as np
 import torch
 import typer
 from rich import box
@@ -21,7 +20,7 @@ from trainables.console import output
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import LeftOut, Photos
 from trainables.data.splits import Split
-from trainables.data.views import View, open_view
+from trainables.data.views import OpenView, View, open_view
 from trainables.progress import progress_bar
 from trainables.record import RUNS, RunError
 from trainables.reopen import restore_split
@@ -74,7 +73,8 @@ def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
     with progress_bar("cooking soups", sum(len(group) + 1 for group in groups)) as advance:
         for group in groups:
             view = views[View.of(group[0].record.config.view)]
-            with kitchen(group, view, photos.rows[train], photos.rows[split.valid], runs.valid, device) as cook:
+            taught, validated = (view.rows(photos.take(part).ids) for part in (train, split.valid))
+            with kitchen(group, view.images, taught, validated, runs.valid, device) as cook:
                 outcomes.append(cook_group(group, _counting(cook, advance), runs.valid, top=top, seed=seed))
     for outcome in outcomes:
         show(console, outcome)
@@ -89,7 +89,7 @@ def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
     console.print(f"Written: {written}", soft_wrap=True)
 
 
-def restore(runs: Runs, trials: Sequence[Trial], console: Console) -> tuple[Photos, Split, dict[View, np.ndarray]]:
+def restore(runs: Runs, trials: Sequence[Trial], console: Console) -> tuple[Photos, Split, dict[View, OpenView]]:
     """The photos, proven to be those of the runs, their split, and the views of these trials. Raises: RunError, DataError."""
     settings = trials[0].record.config.data
     views = list(dict.fromkeys(View.of(trial.record.config.view) for trial in trials))

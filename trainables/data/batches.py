@@ -1,22 +1,19 @@
 """Batches of one trial: rows of a mapped view, augmented for training, as tensors."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import local
-from typing import TypeVar
 
 import numpy as np
 import torch
 
+from trainables.ahead import ahead
 from trainables.data.augment import Augment
 from trainables.data.edges import with_edges
 from trainables.data.sampling import Sampler
 from trainables.data.training import TrainingPhotos
+from trainables.data.views import OpenView
 from trainables.seeding import generator, seed_for
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,7 @@ class TrainBatches:
     """Drawn, augmented batches; the numbers of an epoch depend on seed and epoch alone."""
 
     views: Sequence[np.ndarray]  # per source (rows, height, width, 3) uint8, mapped
+    rows: np.ndarray  # (n,) of each photo in the view of its source
     photos: TrainingPhotos
     batch_size: int
     sampler: Sampler
@@ -70,7 +68,7 @@ class TrainBatches:
         return ahead(prepare, len(self), self.threads)
 
     def _look(self, picked: np.ndarray) -> np.ndarray:
-        source, rows = self.photos.source[picked], self.photos.rows[picked]
+        source, rows = self.photos.source[picked], self.rows[picked]
         images = np.empty((len(picked), *self.views[0].shape[1:]), dtype=np.uint8)
         for number in np.unique(source):
             images[source == number] = self.views[number][rows[source == number]]
@@ -94,11 +92,20 @@ class TrainBatches:
                 try:
                     make(picked[:count])
                 except Exception as error:
-                    what = f"photo {self.photos.ids[photo]} (row {self.photos.rows[photo]} of its view) cannot be read or augmented"
+                    what = f"photo {self.photos.ids[photo]} (row {self.rows[photo]} of its view) cannot be read or augmented"
                     # On one line: records keep the first line of a reason, and OpenCV's end with a line break.
                     cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
                     raise PhotoError(f"{what} ({cause}). Mend it, or take it out of the data.") from error
             raise
+
+
+def rows_of(photos: TrainingPhotos, views: Sequence[OpenView]) -> np.ndarray:
+    """The row (n,) of each photo in the view of its source."""
+    rows = np.zeros(len(photos), dtype=np.int64)
+    for number, view in enumerate(views):
+        own = photos.source == number
+        rows[own] = view.rows(photos.ids[own])
+    return rows
 
 
 def plain_batches(view: np.ndarray, rows: np.ndarray, batch_size: int, threads: int = 0, edges: bool = False) -> Iterator[torch.Tensor]:
@@ -113,21 +120,3 @@ def plain_batches(view: np.ndarray, rows: np.ndarray, batch_size: int, threads: 
         return torch.from_numpy(with_edges(images) if edges else images)
 
     return ahead(look, len(starts), threads)
-
-
-def ahead(make: Callable[[int], Item], count: int, threads: int) -> Iterator[Item]:
-    """`make(0)` ... `make(count - 1)` in order, prepared by threads while the caller works on earlier ones."""
-    if not threads:
-        yield from map(make, range(count))
-        return
-    pool = ThreadPoolExecutor(threads)
-    try:
-        waiting = deque(pool.submit(make, number) for number in range(min(count, 2 * threads)))
-        for number in range(count):
-            item = waiting.popleft().result()
-            if number + 2 * threads < count:
-                waiting.append(pool.submit(make, number + 2 * threads))
-            yield item
-    finally:
-        # The next trial reuses this process: no thread of this one may outlive it.
-        pool.shutdown(cancel_futures=True)

@@ -122,10 +122,10 @@ def _read_pseudo(name: str, source: Path, scheme: Scheme, decode: Decode) -> Fou
     if unlabelled is None:
         raise DataError(f"data/pseudo: {source} has no eval/info.csv, whose photos {name} would label. Leave data/pseudo out.")
     soft_of = _read_probabilities(Path(name), unlabelled.ids, scheme)
-    # All of them are decoded, in their order: the ensemble has done so already, and left its view files in the cache.
+    # All of them are decoded, in their order: the ensemble has done so already, and left them in the cache.
     everything = np.arange(len(unlabelled.ids))
     nothing = np.zeros((len(everything), len(scheme.names)), dtype=int)
-    photos, files = decode(Photos(unlabelled.root, unlabelled.ids, everything, everything, nothing, scheme))
+    photos, files = decode(Photos(unlabelled.root, unlabelled.ids, everything, nothing, scheme))
     photos = photos.take(np.flatnonzero([name in soft_of for name in photos.ids]))
     soft = np.array([soft_of[name] for name in photos.ids], dtype=np.float32).reshape(len(photos), scheme.classes)
     photos = replace(photos, labels=scheme.split(soft.argmax(axis=1)))

@@ -30,7 +30,6 @@ class Photos:
 
     root: Path  # ids are paths below this folder
     ids: tuple[str, ...]
-    rows: np.ndarray  # (n,) the photo's row in every view file of this data set
     people: np.ndarray  # (n,) index of the person: the group that no split parts
     labels: np.ndarray  # (n, attributes) class ids in the scheme's order
     scheme: Scheme
@@ -54,7 +53,6 @@ class Photos:
         return replace(
             self,
             ids=tuple(self.ids[position] for position in positions.tolist()),
-            rows=self.rows[positions],
             people=self.people[positions],
             labels=self.labels[positions],
             numbers=None if self.numbers is None else self.numbers[positions],

@@ -1,95 +1,73 @@
-"""Shipping: a view file reaches a node of a cluster once, in pieces, and is proven to be the file that was sent.
+"""Shipping: decoded images reach a node of a cluster once, in pieces, and are verified to be what was decoded.
 
-Photos have to lie on one node only, the one that decodes them. This module knows files; who carries the pieces is the caller's matter.
+The image files have to lie on one node only, the one that decodes them. This module knows stores; who carries the pieces is the
+caller's matter.
 """
 
-import fcntl
 import hashlib
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import count, takewhile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from trainables.data.views import Sidecar, read_sidecar, write_sidecar
+import numpy as np
+
+from trainables.data.view_store import ENTRY, CacheError, Use, Writer, alone, make_room, note_use, read_store
+from trainables.data.views import OpenView, ViewFile, store_folder
 
 PIECE = 32 * 2**20  # bytes: large enough for the network, small beside a node's memory
 
-
-class ShippingError(OSError):
-    """A view file that could not be brought to this node; the text says why and how to mend it."""
-
-
-def read_piece(file: Path, index: int) -> bytes:
-    """The piece of a file with this number, from 0 on; empty past the end."""
-    with file.open("rb") as handle:
-        handle.seek(index * PIECE)
-        return handle.read(PIECE)
+Piece = tuple[bytes, bytes]  # ENTRYs and the pixels of their rows
+Fetch = Callable[[Sequence[str]], Piece]  # of these contents, in their order
 
 
-def ensure_view(name: str, sha256: str, cache: Path, fetch: Callable[[int], bytes]) -> Path:
-    """The view file `name` in this machine's cache, fetched where it is missing or another one.
+class ShippingError(CacheError):
+    """Decoded images that could not be brought to this node; the text says why and how to fix it."""
 
-    Processes that ask at the same time wait for the one that fetches; whatever ends that one, the next takes over from the start.
+
+def read_piece(view: OpenView, contents: Sequence[str]) -> Piece:
+    """These contents of a view, as another node's store takes them."""
+    rows = [view.row[content] for content in contents]
+    return view.entries[rows].tobytes(), view.images[rows].tobytes()
+
+
+def ensure_view(file: ViewFile, cache: Path, fetch: Fetch) -> ViewFile:
+    """The view in this machine's cache, to which what it lacks is fetched.
+
+    Processes that ask at the same time fetch in turns, each what is still missing; whatever ends one, the others go on where it was.
 
     Args:
-        sha256: of the file, hex.
-        fetch: gives the piece with a number, from 0 on, and nothing past the end; what it raises is passed on.
-    Raises: ShippingError when what arrives has another hash, and when it cannot be written here (with the errno of the cause).
+        fetch: what it raises is passed on.
+    Raises: ShippingError when what arrives is not what was decoded, and CacheError when it cannot be written here.
     """
-    file = cache / name
-    if _is_there(file, sha256):
-        return file
-    cache.mkdir(parents=True, exist_ok=True)
-    with _alone(cache / "fetch.lock"):
-        if not _is_there(file, sha256):
-            _fetch(file, sha256, fetch)
-    return file
+    folder, shape = store_folder(cache, file.view), (file.view.height, file.view.width, 3)
+    here = replace(file, cache=cache, use=Use(folder))
+    size = int(np.prod(shape))
+    wanted = list(dict.fromkeys(file.contents.values()))
+    stored = read_store(folder)
+    missing = [content for content in wanted if stored is None or content not in stored.row]
+    if missing:
+        make_room(cache, len(missing) * size, {folder: wanted})
+    most = max(1, PIECE // size)
+    for start in range(0, len(missing), most):
+        with alone(cache), Writer(folder, shape, str(file.view)) as writer:
+            piece = [content for content in missing[start : start + most] if content not in writer.row]
+            if piece:
+                _add(writer, folder, piece, fetch(piece), shape)
+    note_use(cache, folder, wanted)
+    return here
 
 
-def _is_there(file: Path, sha256: str) -> bool:
-    sidecar = read_sidecar(file)
-    return file.is_file() and sidecar is not None and sidecar.sha256 == sha256
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock; the system takes it from a process that dies."""
-    with lock.open("wb") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _fetch(file: Path, sha256: str, fetch: Callable[[int], bytes]) -> None:
-    for abandoned in file.parent.glob("*.fetching"):
-        # Whoever holds the lock is the only one who fetches: these are of processes that died.
-        abandoned.unlink()
-    partial = file.with_suffix(".fetching")
-    found = hashlib.sha256()
-    try:
-        for piece in takewhile(len, map(fetch, count())):
-            _append(partial, piece)
-            found.update(piece)
-        if found.hexdigest() != sha256:
+def _add(writer: Writer, folder: Path, contents: Sequence[str], piece: Piece, shape: Sequence[int]) -> None:
+    entries, pixels = np.frombuffer(piece[0], ENTRY), np.frombuffer(piece[1], np.uint8)
+    known = [entry["content"].tobytes().hex() for entry in entries]
+    if known != list(contents) or len(pixels) != len(entries) * np.prod(shape):
+        raise ShippingError(None, f"{folder}: {len(contents)} decoded images were asked for, and others arrived. Start again.")
+    for content, entry, image in zip(contents, entries, pixels.reshape(-1, *shape), strict=True):
+        found, expected = hashlib.sha256(image).hexdigest(), entry["pixels"].tobytes().hex()
+        if found != expected:
             raise ShippingError(
-                f"{file}: what arrived has the sha256 {found.hexdigest()}, expected was {sha256}. The file was damaged on its way or "
-                "where it came from; delete it there and start again."
+                None,
+                f"{folder}: the decoded image of content {content} arrived with the sha256 {found}, expected was {expected}. It was "
+                "damaged on its way or where it came from; empty the cache there (python -m trainables.cache --empty) and start again.",
             )
-        # First of all, so that the new sidecar never stands beside the old file, wherever this process may die.
-        file.unlink(missing_ok=True)
-        if (known := read_sidecar(file)) is None or known.sha256 != sha256:
-            write_sidecar(file, Sidecar(bad={}, photos={}, sha256=sha256, faceless=[]))
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _append(file: Path, piece: bytes) -> None:
-    try:
-        with file.open("ab") as handle:
-            handle.write(piece)
-            handle.flush()
-            os.fsync(handle.fileno())  # some file systems find out only here that there is no room
-    except OSError as error:
-        mend = "Free some room, or set SWEEPVOTE_CACHE to a folder on another disk of this machine"
-        raise ShippingError(error.errno, f"{file.parent}: a view cannot be written ({error.strerror}). {mend}.") from None
+        writer.add(content, image, bool(entry["faceless"]))

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -11,7 +10,7 @@ from trainables.data.labels import Attribute, Task
 from trainables.data.photos import Photos
 from trainables.data.settings import LabelsConfig
 from trainables.data.splits import Split
-from trainables.data.views import View, ViewFiles, channel_statistics, open_view
+from trainables.data.views import View, ViewFile, ViewFiles, statistics_of
 from trainables.registry import ConfigError, Mistake
 
 ChannelStatistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation per channel, on the scale 0 to 1
@@ -22,7 +21,7 @@ class Extra:
     """Further photos that only train."""
 
     photos: Photos
-    views: Mapping[View, Path]
+    views: Mapping[View, ViewFile]
     soft: np.ndarray | None = None  # (n, classes of the scheme) float32: probabilities in place of labels
 
 
@@ -32,7 +31,7 @@ class Data:
 
     photos: Photos
     split: Split
-    views: Mapping[View, Path]
+    views: Mapping[View, ViewFile]
     statistics: Mapping[View, ChannelStatistics]  # of the training photos, where some trial may normalise by them
     extra: tuple[Extra, ...] = ()
     relabelled: Mapping[str, np.ndarray] = field(default_factory=dict)  # labels (n, attributes) by the value of labels/relabel
@@ -41,8 +40,8 @@ class Data:
     @classmethod
     def of(cls, photos: Photos, split: Split, views: ViewFiles, *, with_statistics: bool) -> Self:
         """The photos of a run with nothing beside them, and with the statistics of each view where some trial normalises by them."""
-        rows = photos.rows[split.train]
-        statistics = {view: channel_statistics(open_view(file), rows) for view, file in views.files.items()} if with_statistics else {}
+        train = photos.take(split.train).ids
+        statistics = {view: statistics_of(file, train) for view, file in views.files.items()} if with_statistics else {}
         return cls(photos, split, views.files, statistics)
 
 
@@ -52,7 +51,6 @@ class TrainingPhotos:
 
     ids: np.ndarray  # (n,) names, for the error that one of them may be
     source: np.ndarray  # (n,) 0: the run's own photos; from 1 on the extra ones
-    rows: np.ndarray  # (n,) in the view file of its source
     people: np.ndarray  # (n,) index of the person over all sources
     classes: np.ndarray  # (n,) class ids of the whole task, for the sampler
     targets: tuple[np.ndarray, ...]  # per head: class ids (n,), or rows (n, classes) where some labels are soft
@@ -135,7 +133,6 @@ def _plain(photos: Photos, chosen: np.ndarray, source: int, task: Task) -> Train
     return TrainingPhotos(
         ids=np.array(photos.ids, dtype=object)[chosen],
         source=np.full(len(chosen), source),
-        rows=photos.rows[chosen],
         people=photos.people[chosen],
         classes=task.scheme.joint(labels),
         targets=tuple(task.targets(labels).T),

@@ -1,31 +1,35 @@
-"""Views: the deterministic geometry of an input, decoded once into a memory-mapped file that all trials share.
+"""Views: the deterministic geometry of an input, decoded once into memory-mapped stores that all trials share.
 
 Training, validation, inference and the demo start from `look`, so there is no second list of transforms to forget.
 """
 
 import hashlib
 import json
+import math
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from trainables.ahead import ahead
 from trainables.config import ViewConfig
 from trainables.data.faces import VERSION, Box, Faces, Find, find_face, one_thread_each
 from trainables.data.names import some
 from trainables.data.photos import DataError, Photos, Unlabelled
+from trainables.data.view_store import BLACK, FORMAT, CacheError, Use, Writer, alone, make_room, note_use, read_store
 from trainables.registry import choose
 from trainables.storage import write_whole
 
-FORMAT = 3  # of the files; another number makes old caches invisible
+TURN = 1000  # images that a process decodes while others wait for theirs
+TURNS = 20  # or a share of all, so that long indices are not read too often
 LARGEST = 100_000_000  # pixels of one photo; more is a bomb or a mistake
 # What cameras, phones and the web make. Others stay closed: to open an EPS file is to run a program that it holds.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
@@ -126,17 +130,6 @@ def _contain(area: Area, size: Size) -> tuple[Area, Size]:
 FITS: dict[str, Callable[[Area, Size], tuple[Area, Size]]] = {"stretch": _stretch, "cover": _cover, "contain": _contain}
 
 
-def cache_folder() -> Path:
-    """Where decoded views and the demo data lie: $SWEEPVOTE_CACHE, or a folder among the user's caches."""
-    named = os.environ.get("SWEEPVOTE_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sweepvote"
-
-
-def view_cache() -> Path:
-    """Where every command looks for decoded views."""
-    return cache_folder() / "views"
-
-
 def read_photo(file: Path | BinaryIO) -> Image.Image:
     """The photo in RGB, upright. Raises: one of UNREADABLE for a damaged, lying or oversized file."""
     try:
@@ -151,10 +144,20 @@ def read_photo(file: Path | BinaryIO) -> Image.Image:
             raise ValueError(f"{photo.width} x {photo.height} pixels; at most {LARGEST:,} are read")
         photo.load()
         upright = ImageOps.exif_transpose(photo)
-    if upright.mode == "I;16":
+    return _eight_bits(upright, photo.format).convert("RGB")
+
+
+def _eight_bits(photo: Image.Image, kind: str) -> Image.Image:
+    """The photo with 8 bits a channel and what is transparent in it white. Raises: ValueError where its shades have no known range."""
+    if photo.mode.startswith("I;16") or (photo.mode == "I" and kind == "PPM"):
         # Pillow would clip 16 bits at 255, which leaves a white photo.
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    return upright.convert("RGB")
+        return Image.fromarray((np.asarray(photo) >> 8).astype(np.uint8))
+    if photo.mode in ("I", "F"):
+        raise ValueError("grey of 32 bits, whose range nobody knows; write it with 8 or 16 bits")
+    if photo.has_transparency_data:
+        # Without this, colours that nobody sees would be trained on.
+        return Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo.convert("RGBA"))
+    return photo
 
 
 def look(photo: Image.Image, view: View, face: Box | None = None) -> np.ndarray:
@@ -171,42 +174,52 @@ def look(photo: Image.Image, view: View, face: Box | None = None) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class ViewFiles:
-    """Where the views of a data set lie, what they were made of, and which photos could not be decoded."""
+class ViewFile:
+    """The images of a data set as one view shows them.
 
-    files: dict[View, Path]
-    bad: dict[str, str]  # photo id -> why; their rows are black
-    digests: dict[str, str]  # photo id -> first 16 hex digits of the sha256 of its file; only a file that cannot be opened has none
-    sums: dict[View, str]  # sha256 of the view's file, hex
-    faceless: tuple[str, ...] = ()  # ids of the photos whose centre is shown because a view wants a face and they have none
+    It says what they are and not in which rows of which file they lie, so it may be sent to another process or machine, and outlives
+    the cache: `open_view` decodes again what is gone.
+    """
+
+    view: View
+    cache: Path
+    root: Path  # ids are paths below this folder
+    contents: Mapping[str, str]  # by id: sha256 of the image's file, in hex; BLACK where it cannot be decoded
+    use: Use = field(default_factory=Use, compare=False, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """The store that holds them."""
+        return store_folder(self.cache, self.view)
+
+
+@dataclass(frozen=True)
+class OpenView:
+    """A view's images, mapped into memory."""
+
+    images: np.ndarray  # (rows, height, width, 3) uint8; some may be of other data sets
+    entries: np.ndarray  # (rows,) of ENTRY
+    row: Mapping[str, int]  # by content
+    contents: Mapping[str, str]  # of ViewFile
+
+    def rows(self, ids: Iterable[str]) -> np.ndarray:
+        """The rows (n,) of images, by their ids; row 0, which is black, for those that cannot be decoded."""
+        return np.array([self.row[self.contents[name]] for name in ids], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class ViewFiles:
+    """The views of a data set, what they were made of, and which images could not be decoded."""
+
+    files: dict[View, ViewFile]
+    bad: dict[str, str]  # image id -> why; they are black
+    digests: dict[str, str]  # image id -> first 16 hex digits of the sha256 of its file; only a file that cannot be opened has none
+    faceless: tuple[str, ...] = ()  # ids of the images whose centre is shown because a view wants a face and they have none
 
     def faceless_words(self, photos: int) -> str:
         """How many of so many photos have no face, and the first of them."""
         found = f"no face found in {len(self.faceless)} of {photos} photos ({len(self.faceless) / photos:.1%})"
         return f"{found}: their centre is used instead: {some(self.faceless)}"
-
-
-@dataclass(frozen=True)
-class Sidecar:
-    """What lies beside a view file, as JSON: how it came to be, and how to know it again."""
-
-    bad: dict[str, str]  # as in ViewFiles
-    photos: dict[str, str]  # the digests of ViewFiles; a view that came from another machine has none
-    sha256: str  # of the view file, hex
-    faceless: list[str]  # as in ViewFiles; empty for a view that wants no face
-
-
-def read_sidecar(file: Path) -> Sidecar | None:
-    """What is known about a view file, or None where that is missing or damaged."""
-    try:
-        return Sidecar(**json.loads(_sidecar_file(file).read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
-
-
-def write_sidecar(file: Path, sidecar: Sidecar) -> None:
-    """Put this beside a view file, whole or not at all."""
-    write_whole(_sidecar_file(file), json.dumps(asdict(sidecar), indent=1).encode())
 
 
 def build_views(
@@ -216,43 +229,89 @@ def build_views(
     progress: Callable[[int], None] | None = None,
     find: Find = find_face,
 ) -> ViewFiles:
-    """Decode every photo once, on all cores, into one uint8 array file (n, height, width, 3) per view that is not cached yet.
+    """Decode on all cores what the cache does not hold yet: each content once, however many images and data sets have it.
+
+    Which content a file has is asked of the table of files: one with the size, time of writing and time of change that it had when it
+    was last read is taken to hold the same bytes. That is no proof against somebody who changes a disk below its file system.
 
     Args:
-        cache: folder of the files; they are written beside and renamed, so each is whole or absent. The faces found lie there, too.
-        progress: called with 1 for each decoded photo.
-        find: where the face of a photo is; asked once for each content, and only if a view wants it.
+        cache: folder of the stores. Several processes may build there at a time.
+        progress: called with 1 for each image that was read.
+        find: where the face of an image is; asked once for each content, and only if a view wants it.
     Raises: DataError when the disk has no room for them.
     """
-    files = _files(photos, views, cache)
-    if missing := _missing(photos, files):
-        cache.mkdir(parents=True, exist_ok=True)
-        _decode(photos, missing, cache, progress or (lambda done: None), find)
-    sidecars = {view: read_sidecar(file) for view, file in files.items()}
+    views = sorted(set(views), key=str)
+    with _data_error():
+        survey = _survey(photos, views, cache)
+        keep = {store_folder(cache, view): survey.contents for view in views}
+        make_room(cache, survey.need, keep)
+        uses = {view: Use(store_folder(cache, view)) for view in views}
+        found = survey.known
+        if survey.missing:
+            found |= _fill(photos.root, survey.missing, views, cache, progress or (lambda done: None), find)
+        contents = {name: BLACK if found[name].why else found[name].content for name in photos.ids}
+        files = {view: ViewFile(view, cache, photos.root, contents, uses[view]) for view in views}
+        faceless: set[str] = set()
+        for file in files.values():
+            seen = open_view(file, find)
+            faceless |= {name for name, row in zip(photos.ids, seen.rows(photos.ids), strict=True) if seen.entries["faceless"][row]}
+            note_use(cache, file.folder, contents.values())
+        if survey.missing:
+            make_room(cache, 0, keep)
     return ViewFiles(
         files,
-        bad={name: why for sidecar in sidecars.values() for name, why in sidecar.bad.items()},
-        digests={name: digest for sidecar in sidecars.values() for name, digest in sidecar.photos.items()},
-        sums={view: sidecar.sha256 for view, sidecar in sidecars.items()},
-        faceless=tuple(dict.fromkeys(name for sidecar in sidecars.values() for name in sidecar.faceless)),
+        bad={name: found[name].why for name in photos.ids if found[name].why},
+        digests={name: found[name].content[:16] for name in photos.ids if found[name].content},
+        faceless=tuple(name for name in photos.ids if name in faceless),
     )
 
 
 def count_missing(photos: Photos | Unlabelled, views: Iterable[View], cache: Path) -> int:
-    """How many photos `build_views` would have to decode: all or none."""
-    return len(photos.ids) if _missing(photos, _files(photos, views, cache)) else 0
+    """How many images `build_views` would have to read."""
+    return len(_survey(photos, list(views), cache).missing)
 
 
-def open_view(file: Path) -> np.ndarray:
-    """The array (n, height, width, 3), mapped into memory: trials of one machine share its pages."""
-    return np.load(file, mmap_mode="r")
+def open_view(file: ViewFile, find: Find = find_face) -> OpenView:
+    """The view's images; those that are no longer in the cache are decoded again.
+
+    Raises: DataError when that cannot be: an image is gone or has another content by now, or the disk has no room.
+    """
+    wanted = dict.fromkeys(file.contents.values())
+    # Whoever empties the cache meanwhile does so once, not for ever.
+    for _ in range(3):
+        use, stored = Use(file.folder), read_store(file.folder)
+        if stored is not None and all(content in stored.row for content in wanted):
+            use.lasts_as_long_as(stored.images)
+            return OpenView(stored.images, stored.entries, stored.row, file.contents)
+        held = stored.row if stored is not None else {BLACK: 0}
+        missing = [name for name, content in file.contents.items() if content not in held]
+        with _data_error():
+            found = _fill(file.root, missing, [file.view], file.cache, lambda done: None, find)
+        other = [name for name in missing if found[name].why or found[name].content != file.contents[name]]
+        if other:
+            other = [f"{name} ({found[name].why or 'other content'})" for name in other]
+            gone = f"{file.cache}: {len(missing)} decoded images are gone, and {len(other)} cannot be decoded again"
+            raise DataError(f"{gone}, as they are not what they were: {some(other)}. Put them back to go on.")
+    raise DataError(f"{file.cache}: decoded images vanish as soon as they are there. Set SWEEPVOTE_CACHE to a folder that nobody empties.")
 
 
-def channel_statistics(view: np.ndarray, rows: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def store_folder(cache: Path, view: View) -> Path:
+    """Where the images lie that a view shows."""
+    text = json.dumps([FORMAT, VERSION if view.wants_face else "", asdict(view)])
+    return cache / f"{view.crop}-{view.height}x{view.width}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def statistics_of(file: ViewFile, ids: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """`channel_statistics` of some images of a data set."""
+    seen = open_view(file)
+    return channel_statistics(seen.images, seen.rows(ids))
+
+
+def channel_statistics(images: np.ndarray, rows: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel, on the scale 0 to 1, over all pixels of the given rows."""
     histogram = np.zeros((3, 256))
     for start in range(0, len(rows), 256):
-        pixels = view[np.sort(rows[start : start + 256])].reshape(-1, 3)
+        pixels = images[np.sort(rows[start : start + 256])].reshape(-1, 3)
         histogram += [np.bincount(pixels[:, channel], minlength=256) for channel in range(3)]
     share = histogram / histogram.sum(axis=1, keepdims=True)
     level = np.arange(256) / 255
@@ -261,96 +320,136 @@ def channel_statistics(view: np.ndarray, rows: np.ndarray) -> tuple[tuple[float,
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def _files(photos: Photos | Unlabelled, views: Iterable[View], cache: Path) -> dict[View, Path]:
-    stamps = [(name, *_stamp(photos.root / name)) for name in photos.ids]
-    return {view: cache / f"{_key(view, stamps)}.npy" for view in sorted(set(views), key=str)}
+@dataclass(frozen=True)
+class _File:
+    """What is known about the file of an image."""
+
+    stamp: tuple[int, ...]  # size, and times of writing and of change in ns
+    content: str  # sha256 in hex; empty for a file that cannot be read
+    why: str = ""  # it cannot be decoded
 
 
-def _missing(photos: Photos | Unlabelled, files: dict[View, Path]) -> dict[View, Path]:
-    return {view: file for view, file in files.items() if not (file.is_file() and _knows(read_sidecar(file), photos.ids))}
+@dataclass(frozen=True)
+class _Survey:
+    known: dict[str, _File]  # by id: the files whose content is known and, as far as it can be decoded, in all stores
+    missing: list[str]  # the other ids
+    contents: set[str]  # all that are known and can be decoded
+    need: int  # bytes that they will take at least
 
 
-def _knows(sidecar: Sidecar | None, ids: Sequence[str]) -> bool:
-    # A view that came from another machine has the right pixels, but cannot say which of its rows are no photo.
-    return sidecar is not None and set(ids) <= sidecar.photos.keys() | sidecar.bad.keys()
+def _survey(photos: Photos | Unlabelled, views: Sequence[View], cache: Path) -> _Survey:
+    table = _read_table(cache, photos.root)
+    known = {name: file for name in photos.ids if (file := table.get(name)) and file.stamp == _stamp_of(photos.root, name)}
+    missing, need = dict.fromkeys(name for name in photos.ids if name not in known), 0
+    unknown = len(missing)
+    wanted = {file.content for file in known.values() if not file.why}
+    for view in views:
+        stored = read_store(store_folder(cache, view))
+        held = stored.row if stored is not None else {BLACK: 0}
+        missing |= dict.fromkeys(name for name, file in known.items() if not file.why and file.content not in held)
+        absent = sum(content not in held for content in wanted)
+        # Files of unknown content may be among what the store holds of others.
+        need += (absent + max(0, unknown - (len(held) - 1 - len(wanted) + absent))) * view.height * view.width * 3
+    return _Survey({name: file for name, file in known.items() if name not in missing}, [*missing], wanted, need)
 
 
-def _decode(photos: Photos | Unlabelled, files: dict[View, Path], cache: Path, progress: Callable[[int], None], find: Find) -> None:
-    partial = {view: file.with_name(f"{file.stem}.{os.getpid()}.partial") for view, file in files.items()}
+def _fill(
+    root: Path, names: Sequence[str], views: Sequence[View], cache: Path, progress: Callable[[int], None], find: Find
+) -> dict[str, _File]:
+    """Read files and add what the views' stores lack of them, in turns with other processes. Raises: CacheError, DataError."""
+    found: dict[str, _File] = {}
+    turn = max(TURN, math.ceil(len(names) / TURNS))
+    for start in range(0, max(1, len(names)), turn):
+        with alone(cache), ExitStack() as stack:
+            stack.callback(_extend_table, cache, root, found)
+            faces = Faces(cache / f"faces-{VERSION}.jsonl", find) if names and any(view.wants_face for view in views) else None
+            stack.enter_context(one_thread_each() if faces else nullcontext())
+            writers = {
+                view: stack.enter_context(Writer(store_folder(cache, view), (view.height, view.width, 3), str(view))) for view in views
+            }
+            for name, (file, seen, faceless) in _read_all(root, names[start : start + turn], writers, faces):
+                for view, image in seen.items():
+                    writers[view].add(file.content, image, faceless and view.wants_face)
+                found[name] = file
+                progress(1)
+    return found
+
+
+Seen = tuple[_File, dict[View, np.ndarray], bool]  # a file, its image in each view whose store lacks it, whether it has no face
+
+
+def _read_all(root: Path, names: Sequence[str], writers: Mapping[View, Writer], faces: Faces | None) -> Iterator[tuple[str, Seen]]:
+    def read(index: int) -> Seen:
+        return _read(root / names[index], writers, faces)
+
+    # Pillow and torch let go of the interpreter while they compute, so threads use all cores.
+    threads = os.cpu_count() or 1
+    with closing(ahead(read, len(names), threads, 8 * threads)) as files:
+        yield from zip(names, files, strict=True)
+
+
+def _read(file: Path, writers: Mapping[View, Writer], faces: Faces | None) -> Seen:
+    stamp, content = (), ""
     try:
-        arrays = {view: _new_array(partial[view], (len(photos.ids), view.height, view.width, 3)) for view in files}
-        faces = Faces(cache / f"faces-{VERSION}.jsonl", find) if any(view.wants_face for view in files) else None
-
-        bad, digests, boxes = {}, {}, {}
-
-        def decode(row: int, name: str) -> None:
-            try:
-                with (photos.root / name).open("rb") as file:
-                    digests[name] = _sha256(file)[:16]
-                    file.seek(0)
-                    photo = read_photo(file)
-            except UNREADABLE as error:
-                bad[name] = str(error) or type(error).__name__
-                return
-            boxes[name] = faces.of(photo, digests[name]) if faces else None
-            for view, array in arrays.items():
-                array[row] = look(photo, view, boxes[name])
-
-        # Pillow and torch let go of the interpreter while they compute, so threads use all cores.
-        with one_thread_each() if faces else nullcontext(), ThreadPoolExecutor(os.cpu_count()) as pool:
-            jobs = [pool.submit(decode, row, name) for row, name in enumerate(photos.ids)]
-            try:
-                for done in as_completed(jobs):
-                    done.result()
-                    progress(1)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        # Threads finish in any order; what is written keeps that of the photos.
-        bad, digests = _in_order(bad, photos.ids), _in_order(digests, photos.ids)
-        faceless = [name for name in photos.ids if name in boxes and boxes[name] is None]
-        for view, file in files.items():
-            arrays[view].flush()
-            with partial[view].open("rb") as whole:
-                sha256 = _sha256(whole)
-            write_sidecar(file, Sidecar(bad, digests, sha256, faceless if view.wants_face else []))
-            partial[view].replace(file)
-    finally:
-        for file in partial.values():
-            file.unlink(missing_ok=True)
+        with file.open("rb") as stream:
+            stamp = _stamp(os.fstat(stream.fileno()))
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+            views = [view for view, writer in writers.items() if content not in writer.row]
+            if not views:
+                return _File(stamp, content), {}, False
+            stream.seek(0)
+            photo = read_photo(stream)
+    except UNREADABLE as error:
+        # What the system says of a disk may be otherwise tomorrow; what Pillow says of the bytes is not.
+        passing = isinstance(error, OSError) and error.errno is not None
+        return _File(() if passing else stamp, content, str(error) or type(error).__name__), {}, False
+    face = faces.of(photo, content[:16]) if faces and any(view.wants_face for view in views) else None
+    return _File(stamp, content), {view: look(photo, view, face) for view in views}, face is None
 
 
-def _new_array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-    size = file.stat().st_size
-    with file.open("r+b") as handle:
-        try:
-            # A sparse file would kill the process with SIGBUS when the disk fills up; asking for the room first fails in words.
-            os.posix_fallocate(handle.fileno(), 0, size)
-        except OSError as error:
-            need = f"{size / 1e9:.1f} GB of decoded photos ({error.strerror})"
-            mend = "Free it, or set SWEEPVOTE_CACHE to a folder on another disk"
-            raise DataError(f"{file.parent}: no room for {need}. {mend}.") from None
-    return array
+@contextmanager
+def _data_error() -> Iterator[None]:
+    try:
+        yield
+    except CacheError as error:
+        raise DataError(str(error)) from None
 
 
-def _stamp(file: Path) -> Sequence[int]:
-    status = file.stat()
-    return status.st_size, status.st_mtime_ns
+# The table of files: one for each folder of images
 
 
-def _key(view: View, stamps: list[tuple[str, int, int]]) -> str:
-    text = json.dumps([FORMAT, VERSION if view.wants_face else "", asdict(view), stamps])
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+def _table_file(cache: Path, root: Path) -> Path:
+    return cache / "files" / f"{hashlib.sha256(os.fsencode(root.absolute())).hexdigest()[:20]}.json"
 
 
-def _in_order(found: dict[str, str], ids: Sequence[str]) -> dict[str, str]:
-    return {name: found[name] for name in ids if name in found}
+def _read_table(cache: Path, root: Path) -> dict[str, _File]:
+    try:
+        table = json.loads(_table_file(cache, root).read_bytes())
+        # Another Pillow may be able to decode more.
+        current = table["format"] == FORMAT and table["pillow"] == PIL.__version__
+        return {name: _File(tuple(stamp), content, why) for name, (stamp, content, why) in table["files"].items() if current or not why}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
 
 
-def _sidecar_file(file: Path) -> Path:
-    return file.with_suffix(".json")
+def _extend_table(cache: Path, root: Path, found: Mapping[str, _File]) -> None:
+    """Keep what was found out about files. For whoever holds the cache's lock; without room nothing is kept, and they are read again."""
+    if not found:
+        return
+    files = _read_table(cache, root) | {name: file for name, file in found.items() if file.stamp and file.content}
+    rows = {name: [file.stamp, file.content, file.why] for name, file in files.items()}
+    table = {"format": FORMAT, "root": str(root.absolute()), "pillow": PIL.__version__, "files": rows}
+    with suppress(OSError):
+        _table_file(cache, root).parent.mkdir(exist_ok=True)
+        write_whole(_table_file(cache, root), json.dumps(table).encode())
 
 
-def _sha256(file: BinaryIO) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+def _stamp_of(root: Path, name: str) -> tuple[int, ...] | None:
+    try:
+        return _stamp(os.stat(os.path.join(root, name)))
+    except (OSError, ValueError):
+        return None
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns

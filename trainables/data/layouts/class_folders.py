@@ -29,7 +29,6 @@ def read_tree(root: Path, settings: DataConfig) -> Photos:
     return Photos(
         root=root,
         ids=ids,
-        rows=np.arange(len(ids)),
         people=np.arange(len(ids)),
         labels=np.repeat(np.arange(len(photos_of)), [len(photos) for photos in photos_of.values()])[:, None],
         scheme=_scheme(photos_of),

@@ -70,7 +70,6 @@ def read_contest(folder: Path, settings: DataConfig) -> Photos:
     return Photos(
         root=root,
         ids=tuple(ids),
-        rows=np.arange(len(ids)),
         people=np.array(people),
         labels=np.array(labels),
         scheme=scheme,

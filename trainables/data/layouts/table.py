@@ -48,7 +48,6 @@ def read_listed(file: Path, settings: DataConfig) -> Photos:
     return Photos(
         root=file.parent,
         ids=ids,
-        rows=np.arange(len(ids)),
         people=people,
         labels=np.stack(labels, axis=-1),
         scheme=Scheme(tuple(scheme)),
