@@ -21,7 +21,7 @@ from trainables.data.photos import Photos
 from trainables.data.settings import DataConfig
 from trainables.data.splits import Split, split_people
 from trainables.data.training import Data
-from trainables.data.views import View, build_views, channel_statistics, open_view
+from trainables.data.views import View, build_views
 from tuner import cluster
 from tuner.cluster import Cluster
 from tuner.demo.writing import write_people
@@ -91,8 +91,7 @@ def split(photos) -> Split:
 def data(demo, photos, split, cache) -> Data:
     """The demo as trials of 32 pixels need it."""
     view = View.of(ViewConfig(size=32))
-    files = build_views(read_photos(demo, DataConfig()), [view], cache).files
-    return Data(photos, split, files, {view: channel_statistics(open_view(files[view]), photos.rows[split.train])})
+    return Data.of(photos, split, build_views(read_photos(demo, DataConfig()), [view], cache), with_statistics=True)
 
 
 @pytest.fixture(scope="session")

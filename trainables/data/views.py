@@ -367,7 +367,8 @@ def _fill(
             writers = {
                 view: stack.enter_context(Writer(store_folder(cache, view), (view.height, view.width, 3), str(view))) for view in views
             }
-            for name, (file, seen, faceless) in _read_all(root, names[start : start + turn], writers, faces):
+            files = stack.enter_context(closing(_read_all(root, names[start : start + turn], writers, faces)))
+            for name, (file, seen, faceless) in files:
                 for view, image in seen.items():
                     writers[view].add(file.content, image, faceless and view.wants_face)
                 found[name] = file

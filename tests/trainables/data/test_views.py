@@ -3,6 +3,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from trainables.config import ViewConfig, Watched
 from trainables.data.batches import plain_batches
 from trainables.data.faces import Box, find_face
 from trainables.data.layouts.reading import read_photos
-from trainables.data.photos import Unlabelled
+from trainables.data.photos import DataError, Unlabelled
 from trainables.data.settings import DataConfig
+from trainables.data.view_store import cache_folder, read_store
 from trainables.data.views import (
     CROPS,
     FITS,
@@ -29,14 +31,14 @@ from trainables.data.views import (
     LARGEST,
     UNREADABLE,
     View,
+    ViewFiles,
     build_views,
-    cache_folder,
     channel_statistics,
     count_missing,
     look,
     open_view,
     read_photo,
-    read_sidecar,
+    store_folder,
 )
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.registry import ConfigError
@@ -55,65 +57,113 @@ def some(demo) -> Unlabelled:
     return Unlabelled(demo / "train" / "images", (*ids[:10], *(name for name in ids if PLANTED["truncated"] in name)))
 
 
-def bytes_of(photos: Unlabelled, views: list[View], folder: Path, view: View) -> bytes:
-    return build_views(photos, views, folder).files[view].read_bytes()
+def pixels(built: ViewFiles, view: View, ids=None) -> np.ndarray:
+    """Images (n, height, width, 3) of a data set, in its order."""
+    seen = open_view(built.files[view])
+    return seen.images[seen.rows(built.files[view].contents if ids is None else ids)]
 
 
-def files_in(folder: Path) -> set[str]:
-    return {file.name for file in folder.iterdir()}
+def rows_in(folder: Path, view: View) -> int:
+    """Images of a view's store, the black one aside."""
+    return len(read_store(store_folder(folder, view)).entries) - 1
+
+
+def decoded(photos: Unlabelled, views: list[View], folder: Path) -> list[str]:
+    """The names of the photos that `look` is called for when the views are built."""
+    opened = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainables.data.views.read_photo", lambda stream: opened.append(Path(stream.name).name) or read_photo(stream))
+        build_views(photos, views, folder)
+    return sorted(opened)
+
+
+def drawn(root: Path, **colours: int) -> Unlabelled:
+    """Photos of one colour each, by their names."""
+    root.mkdir(exist_ok=True)
+    for name, colour in colours.items():
+        Image.new("RGB", (40, 30), (colour, 100, 50)).save(root / f"{name}.png")
+    return Unlabelled(root, tuple(f"{name}.png" for name in colours))
 
 
 @pytest.mark.parametrize("view", [SQUARE, CENTRE, WIDE])
-def test_a_view_is_the_same_bytes_whatever_else_is_decoded(some, tmp_path, view):
-    alone = bytes_of(some, [view], tmp_path / "alone", view)
-    assert bytes_of(some, [SQUARE, CENTRE, WIDE], tmp_path / "first", view) == alone
-    assert bytes_of(some, [WIDE, CENTRE, SQUARE], tmp_path / "turned", view) == alone
-    bytes_of(some, [SQUARE], tmp_path / "later", SQUARE)
-    assert bytes_of(some, [SQUARE, CENTRE, WIDE], tmp_path / "later", view) == alone
+def test_a_view_is_the_same_pixels_whatever_else_is_decoded(some, tmp_path, view):
+    alone = pixels(build_views(some, [view], tmp_path / "alone"), view)
+    np.testing.assert_array_equal(pixels(build_views(some, [SQUARE, CENTRE, WIDE], tmp_path / "first"), view), alone)
+    build_views(some, [SQUARE], tmp_path / "later")
+    np.testing.assert_array_equal(pixels(build_views(some, [SQUARE, CENTRE, WIDE], tmp_path / "later"), view), alone)
 
 
-def test_a_file_has_a_row_for_every_photo_in_order(some, tmp_path):
+def test_every_photo_has_its_image_and_what_cannot_be_decoded_is_black(some, tmp_path):
     built = build_views(some, [WIDE], tmp_path)
-    array = open_view(built.files[WIDE])
-    assert array.shape == (len(some.ids), 24, 40, 3) and array.dtype == np.uint8
+    array = pixels(built, WIDE, some.ids)
+    assert array.shape == (len(some.ids), 24, 40, 3) and array.dtype == np.uint8 and built.bad
     for row, name in enumerate(some.ids):
         expected = np.zeros((24, 40, 3)) if name in built.bad else look(read_photo(some.root / name), WIDE)
         np.testing.assert_array_equal(array[row], expected)
+    np.testing.assert_array_equal(pixels(built, WIDE, some.ids[::-2]), array[::-2])
 
 
 def test_a_second_call_decodes_nothing(some, tmp_path):
     seen = []
     first = build_views(some, [SQUARE], tmp_path, seen.append)
-    assert sum(seen) == len(some.ids) == count_missing(some, [SQUARE, WIDE], tmp_path)
+    assert sum(seen) == len(some.ids) == count_missing(some, [SQUARE], tmp_path / "another")
     seen.clear()
     again = build_views(some, [SQUARE], tmp_path, seen.append)
     assert again == first and not seen and count_missing(some, [SQUARE], tmp_path) == 0
+    assert decoded(some, [SQUARE], tmp_path) == [], "not even what cannot be decoded"
 
 
-def test_a_changed_photo_or_another_order_is_decoded_anew(some, tmp_path):
-    root = tmp_path / "photos"
-    root.mkdir()
-    for name in ("a.png", "b.png"):
-        Image.fromarray(COLOURS).save(root / name)
-    first = build_views(Unlabelled(root, ("a.png", "b.png")), [SQUARE], tmp_path / "cache").files[SQUARE]
-    turned = build_views(Unlabelled(root, ("b.png", "a.png")), [SQUARE], tmp_path / "cache").files[SQUARE]
-    Image.fromarray(255 - COLOURS).save(root / "a.png")
-    changed = build_views(Unlabelled(root, ("a.png", "b.png")), [SQUARE], tmp_path / "cache").files[SQUARE]
-    assert len({first, turned, changed}) == 3
-    assert (open_view(changed)[0] != open_view(first)[0]).any() and (open_view(changed)[1] == open_view(first)[1]).all()
+def test_one_photo_removed_added_or_changed_is_all_that_changes(tmp_path):
+    cache = tmp_path / "cache"
+    photos = drawn(tmp_path / "photos", a=1, b=2, c=3)
+    assert decoded(photos, [SQUARE], cache) == ["a.png", "b.png", "c.png"]
+    fewer = replace(photos, ids=("a.png", "c.png"))
+    assert decoded(fewer, [SQUARE], cache) == []
+    assert pixels(build_views(fewer, [SQUARE], cache), SQUARE)[:, 0, 0, 0].tolist() == [1, 3]
+    drawn(tmp_path / "photos", d=4)
+    more = replace(photos, ids=("d.png", *photos.ids))
+    assert decoded(more, [SQUARE], cache) == ["d.png"]
+    drawn(tmp_path / "photos", b=9)
+    assert decoded(more, [SQUARE], cache) == ["b.png"]
+    assert pixels(build_views(more, [SQUARE], cache), SQUARE)[:, 0, 0, 0].tolist() == [4, 1, 9, 3]
+    assert rows_in(cache, SQUARE) == 5
+
+
+def test_only_the_view_that_is_new_is_added_and_the_others_keep_theirs(tmp_path):
+    photos = drawn(tmp_path / "photos", a=1, b=2)
+    build_views(photos, [SQUARE], tmp_path)
+    build_views(photos, [SQUARE, WIDE], tmp_path)
+    assert rows_in(tmp_path, SQUARE) == rows_in(tmp_path, WIDE) == 2
+
+
+def test_another_order_name_folder_or_time_is_the_same_content_and_is_not_decoded_again(tmp_path):
+    cache, photos = tmp_path / "cache", drawn(tmp_path / "photos", a=1, b=2)
+    first = build_views(photos, [SQUARE], cache)
+    assert decoded(replace(photos, ids=photos.ids[::-1]), [SQUARE], cache) == []
+    os.utime(photos.root / "a.png", (1, 1))
+    assert count_missing(photos, [SQUARE], cache) == 1 and decoded(photos, [SQUARE], cache) == []
+    (photos.root / "a.png").rename(photos.root / "c.png")
+    photos.root.rename(tmp_path / "moved")
+    moved = Unlabelled(tmp_path / "moved", ("c.png", "b.png"))
+    assert decoded(moved, [SQUARE], cache) == [] and rows_in(cache, SQUARE) == 2
+    np.testing.assert_array_equal(pixels(build_views(moved, [SQUARE], cache), SQUARE), pixels(first, SQUARE, photos.ids))
+
+
+def test_the_same_content_under_two_names_is_kept_once(tmp_path):
+    photos = drawn(tmp_path / "photos", a=1, b=1, c=2)
+    array = pixels(build_views(photos, [SQUARE], tmp_path / "cache"), SQUARE)
+    assert array[:, 0, 0, 0].tolist() == [1, 1, 2] and rows_in(tmp_path / "cache", SQUARE) == 2
 
 
 def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_every_photo_and_every_view_is_known_by_its_hash(some, tmp_path):
+def test_every_photo_is_known_by_its_hash(some, tmp_path):
     expected = {name: sha256(some.root / name)[:16] for name in some.ids}
     built = build_views(some, [SQUARE, WIDE], tmp_path)
     assert built.digests == expected and list(built.digests) == list(some.ids)
-    assert built.sums == {view: sha256(file) for view, file in built.files.items()} and len(set(built.sums.values())) == 2
     assert build_views(some, [WIDE, CENTRE], tmp_path).digests == expected
-    assert build_views(some, [WIDE], tmp_path).sums == {WIDE: built.sums[WIDE]}
 
 
 def test_a_photo_that_cannot_be_decoded_has_a_hash_and_one_that_cannot_be_opened_has_none(tmp_path):
@@ -123,29 +173,77 @@ def test_a_photo_that_cannot_be_decoded_has_a_hash_and_one_that_cannot_be_opened
     assert built.digests == {"text.jpg": sha256(tmp_path / "text.jpg")[:16]} and list(built.bad) == ["text.jpg", "folder.jpg"]
 
 
-def test_another_byte_gives_another_hash_and_another_date_does_not(tmp_path):
-    photos = Unlabelled(tmp_path, ("a.png", "b.png"))
-    for name in photos.ids:
-        Image.fromarray(COLOURS).save(tmp_path / name)
-    first = build_views(photos, [SQUARE], tmp_path / "cache")
-    os.utime(tmp_path / "a.png", (1, 1))
-    touched = build_views(photos, [SQUARE], tmp_path / "cache")
-    assert (touched.digests, touched.sums) == (first.digests, first.sums) and touched.files != first.files
-    with (tmp_path / "b.png").open("ab") as file:
-        file.write(b"!")
-    changed = build_views(photos, [SQUARE], tmp_path / "cache")
-    assert changed.digests["a.png"] == first.digests["a.png"] and changed.digests["b.png"] != first.digests["b.png"]
-    assert changed.sums == first.sums
+def test_a_file_that_was_written_again_with_its_old_size_and_time_is_read_again(tmp_path):
+    photos = Unlabelled(tmp_path, ("a.bmp",))
+    Image.fromarray(COLOURS).save(tmp_path / "a.bmp")
+    first, then = build_views(photos, [SQUARE], tmp_path / "cache"), (tmp_path / "a.bmp").stat()
+    Image.fromarray(255 - COLOURS).save(tmp_path / "a.bmp")
+    os.utime(tmp_path / "a.bmp", ns=(then.st_atime_ns, then.st_mtime_ns))
+    second = build_views(photos, [SQUARE], tmp_path / "cache")
+    assert (tmp_path / "a.bmp").stat().st_size == then.st_size and second.digests != first.digests
+    np.testing.assert_array_equal(pixels(second, SQUARE)[0], look(Image.fromarray(255 - COLOURS), SQUARE))
 
 
-@pytest.mark.parametrize("damage", [None, b"", b"[]", b'{"bad": {}}', b'{"bad": {}, "photos": {}, "sha256": "0"}'])
-def test_a_view_about_whose_photos_nothing_is_known_is_decoded_anew(some, tmp_path, damage):
-    first = build_views(some, [SQUARE], tmp_path)
-    (sidecar,) = tmp_path.glob("*.json")
-    sidecar.unlink() if damage is None else sidecar.write_bytes(damage)
-    assert count_missing(some, [SQUARE], tmp_path) == len(some.ids)
-    assert build_views(some, [SQUARE], tmp_path) == first and count_missing(some, [SQUARE], tmp_path) == 0
-    assert len(files_in(tmp_path)) == 2
+@pytest.mark.parametrize("damage", [None, b"", b"[]", b'{"format": 4, "files": 3}', b'{"format": 4, "pillow": "1", "files": {"a": [1]}}'])
+def test_without_the_table_of_files_they_are_read_again_and_not_decoded(tmp_path, damage):
+    photos, cache = drawn(tmp_path / "photos", a=1, b=2), tmp_path / "cache"
+    first = build_views(photos, [SQUARE], cache)
+    [table] = cache.glob("files/*.json")
+    table.unlink() if damage is None else table.write_bytes(damage)
+    assert count_missing(photos, [SQUARE], cache) == 2 and decoded(photos, [SQUARE], cache) == []
+    assert build_views(photos, [SQUARE], cache) == first and count_missing(photos, [SQUARE], cache) == 0
+
+
+def test_what_another_pillow_could_not_decode_is_tried_again(tmp_path, monkeypatch):
+    photos = drawn(tmp_path / "photos", a=1)
+    (photos.root / "b.png").write_text("no photo")
+    photos = replace(photos, ids=("a.png", "b.png"))
+    build_views(photos, [SQUARE], tmp_path / "cache")
+    monkeypatch.setattr("PIL.__version__", "99.0")
+    assert decoded(photos, [SQUARE], tmp_path / "cache") == ["b.png"] and decoded(photos, [SQUARE], tmp_path / "cache") == []
+
+
+# What is gone comes back
+
+
+def test_a_view_whose_store_was_deleted_is_decoded_again_when_it_is_opened(some, tmp_path):
+    built = build_views(some, [SQUARE, WIDE], tmp_path)
+    before = pixels(built, SQUARE, some.ids)
+    shutil.rmtree(tmp_path)
+    np.testing.assert_array_equal(pixels(built, SQUARE, some.ids), before)
+    assert rows_in(tmp_path, SQUARE) == len(some.ids) - len(built.bad) and not store_folder(tmp_path, WIDE).exists()
+
+
+def test_what_is_open_stays_when_the_store_is_deleted(some, tmp_path):
+    built = build_views(some, [SQUARE], tmp_path)
+    seen = open_view(built.files[SQUARE])
+    before = seen.images[seen.rows(some.ids)].copy()
+    shutil.rmtree(tmp_path)
+    np.testing.assert_array_equal(seen.images[seen.rows(some.ids)], before)
+
+
+def test_a_view_that_went_to_another_process_is_decoded_again_there(some, tmp_path):
+    built = build_views(some, [FACE], tmp_path)
+    before = pixels(built, FACE, some.ids)
+    sent = pickle.loads(pickle.dumps(built))
+    shutil.rmtree(tmp_path)
+    np.testing.assert_array_equal(pixels(sent, FACE, some.ids), before)
+
+
+@pytest.mark.parametrize("change", ["gone", "another", "damaged"])
+def test_where_photos_are_not_what_they_were_nothing_else_is_shown_in_their_place(tmp_path, change):
+    photos = drawn(tmp_path / "photos", a=1, b=2)
+    built = build_views(photos, [SQUARE], tmp_path / "cache")
+    shutil.rmtree(tmp_path / "cache")
+    if change == "gone":
+        (photos.root / "b.png").unlink()
+    elif change == "another":
+        drawn(photos.root, b=3)
+    else:
+        (photos.root / "b.png").write_bytes(b"no photo")
+    with pytest.raises(DataError, match="b.png") as caught:
+        open_view(built.files[SQUARE])
+    assert "a.png" not in str(caught.value) and str(tmp_path / "cache") in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -166,7 +264,7 @@ def test_damaged_and_absurd_files_end_in_bad_and_the_rest_is_unharmed(tmp_path):
     assert list(built.bad) == list(names[1:6]) and all(built.bad.values())
     assert built.bad["text.jpg"] == "not an image of a known format"
     assert "100001 x 1000 pixels; at most 100,000,000 are read" in built.bad["huge.png"]
-    array = open_view(built.files[SQUARE])
+    array = pixels(built, SQUARE)
     np.testing.assert_array_equal(array[0], look(photo, SQUARE))
     assert array[6].any() and not array[1:6].any()
     assert build_views(Unlabelled(root, names), [SQUARE, WIDE], tmp_path / "cache").bad == built.bad
@@ -211,7 +309,7 @@ def test_a_header_that_claims_a_billion_pixels_is_refused_before_room_is_made_fo
     code = """
 import resource, sys
 from pathlib import Path
-from trainables.data.photos import Unlabelled
+from trainables.data.photos import DataError, Unlabelled
 from trainables.data.views import View, build_views
 root, name = Path(sys.argv[1]), sys.argv[2]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -237,7 +335,7 @@ def test_a_header_that_claims_somewhat_too_many_pixels_is_refused_with_how_many(
 def test_a_header_that_claims_more_pixels_than_there_are_is_refused_and_the_row_stays_black(tmp_path, suffix):
     (tmp_path / f"photo.{suffix}").write_bytes(claiming(suffix, 900, 900))
     built = build_views(Unlabelled(tmp_path, (f"photo.{suffix}",)), [SQUARE], tmp_path / "cache")
-    assert list(built.bad) == [f"photo.{suffix}"] and not open_view(built.files[SQUARE]).any()
+    assert list(built.bad) == [f"photo.{suffix}"] and not pixels(built, SQUARE).any()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -262,25 +360,32 @@ def test_whatever_happens_to_its_bytes_a_photo_is_read_or_refused(tmp_path, suff
     assert shapes <= {(32, 32, 3), "refused"} and "refused" in shapes
 
 
-def test_interrupted_decoding_leaves_nothing_behind(some, tmp_path):
-    def stop(done: int) -> None:
-        raise KeyboardInterrupt
+def stop(done: int) -> None:
+    raise KeyboardInterrupt
+
+
+def test_interrupted_decoding_keeps_whole_images_and_goes_on_where_it_was(some, tmp_path):
+    count, seen = 0, []
+
+    def stop_later(done: int) -> None:
+        nonlocal count
+        count += done
+        if count == 4:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_views(some, [SQUARE, WIDE], tmp_path, stop)
-    assert files_in(tmp_path) == set()
-    assert count_missing(some, [SQUARE], tmp_path) == len(some.ids)
+        build_views(some, [SQUARE, WIDE], tmp_path, stop_later)
+    assert rows_in(tmp_path, SQUARE) == rows_in(tmp_path, WIDE) == 4
+    built = build_views(some, [SQUARE, WIDE], tmp_path, seen.append)
+    assert len(seen) == len(some.ids) - 4
+    np.testing.assert_array_equal(pixels(built, SQUARE), pixels(build_views(some, [SQUARE], tmp_path / "another"), SQUARE))
 
 
 def test_interrupted_decoding_leaves_earlier_views_alone(some, tmp_path):
-    before = bytes_of(some, [SQUARE], tmp_path, SQUARE)
-
-    def stop(done: int) -> None:
-        raise KeyboardInterrupt
-
+    before = pixels(build_views(some, [SQUARE], tmp_path), SQUARE)
     with pytest.raises(KeyboardInterrupt):
         build_views(some, [SQUARE, WIDE], tmp_path, stop)
-    assert bytes_of(some, [SQUARE], tmp_path, SQUARE) == before
+    np.testing.assert_array_equal(pixels(build_views(some, [SQUARE], tmp_path), SQUARE), before)
 
 
 UPRIGHT = {
@@ -316,6 +421,38 @@ def test_sixteen_bits_of_grey_keep_their_shades(tmp_path):
     grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
     Image.fromarray(grey * 257).save(tmp_path / "photo.png")
     np.testing.assert_array_equal(np.asarray(read_photo(tmp_path / "photo.png"))[..., 0], grey)
+
+
+@pytest.mark.parametrize("kind", ["P5", "I;16B", "I;16"])
+def test_sixteen_bits_of_grey_keep_their_shades_in_every_container(tmp_path, kind):
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    if kind == "P5":
+        (tmp_path / "photo").write_bytes(b"P5 16 16 65535\n" + (grey * 257).astype(">u2").tobytes())
+    else:
+        shades = (grey * 257).astype(">u2" if kind == "I;16B" else "<u2")
+        Image.frombytes(kind, (16, 16), shades.tobytes()).save(tmp_path / "photo", "TIFF")
+    np.testing.assert_array_equal(np.asarray(read_photo(tmp_path / "photo"))[..., 0], grey)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_grey_whose_range_nobody_knows_is_refused_with_the_fix(tmp_path, kind):
+    Image.fromarray(np.arange(256).reshape(16, 16).astype(kind)).save(tmp_path / "photo", "TIFF")
+    with pytest.raises(ValueError, match="32 bits.*8 or 16"):
+        read_photo(tmp_path / "photo")
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("RGBA", "png"), ("LA", "png"), ("RGBA", "gif"), ("RGBA", "webp")])
+def test_what_is_transparent_is_white_whatever_colour_lies_below_it(tmp_path, mode, suffix):
+    pixels = [np.full((20, 20, 4), colour, np.uint8) for colour in (0, 120)]
+    for number, array in enumerate(pixels):
+        array[..., 3] = 0
+        array[5:15, 5:15] = (80, 80, 80, 255)
+        Image.fromarray(array).convert(mode).save(
+            tmp_path / f"{number}.{suffix}", **({"lossless": True, "exact": True} if suffix == "webp" else {})
+        )
+    one, other = (np.asarray(read_photo(tmp_path / f"{number}.{suffix}")) for number in range(2))
+    np.testing.assert_array_equal(one, other)
+    assert (one[0, 0] == 255).all() and (one[10, 10] == 80).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 2), (1000, 20)])
@@ -458,17 +595,17 @@ def test_in_training_and_inference_a_face_is_found_alike(some, tmp_path):
     boxes = {name: find_face(read_photo(some.root / name)) for name in some.ids if name not in built.bad}
     assert built.faceless == tuple(name for name, box in boxes.items() if box is None)
     assert 0 < len(built.faceless) < len(boxes)
-    for row, name in enumerate(some.ids):
+    for image, name in zip(pixels(built, FACE, some.ids), some.ids, strict=True):
         if name in boxes:
-            np.testing.assert_array_equal(open_view(built.files[FACE])[row], look(read_photo(some.root / name), FACE, boxes[name]))
+            np.testing.assert_array_equal(image, look(read_photo(some.root / name), FACE, boxes[name]))
 
 
 def test_photos_without_a_face_are_named_and_show_their_centre(some, tmp_path):
     centre = View("center", 0.5, 32, 32)
     built = build_views(some, [FACE, centre], tmp_path, find=nobody)
     assert built.faceless == tuple(name for name in some.ids if name not in built.bad)
-    np.testing.assert_array_equal(open_view(built.files[FACE]), open_view(built.files[centre]))
-    assert build_views(some, [FACE], tmp_path) == replace(built, files={FACE: built.files[FACE]}, sums={FACE: built.sums[FACE]})
+    np.testing.assert_array_equal(pixels(built, FACE), pixels(built, centre))
+    assert build_views(some, [FACE], tmp_path) == replace(built, files={FACE: built.files[FACE]})
     assert build_views(some, [centre], tmp_path).faceless == ()
 
 
@@ -501,7 +638,7 @@ def test_another_detector_finds_anew_and_only_for_views_that_want_a_face(some, t
     first = build_views(some, [FACE, SQUARE], tmp_path, find=find)
     monkeypatch.setattr("trainables.data.views.VERSION", "another")
     second = build_views(some, [FACE, SQUARE], tmp_path, find=nobody)
-    assert first.files[FACE] != second.files[FACE] and first.files[SQUARE] == second.files[SQUARE]
+    assert rows_in(tmp_path, FACE) == find.asked and decoded(some, [SQUARE], tmp_path) == []
     assert not first.faceless and len(second.faceless) == find.asked
 
 
@@ -515,8 +652,7 @@ def test_views_that_want_no_face_look_for_none(some, tmp_path):
 def test_a_damaged_file_of_faces_is_healed_and_the_view_is_the_same(some, tmp_path, damage):
     first = build_views(some, [FACE], tmp_path)
     whole = sorted(faces_of(tmp_path))
-    for file in [*first.files.values(), *tmp_path.glob("*.json")]:
-        file.unlink()
+    shutil.rmtree(store_folder(tmp_path, FACE))
     [faces] = tmp_path.glob("faces-*.jsonl")
     faces.write_bytes(damage)
     assert build_views(some, [FACE], tmp_path) == first and sorted(faces_of(tmp_path)) == whole
@@ -524,14 +660,10 @@ def test_a_damaged_file_of_faces_is_healed_and_the_view_is_the_same(some, tmp_pa
 
 def test_interrupted_decoding_keeps_the_faces_that_were_found(some, tmp_path):
     find = Finder()
-
-    def stop(done: int) -> None:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         build_views(some, [FACE], tmp_path, stop, find)
     found = find.asked
-    assert 0 < found == len(faces_of(tmp_path)) and len(files_in(tmp_path)) == 1
+    assert 0 < found == len(faces_of(tmp_path))
     built = build_views(some, [FACE], tmp_path, find=find)
     assert find.asked == len(some.ids) - len(built.bad)
 
@@ -542,12 +674,15 @@ def test_a_mistake_of_the_detector_is_not_taken_for_a_bad_photo(some, tmp_path):
 
     with pytest.raises(ValueError, match="out of order"):
         build_views(some, [FACE], tmp_path, find=broken)
-    assert files_in(tmp_path) == set()
+    assert rows_in(tmp_path, FACE) == 0 and not faces_of(tmp_path)
 
 
-def test_the_sidecar_of_a_view_names_who_has_no_face_and_that_of_another_view_nobody(some, tmp_path):
+def test_who_has_no_face_is_known_without_looking_and_where_the_view_goes(some, tmp_path):
     built = build_views(some, [FACE, SQUARE], tmp_path, find=nobody)
-    assert read_sidecar(built.files[FACE]).faceless == list(built.faceless) and read_sidecar(built.files[SQUARE]).faceless == []
+    for file in tmp_path.glob("faces-*"):
+        file.unlink()
+    assert build_views(some, [FACE], tmp_path, find=Finder()).faceless == built.faceless
+    assert build_views(some, [SQUARE], tmp_path, find=Finder()).faceless == ()
 
 
 # Which view is meant
@@ -621,7 +756,7 @@ def test_the_cache_is_where_the_environment_says(cache, monkeypatch, tmp_path):
 
 
 def test_a_view_of_the_cache_cannot_be_written_by_accident(some, tmp_path):
-    array = open_view(build_views(some, [SQUARE], tmp_path).files[SQUARE])
+    array = open_view(build_views(some, [SQUARE], tmp_path).files[SQUARE]).images
     with pytest.raises(ValueError, match="read-only"):
         array[0] = 0
 
@@ -644,9 +779,9 @@ def test_the_input_of_a_photo_is_the_same_in_validation_in_analysis_and_after_a_
     reloaded = load_model(tmp_path / "model.safetensors")[1].view
 
     view = View.of(config.view)
-    rows = photos.rows[split.valid]
     source = read_photos(photos.root.parents[1], DataConfig())
-    trained_on = torch.cat(list(plain_batches(open_view(build_views(source, [view], tmp_path).files[view]), rows, 64))).numpy()
+    seen = open_view(build_views(source, [view], tmp_path).files[view])
+    trained_on = torch.cat(list(plain_batches(seen.images, seen.rows(photos.take(split.valid).ids), 64))).numpy()
     for index, row in list(zip(split.valid, trained_on, strict=True))[::20]:
         photo = read_photo(photos.root / photos.ids[index])
         face = find_face(photo) if reloaded.wants_face else None
