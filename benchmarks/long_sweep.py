@@ -168,7 +168,7 @@ def make_plan(run: Path, trials: int) -> Plan:
     file.write_text(SPACE)
     scheme = contest_scheme((30, 60))
     nobody = np.zeros(0, dtype=int)
-    photos = Photos(run, (), nobody, nobody, np.zeros((0, 3), dtype=int), scheme)
+    photos = Photos(run, (), nobody, np.zeros((0, 3), dtype=int), scheme)
     data = Data(photos, Split(nobody, 0, "none"), {}, {})
     settings = RunSettings(trials=trials, epochs=EPOCHS, grace=1)
     return Plan(
@@ -180,7 +180,6 @@ def make_plan(run: Path, trials: int) -> Plan:
         data=data,
         digests={},
         extra=b"",
-        sums={},
         fixed={"epochs": EPOCHS, "seed": 0},
         seed=0,
         attributes=(),

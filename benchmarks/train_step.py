@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
+from PIL import Image
 from rich.table import Table
 
 from trainables.config import TrialConfig
@@ -26,7 +27,7 @@ from trainables.data.layouts.contest import CUTS, contest_scheme
 from trainables.data.photos import Photos
 from trainables.data.splits import Split
 from trainables.data.training import Data
-from trainables.data.views import View
+from trainables.data.views import View, build_views
 from trainables.loop import Parts, fit
 from trainables.models.assemble import to_input
 from trainables.parts import build_parts
@@ -73,20 +74,21 @@ def random_photos(folder: Path, count: int, valid: int, view: View) -> Data:
     rng = np.random.default_rng(0)
     scheme = contest_scheme(CUTS)
     total = count + valid
-    file = folder / "view.npy"
-    np.save(file, rng.integers(0, 256, size=(total, view.height, view.width, 3), dtype=np.uint8))
+    noise = rng.integers(0, 256, size=(total, view.height, view.width, 3), dtype=np.uint8)
     labels = np.stack([rng.integers(0, classes, size=total) for classes in scheme.sizes], axis=-1)
     people = np.arange(total)
-    ids = tuple(str(number) for number in people)
+    ids = tuple(f"{number}.bmp" for number in people)
+    for name, pixels in zip(ids, noise, strict=True):
+        Image.fromarray(pixels).save(folder / name)
     split = Split(part=np.where(people < count, 1, 0), fold=0, hash="random")
-    return Data(Photos(folder, ids, people, people, labels, scheme), split, {view: file}, {})
+    photos = Photos(folder, ids, people, labels, scheme)
+    return Data.of(photos, split, build_views(photos, [view], folder / "views"), with_statistics=False)
 
 
 def bare_epoch(parts: Parts, batch_size: int) -> float:
     """Seconds of the loop that everybody writes first: the same photos, flips, network and optimizer, nothing else."""
-    view, chosen = parts.batches.views[0], parts.batches.photos
-    photos = torch.from_numpy(np.asarray(view)[chosen.rows])
-    targets = torch.from_numpy(chosen.targets[0])
+    photos = torch.from_numpy(parts.batches.views[0][parts.batches.rows])
+    targets = torch.from_numpy(parts.batches.photos.targets[0])
     parts.model.train()
     start = perf_counter()
     order = torch.randperm(len(photos))

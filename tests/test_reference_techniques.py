@@ -21,7 +21,7 @@ from trainables.data.layouts.reading import read_photos
 from trainables.data.sampling import Sampler
 from trainables.data.splits import NOBODY, split_people
 from trainables.data.training import Data, Extra
-from trainables.data.views import View, build_views, channel_statistics, open_view
+from trainables.data.views import View, build_views, statistics_of
 from trainables.loop import Parts, train_epoch
 from trainables.parts import build_parts
 from trainables.record import start_record
@@ -259,7 +259,7 @@ def data_of(demo, strangers, cache) -> Callable[[TrialConfig], Data]:
             photos,
             split,
             files.files,
-            {view: channel_statistics(open_view(files.files[view]), photos.rows[split.train])},
+            {view: statistics_of(files.files[view], photos.take(split.train).ids)},
             extra=(Extra(others, views.files), Extra(others, views.files, soft)),
             relabelled={"consensus": corrected},
             weights=np.where(photos.labels[:, 0] == 1, 2.0, 1.0),

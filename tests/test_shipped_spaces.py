@@ -15,7 +15,7 @@ from trainables.data.layouts.contest import contest_scheme
 from trainables.data.layouts.reading import read_photos
 from trainables.data.settings import DataConfig
 from trainables.data.training import Data
-from trainables.data.views import build_views, channel_statistics, open_view
+from trainables.data.views import build_views
 from trainables.models.backbone import build_backbone
 from trainables.parts import build_parts
 from tuner.preflight import check_space, cover, covered_attributes, draw, rehearse, values_of, views_of
@@ -183,9 +183,8 @@ def unread(space: Space, values: dict, data: Data) -> list[str]:
 def without_gpu(name: str, demo, photos, split, cache) -> tuple[Space, Data]:
     """The space as it is where there is no GPU, and the demo's photos as its trials see them."""
     space = read_space(name, on_cpu=True, changes=DEMO)
-    files = build_views(read_photos(demo, DataConfig()), views_of(space), cache).files
-    statistics = {view: channel_statistics(open_view(file), photos.rows[split.train]) for view, file in files.items()}
-    return space, Data(photos, split, files, statistics)
+    files = build_views(read_photos(demo, DataConfig()), views_of(space), cache)
+    return space, Data.of(photos, split, files, with_statistics=True)
 
 
 def train_a_step(space: Space, configurations: list[dict], data: Data) -> None:

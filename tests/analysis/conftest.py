@@ -102,8 +102,10 @@ def make_run(people, cache):
 def write_trial(folder: Path, config: TrialConfig, photos: Photos, split: Split, cache: Path) -> None:
     task, view, device = read_task(config.task, photos.scheme), View.of(config.view), torch.device("cpu")
     model = build_model(config, task, IMAGENET)
-    array = open_view(build_views(photos, [view], cache).files[view])
-    batches = plain_batches(array, photos.rows[split.valid], max(64, config.train.batch_size), edges=config.model.sees_edges)
+    seen = open_view(build_views(photos, [view], cache).files[view])
+    batches = plain_batches(
+        seen.images, seen.rows(photos.take(split.valid).ids), max(64, config.train.batch_size), edges=config.model.sees_edges
+    )
     heads = predict(model, batches, device, choose_precision("auto", device))
     truth = task.scheme.joint(photos.labels[split.valid][:, photos.scheme.columns(task.scheme.names)])
     score = float(macro_f1(confusion(truth, task.joint_probabilities(heads).argmax(axis=1), task.scheme.classes)))

@@ -73,11 +73,12 @@ def refused(*words):
 def test_the_file_of_an_ensemble_answers_for_real_photos_as_the_ensemble_does(run, pipeline, exported, cache):
     runs = load_runs([run.folder])
     files = build_views(run.photos, wanted_views(runs.trials), cache)
-    rows = run.photos.rows[:70]
-    expected = pipeline(predict_trials(runs.trials, Source(files, rows), torch.device("cpu")))
+    ids = run.photos.ids[:70]
+    expected = pipeline(predict_trials(runs.trials, Source(files, ids), torch.device("cpu")))
     session = onnxruntime.InferenceSession(exported[0])
     inputs = json.loads(session.get_modelmeta().custom_metadata_map["card"])["inputs"]
-    views = {str(view): open_view(file)[rows] for view, file in files.files.items()}
+    opened = {view: open_view(file) for view, file in files.files.items()}
+    views = {str(view): seen.images[seen.rows(ids)] for view, seen in opened.items()}
     photos = {one["name"]: with_edges(views[one["shows"]]) if one["edges"] else views[one["shows"]] for one in inputs}
     for count in (70, 1):
         (answer,) = session.run(["probabilities"], {name: images[:count] for name, images in photos.items()})

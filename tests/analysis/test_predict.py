@@ -241,7 +241,7 @@ def test_ctrl_c_leaves_the_earlier_answers_and_no_half_file(here, photos, start_
     words = ("--ensemble", "runs/faces/ensemble", "--photos", "many", "--batch", "1", "--out", "answers.csv")
     process = start_command(here, "analysis.predict", *words, SWEEPVOTE_CACHE=str(here / "cache"))
     # All photos are decoded, and the models begin to predict.
-    while process.poll() is None and len(list((here / "cache").glob("**/*.npy"))) < 3:
+    while process.poll() is None and len(list((here / "cache").glob("**/index"))) < 3:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -66,21 +66,21 @@ def test_a_trial_of_several_models_predicts_their_mean(runs, people, cache):
     both = replace(one, models=(*one.models, *other.models))
     apart = [predict_trials([trial], source, CPU)[one.name] for trial in (one, other)]
     np.testing.assert_allclose(predict_trials([both], source, CPU)[one.name], np.mean(apart, axis=0), rtol=1e-12)
-    assert count_passes([both, both], source, ("plain", "flip")) == 2 * 2 * len(source.rows)
+    assert count_passes([both, both], source, ("plain", "flip")) == 2 * 2 * len(source.ids)
 
 
 def test_every_look_is_the_prediction_of_photos_that_look_so_and_their_mean_counts(runs, people, cache):
     source = source_of(people, runs, runs.valid, cache)
     looks, moved, seconds = tuple(LOOKS), [], {}
     seen = predict_looks(runs.trials, source, CPU, looks, moved.append, seconds.__setitem__)
-    assert sum(moved) == count_passes(runs.trials, source, looks) == len(LOOKS) * 4 * len(source.rows)
+    assert sum(moved) == count_passes(runs.trials, source, looks) == len(LOOKS) * 4 * len(source.ids)
     assert set(seconds) == {trial.name for trial in runs.trials} and all(0 < each < 1 for each in seconds.values())
     mean = predict_trials(runs.trials, source, CPU, looks=looks)
     for trial in runs.trials:
         model, card = load_model(trial.models[0])
         view = open_view(source.files.files[card.view])
         for name, look in LOOKS.items():
-            batches = [look(batch) for batch in plain_batches(view, source.rows, 64, edges=card.config.model.sees_edges)]
+            batches = [look(batch) for batch in plain_batches(view.images, view.rows(source.ids), 64, edges=card.config.model.sees_edges)]
             slow = card.task.joint_probabilities(predict(model, batches, CPU, torch.float32))
             np.testing.assert_array_equal(seen[name][trial.name], slow)
         np.testing.assert_allclose(mean[trial.name], np.mean([seen[look][trial.name] for look in looks], axis=0), rtol=1e-12)
@@ -91,7 +91,7 @@ def test_no_pass_is_larger_than_the_trials_training_could_bear(runs, people, cac
     small = replace(runs.trials[0], record=replace(record, result=replace(record.result, micro_batch=5)))
     source, moved = source_of(people, runs, runs.valid, cache), []
     predicted = predict_trials([small], source, CPU, moved.append)
-    assert max(moved) == 5 and sum(moved) == len(source.rows)
+    assert max(moved) == 5 and sum(moved) == len(source.ids)
     np.testing.assert_allclose(predicted[small.name], small.valid, atol=1e-6)
 
 

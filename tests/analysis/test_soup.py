@@ -104,12 +104,18 @@ def runs(trained):
     return load_runs([trained.folder])
 
 
+def seen_by(made, positions, cache):
+    """The view's images and the rows of the run's photos at these positions."""
+    seen = open_view(build_views(made.photos, [VIEW], cache).files[VIEW])
+    return seen.images, seen.rows(made.photos.take(positions).ids)
+
+
 @pytest.fixture
 def cook(trained, runs, cache):
     """What cooks soups of the run's like trials."""
     group = find_groups(runs.trials)[0][0]
-    view, rows = open_view(build_views(trained.photos, [VIEW], cache).files[VIEW]), trained.photos.rows
-    with kitchen(group, view, rows[trained.split.train], rows[trained.split.valid], runs.valid, CPU) as cook:
+    (view, taught), (_, validated) = (seen_by(trained, part, cache) for part in (trained.split.train, trained.split.valid))
+    with kitchen(group, view, taught, validated, runs.valid, CPU) as cook:
         yield cook
 
 
@@ -248,8 +254,7 @@ def test_weights_are_averaged_and_batch_statistics_are_measured_anew(cook, runs)
 
 def test_measured_statistics_are_the_means_over_batches_of_what_reaches_the_layers_without_dropout(trained, runs, cache):
     trial = runs.trials[0]
-    view = open_view(build_views(trained.photos, [VIEW], cache).files[VIEW])
-    rows = trained.photos.rows[trained.split.train][:96]
+    view, rows = seen_by(trained, trained.split.train[:96], cache)
     model, _ = load_model(trial.models[0])
     model.heads.dropout.p = 0.9
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, torch.nn.BatchNorm2d)}
@@ -378,10 +383,10 @@ def test_the_command_makes_a_run_of_soups_that_is_read_with_the_search(twins, he
     runs = load_runs([twins.folder, here / "runs" / "faces-soup"])
     assert runs.left_out == ()
     assert names(runs.trials) == [*(f"faces/{number}" for number in range(4)), "faces-soup/0", "faces-soup/1"]
-    view = open_view(build_views(twins.photos, [VIEW], cache).files[VIEW])
+    view, validated = seen_by(twins, twins.split.valid, cache)
     for trial, best in zip(runs.trials[4:], (runs.trials[0], runs.trials[2]), strict=True):
         model, card = load_model(trial.models[0])
-        heads = predict(model, plain_batches(view, twins.photos.rows[twins.split.valid], 64), CPU, torch.float32)
+        heads = predict(model, plain_batches(view, validated, 64), CPU, torch.float32)
         for found, written in zip(heads, read_predictions(trial.record.folder).heads, strict=True):
             np.testing.assert_array_equal(found, written)
         assert card.config == trial.record.config == best.record.config

@@ -6,17 +6,18 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 from threading import Thread
 
+import numpy as np
 import pytest
 import ray
 from ray.cluster_utils import Cluster as RayCluster
 
 from tests.faults.commands import ROOT, name_of, processes_with, searched, told, wait_for, went_on
 from tests.faults.disk import Disk
+from trainables.data.view_store import read_store
 from trainables.record import LAST, read_records
 from tuner import cluster
 from tuner.cluster import Cluster, ClusterError
@@ -59,10 +60,10 @@ class Node:
 
     @property
     def view(self) -> tuple[Path, int] | None:
-        """The view in its cache, and which file of the disk that is."""
-        files = list(self.cache.glob("views/*.npy"))
+        """The store in its cache, and which file of the disk its images are."""
+        files = [index.parent / read_store(index.parent).head["images"] for index in self.cache.glob("views/*/index")]
         assert len(files) <= 1
-        return (files[0], files[0].stat().st_ino) if files else None
+        return (files[0].parent, files[0].stat().st_ino) if files else None
 
     def end(self) -> None:
         self.process.terminate()
@@ -134,11 +135,11 @@ def test_trials_of_a_node_that_dies_go_on_elsewhere_and_a_node_that_joins_gets_i
     assert any(record.result.attempt > 1 and len(before.get(record.number, ())) > 1 for record in records), "none went on elsewhere"
     assert went_on(before, told(run))
 
-    for file, inode in views:
-        original = cache / "views" / file.name
-        assert sha256(file.read_bytes()).digest() == sha256(original.read_bytes()).digest()
-        assert file.stat().st_ino == inode, "two trials of a node need it, and one brings it"
-        assert not list(file.parent.glob("*.fetching"))
+    for folder, inode in views:
+        there, here = read_store(folder), read_store(cache / "views" / folder.name)
+        assert there.row.keys() <= here.row.keys() and len(there.row) == len(there.entries) > 1, "each image once"
+        np.testing.assert_array_equal(there.images, here.images[[here.row[content] for content in there.row]])
+        assert (folder / there.head["images"]).stat().st_ino == inode, "two trials of a node need it, and one brings it"
 
 
 @pytest.mark.long

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from trainables.config import Watched
 from trainables.data.batches import PhotoError
 from trainables.data.splits import NOBODY
-from trainables.data.views import View, open_view
+from trainables.data.views import View, look, open_view, read_photo
 from trainables.models.backbone import pretrained_statistics
 from trainables.parts import build_parts
 from trainables.registry import ConfigError
@@ -19,49 +20,39 @@ CPU = torch.device("cpu")
 def test_training_sees_the_training_photos_only_each_with_the_targets_of_its_task(data, make_config, task):
     parts = build_parts(make_config(task=task), data, CPU)
     train, photos = data.split.train, parts.batches.photos
-    assert set(photos.rows) == set(data.photos.rows[train])
-    assert not set(photos.rows) & set(data.photos.rows[[*data.split.valid, *data.split.holdout]])
-    labels = dict(zip(data.photos.rows[train].tolist(), data.photos.labels[train], strict=True))
+    assert list(photos.ids) == [data.photos.ids[index] for index in train]
     for head, part in enumerate(parts.task.head_schemes):
-        for row, target in zip(photos.rows.tolist(), photos.targets[head], strict=True):
-            assert part.split(target).tolist() == [labels[row][data.photos.scheme.names.index(name)] for name in part.names]
+        for labels, target in zip(data.photos.labels[train], photos.targets[head], strict=True):
+            assert part.split(target).tolist() == [labels[data.photos.scheme.names.index(name)] for name in part.names]
 
 
 @pytest.mark.parametrize("threads", [0, 2])
 def test_every_training_photo_goes_by_its_own_name(data, make_config, threads):
-    photos = build_parts(make_config(), data, CPU, threads=threads).batches.photos
-    names = dict(zip(data.photos.rows.tolist(), data.photos.ids, strict=True))
-    assert list(photos.ids) == [names[row] for row in photos.rows.tolist()]
+    batches = build_parts(make_config(), data, CPU, threads=threads).batches
+    [view], [images] = data.views, batches.views
+    for name, row in list(zip(batches.photos.ids, batches.rows, strict=True))[::20]:
+        np.testing.assert_array_equal(images[row], look(read_photo(data.photos.root / name), view))
 
 
-def with_view(data, file):
-    return replace(data, views=dict.fromkeys(data.views, file))
+def test_photos_that_are_neither_decoded_nor_there_are_named(data, make_config, tmp_path):
+    [(view, file)] = data.views.items()
+    elsewhere = replace(data, views={view: replace(file, cache=tmp_path / "cache", root=tmp_path)})
+    with pytest.raises(PhotoError, match=re.escape(str(tmp_path / "cache"))) as caught:
+        build_parts(make_config(), elsewhere, CPU)
+    assert data.photos.ids[0] in str(caught.value)
 
 
-def test_a_view_without_rows_for_all_photos_names_the_first_that_is_missing(data, make_config, tmp_path):
-    short = tmp_path / "short.npy"
-    np.save(short, open_view(*data.views.values())[:100])
-    first = int(np.argmax(data.photos.rows >= 100))
-    with pytest.raises(PhotoError) as caught:
-        build_parts(make_config(), with_view(data, short), CPU)
-    place = f"photo {data.photos.ids[first]} is row {data.photos.rows[first]} of {short}, which has 100 rows"
-    missing = int((data.photos.rows >= 100).sum())
-    mend = "Delete that file: the next run decodes the photos again."
-    assert str(caught.value) == f"{place}; {missing} photos are missing in all. {mend}"
-
-
-@pytest.mark.parametrize("left", [0, 60, 5000])
-def test_a_view_file_that_ends_early_is_named(data, make_config, tmp_path, left):
-    cut = tmp_path / "cut.npy"
-    [file] = data.views.values()
-    cut.write_bytes(file.read_bytes()[:left])
-    with pytest.raises(PhotoError, match=rf"^the decoded photos in {cut} cannot be read \(.+\). Delete that file"):
-        build_parts(make_config(), with_view(data, cut), CPU)
+def test_a_view_that_was_deleted_is_decoded_again(data, make_config, tmp_path):
+    [(view, file)] = data.views.items()
+    elsewhere = replace(data, views={view: replace(file, cache=tmp_path)})
+    again, before = (build_parts(make_config(), one, CPU).batches for one in (elsewhere, data))
+    np.testing.assert_array_equal(again.views[0][again.rows], before.views[0][before.rows])
 
 
 def test_validation_has_the_true_classes_of_the_validation_photos(data, make_config):
     validation = build_parts(make_config(), data, CPU).validation
-    np.testing.assert_array_equal(validation.rows, data.photos.rows[data.split.valid])
+    [file] = data.views.values()
+    np.testing.assert_array_equal(validation.rows, open_view(file).rows(data.photos.take(data.split.valid).ids))
     np.testing.assert_array_equal(validation.truth, data.photos.scheme.joint(data.photos.labels)[data.split.valid])
 
 
@@ -85,7 +76,7 @@ def nobody_validates(data):
 
 def test_where_nobody_validates_all_but_the_holdout_train(data, make_config):
     parts = build_parts(make_config(data={"fold": NOBODY}), nobody_validates(data), CPU)
-    assert set(parts.batches.photos.rows) == set(data.photos.rows[[*data.split.train, *data.split.valid]])
+    assert set(parts.batches.photos.ids) == {data.photos.ids[index] for index in (*data.split.train, *data.split.valid)}
     assert len(parts.validation.rows) == len(parts.validation.truth) == 0
 
 

@@ -113,7 +113,7 @@ def test_extra_photos_are_told_with_the_confidence_at_which_they_train(prepared,
     assert f"28 further photos train, from {file}, pseudo-labelled: {kept}\n" in said
     assert "corrections of consensus that do not fit these photos, ignored" in said
     assert len(plan.data.extra) == 1 and plan.extra.count(b"\n") == 29
-    assert {path.name for path in plan.data.extra[0].views.values()} <= plan.sums.keys()
+    assert plan.data.extra[0].views.keys() == plan.data.views.keys()
     assert set(plan.data.relabelled) == {"consensus"}
 
 

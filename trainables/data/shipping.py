@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.view_store import ENTRY, CacheError, Use, Writer, alone, make_room, note_use, read_store
+from trainables.data.view_store import BLACK, ENTRY, CacheError, Use, Writer, alone, make_room, note_use, read_store
 from trainables.data.views import OpenView, ViewFile, store_folder
 
 PIECE = 32 * 2**20  # bytes: large enough for the network, small beside a node's memory
@@ -42,7 +42,7 @@ def ensure_view(file: ViewFile, cache: Path, fetch: Fetch) -> ViewFile:
     folder, shape = store_folder(cache, file.view), (file.view.height, file.view.width, 3)
     here = replace(file, cache=cache, use=Use(folder))
     size = int(np.prod(shape))
-    wanted = list(dict.fromkeys(file.contents.values()))
+    wanted = [content for content in dict.fromkeys(file.contents.values()) if content != BLACK]
     stored = read_store(folder)
     missing = [content for content in wanted if stored is None or content not in stored.row]
     if missing:

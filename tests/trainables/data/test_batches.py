@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from trainables.ahead import ahead
 from trainables.config import AugmentConfig, SamplerConfig
 from trainables.data.augment import CHANGES, build_augment
-from trainables.data.batches import PhotoError, TrainBatches, ahead, plain_batches
+from trainables.data.batches import PhotoError, TrainBatches, plain_batches
 from trainables.data.edges import with_edges
 from trainables.data.sampling import SAMPLERS, build_sampler
 from trainables.data.training import TrainingPhotos
@@ -28,7 +29,6 @@ def some_photos(source=0) -> TrainingPhotos:
     return TrainingPhotos(
         ids=np.array(NAMES, dtype=object),
         source=np.broadcast_to(source, PHOTOS),
-        rows=ROWS,
         people=np.arange(PHOTOS) // 7,
         classes=CLASSES,
         targets=(np.arange(PHOTOS), np.random.default_rng(3).dirichlet(np.ones(4), size=PHOTOS).astype(np.float32)),
@@ -40,7 +40,7 @@ def some_photos(source=0) -> TrainingPhotos:
 def batches(*, augment=NOTHING, sampler="shuffle", batch_size=8, seed=0, threads=0, view=VIEW, edges=False) -> TrainBatches:
     make_augment = partial(build_augment, augment)
     chosen_sampler = build_sampler(SamplerConfig(name=sampler))
-    return TrainBatches([view], some_photos(), batch_size, chosen_sampler, make_augment, seed, threads, edges)
+    return TrainBatches([view], ROWS, some_photos(), batch_size, chosen_sampler, make_augment, seed, threads, edges)
 
 
 def bytes_of(made) -> list[bytes]:

@@ -12,7 +12,7 @@ from trainables.data.views import open_view
 def images(data) -> np.ndarray:
     """The demo's photos and noise of the same size, which is nothing but edges."""
     [file] = data.views.values()
-    view = open_view(file)
+    view = open_view(file).images[1:]
     return np.concatenate([view, np.random.default_rng(0).integers(256, size=view[:20].shape, dtype=np.uint8)])
 
 

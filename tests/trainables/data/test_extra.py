@@ -87,8 +87,8 @@ def test_labelled_photos_of_another_layout_train_with_the_labels_of_the_data(com
     assert extra.soft is None and extra.photos.scheme == data.photos.scheme
     assert extra.photos.labels.tolist() == [[0, 0, 2], [2, 1, 0], [0, 1, 1]] and extra.photos.numbers.tolist() == [70, 20, 45]
     view = open_view(extra.views[VIEW])
-    for row, colour in zip(extra.photos.rows, ((0, 90, 20), (50, 90, 20), (100, 90, 20)), strict=True):
-        assert (view[row] == colour).all()
+    for row, colour in zip(view.rows(extra.photos.ids), ((0, 90, 20), (50, 90, 20), (100, 90, 20)), strict=True):
+        assert (view.images[row] == colour).all()
     found = training_photos(LabelsConfig(), whole.data, read_task("joint", data.photos.scheme))
     assert found.ids[found.source == 1].tolist() == ["0.png", "1.png", "2.png"]
 
@@ -190,7 +190,6 @@ def test_a_table_may_name_some_of_the_photos_in_any_order(completed, probabiliti
     extra = completed(pseudo=str(probabilities)).data.extra[0]
     assert extra.photos.ids == whole.photos.ids[11:21] and extra.views == whole.views
     np.testing.assert_array_equal(extra.soft, whole.soft[11:21])
-    np.testing.assert_array_equal(extra.photos.rows, whole.photos.rows[11:21])
 
 
 def test_columns_that_are_not_the_classes_are_refused(refused, probabilities):

@@ -14,7 +14,6 @@ def photos_of(classes, people=None, weights=None) -> TrainingPhotos:
     return TrainingPhotos(
         ids=np.array([f"photo{number}" for number in range(count)], dtype=object),
         source=np.zeros(count, dtype=int),
-        rows=np.arange(count),
         people=np.arange(count) if people is None else np.asarray(people),
         classes=np.asarray(classes),
         targets=(np.asarray(classes),),

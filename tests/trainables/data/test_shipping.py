@@ -1,7 +1,8 @@
 import errno
-import hashlib
 import os
+import pickle
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -12,49 +13,60 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from trainables.data import shipping
 from trainables.data.layouts.reading import read_photos
+from trainables.data.photos import Unlabelled
 from trainables.data.settings import DataConfig
 from trainables.data.shipping import PIECE, ShippingError, ensure_view, read_piece
-from trainables.data.views import View, build_views, count_missing, open_view, read_sidecar, write_sidecar
+from trainables.data.view_store import ENTRY, CacheError, read_store
+from trainables.data.views import View, ViewFile, build_views, count_missing, open_view, store_folder
 
-SQUARE = View("none", 1.0, 32, 32)
-PROCESSES = 3
-STEP = 1000  # bytes of a piece here, so that a small file has many
-KEPT = {"view.npy", "view.json", "fetch.lock"}
+SQUARE = View("none", 1.0, 16, 16)
+SIZE = 16 * 16 * 3  # bytes of an image
+PHOTOS, PROCESSES = 20, 3
 processes = get_context("spawn")
 
 
-@pytest.fixture
-def sent(tmp_path) -> Path:
-    """A view file on the machine that has the photos."""
-    file = tmp_path / "sent" / "view.npy"
-    file.parent.mkdir()
-    np.save(file, np.random.default_rng(0).integers(256, size=(20, 16, 16, 3), dtype=np.uint8))
-    return file
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory) -> ViewFile:
+    """A view of twenty photos, one of which cannot be decoded, on the machine that has them."""
+    root, rng = tmp_path_factory.mktemp("sent"), np.random.default_rng(0)
+    names = tuple(f"{number}.png" for number in range(PHOTOS))
+    for name in names:
+        Image.fromarray(rng.integers(256, size=(20, 20, 3), dtype=np.uint8)).save(root / name)
+    (root / names[5]).write_bytes(b"no photo")
+    return build_views(Unlabelled(root, names), [SQUARE], root / "views").files[SQUARE]
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(shipping, "PIECE", 2 * SIZE)
 
 
 @pytest.fixture
 def node(tmp_path) -> Path:
-    """The cache of a machine that lacks the file; no folder yet."""
+    """The cache of a machine that lacks the view; no folder yet."""
     return tmp_path / "node" / "views"
 
 
-def sum_of(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def lend(sent: ViewFile, contents) -> tuple[bytes, bytes]:
+    return read_piece(open_view(sent), contents)
 
 
-def pieces(file: Path, index: int) -> bytes:
-    return file.read_bytes()[index * STEP :][:STEP]
-
-
-def never(index: int) -> bytes:
+def never(contents):
     raise AssertionError("fetched")
 
 
-def files_in(folder: Path) -> set[str]:
-    return {file.name for file in folder.iterdir()}
+def pixels(file: ViewFile) -> np.ndarray:
+    seen = open_view(file)
+    return seen.images[seen.rows(file.contents)]
+
+
+def rows_at(node: Path) -> int:
+    stored = read_store(store_folder(node, SQUARE))
+    return 0 if stored is None else len(stored.entries) - 1
 
 
 def wait_for(condition) -> None:
@@ -64,97 +76,109 @@ def wait_for(condition) -> None:
         time.sleep(0.005)
 
 
-def test_the_pieces_of_a_file_are_the_file(tmp_path):
-    file = tmp_path / "long.npy"
-    with file.open("wb") as handle:
-        handle.truncate(2 * PIECE + 5)
-        for place in (0, PIECE - 1, PIECE, 2 * PIECE - 1, 2 * PIECE + 4):
-            handle.seek(place)
-            handle.write(b"x")
-    read = [read_piece(file, index) for index in range(5)]
-    assert [len(piece) for piece in read] == [PIECE, PIECE, 5, 0, 0]
-    assert b"".join(read) == file.read_bytes()
+def test_what_arrives_is_what_was_sent_in_pieces_that_are_small(sent, node):
+    asked = []
+
+    def fetch(contents):
+        asked.append(len(contents))
+        return lend(sent, contents)
+
+    file = ensure_view(sent, node, fetch)
+    assert file.cache == node and sum(asked) == PHOTOS - 1 and max(asked) == 2
+    np.testing.assert_array_equal(pixels(file), pixels(sent))
+    assert not pixels(file)[5].any(), "what cannot be decoded is black there too"
 
 
-@pytest.mark.parametrize("size", [1, STEP - 1, STEP, STEP + 1, 5 * STEP])
-def test_what_arrives_is_what_was_sent(tmp_path, node, size):
-    sent = tmp_path / "view.npy"
-    sent.write_bytes(np.random.default_rng(size).bytes(size))
-    file = ensure_view("view.npy", sum_of(sent), node, partial(pieces, sent))
-    assert file == node / "view.npy" and file.read_bytes() == sent.read_bytes()
-    assert files_in(node) == KEPT
+def test_a_piece_of_a_view_of_any_size_is_an_image_at_least(sent, node, monkeypatch):
+    assert PIECE > 10**6
+    monkeypatch.setattr(shipping, "PIECE", 1)
+    np.testing.assert_array_equal(pixels(ensure_view(sent, node, partial(lend, sent))), pixels(sent))
 
 
-def test_a_fetched_view_opens_and_is_not_fetched_again(sent, node):
-    ensure_view("view.npy", sum_of(sent), node, partial(pieces, sent))
-    file = ensure_view("view.npy", sum_of(sent), node, never)
-    np.testing.assert_array_equal(open_view(file), open_view(sent))
+def test_a_fetched_view_is_not_fetched_again(sent, node):
+    ensure_view(sent, node, partial(lend, sent))
+    np.testing.assert_array_equal(pixels(ensure_view(sent, node, never)), pixels(sent))
 
 
-def test_where_the_photos_were_decoded_nothing_is_fetched(demo, tmp_path):
-    built = build_views(read_photos(demo, DataConfig()), [SQUARE], tmp_path)
-    file = built.files[SQUARE]
-    assert ensure_view(file.name, built.sums[SQUARE], tmp_path, never) == file
+def test_where_the_photos_were_decoded_nothing_is_fetched(sent):
+    assert ensure_view(sent, sent.cache, never) == sent
 
 
-def test_a_fetched_view_does_not_pass_for_one_whose_photos_are_known(demo, tmp_path):
+def test_only_what_is_missing_is_fetched(sent, node):
+    names = list(sent.contents)
+    build_views(Unlabelled(sent.root, tuple(names[:10])), [SQUARE], node)
+    asked = []
+    file = ensure_view(sent, node, lambda contents: asked.extend(contents) or lend(sent, contents))
+    assert asked == [sent.contents[name] for name in names[10:]]
+    np.testing.assert_array_equal(pixels(file), pixels(sent))
+
+
+def test_who_has_no_face_is_told_along(demo, tmp_path):
+    view = View("face", 0.5, 16, 16, margin=0.2)
+    built = build_views(read_photos(demo, DataConfig()), [view], tmp_path / "sent", find=lambda photo: None)
+    file = ensure_view(built.files[view], tmp_path / "node", partial(lend, built.files[view]))
+    assert open_view(file).entries["faceless"].sum() == len(built.faceless) > 0
+
+
+def test_a_view_that_was_fetched_serves_those_who_have_the_photos(demo, tmp_path):
     photos = read_photos(demo, DataConfig())
     built = build_views(photos, [SQUARE], tmp_path / "sent")
-    name, sha256 = built.files[SQUARE].name, built.sums[SQUARE]
-    ensure_view(name, sha256, tmp_path / "node", partial(read_piece, built.files[SQUARE]))
-    assert count_missing(photos, [SQUARE], tmp_path / "node") == len(photos)
+    ensure_view(built.files[SQUARE], tmp_path / "node", partial(lend, built.files[SQUARE]))
+    before = read_store(store_folder(tmp_path / "node", SQUARE)).entries
+    assert count_missing(photos, [SQUARE], tmp_path / "node") == len(photos), "which content a file has is not known there"
     here = build_views(photos, [SQUARE], tmp_path / "node")
-    assert (here.bad, here.digests, here.sums) == (built.bad, built.digests, built.sums) and here.bad
-    ensure_view(name, sha256, tmp_path / "node", never)
+    assert (here.bad, here.digests) == (built.bad, built.digests) and here.bad
+    np.testing.assert_array_equal(read_store(store_folder(tmp_path / "node", SQUARE)).entries, before)
 
 
-def test_a_view_that_was_deleted_comes_back_and_what_was_known_of_its_photos_stays(demo, tmp_path):
-    photos = read_photos(demo, DataConfig())
-    built = build_views(photos, [SQUARE], tmp_path / "node")
-    sent = built.files[SQUARE].rename(tmp_path / "sent.npy")
-    ensure_view(built.files[SQUARE].name, built.sums[SQUARE], tmp_path / "node", partial(read_piece, sent))
-    assert count_missing(photos, [SQUARE], tmp_path / "node") == 0
-    assert build_views(photos, [SQUARE], tmp_path / "node") == built
+def flipped(entries: bytes, images: bytes) -> tuple[bytes, bytes]:
+    return entries, bytes([images[0] ^ 1]) + images[1:]
 
 
-@pytest.mark.parametrize("sidecar", [None, "", '{"bad": {}, "photos": {}, "sha256": "0"}'])
-def test_a_file_that_nothing_vouches_for_is_fetched_anew(sent, node, sidecar):
-    node.mkdir(parents=True)
-    (node / "view.npy").write_bytes(b"another one")
-    if sidecar is not None:
-        (node / "view.json").write_text(sidecar)
-    file = ensure_view("view.npy", sum_of(sent), node, partial(pieces, sent))
-    assert file.read_bytes() == sent.read_bytes()
-    ensure_view("view.npy", sum_of(sent), node, never)
+def others(entries: bytes, images: bytes) -> tuple[bytes, bytes]:
+    return bytes(32) + entries[32:], images
 
 
-@pytest.mark.parametrize("piece", [0, 3, 15])
-@pytest.mark.parametrize("damage", [lambda piece: bytes([piece[0] ^ 1]) + piece[1:], lambda piece: piece[:-1], lambda piece: b""])
-def test_a_wrong_piece_is_refused_with_both_sums_and_leaves_nothing(sent, node, piece, damage):
-    arrived = []
+def short(entries: bytes, images: bytes) -> tuple[bytes, bytes]:
+    return entries, images[:-1]
 
-    def fetch(index: int) -> bytes:
-        arrived.append(damage(pieces(sent, index)) if index == piece else pieces(sent, index))
-        return arrived[-1]
 
-    with pytest.raises(ShippingError) as caught:
-        ensure_view("view.npy", sum_of(sent), node, fetch)
-    assert all(word in str(caught.value) for word in (str(node / "view.npy"), sum_of(sent), hashlib.sha256(b"".join(arrived)).hexdigest()))
-    assert files_in(node) == {"fetch.lock"}
-    ensure_view("view.npy", sum_of(sent), node, partial(pieces, sent))
+def fewer(entries: bytes, images: bytes) -> tuple[bytes, bytes]:
+    return entries[: -ENTRY.itemsize], images[:-SIZE]
+
+
+@pytest.mark.parametrize("piece", [0, 3, 8])
+@pytest.mark.parametrize("damage", [flipped, others, short, fewer])
+def test_a_wrong_piece_is_refused_what_came_before_stays_and_the_next_goes_on(sent, node, piece, damage):
+    count = 0
+
+    def fetch(contents):
+        nonlocal count
+        count += 1
+        found = lend(sent, contents)
+        return damage(*found) if count == piece + 1 else found
+
+    with pytest.raises(ShippingError, match=str(node)):
+        ensure_view(sent, node, fetch)
+    assert rows_at(node) == 2 * piece
+    np.testing.assert_array_equal(pixels(ensure_view(sent, node, partial(lend, sent))), pixels(sent))
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ConnectionError, KeyboardInterrupt])
-def test_when_the_fetching_fails_its_own_error_is_raised_and_nothing_stays(sent, node, error):
-    def fetch(index: int) -> bytes:
-        if index == 3:
+def test_when_the_fetching_fails_its_own_error_is_raised(sent, node, error):
+    def fetch(contents):
+        nonlocal count
+        count += 1
+        if count == 3:
             raise error("the other machine is gone")
-        return pieces(sent, index)
+        return lend(sent, contents)
+
+    count = 0
 
     with pytest.raises(error, match="the other machine is gone"):
-        ensure_view("view.npy", sum_of(sent), node, fetch)
-    assert files_in(node) == {"fetch.lock"}
-    ensure_view("view.npy", sum_of(sent), node, partial(pieces, sent))
+        ensure_view(sent, node, fetch)
+    assert rows_at(node) == 4
+    ensure_view(sent, node, partial(lend, sent))
 
 
 @contextmanager
@@ -168,127 +192,65 @@ def small_disk(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_disk_without_room_is_said_in_words_and_nothing_stays(sent, node):
-    with pytest.raises(OSError) as caught, small_disk(2 * STEP + 10):
-        ensure_view("view.npy", sum_of(sent), node, partial(pieces, sent))
-    assert isinstance(caught.value, ShippingError) and caught.value.errno == errno.EFBIG
-    assert f"{node}: a view cannot be written (File too large). Free some room, or set SWEEPVOTE_CACHE" in str(caught.value)
-    assert files_in(node) == {"fetch.lock"}
+def test_a_disk_without_room_is_said_in_words_and_whole_images_stay(sent, node):
+    with (
+        pytest.raises(CacheError, match=f"{node}.*File too large.*python -m trainables.cache.*SWEEPVOTE_CACHE") as caught,
+        small_disk(5000),
+    ):
+        ensure_view(sent, node, partial(lend, sent))
+    assert caught.value.errno == errno.EFBIG
+    np.testing.assert_array_equal(pixels(ensure_view(sent, node, partial(lend, sent))), pixels(sent))
 
 
 # Several processes of one machine
 
 
-def fetch_and_count(sent: Path, log: Path, index: int) -> bytes:
+def fetch_and_count(sent: ViewFile, log: Path, contents) -> tuple[bytes, bytes]:
     """A piece, once all processes are there to want it; every call leaves its process' id in the log."""
     wait_for(lambda: len(list(log.parent.glob("ready-*"))) == PROCESSES)
     with log.open("a") as lines:
-        lines.write(f"{os.getpid()}\n")
+        lines.write(f"{os.getpid()} {len(contents)}\n")
     time.sleep(0.01)
-    return pieces(sent, index)
+    return lend(sent, contents)
 
 
-def is_first(log: Path) -> bool:
-    """Whether no other process than this one has fetched yet."""
-    return set(log.read_text().split()) == {str(os.getpid())}
-
-
-def die_first(sent: Path, log: Path, index: int) -> bytes:
-    """As above, but the first process that fetches kills itself half-way."""
-    piece = fetch_and_count(sent, log, index)
-    if index == 3 and is_first(log):
+def die_first(sent: ViewFile, log: Path, contents) -> tuple[bytes, bytes]:
+    """As above, but the process that fetches fourth kills itself."""
+    piece = fetch_and_count(sent, log, contents)
+    if len(log.read_text().splitlines()) == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     return piece
 
 
-def fail_first(sent: Path, log: Path, index: int) -> bytes:
-    """As above, but a piece of the first process that fetches is too short."""
-    piece = fetch_and_count(sent, log, index)
-    return piece[1:] if index == 3 and is_first(log) else piece
-
-
-def want(number: int, fetch, sent: Path, log: Path, node: Path) -> None:
+def want(number: int, fetch, sent: ViewFile, log: Path, node: Path) -> None:
+    shipping.PIECE = 2 * SIZE
     (log.parent / f"ready-{number}").touch()
-    file = ensure_view("view.npy", sum_of(sent), node, partial(fetch, sent, log))
-    assert file.read_bytes() == sent.read_bytes()
+    np.testing.assert_array_equal(pixels(ensure_view(sent, node, partial(fetch, sent, log))), pixels(sent))
 
 
-def start_together(fetch, sent: Path, node: Path) -> tuple[list[int], list[str]]:
-    """Exit codes of processes that want the file at the same time, and who fetched each piece."""
-    log = sent.parent / "log"
+def start_together(fetch, sent: ViewFile, node: Path) -> tuple[list[int], int]:
+    """Exit codes of processes that want the view at the same time, and how many images they asked for."""
+    log = node.parents[1] / "log"
     started = [processes.Process(target=want, args=(number, fetch, sent, log, node)) for number in range(PROCESSES)]
     for process in started:
         process.start()
     for process in started:
         process.join()
-    return sorted(process.exitcode for process in started), log.read_text().split()
+    return sorted(process.exitcode for process in started), sum(int(line.split()[1]) for line in log.read_text().splitlines())
 
 
-def asked_for(sent: Path) -> int:
-    """Pieces of one fetching, with the empty one that ends it."""
-    return len(sent.read_bytes()) // STEP + 2
-
-
-def test_processes_that_start_together_fetch_once(sent, node):
+def test_processes_that_start_together_fetch_each_image_once(sent, node):
     codes, fetched = start_together(fetch_and_count, sent, node)
-    assert codes == [0] * PROCESSES
-    assert len(fetched) == asked_for(sent) and len(set(fetched)) == 1
-    assert files_in(node) == KEPT
+    assert codes == [0] * PROCESSES and fetched == rows_at(node) == PHOTOS - 1
 
 
-def test_when_the_process_that_fetches_is_killed_the_next_takes_over_and_the_others_wait_on(sent, node):
+def test_when_a_process_that_fetches_is_killed_the_others_go_on_where_it_was(sent, node):
     codes, fetched = start_together(die_first, sent, node)
     assert codes == [-signal.SIGKILL] + [0] * (PROCESSES - 1)
-    assert len(fetched) == 4 + asked_for(sent) and len(set(fetched)) == 2
-    assert files_in(node) == KEPT
+    assert fetched == PHOTOS - 1 + 2 and rows_at(node) == PHOTOS - 1
 
 
-def test_when_one_process_gets_a_wrong_piece_the_next_fetches_for_the_others(sent, node):
-    codes, fetched = start_together(fail_first, sent, node)
-    assert codes == [0] * (PROCESSES - 1) + [1]
-    assert len(fetched) == 2 * asked_for(sent) and len(set(fetched)) == 2
-    assert files_in(node) == KEPT
-
-
-def stall(sent: Path, index: int) -> bytes:
-    if index == 3:
-        time.sleep(3600)
-    return pieces(sent, index)
-
-
-@pytest.mark.parametrize("there", [False, True])
-@pytest.mark.parametrize("name", ["view.npy", "another.npy"])
-def test_what_a_killed_process_leaves_is_not_trusted_and_the_next_fetching_removes_it(sent, node, there, name):
-    """The next one wants the same view or another; the killed one was to replace a file that nobody vouched for, or there was none."""
-    node.mkdir(parents=True)
-    if there:
-        (node / "view.npy").write_bytes(b"another one")
-    process = processes.Process(target=ensure_view, args=("view.npy", sum_of(sent), node, partial(stall, sent)))
-    process.start()
-    wait_for(lambda: any(file.stat().st_size == 3 * STEP for file in node.glob("*.fetching")))
-    process.kill()
-    process.join()
-    assert read_sidecar(node / "view.npy") is None
-    ensure_view(name, sum_of(sent), node, partial(pieces, sent))
-    assert not list(node.glob("*.fetching"))
-    assert (node / name).read_bytes() == sent.read_bytes()
-
-
-def die_beside_the_sidecar(sent: Path, node: Path) -> None:
-    def write_and_die(file, sidecar) -> None:
-        write_sidecar(file, sidecar)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    shipping.write_sidecar = write_and_die
-    ensure_view("view.npy", sum_of(sent), node, partial(pieces, sent))
-
-
-def test_a_process_killed_between_its_two_files_does_not_vouch_for_the_old_one(sent, node):
-    node.mkdir(parents=True)
-    (node / "view.npy").write_bytes(b"another one")
-    process = processes.Process(target=die_beside_the_sidecar, args=(sent, node))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL and read_sidecar(node / "view.npy").sha256 == sum_of(sent)
-    assert ensure_view("view.npy", sum_of(sent), node, partial(pieces, sent)).read_bytes() == sent.read_bytes()
-    assert files_in(node) == KEPT
+def test_a_view_that_was_sent_by_pickle_says_nothing_of_its_use(sent, tmp_path):
+    shutil.copytree(sent.cache, tmp_path / "views")
+    other = pickle.loads(pickle.dumps(sent))
+    assert other == sent and not vars(other.use)

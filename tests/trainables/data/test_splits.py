@@ -26,7 +26,7 @@ def draw_photos(seed: int, people: int = 120, least: int = 8) -> Photos:
     shots = [(person, mask, kind // 3, kind % 3) for person, kind in enumerate(kinds) for mask in SHOTS if mask or rng.random() > 0.1]
     shots = rng.permutation(shots)
     ids = tuple(f"{person}/{index}.jpg" for index, person in enumerate(shots[:, 0]))
-    return Photos(Path("root"), ids, np.arange(len(ids)), shots[:, 0], shots[:, 1:], SCHEME)
+    return Photos(Path("root"), ids, shots[:, 0], shots[:, 1:], SCHEME)
 
 
 def shares(photos: Photos, chosen: np.ndarray) -> np.ndarray:
@@ -113,7 +113,7 @@ def test_classes_with_fewer_people_than_sides_are_named_with_what_to_do():
 
 def test_two_photos_are_too_few():
     photos = draw_photos(0)
-    two = replace(photos, ids=photos.ids[:2], rows=photos.rows[:2], people=photos.people[:2], labels=photos.labels[:2])
+    two = replace(photos, ids=photos.ids[:2], people=photos.people[:2], labels=photos.labels[:2])
     with pytest.raises(DataError, match="fewer people than the 5 folds and the hold-out need"):
         split_people(two, DataConfig(), seed=0)
 
@@ -132,7 +132,7 @@ def test_a_fold_that_there_is_not_is_refused():
 def test_classes_that_nobody_has_are_named():
     photos = draw_photos(0)
     keep = photos.labels[:, 2] < 2
-    young = replace(photos, ids=photos.ids[: keep.sum()], rows=photos.rows[keep], people=photos.people[keep], labels=photos.labels[keep])
+    young = replace(photos, ids=photos.ids[: keep.sum()], people=photos.people[keep], labels=photos.labels[keep])
     assert absent_classes(photos) == []
     assert absent_classes(young) == [name for name in SCHEME.class_names() if name.endswith(">=60")]
 
@@ -153,7 +153,6 @@ def taken(photos: Photos, chosen: np.ndarray) -> Photos:
     return replace(
         photos,
         ids=tuple(photos.ids[index] for index in chosen),
-        rows=photos.rows[chosen],
         people=photos.people[chosen],
         labels=photos.labels[chosen],
     )

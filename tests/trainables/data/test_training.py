@@ -25,8 +25,7 @@ def draw_photos(rng: np.random.Generator, people: int) -> Photos:
     person = rng.permutation(np.repeat(np.arange(people), 3))
     labels = np.stack([rng.integers(3, size=3 * people), gender[person], np.digitize(years[person], (30, 60))], axis=-1)
     ids = tuple(f"{p}/{index}.jpg" for index, p in enumerate(person))
-    rows = rng.permutation(len(ids) + 5)[: len(ids)]
-    return Photos(Path("root"), ids, rows, person, labels, SCHEME, numbers=years[person].astype(np.float32))
+    return Photos(Path("root"), ids, person, labels, SCHEME, numbers=years[person].astype(np.float32))
 
 
 def draw_data(seed: int, people: int = 300, extra: int = 0) -> Data:
@@ -42,7 +41,7 @@ def pseudo(seed: int, count: int = 40) -> Extra:
     rng = np.random.default_rng(seed)
     soft = rng.dirichlet(np.full(18, 0.05), size=count).astype(np.float32)
     index = np.arange(count)
-    photos = Photos(Path("eval"), tuple(f"{i}.jpg" for i in index), index, index, SCHEME.split(soft.argmax(axis=1)), SCHEME)
+    photos = Photos(Path("eval"), tuple(f"{i}.jpg" for i in index), index, SCHEME.split(soft.argmax(axis=1)), SCHEME)
     return Extra(photos, {}, soft)
 
 
@@ -175,7 +174,7 @@ def test_extra_photos_train_after_the_own_ones_with_their_labels(task):
     assert found.take(slice(len(own))).ids.tolist() == own.ids.tolist()
     for source, extra in enumerate(data.extra, start=1):
         chosen = found.take(np.flatnonzero(found.source == source))
-        assert chosen.ids.tolist() == list(extra.photos.ids) and chosen.rows.tolist() == extra.photos.rows.tolist()
+        assert chosen.ids.tolist() == list(extra.photos.ids)
         assert np.stack(chosen.targets, axis=-1).tolist() == slow_targets(extra.photos.labels, read_task(task, SCHEME))
     assert len(trained(data, task, extra=False)) == len(own)
 

@@ -43,7 +43,7 @@ def test_a_class_is_a_folder_and_classes_are_in_the_order_of_their_names(read):
 
 def test_every_photo_is_a_person_of_its_own_and_that_is_noted(read):
     photos = read(**{"a/1.png": "RGB PNG", "b/1.png": "RGB PNG", "b/2.png": "RGB PNG"})
-    assert photos.people.tolist() == photos.rows.tolist() == [0, 1, 2]
+    assert photos.people.tolist() == [0, 1, 2]
     assert photos.names == () and photos.numbers is None
     (note,) = photos.left_out
     assert str(note) == f"3 photos, each taken for a person of its own: the folders do not say who is on them: {', '.join(photos.ids)}"
