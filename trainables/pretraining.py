@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from trainables.config import AugmentConfig, ModelConfig, OptimizerConfig, SamplerConfig, ScheduleConfig
 from trainables.data.augment import build_augment
-from trainables.data.batches import TrainBatches, rows_of
+from trainables.data.batches import TrainBatches
 from trainables.data.sampling import build_sampler
 from trainables.data.training import TrainingPhotos
-from trainables.data.views import OpenView
 from trainables.loop import DivergedError, choose_precision, mixed_precision
 from trainables.models.assemble import IMAGENET, to_input
 from trainables.models.backbone import build_backbone
@@ -132,17 +131,19 @@ def photos_to_paint(found: Sequence[Sequence[str]]) -> TrainingPhotos:
     )
 
 
-def batches_to_paint(settings: Pretraining, views: Sequence[OpenView], photos: TrainingPhotos, threads: int = 0) -> TrainBatches:
+def batches_to_paint(
+    settings: Pretraining, views: Sequence[np.ndarray], rows: np.ndarray, photos: TrainingPhotos, threads: int = 0
+) -> TrainBatches:
     """The batches of every epoch: all photos, flipped and zoomed at random.
 
     Args:
-        views: per source.
+        views: per source (rows, height, width, 3) uint8.
+        rows: of each photo (n,) in the view of its source.
         threads: that prepare batches ahead; 0 for none.
     """
     shuffle = build_sampler(SamplerConfig())
     size = min(settings.batch_size, len(photos))
-    images, rows = [view.images for view in views], rows_of(photos, views)
-    return TrainBatches(images, rows, photos, size, shuffle, partial(build_augment, AUGMENT), settings.seed, threads)
+    return TrainBatches(views, rows, photos, size, shuffle, partial(build_augment, AUGMENT), settings.seed, threads)
 
 
 def pretrain(painter: Painter, settings: Pretraining, batches: TrainBatches, device: torch.device) -> Iterator[PretrainedEpoch]:

@@ -77,6 +77,7 @@ def run(settings: "Pretraining", size: int, data: Path | None, holdout: float, o
     import torch
     from safetensors.torch import save
 
+    from trainables.data.batches import rows_of
     from trainables.data.views import View, open_view
     from trainables.models.backbone import check_backbone
     from trainables.pretraining import batches_to_paint, build_painter, photos_to_paint, pretrain
@@ -88,7 +89,9 @@ def run(settings: "Pretraining", size: int, data: Path | None, holdout: float, o
     view = View.of(ViewConfig(size=size))
     found = list(_sources(data or demo_people(console), view, holdout, settings.seed, console))
     photos = photos_to_paint([names for names, _ in found])
-    batches = batches_to_paint(settings, [open_view(file) for _, file in found], photos, threads=4 if device.type == "cuda" else 0)
+    views = [open_view(file) for _, file in found]
+    threads = 4 if device.type == "cuda" else 0
+    batches = batches_to_paint(settings, [seen.images for seen in views], rows_of(photos, views), photos, threads)
     plan = f"{len(photos)} photos at {view} pixels, {settings.epochs} epochs of {len(batches)} batches, on {device}"
     console.print(Text.assemble((settings.backbone, "bold"), f": {plan}"))
     out.parent.mkdir(parents=True, exist_ok=True)

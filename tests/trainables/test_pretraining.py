@@ -17,7 +17,7 @@ NETWORKS = ["test_vit", "test_efficientnet", "test_resnet", "swin_s3_tiny_224", 
 
 def trained(settings: Pretraining, size: tuple[int, int] = SIZE):
     painter = build_painter(settings, size)
-    batches = batches_to_paint(settings, [VIEW[:, : size[0], : size[1]]], photos_to_paint([(list("x" * 40), np.arange(40))]))
+    batches = batches_to_paint(settings, [VIEW[:, : size[0], : size[1]]], np.arange(40), photos_to_paint([list("x" * 40)]))
     return painter, list(pretrain(painter, settings, batches, CPU))
 
 

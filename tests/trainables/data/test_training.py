@@ -74,7 +74,7 @@ def test_the_training_side_trains_with_its_own_labels(task, seed):
     data = draw_data(seed)
     found, photos, train = trained(data, task), data.photos, data.split.train
     assert found.ids.tolist() == [photos.ids[index] for index in train]
-    for name in ("rows", "people", "numbers"):
+    for name in ("people", "numbers"):
         np.testing.assert_array_equal(getattr(found, name), getattr(photos, name)[train])
     assert set(found.source.tolist()) == {0} and set(found.weights.tolist()) == {1.0}
     assert np.stack(found.targets, axis=-1).tolist() == slow_targets(photos.labels[train], read_task(task, SCHEME))
@@ -252,9 +252,7 @@ def test_taken_photos_keep_all_that_is_known_of_them(extra):
     taken = found.take(positions)
     for place, position in enumerate(positions):
         one, same = taken.take(slice(place, place + 1)), found.take(slice(position, position + 1))
-        assert all(
-            np.array_equal(getattr(one, name), getattr(same, name)) for name in ("ids", "source", "rows", "people", "classes", "weights")
-        )
+        assert all(np.array_equal(getattr(one, name), getattr(same, name)) for name in ("ids", "source", "people", "classes", "weights"))
         assert all(np.array_equal(target, other) for target, other in zip(one.targets, same.targets, strict=True))
 
 

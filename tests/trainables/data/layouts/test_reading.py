@@ -186,7 +186,7 @@ def test_taken_photos_keep_all_that_is_known_of_them(quirky, seed):
     taken = quirky.take(positions)
     for place, position in enumerate(positions):
         assert taken.ids[place] == quirky.ids[position]
-        for name in ("rows", "people", "labels", "numbers"):
+        for name in ("people", "labels", "numbers"):
             assert np.array_equal(getattr(taken, name)[place], getattr(quirky, name)[position])
     assert taken.names == quirky.names and len(taken) == 50
 
