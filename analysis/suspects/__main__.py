@@ -93,7 +93,7 @@ def photos_of(runs: Runs) -> tuple[Photos, list[str]]:
     """The photos of the split that are still there, and why there is none where the data cannot be read any more."""
     scheme = runs.scheme
     nothing = np.zeros(0, dtype=int)
-    none = Photos(Path(), (), nothing, nothing, np.zeros((0, len(scheme.attributes)), dtype=int), scheme)
+    none = Photos(Path(), (), nothing, np.zeros((0, len(scheme.attributes)), dtype=int), scheme)
     try:
         photos = read_photos(data_folder(runs), runs.trials[0].record.config.data)
     except (RunError, DataError) as error:

@@ -286,9 +286,9 @@ def test_layers_whose_statistics_were_frozen_keep_them(cook, runs, trained, cach
     model.load_state_dict(changed)
     file = tmp_path / MODEL
     file.write_bytes(pack_model(model, card))
-    view, rows = open_view(build_views(trained.photos, [VIEW], cache).files[VIEW]), trained.photos.rows
+    (view, taught), (_, validated) = (seen_by(trained, part, cache) for part in (trained.split.train, trained.split.valid))
     half = replace(second, models=(file,))
-    with kitchen((first, half), view, rows[trained.split.train], rows[trained.split.valid], runs.valid, CPU) as cook_frozen:
+    with kitchen((first, half), view, taught, validated, runs.valid, CPU) as cook_frozen:
         soup = cook_frozen([first, half])
     for name in ("running_mean", "running_var"):
         assert torch.equal(soup.tensors[f"{frozen}.{name}"], changed[f"{frozen}.{name}"])
