@@ -3,8 +3,10 @@
 import logging
 import math
 import os
+import secrets
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -17,12 +19,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from trainables.data.shipping import Piece, read_piece
 from trainables.data.views import View, ViewFile, open_view
 from trainables.storage import Folder
+from tuner.surroundings import OBJECT_STORE, TOKEN, NoPlaceError, Surroundings, look, short_folder, why_not
 
 LOOK = 5.0  # seconds between two looks at which nodes there are
 ANSWER = 120.0  # seconds that a node has to start a process and answer
 GPU_CONTEXT = 0.7e9  # bytes that CUDA and cuDNN take for a process before the first tensor
-OBJECT_STORE = 256 * 2**20  # bytes; trials share photos through mapped files, not through Ray
 
+_ours = ExitStack()  # what stands in for places that Ray would choose and cannot use
 _held_back = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
 
 
@@ -33,6 +36,7 @@ class Cluster:
     cpus: int  # of the nodes that have GPUs, where some have
     gpus: int
     dashboard: str | None  # address of Ray's dashboard
+    token: str = "ray get-auth-token"  # the command that prints the token that the dashboard asks for
 
 
 class ClusterError(ValueError):
@@ -77,14 +81,7 @@ def start(address: str | None, *, dashboard: bool) -> Cluster:
     _hush()
     options = {"log_to_driver": False, "configure_logging": False}
     if address is None:
-        try:
-            # Without "local" Ray joins whatever cluster it finds, or hangs on a dead one.
-            context = ray.init(
-                address="local", num_cpus=os.cpu_count(), object_store_memory=OBJECT_STORE, include_dashboard=dashboard, **options
-            )
-        except Exception as error:  # Ray has no kind of its own for this
-            words = str(error).strip().splitlines()[0]
-            raise ClusterError(f"Ray did not start on this machine ({words}). Is it very busy? Try again, or see /tmp/ray") from error
+        context = _start_here(include_dashboard=dashboard, **options)
     elif address.startswith("ray://"):
         raise ClusterError(f"{address} is a client's address; give this command on a node of the cluster, with --address auto")
     else:
@@ -99,8 +96,49 @@ def start(address: str | None, *, dashboard: bool) -> Cluster:
     nodes = [node["Resources"] for node in alive_nodes()]
     with_gpus = [has for has in nodes if has.get("GPU")]
     cpus = sum(has.get("CPU", 0) for has in with_gpus or nodes)
-    url = context.dashboard_url
-    return Cluster(max(1, int(cpus)), int(sum(has["GPU"] for has in with_gpus)), f"http://{url}" if url else None)
+    url, own_token = context.dashboard_url, os.environ.get(TOKEN)
+    token = f"{TOKEN}={own_token} {Cluster.token}" if own_token else Cluster.token
+    return Cluster(max(1, int(cpus)), int(sum(has["GPU"] for has in with_gpus)), f"http://{url}" if url else None, token)
+
+
+def _start_here(**options: Any) -> Any:
+    try:
+        around = _make_room(look())
+        if around.wants_other_memory:
+            options["_plasma_directory"] = str(around.temp)
+        # Without "local" Ray joins whatever cluster it finds, or hangs on a dead one.
+        return ray.init(address="local", num_cpus=os.cpu_count(), object_store_memory=OBJECT_STORE, **options)
+    except NoPlaceError as error:
+        raise ClusterError(f"Ray cannot start on this machine:\n{error}") from None
+    except Exception as error:  # Ray has no kind of its own for this
+        words = why_not(look(), str(error))
+        stop()
+        raise ClusterError(words) from error
+
+
+def _make_room(around: Surroundings) -> Surroundings:
+    """A folder of our own until `stop`, where Ray could not use the one that it would choose. Raises: NoPlaceError."""
+    if not around.wants_own_folder:
+        return around
+    folder = _ours.enter_context(short_folder(around))
+    instead = {"RAY_TMPDIR": folder, "TMPDIR": folder}  # the second for Ray's servers, which have sockets of their own
+    if around.wants_own_token:
+        token = Path(folder) / "auth_token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        instead[TOKEN] = str(token)
+    for name, value in instead.items():
+        _ours.callback(_set, name, os.environ.get(name))
+        _set(name, value)
+    return look()
+
+
+def _set(name: str, value: str | None) -> None:
+    """Give a variable of the environment a value, or take it away."""
+    if value is None:
+        del os.environ[name]
+    else:
+        os.environ[name] = value
 
 
 def alive_nodes() -> list[dict[str, Any]]:
@@ -152,6 +190,7 @@ def _knock(address: str) -> None:
 def stop() -> None:
     """Leave the cluster; one that `start` made here ends."""
     ray.shutdown()
+    _ours.close()
 
 
 def _hush() -> None:

@@ -126,7 +126,7 @@ def train_and_sum_up(work: Work, plan: Plan, options: Options, join: Callable[[]
     at_a_time = f"{slots()} trials at a time, {share} each. Records: "
     console.print(Text.assemble(at_a_time, (str(plan.run), "bold"), f". Ray's log: {log}"))
     if joined.dashboard:
-        console.print(f"Ray dashboard: {joined.dashboard} (it asks for a token; print it with: ray get-auth-token)", highlight=False)
+        console.print(f"Ray dashboard: {joined.dashboard} (it asks for a token; print it with: {joined.token})", highlight=False)
 
     soft_stop = SoftStop(options.time_budget)
     board = Board(plan.settings.trials, plan.settings.epochs, ", ".join(plan.attributes), soft_stop.deadline)
