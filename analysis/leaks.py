@@ -31,7 +31,7 @@ from trainables.data.views import View, open_view
 from trainables.metrics.f1 import confusion, macro_f1
 from trainables.progress import progress_bar
 from trainables.record import write_json
-from trainables.reopen import restore_split
+from trainables.restore_data import restore_split
 from trainables.seeding import seed_for
 from trainables.storage import Folder, write_whole
 

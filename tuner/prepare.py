@@ -11,6 +11,7 @@ from rich.text import Text
 from search_spaces.read import read_space
 from search_spaces.schema import Space, nested
 from trainables.data.extra import Completed, complete
+from trainables.data.groups import merge_tied, tie_copies
 from trainables.data.labels import Scheme
 from trainables.data.layouts.reading import find_layout, read_photos, refuse_odd_names
 from trainables.data.photos import DataError, Photos
@@ -21,7 +22,7 @@ from trainables.data.view_store import cache_folder, view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
 from trainables.progress import progress_bar
 from trainables.record import SPACE, RunError
-from trainables.reopen import prove_extra, restore_split
+from trainables.restore_data import prove_extra, restore_split
 from trainables.storage import Folder, local_file, open_folder, reach
 from tuner import preflight, rehearsal
 from tuner.demo import writing
@@ -86,7 +87,9 @@ def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console
     if earlier:
         photos, split = restore_split(earlier.run, earlier.card, photos, views.digests, sides.fold)
     else:
+        photos = tie_copies(photos, views.digests)
         split = split_people(photos, sides, seed)
+        photos = merge_tied(photos)
     tell_photos(photos, split, console)
     data = Data.of(photos, split, views, with_statistics="dataset" in values.get("normalize", []))
     whole = complete(data, folder, sides, values.get("labels/relabel", []), views.digests, decoded)

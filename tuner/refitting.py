@@ -44,7 +44,7 @@ from trainables.record import (
     write_result,
     write_run,
 )
-from trainables.reopen import EXTRA, prove_extra, restore_split
+from trainables.restore_data import EXTRA, prove_extra, restore_split
 from trainables.storage import Folder, StorageError, open_folder, write_whole
 from trainables.versions import code_version
 from tuner import cluster, rehearsal

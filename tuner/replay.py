@@ -235,7 +235,7 @@ def read_data(run: Folder, card: RunCard, record: Record, folder: Path | None) -
     from trainables.data.training import Data
     from trainables.data.view_store import view_cache
     from trainables.data.views import View, build_views, count_missing
-    from trainables.reopen import prove_extra, restore_split
+    from trainables.restore_data import prove_extra, restore_split
 
     if folder is None and not Path(card.data).exists():
         raise RunError(f"the photos of {card.name} were in {card.data}, which is gone; give --data where they are now")

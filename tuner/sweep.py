@@ -26,7 +26,7 @@ from trainables.data.training import Data
 from trainables.data.view_store import cache_folder
 from trainables.data.views import View
 from trainables.record import SPACE, SPLIT, RunCard, RunError, write_run
-from trainables.reopen import EXTRA
+from trainables.restore_data import EXTRA
 from trainables.storage import Folder, remove_partials, write_whole
 from trainables.trial import Job, Shelf, run_trial
 from trainables.versions import code_version

@@ -23,7 +23,7 @@ from trainables.data.splits import Split
 from trainables.data.views import OpenView, View, open_view
 from trainables.progress import progress_bar
 from trainables.record import RUNS, RunError
-from trainables.reopen import restore_split
+from trainables.restore_data import restore_split
 from trainables.seeding import generator
 from trainables.storage import Folder
 

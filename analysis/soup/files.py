@@ -26,7 +26,7 @@ from trainables.record import (
     write_result,
     write_run,
 )
-from trainables.reopen import EXTRA
+from trainables.restore_data import EXTRA
 from trainables.storage import Folder, local_file, write_whole
 from trainables.versions import code_version, device_name, versions
 

@@ -129,8 +129,8 @@ def percent(score: float) -> str:
 def people_names(samples: Iterable[Sample], photos: Photos) -> dict[int, str]:
     """What everybody is called, by their number in split.csv: their name in the data, or the number where they have none."""
     numbers = {photo: person for sample in samples for photo, person in zip(sample.ids, sample.people.tolist(), strict=True)}
-    names = zip(photos.ids, photos.people.tolist(), strict=True) if photos.names else ()
-    return {person: str(person) for person in numbers.values()} | {numbers[photo]: photos.names[index] for photo, index in names}
+    names = zip(photos.ids, photos.names, strict=True) if photos.names else ()
+    return {person: str(person) for person in numbers.values()} | {numbers[photo]: name for photo, name in names if photo in numbers}
 
 
 def thumbnail(file: Path) -> str:

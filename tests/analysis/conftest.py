@@ -159,7 +159,7 @@ def planted(make_run, tmp_path_factory):
         rows = [photos.ids.index(name) for name in read_predictions(folder).ids]
         heads = [sure_of(seen[rows, column], size, rng) for column, size in enumerate(photos.scheme.sizes)]
         write_predictions(folder, Predictions(tuple(ids[rows]), heads, epoch=1))
-    people = {photos.names[person]: genders[seen[photos.people == person, 1][0]] for person in wrong}
+    people = {photos.names[np.flatnonzero(photos.people == person)[0]]: genders[seen[photos.people == person, 1][0]] for person in wrong}
     return Planted(made, people, (photos.ids[pair[0]], photos.ids[pair[1]]))
 
 

@@ -217,7 +217,7 @@ def test_the_command_names_every_suspect_and_everybody_whom_nobody_judged(here, 
     assert {row["photo"] for row in rows if row["kind"] == "swap"} == set(planted.swapped)
     assert len({row["rank"] for row in rows}) == 4 and len(rows) == 3 * 7 + 2
     photos, split = planted.made.photos, planted.made.split
-    held_out = {photos.names[person] for person in photos.people[split.holdout]}
+    held_out = {photos.names[index] for index in split.holdout}
     assert {row["person"]: row["part"] for row in rows_of(folder / "unjudged.csv")} == dict.fromkeys(held_out, "holdout")
     assert f"{len(held_out)} people are held out and were not judged" in result.stdout
     assert "4 suspects, the likeliest first" in result.stdout

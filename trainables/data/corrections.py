@@ -106,10 +106,10 @@ def read_weights(file: Path, photos: Photos, train: np.ndarray) -> tuple[np.ndar
 def named_photos(photos: Photos) -> dict[str, list[int]]:
     """Indices of the photos by everything that a table may call them or their person."""
     by_photo, by_person = defaultdict(list), defaultdict(list)
-    short = Counter(name.split("_")[0] for name in photos.names)
-    for index, (name, person) in enumerate(zip(photos.ids, photos.people.tolist(), strict=True)):
+    short = Counter(name.split("_")[0] for name in set(photos.names))
+    for index, name in enumerate(photos.ids):
         stem = PurePosixPath(name).stem
-        whole = photos.names[person] if photos.names else ""
+        whole = photos.names[index] if photos.names else ""
         # What two people's names begin with names neither.
         people = {whole} | {first for first in [whole.split("_")[0]] if short[first] == 1} if whole else set()
         for word in people:

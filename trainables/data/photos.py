@@ -35,7 +35,8 @@ class Photos:
     scheme: Scheme
     left_out: tuple[LeftOut, ...] = ()
     numbers: np.ndarray | None = None  # (n,) float32: what the scheme's ordinal attribute is cut from
-    names: tuple[str, ...] = ()  # of the people, by index, where they have any; two data sets that name one alike mean the same person
+    names: tuple[str, ...] = ()  # (n,) of the groups, where they have any; two data sets that name one alike mean the same group
+    ties: tuple[tuple[int, ...], ...] = ()  # further groups that no split parts, by index
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,6 +57,7 @@ class Photos:
             people=self.people[positions],
             labels=self.labels[positions],
             numbers=None if self.numbers is None else self.numbers[positions],
+            names=tuple(self.names[position] for position in positions.tolist()) if self.names else (),
         )
 
 

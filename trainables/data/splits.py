@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from trainables.data.groups import first_of_tied
 from trainables.data.photos import DataError, Photos
 from trainables.data.settings import DataConfig
 
@@ -64,6 +65,8 @@ def split_people(photos: Photos, settings: DataConfig, seed: int) -> Split:
     A person counts for stratification as the joint class of most of their photos, so a gender or age band is spread
     evenly, and classes that are single shots of everybody follow.
 
+    Groups that are tied to others go where the first of these goes.
+
     Raises: DataError when a class has fewer people than there are sides.
     """
     # Imported here: scikit-learn takes longer than many an epoch, and the trials, which import this module, never split.
@@ -91,8 +94,9 @@ def split_people(photos: Photos, settings: DataConfig, seed: int) -> Split:
     folds = StratifiedKFold(settings.folds, shuffle=True, random_state=seed)
     for number, (_, members) in enumerate(folds.split(rest, strata[rest])):
         part[rest[members]] = number
-    parts = part[person]
-    return _split(photos, parts, settings.fold)
+    # Tied groups follow the first of them: so what has no ties is split as if there were none.
+    part = part[first_of_tied(persons, photos.ties)]
+    return _split(photos, part[person], settings.fold)
 
 
 def split_table(photos: Photos, split: Split, digests: Mapping[str, str]) -> bytes:
@@ -215,6 +219,13 @@ def _first_of_person(entries: Mapping[str, Entry], names: Iterable[str]) -> dict
 def _some(names: Sequence[str]) -> str:
     rest = [f"and {len(names) - MOST} more"] if len(names) > MOST else []
     return "; ".join([*names[:MOST], *rest])
+
+
+def same_groups(content: bytes, photos: Photos) -> bool:
+    """Whether the photos that a run's table names are in the same groups there and here. Raises: DataError for a damaged table."""
+    then = {row[0]: int(row[1]) for row in _read_rows(content)}
+    pairs = {(then[name], group) for name, group in zip(photos.ids, photos.people.tolist(), strict=True) if name in then}
+    return len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
 
 
 def in_order_of(content: bytes, photos: Photos, split: Split) -> tuple[Photos, Split]:

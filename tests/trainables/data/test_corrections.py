@@ -24,7 +24,8 @@ def people(*folders: str) -> Photos:
         labels += [(mask, GENDERS.index(gender), int(np.digitize(int(years), (30, 60)))) for mask in range(3)]
     ids = tuple(f"{folder}/{shot}.{'png' if shot == 'normal' else 'jpg'}" for folder in folders for shot in SHOTS)
     index = np.arange(len(ids))
-    return Photos(Path("root"), ids, index // 3, np.array(labels), SCHEME, numbers=np.array(numbers), names=folders)
+    names = tuple(folder for folder in folders for _ in SHOTS)
+    return Photos(Path("root"), ids, index // 3, np.array(labels), SCHEME, numbers=np.array(numbers), names=names)
 
 
 PHOTOS = people("000001_male_Asian_20", "000002_female_Asian_45", "000003-1_female_Asian_60")

@@ -20,7 +20,7 @@ from trainables.data.splits import NOBODY
 from trainables.data.training import Data, training_photos
 from trainables.data.views import View, ViewFiles, build_views, open_view
 from trainables.record import RunError
-from trainables.reopen import EXTRA, prove_extra
+from trainables.restore_data import EXTRA, prove_extra
 
 VIEW = View.of(ViewConfig(size=32))
 
@@ -128,7 +128,7 @@ def side(data: Data, name: str) -> list[int]:
 
 @pytest.mark.parametrize("name", ["valid", "holdout"])
 def test_a_person_of_validation_or_holdout_is_refused_by_name(refused, data, strangers, name):
-    persons = {data.photos.names[data.photos.people[index]] for index in side(data, name)}
+    persons = {data.photos.names[index] for index in side(data, name)}
     person = sorted(persons)[0]
     strangers.write_text(strangers.read_text().replace("stranger 1", person))
     assert refused(extra=(str(strangers),), ordinal="age") == [
@@ -149,7 +149,7 @@ def test_a_copy_of_a_photo_of_validation_or_holdout_is_refused_whatever_its_name
 def test_people_and_photos_of_the_training_side_may_train_twice(completed, data, strangers):
     index = side(data, "train")[0]
     shutil.copy(data.photos.root / data.photos.ids[index], strangers.parent / "1.png")
-    strangers.write_text(strangers.read_text().replace("stranger 1", data.photos.names[data.photos.people[index]]))
+    strangers.write_text(strangers.read_text().replace("stranger 1", data.photos.names[index]))
     assert len(completed(extra=(str(strangers),), ordinal="age").data.extra[0].photos) == 3
 
 
@@ -161,7 +161,7 @@ def test_every_source_that_leaks_is_named(refused, demo):
 
 
 def test_where_nobody_validates_only_the_holdout_judges(data, completed, strangers):
-    valid = data.photos.names[data.photos.people[side(data, "valid")[0]]]
+    valid = data.photos.names[side(data, "valid")[0]]
     nobody = replace(data, split=replace(data.split, fold=NOBODY))
     strangers.write_text(strangers.read_text().replace("stranger 1", valid))
     whole = completed(data=nobody, extra=(str(strangers),), ordinal="age")
@@ -227,7 +227,7 @@ def test_data_without_photos_to_predict_has_no_use_for_probabilities(data, proba
 
 
 def test_labels_are_there_for_every_correction_that_a_trial_may_ask_for(completed, data, tmp_path):
-    person = data.photos.names[data.photos.people[0]]
+    person = data.photos.names[0]
     (tmp_path / "mine.csv").write_text(f"photo,attribute,value\n{person},age,>=60\n")
     whole = completed(relabels=["none", "consensus", str(tmp_path / "mine.csv")])
     assert set(whole.data.relabelled) == {"consensus", str(tmp_path / "mine.csv")}

@@ -1,5 +1,6 @@
 """The contest's layout: `train/train.csv`, `train/images/<folder of a person>/<shot>`, `eval/info.csv`."""
 
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def read_contest(folder: Path, settings: DataConfig) -> Photos:
 
     mask_of = {name: scheme.attributes[0].values.index(value) for name, value in SHOTS.items()}
     gender_of = {value: index for index, value in enumerate(scheme.attributes[1].values)}
-    ids, people, labels, numbers = [], [], [], []
+    ids, people, labels, numbers, names = [], [], [], [], []
     hidden, strange, double, missing = [], [], [], []
     for person, (_, row) in enumerate(table):
         path, age = row["path"], int(row["age"])
@@ -50,12 +51,17 @@ def read_contest(folder: Path, settings: DataConfig) -> Photos:
             if stems.count(file.stem) == 1:
                 ids.append(f"{path}/{file.name}")
                 people.append(person)
+                names.append(path)
                 numbers.append(age)
                 labels.append((mask_of[file.stem], gender_of[row["gender"]], int(np.digitize(age, cuts))))
     if not ids:
         raise DataError(f"{root}: no photos. Each person's folder holds {', '.join(SHOTS)} as .jpg, .jpeg, .png, .webp or .bmp.")
 
-    paths, names = [row["path"] for _, row in table], [row["id"] for _, row in table]
+    paths = [row["path"] for _, row in table]
+    people_of_id = defaultdict(list)
+    for person, (_, row) in enumerate(table):
+        people_of_id[row["id"]].append(person)
+    shared = {id: several for id, several in people_of_id.items() if len(several) > 1}
     beside = sorted(entry.name for entry in root.iterdir() if entry.name not in set(paths))
     hidden += [name for name in beside if name.startswith(".")]
     unlisted = [name for name in beside if not name.startswith(".") and (root / name).is_dir()]
@@ -65,7 +71,10 @@ def read_contest(folder: Path, settings: DataConfig) -> Photos:
         LeftOut("files that are no known shot, ignored", tuple(strange)),
         LeftOut("files that stand twice for one shot, ignored", tuple(double)),
         LeftOut("folders that train.csv does not list, ignored", tuple(unlisted)),
-        LeftOut("ids that several folders share; people are told apart by folder", tuple(_repeated(names))),
+        LeftOut(
+            "ids that several folders share; such folders stay on one side of every split",
+            tuple(f"{id} ({', '.join(paths[person] for person in several)})" for id, several in sorted(shared.items())),
+        ),
     ]
     return Photos(
         root=root,
@@ -75,7 +84,8 @@ def read_contest(folder: Path, settings: DataConfig) -> Photos:
         scheme=scheme,
         left_out=tuple(item for item in found if item.names),
         numbers=np.array(numbers, dtype=np.float32),
-        names=tuple(paths),
+        names=tuple(names),
+        ties=tuple(map(tuple, shared.values())),
     )
 
 

@@ -38,7 +38,8 @@ def read_listed(file: Path, settings: DataConfig) -> Photos:
             values, ids_of_values = np.unique(fields, return_inverse=True)
             scheme.append(Attribute(name, tuple(values.tolist())))
             labels.append(ids_of_values)
-    names, people = np.unique([row[person] for _, row in rows], return_inverse=True) if person else ((), np.arange(len(ids)))
+    names = tuple(row[person] for _, row in rows) if person else ()
+    people = np.unique(names, return_inverse=True)[1] if person else np.arange(len(ids))
     left_out = (
         LeftOut("columns without a name, ignored", table.nameless),
         LeftOut(
@@ -53,7 +54,7 @@ def read_listed(file: Path, settings: DataConfig) -> Photos:
         scheme=Scheme(tuple(scheme)),
         left_out=tuple(item for item in left_out if item.names),
         numbers=numbers,
-        names=tuple(map(str, names)),
+        names=names,
     )
 
 

@@ -10,6 +10,7 @@ from trainables.data.layouts.contest import SHOTS
 from trainables.data.layouts.reading import read_photos, read_unlabelled
 from trainables.data.photos import DataError, Photos
 from trainables.data.settings import DataConfig
+from trainables.data.splits import split_people
 from tuner.demo.people import PLANTED
 
 GOOD = [("000001", "male", "Asian", "29", "a"), ("000002", "female", "Asian", "30", "b"), ("000003", "female", "Asian", "60", "c")]
@@ -100,7 +101,14 @@ def test_people_who_share_an_id_are_told_apart_by_folder(quirky):
         name.split("/")[0]: person for name, person in zip(quirky.ids, quirky.people, strict=True) if name.startswith(PLANTED["twice"])
     }
     assert len(twins) == len(set(twins.values())) == 2
-    assert names_left_out(quirky, "ids that several folders share") == (PLANTED["twice"],)
+    assert names_left_out(quirky, "ids that several folders share") == (f"{PLANTED['twice']} ({', '.join(twins)})",)
+    assert quirky.ties == (tuple(twins.values()),)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_folders_that_share_an_id_are_on_one_side_whatever_the_seed(quirky, seed):
+    parts = split_people(quirky, DataConfig(folds=2, holdout=0.2), seed).part
+    assert len({part for name, part in zip(quirky.ids, parts, strict=True) if name.startswith(PLANTED["twice"])}) == 1
 
 
 def test_a_missing_shot_is_counted_and_its_person_stays(quirky):
@@ -160,9 +168,8 @@ def test_a_table_of_a_spreadsheet_with_a_byte_order_mark_is_read(write):
 
 def test_years_are_kept_beside_their_classes_and_people_have_their_folders_names(quirky):
     assert quirky.numbers.dtype == np.float32
-    for name, person, number in zip(quirky.ids, quirky.people, quirky.numbers, strict=True):
-        assert quirky.names[person] == name.split("/")[0]
-        assert int(quirky.names[person].split("_")[-1]) == number
+    for name, person, number in zip(quirky.ids, quirky.names, quirky.numbers, strict=True):
+        assert person == name.split("/")[0] and int(person.split("_")[-1]) == number
 
 
 def test_every_wrong_row_is_named_at_once_by_its_line(write):

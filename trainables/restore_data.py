@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from trainables.data.extra import refuse_other_extra
+from trainables.data.groups import merge_tied, tie_copies
 from trainables.data.photos import DataError, Photos
-from trainables.data.splits import Split, in_order_of, read_split
+from trainables.data.splits import Split, in_order_of, read_split, same_groups
 from trainables.record import SPLIT, RunCard, RunError
 from trainables.storage import Folder
 
@@ -14,6 +15,8 @@ EXTRA = "extra.csv"
 def restore_split(run: Folder, card: RunCard, photos: Photos, digests: Mapping[str, str], fold: int) -> tuple[Photos, Split]:
     """The photos in the order of the run's table, which proves them to be the same, and the run's split of them.
 
+    Groups are those of the table: a run that began before copies were looked for has kept them apart, and nothing is regrouped.
+
     Args:
         digests: of every photo's content, as the views were made of it.
     Raises: RunError saying what differs.
@@ -21,6 +24,8 @@ def restore_split(run: Folder, card: RunCard, photos: Photos, digests: Mapping[s
     table = run / SPLIT
     try:
         content = table.read_bytes()
+        if not same_groups(content, photos):
+            photos = merge_tied(tie_copies(photos, digests))
         split = read_split(content, photos, digests, fold)
     except OSError as error:
         raise RunError(f"{table} cannot be read ({error.strerror or error}); bring a copy back") from None

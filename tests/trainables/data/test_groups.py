@@ -1,0 +1,90 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainables.data.groups import first_of_tied, merge_tied, tie_copies
+from trainables.data.labels import Attribute, Scheme
+from trainables.data.photos import Photos
+from trainables.data.settings import DataConfig
+from trainables.data.splits import same_groups, split_people, split_table
+from trainables.record import RunCard, write_run
+from trainables.restore_data import restore_split
+from trainables.storage import write_whole
+
+SCHEME = Scheme((Attribute("kind", ("x", "y")),))
+
+
+def draw(groups: int = 60, each: int = 2) -> Photos:
+    """Groups of two images; every other group is of the other class."""
+    people = np.repeat(np.arange(groups), each)
+    ids = tuple(f"{group}/{number}.jpg" for group in range(groups) for number in range(each))
+    return Photos(Path("root"), ids, people, people[:, None] % 2, SCHEME)
+
+
+def digests_of(photos: Photos, copies: dict[str, str] | None = None) -> dict[str, str]:
+    """A content of each image's own, but of those that are copies of others."""
+    own = {name: f"{index:016x}" for index, name in enumerate(photos.ids)}
+    return own | {copy: own[name] for copy, name in (copies or {}).items()}
+
+
+COPIES = {"1/0.jpg": "30/1.jpg", "30/0.jpg": "8/0.jpg", "17/1.jpg": "16/1.jpg"}  # ties 1, 8 and 30, and 16 with 17
+
+
+def test_groups_of_one_image_are_tied_named_and_counted():
+    tied = tie_copies(draw(), digests_of(draw(), COPIES))
+    assert sorted(map(set, tied.ties), key=min) == [{1, 30}, {8, 30}, {16, 17}]
+    copies, twofold = tied.left_out
+    assert "one file is in several groups" in copies.reason and len(copies.names) == 3 and "1/0.jpg = 30/1.jpg" in copies.names
+    assert twofold.names == ("1/0.jpg (y) = 30/1.jpg (x)", "16/1.jpg (x) = 17/1.jpg (y)")
+
+
+def test_copies_within_a_group_tie_nothing():
+    photos = draw()
+    assert tie_copies(photos, digests_of(photos, {"1/0.jpg": "1/1.jpg"})) is photos and merge_tied(photos) is photos
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_split_separates_tied_groups_and_without_ties_it_is_what_it_was(seed):
+    photos, settings = draw(), DataConfig(holdout=0.2, folds=3)
+    tied = tie_copies(photos, digests_of(photos, COPIES))
+    before, after = split_people(photos, settings, seed), split_people(tied, settings, seed)
+    assert all(len(set(after.part[np.isin(photos.people, tie)])) == 1 for tie in ((1, 8, 30), (16, 17)))
+    followers = np.isin(photos.people, (8, 30, 17))
+    assert (before.part == after.part)[~followers].all()
+    assert (before.hash == after.hash) == (before.part == after.part).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ties_reach_as_far_as_a_slow_search_through_them(seed):
+    rng = np.random.default_rng(seed)
+    groups = np.sort(rng.choice(40, 25, replace=False))
+    ties = tuple(tuple(rng.choice(40, rng.integers(2, 4), replace=False).tolist()) for _ in range(rng.integers(0, 12)))
+    for group, first in zip(groups, groups[first_of_tied(groups, ties)], strict=True):
+        reached = {int(group)}
+        while more := {other for tie in ties if reached & set(tie) for other in tie} - reached:
+            reached |= more
+        assert first == min(reached & set(groups.tolist()))
+
+
+def test_tied_groups_are_one_group_from_then_on():
+    photos = draw()
+    merged = merge_tied(tie_copies(photos, digests_of(photos, COPIES)))
+    assert merged.ties == () and len(np.unique(merged.people)) == 57
+    assert set(merged.people[np.isin(photos.people, (1, 8, 30))]) == {1}
+
+
+@pytest.mark.parametrize("merges", [False, True], ids=["a run from before copies were looked for", "a run of today"])
+def test_a_run_goes_on_with_the_groups_it_began_with(tmp_path, merges):
+    photos = draw()
+    digests = digests_of(photos, COPIES)
+    tied = tie_copies(photos, digests) if merges else photos
+    split, began = split_people(tied, DataConfig(), seed=0), merge_tied(tied)
+    card = RunCard("old", "tiny", "root", (), 0, split.hash, (), 1, 1, "")
+    write_run(tmp_path, card)
+    write_whole(tmp_path / "split.csv", split_table(began, split, digests))
+    today = photos.take(np.random.default_rng(0).permutation(len(photos)))
+    again, its = restore_split(tmp_path, card, today, digests, 0)
+    assert again.ids == photos.ids and (again.people == began.people).all() and (its.part == split.part).all()
+    assert same_groups(split_table(began, split, digests), replace(began, people=began.people + 1000))

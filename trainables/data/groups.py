@@ -1,0 +1,62 @@
+"""Groups that no split may separate although their names differ: an id in two folders, one image under two names.
+
+What separated them would be trained on with one and scored with the other.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from trainables.data.photos import LeftOut, Photos
+
+
+def tie_copies(photos: Photos, digests: Mapping[str, str]) -> Photos:
+    """The images with their groups tied where they share an image of the same content; the copies are named in `left_out`.
+
+    Args:
+        digests: of every image's file.
+    """
+    same = defaultdict(list)
+    for index, name in enumerate(photos.ids):
+        same[digests[name]].append(index)
+    copies = [indices for indices in same.values() if len(np.unique(photos.people[indices])) > 1]
+    if not copies:
+        return photos
+    ties = tuple(tuple(np.unique(photos.people[indices]).tolist()) for indices in copies)
+    words = "images of which one file is in several groups; such groups stay on one side of every split"
+    found = LeftOut(words, tuple(" = ".join(photos.ids[index] for index in indices) for indices in copies))
+    differ = [indices for indices in copies if len(np.unique(photos.labels[indices], axis=0)) > 1]
+    names = photos.scheme.class_names() if differ else []
+    labels = photos.scheme.joint(photos.labels)
+    twofold = LeftOut(
+        "images of which one file has several labels; remove what is wrong",
+        tuple(" = ".join(f"{photos.ids[index]} ({names[labels[index]]})" for index in indices) for indices in differ),
+    )
+    return replace(photos, ties=(*photos.ties, *ties), left_out=(*photos.left_out, *filter(lambda item: item.names, (found, twofold))))
+
+
+def first_of_tied(groups: np.ndarray, ties: tuple[tuple[int, ...], ...]) -> np.ndarray:
+    """For each of the ascending groups (n,) the place of the first one that it is tied to, directly or by others; its own without ties."""
+    above: dict[int, int] = {}
+
+    def top(group: int) -> int:
+        while group in above:
+            group = above[group]
+        return group
+
+    for tie in ties:
+        first, *others = sorted({top(group) for group in tie})
+        above |= dict.fromkeys(others, first)
+    tops = np.array([top(group) for group in groups.tolist()])
+    _, first, place = np.unique(tops, return_index=True, return_inverse=True)
+    return first[place]
+
+
+def merge_tied(photos: Photos) -> Photos:
+    """The images with tied groups as one, under the number of the first."""
+    if not photos.ties:
+        return photos
+    groups, place = np.unique(photos.people, return_inverse=True)
+    return replace(photos, people=groups[first_of_tied(groups, photos.ties)][place], ties=())
