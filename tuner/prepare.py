@@ -92,7 +92,7 @@ def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console
         photos = merge_tied(photos)
     tell_photos(photos, split, console)
     data = Data.of(photos, split, views, with_statistics="dataset" in values.get("normalize", []))
-    whole = complete(data, folder, sides, values.get("labels/relabel", []), views.digests, decoded)
+    whole = complete(data, folder, sides, values.get("task", ["joint"]), values.get("labels/relabel", []), views.digests, decoded)
     if earlier:
         prove_extra(earlier.run, whole.table)
     tell_extra(whole, values.get("labels/confidence", [LabelsConfig().confidence]), console)

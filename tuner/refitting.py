@@ -371,7 +371,7 @@ def prepare(
     settings = configs[0].data
     folder = data_folder(options, Earlier(searched, card, None), console)
     wanted = sorted({View.of(config.view) for config in configs}, key=str)
-    relabels = {config.labels.relabel for config in configs}
+    relabels, tasks = {config.labels.relabel for config in configs}, [config.task for config in configs]
 
     def decoded(photos: Photos) -> tuple[Photos, ViewFiles]:
         return decode(photos, wanted, True, console)
@@ -384,7 +384,7 @@ def prepare(
     for fold in dict.fromkeys(config.data.fold for config in configs):
         data = Data.of(photos, replace(split, fold=fold), views, with_statistics=by_data)
         # For each fold anew: whom the extra photos may show depends on who validates.
-        whole = complete(data, folder, settings, relabels, views.digests, decoded)
+        whole = complete(data, folder, settings, tasks, relabels, views.digests, decoded)
         prove_extra(searched, whole.table)
         others[fold] = whole.data
 

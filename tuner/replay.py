@@ -252,7 +252,7 @@ def read_data(run: Folder, card: RunCard, record: Record, folder: Path | None) -
         raise RunError(f"trial {record.number} was trained on the split {record.result.split}, and the run's is {split.hash}")
     by_data = record.config.normalize == "dataset"
     data = Data.of(photos, split, views, with_statistics=by_data)
-    whole = complete(data, source, record.config.data, [record.config.labels.relabel], views.digests, decoded)
+    whole = complete(data, source, record.config.data, [record.config.task], [record.config.labels.relabel], views.digests, decoded)
     prove_extra(run, whole.table)
     return whole.data
 

@@ -134,7 +134,7 @@ def test_what_a_browser_kept_of_something_else_is_passed_over(opened, file):
 def test_all_accepted_the_saved_table_gives_the_labels_that_the_models_see(opened, planted, tmp_path):
     press(opened, "a", "a", "a", "a", "s")
     photos = planted.made.photos
-    corrected = correct(str(saved(tmp_path)), photos)
+    corrected = correct(str(saved(tmp_path)), photos, {})
     expected = photos.labels.copy()
     for index, name in enumerate(photos.ids):
         if (gender := planted.people.get(name.split("/")[0])) is not None:
@@ -233,7 +233,7 @@ def test_names_of_files_people_and_labels_are_text_and_come_back_as_they_are(bro
     sizes = browser.execute_script("return [...document.images].map(image => image.src.slice(0, 23))")
     assert set(sizes) == {"data:image/jpeg;base64,"}
     press(browser, *["a"] * len(HOSTILE), "s")
-    assert (correct(str(saved(tmp_path)), hostile).labels == 1 - hostile.labels).all()
+    assert (correct(str(saved(tmp_path)), hostile, {}).labels == 1 - hostile.labels).all()
     assert errors(browser) == []
 
 

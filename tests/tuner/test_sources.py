@@ -118,5 +118,5 @@ def test_extra_photos_are_told_with_the_confidence_at_which_they_train(prepared,
 
 
 def test_photos_that_judge_are_refused_before_the_search(prepared, demo):
-    with pytest.raises(DataError, match="people of validation or hold-out would train"):
+    with pytest.raises(DataError, match="held out would train"):
         prepared(demo, f"data/extra=[{demo}]")

@@ -6,19 +6,22 @@
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
 from trainables.data.corrections import NONE, correct, read_weights
-from trainables.data.labels import Scheme
-from trainables.data.layouts.reading import find_layout, read_photos, read_unlabelled
+from trainables.data.labels import Scheme, read_task
+from trainables.data.layouts.reading import find_layout, read_joining, read_unlabelled
 from trainables.data.names import some
 from trainables.data.photos import DataError, LeftOut, Photos
 from trainables.data.rows import read_number, read_rows, refuse
 from trainables.data.settings import DataConfig
+from trainables.data.splits import HOLDOUT
 from trainables.data.training import Data, Extra
 from trainables.data.views import ViewFiles
 
@@ -49,23 +52,36 @@ class Completed:
 
 
 def complete(
-    data: Data, source: Path, settings: DataConfig, relabels: Iterable[str], digests: Mapping[str, str], decode: Decode
+    data: Data,
+    source: Path,
+    settings: DataConfig,
+    tasks: Iterable[str | list[list[str]]],
+    relabels: Iterable[str],
+    digests: Mapping[str, str],
+    decode: Decode,
 ) -> Completed:
     """Add extra photos, weights, and the labels under each of the corrections to the photos of a run.
 
+    What is decided of the extra photos holds for all folds: those whose group is held out are refused, and those whose group validates
+    in some fold train in the others.
+
     Args:
         source: where the photos lie, to find those that data/pseudo labels.
+        tasks: every value that task can have; extra photos need the labels of their attributes alone.
         relabels: every value that labels/relabel can have.
         digests: of every photo's content.
         decode: makes view files of photos, and leaves out those that cannot be decoded.
     Raises: DataError naming everything that is wrong with one of the sources.
     """
-    found = [_read_labelled(name, settings, data.photos.scheme, decode) for name in settings.extra]
+    scheme = data.photos.scheme
+    needed = {name for task in tasks for name in read_task(task, scheme).scheme.names}
+    found = [_read_labelled(name, settings, scheme, needed, decode) for name in filter(None, settings.extra)]
     if settings.pseudo:
-        found.append(_read_pseudo(settings.pseudo, source, data.photos.scheme, decode))
-    refuse_leaks(data, digests, found)
+        found.append(_read_pseudo(settings.pseudo, source, scheme, decode))
+    found = place(data, digests, found)
     corrected = {relabel: correct(relabel, data.photos, find_layout(source).corrections) for relabel in relabels if relabel != NONE}
     left_out = [item for one in (*(one.extra.photos for one in found), *corrected.values()) for item in one.left_out]
+    left_out += _apart(found, data.split.fold)
     weights = None
     if settings.weights:
         weights, unknown = read_weights(Path(settings.weights), data.photos, data.split.train)
@@ -101,17 +117,17 @@ def extra_table(found: Sequence[Found], weights: str = "") -> bytes:
 
 def refuse_other_extra(then: bytes, now: bytes) -> None:
     """Raises: DataError naming what differs between the extra photos of a run, as its extra.csv has them, and those of today."""
-    was, is_now = (set(content.decode(errors="replace").splitlines()) for content in (then, now))
+    was, is_now = (set(map(tuple, csv.reader(io.StringIO(content.decode(errors="replace"), newline="")))) for content in (then, now))
     if was != is_now:
-        kinds = {"only then": sorted(was - is_now), "only now": sorted(is_now - was)}
+        kinds = {"only then": list(map(",".join, sorted(was - is_now))), "only now": list(map(",".join, sorted(is_now - was)))}
         lines = [f"  {words}, {len(rows)}: {some(rows)}" for words, rows in kinds.items() if rows]
         lead = "What trains beside the photos (data/extra, data/pseudo, data/weights) is not what the run began with:"
         raise DataError("\n".join([lead, *lines, "Put the old files back to go on with the run, or start a new one."]))
 
 
-def _read_labelled(name: str, settings: DataConfig, scheme: Scheme, decode: Decode) -> Found:
+def _read_labelled(name: str, settings: DataConfig, scheme: Scheme, needed: Collection[str], decode: Decode) -> Found:
     try:
-        photos, files = decode(read_photos(Path(name), settings, scheme))
+        photos, files = decode(read_joining(Path(name), settings, scheme, needed))
     except DataError as error:
         raise DataError(f"data/extra: {error}") from None
     return Found(name, Extra(photos, files.files), files)
@@ -158,23 +174,53 @@ def _read_probabilities(file: Path, ids: Sequence[str], scheme: Scheme) -> dict[
     return found
 
 
-def refuse_leaks(data: Data, digests: Mapping[str, str], found: Sequence[Found]) -> None:
-    """Raises: DataError where somebody who judges, on validation or in the hold-out, would train."""
-    photos = data.photos
-    judging = np.concatenate([data.split.valid, data.split.holdout]).tolist()
-    people = {photos.names[person] for person in photos.people[judging]} if photos.names else set()
-    of_digest = {digests[photos.ids[index]]: photos.ids[index] for index in judging}
-    mistakes = []
+def place(data: Data, digests: Mapping[str, str], found: Sequence[Found]) -> list[Found]:
+    """The extra photos with the folds in which they do not train.
+
+    Raises: DataError naming those whose group, by its name or by a photo of the same content, is held out.
+    """
+    placed, mistakes = [], []
     for one in found:
-        extra = one.extra.photos
-        known = sorted(people & {extra.names[person] for person in extra.people}) if extra.names else []
-        copies = [f"{name} (is {of_digest[one.files.digests[name]]})" for name in extra.ids if one.files.digests[name] in of_digest]
-        if known:
-            mend = "Take them out of it, or, if they are others of the same name, name them otherwise"
-            mistakes.append(f"{one.source}: {len(known)} people of validation or hold-out would train: {some(known)}. {mend}.")
-        elif copies:
-            mistakes.append(
-                f"{one.source}: {len(copies)} photos of validation or hold-out would train: {some(copies)}. Take them out of it."
-            )
+        parts = _parts(data, digests, one)
+        held_out = one.extra.photos.take(np.flatnonzero(parts[:, -1]))
+        if len(held_out):
+            fix = "Remove them from it, or, if they are others of the same name, rename them"
+            what = some([_described(name, group) for name, group in zip(held_out.ids, held_out.names or repeat(""), strict=False)])
+            mistakes.append(f"{one.source}: {len(held_out)} photos of groups that are held out would train: {what}. {fix}.")
+        placed.append(replace(one, extra=replace(one.extra, validates=parts[:, :-1])))
     if mistakes:
         raise DataError("\n".join(mistakes))
+    return placed
+
+
+def _parts(data: Data, digests: Mapping[str, str], one: Found) -> np.ndarray:
+    """Whether the group of each extra photo is in each fold, and, last, in the hold-out: (n, folds + 1)."""
+    photos, extra, part = data.photos, one.extra.photos, data.split.part.tolist()
+    parts_of = defaultdict(set)
+    for index, side in enumerate(part):
+        parts_of["content", digests[photos.ids[index]]].add(side)
+        if photos.names:
+            parts_of["group", photos.names[index]].add(side)
+    _, group = np.unique(extra.people, return_inverse=True)
+    folds = max([0, *part]) + 1
+    found = np.zeros((len(extra), folds + 1), dtype=bool)
+    for index, name in enumerate(extra.ids):
+        keys = [("content", one.files.digests[name]), *([("group", extra.names[index])] if extra.names else [])]
+        for side in set().union(*(parts_of.get(key, ()) for key in keys)):
+            found[group[index], folds if side == HOLDOUT else side] = True
+    return found[group]
+
+
+def _apart(found: Sequence[Found], fold: int) -> list[LeftOut]:
+    """The extra photos that do not train while a fold validates."""
+    names = [
+        _described(one.extra.photos.ids[index], one.extra.photos.names[index] if one.extra.photos.names else "")
+        for one in found
+        for index in np.flatnonzero(one.extra.apart(fold))
+    ]
+    words = f"further photos of groups that validate in fold {fold}; they train where these do not"
+    return [LeftOut(words, tuple(names))] if names else []
+
+
+def _described(name: str, group: str) -> str:
+    return f"{name} ({group})" if group else name

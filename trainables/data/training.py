@@ -23,6 +23,13 @@ class Extra:
     photos: Photos
     views: Mapping[View, ViewFile]
     soft: np.ndarray | None = None  # (n, classes of the scheme) float32: probabilities in place of labels
+    validates: np.ndarray | None = None  # (n, folds) whether the photo's group is in a fold; None: in none
+
+    def apart(self, fold: int) -> np.ndarray:
+        """Whether each photo (n,) must not train while this fold, or NOBODY, validates."""
+        if self.validates is None or not 0 <= fold < self.validates.shape[1]:
+            return np.zeros(len(self.photos), dtype=bool)
+        return self.validates[:, fold]
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ def training_photos(settings: LabelsConfig, data: Data, task: Task) -> TrainingP
     found = [_own(settings, data, task)]
     # Read where there are such photos alone, so that a space which searches it without any is refused.
     if data.extra and settings.extra:
-        found += [_extra(settings, extra, source, task) for source, extra in enumerate(data.extra, start=1)]
+        found += [_extra(settings, extra, source, task, data.split.fold) for source, extra in enumerate(data.extra, start=1)]
     soft = any(target.ndim == 2 for one in found for target in one.targets)
     targets = [
         np.concatenate([_rows(one.targets[head], scheme.classes) if soft else one.targets[head] for one in found])
@@ -112,11 +119,11 @@ def _own(settings: LabelsConfig, data: Data, task: Task) -> TrainingPhotos:
     return taught if data.weights is None else replace(taught, weights=data.weights[kept])
 
 
-def _extra(settings: LabelsConfig, extra: Extra, source: int, task: Task) -> TrainingPhotos:
-    photos = extra.photos
+def _extra(settings: LabelsConfig, extra: Extra, source: int, task: Task, fold: int) -> TrainingPhotos:
+    photos, may = extra.photos, ~extra.apart(fold)
     if extra.soft is None:
-        return _plain(_cut_anew(settings, photos), np.flatnonzero(_stay(settings, photos)), source, task)
-    sure = np.flatnonzero(extra.soft.max(axis=1) >= settings.confidence)
+        return _plain(_cut_anew(settings, photos), np.flatnonzero(_stay(settings, photos) & may), source, task)
+    sure = np.flatnonzero((extra.soft.max(axis=1) >= settings.confidence) & may)
     parts = [photos.scheme.marginal(part.names, extra.soft[sure]).astype(np.float32) for part in task.head_schemes]
     classes = photos.scheme.marginal(task.scheme.names, extra.soft[sure]).argmax(axis=1)
     return replace(_plain(photos, sure, source, task), classes=classes, targets=tuple(parts))

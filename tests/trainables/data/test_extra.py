@@ -11,7 +11,7 @@ from PIL import Image
 
 from analysis.ensemble.files import write_submission
 from trainables.config import ViewConfig
-from trainables.data.extra import Completed, complete, extra_table, refuse_leaks, refuse_other_extra
+from trainables.data.extra import Completed, complete, extra_table, refuse_other_extra
 from trainables.data.labels import read_task
 from trainables.data.layouts.reading import read_photos, read_unlabelled
 from trainables.data.photos import DataError, Photos
@@ -39,8 +39,8 @@ def completed(demo, data, cache, decode) -> Callable[..., Completed]:
     """The demo's data with all that these settings add to it."""
     digests = build_views(read_photos(demo, DataConfig()), [VIEW], cache).digests
 
-    def completed(relabels=(), data=data, **settings) -> Completed:
-        return complete(data, demo, DataConfig(**settings), relabels, digests, decode)
+    def completed(relabels=(), data=data, tasks=("joint",), **settings) -> Completed:
+        return complete(data, demo, DataConfig(**settings), tasks, relabels, digests, decode)
 
     return completed
 
@@ -119,54 +119,89 @@ def test_a_source_that_does_not_fit_the_data_is_refused_as_one_of_data_extra(ref
     ]
 
 
-# Whoever judges must not train
+def test_only_what_some_trial_predicts_must_be_told_of_extra_photos(completed, refused, data, strangers):
+    strangers.write_text(strangers.read_text().replace("gender", "sex"))
+    whole = completed(extra=(str(strangers),), ordinal="age", tasks=["mask", "age"])
+    assert whole.data.extra[0].photos.scheme.names == ("mask", "age")
+    found = training_photos(LabelsConfig(), whole.data, read_task("mask", data.photos.scheme))
+    assert found.classes[found.source == 1].tolist() == [0, 2, 0]
+    (line,) = refused(extra=(str(strangers),), ordinal="age", tasks=["mask", "gender"])
+    assert "has no attribute gender" in line
+
+
+@pytest.mark.parametrize("extra", [(), ("",)])
+def test_an_empty_setting_names_no_source(completed, extra):
+    assert completed(extra=extra, pseudo="", weights="").found == ()
+
+
+# Who is scored must not train
 
 
 def side(data: Data, name: str) -> list[int]:
     return {"train": data.split.train, "valid": data.split.valid, "holdout": data.split.holdout}[name].tolist()
 
 
-@pytest.mark.parametrize("name", ["valid", "holdout"])
-def test_a_person_of_validation_or_holdout_is_refused_by_name(refused, data, strangers, name):
-    persons = {data.photos.names[index] for index in side(data, name)}
-    person = sorted(persons)[0]
+def extras(whole: Completed, data: Data, fold: int) -> list[str]:
+    """The extra photos that train while a fold validates."""
+    at = replace(whole.data, split=replace(data.split, fold=fold))
+    found = training_photos(LabelsConfig(), at, read_task("joint", data.photos.scheme))
+    return found.ids[found.source == 1].tolist()
+
+
+def named(strangers: Path, person: str) -> None:
     strangers.write_text(strangers.read_text().replace("stranger 1", person))
-    assert refused(extra=(str(strangers),), ordinal="age") == [
-        f"{strangers}: 1 people of validation or hold-out would train: {person}. Take them out of it, or, if they are others of the same "
-        "name, name them otherwise."
-    ]
 
 
-@pytest.mark.parametrize("name", ["valid", "holdout"])
-def test_a_copy_of_a_photo_of_validation_or_holdout_is_refused_whatever_its_name(refused, data, strangers, name):
-    copied = data.photos.ids[side(data, name)[3]]
-    shutil.copy(data.photos.root / copied, strangers.parent / "1.png")
-    assert refused(extra=(str(strangers),), ordinal="age") == [
-        f"{strangers}: 1 photos of validation or hold-out would train: 1.png (is {copied}). Take them out of it."
-    ]
+def test_a_group_that_is_held_out_is_refused_by_name(refused, data, strangers):
+    person = sorted({data.photos.names[index] for index in side(data, "holdout")})[0]
+    named(strangers, person)
+    (line,) = refused(extra=(str(strangers),), ordinal="age")
+    assert line.startswith(f"{strangers}: 1 photos of groups that are held out would train: 1.png ({person}).")
 
 
-def test_people_and_photos_of_the_training_side_may_train_twice(completed, data, strangers):
-    index = side(data, "train")[0]
-    shutil.copy(data.photos.root / data.photos.ids[index], strangers.parent / "1.png")
-    strangers.write_text(strangers.read_text().replace("stranger 1", data.photos.names[index]))
-    assert len(completed(extra=(str(strangers),), ordinal="age").data.extra[0].photos) == 3
+def test_a_copy_of_a_photo_that_is_held_out_is_refused_whatever_its_name(refused, data, strangers):
+    shutil.copy(data.photos.root / data.photos.ids[side(data, "holdout")[3]], strangers.parent / "1.png")
+    (line,) = refused(extra=(str(strangers),), ordinal="age")
+    assert line.startswith(f"{strangers}: 1 photos of groups that are held out would train: 1.png (stranger 1).")
 
 
 def test_every_source_that_leaks_is_named(refused, demo):
     lines = refused(extra=(str(demo), str(demo)))
-    assert len(lines) == 2 and all(
-        line.startswith(f"{demo}: ") and "people of validation or hold-out would train" in line for line in lines
-    )
+    assert len(lines) == 2 and all(line.startswith(f"{demo}: ") and "held out would train" in line for line in lines)
 
 
-def test_where_nobody_validates_only_the_holdout_judges(data, completed, strangers):
-    valid = data.photos.names[side(data, "valid")[0]]
-    nobody = replace(data, split=replace(data.split, fold=NOBODY))
-    strangers.write_text(strangers.read_text().replace("stranger 1", valid))
-    whole = completed(data=nobody, extra=(str(strangers),), ordinal="age")
-    with pytest.raises(DataError, match=f"1 people of validation or hold-out would train: {valid}"):
-        refuse_leaks(data, dict.fromkeys(data.photos.ids, "another file"), whole.found)
+@pytest.mark.parametrize("name", ["train", "valid"])
+@pytest.mark.parametrize("copy", [False, True], ids=["its name", "a copy"])
+def test_a_group_of_the_run_trains_only_in_folds_where_it_does_not_validate(completed, data, strangers, name, copy):
+    index = side(data, name)[0]
+    if copy:
+        shutil.copy(data.photos.root / data.photos.ids[index], strangers.parent / "1.png")
+    else:
+        named(strangers, data.photos.names[index])
+    whole = completed(extra=(str(strangers),), ordinal="age")
+    its = int(data.split.part[index])
+    assert (its == data.split.fold) == (name == "valid")
+    assert extras(whole, data, its) == ["0.png", "2.png"]
+    assert extras(whole, data, 1 - its) == extras(whole, data, NOBODY) == ["0.png", "1.png", "2.png"]
+    apart = [item.names for item in whole.left_out if "validate" in item.reason]
+    assert len(apart) == (name == "valid") and all(names[0].startswith("1.png (") for names in apart)
+
+
+def test_what_is_decided_of_extra_photos_is_the_same_for_every_fold(completed, data, strangers):
+    """Search and refit look at other folds, and agree."""
+    named(strangers, data.photos.names[side(data, "train")[0]])
+    of_fold = [replace(data, split=replace(data.split, fold=fold)) for fold in (0, 1, NOBODY)]
+    wholes = [completed(extra=(str(strangers),), ordinal="age", data=one) for one in of_fold]
+    assert len({whole.table for whole in wholes}) == 1
+    assert len({whole.data.extra[0].validates.tobytes() for whole in wholes}) == 1
+
+
+def test_a_copy_of_one_photo_ties_all_photos_of_its_group(completed, data, strangers):
+    index = side(data, "valid")[0]
+    shutil.copy(data.photos.root / data.photos.ids[index], strangers.parent / "1.png")
+    strangers.write_text(strangers.read_text().replace("stranger 2", "stranger 1"))
+    whole = completed(extra=(str(strangers),), ordinal="age")
+    assert extras(whole, data, data.split.fold) == ["0.png"]
 
 
 # Soft labels of an ensemble
@@ -220,7 +255,7 @@ def test_data_without_photos_to_predict_has_no_use_for_probabilities(data, proba
     with pytest.raises(
         DataError, match=f"data/pseudo: {tmp_path} has no eval/info.csv, whose photos .* would label. Leave data/pseudo out"
     ):
-        complete(data, tmp_path, DataConfig(pseudo=str(probabilities)), (), {}, decode)
+        complete(data, tmp_path, DataConfig(pseudo=str(probabilities)), ("joint",), (), {}, decode)
 
 
 # Corrections and weights

@@ -1,7 +1,7 @@
 """The one door through which images are read, however they lie on disk."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,22 +18,33 @@ from trainables.data.settings import DataConfig
 LAYOUTS = (contest.LAYOUT, table.LAYOUT, class_folders.LAYOUT)  # the first that fits is taken
 
 
-def read_photos(source: Path, settings: DataConfig, scheme: Scheme | None = None) -> Photos:
+def read_photos(source: Path, settings: DataConfig) -> Photos:
     """The labelled photos of a folder or table, in whichever of the three layouts it is.
 
-    Args:
-        scheme: of photos that these are to join; their labels are then numbered by it.
     Raises: DataError naming everything that is wrong with the source.
     """
     layout = find_layout(source)
-    if scheme is not None and (cut := scheme.cut):
-        settings = settings.model_copy(update={"cuts": cut.cuts})
+    photos = layout.read(source, settings)
+    refuse(source, [*_text_mistakes(source, photos.ids), *layout.oddities(source, photos)])
+    return photos
+
+
+def read_joining(source: Path, settings: DataConfig, scheme: Scheme, needed: Collection[str]) -> Photos:
+    """Labelled photos that are to join others, with labels of the part of their scheme that these have.
+
+    Args:
+        scheme: of the others; all that is needed and all else that is there, with values that it knows, is numbered by it.
+        needed: attributes that the photos must have.
+    Raises: DataError naming everything that is wrong with the source.
+    """
+    layout = find_layout(source)
+    settings = settings.model_copy(update={"cuts": scheme.cut.cuts if scheme.cut else settings.cuts})
+    if settings.ordinal not in needed:
+        plain = settings.model_copy(update={"ordinal": ""})
+        settings = settings if settings.ordinal in layout.scheme(source, plain).names else plain
     photos = layout.read(source, settings)
     refuse(source, _text_mistakes(source, photos.ids))
-    if scheme is not None:
-        return _renumbered(source, photos, scheme)
-    refuse(source, layout.oddities(source, photos))
-    return photos
+    return _renumbered(source, photos, scheme, needed)
 
 
 def read_scheme(source: Path, settings: DataConfig) -> Scheme:
@@ -95,20 +106,25 @@ def _text_mistakes(source: Path, ids: Sequence[str]) -> list[str]:
     return [f"{source}: {len(names)} names of files are not in UTF-8: {some(names)}. {fix}."] if (names := no_text(ids)) else []
 
 
-def _renumbered(source: Path, photos: Photos, scheme: Scheme) -> Photos:
-    """The photos with labels of a scheme that has all their values. Raises: DataError."""
-    mistakes, columns = [], []
+def _renumbered(source: Path, photos: Photos, scheme: Scheme, needed: Collection[str]) -> Photos:
+    mistakes, attributes, columns = [], [], []
     for attribute in scheme.attributes:
         if attribute.name not in photos.scheme.names:
-            mistakes.append(f"{source}: has no attribute {attribute.name}; there are {', '.join(photos.scheme.names)}. Add it.")
+            if attribute.name in needed:
+                mistakes.append(f"{source}: has no attribute {attribute.name}; there are {', '.join(photos.scheme.names)}. Add it.")
             continue
         column = photos.scheme.names.index(attribute.name)
         values, own = photos.scheme.attributes[column].values, photos.labels[:, column]
         strange = [values[value] for value in np.unique(own) if values[value] not in attribute.values]
         if strange:
-            known = ", ".join(attribute.values)
-            mistakes.append(f"{source}: {attribute.name} is {some(strange)} for some photos, and the classes are {known}. Write those.")
+            if attribute.name in needed:
+                known = ", ".join(attribute.values)
+                words = f"{attribute.name} is {some(strange)} for some photos, and the classes are {known}. Write those."
+                mistakes.append(f"{source}: {words}")
+            continue
+        attributes.append(attribute)
         columns.append(np.array([attribute.values.index(value) if value in attribute.values else -1 for value in values])[own])
     refuse(source, mistakes)
-    numbers = photos.numbers if scheme.cut and scheme.cut in photos.scheme.attributes else None
-    return replace(photos, labels=np.stack(columns, axis=-1), scheme=scheme, numbers=numbers)
+    part = Scheme(tuple(attributes))
+    numbers = photos.numbers if part.cut and part.cut in photos.scheme.attributes else None
+    return replace(photos, labels=np.stack(columns, axis=-1), scheme=part, numbers=numbers)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.contest import contest_scheme
-from trainables.data.layouts.reading import read_photos, read_scheme, read_unlabelled, refuse_odd_names
+from trainables.data.layouts.reading import read_joining, read_photos, read_scheme, read_unlabelled, refuse_odd_names
 from trainables.data.photos import DataError, LeftOut, Photos
 from trainables.data.settings import DataConfig
 
@@ -41,7 +41,7 @@ def quirky(demo) -> Photos:
 
 
 def reading(source, scheme=None) -> Photos:
-    return read_photos(source, DataConfig(), scheme)
+    return read_joining(source, DataConfig(), scheme, scheme.names) if scheme else read_photos(source, DataConfig())
 
 
 def test_one_door_reads_all_three_layouts(demo, tree, table):
@@ -151,7 +151,7 @@ def test_attributes_may_stand_in_another_order_and_others_are_passed_over(demo, 
         rows.append(f"people/{name},{name.split('/')[0]},{number:g},red,{mask},{gender}")
     (tmp_path / "people").symlink_to(demo / "train" / "images")
     (tmp_path / "joining.csv").write_text("\n".join(rows))
-    joining = read_photos(tmp_path / "joining.csv", DataConfig(ordinal="age"), quirky.scheme)
+    joining = read_joining(tmp_path / "joining.csv", DataConfig(ordinal="age"), quirky.scheme, quirky.scheme.names)
     assert joining.scheme == quirky.scheme
     np.testing.assert_array_equal(joining.labels, quirky.labels)
     np.testing.assert_array_equal(joining.numbers, quirky.numbers)
@@ -166,6 +166,22 @@ def test_what_keeps_photos_from_joining_is_said_at_once(table):
         f"{table}: has no attribute size; there are class. Add it.",
         f"{table}: class is cat for some photos, and the classes are dog, bird. Write those.",
     ]
+
+
+def test_only_needed_attributes_must_be_there_and_of_known_values_and_others_stay_where_they_are(table):
+    kind, size = Attribute("class", ("dog", "cat")), Attribute("size", ("small", "large"))
+    years = Attribute.banded("years", (30,))
+    scheme = Scheme((size, kind, years))
+    joining = read_joining(table, DataConfig(ordinal="years"), scheme, {"class"})
+    assert joining.scheme == Scheme((kind,)) and joining.labels[:, 0].tolist() == [0, 0, 1, 1] and joining.numbers is None
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{header},size,years", *(f"{row},small,{25 + 5 * number}" for number, row in enumerate(rows))]))
+    whole = read_joining(table, DataConfig(ordinal="years"), scheme, {"class"})
+    assert whole.scheme == scheme and whole.labels[:, 2].tolist() == [0, 1, 1, 1]
+    table.write_text(table.read_text().replace("small", "tiny"))
+    assert read_joining(table, DataConfig(ordinal="years"), scheme, {"class"}).scheme == Scheme((kind, years))
+    with pytest.raises(DataError, match="size is tiny for some photos"):
+        read_joining(table, DataConfig(ordinal="years"), scheme, {"size"})
 
 
 def test_photos_of_one_class_alone_may_join_but_not_stand_alone(tree):
