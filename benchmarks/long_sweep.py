@@ -30,7 +30,6 @@ from trainables.config import TrialConfig
 from trainables.console import open_console
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.photos import Photos
-from trainables.data.settings import DataConfig
 from trainables.data.splits import Split
 from trainables.data.training import Data
 from trainables.record import (
@@ -53,7 +52,7 @@ from tuner.resume import Stock, settle, take_stock
 from tuner.search import OptunaSearcher
 from tuner.settings import RunSettings
 from tuner.stopping import Asha, Rungs, SoftStop, spares
-from tuner.sweep import search
+from tuner.training import search
 
 EPOCHS = 3
 PHOTOS = 100  # of the made-up validation
@@ -111,7 +110,7 @@ def main(trials: Annotated[int, typer.Option(min=100, help="Trials of the search
         cluster.log_to(run / "ray.log")
         cluster.start(None, dashboard=False)
         plan = make_plan(run, trials)
-        job = Job(run, plan.data, "benchmark", 1)
+        job = Job(run, Data(plan.photos, Split(plan.photos.people, 0, "none"), {}, {}), "benchmark", 1)
         board = Board(trials, EPOCHS, "nothing")
         samples, done = [], Event()
         watcher = Thread(target=watch, args=(board, samples, done), daemon=True)
@@ -169,22 +168,18 @@ def make_plan(run: Path, trials: int) -> Plan:
     scheme = contest_scheme((30, 60))
     nobody = np.zeros(0, dtype=int)
     photos = Photos(run, (), nobody, np.zeros((0, 3), dtype=int), scheme)
-    data = Data(photos, Split(nobody, 0, "none"), {}, {})
-    settings = RunSettings(trials=trials, epochs=EPOCHS, grace=1)
     return Plan(
-        run=run,
-        space=read_space(file),
-        settings=settings,
-        folder=run,
-        sides=DataConfig(),
-        data=data,
-        digests={},
-        extra=b"",
-        fixed={"epochs": EPOCHS, "seed": 0},
+        run,
+        read_space(file),
+        RunSettings(trials=trials, epochs=EPOCHS, grace=1),
         seed=0,
+        fixed={"epochs": EPOCHS, "seed": 0},
         attributes=(),
-        drawn=0,
-        rehearsed=[],
+        configurations=[],
+        views=[],
+        folder=run,
+        photos=photos,
+        split_of=None,
     )
 
 

@@ -23,6 +23,7 @@ from trainables.data.splits import Split, split_people
 from trainables.data.training import Data
 from trainables.data.views import View, build_views
 from tuner import cluster
+from tuner.cli import Join, Start
 from tuner.cluster import Cluster
 from tuner.demo.writing import write_people
 
@@ -144,6 +145,16 @@ def start_command(cache) -> Callable[..., Popen]:
         return Popen(command, cwd=folder, env=settings, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True)
 
     return start
+
+
+def already(joined: Cluster) -> Start:
+    """Starts nothing: Ray is up."""
+    return lambda gpus: lambda: joined
+
+
+def never(gpus: int | None) -> Join:
+    """Fails where Ray is started."""
+    raise AssertionError("Ray is started before all has been checked")
 
 
 @pytest.fixture(scope="module")

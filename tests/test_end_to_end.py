@@ -10,10 +10,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from analysis.ensemble.__main__ import app
+from tests.conftest import already
 from trainables.config import TrialConfig
 from trainables.record import MODEL, read_predictions, read_records, read_run
-from tuner.options import Options, Wanted
-from tuner.sweep import sweep
+from tuner.cli import Options, Wanted
+from tuner.searching import search
 
 EPOCH_KEYS = {
     "epoch",
@@ -142,7 +143,7 @@ def test_a_joint_model_and_three_specialists_vote_together(home, run, demo, tiny
     for name in attributes:
         changes = (f"task={name}", "run/epochs=2")
         options = Options(space=str(tiny_space), data=demo, trials=Wanted(1), name=name, changes=changes)
-        assert sweep(options, Console(quiet=True), ray_cluster) == 0
+        assert search(options, Console(quiet=True), already(ray_cluster)) == 0
     named = [word for name in ("tiny-1", *attributes) for word in ("--run", name)]
     result = CliRunner().invoke(app, ["--top", "3", *named])
     assert result.exit_code == 0, result.output

@@ -9,11 +9,12 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.conftest import already
 from trainables.console import open_console
 from tuner.board import Board, Row
-from tuner.options import Options
+from tuner.cli import Options
 from tuner.run import run
-from tuner.sweep import sweep
+from tuner.searching import search
 
 RUN = "[bold]run :100:"
 CLASSES = ("[red]cats", ":smiley:")
@@ -47,7 +48,7 @@ def test_a_search_says_names_as_they_are_written(folder, tmp_path, monkeypatch, 
     (tmp_path / "[b]:100:.yaml").write_text(SPACE)
     said = StringIO()
     options = Options(space="[b]:100:.yaml", data=folder, name=RUN)
-    assert sweep(options, open_console(file=said, width=200), ray_cluster) == 0
+    assert search(options, open_console(file=said, width=200), already(ray_cluster)) == 0
     words = said.getvalue()
     assert words.startswith("[b]:100:")
     assert f"{CLASSES[0]}/[dim]:100:.jpg" in words

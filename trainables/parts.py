@@ -9,9 +9,9 @@ import torch
 from trainables.averaging import moving_average
 from trainables.config import TrialConfig
 from trainables.data.augment import build_augment
-from trainables.data.batches import PhotoError, TrainBatches, rows_of
+from trainables.data.batches import TrainBatches, rows_of
 from trainables.data.labels import Task, read_task
-from trainables.data.photos import DataError
+from trainables.data.photos import DataError, PhotoError
 from trainables.data.sampling import build_sampler
 from trainables.data.training import ChannelStatistics, Data, TrainingPhotos, jittered, ordinal_attribute, training_photos
 from trainables.data.views import OpenView, View, ViewFile, open_view

@@ -14,7 +14,7 @@ from ray import tune
 from trainables.checkpoint import Card, pack_model, pack_progress, unpack_progress
 from trainables.config import TrialConfig
 from trainables.curves import Curves
-from trainables.data.batches import PhotoError
+from trainables.data.photos import PhotoError
 from trainables.data.shipping import ensure_view
 from trainables.data.training import Data
 from trainables.data.view_store import view_cache

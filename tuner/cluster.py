@@ -1,15 +1,19 @@
 """The Ray cluster: our own on this machine, or one at an address."""
 
+import ctypes
 import logging
 import math
 import os
 import secrets
+import signal
 import socket
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from threading import Thread
 from time import monotonic
 from typing import Any
 
@@ -18,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainables.data.shipping import Piece, read_piece
 from trainables.data.views import View, ViewFile, open_view
+from trainables.record import RunError
 from trainables.storage import Folder
 from tuner.surroundings import OBJECT_STORE, TOKEN, NoPlaceError, Surroundings, look, short_folder, why_not
 
@@ -26,6 +31,11 @@ ANSWER = 120.0  # seconds that a node has to start a process and answer
 GPU_CONTEXT = 0.7e9  # bytes that CUDA and cuDNN take for a process before the first tensor
 
 _ours = ExitStack()  # what stands in for places that Ray would choose and cannot use
+
+# A process has one handler of a signal, and Python lets only its main thread ask for it; these two ask below Python.
+_get_handler = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_int)(("PyOS_getsig", ctypes.pythonapi))
+_set_handler = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)(("PyOS_setsig", ctypes.pythonapi))
+
 _held_back = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
 
 
@@ -39,7 +49,7 @@ class Cluster:
     token: str = "ray get-auth-token"  # the command that prints the token that the dashboard asks for
 
 
-class ClusterError(ValueError):
+class ClusterError(RunError):
     """A cluster that cannot be joined, or a node that cannot take part."""
 
 
@@ -76,12 +86,49 @@ class Lender:
         return read_piece(next(seen for seen_as, seen in self._views if seen_as == view and seen.row.keys() >= set(contents)), contents)
 
 
-def start(address: str | None, *, dashboard: bool) -> Cluster:
-    """Start Ray here, or join the cluster at `address`. Raises: ClusterError when it does not answer."""
+class Starting:
+    """Ray, started in a thread of its own while this process reads images and imports what it needs."""
+
+    def __init__(self, address: str | None, *, dashboard: bool, gpus: int | None = None):
+        """Begin. See `start`."""
+        self._done: Future[Cluster] = Future()
+        # Ray's core puts a handler below Python in place of ours, which aborts the process three seconds later.
+        ours = _get_handler(signal.SIGTERM)
+
+        def run() -> None:
+            try:
+                joined = start(address, dashboard=dashboard, gpus=gpus)
+            except BaseException as error:
+                self._done.set_exception(error)
+            else:
+                self._done.set_result(joined)
+            finally:
+                _set_handler(signal.SIGTERM, ours)
+
+        self._thread = Thread(target=run, name="starting Ray", daemon=True)
+        self._thread.start()
+
+    def join(self) -> Cluster:
+        """Wait until Ray is up. Raises: ClusterError when it does not come up."""
+        return self._done.result()
+
+    def stop(self) -> None:
+        """Wait until it is up, and leave it: what is stopped half-way leaves servers behind."""
+        self._thread.join()
+        stop()
+
+
+def start(address: str | None, *, dashboard: bool, gpus: int | None = None) -> Cluster:
+    """Start Ray here, or join the cluster at `address`.
+
+    Args:
+        gpus: of this machine; None lets Ray look.
+    Raises: ClusterError when it does not answer.
+    """
     _hush()
     options = {"log_to_driver": False, "configure_logging": False}
     if address is None:
-        context = _start_here(include_dashboard=dashboard, **options)
+        context = _start_here(num_gpus=gpus, include_dashboard=dashboard, **options)
     elif address.startswith("ray://"):
         raise ClusterError(f"{address} is a client's address; give this command on a node of the cluster, with --address auto")
     else:

@@ -1,6 +1,10 @@
 """Seconds that save a night: check every value a space can take, then build and train drawn configurations for one step."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,7 +16,6 @@ from trainables.data.labels import Scheme, read_task
 from trainables.data.settings import DataConfig
 from trainables.data.splits import NOBODY
 from trainables.data.views import View
-from trainables.models.backbone import check_backbone
 from trainables.registries import REGISTRIES
 from trainables.registry import ConfigError, Mistake, choose, nearest
 from tuner.search import random_draws
@@ -49,6 +52,10 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
         if path in known and path not in own:
             for value in values:
                 mistakes += _value_mistakes(path, value, valid, scheme, corrections)
+    try:
+        covered_attributes(tasks_of(space), scheme)
+    except ConfigError as error:
+        mistakes += [(mistake.path, mistake.message) for mistake in error.mistakes]
     return list(dict.fromkeys(mistakes))
 
 
@@ -74,6 +81,11 @@ def values_of(space: Space) -> dict[str, list[Any]]:
     """The values worth checking of every path: fixed ones, choices, ends of ranges."""
     values = {path: [value] for path, value in space.fixed.items()}
     return values | {parameter.path: list(parameter.domain.ends()) for parameter in space.parameters}
+
+
+def tasks_of(space: Space) -> list[Any]:
+    """What trials can be asked to predict."""
+    return values_of(space).get("task", [TrialConfig.model_fields["task"].default])
 
 
 def draw(space: Space, fixed: dict[str, Any], seed: int, count: int = DRAWS) -> list[dict[str, Any]]:
@@ -108,9 +120,9 @@ def cover(space: Space, drawn: Iterable[dict[str, Any]]) -> list[dict[str, Any]]
     return [values for values, _ in chosen]
 
 
-def covered_attributes(configurations: Iterable[dict[str, Any]], scheme: Scheme) -> tuple[str, ...]:
+def covered_attributes(tasks: Iterable[Any], scheme: Scheme) -> tuple[str, ...]:
     """The attributes that all trials predict. Raises: ConfigError when trials predict different ones: their scores cannot be compared."""
-    covered = {read_task(TrialConfig.from_values(values).task, scheme).scheme.names for values in configurations}
+    covered = {read_task(task, scheme).scheme.names for task in tasks}
     if len(covered) > 1:
         sets = " and ".join(sorted("{" + ", ".join(names) + "}" for names in covered))
         message = f"some trials predict {sets}; scores over different attributes cannot be compared. Search them in runs of their own"
@@ -124,15 +136,29 @@ def refuse(space: Space, mistakes: list[Mistake]) -> None:
         raise SpaceError([f"{space.places.get(mistake.path, space.file)}: {mistake}" for mistake in dict.fromkeys(mistakes)])
 
 
+def _check_backbone(name: str, path: str) -> None:
+    """Raises: ConfigError for a network that timm does not have. timm takes seconds to import, and its source tells most names."""
+    if name not in _networks():
+        from trainables.models.backbone import check_backbone
+
+        check_backbone(name, path)
+
+
+@cache
+def _networks() -> frozenset[str]:
+    """Names of timm's networks as its source registers them."""
+    (timm,) = find_spec("timm").submodule_search_locations
+    sources = (file.read_text() for file in (Path(timm) / "models").glob("*.py"))
+    return frozenset(name for source in sources for name in re.findall(r"^@register_model\ndef (\w+)", source, re.MULTILINE))
+
+
 def _value_mistakes(path: str, value: Any, valid: Mapping[str, Any], scheme: Scheme, corrections: Collection[str]) -> list[tuple[str, str]]:
     try:
         TrialConfig.from_values(nested({**valid, path: value}))
         if path in REGISTRIES:
             choose(REGISTRIES[path], value, path)
-        elif path == "model/backbone":
-            check_backbone(value)
-        elif path == "model/second" and value:
-            check_backbone(value, path)
+        elif path in ("model/backbone", "model/second") and value:
+            _check_backbone(value, path)
         elif path == "task":
             read_task(value, scheme)
         elif path == "labels/relabel":

@@ -1,4 +1,4 @@
-"""Everything before the search: the space, the photos, the sides, the preflight. No record is written here."""
+"""From a space, or from chosen configurations, to decoded and split images whose trials have been rehearsed."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from search_spaces.read import read_space
 from search_spaces.schema import Space, nested
@@ -23,12 +22,11 @@ from trainables.data.views import View, ViewFiles, build_views, count_missing
 from trainables.progress import progress_bar
 from trainables.record import SPACE, RunError
 from trainables.restore_data import prove_extra, restore_split
-from trainables.storage import Folder, local_file, open_folder, reach
-from tuner import preflight, rehearsal
+from trainables.storage import Folder, local_file
+from tuner import preflight
+from tuner.cli import Options
 from tuner.demo import writing
-from tuner.lock import LOCK
-from tuner.options import Options
-from tuner.resume import Earlier, refuse, refuse_changes, with_cuts
+from tuner.earlier import Earlier, refuse, with_cuts
 from tuner.settings import RunSettings
 
 DEMO_PEOPLE = 300
@@ -39,88 +37,111 @@ MOST_FACELESS = 0.5  # share of photos without a face above which a crop around 
 
 @dataclass(frozen=True)
 class Plan:
-    """A search that can begin, or go on."""
+    """What a command is going to train: all that is known, and checked, before an image is opened."""
 
-    run: Folder  # to be made, or of the earlier run
+    run: Folder  # new, or one that is resumed
     space: Space
     settings: RunSettings
-    folder: Path  # of the photos, or their table
-    sides: DataConfig
-    data: Data
-    digests: dict[str, str]  # of every photo's content
-    extra: bytes  # the table of what trains beside the photos; empty where nothing does
-    fixed: dict[str, Any]  # values that the run adds to every configuration
     seed: int
+    fixed: dict[str, Any]  # values that the run adds to every configuration
     attributes: tuple[str, ...]  # what all trials predict
-    drawn: int  # configurations that the preflight drew
-    rehearsed: list[dict[str, Any]]  # those that it trained for a step
+    configurations: list[dict[str, Any]]  # that show all that can vary
+    views: list[View]
+    folder: Path  # of the images, or their table
+    photos: Photos  # as they were read; not decoded yet
+    split_of: Earlier | None  # the run whose split is kept; None: they are split here
+
+    @property
+    def sides(self) -> DataConfig:
+        return sides_of(self.space)
 
 
-def prepare(options: Options, earlier: Earlier | None, *, has_gpu: bool, console: Console) -> Plan:
-    """Read, decode, split and rehearse. Raises: SpaceError, ConfigError, DataError, RunError for what the user can mend."""
-    refuse_options(options, earlier)
-    space = read_the_space(options, earlier, has_gpu)
-    settings = settings_of(options, space, earlier)
-    if earlier:
-        refuse_changes(earlier.card, earlier.space, space, options.seed)
-        run, seed = earlier.run, earlier.card.seed
-    else:
-        run, seed = name_run(options.name, space.name, open_folder(options.storage)), options.seed or 0
-    verb = f"going on with {run.name}, " if earlier else ""
-    plan = f": {verb}{settings.trials} trials of at most {settings.epochs} epochs"
-    console.print(Text.assemble((space.name, "bold"), plan))
-    if options.space and not has_gpu and has_overlay(options.space):
-        console.print("No GPU here: the space's on_cpu part is used (smaller nets, sizes, epochs).")
+@dataclass(frozen=True)
+class Material:
+    """The decoded images as trials need them."""
 
-    sides = DataConfig(**nested(space.fixed).get("data", {}))
-    folder = data_folder(options, earlier, console)
-    photos = read_photos(folder, sides)
-    if earlier is None:
-        refuse_odd_names(folder, photos)
-    views_wanted, values = preflight.views_of(space), preflight.values_of(space)
+    by_fold: dict[int, Data]  # by the fold that validates
+    digests: dict[str, str]  # of every image's content
+    extra: bytes  # the table of what trains beside the images; empty where nothing does
 
-    def decoded(photos: Photos) -> tuple[Photos, ViewFiles]:
-        # What a run went on without, it goes on without: that these are the same photos is proven below.
-        return decode(photos, views_wanted, options.allow_bad_photos or earlier is not None, console)
+    @property
+    def data(self) -> Data:
+        """With the fold that validates first, or alone."""
+        return next(iter(self.by_fold.values()))
 
-    photos, views = decoded(photos)
-    if earlier:
-        photos, split = restore_split(earlier.run, earlier.card, photos, views.digests, sides.fold)
-    else:
-        photos = tie_copies(photos, views.digests)
-        split = split_people(photos, sides, seed)
-        photos = merge_tied(photos)
-    tell_photos(photos, split, console)
-    data = Data.of(photos, split, views, with_statistics="dataset" in values.get("normalize", []))
-    whole = complete(data, folder, sides, values.get("task", ["joint"]), values.get("labels/relabel", []), views.digests, decoded)
-    if earlier:
-        prove_extra(earlier.run, whole.table)
-    tell_extra(whole, values.get("labels/confidence", [LabelsConfig().confidence]), console)
-    data = whole.data
 
+def plan_search(run: Folder, space: Space, settings: RunSettings, options: Options, earlier: Earlier | None, console: Console) -> Plan:
+    """A search over a space that has been checked. Raises: SpaceError, DataError, RunError for what the user can fix."""
+    seed = earlier.card.seed if earlier else options.seed or 0
     fixed = {"epochs": settings.epochs, "metric": settings.metric, "seed": seed}
     drawn = preflight.draw(space, fixed, seed)
-    attributes = preflight.covered_attributes(drawn, photos.scheme)
+    folder = data_folder(options, earlier, console)
+    photos = read_photos(folder, sides_of(space))
+    if earlier is None:
+        refuse_odd_names(folder, photos)
+        # Too few people are told before anything is decoded; that leaves out some at most.
+        split_people(photos, sides_of(space), seed)
+    attributes = preflight.covered_attributes(preflight.tasks_of(space), photos.scheme)
     if earlier and earlier.card.predicts != attributes:
         was, now = (", ".join(names) for names in (earlier.card.predicts, attributes))
         refuse(earlier.card, [f"task: its trials predict {was}, new ones would predict {now}: the scores cannot be compared"])
-    rehearsed = preflight.cover(space, drawn)
-    with progress_bar("preflight: one step of each kind of trial", len(rehearsed)) as advance:
-        rehearsal.rehearse(space, rehearsed, data, advance)
-    return Plan(run, space, settings, folder, sides, data, views.digests, whole.table, fixed, seed, attributes, len(drawn), rehearsed)
+    views = preflight.views_of(space)
+    return Plan(run, space, settings, seed, fixed, attributes, preflight.cover(space, drawn), views, folder, photos, earlier)
 
 
-def refuse_options(options: Options, earlier: Earlier | None) -> None:
+def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
+    """Decode, split and rehearse; no record is written.
+
+    Args:
+        allow_bad: whether images that cannot be decoded may be left out however many they are.
+    Raises: SpaceError, ConfigError, DataError, RunError for what the user can fix.
+    """
+    values, sides = preflight.values_of(plan.space), plan.sides
+
+    def decoded(photos: Photos) -> tuple[Photos, ViewFiles]:
+        return decode(photos, plan.views, allow_bad, console)
+
+    photos, views = decoded(plan.photos)
+    if plan.split_of:
+        photos, split = restore_split(plan.split_of.run, plan.split_of.card, photos, views.digests, sides.fold)
+    else:
+        photos = tie_copies(photos, views.digests)
+        split = split_people(photos, sides, plan.seed)
+        photos = merge_tied(photos)
+    tell_photos(photos, split, console)
+    by_data = "dataset" in values.get("normalize", [])
+    by_fold = {}
+    for fold in values.get("data/fold", [sides.fold]):
+        data = Data.of(photos, replace(split, fold=fold), views, with_statistics=by_data)
+        # For each fold again: whom the extra images may show depends on who validates.
+        whole = complete(data, plan.folder, sides, preflight.tasks_of(plan.space), values.get("labels/relabel", []), views.digests, decoded)
+        if plan.split_of:
+            prove_extra(plan.split_of.run, whole.table)
+        by_fold[fold] = whole.data
+    tell_extra(whole, values.get("labels/confidence", [LabelsConfig().confidence]), console)
+
+    # torch and timm take seconds, and every mistake up to here is told without them.
+    from tuner.rehearsal import rehearse
+
+    with progress_bar("preflight: one step of each kind of trial", len(plan.configurations)) as advance:
+        rehearse(plan.space, plan.configurations, by_fold, advance)
+    return Material(by_fold, views.digests, whole.table)
+
+
+def sides_of(space: Space) -> DataConfig:
+    """The section `data` of a space."""
+    return DataConfig(**nested(space.fixed).get("data", {}))
+
+
+def refuse_options(options: Options) -> None:
     """Raises: RunError for options that do not go together."""
-    if earlier is None:
+    if not options.resume:
         if options.space is None:
             raise RunError("give --space a YAML file or a shipped space, or --resume a run to go on with")
         if options.trials and options.trials.more:
             raise RunError(f"--trials +{options.trials.number} adds to a run; give --resume, or leave the + out")
     elif options.name:
         raise RunError("--name is of a new run; one that goes on keeps its name. Leave it out")
-    elif options.space is None and earlier.space is None:
-        raise RunError(f"{earlier.run}/{SPACE} is gone; give --space the space to go on with")
 
 
 def read_the_space(options: Options, earlier: Earlier | None, has_gpu: bool) -> Space:
@@ -133,6 +154,8 @@ def read_the_space(options: Options, earlier: Earlier | None, has_gpu: bool) -> 
         sides = preflight.sound_sides(with_cuts(space, earlier.card) if earlier else space)
         return preflight.check_space(space, *known_labels(options, earlier, sides))
 
+    if options.space is None and earlier.space is None:
+        raise RunError(f"{earlier.run}/{SPACE} is gone; give --space the space to go on with")
     if options.space:
         space = read_space(options.space, on_cpu=not has_gpu, changes=options.changes, check=check)
         return with_cuts(space, earlier.card) if earlier else space
@@ -184,24 +207,6 @@ def has_overlay(space: str) -> bool:
     return read_space(space, on_cpu=True) != read_space(space)
 
 
-def name_run(wanted: str | None, space: str, runs: Folder) -> Folder:
-    """A folder below `runs`, which can be written to, that is not there yet. Raises: RunError, StorageError."""
-    if wanted is not None and (not wanted or Path(wanted).name != wanted or wanted.startswith(".")):
-        raise RunError(f"--name {wanted!r} is no plain folder name; write letters, digits and dashes")
-    reach(runs)
-    if wanted is None:
-        return next(folder for number in range(1, 10**6) if not (folder := runs / f"{Path(space).stem}-{number}").exists())
-    if (runs / wanted).exists():
-        refuse_taken(runs / wanted)
-    return runs / wanted
-
-
-def refuse_taken(run: Folder) -> None:
-    """Raises: RunError for a folder that is there already; one whose command died before it was a run may be used."""
-    if not (run / LOCK).is_file() or any((run / name).exists() for name in ("run.json", "trials")):
-        raise RunError(f"there is a run {run.name!r} already ({run}); choose another --name, go on with it: --resume, or remove it")
-
-
 def demo_folder() -> Path:
     return cache_folder() / f"demo-{DEMO_PEOPLE}-people"
 
@@ -210,11 +215,11 @@ def demo_people(console: Console) -> Path:
     """The demo data set, drawn once."""
     folder = demo_folder()
     if not folder.exists():
-        console.print(f"No --data: drawing {DEMO_PEOPLE} people once, as a demo data set in {folder}", highlight=False)
+        console.print(f"No --data: drawing {DEMO_PEOPLE} people once, as a demo data set in {folder}")
         with progress_bar("drawing people", DEMO_PEOPLE + DEMO_EVAL) as advance:
             writing.write_people(folder, people=DEMO_PEOPLE, eval_people=DEMO_EVAL, seed=0, progress=advance)
     else:
-        console.print(f"No --data: using the demo data set of {DEMO_PEOPLE} drawn people in {folder}", highlight=False)
+        console.print(f"No --data: using the demo data set of {DEMO_PEOPLE} drawn people in {folder}")
     return folder
 
 
@@ -224,7 +229,7 @@ def decode(photos: Photos, views: list[View], allow_bad: bool, console: Console)
     missing = count_missing(photos, views, cache)
     if missing:
         size = sum(missing * view.height * view.width * 3 for view in views)
-        console.print(f"Decoding {missing} photos for {len(views)} view(s), {size / 1e6:,.0f} MB in {cache}", highlight=False)
+        console.print(f"Decoding {missing} photos for {len(views)} view(s), {size / 1e6:,.0f} MB in {cache}")
     words = "decoding photos, finding faces" if any(view.wants_face for view in views) else "decoding photos"
     with progress_bar(words, missing) as advance:
         files = build_views(photos, views, cache, advance)
@@ -233,10 +238,10 @@ def decode(photos: Photos, views: list[View], allow_bad: bool, console: Console)
         mend = "Mend them, or go on without them: --allow-bad-photos"
         raise DataError(f"{good.left_out[-1]}.\nThat is more than {MOST_BAD:.0%} of them. {mend}")
     if files.faceless:
-        console.print(files.faceless_words(len(good)), style="yellow", highlight=False, markup=False)
+        console.print(files.faceless_words(len(good)), style="yellow")
         if len(files.faceless) > MOST_FACELESS * len(good):
             unfit = "That is more than half of them: view/crop: face does not suit these photos; center, box or none do not look for faces."
-            console.print(unfit, style="bold red", highlight=False, markup=False)
+            console.print(unfit, style="bold red")
     return good, files
 
 
@@ -245,14 +250,12 @@ def tell_photos(photos: Photos, split: Split, console: Console) -> None:
     sides = {"train": split.train, "validate": split.valid, "hold out": split.holdout}
     counts = [f"{len(photos.people[rows])} to {side}" for side, rows in sides.items()]
     people = len(set(photos.people.tolist()))
-    console.print(f"{len(photos)} photos of {people} people: {', '.join(counts)} (split {split.hash})", highlight=False)
+    console.print(f"{len(photos)} photos of {people} people: {', '.join(counts)} (split {split.hash})")
     for item in photos.left_out:
-        console.print(f"  left out or noted: {item}", style="yellow", highlight=False, markup=False)
+        console.print(f"  left out or noted: {item}", style="yellow")
     absent = absent_classes(photos)
     if absent:
-        console.print(
-            f"  no photo has {len(absent)} of the classes, each counts as F1 0: {'; '.join(absent)}", style="yellow", markup=False
-        )
+        console.print(f"  no photo has {len(absent)} of the classes, each counts as F1 0: {'; '.join(absent)}", style="yellow")
 
 
 def tell_extra(whole: Completed, confidences: Iterable[float], console: Console) -> None:
@@ -267,6 +270,6 @@ def tell_extra(whole: Completed, confidences: Iterable[float], console: Console)
         if soft is not None:
             kept = [f"{int((soft.max(axis=1) >= least).sum())} of them at labels/confidence {least:g}" for least in confidences]
             words = f"pseudo-labelled: {', '.join(kept)}"
-        console.print(f"{len(one.extra.photos)} further photos train, from {one.source}, {words}", highlight=False, markup=False)
+        console.print(f"{len(one.extra.photos)} further photos train, from {one.source}, {words}")
     for item in whole.left_out:
-        console.print(f"  left out or noted: {item}", style="yellow", highlight=False, markup=False)
+        console.print(f"  left out or noted: {item}", style="yellow")

@@ -50,8 +50,7 @@ def main(
         python -m tuner.run --space vit.yaml --data photos --set model/weights=weights/vit_tiny_patch16_224-pretrained.safetensors
     """
     console = output()
-    from trainables.data.batches import PhotoError
-    from trainables.data.photos import DataError
+    from trainables.data.photos import DataError, PhotoError
     from trainables.loop import DivergedError
     from trainables.pretraining import Pretraining
     from trainables.storage import StorageError

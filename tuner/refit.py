@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from trainables.console import output
-from tuner.command import Address, CpusPerTrial, Dashboard, GpusPerTrial, Retries, Start, TimeBudget, carry_out
-from tuner.options import Options
+from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, carry_out
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -81,7 +80,8 @@ def main(
     )
 
     def work(start: Start) -> int:
-        from tuner.refitting import Wish, refit
+        from tuner.refits import Wish
+        from tuner.refitting import refit
 
         wish = Wish(run, top, trials or (), folds, all_data, epochs_from, seeds, storage)
         return refit(wish, options, console, start)

@@ -1,7 +1,7 @@
 """Drawn configurations are built and trained for one step: seconds that save a night, and the GPU memory that a trial takes."""
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -49,9 +49,11 @@ class Gpu:
         return torch.cuda.get_device_properties(self.device).total_memory
 
 
-def rehearse(space: Space, configurations: list[dict[str, Any]], data: Data, progress: Callable[[int], None]) -> None:
-    """Build each configuration and train it on two photos for one step.
+def rehearse(space: Space, configurations: Iterable[dict[str, Any]], data: Mapping[int, Data], progress: Callable[[int], None]) -> None:
+    """Build each configuration and train it on two images for one step.
 
+    Args:
+        data: by the fold that validates.
     Raises: SpaceError naming what cannot be built, and every drawn value that nothing reads under its configuration.
     """
     mistakes: list[Mistake] = []
@@ -86,10 +88,19 @@ def measure(configurations: Iterable[dict[str, Any]], step: Callable[[dict[str, 
     return Memory(gpu.size() if too_large else peak, gpu.size(), tuple(too_large))
 
 
-def measure_here(configurations: list[dict[str, Any]], data: Data) -> Memory:
-    """Measure training steps on the GPU of this process."""
+def measure_here(configurations: list[dict[str, Any]], data: Mapping[int, Data]) -> Memory:
+    """Measure training steps on the GPU of this process.
+
+    Args:
+        data: by the fold that validates.
+    """
     gpu = Gpu()
-    return measure(configurations, lambda values: train_a_step(TrialConfig.from_values(values), data, gpu.device), gpu)
+
+    def step(values: dict[str, Any]) -> None:
+        config = TrialConfig.from_values(values)
+        train_a_step(config, data[config.data.fold], gpu.device)
+
+    return measure(configurations, step, gpu)
 
 
 def train_a_step(config: TrialConfig, data: Data, device: torch.device) -> None:
@@ -100,19 +111,21 @@ def train_a_step(config: TrialConfig, data: Data, device: torch.device) -> None:
         next(fit(_only(parts, config.train.batch_size), config.train, epochs=config.epochs, seed=config.seed))
 
 
-def _rehearse_one(space: Space, values: dict[str, Any], data: Data) -> list[Mistake]:
+def _rehearse_one(space: Space, values: dict[str, Any], data: Mapping[int, Data]) -> list[Mistake]:
     config = TrialConfig.from_values(values)
     read: set[str] = set()
     watched = Watched(config, read)
-    parts = build_parts(watched, data, torch.device("cpu"))
+    parts = build_parts(watched, data[config.data.fold], torch.device("cpu"))
     next(fit(_only(parts, 2), watched.train, epochs=config.epochs, seed=config.seed))
     given = flat(values)
+    # Refits differ in these, which others read.
+    elsewhere = {path for path in given if path.startswith("data/")} | {"seed", "epochs"}
 
     def mend(path: str) -> str:
         chooser = f"{path.split('/')[0]}/name"
         return f" when {chooser} is {given.get(chooser)}; add when: {{{chooser}: ...}}" if chooser in REGISTRIES else "; fix it"
 
-    return [Mistake(path, f"is drawn, but nothing reads it{mend(path)}") for path in space.drawn(values) if path not in read]
+    return [Mistake(path, f"is drawn, but nothing reads it{mend(path)}") for path in space.drawn(values) if path not in read | elsewhere]
 
 
 def _only(parts: Parts, photos: int) -> Parts:

@@ -75,8 +75,7 @@ def main(
     Exit codes: 0 equal or within tolerance, 1 not, 2 it cannot be replayed, 130 Ctrl-C.
     """
     console = output()
-    from trainables.data.batches import PhotoError
-    from trainables.data.photos import DataError
+    from trainables.data.photos import DataError, PhotoError
 
     asked: list[int] = []
 

@@ -11,45 +11,29 @@ import torch
 from pydantic import TypeAdapter
 from safetensors import safe_open
 
-from search_spaces.read import read_space
-from search_spaces.schema import Space, SpaceError, as_drawn, flat, nested, show
+from search_spaces.schema import Space, as_drawn, flat, nested
 from trainables.config import TrialConfig
-from trainables.data.settings import DataConfig
-from trainables.metrics import DEFAULT
 from trainables.record import (
     DAMAGE,
     LAST,
     MODEL,
-    SPACE,
     EpochReport,
     Record,
-    RunCard,
-    RunError,
     drop_last,
     end_record,
-    find_run,
     list_trials,
     read_config,
     read_last,
     read_predictions,
     read_record,
-    read_run,
 )
 from trainables.registry import ConfigError
 from trainables.storage import Folder, local_file, move_tree
 from trainables.trial import why_it_ended
+from tuner.naming import numbered
 from tuner.stopping import Asha, restore_rungs
 
 REPORTS = TypeAdapter(list[EpochReport])
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """A run as it was left."""
-
-    run: Folder
-    card: RunCard
-    space: Space | None  # the one in effect; None where its file is gone
 
 
 @dataclass(frozen=True)
@@ -83,49 +67,6 @@ class Stock:
         """The configurations to train further or again, by number."""
         values = {record.number: record.config.values() for record in self.going_on}
         return values | {int(item.folder.name): item.values for item in self.damaged if item.values}
-
-
-def open_run(name: str) -> Earlier:
-    """The run to go on with. Raises: RunError when it does not exist or its run.json is damaged."""
-    run = find_run(name)
-    card = read_run(run)
-    space = None
-    if (run / SPACE).is_file():
-        try:
-            with local_file(run / SPACE) as file:
-                space = with_cuts(replace(read_space(file), name=card.space), card)
-        except SpaceError as error:
-            raise RunError(f"{run}/{SPACE} cannot be read:\n{error}\nMend it, or give --space") from None
-    return Earlier(run, card, space)
-
-
-def with_cuts(space: Space, card: RunCard) -> Space:
-    """The space with the cuts that a run began with, where it names none: the same ones were once everybody's default."""
-    return replace(space, fixed={"data/cuts": list(card.cuts), **space.fixed}) if card.cuts else space
-
-
-def refuse_changes(card: RunCard, before: Space | None, space: Space, seed: int | None) -> None:
-    """Raises: RunError naming everything about which old and new trials would not agree."""
-    mistakes = []
-    metric = space.run.get("metric", DEFAULT)
-    if card.metric != metric:
-        mistakes.append(f"run/metric was {card.metric} and would be {metric}: the scores cannot be compared")
-    if seed not in (None, card.seed):
-        mistakes.append(f"its seed is {card.seed}, not {seed}: leave --seed out")
-    if before is not None:
-        was, would_be = (DataConfig(**nested(one.fixed).get("data", {})).model_dump(mode="json") for one in (before, space))
-        other = "the people would be parted, or the classes cut, in another way"
-        mistakes += [
-            f"data/{name} was {show(was[name])} and would be {show(would_be[name])}: {other}" for name in was if was[name] != would_be[name]
-        ]
-    refuse(card, mistakes)
-
-
-def refuse(card: RunCard, mistakes: list[str]) -> None:
-    """Raises: RunError with all mistakes, where there are some."""
-    if mistakes:
-        listed = "\n".join(f"  {mistake}" for mistake in mistakes)
-        raise RunError(f"run {card.name} cannot go on like this:\n{listed}\nStart a new run for that.")
 
 
 def take_stock(run: Folder, space: Space, fixed: Mapping[str, Any], *, retry: bool) -> Stock:
@@ -227,7 +168,7 @@ def fits(space: Space, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> b
 
 def set_aside(folder: Folder, run: Folder) -> Folder:
     """Move a trial's folder to the run's damaged ones, under a name that is free."""
-    names = (folder.name if attempt == 1 else f"{folder.name}-{attempt}" for attempt in range(1, 10**6))
+    names = numbered(folder.name, first=folder.name)
     place = next(run / "damaged" / name for name in names if not (run / "damaged" / name).exists())
     place.parent.mkdir(parents=True, exist_ok=True)
     move_tree(folder, place)

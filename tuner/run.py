@@ -8,8 +8,7 @@ import typer
 
 from search_spaces.read import shipped_spaces
 from trainables.console import output
-from tuner.command import Address, CpusPerTrial, Dashboard, GpusPerTrial, Retries, Start, TimeBudget, carry_out
-from tuner.options import Options, Wanted
+from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, Wanted, carry_out
 
 
 def wanted(text: str) -> Wanted:
@@ -79,12 +78,10 @@ def run(
     console = output()
 
     def work(start: Start) -> int:
-        # A dry run needs no Ray.
-        joined = None if dry_run else start()
-        from tuner.sweep import sweep
+        from tuner.searching import search
 
         # Every option is a field of the same name.
-        return sweep(Options(**given | {"changes": tuple(changes or ())}), console, joined)
+        return search(Options(**given | {"changes": tuple(changes or ())}), console, start)
 
     carry_out(work, console, address=address, dashboard=dashboard)
 

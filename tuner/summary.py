@@ -10,17 +10,19 @@ from rich.table import Table
 from rich.text import Text
 
 from trainables.data.splits import NOBODY
-from trainables.record import RUNS, Origin, Record, RunCard, read_predictions, read_records, searched_run
-from trainables.storage import Folder, size_below
+from trainables.data.training import Data
+from trainables.record import Origin, Record, RunCard, read_predictions, read_records, searched_run
+from trainables.storage import size_below
 from trainables.validation import pooled_f1, validation_interval
 from tuner.board import Board, clock, differs
+from tuner.earlier import name_of, resume_command, vote_command
 from tuner.prepare import Plan
 from tuner.stopping import SoftStop
 
 SUMMED_UP = 10  # rows of the last table
 
 
-def summarize(plan: Plan, board: Board, seconds: float, soft_stop: SoftStop, console: Console) -> None:
+def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: SoftStop, console: Console) -> None:
     """The last table, what it cost, where it lies, and what to do next."""
     run = plan.run
     records = read_records(run)
@@ -31,7 +33,7 @@ def summarize(plan: Plan, board: Board, seconds: float, soft_stop: SoftStop, con
     table.add_column("what differs", overflow="fold")
     for record in scored[:SUMMED_UP]:
         best = record.best
-        low, high = validation_interval(record.config, read_predictions(record.folder), plan.data.photos, plan.data.split)
+        low, high = validation_interval(record.config, read_predictions(record.folder), data.photos, data.split)
         row = [f"{best['epoch']} of {len(record.reports)}", f"{best['score']:.4f}", f"{low:.3f} - {high:.3f}", f"{best['accuracy']:.4f}"]
         table.add_row(str(record.number), record.result.state, *row, differs(plan.space, record.config.values()))
     console.print()
@@ -67,21 +69,6 @@ def tell_end(
         console.print(Text.assemble("Go on with: ", (go_on, "bold")), soft_wrap=True)
 
 
-def name_of(run: Folder) -> str:
-    """What a run is called on the command line."""
-    return run.name if run.parent == RUNS else str(run)
-
-
-def resume_command(run: Folder, module: str = "tuner.run") -> str:
-    """What goes on with a run."""
-    return f"python -m {module} --resume {name_of(run)}"
-
-
-def vote_command(run: Folder, trials: int) -> str:
-    """What lets the best of a run's trials vote."""
-    return f"python -m analysis.ensemble --top {min(3, trials)} --run {name_of(run)}"
-
-
 # Refits
 
 
@@ -102,7 +89,7 @@ class Refitted:
         return [record.best["score"] for record in self.done]
 
 
-def refitted(plan: Plan, card: RunCard, records: Sequence[Record]) -> list[Refitted]:
+def refitted(data: Data, card: RunCard, records: Sequence[Record]) -> list[Refitted]:
     """The trials of a refit by configuration and seed, in the order of their numbers."""
     groups: dict[tuple[Origin, int], list[Record]] = {}
     for record in records:
@@ -111,15 +98,15 @@ def refitted(plan: Plan, card: RunCard, records: Sequence[Record]) -> list[Refit
     for (origin, seed), group in groups.items():
         done = [record for record in group if record.result.state == "finished"]
         predicted = [(record.config, read_predictions(record.folder)) for record in done if record.config.data.fold != NOBODY]
-        score, interval = pooled_f1(predicted, plan.data.photos, plan.data.split) if predicted else (None, None)
+        score, interval = pooled_f1(predicted, data.photos, data.split) if predicted else (None, None)
         found.append(Refitted(origin, seed, len(group), tuple(done), score, interval))
     return found
 
 
-def summarize_refit(plan: Plan, card: RunCard, board: Board, seconds: float, soft_stop: SoftStop, console: Console) -> None:
+def summarize_refit(plan: Plan, data: Data, card: RunCard, board: Board, seconds: float, soft_stop: SoftStop, console: Console) -> None:
     """The scores of each configuration beside the searched one's, what it cost, and what to do next."""
     run, searched, records = plan.run, searched_run(plan.run, card), read_records(plan.run)
-    groups = refitted(plan, card, records)
+    groups = refitted(data, card, records)
     judged = all(record.config.data.fold != NOBODY for record in records)
     console.print()
     console.print(scores_table(plan, searched.name, groups) if judged else models_table(searched.name, groups))

@@ -15,9 +15,10 @@ from typing import Any
 
 from rich.console import Console
 
+from tests.conftest import already
+from tuner.cli import Options
 from tuner.cluster import Cluster
-from tuner.options import Options
-from tuner.sweep import sweep
+from tuner.searching import search
 
 ROOT = Path(__file__).parents[2]
 MEASURED = {"seconds", "images_per_second", "peak_memory"}
@@ -30,10 +31,10 @@ def wait_for(condition: Callable[[], object], limit: float = 120) -> None:
         sleep(0.02)
 
 
-def searched(joined: Cluster | None = None, **options) -> tuple[int, str]:
+def searched(joined: Cluster, **options) -> tuple[int, str]:
     """Exit code and words of a search in this process."""
     said = StringIO()
-    return sweep(Options(**options), Console(file=said, width=200), joined), said.getvalue()
+    return search(Options(**options), Console(file=said, width=200), already(joined)), said.getvalue()
 
 
 @dataclass(frozen=True)

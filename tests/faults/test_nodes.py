@@ -20,8 +20,8 @@ from tests.faults.disk import Disk
 from trainables.data.view_store import read_store
 from trainables.record import LAST, read_records
 from tuner import cluster
+from tuner.cli import Wanted
 from tuner.cluster import Cluster, ClusterError
-from tuner.options import Wanted
 
 pytestmark = pytest.mark.faults
 

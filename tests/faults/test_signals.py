@@ -15,7 +15,7 @@ import pytest
 
 from tests.faults.commands import MEASURED, Command, name_of, processes_with, searched, told, wait_for, went_on
 from trainables.record import LAST, read_predictions, read_records, read_run
-from tuner.options import Wanted
+from tuner.cli import Wanted
 
 pytestmark = pytest.mark.faults
 

@@ -21,8 +21,8 @@ from tests.s3 import BUCKET, S3Server, s3_server
 from trainables.data.photos import DataError
 from trainables.record import LAST, MODEL, Record, RunError, read_predictions, read_record, read_records
 from trainables.storage import StorageError, open_folder
+from tuner.cli import Wanted
 from tuner.demo.writing import write_people
-from tuner.options import Wanted
 from tuner.run import run as command_line
 
 pytestmark = pytest.mark.faults

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trainables.config import Watched
-from trainables.data.batches import PhotoError
+from trainables.data.photos import PhotoError
 from trainables.data.splits import NOBODY
 from trainables.data.views import View, look, open_view, read_photo
 from trainables.models.backbone import pretrained_statistics

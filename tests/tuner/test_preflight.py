@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import timm
 
 from search_spaces.read import read_space
 from search_spaces.schema import SpaceError, flat
@@ -7,8 +8,7 @@ from trainables.config import TrialConfig
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.views import View
 from trainables.registries import REGISTRIES
-from trainables.registry import ConfigError
-from tuner.preflight import check_space, cover, covered_attributes, draw, views_of
+from tuner.preflight import _networks, check_space, cover, covered_attributes, draw, tasks_of, views_of
 from tuner.rehearsal import rehearse
 
 SCHEME = contest_scheme((30, 60))
@@ -170,7 +170,7 @@ def test_a_sound_space_is_rehearsed_without_a_word_and_without_a_trace(read, dat
     chosen = cover(space, draw(space, FIXED, seed=0))
     before = [array.copy() for array in (data.photos.labels, data.split.train)]
     done = []
-    rehearse(space, chosen, data, done.append)
+    rehearse(space, chosen, {0: data}, done.append)
     assert sum(done) == len(chosen)
     assert all(np.array_equal(one, other) for one, other in zip(before, (data.photos.labels, data.split.train), strict=True))
 
@@ -189,7 +189,7 @@ def test_a_value_that_nothing_reads_is_refused_with_the_condition_to_add(read, d
     text = "\n".join(part for part in BASE.strip().splitlines() if part.split(":")[0] != line.split(":")[0]) + "\n" + line
     space = read(text)
     with pytest.raises(SpaceError) as caught:
-        rehearse(space, draw(space, FIXED, seed=0, count=2), data, lambda done: None)
+        rehearse(space, draw(space, FIXED, seed=0, count=2), {0: data}, lambda done: None)
     (mistake,) = caught.value.mistakes
     assert mistake.startswith(f"my.yaml:{len(text.splitlines())}: {path}: is drawn, but nothing reads it {hint}")
 
@@ -197,25 +197,31 @@ def test_a_value_that_nothing_reads_is_refused_with_the_condition_to_add(read, d
 def test_a_value_that_one_branch_leaves_unread_is_refused_though_the_other_reads_it(read, data):
     space = read(BASE + "loss: {name: {choice: [cross_entropy, focal]}, gamma: {float: [0.5, 3.0]}}")
     with pytest.raises(SpaceError, match="loss/gamma: is drawn, but nothing reads it when loss/name is cross_entropy"):
-        rehearse(space, cover(space, draw(space, FIXED, seed=0)), data, lambda done: None)
+        rehearse(space, cover(space, draw(space, FIXED, seed=0)), {0: data}, lambda done: None)
 
 
 def test_what_cannot_be_built_with_these_photos_is_refused_before_the_search(read, data):
     space = read(BASE.replace("batch_size: 32", "batch_size: {choice: [32, 5000]}"))
     with pytest.raises(SpaceError, match="my.yaml:5: train/batch_size: 5000 is more than the .* training photos"):
-        rehearse(space, cover(space, draw(space, FIXED, seed=0)), data, lambda done: None)
+        rehearse(space, cover(space, draw(space, FIXED, seed=0)), {0: data}, lambda done: None)
 
 
 def test_a_configuration_that_diverges_is_left_to_its_trial(read, data):
     space = read(BASE.replace("{float: [1.0e-4, 1.0e-2], log: true}", "1.0e+30, name: sgd"))
     done = []
-    rehearse(space, draw(space, FIXED, seed=0, count=1), data, done.append)
+    rehearse(space, draw(space, FIXED, seed=0, count=1), {0: data}, done.append)
     assert done == [1]
 
 
 def test_trials_that_predict_different_attributes_are_refused_in_one_space(read):
-    alike = draw(read(BASE + "task: {choice: [joint, heads, [[mask], [age, gender]]]}"), FIXED, seed=0, count=20)
-    assert covered_attributes(alike, SCHEME) == ("mask", "gender", "age")
-    different = draw(read(BASE + "task: {choice: [joint, age]}"), FIXED, seed=0, count=20)
-    with pytest.raises(ConfigError, match="task: some trials predict {age} and {mask, gender, age}; .*runs of their own"):
-        covered_attributes(different, SCHEME)
+    assert covered_attributes(tasks_of(read(BASE)), SCHEME) == ("mask", "gender", "age")
+    alike = read(BASE + "task: {choice: [joint, heads, [[mask], [age, gender]]]}")
+    assert covered_attributes(tasks_of(alike), SCHEME) == ("mask", "gender", "age")
+    for different in ("[joint, age]", "[mask, gender, age]"):
+        (mistake,) = mistakes_in(read, BASE + f"task: {{choice: {different}}}")
+        assert mistake.startswith(f"my.yaml:{len(BASE.splitlines()) + 1}: task: some trials predict {{age}}")
+
+
+def test_the_networks_that_are_known_without_timm_are_timms():
+    assert len(_networks()) > 1000
+    assert all(timm.is_model(name) for name in _networks())

@@ -14,35 +14,33 @@ from typer.testing import CliRunner
 
 from analysis.trials import load_runs
 from search_spaces.schema import SpaceError
+from tests.conftest import already, never
 from tests.faults.commands import start
 from trainables.data.photos import DataError
 from trainables.data.splits import NOBODY
 from trainables.record import MODEL, SPLIT, RunError, read_predictions, read_record, read_records, read_run, trial_folder, write_json
 from trainables.trial import Job, train
-from tuner.options import Options, Wanted
+from tuner.cli import Options, Wanted
 from tuner.refit import main
-from tuner.refitting import Wish, choose, plan_refits, refit, space_of
+from tuner.refits import Wish, choose, plan_refits, space_of
+from tuner.refitting import refit
 from tuner.resume import fits
-from tuner.sweep import sweep
+from tuner.searching import search
 
 EPOCHS = 3
 
 
-def fail():
-    raise AssertionError("Ray is started before all has been checked")
-
-
-def refitted(wish: Wish, begin=fail, **options) -> tuple[int, str]:
+def refitted(wish: Wish, start=never, **options) -> tuple[int, str]:
     """Exit code and words of a command in this process."""
     said = StringIO()
-    return refit(wish, Options(**options), Console(file=said, width=200), begin), said.getvalue()
+    return refit(wish, Options(**options), Console(file=said, width=200), start), said.getvalue()
 
 
-def refused(wish: Wish, **options) -> str:
+def refused(wish: Wish, start=never, **options) -> str:
     """The one message of a command that the user has to mend; no run may begin."""
     before = sorted(Path("runs").iterdir())
     with pytest.raises((RunError, DataError, SpaceError)) as caught:
-        refitted(wish, **options)
+        refitted(wish, start, **options)
     assert sorted(Path("runs").iterdir()) == before
     return str(caught.value)
 
@@ -64,7 +62,7 @@ def searched(home, demo, tiny_space, ray_cluster) -> Path:
         patch.chdir(home)
         changes = (f"run/epochs={EPOCHS}", "run/grace=1")
         options = Options(space=str(tiny_space), data=demo, trials=Wanted(2), name="faces", early_stopping=False, changes=changes)
-        assert sweep(options, Console(quiet=True), ray_cluster) == 0
+        assert search(options, Console(quiet=True), already(ray_cluster)) == 0
     return home / "runs" / "faces"
 
 
@@ -85,7 +83,7 @@ def folds(home, searched, ray_cluster) -> tuple[Path, str]:
     """The best configuration on both folds, and what the command said."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        code, words = refitted(Wish(run="faces", top=1, folds=2), lambda: ray_cluster)
+        code, words = refitted(Wish(run="faces", top=1, folds=2), already(ray_cluster))
     assert code == 0, words
     return home / "runs" / "faces-refit", words
 
@@ -176,7 +174,7 @@ def test_refits_on_every_fold_are_one_trial_of_an_ensemble_judged_on_everybody(f
 
 def test_a_search_does_not_go_on_with_refits_nor_a_refit_with_a_search(folds):
     with pytest.raises(RunError, match="faces-refit holds refits of faces.*go on with: python -m tuner.refit --resume faces-refit"):
-        sweep(Options(resume="faces-refit"), Console(quiet=True))
+        search(Options(resume="faces-refit"), Console(quiet=True), never)
     assert "faces is a search; go on with it: python -m tuner.run --resume faces" in refused(Wish(), resume="faces")
     assert "faces-refit holds refits itself; choose from the search: --run faces" in refused(Wish(run="faces-refit", seeds=1))
 
@@ -194,7 +192,7 @@ def test_a_killed_refit_goes_on_to_the_same_models(home, searched, folds, best, 
     assert any(record.result.state == "interrupted" for record in left)
     if left[1].reports == ():
         (trial_folder(run, 1) / "result.json").write_text("{")
-    code, words = refitted(Wish(), lambda: ray_cluster, resume="killed")
+    code, words = refitted(Wish(), already(ray_cluster), resume="killed")
     assert code == 0, words
     for record, other in zip(read_records(run), read_records(folds[0]), strict=True):
         assert record.result.state == "finished" and record.result.notes == other.result.notes
@@ -209,7 +207,7 @@ def everybody(home, searched, best, ray_cluster) -> tuple[Path, str]:
     """The best configuration on all but the hold-out, with two seeds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        code, words = refitted(Wish(run="faces", top=1, all_data=True, seeds=2), lambda: ray_cluster, name="all")
+        code, words = refitted(Wish(run="faces", top=1, all_data=True, seeds=2), already(ray_cluster), name="all")
     assert code == 0, words
     return home / "runs" / "all", words
 
@@ -356,7 +354,7 @@ def test_photos_that_changed_are_refused_with_what_differs(searched, demo, tmp_p
     photos = shutil.copytree(demo, tmp_path / "photos")
     one, other = sorted((photos / "train" / "images").glob("*/mask1.jpg"))[3:5]
     shutil.copy(one, other)
-    said = refused(Wish(run="faces", folds=2), data=photos)
+    said = refused(Wish(run="faces", folds=2), already(None), data=photos)
     assert "is not what run faces was made of" in said and "of other content, 1: " in said
 
 

@@ -31,7 +31,8 @@ from trainables.record import (
     write_run,
 )
 from trainables.trial import Job, train
-from tuner.resume import Stock, fits, open_run, refuse_changes, settle, take_stock, with_cuts
+from tuner.earlier import open_run, refuse_changes, with_cuts
+from tuner.resume import Stock, fits, settle, take_stock
 from tuner.search import random_draws
 from tuner.stopping import Asha, Rungs
 

@@ -9,16 +9,16 @@ from typer.testing import CliRunner
 
 from search_spaces.read import shipped_spaces
 from search_spaces.schema import SpaceError
+from tests.conftest import already, never
 from trainables.data.photos import DataError
 from trainables.record import RunError, read_records
 from trainables.registry import ConfigError
 from trainables.storage import StorageError
+from tuner.cli import Options, Wanted, seconds
 from tuner.cluster import ClusterError
-from tuner.command import seconds
 from tuner.demo.writing import write_people
-from tuner.options import Options, Wanted
 from tuner.run import run, wanted
-from tuner.sweep import sweep
+from tuner.searching import search
 
 app = typer.Typer()
 app.command()(run)
@@ -41,16 +41,16 @@ def spoiled(plain, tmp_path) -> Path:
     return shutil.copytree(plain, tmp_path / "spoiled")
 
 
-def searched(joined=None, **options) -> tuple[int, str]:
+def searched(start=never, **options) -> tuple[int, str]:
     """Exit code and words of a search in this process."""
     said = StringIO()
-    return sweep(Options(**options), Console(file=said, width=200), joined), said.getvalue()
+    return search(Options(**options), Console(file=said, width=200), start), said.getvalue()
 
 
-def refused(**options) -> str:
-    """The one message of a search that the user has to mend; no run may be there."""
+def refused(start=never, **options) -> str:
+    """The one message of a search that the user has to fix; no run may be there, nor Ray be started."""
     with pytest.raises((SpaceError, ConfigError, DataError, RunError, StorageError, ClusterError)) as caught:
-        searched(**options)
+        searched(start, **options)
     assert not list(Path().glob("runs/*"))
     return str(caught.value)
 
@@ -124,7 +124,7 @@ def test_an_unknown_space_is_refused_with_the_shipped_ones(here):
 
 def test_a_name_that_is_taken_or_no_plain_name_is_refused(here, tiny_space, plain):
     for name in ("../elsewhere", "a/b", ".hidden", ""):
-        assert "is no plain folder name" in refused(space=str(tiny_space), data=plain, name=name)
+        assert "plain folder name" in refused(space=str(tiny_space), data=plain, name=name)
     Path("runs/mine").mkdir(parents=True)
     with pytest.raises(RunError, match="there is a run 'mine' already .*choose another --name"):
         searched(space=str(tiny_space), data=plain, name="mine")
@@ -160,7 +160,7 @@ def test_photos_that_cannot_be_decoded_are_named_and_counted_and_stop_the_search
     assert f"2 photos cannot be decoded: {photos[0].parent.name}/mask1.jpg" in said.replace("\n", " ")
     for photo in photos[:30]:
         photo.write_bytes(b"no photo")
-    message = refused(space=str(tiny_space), data=spoiled)
+    message = refused(already(None), space=str(tiny_space), data=spoiled)
     assert message.startswith("30 photos cannot be decoded: ") and "more than 5% of them" in message and "--allow-bad-photos" in message
     code, said = searched(space=str(tiny_space), data=spoiled, dry_run=True, allow_bad_photos=True)
     assert code == 0 and "30 photos cannot be decoded" in said and "390 photos of 60 people" in said
@@ -224,7 +224,7 @@ def test_a_number_outside_its_range_is_refused_by_the_name_of_its_option(here, t
 def test_a_dry_run_trains_a_step_of_each_kind_and_writes_nothing(here, tiny_space, plain):
     result = CliRunner().invoke(app, ["--space", str(tiny_space), "--data", str(plain), "--dry-run"])
     assert result.exit_code == 0, result.output
-    assert "all sound. Nothing was written." in result.stdout
+    assert "Nothing was written." in result.stdout
     assert not list(here.glob("runs/*"))
 
 
@@ -234,7 +234,7 @@ def test_a_dry_run_trains_a_step_of_each_kind_and_writes_nothing(here, tiny_spac
 def test_a_trial_that_diverges_is_a_failed_one_and_the_search_goes_on(here, tiny_space, plain, ray_cluster):
     changes = ("run/epochs=1", "run/grace=1", "optimizer/name=sgd", "optimizer/lr=1.0e+30")
     code, said = searched(
-        ray_cluster, space=str(tiny_space), data=plain, trials=Wanted(2), cpus_per_trial=2, name="diverged", changes=changes
+        already(ray_cluster), space=str(tiny_space), data=plain, trials=Wanted(2), cpus_per_trial=2, name="diverged", changes=changes
     )
     states = [record.result for record in read_records(Path("runs/diverged"))]
     assert code == 0

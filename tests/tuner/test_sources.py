@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
 
@@ -17,19 +18,22 @@ from trainables.data.layouts.contest import contest_scheme
 from trainables.data.layouts.reading import read_unlabelled
 from trainables.data.photos import DataError
 from trainables.data.settings import DataConfig
-from tuner.options import Options
+from tuner.cli import Options
 from tuner.preflight import sound_sides
-from tuner.prepare import Plan, prepare
+from tuner.prepare import Material, Plan, prepare
+from tuner.searching import check
 
 
 @pytest.fixture
-def prepared(tiny_space, tmp_path) -> Callable[..., tuple[Plan, str]]:
-    """The plan of a search over these photos, and what the user was told."""
+def prepared(tiny_space, tmp_path) -> Callable[..., tuple[Plan, Material, str]]:
+    """The plan of a search over these photos, what they are decoded to, and what the user was told."""
 
-    def prepared(data: Path, *changes: str) -> tuple[Plan, str]:
+    def prepared(data: Path, *changes: str) -> tuple[Plan, Material, str]:
         console = Console(file=StringIO(), width=10_000)
         options = Options(space=str(tiny_space), data=data, storage=str(tmp_path / "runs"), changes=changes)
-        return prepare(options, None, has_gpu=False, console=console), console.file.getvalue()
+        with ExitStack() as stack:
+            plan = check(options, None, 0, stack, console)
+            return plan, prepare(plan, allow_bad=False, console=console), console.file.getvalue()
 
     return prepared
 
@@ -50,14 +54,14 @@ def table(tmp_path) -> Path:
 
 def test_a_search_over_class_folders_is_prepared(prepared, table):
     (table.parent / "runs").mkdir()
-    plan, said = prepared(table.parent)
-    assert plan.attributes == ("class",) and plan.data.photos.scheme.classes == 2 and plan.extra == b""
+    plan, material, said = prepared(table.parent)
+    assert plan.attributes == ("class",) and material.data.photos.scheme.classes == 2 and material.extra == b""
     assert "80 photos of 80 people" in said and "each taken for a person of its own" in said
 
 
 def test_a_search_over_a_table_is_prepared_with_whole_people_on_each_side(prepared, table):
-    plan, said = prepared(table, "data/ordinal=years", "data/cuts=[20]", "task=years")
-    assert plan.attributes == ("years",) and plan.data.photos.scheme.class_names() == ["<20", ">=20"]
+    plan, material, said = prepared(table, "data/ordinal=years", "data/cuts=[20]", "task=years")
+    assert plan.attributes == ("years",) and material.data.photos.scheme.class_names() == ["<20", ">=20"]
     assert "80 photos of 40 people" in said
 
 
@@ -108,13 +112,13 @@ def test_extra_photos_are_told_with_the_confidence_at_which_they_train(prepared,
     answer[:10] = np.eye(18)[3]
     file = write_submission(tmp_path, read_unlabelled(demo), answer, contest_scheme((30, 60)).class_names())[1]
     searched = "labels/confidence={choice: [0.5, 0.9]}"
-    plan, said = prepared(demo, f"data/pseudo={file}", searched, "labels/relabel=consensus")
+    plan, material, said = prepared(demo, f"data/pseudo={file}", searched, "labels/relabel=consensus")
     kept = "28 of them at labels/confidence 0.5, 10 of them at labels/confidence 0.9"
     assert f"28 further photos train, from {file}, pseudo-labelled: {kept}\n" in said
     assert "corrections of consensus that do not fit these photos, ignored" in said
-    assert len(plan.data.extra) == 1 and plan.extra.count(b"\n") == 29
-    assert plan.data.extra[0].views.keys() == plan.data.views.keys()
-    assert set(plan.data.relabelled) == {"consensus"}
+    assert len(material.data.extra) == 1 and material.extra.count(b"\n") == 29
+    assert material.data.extra[0].views.keys() == material.data.views.keys()
+    assert set(material.data.relabelled) == {"consensus"}
 
 
 def test_photos_that_judge_are_refused_before_the_search(prepared, demo):

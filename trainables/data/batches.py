@@ -10,6 +10,7 @@ import torch
 from trainables.ahead import ahead
 from trainables.data.augment import Augment
 from trainables.data.edges import with_edges
+from trainables.data.photos import PhotoError
 from trainables.data.sampling import Sampler
 from trainables.data.training import TrainingPhotos
 from trainables.data.views import OpenView
@@ -23,10 +24,6 @@ class Batch:
     images: torch.Tensor  # (n, height, width, 3) uint8; 4 channels with edges
     targets: tuple[torch.Tensor, ...]  # per head: class ids (n,) int64, or rows (n, classes) float32
     numbers: torch.Tensor  # (n,) float32; NaN where unknown
-
-
-class PhotoError(ValueError):
-    """A photo that cannot be read from its view or augmented; the text says which, where and why."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,10 @@ class DataError(ValueError):
     """Data that cannot be used; the text names every reason found and how to mend it."""
 
 
+class PhotoError(ValueError):
+    """A photo that cannot be read from its view or augmented; the text says which, where and why."""
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """One kind of thing that was not used, and its names."""

@@ -9,8 +9,9 @@ import torch
 from trainables.ahead import ahead
 from trainables.config import AugmentConfig, SamplerConfig
 from trainables.data.augment import CHANGES, build_augment
-from trainables.data.batches import PhotoError, TrainBatches, plain_batches
+from trainables.data.batches import TrainBatches, plain_batches
 from trainables.data.edges import with_edges
+from trainables.data.photos import PhotoError
 from trainables.data.sampling import SAMPLERS, build_sampler
 from trainables.data.training import TrainingPhotos
 

@@ -1,17 +1,19 @@
 import os
 import signal
 from io import StringIO
+from time import sleep
 
 import pytest
 from rich.console import Console
 
 from tuner import cluster
-from tuner.command import carry_out
+from tuner.cli import carry_out
+from tuner.cluster import _set_handler
 
 
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch):
-    monkeypatch.setattr(cluster, "start", lambda address, *, dashboard: cluster.Cluster(1, 0, None))
+    monkeypatch.setattr(cluster, "start", lambda address, *, dashboard, gpus: cluster.Cluster(1, 0, None))
     monkeypatch.setattr(cluster, "stop", lambda: None)
     before = signal.getsignal(signal.SIGTERM)
     yield
@@ -40,24 +42,45 @@ def test_sigterm_ends_the_command_with_143_and_says_so():
     assert code == 143 and "SIGTERM" in words
 
 
-def test_sigterm_counts_after_ray_has_put_handlers_of_its_own(monkeypatch):
-    def ray_starts(address, *, dashboard):
-        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(99))
+def test_sigterm_counts_after_ray_has_put_a_handler_of_its_own_below_python(monkeypatch):
+    def ray_starts(address, *, dashboard, gpus):
+        _set_handler(signal.SIGTERM, None)
         return cluster.Cluster(1, 0, None)
 
     monkeypatch.setattr(cluster, "start", ray_starts)
-    code, words = carried_out(lambda start: (start(), come(signal.SIGTERM))[1])
+    code, words = carried_out(lambda start: (start(0)(), come(signal.SIGTERM))[1])
     assert code == 143 and "SIGTERM" in words
 
 
-def test_sigterm_counts_while_ray_starts_and_turns_it_into_an_exit_of_its_own(monkeypatch):
-    def ray_starts(address, *, dashboard):
-        signal.signal(signal.SIGTERM, lambda number, frame: exit(number))
-        come(signal.SIGTERM)
+def test_what_is_told_to_end_while_ray_starts_waits_for_it_and_stops_it(monkeypatch):
+    done = []
+
+    def ray_starts(address, *, dashboard, gpus):
+        sleep(0.5)
+        done.append("up")
+        return cluster.Cluster(1, 0, None)
 
     monkeypatch.setattr(cluster, "start", ray_starts)
-    code, words = carried_out(lambda start: start() and 0)
-    assert code == 143 and "SIGTERM" in words
+    monkeypatch.setattr(cluster, "stop", lambda: done.append("stopped"))
+    code, _ = carried_out(lambda start: start(0) and come(signal.SIGTERM))
+    assert code == 143 and done == ["up", "stopped"]
+
+
+def test_ray_starts_beside_the_work_and_its_failure_is_told_to_who_waits_for_it(monkeypatch):
+    seen = []
+
+    def ray_starts(address, *, dashboard, gpus):
+        seen.append((address, dashboard, gpus))
+        raise cluster.ClusterError("Ray did not start")
+
+    def work(start):
+        join = start(3)
+        with pytest.raises(cluster.ClusterError, match="did not start"):
+            join()
+        return 5
+
+    monkeypatch.setattr(cluster, "start", ray_starts)
+    assert carried_out(work)[0] == 5 and seen == [(None, False, 3)]
 
 
 @pytest.mark.parametrize("code", [0, 1, 5, 15, "a library gave up", None])

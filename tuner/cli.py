@@ -1,11 +1,11 @@
-"""What surrounds every command that trains trials: Ray's servers, signals, and words in place of tracebacks."""
+"""What the commands that train trials share: options, Ray's start, signals, and words in place of tracebacks."""
 
 import re
 import signal
 import sys
 from collections.abc import Callable
-from importlib import import_module
-from threading import Thread
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -16,9 +16,11 @@ from trainables.console import complain
 
 # Ray, torch and timm take seconds, and --help needs none of them: they are imported where they are used.
 if TYPE_CHECKING:
-    from tuner.cluster import Cluster
+    from tuner.cluster import Cluster, Starting
 
-Start = Callable[[], "Cluster"]
+# Begins to start Ray in the background, with this many GPUs of this machine (None: those that Ray finds); what it gives back waits for it.
+Join = Callable[[], "Cluster"]
+Start = Callable[[int | None], Join]
 
 
 class Terminated(SystemExit):
@@ -53,38 +55,64 @@ Address = Annotated[
 Dashboard = Annotated[bool, typer.Option(help="Serve Ray's dashboard on this machine.")]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """`--trials 40`, or `--trials +20`: as many more."""
+
+    number: int
+    more: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for."""
+
+    space: str | None = None
+    resume: str | None = None  # a run to go on with
+    data: Path | None = None
+    storage: str = "runs"  # folder or address of all runs
+    trials: Wanted | None = None
+    time_budget: float | None = None  # seconds
+    name: str | None = None
+    seed: int | None = None
+    early_stopping: bool | None = None  # this and the next three override the section run of the space
+    keep_running: float | None = None
+    keep: int | None = None
+    retries: int | None = None
+    gpus_per_trial: float | None = None
+    cpus_per_trial: int | None = None
+    address: str | None = None
+    changes: tuple[str, ...] = ()
+    dashboard: bool = True
+    dry_run: bool = False
+    allow_bad_photos: bool = False
+
+
 def carry_out(work: Callable[[Start], int], console: Console, *, address: str | None, dashboard: bool) -> NoReturn:
     """Do the work and exit with its code; 2 after words on what the user can mend, 130 and 143 when a signal came before trials ran.
 
     Args:
-        work: takes a function that starts Ray, to be called when it is needed.
+        work: takes a function that begins to start Ray, to be called when all that can be has been checked.
     """
     from search_spaces.schema import SpaceError
-    from trainables.data.batches import PhotoError
-    from trainables.data.photos import DataError
+    from trainables.data.photos import DataError, PhotoError
     from trainables.migrations import NewerFormatError
     from trainables.record import RunError
     from trainables.registry import ConfigError
     from trainables.storage import NO_ROOM, StorageError
-    from tuner import cluster
 
     # Until trials run there is nothing to save; SIGTERM's own way to end a process would leave Ray's servers behind.
     def end(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    # Ray's servers start while this process imports torch.
-    importing = Thread(target=import_module, args=("timm",))
+    starting: list[Starting] = []
 
-    def start() -> "Cluster":
-        try:
-            joined = cluster.start(address, dashboard=dashboard)
-        except SystemExit:
-            # While Ray starts, handlers of its own stand in place of ours and exit with codes of their own.
-            raise Terminated from None
-        # They stay: one exits with another code, one below Python aborts three seconds later.
-        signal.signal(signal.SIGTERM, end)
-        importing.join()
-        return joined
+    def start(gpus: int | None) -> Join:
+        # Ray and torch take seconds: a mistake is told before either is imported.
+        from tuner.cluster import Starting
+
+        starting.append(Starting(address, dashboard=dashboard, gpus=gpus))
+        return starting[-1].join
 
     def refuse(words: str) -> int:
         complain(words)
@@ -92,9 +120,8 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
 
     signal.signal(signal.SIGTERM, end)
     try:
-        importing.start()
         code = work(start)
-    except (SpaceError, ConfigError, DataError, PhotoError, RunError, NewerFormatError, StorageError, cluster.ClusterError) as error:
+    except (SpaceError, ConfigError, DataError, PhotoError, RunError, NewerFormatError, StorageError) as error:
         code = refuse(str(error))
     except OSError as error:
         if error.errno not in NO_ROOM:
@@ -109,5 +136,6 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
         code = 128 + signal.SIGTERM
     finally:
         # Left to the end of the process, Ray waits a minute for a server that is gone.
-        cluster.stop()
+        for one in starting:
+            one.stop()
     sys.exit(code)

@@ -1,0 +1,264 @@
+"""Refits: which configurations of a search are trained again, on which folds and with which seeds, as trials of a run of their own."""
+
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from search_spaces.schema import Choice, Parameter, Space, flat, same
+from trainables.config import TrialConfig
+from trainables.data.splits import NOBODY
+from trainables.record import (
+    DAMAGE,
+    Origin,
+    Record,
+    Result,
+    RunCard,
+    RunError,
+    list_trials,
+    read_config,
+    read_record,
+    searched_run,
+    start_record,
+    trial_folder,
+    write_result,
+)
+from trainables.storage import Folder, StorageError
+from trainables.versions import code_version
+from tuner.cli import Options
+from tuner.earlier import name_of, resume_command
+
+TOP = 3  # configurations, where nothing else is asked for
+APART = 1000  # between two seeds
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to train again, and how."""
+
+    run: str | None = None
+    top: int | None = None  # the best finished trials
+    trials: tuple[int, ...] = ()  # or these
+    folds: int | None = None  # each configuration once on each fold; must be the run's own number
+    all_data: bool = False  # on everything but the hold-out
+    epochs_from: Literal["best", "all"] | None = None  # all_data: how many epochs
+    seeds: int | None = None  # new ones for each
+    storage: str | None = None  # where the new run lies; None: beside the search
+
+
+@dataclass(frozen=True)
+class Refit:
+    """One trial to train."""
+
+    origin: Origin
+    config: TrialConfig
+
+
+# What to train
+
+
+def refuse_options(wish: Wish, options: Options) -> None:
+    """Raises: RunError naming all options that do not go together."""
+    given = {
+        "--run": wish.run,
+        "--top": wish.top,
+        "--trials": wish.trials,
+        "--folds": wish.folds,
+        "--all-data": wish.all_data,
+        "--epochs-from": wish.epochs_from,
+        "--seeds": wish.seeds,
+        "--name": options.name,
+        "--storage": wish.storage,
+    }
+    named = [option for option, value in given.items() if value]
+    mistakes = []
+    if options.resume:
+        if named:
+            mistakes.append(f"--resume goes on with what was chosen then; leave out {', '.join(named)}")
+    else:
+        if not wish.run:
+            mistakes.append("give --run a search whose configurations are to be trained again, or --resume refits to go on with")
+        if wish.top is not None and wish.top < 1:
+            mistakes.append(f"--top is {wish.top}; write 1 or more")
+        if wish.top is not None and wish.trials:
+            mistakes.append("--top takes the best trials, --trials those that you name; give one of them")
+        if wish.folds and wish.all_data:
+            mistakes.append(
+                "--folds keeps a fold back for each model, --all-data none; give one of them, then the other in a run of its own"
+            )
+        if not (wish.folds or wish.all_data or wish.seeds):
+            mistakes.append("say what to train: --folds on every fold, --all-data on all but the hold-out, --seeds 3 with other seeds")
+        if wish.epochs_from and not wish.all_data:
+            mistakes.append("--epochs-from is for --all-data, where nobody chooses the epoch; leave it out")
+    if mistakes:
+        raise RunError("\n".join(mistakes))
+
+
+def choose(run: Folder, card: RunCard, wish: Wish) -> list[Record]:
+    """The trials whose configurations are trained again, best first or as they were named.
+
+    Raises: RunError when a named trial is not there, is damaged or has no score, and when none has finished.
+    """
+    if card.refit_of:
+        raise RunError(f"{card.name} holds refits itself; choose from the search: --run {name_of(searched_run(run, card))}")
+    records, damaged = read_whole(run)
+    if not wish.trials:
+        finished = [record for record in records.values() if record.result.state == "finished" and record.best]
+        if not finished:
+            states = [record.result.state for record in records.values()] + ["damaged"] * len(damaged)
+            there = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "there are none"
+            raise RunError(
+                f"no trial of {card.name} has finished ({there}). Go on with it: {resume_command(run)}, "
+                "or name trials that have a score: --trials"
+            )
+        return sorted(finished, key=lambda record: (-record.best["score"], record.number))[: wish.top or TOP]
+    mistakes = []
+    for number in wish.trials:
+        if number in damaged:
+            mistakes.append(f"trial {number} of {card.name} is damaged ({damaged[number]})")
+        elif number not in records:
+            mistakes.append(f"there is no trial {number} in {card.name}; there are {', '.join(map(str, records)) or 'none'}")
+        elif not records[number].best:
+            result = records[number].result
+            mistakes.append(f"trial {number} of {card.name} has no score ({result.state}: {result.reason})")
+    if mistakes:
+        raise RunError("\n".join(mistakes))
+    return [records[number] for number in wish.trials]
+
+
+def read_whole(run: Folder) -> tuple[dict[int, Record], dict[int, str]]:
+    """The trials of a run by number, and why others cannot be read."""
+    records, damaged = {}, {}
+    for folder in list_trials(run):
+        try:
+            records[int(folder.name)] = read_record(folder)
+        except StorageError:
+            raise
+        except DAMAGE as error:
+            damaged[int(folder.name)] = f"{type(error).__name__}: {error}"
+    return records, damaged
+
+
+def plan_refits(chosen: Sequence[Record], wish: Wish) -> list[Refit]:
+    """Every trial to train, configuration by configuration, seed by seed, fold by fold.
+
+    Raises: RunError for another number of folds than the run's, and for configurations that only a score can train.
+    """
+    own = chosen[0].config.data.folds
+    if wish.folds not in (None, own):
+        raise RunError(f"the people were parted into {own} folds when the search began, and its split.csv keeps them: write --folds {own}")
+    by_score = [record.number for record in chosen if record.config.schedule.name == "plateau"] if wish.all_data else []
+    if by_score:
+        raise RunError(
+            f"schedule/name is plateau in trial {', '.join(map(str, by_score))}: it drops the learning rate by the score, and with "
+            "--all-data nobody scores. Choose other trials with --trials, or give --folds"
+        )
+    refits = []
+    for record in chosen:
+        origin = Origin(record.number, record.best["epoch"], record.best["score"])
+        seed = record.config.seed
+        for again in [seed + APART * (number + 1) for number in range(wish.seeds)] if wish.seeds else [seed]:
+            refits += [Refit(origin, changed(record, wish, seed=again, fold=fold)) for fold in folds_of(record, wish)]
+    return refits
+
+
+def folds_of(record: Record, wish: Wish) -> Iterable[int]:
+    """The folds that validate, each in a trial of its own."""
+    if wish.folds:
+        return range(wish.folds)
+    return [NOBODY if wish.all_data else record.config.data.fold]
+
+
+def changed(record: Record, wish: Wish, *, seed: int, fold: int) -> TrialConfig:
+    """The configuration of a refit. Where nobody validates, the best epoch was found in the search, and the schedule ends there."""
+    values = record.config.values()
+    values["seed"], values["data"]["fold"] = seed, fold
+    if wish.all_data:
+        values["train"]["patience"] = 0
+        if wish.epochs_from != "all":
+            values["epochs"] = record.best["epoch"]
+    return TrialConfig.from_values(values)
+
+
+def read_refits(run: Folder, card: RunCard) -> list[Refit]:
+    """The trials of a refit that goes on. Raises: RunError for a run that is none, and for settings that cannot be read."""
+    if not card.refit_of:
+        raise RunError(f"{card.name} is a search; go on with it: {resume_command(run)}, or train its best again: --run {name_of(run)}")
+    refits, mistakes = [], []
+    for number, origin in enumerate(card.origins):
+        file = trial_folder(run, number) / "config.json"
+        try:
+            refits.append(Refit(origin, read_config(file.parent)[0]))
+        except StorageError:
+            raise
+        except DAMAGE as error:
+            mistakes.append(f"{file} cannot be read ({type(error).__name__}: {error}); bring a copy back")
+    if mistakes:
+        raise RunError("\n".join(mistakes))
+    return refits
+
+
+# The new run
+
+
+def card_of(card: RunCard, run: Folder, searched: Folder, refits: Sequence[Refit]) -> RunCard:
+    """What all refits share; the people are parted as in the search."""
+    beside = run.parent.resolve() == searched.parent.resolve()
+    return replace(
+        card,
+        name=run.name,
+        epochs=max(refit.config.epochs for refit in refits),
+        trials=len(refits),
+        command=shlex.join(["python", "-m", "tuner.refit", *sys.argv[1:]]),
+        refit_of=searched.name if beside else str(searched.resolve()),
+        origins=tuple(refit.origin for refit in refits),
+    )
+
+
+def tell_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refits: Sequence[Refit], console: Console) -> None:
+    """Which configurations, and which trials of them."""
+    what = f": {len(refits)} refits of {len(chosen)} configurations of {searched.name}"
+    console.print(Text.assemble((card.name, "bold"), what))
+    for record in chosen:
+        numbers = [number for number, refit in enumerate(refits) if refit.origin.trial == record.number]
+        trials = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {numbers[0]} to {numbers[-1]}"
+        best = f"macro F1 {record.best['score']:.4f} at epoch {record.best['epoch']} of {record.config.epochs}"
+        console.print(f"  {trials}: {searched.name}/{record.number}, {record.config.model.backbone}, {best}")
+    if refits[0].config.data.fold == NOBODY:
+        console.print("Nobody validates: all but the hold-out train, the last epoch is kept, and the hold-out is the only judge.")
+        if any(record.config.train.patience for record in chosen):
+            console.print("train/patience is 0 here: it would need a score.")
+
+
+def space_of(configs: Sequence[TrialConfig]) -> Space:
+    """What differs among configurations as a space, in which each of them has its place."""
+    values = [flat(config.values()) for config in configs]
+    choices: dict[str, list[Any]] = {path: [] for path in values[0]}
+    for path, known in choices.items():
+        known += [one[path] for number, one in enumerate(values) if not any(same(one[path], other[path]) for other in values[:number])]
+    fixed = {path: known[0] for path, known in choices.items() if len(known) == 1}
+    parameters = [Parameter(path, Choice(tuple(known)), (), "") for path, known in choices.items() if len(known) > 1]
+    return Space("refit", "refit", {}, fixed, tuple(parameters), (), {})
+
+
+def lay_out(run: Folder, card: RunCard, refits: Sequence[Refit]) -> None:
+    """Begin the records that are not there: settings, and in words which refit it is."""
+    there = {folder.name for folder in list_trials(run)}
+    name = searched_run(run, card).name
+    for number, refit in enumerate(refits):
+        if str(number) not in there:
+            folder = trial_folder(run, number)
+            start_record(folder, refit.config)
+            result = Result("interrupted", "has not begun", 0, card.split, "", code_version(), attempt=0, notes=(note(name, refit),))
+            write_result(folder, result)
+
+
+def note(searched: str, refit: Refit) -> str:
+    """Which refit it is: `refit of faces/7: fold 2, seed 1000`."""
+    config = refit.config
+    side = f"fold {config.data.fold}" if config.data.fold != NOBODY else f"all but the hold-out, {config.epochs} epochs"
+    return f"refit of {searched}/{refit.origin.trial}: {side}, seed {config.seed}"

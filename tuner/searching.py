@@ -1,0 +1,136 @@
+"""A whole search: check, prepare, run the trials on Ray, sum up."""
+
+import shlex
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+from rich.console import Console
+from rich.text import Text
+
+from search_spaces.write import space_text
+from trainables.data.splits import split_table
+from trainables.record import SPACE, SPLIT, RunCard, RunError, write_run
+from trainables.restore_data import EXTRA
+from trainables.storage import Folder, open_folder, write_whole
+from tuner import preflight
+from tuner.cli import Options, Start
+from tuner.devices import gpus_here
+from tuner.earlier import Earlier, open_run, refuse_changes, resume_command
+from tuner.lock import hold
+from tuner.naming import choose_folder, claim, numbered
+from tuner.prepare import Material, Plan, has_overlay, plan_search, prepare, read_the_space, refuse_options, settings_of
+
+
+def search(options: Options, console: Console, start: Start) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        start: begins to start Ray.
+    Raises: SpaceError, ConfigError, DataError, RunError, StorageError for what the user can fix. No record is touched then.
+    """
+    began = perf_counter()
+    refuse_options(options)
+    with ExitStack() as stack:
+        earlier = open_run(options.resume) if options.resume else None
+        if earlier:
+            refuse_refit(earlier.run, earlier.card)
+            stack.enter_context(hold(earlier.run))
+            options = with_shares_of(earlier.card, options)
+        join = start(None) if options.address and not options.dry_run else None
+        gpus = join().gpus if join else gpus_here()
+        plan = check(options, earlier, gpus, stack, console)
+        if not options.dry_run:
+            # All that can be wrong without opening an image is right: Ray starts while images are decoded and the preflight runs.
+            join = join or start(gpus)
+        # What a run went on without, it goes on without: that these are the same images is verified.
+        material = prepare(plan, allow_bad=options.allow_bad_photos or earlier is not None, console=console)
+        if options.dry_run:
+            valid = f"{preflight.DRAWS} configurations drawn, {len(plan.configurations)} trained for a step, all valid"
+            console.print(f"Dry run: {valid}. Nothing was written.")
+            return 0
+
+        # Ray Tune is imported by those who need it.
+        from tuner.summary import summarize
+        from tuner.training import Work, optuna_searcher, train_and_sum_up
+
+        work = Work(
+            plan,
+            material,
+            began,
+            write=lambda: write_plan(plan, material, options),
+            searcher=optuna_searcher,
+            summarize=lambda board, seconds, soft_stop: summarize(plan, material.data, board, seconds, soft_stop, console),
+            go_on=resume_command(plan.run),
+        )
+        return train_and_sum_up(work, options, join, console)
+
+
+def check(options: Options, earlier: Earlier | None, gpus: int, stack: ExitStack, console: Console) -> Plan:
+    """All that can be checked before an image is opened, in the order of what it costs; the folder of a new run is taken.
+
+    Args:
+        stack: gives the folder back.
+    Raises: SpaceError, ConfigError, DataError, RunError, StorageError for what the user can fix.
+    """
+    space = read_the_space(options, earlier, gpus > 0)
+    settings = settings_of(options, space, earlier)
+    if earlier:
+        refuse_changes(earlier.card, earlier.space, space, options.seed)
+        run = earlier.run
+    else:
+        stem = Path(space.name).stem
+        place = open_folder(options.storage), options.name, numbered(stem, first=f"{stem}-1")
+        run = choose_folder(*place) if options.dry_run else stack.enter_context(claim(*place))
+    verb = f"going on with {run.name}, " if earlier else ""
+    console.print(Text.assemble((space.name, "bold"), f": {verb}{settings.trials} trials of at most {settings.epochs} epochs"))
+    if options.space and not gpus and has_overlay(options.space):
+        console.print("No GPU here: the space's on_cpu part is used (smaller nets, sizes, epochs).")
+    return plan_search(run, space, settings, options, earlier, console)
+
+
+def refuse_refit(run: Folder, card: RunCard) -> None:
+    """Raises: RunError for a run that holds chosen configurations, to which a search has nothing to add."""
+    if card.refit_of:
+        fix = f"go on with: {resume_command(run, 'tuner.refit')}"
+        raise RunError(f"{card.name} holds refits of {card.refit_of}, and a search has nothing to add to them; {fix}")
+
+
+def with_shares_of(card: RunCard, options: Options) -> Options:
+    """The options with what each trial of the earlier run was given, where they do not say otherwise."""
+    names = [name for name in ("cpus_per_trial", "gpus_per_trial") if getattr(options, name) is None]
+    return replace(options, **{name: getattr(card, name) for name in names})
+
+
+def write_plan(plan: Plan, material: Material, options: Options) -> None:
+    """Write run.json, space.yaml and, for a new run, split.csv and extra.csv."""
+    run, split, earlier = plan.run, material.data.split, plan.split_of
+    photos = material.data.photos
+    if earlier is None:
+        write_whole(run / SPLIT, split_table(photos, split, material.digests))
+        if material.extra:
+            write_whole(run / EXTRA, material.extra)
+    header = f"The space of {run.name} with all that was laid over it. To change it, copy it, edit the copy, and go on with:\n"
+    space = plan.space.with_run(plan.settings.model_dump())
+    write_whole(run / SPACE, space_text(space, f"{header}{resume_command(run)} --space <the copy>").encode())
+    write_run(
+        run,
+        RunCard(
+            name=run.name,
+            space=space.name,
+            data=str(plan.folder.resolve()),
+            cuts=plan.sides.cuts,
+            seed=plan.seed,
+            split=split.hash,
+            attributes=tuple(attribute.plain() for attribute in photos.scheme.attributes),
+            epochs=plan.settings.epochs,
+            trials=plan.settings.trials,
+            command=earlier.card.command if earlier else shlex.join(["python", "-m", "tuner.run", *sys.argv[1:]]),
+            predicts=plan.attributes,
+            metric=plan.settings.metric,
+            cpus_per_trial=options.cpus_per_trial,
+            gpus_per_trial=options.gpus_per_trial,
+        ),
+    )
