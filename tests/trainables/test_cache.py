@@ -1,0 +1,100 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from trainables.cache import app
+from trainables.data.photos import Unlabelled
+from trainables.data.view_store import view_cache
+from trainables.data.views import View, build_views, open_view
+
+SQUARE, WIDE = View("none", 1.0, 16, 16), View("none", 1.0, 16, 32)
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> Unlabelled:
+    """Two photos, and a cache of their own."""
+    monkeypatch.setenv("SWEEPVOTE_CACHE", str(tmp_path / "cache"))
+    for number in range(2):
+        Image.new("RGB", (20, 20), (number + 1, 2, 3)).save(tmp_path / f"{number}.png")
+    return Unlabelled(tmp_path, ("0.png", "1.png"))
+
+
+def call(*words: str):
+    return CliRunner().invoke(app, list(words))
+
+
+def told(*words: str) -> dict:
+    result = call("--json", *words)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def old(folder: Path) -> list[Path]:
+    files = [folder / name for name in ("1a2b.npy", "1a2b.json")]
+    for file in files:
+        file.write_bytes(bytes(1000))
+    return files
+
+
+def test_an_empty_cache_is_listed(photos):
+    assert call().exit_code == 0 and told()["views"] == [] and call("--empty").exit_code == 0
+
+
+def test_views_are_listed_with_images_bytes_and_use(photos):
+    built = build_views(photos, [SQUARE, WIDE], view_cache())
+    listed = {one["view"]: one for one in told()["views"]}
+    assert {name: (one["images"], one["in_use"]) for name, one in listed.items()} == {"16x16": (2, True), "16x32": (2, True)}
+    assert all(one["bytes"] > 2 * 16 * 16 * 3 and one["last_used"] for one in listed.values())
+    output = call().output
+    assert str(view_cache()) in output and "16x32" in output
+    assert built
+
+
+def test_emptying_removes_all_but_what_is_in_use_and_what_is_in_use_goes_on(photos):
+    built = build_views(photos, [SQUARE], view_cache())
+    seen = open_view(built.files[SQUARE])
+    build_views(photos, [WIDE], view_cache())
+    files = old(view_cache())
+    before = told()
+    assert before["earlier_versions"] == {"files": 2, "bytes": 2000} and before["freed"] is None and len(before["views"]) == 2
+    after = told("--empty")
+    assert [one["view"] for one in after["views"]] == ["16x16"] and after["freed"] > 2000
+    assert not any(file.exists() for file in files) and seen.images[1].any()
+    del built, seen
+    assert told("--empty")["views"] == []
+    assert open_view(build_views(photos, [SQUARE], view_cache()).files[SQUARE]).images[1].any()
+
+
+def test_what_was_used_lately_stays(photos):
+    build_views(photos, [SQUARE], view_cache())
+    old_ones = old(view_cache())
+    assert len(told("--older", "1d")["views"]) == 1 and all(file.exists() for file in old_ones)
+    assert told("--older", "0m")["views"] == [] or told("--older", "0.0001m")["views"] == []
+
+
+@pytest.mark.parametrize("words", [("--older", "long"), ("--older", "30"), ("--older", "-1d"), ("--empty", "--older", "30d")])
+def test_a_wrong_option_is_refused_and_nothing_is_removed(photos, words):
+    build_views(photos, [SQUARE], view_cache())
+    result = call(*words)
+    assert result.exit_code == 2 and "--older" in result.output
+    assert len(told()["views"]) == 1
+
+
+def test_a_wrong_limit_is_refused(photos, monkeypatch):
+    monkeypatch.setenv("SWEEPVOTE_CACHE_LIMIT", "much")
+    result = call()
+    assert result.exit_code == 2 and "SWEEPVOTE_CACHE_LIMIT" in result.output and "much" in result.output
+
+
+def test_the_help_teaches_by_example_and_waits_for_no_library():
+    code = "import sys, trainables.cache; print([name for name in ('numpy', 'torch', 'PIL', 'ray', 'pydantic') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
+    assert done.stdout.strip() == "[]"
+    result = call("--help")
+    assert result.exit_code == 0 and "python -m trainables.cache --older 30d" in result.output

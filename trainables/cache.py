@@ -1,0 +1,120 @@
+"""`python -m trainables.cache`: what decoded images lie in the cache, and how to be rid of them."""
+
+import json
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from trainables.data.view_store import Listed
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+SECONDS = {"m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
+
+
+@app.command()
+def main(
+    empty: Annotated[bool, typer.Option("--empty", help="Remove all that no running command uses.")] = False,
+    older: Annotated[
+        str | None, typer.Option(help="Remove images that no command has used for so long: 30d, 2w, 12h; not those in use.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, the table on stderr.")] = False,
+) -> None:
+    """List the decoded images in the cache, or remove some of them.
+
+        python -m trainables.cache
+        python -m trainables.cache --older 30d
+        python -m trainables.cache --empty
+
+    Nothing is lost that a command could not decode again from the images themselves. The cache lies in $SWEEPVOTE_CACHE, or in
+    ~/.cache/sweepvote; from $SWEEPVOTE_CACHE_LIMIT on (such as 200GB; default 50GB) the least recently used images go by themselves.
+
+    Exit codes: 0 done, 2 a wrong option or a cache that cannot be read or written.
+    """
+    from trainables.console import complain
+    from trainables.data.view_store import CacheError, cache_limit, drop, in_words, list_stores, old_files, view_cache
+
+    cache, freed = view_cache(), 0
+    try:
+        before = _before(empty, older)
+        limit = cache_limit()
+        with in_words(cache):
+            if before is not None and cache.is_dir():
+                freed = drop(cache, before)
+                if empty:
+                    freed += _remove([*old_files(cache), *cache.glob("files/*.json"), *cache.glob("faces-*.jsonl")])
+            stores, old = list_stores(cache), old_files(cache)
+            show(cache, stores, old, limit, freed=None if before is None else freed, as_json=as_json)
+    except (CacheError, ValueError) as error:
+        complain(str(error))
+        raise typer.Exit(2) from None
+
+
+def show(cache: Path, stores: "list[Listed]", old: list[Path], limit: int, *, freed: int | None, as_json: bool) -> None:
+    """A table of the views, or the same as JSON.
+
+    Args:
+        freed: bytes, where something was to be removed.
+    """
+    from rich import box
+    from rich.table import Table
+
+    from trainables.console import open_console, output
+
+    console = open_console(stderr=True) if as_json else output()
+    table = Table(box=box.SIMPLE_HEAD)
+    for name, justify in (("view", "left"), ("images", "right"), ("MB", "right"), ("last used", "left"), ("in use", "left")):
+        table.add_column(name, justify=justify)
+    for one in stores:
+        used = datetime.fromtimestamp(one.used).strftime("%Y-%m-%d %H:%M") if one.used else ""
+        table.add_row(one.shows, f"{one.images:,}", f"{one.size / 1e6:,.1f}", used, "yes" if one.in_use else "")
+    console.print(str(cache), soft_wrap=True)
+    console.print(table)
+    total, old_size = sum(one.size for one in stores), sum(file.stat().st_size for file in old)
+    console.print(f"{total / 1e9:.2f} GB in {len(stores)} views; beyond {limit / 1e9:g} GB the least recently used go by themselves.")
+    if old:
+        console.print(f"{len(old)} files of earlier versions, {old_size / 1e9:.2f} GB, which nothing reads: --empty removes them.")
+    if freed is not None:
+        busy = sum(one.in_use for one in stores)
+        console.print(f"{freed / 1e9:.2f} GB freed." + (f" {busy} views stay, as running commands use them." if busy else ""))
+    if as_json:
+        views = [
+            {
+                "view": one.shows,
+                "folder": str(one.folder),
+                "images": one.images,
+                "bytes": one.size,
+                "last_used": datetime.fromtimestamp(one.used, UTC).isoformat() if one.used else None,
+                "in_use": one.in_use,
+            }
+            for one in stores
+        ]
+        old_ones = {"files": len(old), "bytes": old_size}
+        print(json.dumps({"format": 1, "cache": str(cache), "limit": limit, "freed": freed, "views": views, "earlier_versions": old_ones}))
+
+
+def _before(empty: bool, older: str | None) -> float | None:
+    """The time since which images have to be used to stay; None where nothing is to be removed. Raises: ValueError."""
+    if older is None:
+        return float("inf") if empty else None
+    if empty:
+        raise ValueError("--empty removes more than --older does; give one of them")
+    if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", older)):
+        raise ValueError(f"--older {older!r} is no time; write a number with m, h, d or w behind it, such as 30d")
+    return time.time() - float(found[1]) * SECONDS[found[2]]
+
+
+def _remove(files: list[Path]) -> int:
+    freed = 0
+    for file in files:
+        freed += file.stat().st_size
+        file.unlink()
+    return freed
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m trainables.cache")
