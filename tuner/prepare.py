@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from search_spaces.read import read_space
@@ -13,9 +14,10 @@ from trainables.data.extra import Completed, complete
 from trainables.data.groups import merge_tied, tie_copies
 from trainables.data.labels import Scheme
 from trainables.data.layouts.reading import find_layout, read_photos, refuse_odd_names
+from trainables.data.names import some
 from trainables.data.photos import DataError, Photos
 from trainables.data.settings import DataConfig, LabelsConfig
-from trainables.data.splits import Split, absent_classes, split_people
+from trainables.data.splits import Split, absent_classes, rare_classes, split_people
 from trainables.data.training import Data
 from trainables.data.view_store import cache_folder, view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
@@ -253,6 +255,10 @@ def tell_photos(photos: Photos, split: Split, console: Console) -> None:
     console.print(f"{len(photos)} photos of {people} people: {', '.join(counts)} (split {split.hash})")
     for item in photos.left_out:
         console.print(f"  left out or noted: {item}", style="yellow")
+    parts = np.unique(split.part)
+    if rare := rare_classes(photos, len(parts)):
+        words = f"  {len(rare)} classes are in fewer groups than the {len(parts)} parts of the split, so some part has none of them"
+        console.print(f"{words}: {some(rare)}", style="yellow")
     absent = absent_classes(photos)
     if absent:
         console.print(f"  no photo has {len(absent)} of the classes, each counts as F1 0: {'; '.join(absent)}", style="yellow")

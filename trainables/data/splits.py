@@ -8,7 +8,9 @@ import csv
 import hashlib
 import io
 import json
+import math
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,11 +65,10 @@ def split_people(photos: Photos, settings: DataConfig, seed: int) -> Split:
     """Hold a share of the people out, part the others into folds, of which the settings name the one that validates, or none.
 
     A person counts for stratification as the joint class of most of their photos, so a gender or age band is spread
-    evenly, and classes that are single shots of everybody follow.
-
+    evenly, and classes that are single shots of everybody follow. Kinds with fewer people than there are parts are spread together.
     Groups that are tied to others go where the first of these goes.
 
-    Raises: DataError when a class has fewer people than there are sides.
+    Raises: DataError when the people are fewer than the parts, or all that train are of one class.
     """
     # Imported here: scikit-learn takes longer than many an epoch, and the trials, which import this module, never split.
     from sklearn.model_selection import StratifiedKFold, train_test_split
@@ -76,27 +77,27 @@ def split_people(photos: Photos, settings: DataConfig, seed: int) -> Split:
         raise DataError(f"data/fold is {settings.fold}, but the folds are 0 to {settings.folds - 1}.")
     classes = photos.scheme.joint(photos.labels)
     persons, person = np.unique(photos.people, return_inverse=True)
-    has = np.zeros((len(persons), photos.scheme.classes), dtype=int)
-    np.add.at(has, (person, classes), 1)
-    _refuse_rare_classes(photos, has, settings)
+    need = settings.folds + 1
+    advice = "Add images" if settings.folds == 2 else "Add images, or take fewer folds (--set data/folds=2)"
+    if len(persons) < need:
+        raise DataError(f"{len(persons)} groups of images are too few for {settings.folds} folds and a hold-out: each needs one. {advice}.")
 
-    strata = has.argmax(axis=1)
-    people = np.arange(len(persons))
+    strata = _pooled(_most_frequent(person, classes), least=need, most=math.ceil(settings.holdout * len(persons)))
     part = np.full(len(persons), HOLDOUT)
-    try:
-        rest, _ = train_test_split(people, test_size=settings.holdout, stratify=strata, random_state=seed)
-    except ValueError:
-        kinds = len(np.unique(strata))
-        raise DataError(
-            f"{len(persons)} people are too few to hold {settings.holdout:.0%} of them out: the hold-out needs one of each of "
-            f"{kinds} kinds of people. Add photos or raise data/holdout."
-        ) from None
-    folds = StratifiedKFold(settings.folds, shuffle=True, random_state=seed)
-    for number, (_, members) in enumerate(folds.split(rest, strata[rest])):
-        part[rest[members]] = number
+    rest, _ = train_test_split(np.arange(len(persons)), test_size=settings.holdout, stratify=strata, random_state=seed)
+    if np.unique(strata[rest], return_counts=True)[1].max() < settings.folds:
+        strata = np.zeros_like(strata)
+    with warnings.catch_warnings():
+        # A kind that is in fewer people of the rest than there are folds is spread as far as it goes.
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        for number, (_, members) in enumerate(StratifiedKFold(settings.folds, shuffle=True, random_state=seed).split(rest, strata[rest])):
+            part[rest[members]] = number
     # Tied groups follow the first of them: so what has no ties is split as if there were none.
     part = part[first_of_tied(persons, photos.ties)]
-    return _split(photos, part[person], settings.fold)
+    split = _split(photos, part[person], settings.fold)
+    if len(np.unique(classes[split.train])) < 2 <= len(np.unique(classes)):
+        raise DataError(f"{len(persons)} groups of images are too few: all that would train are of one class. {advice}.")
+    return split
 
 
 def split_table(photos: Photos, split: Split, digests: Mapping[str, str]) -> bytes:
@@ -138,16 +139,38 @@ def absent_classes(photos: Photos) -> list[str]:
     return photos.scheme.absent(photos.scheme.joint(photos.labels))
 
 
-def _refuse_rare_classes(photos: Photos, has: np.ndarray, settings: DataConfig) -> None:
-    people_with = (has > 0).sum(axis=0)
-    need = settings.folds + 1
-    rare = [f"  {name}: {count} people" for name, count in zip(photos.scheme.class_names(), people_with, strict=True) if 0 < count < need]
-    if rare:
-        raise DataError(
-            f"{len(rare)} classes have fewer people than the {settings.folds} folds and the hold-out need ({need}):\n"
-            + "\n".join(rare)
-            + "\nAdd photos of such people, take fewer folds (--set data/folds=2), or choose other cuts (--set data/cuts=[30,50])."
-        )
+def rare_classes(photos: Photos, parts: int) -> list[str]:
+    """Names of the joint classes that fewer people have than there are parts, with their number: some part has none of them."""
+    classes = photos.scheme.joint(photos.labels)
+    pairs = np.unique(np.stack([photos.people, classes]), axis=1)
+    found, people = np.unique(pairs[1], return_counts=True)
+    names = photos.scheme.class_names()
+    return [f"{names[number]} ({count})" for number, count in zip(found.tolist(), people.tolist(), strict=True) if count < parts]
+
+
+def _most_frequent(person: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The class of most photos of each person, the lowest of several."""
+    pairs, counts = np.unique(np.stack([person, classes]), axis=1, return_counts=True)
+    order = np.lexsort((pairs[1], -counts, pairs[0]))
+    _, first = np.unique(pairs[0][order], return_index=True)
+    return pairs[1][order][first]
+
+
+def _pooled(strata: np.ndarray, least: int, most: int) -> np.ndarray:
+    """The strata, with those of fewer than `least` members as one, and with the smallest as one where there are more than `most`.
+
+    Where even these together are fewer, they go with the largest.
+    """
+    kinds, counts = np.unique(strata, return_counts=True)
+    by_size = kinds[np.argsort(-counts, kind="stable")]
+    rare = set(kinds[counts < least].tolist())
+    if len(kinds) - len(rare) + bool(rare) > most:
+        rare |= set(by_size[max(0, most - 1) :].tolist())
+    if not rare:
+        return strata
+    pooled = np.isin(strata, list(rare))
+    home = by_size[0] if pooled.sum() < least else min(rare)
+    return np.where(pooled, home, strata)
 
 
 def _split(photos: Photos, part: np.ndarray, fold: int) -> Split:

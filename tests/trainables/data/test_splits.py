@@ -1,7 +1,8 @@
 import csv
 import hashlib
 import io
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.photos import DataError, Photos
 from trainables.data.settings import DataConfig
-from trainables.data.splits import MOST, NOBODY, Split, absent_classes, read_split, split_people, split_table
+from trainables.data.splits import HOLDOUT, MOST, NOBODY, Split, absent_classes, rare_classes, read_split, split_people, split_table
 
 SCHEME = contest_scheme((30, 60))
 SEEDS = range(50)
@@ -100,28 +102,36 @@ def test_where_nobody_validates_all_but_the_same_holdout_train(seed):
     assert (again.part == nobody.part).all() and (again.fold, again.hash) == (NOBODY, some.hash)
 
 
-def test_classes_with_fewer_people_than_sides_are_named_with_what_to_do():
-    photos = draw_photos(0, people=60, least=5)
-    with pytest.raises(DataError) as caught:
-        split_people(photos, DataConfig(folds=20), seed=0)
-    lines = str(caught.value).splitlines()
-    people = {name: len(set(photos.people[SCHEME.joint(photos.labels) == number])) for number, name in enumerate(SCHEME.class_names())}
-    assert lines[0] == f"{len(lines) - 2} classes have fewer people than the 20 folds and the hold-out need (21):"
-    assert lines[1:-1] == [f"  {name}: {count} people" for name, count in people.items() if count < 21]
-    assert lines[-1].startswith("Add photos of such people, take fewer folds (--set data/folds=2)")
+def few(counts: Sequence[int]) -> Photos:
+    """So many people of each class, one photo each, in random order."""
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))[:, None]
+    scheme = Scheme((Attribute("kind", tuple(f"kind {number:02d}" for number in range(len(counts)))),))
+    return Photos(Path("root"), tuple(f"{index}.jpg" for index in range(len(labels))), np.arange(len(labels)), labels, scheme)
 
 
-def test_two_photos_are_too_few():
-    photos = draw_photos(0)
-    two = replace(photos, ids=photos.ids[:2], people=photos.people[:2], labels=photos.labels[:2])
-    with pytest.raises(DataError, match="fewer people than the 5 folds and the hold-out need"):
-        split_people(two, DataConfig(), seed=0)
+@pytest.mark.parametrize("counts", [(60, 40, 1), (60, 40, 3, 2), (30, 2, 2, 2), (15,) * 12, (6,) * 120, (7, 7, 7), (4,) * 40, (2,) * 30])
+@pytest.mark.parametrize("settings", [{}, {"folds": 2, "holdout": 0.05}, {"folds": 3, "holdout": 0.4}], ids=str)
+def test_rare_classes_refuse_no_data_and_every_part_has_its_share(counts, settings):
+    photos, sides = few(counts), DataConfig(**settings)
+    split = split_people(photos, sides, seed=0)
+    assert len(split.holdout) == math.ceil(sides.holdout * len(photos))
+    sizes = np.bincount(split.part[split.part != HOLDOUT], minlength=sides.folds)
+    assert sizes.min() >= 1 and sizes.max() - sizes.min() <= len(counts)
+    common = [number for number, count in enumerate(counts) if count > 4 * sides.folds]
+    for number in common:
+        assert set(split.part[photos.labels[:, 0] == number]) >= set(range(sides.folds))
 
 
-def test_too_few_people_for_a_holdout_of_every_kind_is_said_with_the_mend():
-    photos = draw_photos(0, people=36, least=6)
-    with pytest.raises(DataError, match="36 people are too few to hold 5% of them out.*6 kinds of people.*raise data/holdout"):
-        split_people(photos, DataConfig(holdout=0.05), seed=0)
+def test_rare_classes_are_named_with_their_number_of_groups():
+    assert rare_classes(few((60, 40, 1, 5)), parts=6) == ["kind 02 (1)", "kind 03 (5)"]
+    assert rare_classes(few((60, 40)), parts=6) == []
+
+
+@pytest.mark.parametrize(("counts", "folds"), [((1, 1), 5), ((2, 2), 5), ((1, 1, 1), 2), ((1, 1), 2)])
+def test_too_few_groups_are_refused_with_what_can_be_done(counts, folds):
+    with pytest.raises(DataError, match=f"^{sum(counts)} groups of images are too few") as caught:
+        split_people(few(counts), DataConfig(folds=folds), seed=0)
+    assert ("data/folds=2" in str(caught.value)) == (folds > 2) and "data/cuts" not in str(caught.value)
 
 
 def test_a_fold_that_there_is_not_is_refused():
