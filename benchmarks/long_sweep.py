@@ -26,7 +26,7 @@ from ray import tune
 from rich.table import Table
 
 from search_spaces.read import read_space
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, choosers
 from trainables.console import open_console
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.photos import Photos
@@ -170,7 +170,7 @@ def make_plan(run: Path, trials: int) -> Plan:
     photos = Photos(run, (), nobody, np.zeros((0, 3), dtype=int), scheme)
     return Plan(
         run,
-        read_space(file),
+        read_space(file, choosers=choosers()),
         RunSettings(trials=trials, epochs=EPOCHS, grace=1),
         seed=0,
         fixed={"epochs": EPOCHS, "seed": 0},

@@ -1,8 +1,8 @@
 """`python -m search_spaces.describe`: every name that a space can give, as a page in Markdown.
 
-The page is made from the settings themselves, so it cannot fall behind them: meanings, bounds and defaults from `TrialConfig`, names from
-the registries. Nothing imports this module, which alone in this package looks at `trainables`: it explains names to people, and the spaces
-themselves stay plain data that knows nothing of training.
+The page is made from the settings themselves, so it cannot fall behind them: meanings, bounds and defaults from `TrialConfig` and
+`RunSettings`, names from the registries. Nothing imports this module, which alone in this package looks at what trains and what tunes:
+it explains names to people, and the spaces themselves stay plain data that knows nothing of either.
 """
 
 import sys
@@ -17,23 +17,15 @@ from search_spaces.schema import show
 HEAD = """# What a space can say
 
 Each name is a `section/field` of a YAML space, of `--set section/field=value`, and of every record, table and plot. A plain value is fixed;
-`{choice: [...]}`, `{float: [low, high]}` and `{int: [low, high]}` are searched, with `when:` only where other values make them mean
-something. Settings that only some choices use begin with the names of these choices; a space that draws one elsewhere is refused.
+`{choice: [...]}`, `{float: [low, high]}` and `{int: [low, high]}` are searched.
 
-Made by `uv run python -m search_spaces.describe > docs/space.md`; change [trainables/config.py](../trainables/config.py) instead."""
+In most sections one name chooses an entry, such as `loss/name`, and the first table holds what all entries have. What only some have
+stands below, under their names; it is searched, or set, only where one of them is chosen. A space in which none of them can be chosen is
+refused. Other conditions are for `when:` to say: `{choice: [0.9, 0.99], when: {loss/alpha: effective}}`.
 
-# The section that says how much to search belongs to the tuner, which this package does not know.
-RUN = {
-    "trials": ("configurations to try", "whole, from 1", "20"),
-    "epochs": ("of a trial that nothing stops", "whole, from 1", "10"),
-    "metric": ("what trials and votes are chosen by", "a name in METRICS, as scikit-learn's scorers have it", "f1_macro"),
-    "grace": ("epochs before a trial may be stopped", "whole, from 1, at most run/epochs", "1"),
-    "reduction": ("one trial in this many goes on at each rung of ASHA", "above 1", "3.0"),
-    "early_stopping": ("whether hopeless trials are stopped", "true or false", "true"),
-    "keep_running": ("share of the trials that may not be stopped, which tells how far early scores can be trusted", "0 to 1", "0.05"),
-    "keep": ("trials whose weights stay on disk, best first", "whole, from 1", "10"),
-    "retries": ("of a trial whose process dies; one that gets on meanwhile has them all again", "whole, from 0", "2"),
-}
+Made by `uv run python -m search_spaces.describe > docs/space.md`; the texts stand beside the settings, where
+[trainables/config.py](../trainables/config.py) finds them."""
+
 OF_THE_RUN = {"epochs": "`run/epochs`", "metric": "`run/metric`", "seed": "`--seed`"}  # what a space does not give itself
 
 Schema = Mapping[str, Any]
@@ -59,31 +51,45 @@ def main(
 
 
 def page() -> str:
-    """The page: a table for each section, in the order in which the settings are declared."""
-    # pydantic's schema and the registries bring torch along, which --help does not need.
-    from trainables.config import UNIONS, TrialConfig
-    from trainables.registries import REGISTRIES
+    """The page: the tables of each section, in the order in which the settings are declared."""
+    # pydantic and the registries take a moment that --help does not need.
+    from trainables.config import CHOOSERS, REGISTRIES, TrialConfig
+    from trainables.metrics import METRICS
+    from tuner.settings import RunSettings
 
-    whole = TrialConfig.model_json_schema()
-    own = {name: field for name, field in whole["properties"].items() if "$ref" not in field}
-    parts = [HEAD, *_section("Top level", "Fields without a section.", _rows("", own, UNIONS, REGISTRIES))]
-    parts += _section("run", "How much to search; never searched itself.", ((f"run/{name}", *words) for name, words in RUN.items()))
-    for name, field in whole["properties"].items():
-        if name not in own:
-            section = whole["$defs"][field["$ref"].rpartition("/")[2]]
-            parts += _section(name, section["description"], _rows(f"{name}/", section["properties"], UNIONS, REGISTRIES))
+    metrics = {"metric": _names(METRICS)}
+
+    sections = {name: field.annotation for name, field in TrialConfig.model_fields.items() if hasattr(field.annotation, "model_fields")}
+    own = {name: field for name, field in TrialConfig.model_json_schema()["properties"].items() if name not in sections}
+    parts = [HEAD, "## Top level", "Fields without a section.", _table(_rows("", own, metrics))]
+    parts += ["## run", "How much to search; never searched itself.", _table(_rows("run/", _fields(RunSettings), metrics))]
+    for name, shared in sections.items():
+        if name not in CHOOSERS:
+            parts += [f"## {name}", _about(shared), _table(_rows(f"{name}/", _fields(shared)))]
+            continue
+        table = REGISTRIES[f"{name}/{CHOOSERS[name]}"]
+        parts += [f"## {name}", _about(shared), _table(_rows(f"{name}/", _fields(shared), {CHOOSERS[name]: _names(table)}))]
+        entries: dict[type, list[str]] = {}
+        for one, entry in table.items():
+            entries.setdefault(entry.settings, []).append(one)
+        for settings, names in entries.items():
+            if settings is not shared:
+                fields = {field: schema for field, schema in _fields(settings).items() if field not in shared.model_fields}
+                parts += [f"### {', '.join(names)}", *filter(None, [_about(settings)]), _table(_rows(f"{name}/", fields))]
+        if shared in entries:
+            parts.append(f"No settings of their own: {_names(entries[shared])}.")
     return "\n\n".join(parts) + "\n"
 
 
 def in_words(schema: Schema) -> str:
-    """The values that a JSON schema allows, in words: `0 to 1`, `whole, from 1`, `a list of above 0`."""
+    """The values that a JSON schema allows, in words: `0 to 1`, `integer >= 1`, `a list, each > 0`."""
     if "enum" in schema:
         return _names(schema["enum"])
     match schema["type"]:
         case "number":
             return _bounds(schema) or "a number"
         case "integer":
-            return ", ".join(filter(None, ("whole", _bounds(schema))))
+            return " ".join(filter(None, ("integer", _bounds(schema))))
         case "boolean":
             return "true or false"
         case "array" if "prefixItems" in schema:
@@ -96,19 +102,26 @@ def in_words(schema: Schema) -> str:
 def _bounds(schema: Schema) -> str:
     low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
     high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
-    begin = f"above {show(above)}" if above is not None else f"from {show(low)}" if low is not None else ""
-    end = f"to below {show(below)}" if below is not None else f"to {show(high)}" if high is not None else ""
-    if not (begin and end):
-        return begin or end
-    return f"{begin}, {end}" if above is not None else f"{begin} {end}".removeprefix("from ")
+    begin = f"> {show(above)}" if above is not None else f">= {show(low)}" if low is not None else ""
+    end = f"< {show(below)}" if below is not None else f"<= {show(high)}" if high is not None else ""
+    if low is not None and high is not None:
+        return f"{show(low)} to {show(high)}"
+    return ", ".join(filter(None, (begin, end)))
 
 
-def _rows(
-    prefix: str, fields: Mapping[str, Schema], unions: Mapping[str, str], registries: Mapping[str, Mapping[str, Any]]
-) -> Iterator[tuple[str, ...]]:
+def _fields(section: Any) -> dict[str, Schema]:
+    return section.model_json_schema()["properties"]
+
+
+def _about(section: Any) -> str:
+    return " ".join((section.__doc__ or "").split())
+
+
+def _rows(prefix: str, fields: Mapping[str, Schema], words: Mapping[str, str] | None = None) -> Iterator[tuple[str, ...]]:
+    """(name, meaning, values, default) of each field; `words` for values that the schema does not know."""
     for name, field in fields.items():
         path = prefix + name
-        values = _names(registries[path]) if path in registries else unions.get(path) or in_words(field)
+        values = (words or {}).get(name) or field.get("values") or in_words(field)
         yield path, field["description"], values, OF_THE_RUN.get(path) or _default(field)
 
 
@@ -122,10 +135,10 @@ def _default(field: Schema) -> str:
     return f"`{show(field['default'])}`" if field["default"] != "" else "empty"
 
 
-def _section(title: str, about: str, rows: Iterable[tuple[str, ...]]) -> list[str]:
+def _table(rows: Iterable[tuple[str, ...]]) -> str:
     lines = ["| name | meaning | values | default |", "|---|---|---|---|"]
     lines += [f"| `{name}` | {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |" for name, *cells in rows]
-    return [f"## {title}", about, "\n".join(lines)]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,14 @@ import yaml
 
 from search_spaces.schema import (
     Choice,
+    Chooser,
     Domain,
     Float,
     Int,
     Parameter,
     Space,
     SpaceError,
+    When,
     as_optuna,
     divides,
     holds_in,
@@ -36,7 +38,6 @@ RESERVED = ("extends", "start", "on_cpu")
 KINDS = {"choice": ("when",), "float": ("log", "step", "when"), "int": ("log", "step", "when")}  # and the further keys of each
 
 Check = Callable[[Space], list[tuple[str, str]]]
-When = tuple[tuple[str, tuple], ...]
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,22 @@ def shipped_spaces() -> list[str]:
     return sorted(file.name for file in FOLDER.glob("*.yaml") if file.name not in BASES)
 
 
-def read_space(space: str | Path, *, on_cpu: bool = False, changes: Sequence[str] = (), check: Check | None = None) -> Space:
+def read_space(
+    space: str | Path,
+    *,
+    on_cpu: bool = False,
+    changes: Sequence[str] = (),
+    choosers: Mapping[str, Chooser] | None = None,
+    check: Check | None = None,
+) -> Space:
     """Read a space and prove that it makes sense.
 
     Args:
         space: a file, or the name of a shipped space with or without `.yaml`; a file of that name comes first.
         on_cpu: whether the `on_cpu:` overlays are laid over the rest.
         changes: `section/field=value` texts, the value in YAML; they are laid over everything else.
+        choosers: the settings that name an entry of a registry, by path. A setting that only some entries have is drawn, or set, only where
+            one of them is chosen, as if a `when` said so; where no configuration could have it, that is a mistake.
         check: called with the space built from all that could be read; returns further mistakes as (path, message).
 
     Start entries are held against the files. Where an overlay, a change or a child file makes some of their values impossible, those
@@ -93,21 +103,25 @@ def read_space(space: str | Path, *, on_cpu: bool = False, changes: Sequence[str
     overlays = [document.overlay for document in documents]
     changed = _read_changes(changes, mistakes)
 
+    def settings_in(layers: Sequence[Layer]) -> Layer:
+        return _with_owners(_settings(_merged(layers, mistakes)), choosers or {}, mistakes)
+
     # The overlay is proven even where it is not used: a machine without GPU must not be the first to hear of a mistake.
     for layers in files, [*files, *overlays]:
-        _parameters(_settings(_merged(layers, mistakes)), mistakes)
+        _parameters(settings_in(layers), mistakes)
     everything = _merged([*files, *(overlays if on_cpu else []), changed], mistakes)
-    entries = _settings(everything)
+    entries = _with_owners(_settings(everything), choosers or {}, mistakes)
     parameters = _parameters(entries, mistakes)
-    plain = {path: entry.value for path, entry in everything.items() if not isinstance(entry.value, Domain | None)}
+    fixed = {path: entry for path, entry in entries.items() if not isinstance(entry.value, Domain | None)}
     result = Space(
         name=file.stem,
         file=str(file),
-        run={path.removeprefix("run/"): value for path, value in plain.items() if path not in entries},
-        fixed={path: value for path, value in plain.items() if path in entries},
+        run={path.removeprefix("run/"): entry.value for path, entry in everything.items() if _is_run(path) and entry.value is not None},
+        fixed={path: entry.value for path, entry in fixed.items()},
         parameters=parameters,
-        start=_fitting_start(documents, entries, parameters, mistakes),
+        start=_fitting_start(documents, settings_in, entries, parameters, mistakes),
         places=_places(everything),
+        fixed_when={path: entry.when for path, entry in fixed.items() if entry.when},
     )
     if check:
         unread = {path for path, entry in everything.items() if entry.value is None}
@@ -440,7 +454,46 @@ def _section(path: str) -> str:
 
 
 def _settings(entries: Layer) -> Layer:
-    return {path: entry for path, entry in entries.items() if not path.startswith("run/")}
+    return {path: entry for path, entry in entries.items() if not _is_run(path)}
+
+
+def _is_run(path: str) -> bool:
+    return path.startswith("run/")
+
+
+def _with_owners(entries: Layer, choosers: Mapping[str, Chooser], mistakes: list[str]) -> Layer:
+    """The entries, where some values of a chooser have the setting and others not with that as a condition.
+
+    Left out are those that no configuration has since a later layer narrowed the chooser; within a layer that is a mistake.
+    """
+    owned: Layer = {}
+    for path, entry in entries.items():
+        found = next(((name, chooser) for name, chooser in choosers.items() if chooser.having(path)), None)
+        if found is None:
+            owned[path] = entry
+            continue
+        name, chooser = found
+        named = entries.get(name)
+        possible = [one for one in chooser.settings if (one == chooser.default if named is None else named.can_be(one))]
+        having = [one for one in possible if one in chooser.having(path)]
+        if len(having) == len(possible):
+            owned[path] = entry  # or the chooser has no value that exists, which is a mistake of its own
+        elif having:
+            owned[path] = replace(entry, when=_narrowed(path, entry, name, having, chooser, mistakes))
+        elif named is None or named.layer <= entry.layer:
+            mistakes.append(f"{entry.place}: {path}: {chooser.refusal(path, possible)}.")
+    return owned
+
+
+def _narrowed(path: str, entry: Entry, name: str, having: Sequence[str], chooser: Chooser, mistakes: list[str]) -> When:
+    """The conditions of an entry, with that of its owners; one on the chooser that the file gives is kept as far as it makes sense."""
+    given = dict(entry.when).get(name)
+    if given is None:
+        return ((name, tuple(having)), *entry.when)
+    wrong = [one for one in given if one in chooser.settings and one not in chooser.having(path)]
+    if wrong:
+        mistakes.append(f"{entry.place}: {path}: when waits for {name} to be {wrong[0]}: {chooser.refusal(path, wrong)}.")
+    return entry.when
 
 
 def _parameters(entries: Layer, mistakes: list[str]) -> tuple[Parameter, ...]:
@@ -453,9 +506,9 @@ def _parameters(entries: Layer, mistakes: list[str]) -> tuple[Parameter, ...]:
         mistakes += [f"{entry.place}: {path}: {flaw}" for flaw in _when_flaws(entry, entries)]
     waiting, ordered = dict(searched), {}
     while waiting:
-        ready = next((path for path, entry in waiting.items() if not any(name in waiting for name, _ in entry.when)), None)
+        ready = next((path for path, entry in waiting.items() if not any(name in waiting for name in _awaited(entry, entries))), None)
         if ready is None:
-            circle = _circle(waiting)
+            circle = _circle(waiting, entries)
             mistakes.append(f"{waiting[circle[0]].place}: {circle[0]}: when goes round in a circle: {' -> '.join(circle)}.")
             waiting = {path: entry for path, entry in waiting.items() if path not in circle}
             continue
@@ -463,6 +516,14 @@ def _parameters(entries: Layer, mistakes: list[str]) -> tuple[Parameter, ...]:
         if all(_can_hold(entries.get(name), allowed, name in searched and name not in ordered) for name, allowed in entry.when):
             ordered[ready] = Parameter(ready, entry.value, entry.when, entry.place)
     return tuple(ordered.values())
+
+
+def _awaited(entry: Entry, entries: Layer) -> Iterator[str]:
+    """What must be settled before the entry is: all that its `when` names, and what fixed values among them wait for themselves."""
+    for name, _ in entry.when:
+        yield name
+        if name in entries and not isinstance(entries[name].value, Domain):
+            yield from (waited for waited, _ in entries[name].when)
 
 
 def _can_hold(named: Entry | None, allowed: tuple, is_left_out: bool) -> bool:
@@ -481,21 +542,25 @@ def _when_flaws(entry: Entry, entries: Layer) -> Iterator[str]:
                     yield f"when waits for {name} to be {show(value)}, but it can only be {_can_only_be(named)}."
 
 
-def _circle(waiting: Layer) -> list[str]:
+def _circle(waiting: Layer, entries: Layer) -> list[str]:
     path = [next(iter(waiting))]
     while path[-1] not in path[:-1]:
-        path.append(next(name for name, _ in waiting[path[-1]].when if name in waiting))
+        path.append(next(name for name in _awaited(waiting[path[-1]], entries) if name in waiting))
     return path[path.index(path[-1]) :]
 
 
 def _fitting_start(
-    documents: Sequence[Document], entries: Layer, parameters: Sequence[Parameter], mistakes: list[str]
+    documents: Sequence[Document],
+    settings_in: Callable[[Sequence[Layer]], Layer],
+    entries: Layer,
+    parameters: Sequence[Parameter],
+    mistakes: list[str],
 ) -> tuple[dict[str, Any], ...]:
     """The start entries of the last document that has some, without the values that do not fit the final space."""
     depth = max((i for i, document in enumerate(documents) if document.start is not None), default=None)
     if depth is None:
         return ()
-    written = _settings(_merged([document.settings for document in documents[: depth + 1]], []))
+    written = settings_in([document.settings for document in documents[: depth + 1]])
     searched = {parameter.path for parameter in parameters}
     fixed = {path for path, entry in entries.items() if not isinstance(entry.value, Domain)}
     fitting: list[dict[str, Any]] = []

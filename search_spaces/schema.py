@@ -6,9 +6,10 @@ Optuna knows no lists: a list among the choices goes to it as its JSON text and 
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 
@@ -94,6 +95,7 @@ class Int:
 
 
 Domain = Choice | Float | Int
+When = tuple[tuple[str, tuple], ...]  # conditions that must all hold: a path, and the values that it must have
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,32 @@ class Parameter:
 
     path: str
     domain: Domain
-    when: tuple[tuple[str, tuple], ...]
+    when: When
     place: str  # file.yaml:12
 
-    def is_drawn(self, values: Mapping[str, Any]) -> bool:
-        """Whether the conditions hold among the values settled so far; what was not drawn itself fulfils none."""
-        return all(name in values and holds_in(allowed, values[name]) for name, allowed in self.when)
+
+@dataclass(frozen=True)
+class Chooser:
+    """What depends on a setting that names an entry of a registry, such as `loss/name`: which other settings its section has."""
+
+    default: str  # the entry where no name is given
+    settings: Mapping[str, tuple[str, ...]]  # by entry: the paths of the other settings of its section
+
+    def having(self, path: str) -> list[str]:
+        """The entries that have the setting."""
+        return [name for name, paths in self.settings.items() if path in paths]
+
+    def refusal(self, path: str, chosen: Sequence[str]) -> str:
+        """That none of the chosen entries has the setting, which ones have it, and what the chosen have."""
+        having, names = self.having(path), " or ".join(chosen)
+        there = list(dict.fromkeys(one for name in chosen for one in self.settings.get(name, ())))
+        if having:
+            hint = f", but of {', '.join(having)};"
+        else:
+            near = get_close_matches(path, dict.fromkeys(one for paths in self.settings.values() for one in paths), n=1)
+            hint = f"; did you mean {near[0]} (of {', '.join(self.having(near[0]))})?" if near else ";"
+        fields = ", ".join(one.rpartition("/")[2] for one in there) or "no other settings"
+        return f"is not a setting of {names}{hint} {names} {'have' if len(chosen) > 1 else 'has'} {fields}"
 
 
 @dataclass(frozen=True)
@@ -121,23 +143,29 @@ class Space:
     parameters: tuple[Parameter, ...]
     start: tuple[dict[str, Any], ...]  # partial configurations to try first, by path
     places: dict[str, str]  # of every path and section, run's too: file.yaml:12
+    fixed_when: dict[str, When] = field(default_factory=dict)  # of fixed values that not every configuration has
 
     def __call__(self, trial: Any) -> dict[str, Any]:
         """Draw one configuration: the nested dict of fixed and drawn values. The names in `trial` are the paths."""
-        values = deepcopy(self.fixed)
+        drawn: dict[str, Any] = {}
         for parameter in self.parameters:
-            if parameter.is_drawn(values):
-                values[parameter.path] = parameter.domain.suggest(trial, parameter.path)
-        return nested(values)
+            if holds(parameter.when, self.settled(drawn)):
+                drawn[parameter.path] = parameter.domain.suggest(trial, parameter.path)
+        return nested(deepcopy(self.settled(drawn)))
+
+    def settled(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
+        """The fixed values that a configuration has where these were drawn, and these, by path."""
+        values = {path: value for path, value in self.fixed.items() if path not in self.fixed_when} | dict(drawn)
+        return values | {path: self.fixed[path] for path, when in self.fixed_when.items() if holds(when, values)}
 
     def drawn(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The searched values, by path, in a nested configuration; a default in the place of a value not drawn is none."""
         given = flat(values)
-        settled = dict(self.fixed)
+        drawn: dict[str, Any] = {}
         for parameter in self.parameters:
-            if parameter.path in given and parameter.is_drawn(settled):
-                settled[parameter.path] = as_drawn(parameter.domain, given[parameter.path])
-        return {path: value for path, value in settled.items() if path not in self.fixed}
+            if parameter.path in given and holds(parameter.when, self.settled(drawn)):
+                drawn[parameter.path] = as_drawn(parameter.domain, given[parameter.path])
+        return drawn
 
     def with_run(self, run: Mapping[str, Any]) -> "Space":
         """The space with another section `run`."""
@@ -149,27 +177,25 @@ class Space:
         A condition that depends on searched values elsewhere may hold or not: the combinations with and without the value are listed.
         Raises: SpaceError when a float range is among them, which has no end of values.
         """
-        fixed = {path: value for path, value in self.fixed.items() if _is_under(path, prefix)}
         inside = [parameter for parameter in self.parameters if _is_under(parameter.path, prefix)]
         elsewhere = {parameter.path for parameter in self.parameters} - {parameter.path for parameter in inside}
         endless = [parameter for parameter in inside if isinstance(parameter.domain, Float)]
         if endless:
             raise SpaceError([f"{p.place}: {p.path}: a float range has no end of values here; list them with choice." for p in endless])
-        combinations = [fixed]
+        combinations: list[dict[str, Any]] = [{}]
         for parameter in inside:
             values = parameter.domain.every() if isinstance(parameter.domain, Int) else parameter.domain.values
             decidable = [condition for condition in parameter.when if condition[0] not in elsewhere]
             open_ended = len(decidable) < len(parameter.when)
             grown = []
             for combination in combinations:
-                known = self.fixed | combination
-                possible = all(name in known and holds_in(allowed, known[name]) for name, allowed in decidable)
+                possible = holds(tuple(decidable), self.settled(combination))
                 if open_ended or not possible:
                     grown.append(combination)
                 if possible:
                     grown += [combination | {parameter.path: value} for value in values]
             combinations = grown
-        return combinations
+        return [{path: value for path, value in self.settled(one).items() if _is_under(path, prefix)} for one in combinations]
 
     def start_trials(self) -> list[dict[str, Any]]:
         """The searched values of each start entry, as `study.enqueue_trial` takes them."""
@@ -225,6 +251,11 @@ def divides(step: float, length: float) -> bool:
     """Whether whole steps cover the length, but for rounding (the tolerance is Optuna's)."""
     steps = length / step
     return math.isfinite(steps) and abs(steps - round(steps)) < 1e-8
+
+
+def holds(when: When, values: Mapping[str, Any]) -> bool:
+    """Whether the conditions hold among the values settled so far; what was not drawn itself fulfils none."""
+    return all(name in values and holds_in(allowed, values[name]) for name, allowed in when)
 
 
 def holds_in(allowed: tuple, value: Any) -> bool:

@@ -15,13 +15,13 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import pytest
 
-from trainables.config import TrialConfig, ViewConfig
+from trainables.config import TrialConfig
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import Photos
 from trainables.data.settings import DataConfig
 from trainables.data.splits import Split, split_people
 from trainables.data.training import Data
-from trainables.data.views import View, build_views
+from trainables.data.views import View, ViewConfig, build_views
 from tuner import cluster
 from tuner.cli import Join, Start
 from tuner.cluster import Cluster

@@ -44,7 +44,7 @@ class Card:
         """The inverse of `text`."""
         card = json.loads(text)
         scheme = Scheme(tuple(map(Attribute.read, card["attributes"])))
-        return cls(TrialConfig.from_values(migrated("config", card["config"], "a file of weights")), scheme, card["epoch"])
+        return cls(TrialConfig.read(migrated("config", card["config"], "a file of weights"))[0], scheme, card["epoch"])
 
 
 def pack_model(model: Classifier, card: Card) -> bytes:

@@ -1,21 +1,54 @@
-"""Mixing of photos within a batch, and of their targets to the same shares.
+"""Mixing of images within a batch, and of their targets to the same shares.
 
 The mixing functions are pure: they take images (n, c, h, w), a permutation `partner` (n,) and the share `kept` of each photo that
 stays its own, and return the mixed images, in the same dtype and memory format, and the share that truly stayed.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import torch
-from torch import Tensor
+from pydantic import model_validator
 
-from trainables.config import MixConfig
-from trainables.losses.classification import target_rows
-from trainables.registry import choose
+from trainables.registry import Entry, Positive, Section, Share, choose, setting
 
-Pair = Callable[[Sequence[Tensor], np.random.Generator], np.ndarray]  # (targets per head, rng) -> partner (n,)
+if TYPE_CHECKING:  # a space is checked without torch, which takes seconds to import
+    from torch import Tensor
+
+Pair = Callable[["Sequence[Tensor]", np.random.Generator], np.ndarray]  # (targets per head, rng) -> partner (n,)
+
+
+class MixConfig(Section):
+    """Mixing of two images and of their targets."""
+
+    name: str = setting("how images of a batch are mixed", "none")
+
+
+class MixingSettings(MixConfig):
+    prob: Share = setting("share of the batches that are mixed", 0.5)
+
+
+class BetaSettings(MixingSettings):
+    """The share kept is drawn from a Beta distribution."""
+
+    alpha: Positive = setting("both parameters of the Beta distribution of the share kept", 0.2)
+
+
+class VerticalSettings(MixingSettings):
+    """The share of the width kept is drawn evenly."""
+
+    low: Share = setting("smallest share of the width kept from the image itself", 0.46)
+    high: Share = setting("largest share of the width kept from the image itself", 0.54)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"mix/low is {self.low}, above mix/high, which is {self.high}; lower one or raise the other")
+        return self
 
 
 def anybody(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
@@ -25,6 +58,8 @@ def anybody(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
 
 def fellows(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
     """A partner (n,) for each photo, from the others of its class in every head; a photo without a fellow is its own."""
+    import torch
+
     ids = torch.stack([target.argmax(dim=1) if target.ndim == 2 else target for target in targets], dim=1)
     _, group = np.unique(ids.cpu().numpy(), axis=0, return_inverse=True)
     partner = np.empty(len(group), dtype=np.int64)
@@ -94,34 +129,34 @@ def _within(middle: float, share: float, side: int) -> tuple[int, int]:
     return max(first, 0), min(first + round(share * side), side)
 
 
-def _cutmix(config: MixConfig) -> Mixer:
+def _cutmix(config: BetaSettings) -> Mixer:
     alpha = config.alpha
     return Mixer(config.prob, lambda images, partner, rng: cutmix(images, partner, rng.beta(alpha, alpha), tuple(rng.random(2))))
 
 
-def _cutmix_vertical(config: MixConfig, pair: Pair = anybody) -> Mixer:
+def _cutmix_vertical(config: VerticalSettings, pair: Pair = anybody) -> Mixer:
     low, high = config.low, config.high
     return Mixer(config.prob, lambda images, partner, rng: cutmix_vertical(images, partner, rng.uniform(low, high)), pair)
 
 
-def _mixup(config: MixConfig) -> Mixer:
+def _mixup(config: BetaSettings) -> Mixer:
     alpha = config.alpha
     return Mixer(config.prob, lambda images, partner, rng: mixup(images, partner, rng.beta(alpha, alpha)))
 
 
-MIXERS: dict[str, Callable[[MixConfig], Mixer | None]] = {
-    "none": lambda config: None,
-    "mixup": _mixup,
-    "cutmix": _cutmix,
-    "cutmix_vertical": _cutmix_vertical,
+MIXERS: dict[str, Entry] = {  # settings -> Mixer, or None
+    "none": Entry(MixConfig, lambda config: None),
+    "mixup": Entry(BetaSettings, _mixup),
+    "cutmix": Entry(BetaSettings, _cutmix),
+    "cutmix_vertical": Entry(VerticalSettings, _cutmix_vertical),
     # Within a class a mixed photo is a new one of that class, much as SMOTE makes them (Chawla et al., JAIR 2002).
-    "cutmix_intra": lambda config: _cutmix_vertical(config, fellows),
+    "cutmix_intra": Entry(VerticalSettings, partial(_cutmix_vertical, pair=fellows)),
 }
 
 
 def build_mixer(config: MixConfig) -> Mixer | None:
     """The mixer that the section `mix` asks for; None leaves every batch alone. Raises ConfigError for an unknown name."""
-    return choose(MIXERS, config.name, "mix/name")(config)
+    return choose(MIXERS, config.name, "mix/name").build(config)
 
 
 def mix_batch(
@@ -137,6 +172,10 @@ def mix_batch(
         rng: draws whether, how much and with whom; how much once for the whole batch.
     Returns: images, targets and numbers; of a mixed batch, the targets are float32 rows (n, classes), otherwise as given.
     """
+    import torch
+
+    from trainables.losses.classification import target_rows
+
     if mixer is None or rng.random() >= mixer.prob:
         return images, list(targets), numbers
     partner = torch.from_numpy(mixer.pair(targets, rng)).to(images.device)

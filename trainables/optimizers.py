@@ -1,47 +1,93 @@
 """Optimizers by name, with weight decay and learning rate where they belong, and the climb of sharpness-aware minimization."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
-import timm.optim
-import torch
-from torch import nn
-from torch.optim import Optimizer
+from pydantic import Field
 
-from trainables.config import OptimizerConfig
-from trainables.models.assemble import Classifier
-from trainables.models.layers import layer_scales
-from trainables.registry import ConfigError, Mistake, choose
+from trainables.registry import ConfigError, Entry, Mistake, Positive, Section, choose, setting
+
+if TYPE_CHECKING:  # a space is checked without torch, which takes seconds to import
+    from torch import nn
+    from torch.optim import Optimizer
 
 
-def _sgd(config: OptimizerConfig, groups: list[dict]) -> Optimizer:
-    momentum, nesterov = config.momentum, config.nesterov
-    if nesterov and not momentum:
+class OptimizerConfig(Section):
+    """How gradients change the weights."""
+
+    name: str = setting("the rule", "adamw")
+    lr: Positive = setting("peak of the learning rate")
+    weight_decay: Annotated[float, Field(ge=0)] = setting("never on norms and biases", 0.01)
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = setting("learning rate of each layer, as a share of that of the layer above it", 1.0)
+    sam: Annotated[float, Field(ge=0)] = setting("radius of sharpness-aware minimization, which takes two passes a step; 0 is off", 0.0)
+
+
+class MomentumSettings(OptimizerConfig):
+    momentum: Annotated[float, Field(ge=0, lt=1)] = setting("share of the last step that goes on; 0 is none", 0.9)
+
+
+class SgdSettings(MomentumSettings):
+    nesterov: bool = setting("look ahead along the momentum", False)
+
+
+def _sgd(config: SgdSettings, groups: list[dict]) -> Optimizer:
+    import torch
+
+    if config.nesterov and not config.momentum:
         message = "looks ahead along the momentum, and optimizer/momentum is 0; raise that, or set this to false"
         raise ConfigError([Mistake("optimizer/nesterov", message)])
-    return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=nesterov, fused=True)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+
+
+def _madgrad(config: MomentumSettings, groups: list[dict]) -> Optimizer:
+    import timm.optim
+
+    return timm.optim.MADGRAD(groups, lr=config.lr, momentum=config.momentum)
+
+
+def _torch(name: str, **options: bool) -> Callable[[OptimizerConfig, list[dict]], Optimizer]:
+    def build(config: OptimizerConfig, groups: list[dict]) -> Optimizer:
+        import torch
+
+        return getattr(torch.optim, name)(groups, lr=config.lr, **options)
+
+    return build
+
+
+def _timm(name: str) -> Callable[[OptimizerConfig, list[dict]], Optimizer]:
+    def build(config: OptimizerConfig, groups: list[dict]) -> Optimizer:
+        import timm.optim
+
+        return getattr(timm.optim, name)(groups, lr=config.lr)
+
+    return build
 
 
 # Weight decay is part of the gradient (L2) in sgd, adam, adagrad and madgrad; the others shrink the weights beside it (decoupled).
-OPTIMIZERS: dict[str, Callable[[OptimizerConfig, list[dict]], Optimizer]] = {
-    "sgd": _sgd,
-    "adam": lambda config, groups: torch.optim.Adam(groups, lr=config.lr, fused=True),
-    "adamw": lambda config, groups: torch.optim.AdamW(groups, lr=config.lr, fused=True),
-    "adagrad": lambda config, groups: torch.optim.Adagrad(groups, lr=config.lr),
-    "radam": lambda config, groups: torch.optim.RAdam(groups, lr=config.lr, decoupled_weight_decay=True),
-    "nadam": lambda config, groups: torch.optim.NAdam(groups, lr=config.lr, decoupled_weight_decay=True),
-    "lion": lambda config, groups: timm.optim.Lion(groups, lr=config.lr),
-    "adamp": lambda config, groups: timm.optim.AdamP(groups, lr=config.lr),
-    "madgrad": lambda config, groups: timm.optim.MADGRAD(groups, lr=config.lr, momentum=config.momentum),
+OPTIMIZERS: dict[str, Entry] = {  # settings, parameter groups -> Optimizer
+    "sgd": Entry(SgdSettings, _sgd),
+    "adam": Entry(OptimizerConfig, _torch("Adam", fused=True)),
+    "adamw": Entry(OptimizerConfig, _torch("AdamW", fused=True)),
+    "adagrad": Entry(OptimizerConfig, _torch("Adagrad")),
+    "radam": Entry(OptimizerConfig, _torch("RAdam", decoupled_weight_decay=True)),
+    "nadam": Entry(OptimizerConfig, _torch("NAdam", decoupled_weight_decay=True)),
+    "lion": Entry(OptimizerConfig, _timm("Lion")),
+    "adamp": Entry(OptimizerConfig, _timm("AdamP")),
+    "madgrad": Entry(MomentumSettings, _madgrad),
 }
 
 
-def parameter_groups(model: Classifier, weight_decay: float, layer_decay: float) -> list[dict]:
+def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float) -> list[dict]:
     """The parameters to train, in a group for each pair of learning rate and weight decay.
 
     Norms and biases (at most one axis) have no weight decay. `lr_scale` of a group is its share of the learning rate, which is lower
     in earlier layers where `layer_decay` is below 1.
     """
+    from trainables.models.layers import layer_scales
+
     scales = layer_scales(model, layer_decay) if layer_decay < 1 else {}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -60,6 +106,9 @@ def climbed(model: nn.Module, radius: float) -> Iterator[None]:
 
     Source: Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization, ICLR 2021.
     """
+    import torch
+    from torch import nn
+
     moved = [parameter for parameter in model.parameters() if parameter.grad is not None]
     state = [tensor.detach() for tensor in (*moved, *model.buffers())]
     before = [tensor.clone() for tensor in state]
@@ -75,10 +124,10 @@ def climbed(model: nn.Module, radius: float) -> Iterator[None]:
             tensor.copy_(old)
 
 
-def build_optimizer(config: OptimizerConfig, model: Classifier) -> Optimizer:
+def build_optimizer(config: OptimizerConfig, model: nn.Module) -> Optimizer:
     """The optimizer that the section `optimizer` asks for, over what the model trains.
 
     Raises: ConfigError for an unknown name and for nesterov without momentum.
     """
-    build = choose(OPTIMIZERS, config.name, "optimizer/name")
-    return build(config, parameter_groups(model, config.weight_decay, config.layer_decay))
+    entry = choose(OPTIMIZERS, config.name, "optimizer/name")
+    return entry.build(config, parameter_groups(model, config.weight_decay, config.layer_decay))

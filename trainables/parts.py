@@ -23,7 +23,7 @@ from trainables.models.assemble import IMAGENET, build_model
 from trainables.models.backbone import pretrained_statistics
 from trainables.optimizers import build_optimizer
 from trainables.registry import ConfigError, Mistake, choose
-from trainables.schedules import build_schedule
+from trainables.schedules import PlateauSettings, build_schedule
 from trainables.seeding import generator
 
 
@@ -114,8 +114,12 @@ def _refuse_what_needs_scores(config: TrialConfig) -> None:
     mistakes = []
     if config.train.patience:
         mistakes.append(Mistake("train/patience", "waits for better scores, and with data/fold -1 nobody validates; set it to 0"))
-    if config.schedule.name == "plateau":
-        mistakes.append(Mistake("schedule/name", "plateau waits for better scores, and with data/fold -1 nobody validates; take another"))
+    if isinstance(config.schedule, PlateauSettings):
+        mistakes.append(
+            Mistake(
+                "schedule/name", f"{config.schedule.name} waits for better scores, and with data/fold -1 nobody validates; take another"
+            )
+        )
     if mistakes:
         raise ConfigError(mistakes)
 

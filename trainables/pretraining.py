@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.config import AugmentConfig, ModelConfig, OptimizerConfig, SamplerConfig, ScheduleConfig
-from trainables.data.augment import build_augment
+from trainables.data.augment import AugmentConfig, build_augment
 from trainables.data.batches import TrainBatches
-from trainables.data.sampling import build_sampler
+from trainables.data.sampling import SamplerConfig, build_sampler
 from trainables.data.training import TrainingPhotos
 from trainables.loop import DivergedError, choose_precision, mixed_precision
 from trainables.models.assemble import IMAGENET, to_input
 from trainables.models.backbone import build_backbone
-from trainables.optimizers import build_optimizer
+from trainables.models.settings import ModelConfig
+from trainables.optimizers import OptimizerConfig, build_optimizer
 from trainables.registry import ConfigError, Mistake
-from trainables.schedules import build_schedule
+from trainables.schedules import FloorSettings, build_schedule
 from trainables.seeding import generator, seed_for
 
 CELLS = 8  # that each side of a photo is parted into for a network without patches of its own
@@ -156,7 +156,7 @@ def pretrain(painter: Painter, settings: Pretraining, batches: TrainBatches, dev
     painter = painter.to(device, memory_format=torch.channels_last)
     mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) * 255 for values in IMAGENET)
     optimizer = build_optimizer(OptimizerConfig(lr=settings.lr, weight_decay=settings.weight_decay), painter)
-    schedule = build_schedule(ScheduleConfig(name="cosine", warmup=0.1), settings.lr, len(batches), settings.epochs)
+    schedule = build_schedule(FloorSettings(name="cosine", warmup=0.1), settings.lr, len(batches), settings.epochs)
     precision = choose_precision("auto", device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
     for epoch in range(1, settings.epochs + 1):

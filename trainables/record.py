@@ -219,7 +219,7 @@ def read_config(folder: Folder) -> tuple[TrialConfig, dict[str, Any]]:
 
     Raises: one of DAMAGE; ConfigError, which is one, where the settings that are known cannot be trained by this version.
     """
-    return TrialConfig.from_values(read_json(folder / "config.json", "config")), {}
+    return TrialConfig.read(read_json(folder / "config.json", "config"))
 
 
 def write_reports(folder: Folder, reports: Iterable[dict[str, Any]]) -> None:

@@ -1,6 +1,12 @@
-"""What every setting and every table of names is made of.
+"""What every setting and every registry is made of.
 
-A registry is a plain dict of names: `choose` looks one up, with an error that teaches.
+A registry is a plain dict from a name to an `Entry`: the name's own settings, and what makes the thing from them. The settings of an entry
+derive from those of its section, which all entries share:
+
+    class FocalSettings(LossConfig):
+        gamma: Annotated[float, Field(ge=0)] = setting("0 is plain cross-entropy", 2.0)
+
+    LOSSES["focal"] = Entry(FocalSettings, lambda settings, counts: partial(focal, gamma=settings.gamma))
 """
 
 from collections.abc import Callable, Mapping
@@ -27,17 +33,21 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def setting(meaning: str, default: Any = ...) -> Any:
-    """A field that explains itself: its meaning stands in docs/space.md."""
-    return Field(default, description=meaning)
+def setting(meaning: str, default: Any = ..., values: str = "") -> Any:
+    """A field that explains itself; both texts stand in docs/space.md.
+
+    Args:
+        values: how to write one, for a field of several types; of others the type says it.
+    """
+    return Field(default, description=meaning, json_schema_extra={"values": values} if values else None)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a name in a registry stands for: its own settings, and what makes the thing from them."""
+    """What a name in a registry stands for."""
 
-    settings: type[Section]
-    build: Callable[..., Any]
+    settings: type[Section]  # the section's class, or one that derives from it
+    build: Callable[..., Any]  # makes the thing from such settings; what else it is given is for the registry to say
 
 
 class ConfigError(ValueError):

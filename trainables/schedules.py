@@ -13,10 +13,64 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
-from trainables.config import ScheduleConfig
-from trainables.registry import choose
+from pydantic import Field, field_validator
+
+from trainables.registry import Count, Entry, Positive, Section, ascending, choose, setting
+
+Factor = Annotated[float, Field(gt=0, lt=1)]
+DROP = "what a drop multiplies the learning rate by"
+
+
+class ScheduleConfig(Section):
+    """The learning rate over the trial's steps."""
+
+    name: str = setting("the curve", "cosine")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = setting(
+        "share of all steps in which the learning rate climbs to its peak; cyclic, one_cycle: of a cycle, 0 standing for 0.5 and 0.3", 0.0
+    )
+
+
+class StepSettings(ScheduleConfig):
+    every: Count = setting("epochs between two drops", 5)
+    factor: Factor = setting(DROP, 0.1)
+
+
+class MultiStepSettings(ScheduleConfig):
+    milestones: Annotated[tuple[Factor, ...], Field(strict=False, min_length=1)] = setting(
+        "shares of the trial after which the learning rate drops", (0.5, 0.75)
+    )
+    factor: Factor = setting(DROP, 0.1)
+
+    @field_validator("milestones")
+    @classmethod
+    def _ascending(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
+        return ascending(milestones)
+
+
+class ExponentialSettings(ScheduleConfig):
+    factor: Factor = setting("what an epoch multiplies the learning rate by", 0.1)
+
+
+class FloorSettings(ScheduleConfig):
+    floor: Annotated[float, Field(ge=0, lt=1)] = setting("lowest learning rate, as a share of the peak", 0.0)
+
+
+class PolySettings(FloorSettings):
+    power: Positive = setting("1 is a straight line", 1.0)
+
+
+class CyclesSettings(FloorSettings):
+    cycles: Count = setting("how often the curve is run through", 2)
+    decay: Annotated[float, Field(gt=0, le=1)] = setting("peak of each cycle, as a share of the one before", 1.0)
+
+
+class PlateauSettings(ScheduleConfig):
+    """Waits for scores, so it needs a validation split."""
+
+    factor: Factor = setting(DROP, 0.1)
+    patience: Annotated[int, Field(ge=0)] = setting("epochs without a better score before a drop", 2)
 
 
 @dataclass(frozen=True)
@@ -81,46 +135,46 @@ class Plateau(Schedule):
         self.best, self.waited, self.drops = state["best"], state["waited"], state["drops"]
 
 
-def _step(config: ScheduleConfig, span: Span) -> Schedule:
+def _step(config: StepSettings, span: Span) -> Schedule:
     factor, every = config.factor, config.every * span.per_epoch
     return Schedule(span, lambda step: factor ** (step // every))
 
 
-def _multi_step(config: ScheduleConfig, span: Span) -> Schedule:
+def _multi_step(config: MultiStepSettings, span: Span) -> Schedule:
     factor = config.factor
     drops = [max(1, round(share * span.total)) for share in config.milestones]
     return Schedule(span, lambda step: factor ** bisect_right(drops, step))
 
 
-def _exponential(config: ScheduleConfig, span: Span) -> Schedule:
+def _exponential(config: ExponentialSettings, span: Span) -> Schedule:
     """Falls with every step, by `factor` an epoch."""
     factor = config.factor
     return Schedule(span, lambda step: factor ** (span.after_warmup(step) / span.per_epoch))
 
 
-def _poly(config: ScheduleConfig, span: Span) -> Schedule:
+def _poly(config: PolySettings, span: Span) -> Schedule:
     """Source: Liu et al., ParseNet, 2015."""
     power = config.power
     return _cycles(span, lambda height: height**power, floor=config.floor)
 
 
-def _cosine(config: ScheduleConfig, span: Span) -> Schedule:
+def _cosine(config: FloorSettings, span: Span) -> Schedule:
     """Source: Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR 2017, without restarts."""
     return _cycles(span, _half_wave, floor=config.floor)
 
 
-def _restarts(config: ScheduleConfig, span: Span) -> Schedule:
+def _restarts(config: CyclesSettings, span: Span) -> Schedule:
     """Source: as of cosine; peaks that decay are a custom of its users."""
     return _cycles(span, _half_wave, floor=config.floor, count=config.cycles, decay=config.decay)
 
 
-def _cyclic(config: ScheduleConfig, span: Span) -> Schedule:
+def _cyclic(config: CyclesSettings, span: Span) -> Schedule:
     """Source: Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017: triangular."""
     climb, whole = config.warmup or 0.5, replace(span, warmup=0)
     return _cycles(whole, lambda height: height, floor=config.floor, count=config.cycles, decay=config.decay, climb=climb)
 
 
-def _one_cycle(config: ScheduleConfig, span: Span) -> Schedule:
+def _one_cycle(config: FloorSettings, span: Span) -> Schedule:
     """Source: Smith and Topin, Super-Convergence, 2018; up and down by cosine, as torch and fastai do."""
     climb, whole = config.warmup or 0.3, replace(span, warmup=0)
     return _cycles(whole, _half_wave, floor=config.floor, climb=climb)
@@ -161,17 +215,17 @@ def _half_wave(height: float) -> float:
     return (1 - math.cos(math.pi * height)) / 2
 
 
-SCHEDULES: dict[str, Callable[[ScheduleConfig, Span], Schedule]] = {
-    "constant": lambda config, span: Schedule(span, lambda step: 1.0),
-    "step": _step,
-    "multi_step": _multi_step,
-    "exponential": _exponential,
-    "poly": _poly,
-    "cosine": _cosine,
-    "restarts": _restarts,
-    "cyclic": _cyclic,
-    "one_cycle": _one_cycle,
-    "plateau": lambda config, span: Plateau(span, config.factor, config.patience),
+SCHEDULES: dict[str, Entry] = {  # settings, Span -> Schedule
+    "constant": Entry(ScheduleConfig, lambda config, span: Schedule(span, lambda step: 1.0)),
+    "step": Entry(StepSettings, _step),
+    "multi_step": Entry(MultiStepSettings, _multi_step),
+    "exponential": Entry(ExponentialSettings, _exponential),
+    "poly": Entry(PolySettings, _poly),
+    "cosine": Entry(FloorSettings, _cosine),
+    "restarts": Entry(CyclesSettings, _restarts),
+    "cyclic": Entry(CyclesSettings, _cyclic),
+    "one_cycle": Entry(FloorSettings, _one_cycle),
+    "plateau": Entry(PlateauSettings, lambda config, span: Plateau(span, config.factor, config.patience)),
 }
 
 
@@ -185,4 +239,4 @@ def build_schedule(config: ScheduleConfig, peak: float, steps_per_epoch: int, ep
     """
     total = steps_per_epoch * epochs
     warmup = min(round(config.warmup * total), total - 1)
-    return choose(SCHEDULES, config.name, "schedule/name")(config, Span(peak, warmup, steps_per_epoch, total))
+    return choose(SCHEDULES, config.name, "schedule/name").build(config, Span(peak, warmup, steps_per_epoch, total))

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from search_spaces.read import read_space
 from search_spaces.schema import Space, SpaceError, nested, show
+from trainables.config import choosers
 from trainables.data.settings import DataConfig
 from trainables.metrics import DEFAULT
 from trainables.record import RUNS, SPACE, RunCard, RunError, find_run, read_run
@@ -27,7 +28,7 @@ def open_run(name: str) -> Earlier:
     if (run / SPACE).is_file():
         try:
             with local_file(run / SPACE) as file:
-                space = with_cuts(replace(read_space(file), name=card.space), card)
+                space = with_cuts(replace(read_space(file, choosers=choosers()), name=card.space), card)
         except SpaceError as error:
             raise RunError(f"{run}/{SPACE} cannot be read:\n{error}\nMend it, or give --space") from None
     return Earlier(run, card, space)

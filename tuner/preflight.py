@@ -10,18 +10,24 @@ from typing import Any
 from pydantic import ValidationError
 
 from search_spaces.schema import Choice, Space, SpaceError, nested
-from trainables.config import TrialConfig, setting_paths
+from trainables.config import TrialConfig, choosers, setting_paths
 from trainables.data.corrections import check_relabel
 from trainables.data.labels import Scheme, read_task
+from trainables.data.sampling import SAMPLERS, SamplerConfig, WeightedSettings
 from trainables.data.settings import DataConfig
 from trainables.data.splits import NOBODY
 from trainables.data.views import View
-from trainables.registries import REGISTRIES
-from trainables.registry import ConfigError, Mistake, choose, nearest
+from trainables.registry import ConfigError, Mistake, nearest
 from tuner.search import random_draws
 from tuner.settings import run_mistakes
 
 DRAWS = 200
+# Settings whose meaning depends on those of other sections.
+NEEDS = {
+    "labels/extra": ("data/extra", "data/pseudo"),
+    "labels/confidence": ("data/pseudo",),
+    "labels/jitter": ("loss/regression",),
+}
 
 
 def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ()) -> list[tuple[str, str]]:
@@ -38,7 +44,7 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
         if path in own:
             mistakes.append((path, f"belongs to the run, not to the space; {own[path]}"))
         elif path not in known:
-            mistakes.append((path, f"is not a setting{nearest(path, sorted(known)) or '; trainables/config.py names them all'}"))
+            mistakes.append((path, _no_setting(path, space)))
     mistakes += [(p.path, "is fixed for a run and cannot be searched") for p in space.parameters if p.path.startswith("data/")]
     if space.fixed.get("data/fold") == NOBODY:
         mistakes.append(
@@ -47,11 +53,15 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
     required = ("model/backbone", "optimizer/lr")
     mistakes += [(path, "must be given; every experiment has to decide it") for path in required if path not in everything]
 
-    valid = _a_valid_configuration()
     for path, values in values_of(space).items():
         if path in known and path not in own:
             for value in values:
-                mistakes += _value_mistakes(path, value, valid, scheme, corrections)
+                mistakes += _value_mistakes(path, value, scheme, corrections)
+    mistakes += _weights_that_nothing_reads(space)
+    for parameter in space.parameters:
+        needs = NEEDS.get(parameter.path)
+        if needs and not any(any(values_of(space).get(path, ())) for path in needs):
+            mistakes.append((parameter.path, f"is searched, and means nothing without {' or '.join(needs)}; give that, or leave this out"))
     try:
         covered_attributes(tasks_of(space), scheme)
     except ConfigError as error:
@@ -136,6 +146,24 @@ def refuse(space: Space, mistakes: list[Mistake]) -> None:
         raise SpaceError([f"{space.places.get(mistake.path, space.file)}: {mistake}" for mistake in dict.fromkeys(mistakes)])
 
 
+def _no_setting(path: str, space: Space) -> str:
+    section = path.partition("/")[0]
+    for name, chooser in choosers().items():
+        if name.startswith(f"{section}/"):
+            given = [one for one in values_of(space).get(name, [chooser.default]) if one in chooser.settings]
+            return chooser.refusal(path, given or [chooser.default])
+    return f"is not a setting{nearest(path, sorted(setting_paths())) or '; docs/space.md names them all'}"
+
+
+def _weights_that_nothing_reads(space: Space) -> list[tuple[str, str]]:
+    names = [one for one in values_of(space).get("sampler/name", [SamplerConfig().name]) if one in SAMPLERS]
+    if not space.fixed.get("data/weights") or any(issubclass(SAMPLERS[name].settings, WeightedSettings) for name in names):
+        return []
+    readers = ", ".join(name for name, entry in SAMPLERS.items() if issubclass(entry.settings, WeightedSettings))
+    given = " or ".join(names)
+    return [("data/weights", f"is read by sampler/name {readers} alone, and here that is {given}; choose it, or leave this out")]
+
+
 def _check_backbone(name: str, path: str) -> None:
     """Raises: ConfigError for a network that timm does not have. timm takes seconds to import, and its source tells most names."""
     if name not in _networks():
@@ -152,24 +180,25 @@ def _networks() -> frozenset[str]:
     return frozenset(name for source in sources for name in re.findall(r"^@register_model\ndef (\w+)", source, re.MULTILINE))
 
 
-def _value_mistakes(path: str, value: Any, valid: Mapping[str, Any], scheme: Scheme, corrections: Collection[str]) -> list[tuple[str, str]]:
+def _value_mistakes(path: str, value: Any, scheme: Scheme, corrections: Collection[str]) -> list[tuple[str, str]]:
+    # A setting that only some entries have is held against one of these.
+    owner = {name: chooser.having(path)[0] for name, chooser in choosers().items() if chooser.having(path)}
     try:
-        TrialConfig.from_values(nested({**valid, path: value}))
-        if path in REGISTRIES:
-            choose(REGISTRIES[path], value, path)
-        elif path in ("model/backbone", "model/second") and value:
+        TrialConfig.from_values(nested({**_a_valid_configuration(), **owner, path: value}))
+        if path in ("model/backbone", "model/second") and value:
             _check_backbone(value, path)
         elif path == "task":
             read_task(value, scheme)
         elif path == "labels/relabel":
             check_relabel(value, corrections)
     except ConfigError as error:
-        return [(mistake.path, mistake.message) for mistake in error.mistakes]
+        # Whether it goes with the other values, the drawn configurations tell.
+        return [(mistake.path, mistake.message) for mistake in error.mistakes if mistake.path == path]
     return []
 
 
 def _a_valid_configuration() -> dict[str, Any]:
-    return {"epochs": 1, "model/backbone": "any", "optimizer/lr": 1.0, "mix/low": 0.0, "mix/high": 1.0}
+    return {"epochs": 1, "model/backbone": "any", "optimizer/lr": 1.0}
 
 
 def _config_with(values: Mapping[str, Any]) -> TrialConfig:

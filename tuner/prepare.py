@@ -10,6 +10,7 @@ from rich.console import Console
 
 from search_spaces.read import read_space
 from search_spaces.schema import Space, nested
+from trainables.config import choosers
 from trainables.data.extra import Completed, complete
 from trainables.data.groups import merge_tied, tie_copies
 from trainables.data.labels import Scheme
@@ -159,10 +160,10 @@ def read_the_space(options: Options, earlier: Earlier | None, has_gpu: bool) -> 
     if options.space is None and earlier.space is None:
         raise RunError(f"{earlier.run}/{SPACE} is gone; give --space the space to go on with")
     if options.space:
-        space = read_space(options.space, on_cpu=not has_gpu, changes=options.changes, check=check)
+        space = read_space(options.space, on_cpu=not has_gpu, changes=options.changes, choosers=choosers(), check=check)
         return with_cuts(space, earlier.card) if earlier else space
     with local_file(earlier.run / SPACE) as file:
-        space = read_space(file, changes=options.changes, check=check)
+        space = read_space(file, changes=options.changes, choosers=choosers(), check=check)
     return with_cuts(replace(space, name=earlier.card.space), earlier.card)
 
 

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from trainables.config import ViewConfig
 from trainables.console import complain, output
 from trainables.data.settings import DataConfig
 from trainables.registry import ConfigError
@@ -77,7 +76,7 @@ def run(settings: "Pretraining", size: int, data: Path | None, holdout: float, o
     from safetensors.torch import save
 
     from trainables.data.batches import rows_of
-    from trainables.data.views import View, open_view
+    from trainables.data.views import View, ViewConfig, open_view
     from trainables.models.backbone import check_backbone
     from trainables.pretraining import batches_to_paint, build_painter, photos_to_paint, pretrain
     from tuner.prepare import demo_people

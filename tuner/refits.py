@@ -27,6 +27,7 @@ from trainables.record import (
     trial_folder,
     write_result,
 )
+from trainables.schedules import PlateauSettings
 from trainables.storage import Folder, StorageError
 from trainables.versions import code_version
 from tuner.cli import Options
@@ -151,7 +152,7 @@ def plan_refits(chosen: Sequence[Record], wish: Wish) -> list[Refit]:
     own = chosen[0].config.data.folds
     if wish.folds not in (None, own):
         raise RunError(f"the people were parted into {own} folds when the search began, and its split.csv keeps them: write --folds {own}")
-    by_score = [record.number for record in chosen if record.config.schedule.name == "plateau"] if wish.all_data else []
+    by_score = [record.number for record in chosen if isinstance(record.config.schedule, PlateauSettings)] if wish.all_data else []
     if by_score:
         raise RunError(
             f"schedule/name is plateau in trial {', '.join(map(str, by_score))}: it drops the learning rate by the score, and with "

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from search_spaces.schema import Space, flat
-from trainables.config import TrialConfig, Watched
+from search_spaces.schema import Space
+from trainables.config import TrialConfig
 from trainables.data.sampling import Sampler
 from trainables.data.training import Data
 from trainables.loop import DivergedError, Parts, fit
 from trainables.parts import build_parts
-from trainables.registries import REGISTRIES
 from trainables.registry import ConfigError, Mistake
 from tuner.preflight import refuse
 
@@ -54,14 +53,16 @@ def rehearse(space: Space, configurations: Iterable[dict[str, Any]], data: Mappi
 
     Args:
         data: by the fold that validates.
-    Raises: SpaceError naming what cannot be built, and every drawn value that nothing reads under its configuration.
+    Raises: SpaceError naming what cannot be built.
     """
     mistakes: list[Mistake] = []
     for values in configurations:
         # That training diverges is an outcome for a trial's record to tell, no mistake in the space.
         with suppress(DivergedError):
             try:
-                mistakes += _rehearse_one(space, values, data)
+                config = TrialConfig.from_values(values)
+                parts = build_parts(config, data[config.data.fold], torch.device("cpu"))
+                next(fit(_only(parts, 2), config.train, epochs=config.epochs, seed=config.seed))
             except ConfigError as error:
                 mistakes += error.mistakes
         progress(1)
@@ -109,23 +110,6 @@ def train_a_step(config: TrialConfig, data: Data, device: torch.device) -> None:
     # Memory is taken whether or not the loss is a number.
     with suppress(DivergedError):
         next(fit(_only(parts, config.train.batch_size), config.train, epochs=config.epochs, seed=config.seed))
-
-
-def _rehearse_one(space: Space, values: dict[str, Any], data: Mapping[int, Data]) -> list[Mistake]:
-    config = TrialConfig.from_values(values)
-    read: set[str] = set()
-    watched = Watched(config, read)
-    parts = build_parts(watched, data[config.data.fold], torch.device("cpu"))
-    next(fit(_only(parts, 2), watched.train, epochs=config.epochs, seed=config.seed))
-    given = flat(values)
-    # Refits differ in these, which others read.
-    elsewhere = {path for path in given if path.startswith("data/")} | {"seed", "epochs"}
-
-    def mend(path: str) -> str:
-        chooser = f"{path.split('/')[0]}/name"
-        return f" when {chooser} is {given.get(chooser)}; add when: {{{chooser}: ...}}" if chooser in REGISTRIES else "; fix it"
-
-    return [Mistake(path, f"is drawn, but nothing reads it{mend(path)}") for path in space.drawn(values) if path not in read | elsewhere]
 
 
 def _only(parts: Parts, photos: int) -> Parts:

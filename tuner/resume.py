@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter
 from safetensors import safe_open
 
-from search_spaces.schema import Space, as_drawn, flat, nested
+from search_spaces.schema import Space, as_drawn, flat, holds, nested
 from trainables.config import TrialConfig
 from trainables.record import (
     DAMAGE,
@@ -157,13 +157,13 @@ def _epochs_done(last: bytes | None) -> int:
 def fits(space: Space, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> bool:
     """Whether a space, with what the run adds, can draw this very configuration."""
     given = flat(values)
-    settled = space.fixed | dict(fixed)
+    drawn: dict[str, Any] = {}
     for parameter in space.parameters:
-        if parameter.is_drawn(settled):
-            settled[parameter.path] = as_drawn(parameter.domain, given.get(parameter.path))
-            if not parameter.domain.holds(settled[parameter.path]):
+        if holds(parameter.when, space.settled(drawn) | dict(fixed)):
+            drawn[parameter.path] = as_drawn(parameter.domain, given.get(parameter.path))
+            if not parameter.domain.holds(drawn[parameter.path]):
                 return False
-    return TrialConfig.from_values(nested(settled)) == TrialConfig.from_values(values)
+    return TrialConfig.from_values(nested(space.settled(drawn) | dict(fixed))) == TrialConfig.from_values(values)
 
 
 def set_aside(folder: Folder, run: Folder) -> Folder:

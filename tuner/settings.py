@@ -6,21 +6,21 @@ from pydantic import Field, ValidationError, model_validator
 
 from search_spaces.schema import Space
 from trainables.metrics import DEFAULT, METRICS
-from trainables.registry import Count, Section, Share, nearest
+from trainables.registry import Count, Section, Share, nearest, setting
 
 
 class RunSettings(Section):
     """Never searched; `--trials`, `--keep` and friends or `--set run/epochs=3` override it."""
 
-    trials: Count = 20  # configurations to try
-    epochs: Count = 10  # of a trial that nothing stops
-    metric: Literal[tuple(METRICS)] = DEFAULT  # what trials and votes are chosen by
-    grace: Count = 1  # epochs before ASHA may stop a trial
-    reduction: Annotated[float, Field(gt=1)] = 3.0  # ASHA lets one in this many go on at each rung
-    early_stopping: bool = True  # whether ASHA stops hopeless trials
-    keep_running: Share = 0.05  # share of trials that ASHA may not stop; they tell how far its early judgement can be trusted
-    keep: Count = 10  # trials whose weights stay on disk, best first
-    retries: Annotated[int, Field(ge=0)] = 2  # of a trial whose process dies; one that gets on meanwhile has them all again
+    trials: Count = setting("configurations to try", 20)
+    epochs: Count = setting("maximum epochs of a trial", 10)
+    metric: Literal[tuple(METRICS)] = setting("what trials and votes are chosen by", DEFAULT)
+    grace: Count = setting("epochs before a trial may be stopped, at most run/epochs", 1)
+    reduction: Annotated[float, Field(gt=1)] = setting("one trial in this many goes on at each rung of ASHA", 3.0)
+    early_stopping: bool = setting("whether hopeless trials are stopped", True)
+    keep_running: Share = setting("share of the trials that may not be stopped, which tells how far early scores can be trusted", 0.05)
+    keep: Count = setting("trials whose weights stay on disk, best first", 10)
+    retries: Annotated[int, Field(ge=0)] = setting("of a trial whose process dies; one that gets on meanwhile has them all again", 2)
 
     @model_validator(mode="after")
     def _grace_within_epochs(self) -> "RunSettings":

@@ -7,12 +7,12 @@ from pathlib import Path
 from safetensors import safe_open
 
 from analysis.trials import Trial, task_words
-from trainables.config import ModelConfig
 from trainables.data.labels import Task
 from trainables.data.photos import LeftOut
 from trainables.data.splits import NOBODY
 from trainables.data.views import View
-from trainables.losses import COSINE
+from trainables.losses import CosineHeadSettings
+from trainables.models.settings import ModelConfig
 from trainables.storage import local_file
 
 
@@ -69,7 +69,7 @@ def kind_of(trial: Trial) -> Kind:
         weights=first_weights(config.model),
         # Linear heads of any beginning may be averaged: the mean of linear maps gives the mean of their logits.
         seed=config.seed if config.model.hidden else None,
-        scale=config.loss.scale if config.loss.name in COSINE else None,
+        scale=config.loss.scale if isinstance(config.loss, CosineHeadSettings) else None,
         colours=colours,
         tensors=tensors,
     )

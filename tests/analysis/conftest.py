@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from trainables.checkpoint import Card, pack_model
-from trainables.config import TrialConfig, ViewConfig
+from trainables.config import TrialConfig
 from trainables.data.batches import plain_batches
 from trainables.data.labels import read_task
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import Photos
 from trainables.data.settings import DataConfig
 from trainables.data.splits import Split, split_people, split_table
-from trainables.data.views import View, build_views, open_view
+from trainables.data.views import View, ViewConfig, build_views, open_view
 from trainables.loop import choose_precision, predict
 from trainables.metrics.f1 import confusion, macro_f1
 from trainables.models.assemble import IMAGENET, build_model

@@ -22,13 +22,12 @@ from analysis.leaks import (
     split_people,
 )
 from analysis.report.answer import read_leaks
-from trainables.config import ViewConfig
 from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import Photos
 from trainables.data.settings import DataConfig
 from trainables.data.splits import HOLDOUT
-from trainables.data.views import View, build_views, open_view
+from trainables.data.views import View, ViewConfig, build_views, open_view
 
 SQUARE = View.of(ViewConfig(size=64))
 

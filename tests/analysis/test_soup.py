@@ -16,12 +16,12 @@ from analysis.trials import load_runs
 from analysis.uncertainty import Gain
 from tests.s3 import BUCKET, s3_server
 from trainables.checkpoint import Card, load_model, pack_model
-from trainables.config import TrialConfig, ViewConfig
+from trainables.config import TrialConfig
 from trainables.data.batches import plain_batches
 from trainables.data.labels import read_task
 from trainables.data.splits import NOBODY
 from trainables.data.training import Data
-from trainables.data.views import View, build_views, open_view
+from trainables.data.views import View, ViewConfig, build_views, open_view
 from trainables.loop import fit, predict
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.parts import build_parts

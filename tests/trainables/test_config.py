@@ -1,10 +1,13 @@
 import json
+import re
 
 import pytest
 from pydantic import ValidationError
 
-from trainables.config import UNIONS, LossConfig, TrialConfig, ViewConfig, Watched, setting_paths
-from trainables.registry import ConfigError, choose, nearest
+from trainables.config import CHOOSERS, REGISTRIES, TrialConfig, section, setting_paths, settings_of
+from trainables.data.views import ViewConfig
+from trainables.losses import LOSSES, LossConfig
+from trainables.registry import ConfigError, Entry, choose, nearest, setting
 
 LEAST = {"epochs": 1, "model": {"backbone": "resnet18"}, "optimizer": {"lr": 0.1}}
 
@@ -15,6 +18,12 @@ def mistakes_in(**changes) -> dict[str, str]:
         TrialConfig.from_values(LEAST | values)
     assert str(caught.value).splitlines() == [f"{mistake.path}: {mistake.message}" for mistake in caught.value.mistakes]
     return {mistake.path: mistake.message for mistake in caught.value.mistakes}
+
+
+def values_of(path: str) -> str:
+    """How the page says that a setting of several types is written."""
+    section, _, name = path.rpartition("/")
+    return (settings_of(section) if section else TrialConfig.model_fields)[name].json_schema_extra["values"]
 
 
 def paths_of(values: dict) -> list[str]:
@@ -29,9 +38,13 @@ def test_what_every_experiment_must_decide_has_no_default():
     ]
 
 
-def test_values_name_every_setting_and_are_taken_back():
+def test_values_name_every_setting_of_the_chosen_entries_and_are_taken_back():
     config = TrialConfig.from_values(LEAST)
-    assert paths_of(config.values()) == list(setting_paths())
+    assert paths_of(config.values()) == [
+        f"{name}/{field}" if isinstance(value, dict) else name
+        for name, value in config.values().items()
+        for field in (settings_of(name, value.get(CHOOSERS.get(name))) if isinstance(value, dict) else [""])
+    ]
     assert TrialConfig.from_values(config.values()) == config
 
 
@@ -59,10 +72,11 @@ def test_values_survive_json(changes):
     ("changes", "path", "hint"),
     [
         ({"loss": {"smothing": 0.1}}, "loss/smothing", "did you mean loss/smoothing"),
+        ({"loss": {"name": "focal", "smothing": 0.1}}, "loss/smothing", "did you mean loss/smoothing (of cross_entropy)? focal has"),
         ({"los": {"gamma": 1.0}}, "los", "did you mean loss?"),
         ({"gamma": 1.0}, "gamma", "did you mean loss/gamma?"),
         ({"optimizer": {"rate": 0.1}}, "optimizer/rate", "is not a setting"),
-        ({"wheels": 4}, "wheels", "see the README for the names there are"),
+        ({"wheels": 4}, "wheels", "docs/space.md names them all"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest(changes, path, hint):
@@ -74,9 +88,9 @@ def test_all_mistakes_are_found_at_once():
     found = mistakes_in(
         epochs=0,
         seed=-1,
-        loss={"smothing": 0.1, "gamma": -1.0},
+        loss={"name": "focal", "smothing": 0.1, "gamma": -1.0},
         train={"batch_size": 0, "precision": "fp8"},
-        mix={"low": 0.6, "high": 0.5},
+        mix={"name": "cutmix_vertical", "low": 0.6, "high": 0.5},
         data={"cuts": [60, 30]},
     )
     assert list(found) == ["epochs", "seed", "data/cuts", "mix", "loss/gamma", "loss/smothing", "train/batch_size", "train/precision"]
@@ -96,7 +110,7 @@ def test_all_mistakes_are_found_at_once():
         ({"view": {"size": 8}}, "view/size"),
         ({"view": {"size": [32, 0]}}, "view/size"),
         ({"view": {"size": [32]}}, "view/size"),
-        ({"view": {"fraction": 0}}, "view/fraction"),
+        ({"view": {"crop": "center", "fraction": 0}}, "view/fraction"),
         ({"data": {"holdout": 0.5}}, "data/holdout"),
         ({"data": {"folds": 1}}, "data/folds"),
         ({"task": 3}, "task"),
@@ -105,26 +119,26 @@ def test_all_mistakes_are_found_at_once():
         ({"data": {"fold": -2}}, "data/fold"),
         ({"labels": {"remove": [27, 29]}}, "labels/remove"),
         ({"labels": {"jitter": -1.0}}, "labels/jitter"),
-        ({"view": {"margin": 3.0}}, "view/margin"),
+        ({"view": {"crop": "face", "margin": 3.0}}, "view/margin"),
         ({"view": {"fit": "crop"}}, "view/fit"),
         ({"augment": {"hue": 0.6}}, "augment/hue"),
-        ({"mix": {"alpha": 0.0}}, "mix/alpha"),
+        ({"mix": {"name": "mixup", "alpha": 0.0}}, "mix/alpha"),
         ({"model": {"freeze": "head"}}, "model/freeze"),
-        ({"model": {"train_stages": 0}}, "model/train_stages"),
+        ({"model": {"freeze": "stages", "train_stages": 0}}, "model/train_stages"),
         ({"model": {"drop_path": 1.0}}, "model/drop_path"),
         ({"model": {"edges": "canny"}}, "model/edges"),
         ({"loss": {"beta": 1.0}}, "loss/beta"),
         ({"loss": {"smoothing": 1.0}}, "loss/smoothing"),
         ({"loss": {"regression": -0.1}}, "loss/regression"),
-        ({"optimizer": {"lr": 0.1, "momentum": 1.0}}, "optimizer/momentum"),
+        ({"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 1.0}}, "optimizer/momentum"),
         ({"optimizer": {"lr": 0.1, "layer_decay": 0.0}}, "optimizer/layer_decay"),
         ({"optimizer": {"lr": 0.1, "sam": -0.05}}, "optimizer/sam"),
         ({"schedule": {"warmup": 1.0}}, "schedule/warmup"),
         ({"schedule": {"floor": 1.0}}, "schedule/floor"),
-        ({"schedule": {"milestones": [0.5, 1.0]}}, "schedule/milestones"),
-        ({"schedule": {"milestones": []}}, "schedule/milestones"),
-        ({"schedule": {"cycles": 0}}, "schedule/cycles"),
-        ({"schedule": {"decay": 0.0}}, "schedule/decay"),
+        ({"schedule": {"name": "multi_step", "milestones": [0.5, 1.0]}}, "schedule/milestones"),
+        ({"schedule": {"name": "multi_step", "milestones": []}}, "schedule/milestones"),
+        ({"schedule": {"name": "restarts", "cycles": 0}}, "schedule/cycles"),
+        ({"schedule": {"name": "cyclic", "decay": 0.0}}, "schedule/decay"),
         ({"train": {"ema": 1.0}}, "train/ema"),
         ({"train": {"batch_size": 1}}, "train/batch_size"),
         ({"train": {"accumulate": 0}}, "train/accumulate"),
@@ -144,13 +158,13 @@ def test_a_value_outside_its_meaning_is_refused(changes, path):
             "labels/remove",
             "each range is [first, last], and first must not be above last, got [[27, 29], [59, 57]]",
         ),
-        ({"schedule": {"milestones": [0.75, 0.5]}}, "schedule/milestones", "the values must ascend, got [0.75, 0.5]"),
-        ({"normalize": [[0.5, 0.5, 0.5], [0.2, 0.0, 0.2]]}, "normalize", f"write {UNIONS['normalize']}, got"),
-        ({"normalize": [[0.5, 0.5], [0.2, 0.2]]}, "normalize", f"write {UNIONS['normalize']}, got"),
-        ({"loss": {"alpha": "equal"}}, "loss/alpha", f"write {UNIONS['loss/alpha']}, got"),
-        ({"loss": {"alpha": [1.0, 0.0]}}, "loss/alpha", f"write {UNIONS['loss/alpha']}, got"),
-        ({"view": {"size": "64"}}, "view/size", f"write {UNIONS['view/size']}, got '64'"),
-        ({"task": [["age"], 3]}, "task", f"write {UNIONS['task']}, got"),
+        ({"schedule": {"name": "multi_step", "milestones": [0.75, 0.5]}}, "schedule/milestones", "the values must ascend, got [0.75, 0.5]"),
+        ({"normalize": [[0.5, 0.5, 0.5], [0.2, 0.0, 0.2]]}, "normalize", f"write {values_of('normalize')}; got"),
+        ({"normalize": [[0.5, 0.5], [0.2, 0.2]]}, "normalize", f"write {values_of('normalize')}; got"),
+        ({"loss": {"alpha": "equal"}}, "loss/alpha", f"write {values_of('loss/alpha')}; got"),
+        ({"loss": {"alpha": [1.0, 0.0]}}, "loss/alpha", f"write {values_of('loss/alpha')}; got"),
+        ({"view": {"size": "64"}}, "view/size", f"write {values_of('view/size')}; got '64'"),
+        ({"task": [["age"], 3]}, "task", f"write {values_of('task')}; got"),
     ],
 )
 def test_a_refusal_says_what_to_write(changes, path, message):
@@ -162,10 +176,10 @@ def test_a_refusal_says_what_to_write(changes, path, message):
     "changes",
     [
         {"labels": {"remove": [[27, 27]]}},
-        {"mix": {"low": 0.5, "high": 0.5}},
+        {"mix": {"name": "cutmix_intra", "low": 0.5, "high": 0.5}},
         {"data": {"fold": -1}},
-        {"optimizer": {"lr": 1e-3, "layer_decay": 1.0, "sam": 0.0, "momentum": 0.0}},
-        {"schedule": {"decay": 1.0, "floor": 0.0}},
+        {"optimizer": {"lr": 1e-3, "layer_decay": 1.0, "sam": 0.0}},
+        {"schedule": {"name": "restarts", "decay": 1.0, "floor": 0.0}},
         {"train": {"ema": 0.0, "batch_size": 2}},
     ],
 )
@@ -176,9 +190,110 @@ def test_a_value_at_the_edge_of_its_meaning_is_taken(changes):
 @pytest.mark.parametrize("path", list(setting_paths()))
 def test_every_setting_says_what_it_means(path):
     section, _, name = path.rpartition("/")
-    model = TrialConfig.model_fields[section].annotation if section else TrialConfig
-    field = model.model_fields[name]
+    field = (settings_of(section) if section else TrialConfig.model_fields)[name]
     assert len(field.description) > 5 and not field.description.endswith(".")
+
+
+# A section is of the class of its entry
+
+
+@pytest.mark.parametrize(("path", "name"), [(path, name) for path, table in REGISTRIES.items() for name in table])
+def test_a_section_has_the_settings_of_its_entry_and_those_alone(path, name):
+    section_name, field = path.split("/")
+    values = LEAST | {section_name: LEAST.get(section_name, {}) | {field: name}}
+    found = TrialConfig.from_values(values)
+    assert type(getattr(found, section_name)) is REGISTRIES[path][name].settings
+    assert set(found.values()[section_name]) == set(settings_of(section_name, name))
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "owner"),
+    [
+        ({"loss": {"name": "focal", "smoothing": 0.1}}, "loss/smoothing", "cross_entropy"),
+        ({"loss": {"gamma": 2.0}}, "loss/gamma", "focal"),
+        ({"mix": {"low": 0.3}}, "mix/low", "cutmix_vertical, cutmix_intra"),
+        ({"mix": {"name": "none", "prob": 0.5}}, "mix/prob", "mixup"),
+        ({"sampler": {"power": 0.5}}, "sampler/power", "weighted"),
+        ({"optimizer": {"momentum": 0.9}}, "optimizer/momentum", "sgd, madgrad"),
+        ({"schedule": {"every": 3}}, "schedule/every", "step"),
+        ({"view": {"fraction": 0.5}}, "view/fraction", "center, face"),
+        ({"augment": {"ops": 3}}, "augment/ops", "rand"),
+        ({"model": {"train_stages": 2}}, "model/train_stages", "stages"),
+    ],
+)
+def test_a_setting_of_another_entry_is_refused_with_its_owners_and_what_there_is(changes, path, owner):
+    found = mistakes_in(**changes)
+    assert list(found) == [path]
+    section_name = path.partition("/")[0]
+    chooser = CHOOSERS[section_name]
+    entry = changes[section_name].get(chooser, TrialConfig.from_values(LEAST).values()[section_name][chooser])
+    assert found[path].startswith(f"is not a setting of {entry}, but of {owner}")
+    assert settings_of(section_name, entry).keys() - {chooser} <= set(re.findall(r"\w+", found[path].rpartition(" has ")[2]))
+
+
+@pytest.mark.parametrize("path", REGISTRIES)
+def test_a_name_that_no_registry_has_is_refused_with_all_others(path):
+    section_name, field = path.split("/")
+    found = mistakes_in(**{section_name: {field: "fokal"}, "train": {"ema": 1.0}})
+    assert list(found) == [path, "train/ema"] and all(name in found[path] for name in REGISTRIES[path])
+
+
+def test_an_entry_that_is_added_later_is_a_choice_like_the_others(monkeypatch):
+    class HuberSettings(LossConfig):
+        delta: float = setting("where the square ends", 0.5)
+
+    monkeypatch.setitem(LOSSES, "huber", Entry(HuberSettings, lambda settings, counts: None))
+    config = TrialConfig.from_values(LEAST | {"loss": {"name": "huber", "delta": 0.3, "ordinal": "coral"}})
+    assert (config.loss.delta, config.loss.ordinal) == (0.3, "coral") and config.values()["loss"]["delta"] == 0.3
+    assert "loss/delta" in setting_paths()
+    assert list(mistakes_in(loss={"name": "huber", "gamma": 2.0})) == ["loss/gamma"]
+
+
+def test_a_section_by_itself_is_as_strict_as_in_a_configuration():
+    assert section("loss", name="focal", gamma=1.0) == TrialConfig.from_values(LEAST | {"loss": {"name": "focal", "gamma": 1.0}}).loss
+    for values, path in (({"name": "fokal"}, "loss/name"), ({"gamma": 1.0}, "loss/gamma"), ({"smoothing": 2.0}, "loss/smoothing")):
+        with pytest.raises(ConfigError) as caught:
+            section("loss", **values)
+        assert [mistake.path for mistake in caught.value.mistakes] == [path]
+
+
+# What a record says
+
+
+def test_a_record_is_read_as_it_was_written():
+    config = TrialConfig.from_values(LEAST | {"loss": {"name": "focal", "gamma": 1.0}})
+    assert TrialConfig.read(json.loads(json.dumps(config.values()))) == (config, {})
+
+
+def test_settings_that_there_are_not_are_kept_aside_and_missing_ones_have_their_default():
+    values = LEAST | {
+        "loss": {"name": "focal", "gamma": 1.0, "smoothing": 0.1, "wheels": 4},
+        "mix": {"prob": 0.5},
+        "car": {"wheels": 4},
+        "bike": 2,
+    }
+    config, aside = TrialConfig.read(values)
+    assert config == TrialConfig.from_values(LEAST | {"loss": {"name": "focal", "gamma": 1.0}})
+    assert aside == {"loss/smoothing": 0.1, "loss/wheels": 4, "mix/prob": 0.5, "car/wheels": 4, "bike": 2}
+
+
+def test_a_record_that_holds_every_setting_of_every_entry_is_read():
+    everything: dict = dict(LEAST)
+    for name in CHOOSERS:
+        fields = {one: field.default for one, field in settings_of(name).items() if not field.is_required()}
+        everything[name] = json.loads(json.dumps(fields)) | LEAST.get(name, {})
+    config, aside = TrialConfig.read(everything)
+    assert config == TrialConfig.from_values(LEAST) and "loss/gamma" in aside and "loss/smoothing" not in aside
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [({"loss": {"name": "fokal", "gamma": 2.0}}, "loss/name"), ({"epochs": 0}, "epochs"), ({"model": {}}, "model/backbone")],
+)
+def test_a_record_of_what_cannot_be_trained_is_refused(changes, path):
+    with pytest.raises(ConfigError) as caught:
+        TrialConfig.read(LEAST | changes)
+    assert [mistake.path for mistake in caught.value.mistakes] == [path]
 
 
 def test_every_section_says_what_it_is_about():
@@ -189,42 +304,12 @@ def test_every_section_says_what_it_is_about():
 def test_a_config_cannot_be_changed():
     config = TrialConfig.from_values(LEAST)
     with pytest.raises(ValidationError, match="frozen"):
-        config.loss.gamma = 3.0
+        config.loss.smoothing = 0.3
 
 
 def test_height_and_width_come_from_one_size_or_from_two():
     assert (ViewConfig(size=48).height, ViewConfig(size=48).width) == (48, 48)
     assert (ViewConfig(size=(48, 32)).height, ViewConfig(size=(48, 32)).width) == (48, 32)
-
-
-def test_watched_notes_exactly_what_is_read():
-    read = set()
-    config = Watched(TrialConfig.from_values(LEAST), read)
-    assert config.loss and config.view and read == set()
-    assert config.loss.gamma == 2.0 and config.epochs == 1
-    assert read == {"loss/gamma", "epochs"}
-
-
-def test_watched_notes_what_a_property_reads():
-    read = set()
-    assert Watched(TrialConfig.from_values(LEAST), read).view.height == 64
-    assert read == {"view/size"}
-
-
-def test_watched_starts_where_it_is_told():
-    read = set()
-    assert Watched(LossConfig(), read).name == "cross_entropy"
-    assert Watched(LossConfig(), read, "loss/").gamma == 2.0
-    assert read == {"name", "loss/gamma"}
-
-
-@pytest.mark.parametrize("path", list(setting_paths()))
-def test_watched_notes_every_setting_by_its_path(path):
-    read = set()
-    found = Watched(TrialConfig.from_values(LEAST), read)
-    for word in path.split("/"):
-        found = getattr(found, word)
-    assert read == {path}
 
 
 def test_a_known_name_is_chosen():

@@ -3,13 +3,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainables.config import MixConfig, Watched
+from trainables.config import section
 from trainables.mixing import MIXERS, build_mixer, cutmix, cutmix_vertical, fellows, mix_batch, mix_targets, mixup
 from trainables.registry import ConfigError
 
 MIXING = [name for name in MIXERS if name != "none"]
-VERTICAL, BETA = {"name", "prob", "low", "high"}, {"name", "prob", "alpha"}
-SETTINGS = {"none": {"name"}, "mixup": BETA, "cutmix": BETA, "cutmix_vertical": VERTICAL, "cutmix_intra": VERTICAL}
 CLASSES = [6, 3]
 
 
@@ -72,7 +70,7 @@ def test_every_mixer_leaves_its_input_alone_and_keeps_dtype_and_memory_format(na
     images, _, partner = batch(0)
     images = (images.abs() * 50).to(dtype).contiguous(memory_format=memory_format)
     before = images.clone()
-    mixed, _ = build_mixer(MixConfig(name=name, alpha=1.0)).mix(images, partner, np.random.default_rng(0))
+    mixed, _ = build_mixer(section("mix", name=name)).mix(images, partner, np.random.default_rng(0))
     assert torch.equal(images, before)
     assert mixed.dtype == dtype
     assert mixed.is_contiguous(memory_format=memory_format)
@@ -89,7 +87,7 @@ def test_mixup_of_integer_pixels_rounds_to_the_nearest():
 @pytest.mark.parametrize("seed", range(10))
 def test_a_photo_mixed_with_itself_is_unchanged(name, seed):
     images, targets, _ = batch(seed)
-    mixer, itself = build_mixer(MixConfig(name=name)), torch.arange(len(images))
+    mixer, itself = build_mixer(section("mix", name=name)), torch.arange(len(images))
     mixed, kept_area = mixer.mix(images, itself, np.random.default_rng(seed))
     rows = F.one_hot(targets[0], CLASSES[0]).float()
     assert torch.equal(mixed, images)
@@ -111,7 +109,7 @@ def test_mixed_targets_give_each_of_the_two_photos_its_area(seed):
 @pytest.mark.parametrize("seed", range(10))
 def test_every_head_of_a_mixed_batch_gets_rows_that_sum_to_1_and_keep_the_count_of_each_class(name, seed):
     images, targets, _ = batch(seed)
-    _, rows = mix(build_mixer(MixConfig(name=name, prob=1.0)), images, targets, np.random.default_rng(seed))
+    _, rows = mix(build_mixer(section("mix", name=name, prob=1.0)), images, targets, np.random.default_rng(seed))
     for ids, mixed, count in zip(targets, rows, CLASSES, strict=True):
         torch.testing.assert_close(mixed.sum(dim=1), torch.ones(len(images)))
         torch.testing.assert_close(mixed.sum(dim=0), torch.bincount(ids, minlength=count).float())
@@ -121,7 +119,9 @@ def test_every_head_of_a_mixed_batch_gets_rows_that_sum_to_1_and_keep_the_count_
 @pytest.mark.parametrize("seed", range(20))
 def test_the_mean_pixel_the_target_and_the_number_of_a_mixed_photo_tell_the_same_share(name, seed):
     images, ids = halves(photos=8, height=21)
-    mixer = build_mixer(MixConfig(name=name, prob=1.0, low=0.0, high=1.0, alpha=1.0))
+    mixer = build_mixer(
+        section("mix", name=name, prob=1.0, **({"alpha": 1.0} if name in ("mixup", "cutmix") else {"low": 0.0, "high": 1.0}))
+    )
     mixed, (rows,), numbers = mix_batch(mixer, images, [ids], ids * 40.0 + 10, [2], np.random.default_rng(seed))
     torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), rows[:, 1])
     torch.testing.assert_close(numbers, 10 + 40 * rows[:, 1])
@@ -132,7 +132,7 @@ def test_the_mean_pixel_the_target_and_the_number_of_a_mixed_photo_tell_the_same
 def test_a_number_mixed_with_an_unknown_one_is_unknown(name, seed):
     images, targets, _ = batch(seed)
     targets = [torch.zeros_like(ids) for ids in targets]  # so that each photo has fellows
-    mixer, numbers = build_mixer(MixConfig(name=name, prob=1.0)), torch.arange(8.0).where(torch.arange(8) % 3 > 0, torch.nan)
+    mixer, numbers = build_mixer(section("mix", name=name, prob=1.0)), torch.arange(8.0).where(torch.arange(8) % 3 > 0, torch.nan)
     rng = np.random.default_rng(seed)
     rng.random()  # which decides that the batch is mixed
     partner = torch.from_numpy(mixer.pair(targets, rng))
@@ -144,7 +144,7 @@ def test_a_number_mixed_with_an_unknown_one_is_unknown(name, seed):
 def test_soft_targets_are_mixed_as_they_are(seed):
     images, (ids, _), _ = batch(seed)
     soft = torch.rand(8, 3, generator=torch.Generator().manual_seed(seed)).softmax(dim=1)
-    mixer = build_mixer(MixConfig(name="cutmix_vertical", prob=1.0, low=0.5, high=0.5))
+    mixer = build_mixer(section("mix", name="cutmix_vertical", prob=1.0, low=0.5, high=0.5))
     _, (_, rows) = mix(mixer, images, [ids, soft], np.random.default_rng(seed))
     rng = np.random.default_rng(seed)
     rng.random()
@@ -154,13 +154,13 @@ def test_soft_targets_are_mixed_as_they_are(seed):
 @pytest.mark.parametrize("prob", [0.0, 0.3, 1.0])
 def test_the_share_of_batches_that_are_mixed_is_prob(prob):
     images, targets, _ = batch(0, photos=2)
-    mixer, rng = build_mixer(MixConfig(name="mixup", prob=prob)), np.random.default_rng(0)
+    mixer, rng = build_mixer(section("mix", name="mixup", prob=prob)), np.random.default_rng(0)
     mixed = [mix(mixer, images, targets, rng)[0] is not images for _ in range(2000)]
     error = 4 * (prob * (1 - prob) / 2000) ** 0.5
     assert abs(np.mean(mixed) - prob) <= error
 
 
-@pytest.mark.parametrize("config", [MixConfig(name="none", prob=1.0), MixConfig(name="mixup", prob=0.0)])
+@pytest.mark.parametrize("config", [section("mix", name="none"), section("mix", name="mixup", prob=0.0)])
 def test_a_batch_that_is_not_mixed_comes_back_untouched(config):
     images, targets, _ = batch(0)
     numbers = torch.arange(8.0)
@@ -172,7 +172,7 @@ def test_a_batch_that_is_not_mixed_comes_back_untouched(config):
 @pytest.mark.parametrize("name", MIXING)
 def test_the_same_generator_mixes_in_the_same_way(name):
     images, targets, _ = batch(0)
-    mixer = build_mixer(MixConfig(name=name, prob=1.0))
+    mixer = build_mixer(section("mix", name=name, prob=1.0))
     first, second = (mix(mixer, images, targets, np.random.default_rng(3)) for _ in range(2))
     assert torch.equal(first[0], second[0])
     assert all(torch.equal(*pair) for pair in zip(first[1], second[1], strict=True))
@@ -192,7 +192,7 @@ def kept_areas(config, images, count=4000) -> list[float]:
 
 @pytest.mark.parametrize("name", ["cutmix_vertical", "cutmix_intra"])
 def test_vertical_cuts_are_drawn_evenly_from_low_to_high(name):
-    kept = kept_areas(MixConfig(name=name, low=0.2, high=0.6), halves(width=1000, height=1)[0])
+    kept = kept_areas(section("mix", name=name, low=0.2, high=0.6), halves(width=1000, height=1)[0])
     assert 0.2 <= min(kept) < 0.21
     assert 0.59 < max(kept) <= 0.6
     assert np.mean(kept) == pytest.approx(0.4, abs=0.01)
@@ -200,7 +200,7 @@ def test_vertical_cuts_are_drawn_evenly_from_low_to_high(name):
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
 def test_mixup_draws_with_the_variance_of_a_symmetric_beta(alpha):
-    kept = kept_areas(MixConfig(name="mixup", alpha=alpha), halves(width=1, height=1)[0])
+    kept = kept_areas(section("mix", name="mixup", alpha=alpha), halves(width=1, height=1)[0])
     assert np.mean(kept) == pytest.approx(0.5, abs=0.03)
     assert np.var(kept) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
 
@@ -231,11 +231,11 @@ def test_a_box_inside_the_photo_covers_what_is_not_kept_and_one_at_the_border_le
 
 def test_cutmix_boxes_lie_anywhere_and_have_areas_of_a_beta():
     images = halves(height=40, width=40)[0]
-    rng, mixer = np.random.default_rng(0), build_mixer(MixConfig(name="cutmix", alpha=1.0))
+    rng, mixer = np.random.default_rng(0), build_mixer(section("mix", name="cutmix", alpha=1.0))
     covered = torch.stack([mixer.mix(images, torch.tensor([1, 0]), rng)[0][0, 0] for _ in range(4000)]).mean(dim=0)
     assert covered.min() > 0.1  # the corners are taken too
     assert covered[20, 20] > covered[0, 0]
-    kept = kept_areas(MixConfig(name="cutmix", alpha=1.0), images)
+    kept = kept_areas(section("mix", name="cutmix", alpha=1.0), images)
     # A box with a random middle, of sides r = sqrt(u) with u even: on average (1 - r / 4) ** 2 of it lies inside.
     sides = np.sqrt((np.arange(10000) + 0.5) / 10000)
     assert np.mean(kept) == pytest.approx(1 - np.mean((sides * (1 - sides / 4)) ** 2), abs=0.01)
@@ -268,7 +268,7 @@ def test_the_fellows_of_a_soft_target_are_those_of_its_likeliest_class(seed):
 @pytest.mark.parametrize("seed", range(10))
 def test_cutmix_intra_changes_photos_and_leaves_the_classes_as_they_are(seed):
     images, targets, _ = batch(seed, photos=40)
-    mixed, rows = mix(build_mixer(MixConfig(name="cutmix_intra", prob=1.0)), images, targets, np.random.default_rng(seed))
+    mixed, rows = mix(build_mixer(section("mix", name="cutmix_intra", prob=1.0)), images, targets, np.random.default_rng(seed))
     for ids, row, count in zip(targets, rows, CLASSES, strict=True):
         assert torch.equal(row, F.one_hot(ids, count).float())
     partner = fellows(targets, np.random.default_rng(seed))
@@ -276,22 +276,11 @@ def test_cutmix_intra_changes_photos_and_leaves_the_classes_as_they_are(seed):
     assert torch.equal((mixed != images).flatten(1).any(dim=1), with_fellows)
 
 
-@pytest.mark.parametrize("name", MIXERS)
-def test_every_mixer_reads_its_own_settings_when_built_and_none_later(name):
-    read = set()
-    mixer = build_mixer(Watched(MixConfig(name=name, prob=1.0), read))
-    assert read == SETTINGS[name]
-    read.clear()
-    images, targets, _ = batch(0)
-    mix(mixer, images, targets, np.random.default_rng(0))
-    assert not read
-
-
 def test_a_low_above_high_is_refused():
     with pytest.raises(ValueError, match="mix/low is 0.7, above mix/high, which is 0.54"):
-        MixConfig(name="cutmix_vertical", low=0.7)
+        section("mix", name="cutmix_vertical", low=0.7)
 
 
 def test_an_unknown_mixer_is_refused_with_the_names_there_are():
     with pytest.raises(ConfigError, match="mix/name: 'mixpu' does not exist; did you mean mixup.*cutmix_vertical, mixup, none"):
-        build_mixer(MixConfig(name="mixpu"))
+        build_mixer(section("mix", name="mixpu"))

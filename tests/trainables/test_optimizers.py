@@ -6,14 +6,12 @@ import timm
 import torch
 from torch import nn
 
-from trainables.config import OptimizerConfig, Watched
+from trainables.config import section
 from trainables.models.layers import layer_scales
 from trainables.optimizers import OPTIMIZERS, build_optimizer, climbed
 from trainables.parts import build_parts
 from trainables.registry import ConfigError
 
-COMMON = {"name", "lr", "weight_decay", "layer_decay"}
-SETTINGS = {name: COMMON for name in OPTIMIZERS} | {"sgd": COMMON | {"momentum", "nesterov"}, "madgrad": COMMON | {"momentum"}}
 ENOUGH = {"adagrad": 0.5, "madgrad": 0.1, "radam": 0.05}  # learning rates that end within 300 steps; the others take 0.01
 
 
@@ -29,7 +27,7 @@ def test_norms_and_biases_have_no_weight_decay_and_every_other_parameter_has(bac
     model = timm.create_model(backbone, num_classes=18)
     decay = {
         parameter: group["weight_decay"]
-        for group in build_optimizer(OptimizerConfig(lr=1e-3, weight_decay=0.05), model).param_groups
+        for group in build_optimizer(section("optimizer", lr=1e-3, weight_decay=0.05), model).param_groups
         for parameter in group["params"]
     }
     norms = (nn.BatchNorm2d, nn.LayerNorm)
@@ -42,7 +40,7 @@ def test_norms_and_biases_have_no_weight_decay_and_every_other_parameter_has(bac
 def test_parameters_that_need_no_gradient_are_left_out():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     model[0].requires_grad_(False)
-    optimizer = build_optimizer(OptimizerConfig(lr=1e-3), model)
+    optimizer = build_optimizer(section("optimizer", lr=1e-3), model)
     assert [group["params"] for group in optimizer.param_groups] == [[model[1].weight], [model[1].bias]]
 
 
@@ -65,7 +63,7 @@ def test_without_layer_decay_the_whole_model_trains_at_one_rate(data, make_confi
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_lowers_a_quadratic(name):
     model = linear()
-    optimizer = build_optimizer(OptimizerConfig(name=name, lr=ENOUGH.get(name, 0.01)), model)
+    optimizer = build_optimizer(section("optimizer", name=name, lr=ENOUGH.get(name, 0.01)), model)
     values = []
     for _ in range(300):
         value = sum(parameter.square().sum() for parameter in model.parameters())
@@ -84,7 +82,7 @@ def test_without_a_gradient_from_the_data_only_decayed_weights_shrink(name):
     dual = (lr * decay) / np.cbrt(lr * decay**2)
     shrunk = {"adam": lr, "adagrad": lr, "madgrad": (1 - 0.9) * dual, "adamp": 0.1 * lr * decay}.get(name, lr * decay)
     model = linear()
-    optimizer = build_optimizer(OptimizerConfig(name=name, lr=lr, weight_decay=decay), model)
+    optimizer = build_optimizer(section("optimizer", name=name, lr=lr, weight_decay=decay), model)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -96,7 +94,7 @@ def test_without_a_gradient_from_the_data_only_decayed_weights_shrink(name):
 def test_sgd_builds_up_speed_by_its_momentum_which_nesterov_looks_ahead_along(nesterov, speeds):
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
-    config = OptimizerConfig(name="sgd", lr=1.0, momentum=0.5, nesterov=nesterov, weight_decay=0.0)
+    config = section("optimizer", name="sgd", lr=1.0, momentum=0.5, nesterov=nesterov, weight_decay=0.0)
     optimizer = build_optimizer(config, model)
     for _ in range(3):
         model.weight.grad = torch.ones(1, 1)
@@ -109,7 +107,7 @@ def test_without_momentum_weights_stand_where_the_sums_of_gradients_put_them(nam
     # madgrad weighs gradients by lr * sqrt(step) and divides their sum by the cube root of that of their squares.
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
-    optimizer = build_optimizer(OptimizerConfig(name=name, lr=0.1, momentum=0.0, weight_decay=0.0), model)
+    optimizer = build_optimizer(section("optimizer", name=name, lr=0.1, momentum=0.0, weight_decay=0.0), model)
     for _ in range(2):
         model.weight.grad = torch.ones(1, 1)
         optimizer.step()
@@ -120,21 +118,14 @@ def test_without_momentum_weights_stand_where_the_sums_of_gradients_put_them(nam
 
 def test_nesterov_without_momentum_is_refused_with_the_mend():
     with pytest.raises(ConfigError) as caught:
-        build_optimizer(OptimizerConfig(name="sgd", lr=0.1, momentum=0.0, nesterov=True), linear())
+        build_optimizer(section("optimizer", name="sgd", lr=0.1, momentum=0.0, nesterov=True), linear())
     message = "optimizer/nesterov: looks ahead along the momentum, and optimizer/momentum is 0; raise that, or set this to false"
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_reads_its_own_settings_and_no_others(name):
-    read = set()
-    build_optimizer(Watched(OptimizerConfig(name=name, lr=1e-3), read), linear())
-    assert read == SETTINGS[name]
-
-
 def test_an_unknown_optimizer_is_refused_with_the_names_there_are():
     with pytest.raises(ConfigError, match="optimizer/name: 'adamv' does not exist; did you mean adam.*There are adagrad, adam, .*sgd"):
-        build_optimizer(OptimizerConfig(name="adamv", lr=1e-3), linear())
+        build_optimizer(section("optimizer", name="adamv", lr=1e-3), linear())
 
 
 # Sharpness-aware minimization

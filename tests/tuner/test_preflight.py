@@ -4,10 +4,9 @@ import timm
 
 from search_spaces.read import read_space
 from search_spaces.schema import SpaceError, flat
-from trainables.config import TrialConfig
+from trainables.config import REGISTRIES, TrialConfig, choosers
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.views import View
-from trainables.registries import REGISTRIES
 from tuner.preflight import _networks, check_space, cover, covered_attributes, draw, tasks_of, views_of
 from tuner.rehearsal import rehearse
 
@@ -28,7 +27,7 @@ def read(tmp_path):
     def read(text, **options):
         file = tmp_path / "my.yaml"
         file.write_text(text)
-        return read_space(file, check=lambda space: check_space(space, SCHEME), **options)
+        return read_space(file, choosers=choosers(), check=lambda space: check_space(space, SCHEME), **options)
 
     return read
 
@@ -53,7 +52,11 @@ def test_every_name_of_every_registry_passes(read, path, name):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("loss: {smothing: 0.1}", "loss/smothing: is not a setting; did you mean loss/smoothing"),
+        ("loss: {smothing: 0.1}", "loss/smothing: is not a setting of cross_entropy; did you mean loss/smoothing"),
+        (
+            "loss: {name: focal, smothing: 0.1}",
+            "loss/smothing: is not a setting of focal; did you mean loss/smoothing (of cross_entropy)? focal has",
+        ),
         ("los: {name: focal}", "los/name: is not a setting; did you mean loss/name"),
         ("loss: {name: focall}", "loss/name: 'focall' does not exist; did you mean focal?"),
         ("loss: {name: {choice: [focal, hinge]}}", "loss/name: 'hinge' does not exist; choose one of arcface, bce, "),
@@ -113,7 +116,9 @@ optimizer: {lr: {float: [1.0e-2, 1.0e-4]}}
 
 
 def test_a_change_from_the_command_line_is_checked_and_named_as_such(read):
-    assert mistakes_in(read, BASE, changes=["loss/gama=2"])[0].startswith("--set: loss/gama: is not a setting; did you mean loss/gamma")
+    assert mistakes_in(read, BASE, changes=["loss/gama=2"])[0].startswith(
+        "--set: loss/gama: is not a setting of cross_entropy; did you mean loss/gamma"
+    )
 
 
 def test_every_view_that_a_space_can_ask_for_is_found(read):
@@ -176,28 +181,36 @@ def test_a_sound_space_is_rehearsed_without_a_word_and_without_a_trace(read, dat
 
 
 @pytest.mark.parametrize(
-    "line, path, hint",
+    "line, path, owner",
     [
-        ("loss: {name: cross_entropy, gamma: {float: [0.5, 3.0]}}", "loss/gamma", "when loss/name is cross_entropy; add when: {loss/name:"),
-        ("optimizer: {name: adamw, lr: 1.0e-3, momentum: {float: [0.8, 0.9]}}", "optimizer/momentum", "when optimizer/name is adamw"),
-        ("schedule: {name: cosine, every: {int: [1, 5]}}", "schedule/every", "when schedule/name is cosine"),
-        ("mix: {name: none, prob: {float: [0.1, 0.9]}}", "mix/prob", "when mix/name is none"),
-        ("sampler: {name: shuffle, power: {float: [0.1, 0.9]}}", "sampler/power", "when sampler/name is shuffle"),
+        ("loss: {name: cross_entropy, gamma: {float: [0.5, 3.0]}}", "loss/gamma", "focal"),
+        ("loss: {name: focal, smoothing: 0.1}", "loss/smoothing", "cross_entropy"),
+        ("loss: {name: {choice: [focal, soft_f1]}, smoothing: 0.1}", "loss/smoothing", "cross_entropy"),
+        ("optimizer: {name: adamw, lr: 1.0e-3, momentum: {float: [0.8, 0.9]}}", "optimizer/momentum", "sgd, madgrad"),
+        ("schedule: {every: {int: [1, 5]}}", "schedule/every", "step"),
+        ("mix: {name: none, low: 0.3}", "mix/low", "cutmix_vertical, cutmix_intra"),
+        ("sampler: {name: shuffle, power: 0.5}", "sampler/power", "weighted"),
+        ("augment: {ops: 3}", "augment/ops", "rand"),
+        ("data: {weights: weights.csv}", "data/weights", "weighted"),
+        ("view: {size: 32, margin: 0.5}", "view/margin", "face"),
     ],
 )
-def test_a_value_that_nothing_reads_is_refused_with_the_condition_to_add(read, data, line, path, hint):
+def test_a_setting_that_no_configuration_of_the_space_has_is_refused_at_its_line_with_its_owners(read, line, path, owner):
     text = "\n".join(part for part in BASE.strip().splitlines() if part.split(":")[0] != line.split(":")[0]) + "\n" + line
-    space = read(text)
-    with pytest.raises(SpaceError) as caught:
-        rehearse(space, draw(space, FIXED, seed=0, count=2), {0: data}, lambda done: None)
-    (mistake,) = caught.value.mistakes
-    assert mistake.startswith(f"my.yaml:{len(text.splitlines())}: {path}: is drawn, but nothing reads it {hint}")
+    (mistake,) = mistakes_in(read, text)
+    assert mistake.startswith(f"my.yaml:{len(text.splitlines())}: {path}: ") and owner in mistake
 
 
-def test_a_value_that_one_branch_leaves_unread_is_refused_though_the_other_reads_it(read, data):
-    space = read(BASE + "loss: {name: {choice: [cross_entropy, focal]}, gamma: {float: [0.5, 3.0]}}")
-    with pytest.raises(SpaceError, match="loss/gamma: is drawn, but nothing reads it when loss/name is cross_entropy"):
-        rehearse(space, cover(space, draw(space, FIXED, seed=0)), {0: data}, lambda done: None)
+def test_what_one_entry_alone_has_is_drawn_and_set_only_where_it_is_chosen(read):
+    loss = "loss: {name: {choice: [cross_entropy, focal]}, gamma: {float: [0.5, 3.0]}, smoothing: 0.1}"
+    space = read(BASE + loss + "\nsampler: {name: {choice: [shuffle, weighted]}, power: 0.5}\ndata: {weights: weights.csv}")
+    drawn = draw(space, FIXED, seed=0, count=40)
+    assert {values["loss"]["name"] for values in drawn} == {"cross_entropy", "focal"}
+    for values in map(flat, drawn):
+        assert ("loss/gamma" in values) == (values["loss/name"] == "focal") and ("loss/smoothing" in values) == (
+            values["loss/name"] == "cross_entropy"
+        )
+        assert values.get("sampler/power") == {"weighted": 0.5, "shuffle": None}[values["sampler/name"]]
 
 
 def test_what_cannot_be_built_with_these_photos_is_refused_before_the_search(read, data):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from trainables.config import ViewConfig
+from trainables.config import section
 from trainables.data.faces import find_face
 from trainables.data.photos import Photos
 from trainables.data.views import View, read_photo
@@ -25,7 +25,7 @@ def told(tmp_path, monkeypatch):
 
     def tell(photos: Photos, crop: str) -> str:
         console = Console(file=StringIO(), width=10_000)
-        decode(photos, [View.of(ViewConfig(crop=crop, size=32))], False, console)
+        decode(photos, [View.of(section("view", crop=crop, size=32))], False, console)
         return console.file.getvalue()
 
     return tell

@@ -3,8 +3,8 @@ import typer
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from trainables.config import ModelConfig
 from trainables.models.backbone import build_backbone
+from trainables.models.settings import ModelConfig
 from tuner.pretrain import main
 
 app = typer.Typer()

@@ -6,9 +6,20 @@ from functools import partial
 
 import numpy as np
 
-from trainables.config import SamplerConfig
 from trainables.data.training import TrainingPhotos
-from trainables.registry import choose
+from trainables.registry import Entry, Section, Share, choose, setting
+
+
+class SamplerConfig(Section):
+    """Which training images an epoch shows, and how often."""
+
+    name: str = setting("how images are drawn, by the classes of the trial's own task", "shuffle")
+
+
+class WeightedSettings(SamplerConfig):
+    """Reads the images' own weights too (data/weights)."""
+
+    power: Share = setting("1 draws all classes alike often, 0 draws them as often as they are", 1.0)
 
 
 @dataclass(frozen=True)
@@ -71,15 +82,15 @@ def _per_class(count: Callable[[Iterable[int]], int]) -> Callable[[TrainingPhoto
     return size
 
 
-SAMPLERS: dict[str, Callable[[SamplerConfig], Sampler]] = {
-    "shuffle": lambda config: Sampler(len, shuffled),
-    "weighted": lambda config: Sampler(len, partial(weighted, power=config.power)),
-    "oversample": lambda config: Sampler(_per_class(max), oversampled),
-    "undersample": lambda config: Sampler(_per_class(min), undersampled),
-    "one_per_person": lambda config: Sampler(lambda photos: len(np.unique(photos.people)), one_per_person),
+SAMPLERS: dict[str, Entry] = {  # settings -> Sampler
+    "shuffle": Entry(SamplerConfig, lambda config: Sampler(len, shuffled)),
+    "weighted": Entry(WeightedSettings, lambda config: Sampler(len, partial(weighted, power=config.power))),
+    "oversample": Entry(SamplerConfig, lambda config: Sampler(_per_class(max), oversampled)),
+    "undersample": Entry(SamplerConfig, lambda config: Sampler(_per_class(min), undersampled)),
+    "one_per_person": Entry(SamplerConfig, lambda config: Sampler(lambda photos: len(np.unique(photos.people)), one_per_person)),
 }
 
 
 def build_sampler(config: SamplerConfig) -> Sampler:
     """The sampler that the settings name. Raises: ConfigError."""
-    return choose(SAMPLERS, config.name, "sampler/name")(config)
+    return choose(SAMPLERS, config.name, "sampler/name").build(config)

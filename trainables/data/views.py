@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO, Literal
 
 import numpy as np
 import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import Field
 
 from trainables.ahead import ahead
-from trainables.config import ViewConfig
 from trainables.data.faces import VERSION, Box, Faces, Find, find_face, one_thread_each
 from trainables.data.names import some
 from trainables.data.photos import DataError, Photos, Unlabelled
 from trainables.data.view_store import BLACK, FORMAT, CacheError, Use, Writer, alone, make_room, note_use, read_store
-from trainables.registry import choose
+from trainables.registry import Entry, Section, Side, choose, setting
 from trainables.storage import write_whole
 
 TURN = 1000  # images that a process decodes while others wait for theirs
@@ -37,6 +37,45 @@ UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.err
 
 Area = tuple[float, float, float, float]  # left, top, right, bottom in pixels of a photo
 Size = tuple[int, int]  # width, height in pixels
+
+
+class ViewConfig(Section):
+    """The deterministic geometry of an input, the same in training, validation and inference."""
+
+    crop: str = setting("what is cut out first", "none")
+    fit: Literal["stretch", "cover", "contain"] = setting(
+        "where the crop's aspect is not that of the size: stretch it, cut the longer side (cover), or add black bars (contain)", "stretch"
+    )
+    size: Side | Annotated[tuple[Side, Side], Field(strict=False)] = setting(
+        "pixels: n, or [height, width]", 64, "integer >= 16: n, or [height, width]"
+    )
+
+    @property
+    def height(self) -> int:
+        return self.size if isinstance(self.size, int) else self.size[0]
+
+    @property
+    def width(self) -> int:
+        return self.size if isinstance(self.size, int) else self.size[1]
+
+
+class CenterSettings(ViewConfig):
+    """The middle of the image."""
+
+    fraction: Annotated[float, Field(gt=0, le=1)] = setting("share of each side that stays", 0.8)
+
+
+class BoxSettings(ViewConfig):
+    """A box around the middle of the image."""
+
+    box: Annotated[tuple[Side, Side], Field(strict=False)] = setting("[height, width] in pixels of the image", (320, 256))
+
+
+class FaceSettings(ViewConfig):
+    """The largest face of the image."""
+
+    fraction: Annotated[float, Field(gt=0, le=1)] = setting("where no face is detected: share of each side that stays of the middle", 0.8)
+    margin: Annotated[float, Field(ge=0, le=2)] = setting("what is added on each side, as a share of the face's box", 0.4)
 
 
 @dataclass(frozen=True)
@@ -55,7 +94,8 @@ class View:
     def of(cls, config: ViewConfig) -> "View":
         """The view that a trial's settings ask for."""
         crop = choose(CROPS, config.crop, "view/crop")
-        matters = {"fraction": 1.0} | {name: getattr(config, name) for name in crop.settings}
+        own = crop.settings.model_fields.keys() - ViewConfig.model_fields.keys()
+        matters = {"fraction": 1.0} | {name: getattr(config, name) for name in own}
         return cls(crop=config.crop, height=config.height, width=config.width, fit=config.fit, **matters)
 
     @property
@@ -91,20 +131,19 @@ def _face(size: Size, view: View, face: Box | None) -> Area:
 
 
 @dataclass(frozen=True)
-class Crop:
-    """One way to choose what a view shows of a photo."""
+class Crop(Entry):
+    """One way to choose what a view shows of an image: `build` gives the area, of (size, view, face)."""
 
-    cut: Callable[[Size, View, Box | None], Area]
-    settings: tuple[str, ...] = ()  # of ViewConfig and View, that `cut` reads
+    build: Callable[[Size, View, Box | None], Area]
     words: str = ""  # how a view is named, with its fields to fill in
     wants_face: bool = False
 
 
-CROPS = {
-    "none": Crop(lambda size, view, face: (0, 0, *size)),
-    "center": Crop(_center, ("fraction",), "center {fraction:g}"),
-    "box": Crop(_box, ("box",), "box {box[0]}x{box[1]}"),
-    "face": Crop(_face, ("margin", "fraction"), "face with margin {margin:g} or center {fraction:g}", wants_face=True),
+CROPS: dict[str, Crop] = {
+    "none": Crop(ViewConfig, lambda size, view, face: (0, 0, *size)),
+    "center": Crop(CenterSettings, _center, "center {fraction:g}"),
+    "box": Crop(BoxSettings, _box, "box {box[0]}x{box[1]}"),
+    "face": Crop(FaceSettings, _face, "face with margin {margin:g} or center {fraction:g}", wants_face=True),
 }
 
 
@@ -167,7 +206,7 @@ def look(photo: Image.Image, view: View, face: Box | None = None) -> np.ndarray:
         face: what `find_face` finds in the photo; views that want no face do not ask for it.
     """
     canvas = Image.new("RGB", (view.width, view.height))
-    area, size = FITS[view.fit](CROPS[view.crop].cut(photo.size, view, face), canvas.size)
+    area, size = FITS[view.fit](CROPS[view.crop].build(photo.size, view, face), canvas.size)
     seen = photo.resize(size, Image.Resampling.BILINEAR, box=area, reducing_gap=2.0)
     canvas.paste(seen, ((view.width - size[0]) // 2, (view.height - size[1]) // 2))
     return np.asarray(canvas)

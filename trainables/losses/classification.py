@@ -5,16 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainables.config import LossConfig
-
 
 def target_rows(target: Tensor, classes: int) -> Tensor:
     """Float32 rows (n, classes) of class ids (n,), or of rows that are such already."""
     return (F.one_hot(target, classes) if target.ndim == 1 else target).float()
 
 
-def class_weights(config: LossConfig, counts: np.ndarray) -> Tensor | None:
-    """Weights (classes,) float32 as `loss/alpha` asks for them; None where all classes count alike.
+def class_weights(alpha: str | tuple[float, ...], beta: float, counts: np.ndarray) -> Tensor | None:
+    """Weights (classes,) float32 as `loss/alpha` and `loss/beta` ask for them; None where all classes count alike.
 
     `inverse` is 1 / n, `effective` is (1 - beta) / (1 - beta^n) for a class of n training photos; a class without one is
     weighted as if it had one. All of them, listed ones too, are then multiplied by the one number that makes their mean over the
@@ -24,14 +22,13 @@ def class_weights(config: LossConfig, counts: np.ndarray) -> Tensor | None:
         counts: training photos per class (classes,); soft labels make fractions.
     Source: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019 (effective).
     """
-    alpha = config.alpha
     if alpha == "none":
         return None
     photos = np.maximum(counts, 1)
     if alpha == "inverse":
         weights = 1 / photos
     elif alpha == "effective":
-        weights = (1 - config.beta) / (1 - config.beta**photos)
+        weights = (1 - beta) / (1 - beta**photos)
     else:
         weights = np.array(alpha)
     return torch.tensor(weights / np.average(weights, weights=counts), dtype=torch.float32)

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from trainables.config import ModelConfig
 from trainables.models.edges import widen
+from trainables.models.settings import ModelConfig
 from trainables.registry import ConfigError, Mistake, nearest
 
 UNFIT = (AssertionError, ValueError, RuntimeError, ArithmeticError)  # what timm raises for a size that a network cannot take
@@ -111,7 +111,7 @@ def load_weights(backbone: nn.Module, file: Path) -> None:
 
 def _build_network(name: str, config: ModelConfig, size: tuple[int, int]) -> tuple[nn.Module, int]:
     # What is frozen for ever stays in eval mode, where no block is left out.
-    resting = config.freeze == "backbone" and config.unfreeze_epoch == 0
+    resting = config.freeze == "backbone" and config.for_ever
     drop_path = 0.0 if resting else config.drop_path
     try:
         network, features = _create(name, size, **({"drop_path_rate": drop_path} if drop_path else {}))

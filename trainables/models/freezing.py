@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from trainables.config import ModelConfig
 from trainables.models.backbone import networks
+from trainables.models.settings import FREEZES, FrozenSettings, ModelConfig
 from trainables.models.stages import stages
-from trainables.registry import ConfigError, Mistake
+from trainables.registry import ConfigError, Mistake, choose
 
 
 @dataclass(frozen=True)
@@ -36,27 +36,26 @@ def build_freeze(config: ModelConfig, backbone: nn.Module) -> Freeze:
 
     Raises: ConfigError when as many stages are to train as there are, or when the channel of edges would count for nothing.
     """
-    if config.freeze == "none":
+    keep = choose(FREEZES, config.freeze, "model/freeze").build
+    if not isinstance(config, FrozenSettings):
         return Freeze()
     mistakes, names = [], []
     for prefix, network in networks(backbone).items():
-        frozen = stages(network)
-        if config.freeze == "stages":
-            if config.train_stages >= len(frozen):
-                what = f"{network.pretrained_cfg['architecture']} has {len(frozen)} stages"
-                mistakes.append(Mistake("model/train_stages", f"freezes nothing: {what}; take fewer, or freeze: none"))
-            frozen = frozen[: -config.train_stages]
+        found = stages(network)
+        frozen = keep(config, found)
+        if not frozen:
+            what = f"{network.pretrained_cfg['architecture']} has {len(found)} stages"
+            mistakes.append(Mistake("model/train_stages", f"freezes nothing: {what}; take fewer, or freeze: none"))
         # Some networks hold parameters that are never to be trained.
         trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
         names += [prefix + name for stage in frozen for name in stage if name in trained]
-    for_ever = config.unfreeze_epoch == 0
-    if for_ever and config.edges == "stem":
+    if config.for_ever and config.edges == "stem":
         message = "stem is pointless with a first layer that model/freeze keeps: its weights for edges stay 0; take mix, or freeze: none"
         mistakes.append(Mistake("model/edges", message))
     if mistakes:
         raise ConfigError(mistakes)
-    freeze = Freeze(frozenset(names), math.inf if for_ever else config.unfreeze_epoch)
-    if for_ever:
+    freeze = Freeze(frozenset(names), math.inf if config.for_ever else config.unfreeze_epoch)
+    if config.for_ever:
         freeze.begin_epoch(backbone, 1)
     return freeze
 

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.config import LossConfig, ModelConfig, TrialConfig
+from trainables.config import TrialConfig
 from trainables.data.labels import Scheme, Task
-from trainables.losses import COSINE
+from trainables.losses import CosineHeadSettings, LossConfig
 from trainables.losses.ordinal import ordinal_head
+from trainables.models.settings import ModelConfig
 
 
 class Answer(NamedTuple):
@@ -136,6 +137,6 @@ def _trunk(config: ModelConfig, features: int) -> tuple[nn.Module, int]:
 def _layer(config: LossConfig, features: int, scheme: Scheme) -> nn.Module:
     if config.ordinal == "coral" and ordinal_head(scheme):
         return Ordinal(features, scheme.classes)
-    if config.name in COSINE:
+    if isinstance(config, CosineHeadSettings):
         return Cosine(features, scheme.classes, config.scale)
     return nn.Linear(features, scheme.classes)

@@ -1,11 +1,12 @@
 """Layer-wise decay of the learning rate."""
 
-from trainables.models.assemble import Classifier
+from torch import nn
+
 from trainables.models.backbone import networks
 from trainables.models.stages import layers
 
 
-def layer_scales(model: Classifier, decay: float) -> dict[str, float]:
+def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     """What the learning rate of each parameter is multiplied by, by name: `decay` once for each layer from the top down to it.
 
     1 for all that stands outside the backbone, which begins anew: heads, neck, hidden layers, the mixing of edges. Each of two

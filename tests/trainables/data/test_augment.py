@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from trainables.config import AugmentConfig, Watched
-from trainables.data.augment import CHANGES, OPERATIONS, POLICIES, build_augment, rand_augment, trivial_augment
+from trainables.config import section
+from trainables.data.augment import POLICIES, AugmentConfig, build_augment
+from trainables.data.changes import CHANGES, OPERATIONS, rand_augment, trivial_augment
 from trainables.registry import ConfigError
 
 SIZES = [(16, 16), (24, 20), (33, 47), (64, 64)]
@@ -29,7 +30,7 @@ def photo(height=64, width=64, seed=0) -> np.ndarray:
 
 def augmented(images, seed=0, **settings) -> np.ndarray:
     before = images.copy()
-    changed = build_augment(AugmentConfig(**settings))(images, seed)
+    changed = build_augment(section("augment", **settings))(images, seed)
     assert changed.shape == images.shape and changed.dtype == np.uint8 and changed.flags.c_contiguous
     np.testing.assert_array_equal(images, before)
     return changed
@@ -55,7 +56,7 @@ def slope(values) -> float:
 
 def test_nothing_asked_for_is_nothing_done():
     assert build_augment(AugmentConfig()) is None
-    assert build_augment(AugmentConfig(most=3, ops=4, magnitude=1.0)) is None
+    assert build_augment(section("augment", most=3)) is None
 
 
 def test_every_setting_is_a_change_or_steers_them_and_changes_come_in_the_order_of_the_settings():
@@ -68,7 +69,7 @@ def test_every_change_depends_on_its_seed_alone_and_changes_photos_of_any_size(n
     images = np.stack([photo(*size, seed) for seed in range(12)])
     settings = {name: 0.4 * STRONGEST[name]}
     first = augmented(images, **settings)
-    augment = build_augment(AugmentConfig(**settings))
+    augment = build_augment(section("augment", **settings))
     augment(images[:7], 99)
     np.testing.assert_array_equal(augment(images, 0), first)
     assert (first != images).any() and (augment(images, 1) != first).any()
@@ -112,29 +113,16 @@ def test_all_changes_go_together(size, policy):
 
 
 def test_threads_with_an_augment_each_give_the_same_bytes():
-    config = AugmentConfig(policy="rand", most=3, **{name: 0.3 * STRONGEST[name] for name in CHANGES})
+    config = section("augment", policy="rand", most=3, **{name: 0.3 * STRONGEST[name] for name in CHANGES})
     images = np.stack([photo(seed=seed) for seed in range(6)])
     alone = [build_augment(config)(images, seed).tobytes() for seed in range(16)]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda seed: build_augment(config)(images, seed).tobytes(), range(16))) == alone
 
 
-# Which settings are read
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-def test_ops_and_magnitude_are_read_by_rand_only_and_everything_else_always(policy):
-    read = set()
-    augment = build_augment(Watched(AugmentConfig(policy=policy, flip=0.5), read))
-    assert read == set(AugmentConfig.model_fields) - (set() if policy == "rand" else {"ops", "magnitude"})
-    read.clear()
-    augment(np.stack([photo()]), 0)
-    assert not read
-
-
 def test_an_unknown_policy_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match="augment/policy: 'trival' does not exist; did you mean trivial"):
-        build_augment(AugmentConfig(policy="trival"))
+        build_augment(section("augment", policy="trival"))
 
 
 # Most

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from trainables.ahead import ahead
-from trainables.config import AugmentConfig, SamplerConfig
-from trainables.data.augment import CHANGES, build_augment
+from trainables.config import section
+from trainables.data.augment import AugmentConfig, build_augment
 from trainables.data.batches import TrainBatches, plain_batches
+from trainables.data.changes import CHANGES
 from trainables.data.edges import with_edges
 from trainables.data.photos import PhotoError
 from trainables.data.sampling import SAMPLERS, build_sampler
@@ -22,7 +23,7 @@ ROWS = np.random.default_rng(1).permutation(PHOTOS + 10)[:PHOTOS]
 NAMES = [f"person{photo // 7}/shot{photo % 7}.jpg" for photo in range(PHOTOS)]
 CLASSES = np.arange(PHOTOS) % 4
 NOTHING = AugmentConfig()
-EVERYTHING = AugmentConfig(policy="trivial", most=4, **dict.fromkeys(CHANGES, 0.3))
+EVERYTHING = section("augment", policy="trivial", most=4, **dict.fromkeys(CHANGES, 0.3))
 
 
 def some_photos(source=0) -> TrainingPhotos:
@@ -40,7 +41,7 @@ def some_photos(source=0) -> TrainingPhotos:
 
 def batches(*, augment=NOTHING, sampler="shuffle", batch_size=8, seed=0, threads=0, view=VIEW, edges=False) -> TrainBatches:
     make_augment = partial(build_augment, augment)
-    chosen_sampler = build_sampler(SamplerConfig(name=sampler))
+    chosen_sampler = build_sampler(section("sampler", name=sampler))
     return TrainBatches([view], ROWS, some_photos(), batch_size, chosen_sampler, make_augment, seed, threads, edges)
 
 

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from analysis.ensemble.files import write_submission
-from trainables.config import ViewConfig
 from trainables.data.extra import Completed, complete, extra_table, refuse_other_extra
 from trainables.data.labels import read_task
 from trainables.data.layouts.reading import read_photos, read_unlabelled
@@ -18,7 +17,7 @@ from trainables.data.photos import DataError, Photos
 from trainables.data.settings import DataConfig, LabelsConfig
 from trainables.data.splits import NOBODY
 from trainables.data.training import Data, training_photos
-from trainables.data.views import View, ViewFiles, build_views, open_view
+from trainables.data.views import View, ViewConfig, ViewFiles, build_views, open_view
 from trainables.record import RunError
 from trainables.restore_data import EXTRA, prove_extra
 

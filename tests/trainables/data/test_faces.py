@@ -207,11 +207,11 @@ def test_the_detector_is_imported_by_those_alone_who_look_for_an_unknown_face(tm
     code = """
 import sys
 from pathlib import Path
-from trainables.config import ViewConfig
+from trainables.data.views import ViewConfig
 from trainables.data.photos import Unlabelled
 from trainables.data.views import View, build_views
 photos, cache = Unlabelled(Path(sys.argv[1]), ("photo.png",)), Path(sys.argv[1]) / "cache"
-build_views(photos, [View.of(ViewConfig(crop=crop, size=32)) for crop in sys.argv[2:]], cache)
+build_views(photos, [View.of(section("view", crop=crop, size=32)) for crop in sys.argv[2:]], cache)
 print("facenet_pytorch" in sys.modules)
 """
     root = Path(__file__).parents[3]

@@ -1,12 +1,10 @@
 import numpy as np
 import pytest
 
-from trainables.config import SamplerConfig, Watched
+from trainables.config import section
 from trainables.data.sampling import SAMPLERS, build_sampler
 from trainables.data.training import TrainingPhotos
 from trainables.registry import ConfigError
-
-SETTINGS = {name: {"name"} for name in SAMPLERS} | {"weighted": {"name", "power"}}
 
 
 def photos_of(classes, people=None, weights=None) -> TrainingPhotos:
@@ -30,13 +28,13 @@ def some_photos(seed) -> TrainingPhotos:
 
 
 def draw(name, photos, seed=0, **settings) -> np.ndarray:
-    return build_sampler(SamplerConfig(name=name, **settings)).draw(photos, np.random.default_rng(seed))
+    return build_sampler(section("sampler", name=name, **settings)).draw(photos, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_epoch_shows_as_many_photos_as_the_sampler_promised_drawn_from_its_generator_alone(name, seed):
-    photos, sampler = some_photos(seed), build_sampler(SamplerConfig(name=name))
+    photos, sampler = some_photos(seed), build_sampler(section("sampler", name=name))
     first, again, other = (sampler.draw(photos, np.random.default_rng(number)) for number in (seed, seed, seed + 100))
     assert len(first) == len(other) == sampler.size(photos)
     assert set(first) <= set(range(len(photos)))
@@ -123,16 +121,6 @@ def test_one_per_person_takes_each_photo_of_a_person_equally_often():
     np.testing.assert_allclose(seen, [1 / 4] * 4 + [1 / 2] * 2 + [1], atol=0.04)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_every_sampler_reads_its_own_settings_when_built_and_none_later(name):
-    read = set()
-    sampler = build_sampler(Watched(SamplerConfig(name=name), read))
-    assert read == SETTINGS[name]
-    read.clear()
-    sampler.draw(some_photos(0), np.random.default_rng(0))
-    assert not read
-
-
 def test_an_unknown_sampler_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match="sampler/name: 'weigthed' does not exist; did you mean weighted"):
-        build_sampler(SamplerConfig(name="weigthed"))
+        build_sampler(section("sampler", name="weigthed"))

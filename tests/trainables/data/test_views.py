@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from trainables.checkpoint import Card, load_model, pack_model
-from trainables.config import ViewConfig, Watched
+from trainables.config import section
 from trainables.data.batches import plain_batches
 from trainables.data.faces import Box, find_face
 from trainables.data.layouts.reading import read_photos
@@ -688,41 +688,39 @@ def test_who_has_no_face_is_known_without_looking_and_where_the_view_goes(some, 
 # Which view is meant
 
 
-MEANT = {
-    "none": {"fit", "size"},
-    "center": {"fit", "size", "fraction"},
-    "box": {"fit", "size", "box"},
-    "face": {"fit", "size", "margin", "fraction"},
-}
 OTHER = {"fit": "cover", "size": (32, 48), "fraction": 0.3, "margin": 0.1, "box": (50, 60)}
 
 
 @pytest.mark.parametrize("crop", CROPS)
-def test_a_setting_distinguishes_views_and_is_read_where_it_matters_and_only_there(crop):
-    config, read = ViewConfig(crop=crop), set()
-    view = View.of(config)
-    assert {name for name, value in OTHER.items() if View.of(config.model_copy(update={name: value})) != view} == MEANT[crop]
-    assert View.of(Watched(config, read)) == view and read == MEANT[crop] | {"crop"}
+def test_every_setting_of_a_crop_distinguishes_views(crop):
+    config = section("view", crop=crop)
+    for name in CROPS[crop].settings.model_fields.keys() - {"crop"}:
+        assert View.of(config.model_copy(update={name: OTHER[name]})) != View.of(config), name
 
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("crop", CROPS)
 def test_a_view_survives_being_a_key_a_pickle_and_a_record(crop, fit):
-    config = ViewConfig(crop=crop, fit=fit, size=(32, 40), box=(64, 48), margin=0.25, fraction=0.7)
+    own = {
+        name: value
+        for name, value in {"box": (64, 48), "margin": 0.25, "fraction": 0.7}.items()
+        if name in CROPS[crop].settings.model_fields
+    }
+    config = section("view", crop=crop, fit=fit, size=(32, 40), **own)
     view = View.of(config)
     assert pickle.loads(pickle.dumps(view)) == view
-    assert {view: 1}[View.of(ViewConfig.model_validate(json.loads(config.model_dump_json())))] == 1
+    assert {view: 1}[View.of(section("view", **json.loads(config.model_dump_json())))] == 1
 
 
 def test_settings_that_mean_the_same_geometry_are_one_view():
-    assert View.of(ViewConfig(size=32, fraction=0.5)) == View.of(ViewConfig(size=(32, 32))) == SQUARE
-    assert View.of(ViewConfig(size=32, crop="center", fraction=0.7)) == CENTRE
-    assert View.of(ViewConfig(size=(24, 40))) == WIDE
+    assert View.of(section("view", size=32)) == View.of(section("view", size=(32, 32))) == SQUARE
+    assert View.of(section("view", size=32, crop="center", fraction=0.7)) == CENTRE
+    assert View.of(section("view", size=(24, 40))) == WIDE
 
 
 def test_an_unknown_crop_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match="view/crop: 'centre' does not exist; did you mean center"):
-        View.of(ViewConfig(crop="centre"))
+        View.of(section("view", crop="centre"))
 
 
 def test_views_are_named_by_all_that_distinguishes_them():

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from trainables.config import LossConfig, Watched
+from trainables.config import section
 from trainables.data.labels import Attribute, Scheme, read_task
 from trainables.losses import LOSSES, build_losses
 from trainables.losses.ordinal import coral
@@ -18,18 +18,6 @@ SCHEME = Scheme(
         Attribute("age", ("<30", "30-59", ">=60"), (30, 60)),
     )
 )
-SETTINGS = {
-    "cross_entropy": {"smoothing", "alpha"},
-    "focal": {"gamma", "alpha"},
-    "soft_f1": set(),
-    "ce_f1": {"share"},
-    "bce": set(),
-    "symmetric_ce": {"reverse"},
-    "cosine_ce": {"cosine"},
-    "arcface": {"scale", "margin"},
-    "cosface": {"scale", "margin"},
-    "ldam": {"scale", "margin"},
-}
 
 
 def build(task, config):
@@ -39,29 +27,14 @@ def build(task, config):
 
 def said(task, **settings):
     with pytest.raises(ConfigError) as caught:
-        build(task, LossConfig(**settings))
+        build(task, section("loss", **settings))
     return str(caught.value)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_reads_its_own_settings_and_no_others(name):
-    read = set()
-    build("heads", Watched(LossConfig(name=name), read))
-    assert read == SETTINGS[name] | {"name", "ordinal"}
-
-
-@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
-def test_beta_is_read_for_effective_weights_only(name):
-    for alpha in ("none", "inverse", "effective", (1.0,) * 18):
-        read = set()
-        build("joint", Watched(LossConfig(name=name, alpha=alpha), read))
-        assert ("beta" in read) == (alpha == "effective")
 
 
 def test_each_head_is_weighted_by_its_own_photos():
     heads = read_task("heads", SCHEME).head_schemes
     counts = [np.array([50.0, 10.0, 10.0]), np.array([30.0, 40.0]), np.array([40.0, 25.0, 5.0])]
-    losses = build_losses(LossConfig(alpha="inverse"), heads, counts)
+    losses = build_losses(section("loss", alpha="inverse"), heads, counts)
     for loss, count in zip(losses, counts, strict=True):
         assert loss.keywords["weights"].tolist() == pytest.approx((70 / len(count) / count).tolist())
 
@@ -82,23 +55,17 @@ def test_a_list_of_weights_that_does_not_fit_is_refused_for_every_head_it_does_n
         f"loss/alpha: has 2 weights, but the head of mask has 3 classes; give 3, {mend}",
         f"loss/alpha: has 2 weights, but the head of age has 3 classes; give 3, {mend}",
     ]
-    assert len(build("gender", LossConfig(name=name, alpha=(1.0, 2.0)))) == 1
+    assert len(build("gender", section("loss", name=name, alpha=(1.0, 2.0)))) == 1
 
 
 def test_coral_trains_the_ordinal_heads_and_the_named_loss_the_others():
-    mask_gender, age = build([["mask", "gender"], ["age"]], LossConfig(name="focal", ordinal="coral"))
+    mask_gender, age = build([["mask", "gender"], ["age"]], section("loss", name="focal", ordinal="coral"))
     assert age is coral and isinstance(mask_gender, partial)
-    assert build("heads", LossConfig(name="soft_f1", ordinal="coral")) == [*build("heads", LossConfig(name="soft_f1"))[:2], coral]
-
-
-def test_where_every_head_is_ordinal_the_named_loss_and_its_settings_are_not_read():
-    read = set()
-    assert build("age", Watched(LossConfig(name="focal", ordinal="coral"), read)) == [coral]
-    assert read == {"ordinal"}
+    assert build("heads", section("loss", name="soft_f1", ordinal="coral")) == [*build("heads", section("loss", name="soft_f1"))[:2], coral]
 
 
 def test_weights_need_to_fit_only_the_heads_that_the_named_loss_trains():
-    losses = build([["gender"], ["age"]], LossConfig(alpha=(1.0, 2.0), ordinal="coral"))
+    losses = build([["gender"], ["age"]], section("loss", alpha=(1.0, 2.0), ordinal="coral"))
     assert losses[1] is coral
 
 

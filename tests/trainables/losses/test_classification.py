@@ -3,14 +3,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainables.config import LossConfig
 from trainables.losses.classification import bce, class_weights, cosine_ce, cross_entropy, focal, symmetric_ce
 
 COUNTS = np.array([500.0, 20.0, 1.0, 0.0])
 
 
-def weights(counts=COUNTS, **settings):
-    return class_weights(LossConfig(**settings), counts)
+def weights(counts=COUNTS, *, alpha, beta=0.999):
+    return class_weights(alpha, beta, counts)
 
 
 def test_without_alpha_there_are_no_weights():

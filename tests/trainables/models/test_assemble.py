@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.trainables.models.variants import VARIANTS, with_backbone
-from trainables.config import ModelConfig, Watched
+from trainables.config import section
 from trainables.data.labels import read_task
 from trainables.data.layouts.contest import contest_scheme
 from trainables.loop import fit, total_loss
@@ -92,7 +92,7 @@ def test_weights_from_a_file_are_in_place_before_the_first_step(make_config, tmp
     files = {}
     for number, one in enumerate({config.model.backbone, config.model.second} - {""}):
         torch.manual_seed(number)
-        files[one] = build_backbone(ModelConfig(backbone=one, weights="none"), (32, 32))[0].state_dict()
+        files[one] = build_backbone(section("model", backbone=one, weights="none"), (32, 32))[0].state_dict()
         save_file(files[one], tmp_path / f"{one}.safetensors")
     model = build(config)
     model.begin_epoch(1)
@@ -140,29 +140,6 @@ def test_every_variant_trains_all_that_stands_outside_the_backbone(data, make_co
     for path, parameter in parts.model.named_parameters():
         if not path.startswith("backbone."):
             assert not torch.equal(parameter, before[path]), path
-
-
-@pytest.mark.parametrize(
-    ("sections", "read", "unread"),
-    [
-        ({}, {"edges", "second", "freeze", "drop_path", "hidden", "neck"}, {"train_stages", "unfreeze_epoch", "dropout_samples"}),
-        ({"model": {"freeze": "backbone"}}, {"unfreeze_epoch"}, {"train_stages", "drop_path"}),
-        ({"model": {"freeze": "backbone", "unfreeze_epoch": 2}}, {"drop_path"}, {"train_stages"}),
-        ({"model": {"freeze": "stages"}}, {"unfreeze_epoch", "train_stages", "drop_path"}, set()),
-        ({"model": {"dropout": 0.1}}, {"dropout_samples"}, set()),
-    ],
-)
-def test_a_setting_is_read_only_where_it_means_something(make_config, sections, read, unread):
-    seen = set()
-    build(Watched(make_config(**sections), seen))
-    assert {f"model/{name}" for name in read} <= seen and seen.isdisjoint(f"model/{name}" for name in unread)
-
-
-@pytest.mark.parametrize(("loss", "read"), [({"name": "arcface"}, True), ({"name": "ldam"}, True), ({"name": "focal"}, False)])
-def test_the_scale_of_logits_is_read_by_heads_of_cosines_alone(make_config, loss, read):
-    seen = set()
-    build(Watched(make_config(loss=loss), seen))
-    assert ("loss/scale" in seen) == read
 
 
 def test_a_batch_becomes_float_channels_first_and_keeps_its_values():

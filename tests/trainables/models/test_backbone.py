@@ -5,8 +5,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from trainables.config import ModelConfig
 from trainables.models.backbone import build_backbone, pretrained_statistics
+from trainables.models.settings import ModelConfig
 from trainables.registry import ConfigError
 
 NAMES = ["test_efficientnet", "test_resnet", "test_vit"]

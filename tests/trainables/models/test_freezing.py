@@ -6,7 +6,7 @@ from torch import nn
 
 from tests.trainables.models.variants import FAMILIES
 from trainables.checkpoint import pack_progress, unpack_progress
-from trainables.config import ModelConfig
+from trainables.config import section
 from trainables.data.labels import read_task
 from trainables.data.layouts.contest import contest_scheme
 from trainables.loop import fit
@@ -150,7 +150,7 @@ def test_stages_of_both_backbones_are_frozen(make_config):
 
 
 def test_what_a_network_never_trains_is_not_thawed():
-    config = ModelConfig(backbone="test_vit", weights="none", freeze="backbone", unfreeze_epoch=1)
+    config = section("model", backbone="test_vit", weights="none", freeze="backbone", unfreeze_epoch=1)
     backbone, _ = build_backbone(config, (32, 32))
     backbone.pos_embed.requires_grad_(False)
     freeze = build_freeze(config, backbone)

@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from tests.trainables.models.variants import FAMILIES
-from trainables.config import ModelConfig
 from trainables.data.labels import read_task
 from trainables.data.layouts.contest import contest_scheme
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.models.backbone import build_backbone
 from trainables.models.layers import layer_scales
+from trainables.models.settings import ModelConfig
 from trainables.models.stages import layers, stages
 
 TASK = read_task("joint", contest_scheme((30, 60)))

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.config import ViewConfig
 from trainables.data.labels import Attribute
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import Photos
 from trainables.data.settings import DataConfig
-from trainables.data.views import View, build_views
+from trainables.data.views import View, ViewConfig, build_views
 
 
 @pytest.fixture

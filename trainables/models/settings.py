@@ -1,0 +1,49 @@
+"""The section `model` of a configuration. Apart from what builds networks, so that a space is checked without torch."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainables.registry import Count, Entry, Section, setting
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    backbone: str = setting("any timm name")
+    second: str = setting("a second backbone beside it, whose features are concatenated; empty: none", "")
+    weights: str = setting("imagenet, none, or a file with the backbone's state dict; {backbone} in it stands for the name", "imagenet")
+    freeze: str = setting("what keeps its first weights: nothing, all but the heads, or all stages but the last few", "none")
+    edges: Literal["none", "mix", "stem"] = setting(
+        "a fourth channel of Canny edges: brought to three by a 1x1 convolution (mix), or taken by a wider first layer (stem)", "none"
+    )
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = setting("probability of leaving out a residual block, the last one's", 0.0)
+    neck: Literal["none", "batchnorm"] = setting("what stands between features and heads", "none")
+    hidden: Annotated[int, Field(ge=0)] = setting("units of two hidden layers before the heads; 0: none", 0)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = setting("before the heads", 0.0)
+    dropout_samples: Count = setting("dropout masks whose logits are averaged in training", 1)
+
+    @property
+    def sees_edges(self) -> bool:
+        """Whether the network wants a channel of edges beside the colours."""
+        return self.edges != "none"
+
+
+class FrozenSettings(ModelConfig):
+    unfreeze_epoch: Annotated[int, Field(ge=0)] = setting("epochs after which everything trains; 0: never", 0)
+
+    @property
+    def for_ever(self) -> bool:
+        """Whether what is frozen never trains."""
+        return self.unfreeze_epoch == 0
+
+
+class FrozenStagesSettings(FrozenSettings):
+    train_stages: Count = setting("how many of the last stages train", 1)
+
+
+FREEZES: dict[str, Entry] = {  # settings, the stages of a network, each a list of parameters' names -> those that keep their weights
+    "none": Entry(ModelConfig, lambda config, stages: []),
+    "backbone": Entry(FrozenSettings, lambda config, stages: stages),
+    "stages": Entry(FrozenStagesSettings, lambda config, stages: stages[: -config.train_stages]),
+}
