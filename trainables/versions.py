@@ -6,8 +6,11 @@ import tomllib
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+# torch takes seconds, and the version of the code is asked without it.
+if TYPE_CHECKING:
+    import torch
 
 LIBRARIES = ("torch", "timm", "albumentations", "numpy", "pillow", "opencv-python-headless", "safetensors", "ray", "optuna")
 
@@ -17,8 +20,10 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: "torch.device") -> str:
     """The GPU, or the CPU type with the instructions that torch uses of it: the same type computes the same bits."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({_cpu_type()}, {torch.backends.cpu.get_cpu_capability()})"

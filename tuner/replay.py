@@ -121,8 +121,6 @@ def replay(
         go_on: called after each epoch; may raise.
     Raises: RunError, DataError, ConfigError, PhotoError, StorageError for what the user can mend.
     """
-    import torch
-
     from trainables.versions import code_version, device_name, versions
 
     def say(words: str, style: str | None = None) -> None:
@@ -130,6 +128,8 @@ def replay(
 
     run = find_run(name)
     card, record, predictions = read_run(run), *read_trial(run, number)
+    import torch
+
     threads = threads or record.result.threads
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
