@@ -8,12 +8,12 @@ import secrets
 import signal
 import socket
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from time import monotonic
 from typing import Any
 
@@ -92,6 +92,7 @@ class Starting:
     def __init__(self, address: str | None, *, dashboard: bool, gpus: int | None = None):
         """Begin. See `start`."""
         self._done: Future[Cluster] = Future()
+        self._left = Event()
         # Ray's core puts a handler below Python in place of ours, which aborts the process three seconds later.
         ours = _get_handler(signal.SIGTERM)
 
@@ -100,13 +101,14 @@ class Starting:
                 joined = start(address, dashboard=dashboard, gpus=gpus)
             except BaseException as error:
                 self._done.set_exception(error)
-            else:
-                self._done.set_result(joined)
+                return
             finally:
                 _set_handler(signal.SIGTERM, ours)
+            self._done.set_result(joined)
+            # Linux ends Ray's servers with the thread that has started them, not with its process: prctl(2), PR_SET_PDEATHSIG.
+            self._left.wait()
 
-        self._thread = Thread(target=run, name="starting Ray", daemon=True)
-        self._thread.start()
+        Thread(target=run, name="starting Ray", daemon=True).start()
 
     def join(self) -> Cluster:
         """Wait until Ray is up. Raises: ClusterError when it does not come up."""
@@ -114,8 +116,9 @@ class Starting:
 
     def stop(self) -> None:
         """Wait until it is up, and leave it: what is stopped half-way leaves servers behind."""
-        self._thread.join()
+        wait([self._done])
         stop()
+        self._left.set()
 
 
 def start(address: str | None, *, dashboard: bool, gpus: int | None = None) -> Cluster:
