@@ -1,4 +1,5 @@
 import re
+from time import sleep
 
 import numpy as np
 import pytest
@@ -22,6 +23,17 @@ def test_as_many_trials_share_a_gpu_as_fit_with_a_tenth_to_spare(seed):
 
 def test_a_trial_too_large_for_its_gpu_gets_a_whole_one():
     assert share_of_gpu(200 * GB, 80 * GB) == 1
+
+
+def test_ray_that_was_started_beside_other_work_stays_until_it_is_left():
+    starting = cluster.Starting(None, dashboard=False, gpus=0)
+    try:
+        assert starting.join().gpus == 0
+        sleep(2)
+        assert ray.get(ray.remote(num_cpus=0)(lambda: 7).remote(), timeout=60) == 7
+    finally:
+        starting.stop()
+    assert not ray.is_initialized()
 
 
 def test_a_cluster_of_our_own_counts_its_cores_and_shows_no_dashboard_unasked():
