@@ -4,14 +4,13 @@ What leaks is remembered and not recognised: scores are too high, and the models
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import typer
-from imagehash import dhash, phash
 from PIL import Image
 from rich import box
 from rich.console import Console
@@ -23,6 +22,7 @@ from analysis.mistakes.sheets import Tile, draw_sheet, picture
 from analysis.predictions import data_folder, wanted_views
 from analysis.trials import Runs, load_runs
 from trainables.console import output
+from trainables.data.copies import BLOCK, DISTANCE, fingerprints
 from trainables.data.layouts.reading import read_photos
 from trainables.data.names import some
 from trainables.data.photos import Photos
@@ -37,11 +37,7 @@ from trainables.storage import Folder, write_whole
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
-BLOCK = 256  # photos that are compared with all others at a time
 MOST = 100_000  # pairs; more only say that the photos look alike
-# Of 64 bits in each hash. On 8,400 photos of 1,200 faces: 6 finds every photo that was encoded again or resized, 98 % of those that lost
-# 1 % at each side and 77 % of those that lost 2 %, and 1 pair of two people; 4 finds 81 % and 29 %, and no pair; 8 finds 10 pairs.
-DISTANCE = 6
 HEAD, SHEET = 8, 30  # pairs that are printed, and that are drawn
 PARTS = 5  # of the probe's cross-validation
 GREY, COMPONENTS = (16, 16), 64  # what the probe sees: pixels, then principal components
@@ -174,24 +170,6 @@ def clearest_view(runs: Runs) -> View:
     """The view of some trial that shows most of a photo: the whole one if there is any, on the most pixels."""
     views = wanted_views(runs.trials)
     return max(views, key=lambda view: (view.crop == "none", not view.wants_face, view.height * view.width))
-
-
-def fingerprints(view: np.ndarray, rows: np.ndarray, progress: Callable[[int], None] = lambda photos: None) -> np.ndarray:
-    """Two perceptual hashes of photos (n, 2), uint64: of low frequencies, and of steps of brightness from left to right.
-
-    Two of them, because a false alarm of one is seldom one of the other.
-    Source: Zauner, Implementation and benchmarking of perceptual image hash functions, 2010, for the first; imagehash for both.
-
-    Args:
-        view: photos (rows, height, width, 3), uint8.
-        rows: of the photos (n,).
-    """
-    prints = np.empty((len(rows), 2), dtype=np.uint64)
-    for place, row in enumerate(rows):
-        photo = Image.fromarray(view[row]).convert("L")
-        prints[place] = [np.packbits(hashed(photo).hash).view(np.uint64)[0] for hashed in (phash, dhash)]
-        progress(1)
-    return prints
 
 
 def close_pairs(prints: np.ndarray, people: np.ndarray, distance: int, most: int = MOST) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trainables.data.copies import fingerprints, first_alike
 from trainables.data.corrections import NONE, correct, read_weights
 from trainables.data.labels import Scheme, read_task
 from trainables.data.layouts.reading import find_layout, read_joining, read_unlabelled
@@ -23,7 +24,7 @@ from trainables.data.rows import read_number, read_rows, refuse
 from trainables.data.settings import DataConfig
 from trainables.data.splits import HOLDOUT
 from trainables.data.training import Data, Extra
-from trainables.data.views import ViewFiles
+from trainables.data.views import ViewFiles, open_view
 
 COLUMNS = ("source", "photo", "class", "sha256")
 IMAGE = "ImageID"  # of probabilities.csv, as the ensemble writes it
@@ -81,7 +82,7 @@ def complete(
     found = place(data, digests, found)
     corrected = {relabel: correct(relabel, data.photos, find_layout(source).corrections) for relabel in relabels if relabel != NONE}
     left_out = [item for one in (*(one.extra.photos for one in found), *corrected.values()) for item in one.left_out]
-    left_out += _apart(found, data.split.fold)
+    left_out += [*_apart(found, data.split.fold), *_alike(data, digests, found)]
     weights = None
     if settings.weights:
         weights, unknown = read_weights(Path(settings.weights), data.photos, data.split.train)
@@ -219,6 +220,24 @@ def _apart(found: Sequence[Found], fold: int) -> list[LeftOut]:
         for index in np.flatnonzero(one.extra.apart(fold))
     ]
     words = f"further photos of groups that validate in fold {fold}; they train where these do not"
+    return [LeftOut(words, tuple(names))] if names else []
+
+
+def _alike(data: Data, digests: Mapping[str, str], found: Sequence[Found]) -> list[LeftOut]:
+    """The extra photos that look like one that is scored, but for those of the same content, which are known already."""
+    if not found:
+        return []
+    scored = data.photos.take(np.concatenate([data.split.valid, data.split.holdout]))
+    view = max(data.views, key=lambda view: (view.crop == "none", not view.wants_face, view.height * view.width))
+    seen = open_view(data.views[view])
+    prints, names = fingerprints(seen.images, seen.rows(scored.ids)), []
+    for one in found:
+        extra = one.extra.photos
+        seen = open_view(one.extra.views[view])
+        first = first_alike(fingerprints(seen.images, seen.rows(extra.ids)), prints)
+        pairs = [(name, scored.ids[place]) for name, place in zip(extra.ids, first.tolist(), strict=True) if place >= 0]
+        names += [f"{name} (like {other})" for name, other in pairs if one.files.digests[name] != digests[other]]
+    words = "further photos that look like one of validation or hold-out; where they are copies, remove them"
     return [LeftOut(words, tuple(names))] if names else []
 
 

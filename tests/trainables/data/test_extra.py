@@ -203,6 +203,19 @@ def test_a_copy_of_one_photo_ties_all_photos_of_its_group(completed, data, stran
     assert extras(whole, data, data.split.fold) == ["0.png"]
 
 
+@pytest.mark.parametrize("name", ["valid", "holdout", "train"])
+def test_a_photo_that_was_encoded_again_and_is_scored_is_named(completed, data, strangers, name):
+    copied = data.photos.ids[side(data, name)[0]]
+    Image.open(data.photos.root / copied).convert("RGB").save(strangers.parent / "1.png")
+    whole = completed(extra=(str(strangers),), ordinal="age")
+    found = [item.names for item in whole.left_out if "look like" in item.reason]
+    if name == "train":
+        assert not any(copied in names for (names,) in found)
+    else:
+        ((words,),) = found
+        assert words == f"1.png (like {copied})"
+
+
 # Soft labels of an ensemble
 
 
