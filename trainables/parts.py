@@ -61,7 +61,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         threads=threads,
         edges=edges,
     )
-    model = build_model(config, task, _statistics(config, data, view), numbers).to(device)
+    model = build_model(config, task, statistics_to_normalise_by(config.normalize, config.model, data.statistics, view), numbers).to(device)
     counts = [class_counts(target, scheme.classes) for target, scheme in zip(train.targets, task.head_schemes, strict=True)]
     labels = data.photos.labels[:, data.photos.scheme.columns(task.scheme.names)]
     steps = optimizer_steps(len(batches), config.train.accumulate)
@@ -124,10 +124,17 @@ def _refuse_what_needs_scores(config: TrialConfig) -> None:
         raise ConfigError(mistakes)
 
 
-def _statistics(config: TrialConfig, data: Data, view: View) -> ChannelStatistics:
-    normalize, model = config.normalize, config.model
+def statistics_to_normalise_by(
+    normalize: str | ChannelStatistics, model: ModelConfig, statistics: Mapping[View, ChannelStatistics], view: View
+) -> ChannelStatistics:
+    """Means and standard deviations that the setting `normalize` stands for, on the scale 0 to 1.
+
+    Args:
+        statistics: of the training images, for each view.
+    Raises: ConfigError where two backbones disagree about their own.
+    """
     if normalize == "dataset":
-        return data.statistics[view]
+        return statistics[view]
     if normalize == "backbone":
         own = {pretrained_statistics(name) for name in (model.backbone, model.second) if name}
         if len(own) > 1:

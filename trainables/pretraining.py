@@ -20,7 +20,7 @@ from trainables.data.batches import TrainBatches
 from trainables.data.sampling import SamplerConfig, build_sampler
 from trainables.data.training import TrainingPhotos
 from trainables.loop import DivergedError, choose_precision, mixed_precision
-from trainables.models.assemble import IMAGENET, to_input
+from trainables.models.assemble import IMAGENET, ChannelStatistics, to_input
 from trainables.models.backbone import build_backbone
 from trainables.models.settings import ModelConfig
 from trainables.optimizers import OptimizerConfig, build_optimizer
@@ -51,7 +51,7 @@ class PretrainedEpoch:
     """One epoch of pre-training."""
 
     epoch: int
-    loss: float  # mean absolute error of the hidden pixels, in standard deviations of ImageNet's
+    loss: float  # mean absolute error of the hidden pixels, in standard deviations of the channels
     seconds: float
     photos: int
 
@@ -146,15 +146,20 @@ def batches_to_paint(
     return TrainBatches(views, rows, photos, size, shuffle, partial(build_augment, AUGMENT), settings.seed, threads)
 
 
-def pretrain(painter: Painter, settings: Pretraining, batches: TrainBatches, device: torch.device) -> Iterator[PretrainedEpoch]:
+def pretrain(
+    painter: Painter, settings: Pretraining, batches: TrainBatches, device: torch.device, statistics: ChannelStatistics = IMAGENET
+) -> Iterator[PretrainedEpoch]:
     """Train, yielding after each epoch; `painter.backbone` is what is wanted.
+
+    Args:
+        statistics: means and standard deviations of the channels, on the scale 0 to 1, to normalise by as later training will.
 
     Raises: DivergedError when the loss is not finite, PhotoError for a photo that cannot be prepared.
     """
     size = batches.views[0].shape[1:3]
     patch = patch_of(painter.backbone, size)
     painter = painter.to(device, memory_format=torch.channels_last)
-    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) * 255 for values in IMAGENET)
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) * 255 for values in statistics)
     optimizer = build_optimizer(OptimizerConfig(lr=settings.lr, weight_decay=settings.weight_decay), painter)
     schedule = build_schedule(FloorSettings(name="cosine", warmup=0.1), settings.lr, len(batches), settings.epochs)
     precision = choose_precision("auto", device)
