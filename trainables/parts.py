@@ -1,5 +1,6 @@
 """From a trial's settings and a run's data to all that `fit` needs. The preflight, trials and benchmarks build alike."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +22,7 @@ from trainables.metrics import METRICS
 from trainables.mixing import build_mixer
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.models.backbone import pretrained_statistics
+from trainables.models.settings import ModelConfig
 from trainables.optimizers import build_optimizer
 from trainables.registry import ConfigError, Mistake, choose
 from trainables.schedules import PlateauSettings, build_schedule
@@ -61,7 +63,8 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         threads=threads,
         edges=edges,
     )
-    model = build_model(config, task, statistics_to_normalise_by(config.normalize, config.model, data.statistics, view), numbers).to(device)
+    statistics = statistics_to_normalise_by(config.normalize, config.model, data.statistics, view)
+    model = build_model(config, task, statistics, numbers).to(device)
     counts = [class_counts(target, scheme.classes) for target, scheme in zip(train.targets, task.head_schemes, strict=True)]
     labels = data.photos.labels[:, data.photos.scheme.columns(task.scheme.names)]
     steps = optimizer_steps(len(batches), config.train.accumulate)

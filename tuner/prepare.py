@@ -1,6 +1,6 @@
 """From a space, or from chosen configurations, to decoded and split images whose trials have been rehearsed."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,12 +105,7 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
         return decode(photos, plan.views, allow_bad, console)
 
     photos, views = decoded(plan.photos)
-    if plan.split_of:
-        photos, split = restore_split(plan.split_of.run, plan.split_of.card, photos, views.digests, sides.fold)
-    else:
-        photos = tie_copies(photos, views.digests)
-        split = split_people(photos, sides, plan.seed)
-        photos = merge_tied(photos)
+    photos, split = divide(photos, views.digests, sides, plan.seed, plan.split_of)
     tell_photos(photos, split, console)
     by_data = "dataset" in values.get("normalize", [])
     by_fold = {}
@@ -129,6 +124,19 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
     with progress_bar("preflight: one step of each kind of trial", len(plan.configurations)) as advance:
         rehearse(plan.space, plan.configurations, by_fold, advance)
     return Material(by_fold, views.digests, whole.table)
+
+
+def divide(photos: Photos, digests: Mapping[str, str], sides: DataConfig, seed: int, earlier: Earlier | None) -> tuple[Photos, Split]:
+    """Who trains, validates and is held out: as in the earlier run where there is one.
+
+    Args:
+        digests: of every photo's content.
+    Raises: RunError where the photos are not those of the earlier run, DataError where they cannot be split.
+    """
+    if earlier:
+        return restore_split(earlier.run, earlier.card, photos, digests, sides.fold)
+    tied = tie_copies(photos, digests)
+    return merge_tied(tied), split_people(tied, sides, seed)
 
 
 def sides_of(space: Space) -> DataConfig:

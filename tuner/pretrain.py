@@ -2,67 +2,94 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from trainables.console import complain, output
-from trainables.data.settings import DataConfig
-from trainables.registry import ConfigError
+from trainables.registry import ConfigError, Mistake
 from trainables.storage import write_whole
 
 # torch and timm take seconds, and --help needs neither.
 if TYPE_CHECKING:
+    from search_spaces.schema import Space
+    from trainables.data.training import ChannelStatistics
     from trainables.data.views import View, ViewFile
     from trainables.pretraining import Pretraining
+    from tuner.earlier import Earlier
+
+# What of a search's settings pre-training shares with it: who is held out, and how images reach the network.
+SHARED = ("data/", "view/", "normalize")
+# Without a run there is no space either; every one has to decide these, and pre-training has a learning rate and weights of its own.
+NO_SPACE = "model: {{backbone: {backbone}, weights: none}}\noptimizer: {{lr: 0.001}}\n"
 
 
 def main(
     backbone: Annotated[str, typer.Option(help="Any timm network; ViTs learn the most from it.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Photos, as tuner.run takes them; their labels are not used. Default: drawn people, for a demo.")
+    run: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A run whose split, photos, view and normalisation are taken. Default: none.")
     ] = None,
-    size: Annotated[int, typer.Option(min=16, help="Pixels of a side, best those of the search.")] = 64,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Photos, as tuner.run takes them; their labels are not used. Default: those of --run, or drawn people."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="data/..., view/... or normalize, as the search will have it. Repeatable."),
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=16, help="Short for --set view/size=SIZE: pixels of a side.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Times that every photo is shown.")] = 50,
     batch_size: Annotated[int, typer.Option(min=2, help="Photos of a batch.")] = 64,
     lr: Annotated[float, typer.Option(help="Peak of the learning rate.")] = 1e-3,
     hide: Annotated[float, typer.Option(min=0.05, max=0.95, help="Share of each photo that is hidden.")] = 0.6,
     weights: Annotated[str, typer.Option(help="To begin with: imagenet, none, or a file.")] = "none",
-    seed: Annotated[int, typer.Option(min=0, help="Of the hold-out and of everything random; give that of the search.")] = 0,
-    holdout: Annotated[
-        float, typer.Option(min=0.01, max=0.49, help="data/holdout of the search: the share of people left out here too.")
-    ] = 0.15,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of the hold-out and of everything random, as the search has it. Default: that of --run, or 0."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The weights file. Default: weights/<backbone>-pretrained.safetensors.")] = None,
 ) -> None:
     """Train a backbone on photos without labels, and write weights for a search to begin with.
 
-    Parts of every photo are hidden and the network learns to paint them (masked image modelling). The people that a search with this
-    seed holds out are left out here too, so that the score on them stays honest; photos to predict (eval/) take part. The file is
-    written after every epoch: Ctrl-C keeps what was learned.
+    Parts of every photo are hidden and the network learns to paint them (masked image modelling). Nobody learns from the held-out
+    people, so the score on them stays honest: give --run the run whose split it is, or --set the same data/... and --seed as the
+    search will have. Photos of the validation people take part, without their labels, and so do photos to predict (eval/), but no
+    copy of a held-out photo. The weights file says what split, view and normalisation it was made with. It is written after every
+    epoch: Ctrl-C keeps what was learned.
 
         python -m tuner.pretrain --backbone vit_tiny_patch16_224 --data photos --size 224
         python -m tuner.run --space vit.yaml --data photos --set model/weights=weights/vit_tiny_patch16_224-pretrained.safetensors
+        python -m tuner.pretrain --backbone resnet18 --run faces-1
     """
     console = output()
+    from search_spaces.schema import SpaceError
     from trainables.data.photos import DataError, PhotoError
     from trainables.loop import DivergedError
+    from trainables.migrations import NewerFormatError
     from trainables.pretraining import Pretraining
+    from trainables.record import RunError
     from trainables.storage import StorageError
+    from tuner.earlier import open_run
 
     out = out or Path("weights") / f"{backbone}-pretrained.safetensors"
+    changes = [*(changes or []), *([f"view/size={size}"] if size else [])]
     try:
         if lr <= 0:
             raise DataError(f"--lr is {lr}; give a number above 0")
         if out.suffix != ".safetensors":
             raise DataError(f"--out {out}: weights are kept as safetensors; let the name end so")
+        earlier = open_run(run) if run else None
+        if seed is None:
+            seed = earlier.card.seed if earlier else 0
         settings = Pretraining(backbone, weights, epochs, batch_size, lr, hide=hide, seed=seed)
-        run(settings, size, data, holdout, out, console)
-    except (ConfigError, DataError, PhotoError, DivergedError, StorageError) as error:
+        learn(settings, shared_settings(backbone, earlier, data, changes, seed), data, earlier, out, console)
+    except (ConfigError, SpaceError, DataError, PhotoError, DivergedError, RunError, NewerFormatError, StorageError) as error:
         complain(str(error))
         sys.exit(2)
     except KeyboardInterrupt:
@@ -70,36 +97,83 @@ def main(
         sys.exit(130)
 
 
-def run(settings: "Pretraining", size: int, data: Path | None, holdout: float, out: Path, console: Console) -> None:
+def shared_settings(backbone: str, earlier: "Earlier | None", data: Path | None, changes: Sequence[str], seed: int) -> "Space":
+    """The space of the run, or one of defaults, with the changes laid over it: data/..., each view/... and normalize have one value.
+
+    Raises: SpaceError, ConfigError, RunError.
+    """
+    import torch
+
+    from tuner.cli import Options
+    from tuner.earlier import refuse_changes
+    from tuner.prepare import read_the_space
+
+    if odd := [change for change in changes if not change.startswith(SHARED)]:
+        message = f"pre-training has no use for it; it shares {', '.join(SHARED)} with a search"
+        raise ConfigError([Mistake(f"--set {change}", message) for change in odd])
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "pretrain.yaml"
+        file.write_text(NO_SPACE.format(backbone=json.dumps(backbone)))
+        options = Options(space=None if earlier else str(file), data=data, changes=tuple(changes))
+        space = read_the_space(options, earlier, has_gpu=torch.cuda.is_available())
+    if earlier:
+        refuse_changes(earlier.card, earlier.space, space, seed)
+    if searched := [parameter for parameter in space.parameters if parameter.path.startswith(SHARED)]:
+        message = "is searched, and pre-training takes one value; choose with --set"
+        raise ConfigError([Mistake(parameter.path, f"{message} {parameter.path}=VALUE") for parameter in searched])
+    return space
+
+
+@dataclass(frozen=True)
+class Source:
+    """Photos that may be learned from."""
+
+    names: Sequence[str]
+    view: "ViewFile"
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that is learned from, and how it is seen."""
+
+    sources: tuple[Source, ...]
+    statistics: "ChannelStatistics"  # to normalise by
+    origin: dict[str, Any]  # what the weights file says about it
+
+
+def learn(settings: "Pretraining", space: "Space", data: Path | None, earlier: "Earlier | None", out: Path, console: Console) -> None:
     """Read, decode, pre-train, write."""
     import torch
     from safetensors.torch import save
 
+    from search_spaces.schema import nested
     from trainables.data.batches import rows_of
     from trainables.data.views import View, ViewConfig, open_view
     from trainables.models.backbone import check_backbone
     from trainables.pretraining import batches_to_paint, build_painter, photos_to_paint, pretrain
-    from tuner.prepare import demo_people
+    from tuner.cli import Options
+    from tuner.prepare import data_folder
 
     check_backbone(settings.backbone)
-    painter = build_painter(settings, (size, size))
+    view = View.of(ViewConfig(**nested(space.fixed).get("view", {})))
+    painter = build_painter(settings, (view.height, view.width))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    view = View.of(ViewConfig(size=size))
-    found = list(_sources(data or demo_people(console), view, holdout, settings.seed, console))
-    photos = photos_to_paint([names for names, _ in found])
-    views = [open_view(file) for _, file in found]
+    material = gather(data_folder(Options(data=data), earlier, console), view, space, settings, earlier, console)
+    photos = photos_to_paint([source.names for source in material.sources])
+    views = [open_view(source.view) for source in material.sources]
     threads = 4 if device.type == "cuda" else 0
     batches = batches_to_paint(settings, [seen.images for seen in views], rows_of(photos, views), photos, threads)
     plan = f"{len(photos)} photos at {view} pixels, {settings.epochs} epochs of {len(batches)} batches, on {device}"
     console.print(Text.assemble((settings.backbone, "bold"), f": {plan}"))
     out.parent.mkdir(parents=True, exist_ok=True)
     first = None
-    for epoch in pretrain(painter, settings, batches, device):
+    for epoch in pretrain(painter, settings, batches, device, material.statistics):
         first = first or epoch.loss
         state = {name: value.detach().cpu().contiguous() for name, value in painter.backbone.state_dict().items()}
-        write_whole(out, save(state, metadata={"pretraining": json.dumps(asdict(settings) | {"epoch": epoch.epoch})}))
+        card = asdict(settings) | {"epoch": epoch.epoch} | material.origin
+        write_whole(out, save(state, metadata={"pretraining": json.dumps(card)}))
         speed = f"{epoch.photos / epoch.seconds:,.0f} photos/s"
-        console.print(f"epoch {epoch.epoch} of {settings.epochs}: error of hidden pixels {epoch.loss:.4f}, {speed}", highlight=False)
+        console.print(f"epoch {epoch.epoch} of {settings.epochs}: error of hidden pixels {epoch.loss:.4f}, {speed}")
     console.print(
         f"Hidden pixels are painted with an error of {epoch.loss:.4f} after {settings.epochs} epochs, {first:.4f} after the first."
     )
@@ -107,29 +181,45 @@ def run(settings: "Pretraining", size: int, data: Path | None, holdout: float, o
     console.print(Text.assemble("Weights: ", (str(out), "bold"), f". Use them: {use}"), soft_wrap=True)
 
 
-def _sources(folder: Path, view: "View", holdout: float, seed: int, console: Console) -> "Iterator[tuple[Sequence[str], ViewFile]]":
-    """Names and view of the photos that may be learned from: all but the hold-out, then those to predict."""
+def gather(folder: Path, view: "View", space: "Space", settings: "Pretraining", earlier: "Earlier | None", console: Console) -> Material:
+    """The photos of all but the hold-out, then those to predict. Raises: DataError, RunError."""
     import numpy as np
 
+    from trainables.config import TrialConfig
     from trainables.data.layouts.reading import read_photos, read_unlabelled
-    from trainables.data.splits import split_people
+    from trainables.data.training import Data
     from trainables.data.view_store import view_cache
     from trainables.data.views import build_views, count_missing
+    from trainables.models.settings import ModelConfig
+    from trainables.parts import statistics_to_normalise_by
     from trainables.progress import progress_bar
-    from tuner.prepare import decode
+    from tuner.prepare import decode, divide, sides_of
 
-    # Who is held out does not depend on the number of folds; two ask for the fewest people.
-    sides = DataConfig(holdout=holdout, folds=2)
+    sides = sides_of(space)
     photos, files = decode(read_photos(folder, sides), [view], True, console)
-    split = split_people(photos, sides, seed)
-    used = photos.take(np.concatenate([split.train, split.valid]))
-    console.print(f"{len(used)} photos to learn from; {len(split.holdout)} of the people held out with --seed {seed} are left out")
-    yield used.ids, files.files[view]
+    photos, split = divide(photos, files.digests, sides, settings.seed, earlier)
+    normalize = space.fixed.get("normalize", TrialConfig.model_fields["normalize"].default)
+    by = Data.of(photos, split, files, with_statistics=normalize == "dataset").statistics
+    statistics = statistics_to_normalise_by(normalize, ModelConfig(backbone=settings.backbone, weights=settings.weights), by, view)
+
+    used, held_out = photos.take(np.concatenate([split.train, split.valid])), photos.take(split.holdout)
+    console.print(f"{len(used)} photos to learn from; {len(held_out)} held-out ones are left out (split {split.hash})")
+    sources = [Source(used.ids, files.files[view])]
     unlabelled = read_unlabelled(folder)
     if unlabelled is not None:
         with progress_bar("decoding photos to predict", count_missing(unlabelled, [view], view_cache())) as advance:
             built = build_views(unlabelled, [view], view_cache(), advance)
-        yield [name for name in unlabelled.ids if name not in built.bad], built.files[view]
+        secret = {files.digests[name] for name in held_out.ids}
+        names = [name for name in unlabelled.ids if name not in built.bad and built.digests[name] not in secret]
+        sources.append(Source(names, built.files[view]))
+    origin = {
+        "run": earlier.card.name if earlier else None,
+        "split": split.hash,
+        "data": sides.model_dump(mode="json"),
+        "view": asdict(view),
+        "normalize": statistics,
+    }
+    return Material(tuple(sources), statistics, origin)
 
 
 if __name__ == "__main__":
