@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.data.labels import Scheme, compose
-from trainables.metrics.f1 import confusion, macro_f1
+from trainables.metrics import Metric
 
 Names = tuple[str, ...]
 Predicted = Mapping[str, np.ndarray]  # by a trial's name: joint probabilities (photos, classes of its scheme)
@@ -76,7 +76,7 @@ def advised(scheme: Scheme, answer: np.ndarray, names: Names, advice: np.ndarray
     return np.where(surer[:, None] & (total > 0), np.divide(changed, total, out=np.zeros_like(changed), where=total > 0), answer)
 
 
-def candidates(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.ndarray, scheme: Scheme) -> list[Member]:
+def candidates(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.ndarray, scheme: Scheme, metric: Metric) -> list[Member]:
     """Every sensible way to answer for the attributes that some trial covers, ranked by what the trials are worth on these photos.
 
     These are: the r-th best trials of every way to part the attributes by the tasks there are, which holds each trial that covers all;
@@ -87,9 +87,10 @@ def candidates(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.nd
         trials: what each predicts.
         labels: attribute ids (photos, attributes of the data's scheme).
         scheme: of the data.
+        metric: that the trials are ranked by.
     """
     covered = scheme.part(tuple(name for own in trials.values() for name in own.names))
-    ranked = _ranked(trials, predicted, labels, scheme)
+    ranked = _ranked(trials, predicted, labels, scheme, metric)
     tasks = dict.fromkeys(own.names for own in trials.values())
     by_task = {names: [one for one in ranked[names] if trials[one].names == names] for names in tasks}
     ways = partitions(covered.names, sorted(by_task))
@@ -103,7 +104,9 @@ def candidates(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.nd
     return list(dict.fromkeys(found))
 
 
-def _ranked(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.ndarray, scheme: Scheme) -> dict[Names, list[str]]:
+def _ranked(
+    trials: Mapping[str, Scheme], predicted: Predicted, labels: np.ndarray, scheme: Scheme, metric: Metric
+) -> dict[Names, list[str]]:
     """Names of the trials that cover some attributes, best on these alone first: for each attribute, and for each trial's own ones."""
     ranked = {}
     for names in {(name,) for own in trials.values() for name in own.names} | {own.names for own in trials.values()}:
@@ -112,8 +115,7 @@ def _ranked(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.ndarr
         scores = {}
         for trial, own in trials.items():
             if set(names) <= set(own.names):
-                likeliest = own.marginal(names, predicted[trial]).argmax(axis=1)
-                scores[trial] = macro_f1(confusion(truth, likeliest, part.classes))
+                scores[trial] = metric.sign * metric.score(truth, own.marginal(names, predicted[trial]))
         ranked[names] = sorted(scores, key=lambda trial: -scores[trial])
     return ranked
 

@@ -28,7 +28,7 @@ from trainables.data.names import some
 from trainables.data.photos import Photos
 from trainables.data.splits import HOLDOUT, NOBODY
 from trainables.data.views import View, open_view
-from trainables.metrics.f1 import confusion, macro_f1
+from trainables.metrics import METRICS, Metric, of_labels
 from trainables.progress import progress_bar
 from trainables.record import write_json
 from trainables.restore_data import restore_split
@@ -67,15 +67,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Probe:
-    """Macro F1 of a nearest neighbour, cross-validated in two ways on the photos that are not held out."""
+    """The score of a nearest neighbour, cross-validated in two ways on the photos that are not held out."""
 
+    metric: str  # in METRICS; one of labels: a nearest neighbour has no probabilities
     by_photo: float  # photos of one person on both sides
     by_person: float
 
     @property
     def gap(self) -> float:
         """What knowing people again adds."""
-        return self.by_photo - self.by_person
+        return METRICS[self.metric].sign * (self.by_photo - self.by_person)
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
     searched = np.flatnonzero(split.part != HOLDOUT)
     with console.status("cross-validating the probe by photo and by person"):
         probed = photos.take(searched)
-        probe = nearest_neighbour(features(seen.images, seen.rows(probed.ids)), probed, seed)
+        probe = nearest_neighbour(features(seen.images, seen.rows(probed.ids)), probed, of_labels(runs.metric), seed)
     found = Leaks(
         photos=len(photos),
         people=len(np.unique(photos.people)),
@@ -227,13 +228,14 @@ def features(view: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(Image.fromarray(view[row]).convert("L").resize(GREY), np.float32).ravel() for row in rows])
 
 
-def nearest_neighbour(seen: np.ndarray, photos: Photos, seed: int) -> Probe | None:
+def nearest_neighbour(seen: np.ndarray, photos: Photos, metric: Metric, seed: int) -> Probe | None:
     """The probe: each photo takes the joint class of the nearest one in the other parts. None where people have one photo each.
 
     Source: Cover and Hart, Nearest neighbor pattern classification, 1967.
 
     Args:
         seen: features (n, pixels) of the photos.
+        metric: of labels.
         seed: parts photos and people.
     """
     # Imported here: they take a second, which the help should not.
@@ -251,10 +253,10 @@ def nearest_neighbour(seen: np.ndarray, photos: Photos, seed: int) -> Probe | No
 
     def score(parts: KFold | GroupKFold, groups: np.ndarray | None = None) -> float:
         answers = cross_val_predict(model, seen, truth, groups=groups, cv=parts)
-        return float(macro_f1(confusion(truth, answers, photos.scheme.classes)))
+        return metric.of_prediction(truth, answers, photos.scheme.classes)
 
     by_photo, by_person = (kind(PARTS, shuffle=True, random_state=state) for kind in (KFold, GroupKFold))
-    return Probe(score(by_photo), score(by_person, photos.people))
+    return Probe(metric.name, score(by_photo), score(by_person, photos.people))
 
 
 def side_name(part: int) -> str:
@@ -275,8 +277,9 @@ def show(console: Console, found: Leaks, distance: int) -> None:
     table.add_row("... of these across sides", _pairs(found.across), "")
     table.add_row("held-out photos like one that may train", f"{found.remembered:,}", f"{found.holdout:,} photos")
     if found.probe:
-        table.add_row("macro F1 of the probe, split by photo", f"{found.probe.by_photo:.3f}", "")
-        table.add_row("macro F1 of the probe, split by people", f"{found.probe.by_person:.3f}", "")
+        title = METRICS[found.probe.metric].title
+        table.add_row(f"{title} of the probe, split by photo", f"{found.probe.by_photo:.3f}", "")
+        table.add_row(f"{title} of the probe, split by people", f"{found.probe.by_person:.3f}", "")
     console.print(table)
     if found.pairs:
         rows = Table(title="Near-duplicates, those across sides first", title_justify="left", box=box.SIMPLE_HEAD)
@@ -311,7 +314,8 @@ def meaning(found: Leaks, distance: int) -> list[tuple[str, str | None]]:
     else:
         lines.append(("No two people share a photo that looks the same.", None))
     if found.probe:
-        words = f"A split by photo would flatter a probe that knows people again by {found.probe.gap:+.3f} macro F1"
+        title = METRICS[found.probe.metric].title
+        words = f"A split by photo would flatter a probe that knows people again by {found.probe.gap:+.3f} {title}"
         scores = f"({found.probe.by_photo:.3f} against {found.probe.by_person:.3f})"
         lines.append(
             (f"{words} {scores}. These runs split by people: their scores are free of that, as far as one person has one name.", None)

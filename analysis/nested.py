@@ -4,8 +4,8 @@ Choosing members, fitting their vote and fitting what corrects it all learn from
 carried out once for each part of the people, on the others, and judged on that part.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from analysis.steps import STEPS
 from analysis.top import CHOICES
 from analysis.trials import Runs, task_words
 from trainables.data.labels import Scheme, Task
+from trainables.metrics import Metric
+from trainables.metrics.evidence import Evidence, evidence
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Contender:
 
     task: Task
     kinds: Mapping[str, str]  # its backbone and its task, in words
+    votes: bool = True  # whether it has weights to answer with
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Wish:
 class Known:
     """Photos whose classes are known, and what each trial predicts of them."""
 
+    metric: Metric  # that choices are made by
     scheme: Scheme  # of the data
     labels: np.ndarray  # (n, attributes) class ids
     people: np.ndarray  # (n,)
@@ -50,7 +54,7 @@ class Known:
 
     def take(self, rows: np.ndarray) -> "Known":
         """Some of the photos."""
-        return Known(self.scheme, self.labels[rows], self.people[rows], take(self.predicted, rows))
+        return Known(self.metric, self.scheme, self.labels[rows], self.people[rows], take(self.predicted, rows))
 
     def classes(self, part: Scheme) -> np.ndarray:
         """True joint classes (n,) of a scheme that has some of the attributes."""
@@ -58,16 +62,19 @@ class Known:
 
 
 def contenders_of(runs: Runs) -> dict[str, Contender]:
-    """What choosing has to know of each trial."""
+    """What choosing has to know of each trial, those included that cannot vote any more."""
     return {
-        trial.name: Contender(trial.task, {"backbone": trial.record.config.model.backbone, "task": task_words(trial)})
-        for trial in runs.trials
+        trial.name: Contender(
+            trial.task, {"backbone": trial.record.config.model.backbone, "task": task_words(trial)}, votes=bool(trial.models)
+        )
+        for trial in (*runs.trials, *runs.unkept)
     }
 
 
 def known_of(runs: Runs) -> Known:
-    """The validation photos, and what the records say that each trial predicts of them."""
-    return Known(runs.scheme, runs.valid.labels, runs.valid.people, {trial.name: trial.valid for trial in runs.trials})
+    """The validation photos, and what the records say that each trial predicts of them, those included that cannot vote any more."""
+    predicted = {trial.name: trial.valid for trial in (*runs.trials, *runs.unkept)}
+    return Known(runs.metric, runs.scheme, runs.valid.labels, runs.valid.people, predicted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +86,12 @@ class Lineup:
     target: np.ndarray  # (n,)
     people: np.ndarray  # (n,)
     calibrations: Mapping[str, Calibration]
-    pool: np.ndarray  # (all there were to choose from, n) the likeliest class of each
+    choice: int  # how many members there were to choose from
+    metric: Metric
 
     def fit(self, name: str) -> Pipeline:
         """The members with this vote of ENSEMBLES, fitted on the photos they were chosen on."""
-        vote = ENSEMBLES[name](self.answers, self.target, self.people)
+        vote = ENSEMBLES[name](self.answers, self.target, self.people, self.metric)
         return Pipeline(self.members[0].scheme, self.members, vote, calibrations=self.calibrations)
 
 
@@ -111,27 +119,41 @@ def take(predicted: Predicted, rows: np.ndarray) -> Predicted:
 
 
 def line_up(wish: Wish, contenders: Mapping[str, Contender], known: Known) -> Lineup:
-    """The members that these photos choose; all there are where more are wished for.
+    """The members that these photos choose, of trials that can vote; all there are where more are wished for.
 
     Raises: RunError when the trials' attributes overlap so that no choice parts them.
     """
+    voting = {name: contender for name, contender in contenders.items() if contender.votes}
     predicted, calibrations = known.predicted, {}
     if wish.calibrate:
-        for name, contender in contenders.items():
+        for name, contender in voting.items():
             columns = known.scheme.columns(contender.task.scheme.names)
             calibrations[name] = fit_calibration(contender.task, predicted[name], known.labels[:, columns])
         predicted = {name: calibration(predicted[name]) for name, calibration in calibrations.items()}
-    schemes = {name: contender.task.scheme for name, contender in contenders.items()}
-    found = candidates(schemes, predicted, known.labels, known.scheme)
-    if wish.alone:
-        found = [member for member in found if len(member.trials) == 1] or found
+    found = members_of(voting, replace(known, predicted=predicted), wish.alone)
     answers = np.stack([member.answer(predicted) for member in found])
     target = known.classes(found[0].scheme)
-    order = CHOICES[wish.choose](answers, target, kinds_of(found, contenders, wish.per), min(wish.top, len(found)))
+    order = CHOICES[wish.choose](answers, target, kinds_of(found, contenders, wish.per), min(wish.top, len(found)), known.metric)
     members = tuple(found[index] for index in order)
     used = {trial for member in members for trial in member.trials}
     kept = {name: calibration for name, calibration in calibrations.items() if name in used}
-    return Lineup(members, answers[order], target, known.people, kept, answers.argmax(axis=2))
+    return Lineup(members, answers[order], target, known.people, kept, len(found), known.metric)
+
+
+def members_of(contenders: Mapping[str, Contender], known: Known, alone: bool = False) -> list[Member]:
+    """Every sensible member of some trials; `alone`: those of one trial, where there are any."""
+    schemes = {name: contender.task.scheme for name, contender in contenders.items()}
+    found = candidates(schemes, known.predicted, known.labels, known.scheme, known.metric)
+    return [member for member in found if len(member.trials) == 1] or found if alone else found
+
+
+def searched(wish: Wish, contenders: Mapping[str, Contender], known: Known) -> Iterator[Evidence]:
+    """The evidence for every member that the best one was picked from: of all trials, whether they can still vote or not.
+
+    Trials lose their weights because their scores are lower, so those that keep them were picked too.
+    """
+    for member in members_of(contenders, known, wish.alone):
+        yield evidence(known.metric, known.classes(member.scheme), member.answer(known.predicted), known.people)
 
 
 def kinds_of(members: Sequence[Member], contenders: Mapping[str, Contender], per: str) -> list[str]:
@@ -145,13 +167,13 @@ def nested_lineups(wish: Wish, contenders: Mapping[str, Contender], known: Known
 
 
 def crossfit_step(
-    name: str, answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, parts: Sequence[np.ndarray]
+    name: str, answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, metric: Metric, parts: Sequence[np.ndarray]
 ) -> np.ndarray:
     """An answer (n, classes) of photos after a step of STEPS that was fitted, for each part, on the answer for the others."""
     found = []
     for rows in parts:
         seen = others(rows, len(target))
-        found.append(STEPS[name](answer[seen], target[seen], people[seen], scheme)(answer[rows]))
+        found.append(STEPS[name](answer[seen], target[seen], people[seen], scheme, metric)(answer[rows]))
     return _in_order(found, parts)
 
 

@@ -12,9 +12,13 @@ import numpy as np
 from analysis.calibration import bias_corrected
 from analysis.steps import Shares
 from trainables.data.labels import Scheme
-from trainables.metrics.f1 import bootstrap_f1, interval, macro_f1, person_counts
+from trainables.metrics import Metric
+from trainables.metrics.confusion import confusion
+from trainables.metrics.evidence import draw_groups, evidence, group_sums, interval, resample
+from trainables.metrics.labels import one_hot
 
 DRAWS = 1000  # of the bootstrap
+BLOCK = 4_000_000  # numbers that are held at a time
 LEVEL = 0.05  # a shift that is not there is proven this often at most
 WEAKEST = 0.1  # directions in which the confusion matrix keeps less than this share of a shift tell nothing about it
 STEADY, ROUNDS = 1e-8, 1000  # expectation maximisation ends when no share moves by more, or after so many rounds
@@ -68,10 +72,10 @@ def estimate(
     (`bias_corrected`).
     """
     values = len(trained)
-    counts = person_counts(target, valid.argmax(axis=1), people, values)
+    answered = valid.argmax(axis=1)
     predicted = np.bincount(evaluation.argmax(axis=1), minlength=values) / len(evaluation)
-    recalled = _recalled(counts.sum(axis=0))
-    drawn_shares, drawn_shifts = _draw(counts, trained, predicted, len(evaluation), rng)
+    recalled = _recalled(confusion(target, answered, values))
+    drawn_shares, drawn_shifts = _draw(target, answered, people, trained, predicted, len(evaluation), rng)
     bbse = _unmixed(recalled, predicted, trained)
     calibrated, asked = bias_corrected(valid, target, evaluation)
     return Shift(
@@ -81,7 +85,7 @@ def estimate(
         bbse=tuple(bbse.tolist()),
         em=tuple(_likeliest_shares(asked, calibrated.mean(axis=0)).tolist()),
         intervals=tuple(interval(draws) for draws in drawn_shares.T),
-        error=float((valid.argmax(axis=1) != target).mean()),
+        error=float((answered != target).mean()),
         distance=float(np.abs(predicted - trained).max()),
         p_value=_p_value(bbse - trained, drawn_shifts),
     )
@@ -129,13 +133,15 @@ def correction(scheme: Scheme, shifts: Sequence[Shift]) -> Shares:
 class Worth:
     """What a correction is worth where the values have the shares that it corrects to."""
 
-    before: float  # macro F1
+    before: float  # by the run's metric
     after: float
-    interval: tuple[float, float]  # 95 %, of the difference, by the bootstrap over people
+    interval: tuple[float, float]  # 95 %, of the gain, by the bootstrap over groups
 
 
-def reweighted_gain(answer: np.ndarray, target: np.ndarray, people: np.ndarray, shares: Shares, rng: np.random.Generator) -> Worth:
-    """Macro F1 before and after the correction on labelled photos, each of which counts for as many as have its values after the shift.
+def reweighted_gain(
+    answer: np.ndarray, target: np.ndarray, people: np.ndarray, shares: Shares, metric: Metric, rng: np.random.Generator
+) -> Worth:
+    """The score before and after the correction on labelled photos, each of which counts for as many as have its values after the shift.
 
     The photos that shifted have no labels, and the labelled ones did not shift: this is what can be known of the gain without either.
 
@@ -145,12 +151,10 @@ def reweighted_gain(answer: np.ndarray, target: np.ndarray, people: np.ndarray, 
         people: whom they show (n,).
         rng: draws the people, the same ones for before and after.
     """
-    weights = shares.class_factors()[:, None]
-    before, after = (weights * person_counts(target, one.argmax(axis=1), people, shares.scheme.classes) for one in (answer, shares(answer)))
-    seed = int(rng.integers(2**63))
-    draws_before, draws_after = (bootstrap_f1(counts, np.random.default_rng(seed), DRAWS) for counts in (before, after))
-    scores = [float(macro_f1(counts.sum(axis=0))) for counts in (before, after)]
-    return Worth(*scores, interval(draws_after - draws_before))
+    weights = shares.class_factors()[target]
+    before, after = (evidence(metric, target, one, people, weights) for one in (answer, shares(answer)))
+    drawn_before, drawn_after = resample([before, after], np.random.default_rng(int(rng.integers(2**63))), DRAWS)
+    return Worth(before.score(), after.score(), interval(metric.sign * (drawn_after - drawn_before)))
 
 
 def _recalled(counts: np.ndarray) -> np.ndarray:
@@ -173,20 +177,33 @@ def _unmixed(recalled: np.ndarray, predicted: np.ndarray, trained: np.ndarray) -
 
 
 def _draw(
-    counts: np.ndarray, trained: np.ndarray, predicted: np.ndarray, photos: int, rng: np.random.Generator
+    target: np.ndarray,
+    answered: np.ndarray,
+    people: np.ndarray,
+    trained: np.ndarray,
+    predicted: np.ndarray,
+    photos: int,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bootstrap draws of the shares and of their differences from the trained ones, both (draws, values)."""
-    persons, values, _ = counts.shape
-    drawn = (rng.multinomial(persons, np.full(persons, 1 / persons), size=DRAWS) @ counts.reshape(persons, -1)).reshape(-1, values, values)
-    sizes = counts.sum(axis=(1, 2))
+    values = len(trained)
+    _, person, sizes = np.unique(people, return_inverse=True, return_counts=True)
+    cells = group_sums(one_hot(target * values + answered, values * values), person)
+    drawn = draw_groups(len(sizes), rng, DRAWS)
     independent = max(1, round(photos / ((sizes**2).sum() / sizes.sum())))
     # One more photo, of the trained shares: without it a few photos that agree would vary in no draw and prove anything.
-    expected = (independent * predicted + _recalled(counts.sum(axis=0)) @ trained) / (independent + 1)
+    expected = (independent * predicted + _recalled(confusion(target, answered, values)) @ trained) / (independent + 1)
     predicted_draws = rng.multinomial(independent, expected, size=DRAWS) / independent
-    shares = _unmixed(_recalled(drawn), predicted_draws, trained)
-    seen, drawn_seen = counts.sum(axis=(0, 2)), drawn.sum(axis=2)
-    chance = drawn_seen / drawn_seen.sum(axis=1, keepdims=True) - seen / seen.sum()
-    return shares, shares - (trained + chance)
+    seen = np.bincount(target, minlength=values)
+    found = []
+    rows = max(1, BLOCK // values**2)  # each draw has a confusion matrix of its own: some at a time
+    for start in range(0, DRAWS, rows):
+        counts = (drawn[start : start + rows] @ cells).astype(float).reshape(-1, values, values)
+        shares = _unmixed(_recalled(counts), predicted_draws[start : start + rows], trained)
+        drawn_seen = counts.sum(axis=2)
+        chance = drawn_seen / drawn_seen.sum(axis=1, keepdims=True) - seen / seen.sum()
+        found.append((shares, shares - (trained + chance)))
+    return tuple(map(np.concatenate, zip(*found, strict=True)))
 
 
 def _p_value(shift: np.ndarray, draws: np.ndarray) -> float:

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from analysis.folds import others, part_people
 from trainables.data.labels import Attribute, Scheme
-from trainables.metrics.f1 import bootstrap_f1, confusion, macro_f1, person_counts
+from trainables.metrics import Metric
+from trainables.metrics.evidence import label_evidence, resample
 from trainables.seeding import generator
 
 FARTHEST_OFFSET = 2.0  # in nats: a class's score changes by a factor of 7.4 at most
@@ -22,6 +23,7 @@ MARGIN = 0.05  # in nats: how far beyond the last photo that it should move a fi
 PASSES = 10  # over all numbers that are fitted; more than are needed
 KEPT = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of a fit
 DRAWS = 200  # of the bootstrap, for a standard error
+BLOCK = 4_000_000  # numbers that are held at a time
 
 
 @dataclass(frozen=True)
@@ -112,52 +114,59 @@ class Shares:
 Step = Annotated[Offsets | TopTwo | Shares, Field(discriminator="kind")]
 
 
-def offsets(answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme) -> Offsets:
-    """The offset of each class that brings the highest macro F1, as much of it as other people confirm.
+def offsets(answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, metric: Metric) -> Offsets:
+    """The offset of each class that brings the best score, as much of it as other people confirm.
 
     Why F1 has thresholds of its own: Lipton et al., Optimal Thresholding of Classifiers to Maximize F1 Measure, ECML 2014.
     """
-    return _with_other_people(best_offsets, answer, target, people, scheme)
+    return _with_other_people(best_offsets, answer, target, people, scheme, metric)
 
 
-def top_two(answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme) -> TopTwo:
-    """The gap of each rule that brings the highest macro F1, as much of it as other people confirm.
+def top_two(answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, metric: Metric) -> TopTwo:
+    """The gap of each rule that brings the best score, as much of it as other people confirm.
 
     There is a rule for every two values of an attribute and either order, for neighbours alone where it is cut from a number.
     """
-    return _with_other_people(best_top_two, answer, target, people, scheme)
+    return _with_other_people(best_top_two, answer, target, people, scheme, metric)
 
 
-# How each is fitted: scores (photos, classes) whose rows sum to 1, true classes (photos,), people (photos,), the scheme.
-Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, Scheme], Step]
+# How each is fitted: scores (photos, classes) whose rows sum to 1, true classes (photos,), people (photos,), the scheme, and a metric
+# of labels that is a function of sums.
+Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, Scheme, Metric], Step]
 STEPS: dict[str, Fit] = {"offsets": offsets, "top_two": top_two}
 
 
-def _with_other_people(fit: Callable, answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme) -> Step:
-    """The fit on all photos, and of it the smallest share whose macro F1 on people that it was not fitted on is within one standard
-    error of the best share's.
+def change_labels(metric: Metric) -> bool:
+    """Whether the metric is one that steps are fitted by: they move labels, and try every place where one photo more would move."""
+    return metric.wants == "labels" and metric.summed is not None
+
+
+def _with_other_people(fit: Callable, answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, metric: Metric) -> Step:
+    """The fit on all photos, and of it the smallest share whose score on people that it was not fitted on is within one standard error
+    of the best share's.
 
     Source of the rule: Breiman et al., Classification and Regression Trees, 1984.
     """
     predicted = np.tile(answer.argmax(axis=1), (len(KEPT), 1))
     for outside in part_people(people, target):
         inside = others(outside, len(target))
-        step = fit(answer[inside], target[inside], scheme)
+        step = fit(answer[inside], target[inside], scheme, metric)
         for row, share in enumerate(KEPT):
             predicted[row, outside] = step.kept(share)(answer[outside]).argmax(axis=1)
-    counts = np.stack([person_counts(target, row, people, scheme.classes) for row in predicted])
-    scores, draws = macro_f1(counts.sum(axis=1)), bootstrap_f1(counts, generator(0, "steps"), DRAWS)
+    found = [label_evidence(metric, target, row, people, scheme.classes) for row in predicted]
+    scores = metric.sign * np.array([one.score() for one in found])
+    draws = metric.sign * resample(found, generator(0, "steps"), DRAWS)
     best = scores.argmax()
     near = scores[best] - scores <= (draws[best] - draws).std(axis=1)
-    return fit(answer, target, scheme).kept(KEPT[near.argmax()])
+    return fit(answer, target, scheme, metric).kept(KEPT[near.argmax()])
 
 
-def best_offsets(answer: np.ndarray, target: np.ndarray, scheme: Scheme) -> Offsets:
-    """The offset of each class that brings the highest macro F1 on these photos, found class by class until no class improves it."""
+def best_offsets(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metric: Metric) -> Offsets:
+    """The offset of each class that brings the best score on these photos, found class by class until no class improves it."""
     with np.errstate(divide="ignore"):
         logs = np.log(answer)
     values = np.zeros(scheme.classes)
-    score = macro_f1(confusion(target, answer.argmax(axis=1), scheme.classes))
+    score = _worth(metric, target, answer.argmax(axis=1), scheme.classes)
     photos = np.arange(len(answer))
     for _ in range(PASSES):
         before = score
@@ -169,7 +178,7 @@ def best_offsets(answer: np.ndarray, target: np.ndarray, scheme: Scheme) -> Offs
             order = np.argsort(needed, kind="stable")
             moved = order[np.abs(needed[order]) < FARTHEST_OFFSET]
             start = np.where(needed <= -FARTHEST_OFFSET, one, rival)
-            curve = _f1_along(confusion(target, start, scheme.classes), target[moved], rival[moved], np.full(len(moved), one))
+            curve = _scores_along(metric, target, start, moved, np.full(len(moved), one), scheme.classes)
             places = _places(-FARTHEST_OFFSET, needed[moved], FARTHEST_OFFSET)
             # The nearest to 0 of equally good places.
             best = np.lexsort((np.abs(places), -curve.round(12)))
@@ -181,21 +190,21 @@ def best_offsets(answer: np.ndarray, target: np.ndarray, scheme: Scheme) -> Offs
     return Offsets(tuple(values.tolist()))
 
 
-def best_top_two(answer: np.ndarray, target: np.ndarray, scheme: Scheme) -> TopTwo:
-    """The gap of each rule that brings the highest macro F1 on these photos, found rule by rule until no rule improves it."""
+def best_top_two(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metric: Metric) -> TopTwo:
+    """The gap of each rule that brings the best score on these photos, found rule by rule until no rule improves it."""
     contest = _contest(scheme, answer)
     rules = [Rule(attribute.name, *pair, gap=0.0) for attribute in scheme.attributes for pair in _pairs(attribute)]
     near = (contest.gap > 0) & (contest.gap < WIDEST_GAP)
     of_rule = [np.flatnonzero(contest.between(scheme, rule) & near) for rule in rules]
     of_rule = [rows[np.argsort(contest.gap[rows], kind="stable")] for rows in of_rule]
     predicted = contest.likeliest.copy()
-    score = macro_f1(confusion(target, predicted, scheme.classes))
+    score = _worth(metric, target, predicted, scheme.classes)
     for _ in range(PASSES):
         before = score
         for number, rows in enumerate(of_rule):
             start = predicted.copy()
             start[rows] = contest.likeliest[rows]
-            curve = _f1_along(confusion(target, start, scheme.classes), target[rows], contest.likeliest[rows], contest.second[rows])
+            curve = _scores_along(metric, target, start, rows, contest.second[rows], scheme.classes)
             places = _places(0.0, contest.gap[rows], WIDEST_GAP)
             places[0] = 0.0
             best = int(np.where(np.isnan(places), -1.0, curve.round(12)).argmax())
@@ -207,21 +216,33 @@ def best_top_two(answer: np.ndarray, target: np.ndarray, scheme: Scheme) -> TopT
     return TopTwo(scheme, tuple(rules))
 
 
-def _f1_along(counts: np.ndarray, target: np.ndarray, left: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Macro F1 (photos + 1,) when the first 0, 1, 2, ... of some photos have changed their answer, from confusion counts before that.
+def _worth(metric: Metric, target: np.ndarray, predicted: np.ndarray, classes: int) -> float:
+    """The score of labels (photos,), better where higher."""
+    return metric.sign * metric.of_prediction(target, predicted, classes)
+
+
+def _scores_along(
+    metric: Metric, target: np.ndarray, predicted: np.ndarray, moved: np.ndarray, taken: np.ndarray, classes: int
+) -> np.ndarray:
+    """Scores (moved + 1,), better where higher, when the first 0, 1, 2, ... of some photos have changed their label.
 
     Args:
-        target, left, taken: the true class, the answer before and the answer after of each (photos,).
+        target, predicted: the true class of every photo, and its label before that (photos,).
+        moved: which photos change (moved,), in this order.
+        taken: the label of each after that (moved,).
     """
-    classes = np.arange(len(counts))
-    change = (taken[:, None] == classes).astype(int) - (left[:, None] == classes)
-    hits = np.diagonal(counts) + _summed(change * (target[:, None] == classes))
-    ends = counts.sum(axis=0) + counts.sum(axis=1) + _summed(change)
-    return np.divide(2 * hits, ends, out=np.zeros(hits.shape), where=ends > 0).mean(axis=1)
-
-
-def _summed(change: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros((1, change.shape[1]), dtype=int), change.cumsum(axis=0)])
+    statistics = metric.summed.statistics
+    sums = np.ones(len(target)) @ statistics(target, predicted, classes)
+    scores = [metric.summed.score(sums[None])]
+    # Sums of every step lie side by side: some steps at a time.
+    rows = max(1, BLOCK // len(sums))
+    for start in range(0, len(moved), rows):
+        photos, after = moved[start : start + rows], taken[start : start + rows]
+        change = statistics(target[photos], after, classes) - statistics(target[photos], predicted[photos], classes)
+        along = sums + (change.toarray() if hasattr(change, "toarray") else change).astype(float).cumsum(axis=0)
+        scores.append(metric.summed.score(along))
+        sums = along[-1]
+    return metric.sign * np.concatenate(scores)
 
 
 def _places(low: float, borders: np.ndarray, high: float) -> np.ndarray:

@@ -14,7 +14,8 @@ from trainables.data.labels import Scheme, Task, read_task
 from trainables.data.photos import LeftOut
 from trainables.data.splits import NOBODY
 from trainables.data.views import View
-from trainables.metrics.f1 import confusion, macro_f1
+from trainables.metrics import METRICS, Metric
+from trainables.metrics.evidence import Evidence, evidence
 from trainables.record import (
     DAMAGE,
     MODEL,
@@ -30,6 +31,7 @@ from trainables.record import (
     read_run,
     searched_run,
 )
+from trainables.registry import nearest
 from trainables.storage import Folder, local_file
 
 Key = tuple[str, int]  # a run's folder, and a trial's number
@@ -56,9 +58,13 @@ class Sample:
         """True joint classes (n,) of a scheme that has some of the attributes."""
         return part.joint(self.labels[:, self.scheme.columns(part.names)])
 
-    def macro_f1(self, part: Scheme, probabilities: np.ndarray) -> float:
-        """Macro F1 over all classes of `part`, of the likeliest classes of probabilities (n, classes)."""
-        return float(macro_f1(confusion(self.classes(part), probabilities.argmax(axis=1), part.classes)))
+    def score(self, metric: Metric, part: Scheme, probabilities: np.ndarray) -> float:
+        """The score of probabilities (n, classes of `part`)."""
+        return metric.score(self.classes(part), probabilities)
+
+    def evidence(self, metric: Metric, part: Scheme, probabilities: np.ndarray) -> Evidence:
+        """All that the score of probabilities (n, classes of `part`) and its uncertainty take."""
+        return evidence(metric, self.classes(part), probabilities, self.people)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +75,8 @@ class Trial:
     record: Record  # of a configuration trained on every fold: that of its first fold
     task: Task
     valid: np.ndarray  # (n, classes of the task's scheme), float64; rows as in Runs.valid
-    score: float  # macro F1 on validation
-    models: tuple[Folder, ...]  # the files of weights that answer
+    score: float  # by the run's metric, on validation
+    models: tuple[Folder, ...]  # the files of weights that answer; none where these were not kept
     judged: Mapping[str, Folder]  # by side of the split: the weights whose answers for it are in `valid`, and which have not seen it
 
     def __str__(self) -> str:
@@ -93,12 +99,30 @@ class Runs:
     valid: Sample  # the photos that choose
     holdout: Sample  # the photos that score
     learned: Sample  # all others: of them every trial saw some or all
-    trials: tuple[Trial, ...]  # run by run, by number
+    trials: tuple[Trial, ...]  # that can predict, run by run, by number
+    unkept: tuple[Trial, ...]  # likewise, that have a validation prediction and no weights any more: the best was picked from them too
     left_out: tuple[LeftOut, ...]
 
     @property
     def scheme(self) -> Scheme:
         return self.cards[0].scheme
+
+    @property
+    def metric(self) -> Metric:
+        return metric_of(self.folders[0], self.cards[0])
+
+    @property
+    def best(self) -> Trial:
+        """The trial that can predict with the best score on validation; the first where several have it."""
+        return max(self.trials, key=lambda trial: self.metric.sign * trial.score)
+
+
+def metric_of(run: Folder, card: RunCard) -> Metric:
+    """The metric that a run was searched by. Raises: RunError where it is not known here."""
+    if card.metric not in METRICS:
+        hint = nearest(card.metric, list(METRICS)) or f"; there are {', '.join(METRICS)}"
+        raise RunError(f"{run}/run.json: run/metric is {card.metric!r}, which does not exist{hint}")
+    return METRICS[card.metric]
 
 
 def newest_run(runs: Path = RUNS) -> Path:
@@ -110,14 +134,15 @@ def newest_run(runs: Path = RUNS) -> Path:
 
 
 def load_runs(folders: Sequence[Folder]) -> Runs:
-    """The trials that have a validation prediction and weights, however they ended; the others are named in `left_out`.
+    """The trials that have a validation prediction, however they ended: `trials` where they have weights too, else `unkept`. The others,
+    and those without weights, are named in `left_out`.
 
     Configurations that a refit trained on every fold come first: they are judged on everybody who is not held out, each photo by the
     model that did not train on it. Where there are none, all trials are validated on one fold, that of the first trial. A refit on all
     data, which nobody validated, takes the place of the searched trial that it was chosen as, with that trial's validation prediction,
     where that is among the folders too.
 
-    Raises: RunError when runs differ in split or scheme, when run.json or split.csv is damaged, and when no trial can be used.
+    Raises: RunError when runs differ in split, scheme or metric, when run.json or split.csv is damaged, and when no trial can be used.
     """
     cards = [read_run(folder) for folder in folders]
     _refuse_mixed(folders, cards)
@@ -126,19 +151,21 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
     refits = [one for one in found if one.record.config.data.fold == NOBODY]
     scored = [one for one in found if one.record.config.data.fold != NOBODY]
     folds = {part for part in sides if part != HELD_OUT}
+    metric = metric_of(folders[0], cards[0])
     sides[EVERY_FOLD] = _joined(sides, folds)
     whole, partial = _by_configuration(scored, folds)
     damaged: list[str] = []
-    if whole:
+    if any(_can_predict(group) for group in whole.values()):
         words = f"trials validated on one of the {len(folds)} folds only, while others were on each"
         elsewhere = LeftOut(words, tuple(one.name for one in partial))
         side = EVERY_FOLD
-        trials = _read_trials(whole, sides, side, damaged)
+        trials = _read_trials(whole, sides, side, metric, damaged)
     else:
-        side = _side(scored[0].record) if scored else None
+        first = next((one for one in scored if one.record.has_model), None)
+        side = _side(first.record) if first else None
         words = f"trials validated on another fold than {side}: they are for out-of-fold scores"
         elsewhere = LeftOut(words, tuple(f"{one.name} ({_side(one.record)})" for one in scored if _side(one.record) != side))
-        trials = _read_trials({one.key: [one] for one in scored if _side(one.record) == side}, sides, side, damaged)
+        trials = _read_trials({one.key: [one] for one in scored if _side(one.record) == side}, sides, side, metric, damaged)
     standing, replaced, alone = _stand_ins(trials, scored, refits, damaged)
     left_out += [
         elsewhere,
@@ -147,19 +174,22 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
         LeftOut("searched trials: their refits on all data take their place", tuple(str(trials[key]) for key in replaced)),
     ]
     left_out = _merged(left_out)
-    kept = {key: trial for key, trial in trials.items() if key not in replaced} | standing
+    known = {key: trial for key, trial in trials.items() if key not in replaced} | standing
     order = [one.key for one in found]
-    chosen = [kept[key] for key in sorted(kept, key=order.index)]
+    ordered = [known[key] for key in sorted(known, key=order.index)]
+    chosen, unkept = ([trial for trial in ordered if bool(trial.models) is kept] for kept in (True, False))
     if not chosen:
         there = "; ".join(map(str, left_out)) or "there are no trials"
         mend = "" if alone else " Go on until one has reached the end of an epoch: python -m tuner.run --resume."
         raise RunError(f"{_names(folders)}: no trial has both a validation prediction and weights ({there}).{mend}")
-    return Runs(tuple(folders), tuple(cards), side, sides[side], sides[HELD_OUT], sides[EVERY_FOLD], tuple(chosen), tuple(left_out))
+    return Runs(
+        tuple(folders), tuple(cards), side, sides[side], sides[HELD_OUT], sides[EVERY_FOLD], tuple(chosen), tuple(unkept), tuple(left_out)
+    )
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A record with a prediction and weights, and the run that it lies in."""
+    """A record with a prediction, and the run that it lies in."""
 
     name: str
     run: Folder
@@ -179,7 +209,7 @@ class _Found:
 
 
 def _read_all(folders: Sequence[Folder], cards: Sequence[RunCard]) -> tuple[list[_Found], list[LeftOut]]:
-    """The records that can be used, run by run, by number."""
+    """The records that have a prediction, run by run, by number; a record without weights is named too."""
     short = [folder.resolve().name for folder in folders]
     found, damaged, bare = [], [], []
     for folder, card, run in zip(folders, cards, short, strict=True):
@@ -189,9 +219,10 @@ def _read_all(folders: Sequence[Folder], cards: Sequence[RunCard]) -> tuple[list
             name = f"{called}/{place.name}"
             try:
                 record = read_record(place)
-                if record.best and record.has_model and (place / "valid.npz").is_file():
+                predicts = record.best and (place / "valid.npz").is_file()
+                if predicts:
                     found.append(_Found(name, folder, card, record))
-                else:
+                if not (predicts and record.has_model):
                     bare.append(f"{name} ({record.result.state})")
             except DAMAGE as error:
                 damaged.append(_damage(name, error))
@@ -207,11 +238,13 @@ def _by_configuration(scored: Sequence[_Found], folds: set[str]) -> tuple[dict[K
     return {group[0].key: group for group in whole}, [one for one in scored if not any(one in group for group in whole)]
 
 
-def _read_trials(groups: Mapping[Key, Sequence[_Found]], sides: Mapping[str, Sample], side: str, damaged: list[str]) -> dict[Key, Trial]:
+def _read_trials(
+    groups: Mapping[Key, Sequence[_Found]], sides: Mapping[str, Sample], side: str, metric: Metric, damaged: list[str]
+) -> dict[Key, Trial]:
     trials = {}
     for key, group in groups.items():
         try:
-            trials[key] = _read_trial(group, sides, sides[side])
+            trials[key] = _read_trial(group, sides, sides[side], metric)
         except DAMAGE as error:
             damaged.append(_damage(_name(group), error))
     return trials
@@ -230,11 +263,14 @@ def _stand_ins(
             twins.setdefault(one.chosen_as, one.key)
     standing, replaced, alone = {}, set(), []
     for refit in refits:
+        if not refit.record.has_model:
+            continue
         if refit.chosen_as not in twins:
             alone.append(refit.name)
             continue
         try:
-            task, _ = _read_card(refit)
+            task = _read_task(refit)
+            _read_card(refit, task)
         except DAMAGE as error:
             damaged.append(_damage(refit.name, error))
             continue
@@ -253,8 +289,15 @@ def _refuse_mixed(folders: Sequence[Folder], cards: Sequence[RunCard]) -> None:
         if card.scheme != first.scheme:
             mistakes.append(f"{pair} name their classes differently: {_words(first.scheme)} and {_words(card.scheme)}")
     if mistakes:
-        mend = "Choose runs of the same data, cuts, hold-out, folds and seed; others would have trained on these hold-out photos."
-        raise RunError("\n".join([*mistakes, mend]))
+        mistakes.append("Choose runs of the same data, cuts, hold-out, folds and seed; others would have trained on these hold-out photos.")
+    mistakes += [
+        f"{folders[0].resolve().name} and {folder.resolve().name} were searched by different metrics: {first.metric} and {card.metric}. "
+        "Choose runs of one metric (run/metric)."
+        for folder, card in zip(folders[1:], cards[1:], strict=True)
+        if card.metric != first.metric
+    ]
+    if mistakes:
+        raise RunError("\n".join(mistakes))
 
 
 def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
@@ -276,13 +319,12 @@ def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
     return {part: whole.take(chosen) for part, chosen in rows.items()}
 
 
-def _read_trial(group: Sequence[_Found], sides: Mapping[str, Sample], sample: Sample) -> Trial:
+def _read_trial(group: Sequence[_Found], sides: Mapping[str, Sample], sample: Sample, metric: Metric) -> Trial:
     """The trial of one record, or of one record a fold; rows of its prediction as in the sample."""
     parts, ids = [], []
     for one in group:
-        task, made = _read_card(one)
-        predictions = read_predictions(one.record.folder)
-        if predictions.epoch != made.epoch:
+        task, predictions = _read_task(one), read_predictions(one.record.folder)
+        if one.record.has_model and (made := _read_card(one, task)).epoch != predictions.epoch:
             words = f"its weights are of epoch {made.epoch}, its predictions of {predictions.epoch}"
             raise ValueError(f"{words}; tuner.run --resume mends that")
         own = sides[_side(one.record)]
@@ -290,8 +332,12 @@ def _read_trial(group: Sequence[_Found], sides: Mapping[str, Sample], sample: Sa
         ids += own.ids
     row = {photo: index for index, photo in enumerate(ids)}
     valid = np.concatenate(parts)[[row[photo] for photo in sample.ids]]
-    judged = {_side(one.record): one.record.model for one in group}
-    return Trial(_name(group), group[0].record, task, valid, sample.macro_f1(task.scheme, valid), tuple(judged.values()), judged)
+    kept = {_side(one.record): one.record.model for one in group} if _can_predict(group) else {}
+    return Trial(_name(group), group[0].record, task, valid, sample.score(metric, task.scheme, valid), tuple(kept.values()), kept)
+
+
+def _can_predict(group: Sequence[_Found]) -> bool:
+    return all(one.record.has_model for one in group)
 
 
 def _name(group: Sequence[_Found]) -> str:
@@ -299,17 +345,21 @@ def _name(group: Sequence[_Found]) -> str:
     return group[0].name.removesuffix(numbers[0]) + "+".join(numbers)
 
 
-def _read_card(one: _Found) -> tuple[Task, Card]:
-    """The record's task, and what its weights say they are. Raises: one of DAMAGE when these belong to another trial or run."""
+def _read_task(one: _Found) -> Task:
+    """Raises: ValueError when the record belongs to another split."""
+    if one.record.result.split != one.card.split:
+        raise ValueError(f"its split hash is {one.record.result.split}, the run's {one.card.split}")
+    return read_task(one.record.config.task, one.card.scheme)
+
+
+def _read_card(one: _Found, task: Task) -> Card:
+    """What the record's weights say they are. Raises: one of DAMAGE when these belong to another trial or run."""
     record, card = one.record, one.card
-    if record.result.split != card.split:
-        raise ValueError(f"its split hash is {record.result.split}, the run's {card.split}")
     with local_file(record.model) as file, safe_open(file, framework="np") as reader:
         made = Card.read(reader.metadata()["card"])
-    task = read_task(record.config.task, card.scheme)
     if (made.scheme, made.task, made.view) != (card.scheme, task, View.of(record.config.view)):
         raise ValueError(f"{MODEL} has other labels, another task or another view than the record")
-    return task, made
+    return made
 
 
 def _aligned(predictions: Predictions, task: Task, ids: tuple[str, ...]) -> np.ndarray:

@@ -3,7 +3,7 @@
 Each is fitted again for every part of the people and for every size of ensemble that is compared, so seconds here are minutes there.
 Models that are stacked take more work a member and are for few, so they have a library of their own size.
 
-    uv run python -m benchmarks.ensembles [--members 200] [--photos 10000] [--stacked-members 20] [--stacked-photos 2000]
+    uv run python -m benchmarks.ensembles [--members 200] [--photos 10000] [--stacked-members 20] [--stacked-photos 2000] [--score accuracy]
 """
 
 import json
@@ -19,7 +19,7 @@ from rich.table import Table
 
 from analysis.ensemble import ENSEMBLES
 from trainables.console import open_console
-from trainables.metrics.f1 import confusion, macro_f1
+from trainables.metrics import DEFAULT, METRICS
 
 CLASSES = 18
 STACKED = ("stack", "boost")
@@ -31,24 +31,26 @@ def main(
     photos: Annotated[int, typer.Option(min=1, help="Photos that their vote is fitted on.")] = 10_000,
     stacked_members: Annotated[int, typer.Option(min=1, help="Members that are stacked.")] = 20,
     stacked_photos: Annotated[int, typer.Option(min=1, help="Photos that they are stacked on.")] = 2000,
+    score: Annotated[str, typer.Option(metavar="METRIC", help=f"What they are fitted for: {', '.join(METRICS)}.")] = DEFAULT,
 ) -> None:
     """Fit every ensemble once and print what it took, and what it is worth on as many photos of other people."""
     small, large = (stacked_members, stacked_photos), (members, photos)
-    table = Table("ensemble", "members", "photos", "CPU seconds to fit", "macro F1 there", "macro F1 on other people")
+    metric = METRICS[score]
+    table = Table("ensemble", "members", "photos", "CPU seconds to fit", f"{metric.title} there", f"{metric.title} on other people")
     seconds = {}
     for size, names in ((large, [name for name in ENSEMBLES if name not in STACKED]), (small, STACKED)):
         fitted, other = (simulate(size[0], size[1], CLASSES, seed=seed) for seed in (0, 1))
         for name in names:
             start = process_time()
-            ensemble = ENSEMBLES[name](*fitted)
+            ensemble = ENSEMBLES[name](*fitted, metric)
             seconds[name] = process_time() - start
-            scores = [macro_f1(confusion(target, ensemble(answers).argmax(axis=1), CLASSES)) for answers, target, _ in (fitted, other)]
+            scores = [metric.score(target, ensemble(answers)) for answers, target, _ in (fitted, other)]
             table.add_row(name, str(size[0]), f"{size[1]:,}", f"{seconds[name]:.2f}", *(f"{score:.4f}" for score in scores))
     open_console(width=120).print(table)
     figures = {f"{name}_cpu_s": round(value, 3) for name, value in seconds.items()}
     sizes = {"members": members, "photos": photos, "stacked_members": stacked_members, "stacked_photos": stacked_photos, "classes": CLASSES}
     machine = {"python": platform.python_version(), "scikit-learn": sklearn.__version__, "cores": os.cpu_count()}
-    print(json.dumps({**figures, **sizes, **machine}))
+    print(json.dumps({**figures, **sizes, "metric": score, **machine}))
 
 
 def simulate(members: int, photos: int, classes: int, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

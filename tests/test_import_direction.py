@@ -10,8 +10,8 @@ ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "search_spaces": set(),
     "trainables": {"search_spaces"},
-    "tuner": {"search_spaces", "trainables"},
-    "analysis": {"trainables"},
+    "tuner": {"search_spaces", "trainables", "analysis"},
+    "analysis": {"search_spaces", "trainables"},
 }
 # A page about names, printed for people and imported by nobody: spaces themselves stay plain data that knows nothing of training.
 EXCEPTIONS = {"search_spaces/describe.py": {"trainables", "tuner"}}

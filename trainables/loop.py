@@ -20,8 +20,7 @@ from trainables.config import TrainConfig
 from trainables.data.batches import Batch, TrainBatches, plain_batches
 from trainables.data.labels import Task
 from trainables.losses import Loss
-from trainables.metrics import Metric, target_scores
-from trainables.metrics.f1 import accuracy, confusion
+from trainables.metrics import METRICS, Metric, target_scores
 from trainables.mixing import Mixer, mix_batch
 from trainables.models.assemble import Answer, Classifier, to_input
 from trainables.optimizers import climbed
@@ -166,8 +165,8 @@ class Scores:
         if not len(truth):
             return cls()
         joint = parts.task.joint_probabilities(probabilities)
-        counts = confusion(truth, joint.argmax(axis=1), scheme.classes)
-        return cls(parts.metric.score(truth, joint), float(accuracy(counts)), target_scores(parts.metric, scheme, truth, joint))
+        accuracy = METRICS["accuracy"].score(truth, joint)
+        return cls(parts.metric.score(truth, joint), accuracy, target_scores(parts.metric, scheme, truth, joint))
 
 
 def validate(parts: Parts, pass_size: int) -> list[np.ndarray]:

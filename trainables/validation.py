@@ -1,4 +1,4 @@
-"""How good a trial is on the people who validated it, and how sure that is."""
+"""How good a trial is on the groups that validated it, and how sure that is."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,33 +9,39 @@ from trainables.config import TrialConfig
 from trainables.data.labels import read_task
 from trainables.data.photos import Photos
 from trainables.data.splits import Split
-from trainables.metrics.f1 import f1_interval, macro_f1, person_counts
+from trainables.metrics import METRICS
+from trainables.metrics.evidence import Evidence, evidence
 from trainables.record import Predictions
+from trainables.registry import choose
 from trainables.seeding import generator
 
 
 def validation_interval(config: TrialConfig, predictions: Predictions, photos: Photos, split: Split) -> tuple[float, float]:
-    """The person-bootstrap 95 % interval of the macro F1 of a trial's predictions on its validation photos, in their order."""
-    return _interval(config, _counts(config, predictions, photos, split))
+    """The 95 % interval, by the bootstrap over groups, of the score of a trial's predictions on its validation images, in their order.
+
+    Raises: ConfigError for a metric that is not known.
+    """
+    return _evidence([(config, predictions)], photos, split).interval(generator(config.seed, "bootstrap"))
 
 
-def pooled_f1(trials: Sequence[tuple[TrialConfig, Predictions]], photos: Photos, split: Split) -> tuple[float, tuple[float, float]]:
-    """The macro F1 of the predictions of several trials taken together, and its person-bootstrap 95 % interval.
+def pooled_score(trials: Sequence[tuple[TrialConfig, Predictions]], photos: Photos, split: Split) -> tuple[float, tuple[float, float]]:
+    """The score of the predictions of several trials taken together, and its 95 % interval by the bootstrap over groups.
 
     Args:
         trials: one for each of some folds, so that nobody is predicted twice, nor by a trial that trained on them.
     """
-    counts = np.concatenate([_counts(config, predictions, photos, split) for config, predictions in trials])
-    return float(macro_f1(counts.sum(axis=0))), _interval(trials[0][0], counts)
+    found = _evidence(trials, photos, split)
+    return found.score(), found.interval(generator(trials[0][0].seed, "bootstrap"))
 
 
-def _interval(config: TrialConfig, counts: np.ndarray) -> tuple[float, float]:
-    return f1_interval(counts, generator(config.seed, "bootstrap"))
-
-
-def _counts(config: TrialConfig, predictions: Predictions, photos: Photos, split: Split) -> np.ndarray:
-    """Confusion counts (people, classes, classes) of each person of the fold that validated the trial."""
-    task, valid = read_task(config.task, photos.scheme), replace(split, fold=config.data.fold).valid
-    truth = task.scheme.joint(photos.labels[valid][:, photos.scheme.columns(task.scheme.names)])
-    predicted = task.joint_probabilities(predictions.heads).argmax(axis=1)
-    return person_counts(truth, predicted, photos.people[valid], task.scheme.classes)
+def _evidence(trials: Sequence[tuple[TrialConfig, Predictions]], photos: Photos, split: Split) -> Evidence:
+    """Of the images of the folds that validated the trials; groups are numbered fold by fold."""
+    truths, answers, groups, count = [], [], [], 0
+    for config, predictions in trials:
+        task, valid = read_task(config.task, photos.scheme), replace(split, fold=config.data.fold).valid
+        truths.append(task.scheme.joint(photos.labels[valid][:, photos.scheme.columns(task.scheme.names)]))
+        answers.append(task.joint_probabilities(predictions.heads))
+        own, group = np.unique(photos.people[valid], return_inverse=True)
+        groups.append(count + group)
+        count += len(own)
+    return evidence(choose(METRICS, trials[0][0].metric, "run/metric"), *map(np.concatenate, (truths, answers, groups)))

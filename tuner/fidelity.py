@@ -1,24 +1,14 @@
 """Does an early score tell the final one? ASHA stops trials by their scores at its rungs, so its choice is as good as these."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.fidelity import MISLEADING, Fidelity
+
 FEWEST = 3  # trials for a correlation: two are always in full agreement or in none
 ENOUGH = 8  # trials for a judgement: a true correlation of 0.8 shows below 0.3 by chance in one sample of 20, with 5 trials in one of 10
-MISLEADING = 0.3  # below it ASHA's choice is nearer to a draw of lots than to a choice
 TELLING = 0.5  # what an advised epoch must reach; well above MISLEADING, else the next search would be as likely to be warned
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    """How well the scores at a rung rank the trials as their final scores do."""
-
-    epoch: int  # of the rung
-    backbone: str | None  # None: all trials
-    trials: int
-    correlation: float | None  # Spearman's; None with fewer than 3 trials or when all scores are equal
 
 
 def measure(curves: Mapping[int, Sequence[float]], backbones: Mapping[int, str], rungs: Iterable[int]) -> list[Fidelity]:

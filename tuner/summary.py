@@ -13,7 +13,7 @@ from trainables.data.splits import NOBODY
 from trainables.data.training import Data
 from trainables.record import Origin, Record, RunCard, read_predictions, read_records, searched_run
 from trainables.storage import size_below
-from trainables.validation import pooled_f1, validation_interval
+from trainables.validation import pooled_score, validation_interval
 from tuner.board import Board, clock, differs
 from tuner.earlier import name_of, resume_command, vote_command
 from tuner.prepare import Plan
@@ -98,7 +98,7 @@ def refitted(data: Data, card: RunCard, records: Sequence[Record]) -> list[Refit
     for (origin, seed), group in groups.items():
         done = [record for record in group if record.result.state == "finished"]
         predicted = [(record.config, read_predictions(record.folder)) for record in done if record.config.data.fold != NOBODY]
-        score, interval = pooled_f1(predicted, data.photos, data.split) if predicted else (None, None)
+        score, interval = pooled_score(predicted, data.photos, data.split) if predicted else (None, None)
         found.append(Refitted(origin, seed, len(group), tuple(done), score, interval))
     return found
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from analysis.command import RunOption, decode, refusals, run_folders
 from analysis.compose import Predicted
 from analysis.ensemble import ENSEMBLES
-from analysis.ensemble.files import CORRECTED, count_people, questions, write_classes, write_outcome, write_scores, write_submission
+from analysis.ensemble.files import CORRECTED, count_people, question_of, write_classes, write_outcome, write_scores, write_submission
 from analysis.ensemble.outcome import Decision, Options, Outcome, averaged, decide, score_on
 from analysis.ensemble.scoring import absent_classes, class_table
 from analysis.ensemble.tables import (
@@ -29,6 +29,7 @@ from analysis.ensemble.tables import (
     steps_table,
     votes_table,
 )
+from analysis.holdout import note_look
 from analysis.nested import Wish, contenders_of, known_of
 from analysis.predictions import Source, count_passes, data_folder, labelled_source, predict_looks, unlabelled_source, wanted_views
 from analysis.shift import Shift, correction, estimate_all, reweighted_gain
@@ -49,7 +50,7 @@ KINDS = ("backbone", "task")
 
 @app.command()
 def main(
-    top: Annotated[int, typer.Option(help="How many members may vote: the best by validation macro F1.")] = 3,
+    top: Annotated[int, typer.Option(help="How many members may vote: the best by their score on validation.")] = 3,
     run: RunOption = None,
     per: Annotated[str, typer.Option(help="Choose for diversity: the best of each backbone or task in turn.")] = "",
     diverse: Annotated[
@@ -69,8 +70,8 @@ def main(
 
     Members, vote and steps are chosen and fitted on validation people, and judged there on those that they were not fitted on. A vote
     takes the place of the best single model only where its gain is larger than chance (--force: all the same). The held-out people, whom
-    no trial and no choice has seen, score the result once: macro F1 with a 95 % interval over people. When the data has eval photos, their
-    answer is written too, and whether their classes are shared out as in training.
+    no trial and no choice has seen, score the result once, by the run's metric, with a 95 % interval over people. When the data has eval
+    photos, their answer is written too, and whether their classes are shared out as in training.
 
     Trials that predict different attributes join into members in every sensible way, so specialists stand beside models that predict
     everything:
@@ -83,7 +84,7 @@ def main(
     of one model a fold.
 
     Everything lands in runs/<first run>/ensemble/: ensemble.json (for analysis.predict), scores.json, confusion.png, per_class.csv,
-    submission.csv and probabilities.csv.
+    submission.csv and probabilities.csv. What the hold-out was asked is counted in holdout.json of every run, before it answers.
     """
     with refusals():
         steps = tuple(name for name in step or ["auto"] if name != "none")
@@ -109,14 +110,6 @@ def ensemble(names: Sequence[str] | None, options: Options) -> None:
     trials = tuple(dict.fromkeys(name for pipeline in decision.pipelines.values() for name in pipeline.trials))
     looks = tuple(dict.fromkeys(look for pipeline in decision.pipelines.values() for look in pipeline.looks))
     predicted, price = predictor.holdout(looks, trials)
-    outcome = score_on(decision, runs.holdout, predicted, options.seed)
-    show_outcome(console, runs, outcome)
-    answering = decision.pipelines[decision.final]
-    seconds = len(answering.looks) * sum(price[name] for name in answering.trials)
-    device = f"{predictor.device}, {torch.get_num_threads()} threads" if predictor.device.type == "cpu" else torch.cuda.get_device_name()
-    console.print(f"The answer takes {1000 * seconds:.2f} ms a photo here ({device}), of views that are decoded already.")
-
-    folder = runs.folders[0] / "ensemble"
     asked = {
         "top": options.wish.top,
         "choose": options.wish.choose + (f": {options.wish.per}" if options.wish.choose == "per kind" else ""),
@@ -127,7 +120,15 @@ def ensemble(names: Sequence[str] | None, options: Options) -> None:
         "seed": options.seed,
         "device": str(predictor.device),
     }
-    so_far = questions(folder, asked)
+    outcome = score_on(decision, runs.holdout, predicted, options.seed)
+    so_far = note_look(runs.folders, question_of(asked))
+    show_outcome(console, runs, outcome)
+    answering = decision.pipelines[decision.final]
+    seconds = len(answering.looks) * sum(price[name] for name in answering.trials)
+    device = f"{predictor.device}, {torch.get_num_threads()} threads" if predictor.device.type == "cpu" else torch.cuda.get_device_name()
+    console.print(f"The answer takes {1000 * seconds:.2f} ms a photo here ({device}), of views that are decoded already.")
+
+    folder = runs.folders[0] / "ensemble"
     if len(so_far) > 1:
         console.print(
             f"The hold-out has answered {len(so_far)} different calls for this run; the best of many answers looks better than it is.",
@@ -224,10 +225,12 @@ def answer_unlabelled(
     console.print(shift_table(decision.scheme, shifts))
     if any(shift.proven for shift in shifts):
         step, truth = correction(decision.scheme, shifts), runs.valid.classes(decision.scheme)
-        gain = reweighted_gain(decision.nested, truth, runs.valid.people, step, generator(seed, "bootstrap"))
+        gain = reweighted_gain(decision.nested, truth, runs.valid.people, step, runs.metric, generator(seed, "bootstrap"))
         write_classes(folder / CORRECTED, predictor.unlabelled, step(answer))
         written.append(folder / CORRECTED)
-        console.print(f"{CORRECTED} answers for the eval photos with these shares in mind: {correction_words(gain)}.", soft_wrap=True)
+        console.print(
+            f"{CORRECTED} answers for the eval photos with these shares in mind: {correction_words(gain, runs.metric)}.", soft_wrap=True
+        )
     black = [LeftOut("eval photos cannot be decoded; they were predicted as black", tuple(source.files.bad))] if source.files.bad else []
     for item in black:
         console.print(str(item), style="yellow", markup=False, soft_wrap=True)
@@ -246,9 +249,9 @@ def shifts_of(runs: Runs, decision: Decision, answer: np.ndarray, seed: int) -> 
 
 
 def fold_scores(runs: Runs, decision: Decision) -> dict[str, float]:
-    """The macro F1 of the answer on each fold, each person answered for by what was fitted on others."""
+    """The score of the answer on each fold, each person answered for by what was fitted on others."""
     rows = {fold: np.flatnonzero(runs.valid.sides == fold) for fold in np.unique(runs.valid.sides).tolist()}
-    return {fold: runs.valid.take(chosen).macro_f1(decision.scheme, decision.nested[chosen]) for fold, chosen in rows.items()}
+    return {fold: runs.valid.take(chosen).score(decision.metric, decision.scheme, decision.nested[chosen]) for fold, chosen in rows.items()}
 
 
 def show_runs(console: Console, runs: Runs) -> None:
@@ -275,8 +278,9 @@ def show_outcome(console: Console, runs: Runs, outcome: Outcome) -> None:
         f"Hold-out: {len(runs.holdout.ids):,} photos of {count_people(runs):,} people that chose nothing; intervals are over people."
     )
     if absent := absent_classes(runs.holdout, decision.scheme):
-        count = f"{len(absent)} of {decision.scheme.classes}"
-        console.print(f"{count} classes are absent from the hold-out and count as 0 in macro F1: {'; '.join(absent)}.", style="yellow")
+        count, fate = f"{len(absent)} of {decision.scheme.classes}", decision.metric.unseen
+        words = f"{count} classes are absent from the hold-out{f' and {fate}' if fate else ''}: {'; '.join(absent)}."
+        console.print(words, style="yellow", markup=False)
 
 
 if __name__ == "__main__":

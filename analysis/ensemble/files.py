@@ -1,7 +1,6 @@
 """What the command leaves in runs/<run>/ensemble/; every file is whole or absent."""
 
 import io
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,8 +21,8 @@ from analysis.shift import Shift
 from analysis.trials import Runs, Trial
 from analysis.uncertainty import Gain
 from trainables.data.photos import LeftOut, Unlabelled
-from trainables.metrics.f1 import confusion
-from trainables.record import DAMAGE, write_json
+from trainables.metrics.confusion import confusion
+from trainables.record import write_json
 from trainables.storage import Folder, write_whole
 from trainables.versions import versions
 
@@ -46,7 +45,8 @@ def write_outcome(folder: Folder, runs: Runs, outcome: Outcome) -> list[Folder]:
         confusion(holdout.classes(scheme), outcome.answer.argmax(axis=1), scheme.classes),
         scheme,
         f"Hold-out: {answer_words(outcome.decision.final)}",
-        f"macro F1 {score.macro_f1:.3f} (95 % {low:.3f} to {high:.3f}) · {len(holdout.ids):,} photos of {count_people(runs):,} people",
+        f"{outcome.decision.metric.title} {score.score:.3f} (95 % {low:.3f} to {high:.3f}) "
+        f"· {len(holdout.ids):,} photos of {count_people(runs):,} people",
     )
     write_ensemble(folder, ensemble_file(runs, outcome))
     _write_table(folder / "per_class.csv", class_table(outcome.answer, holdout, scheme))
@@ -54,14 +54,9 @@ def write_outcome(folder: Folder, runs: Runs, outcome: Outcome) -> list[Folder]:
     return [folder / name for name in (FILE, "per_class.csv", "confusion.png")]
 
 
-def questions(folder: Folder, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the hold-out has been asked for this folder: the settings of every earlier call that asked something else, and these."""
-    file, own = folder / "scores.json", {name: value for name, value in settings.items() if name not in NO_QUESTION}
-    try:
-        earlier = list(json.loads(file.read_text())["holdout"]["questions"]) if file.is_file() else []
-    except DAMAGE:
-        earlier = []
-    return [*(one for one in earlier if one != own), own]
+def question_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the hold-out is asked by a call with these settings."""
+    return {name: value for name, value in settings.items() if name not in NO_QUESTION}
 
 
 def write_scores(
@@ -77,7 +72,7 @@ def write_scores(
     """Write everything that is printed.
 
     Args:
-        asked: what the hold-out has been asked (see `questions`).
+        asked: what the hold-out has been asked so far.
         seconds: a photo.
         black: eval photos that could not be decoded.
     """
@@ -120,6 +115,7 @@ def scores_values(runs: Runs, outcome: Outcome, settings: Mapping[str, Any]) -> 
         "runs": [str(folder) for folder in runs.folders],
         "split": runs.cards[0].split,
         "attributes": list(scheme.names),
+        "metric": decision.metric.name,
         "holdout": {
             "photos": len(runs.holdout.ids),
             "people": count_people(runs),
@@ -131,13 +127,14 @@ def scores_values(runs: Runs, outcome: Outcome, settings: Mapping[str, Any]) -> 
                 "name": str(member),
                 "trials": [_trial_values(trials[name]) for name in member.trials],
                 "weight": None if weights is None else weights[index],
-                "valid_macro_f1": decision.member_scores[index],
-                "holdout_macro_f1": outcome.member_scores[index],
+                "valid_score": decision.member_scores[index],
+                "holdout_score": outcome.member_scores[index],
                 "like_the_best": bool(decision.alike[index]),
             }
             for index, member in enumerate(decision.lineup.members)
         ],
-        "members_to_choose_from": len(decision.lineup.pool),
+        "members_to_choose_from": decision.lineup.choice,
+        "untried": list(decision.untried),
         "optimism": asdict(decision.optimism),
         "vote": choice.vote,
         "asked": choice.asked,

@@ -1,6 +1,6 @@
 """From members to a scored answer: validation chooses and fits, part by part of the people; the hold-out scores once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,20 +8,21 @@ import numpy as np
 
 from analysis.calibration import calibration_error
 from analysis.compose import Predicted
-from analysis.ensemble import ENSEMBLES
+from analysis.ensemble import ENSEMBLES, SHARES_ONLY
 from analysis.ensemble.scoring import Score, score_answers
 from analysis.folds import part_people
-from analysis.nested import Contender, Known, Lineup, Nested, Wish, crossfit_step, line_up, nested_lineups
+from analysis.nested import Contender, Known, Lineup, Nested, Wish, crossfit_step, line_up, nested_lineups, searched
 from analysis.pipeline import Pipeline
-from analysis.steps import STEPS
+from analysis.steps import STEPS, change_labels
 from analysis.top import refuse_count
 from analysis.trials import Sample
 from analysis.tta import LOOK_SETS
 from analysis.uncertainty import Gain, Optimism, indistinguishable, optimism, simultaneous_gains
 from trainables.data.labels import Scheme
-from trainables.metrics.f1 import f1_interval, macro_f1, person_counts
+from trainables.metrics import Metric, probabilities_missing
+from trainables.metrics.evidence import Evidence, evidence
 from trainables.progress import progress_bar
-from trainables.registry import choose
+from trainables.registry import ConfigError, Mistake, choose
 from trainables.seeding import generator
 
 SINGLE = "best single"
@@ -34,7 +35,7 @@ Look = Callable[[Looks, tuple[str, ...]], Mapping[str, Predicted]]  # predicts t
 class Judged:
     """What an answer is worth on validation people that it was not fitted on."""
 
-    macro_f1: float
+    score: float  # by the run's metric
     interval: tuple[float, float]  # 95 %
     gain: Gain  # over the reference; its interval holds together with those of all that the best was picked from
 
@@ -81,13 +82,18 @@ class Decision:
     pipelines: Mapping[str, Pipeline]  # SINGLE, every vote that was tried, and where steps are used the answer WITH_STEPS
     final: str  # the name of the pipeline that answers
     nested: np.ndarray  # (n, classes) the final answer for the validation photos, each by what has not seen its person
-    member_scores: tuple[float, ...]  # macro F1 of each member on the photos that it was chosen on
+    member_scores: tuple[float, ...]  # of each member on the photos that it was chosen on
     alike: np.ndarray  # (members,) which cannot be told apart from the best
-    optimism: Optimism  # of the best member's score on validation
+    optimism: Optimism  # of the best member's score on validation, over all that were searched
+    untried: tuple[str, ...]  # votes and steps that the metric has no use for, where auto would have tried them
 
     @property
     def scheme(self) -> Scheme:
         return self.pipelines[self.final].scheme
+
+    @property
+    def metric(self) -> Metric:
+        return self.lineup.metric
 
 
 @dataclass(frozen=True)
@@ -106,17 +112,20 @@ def decide(options: Options, contenders: Mapping[str, Contender], known: Known, 
 
     Args:
         look: predicts the validation photos again, in other looks.
-    Raises: ConfigError for an unknown vote or step, RunError when there are fewer members than asked for.
+    Raises: ConfigError for a vote or step that is unknown or has no use for the metric, RunError when there are fewer members than asked
+        for.
     """
     choose({"auto": None, **ENSEMBLES}, options.vote, "--vote")
     for name in options.steps:
         choose({"auto": None, "tta": None, "calibrate": None, **STEPS}, name, "--step")
+    _refuse_useless(options, known.metric)
+    no_votes, no_steps = useless(known.metric)
     lineup = line_up(options.wish, contenders, known)
-    refuse_count(options.wish.top, len(lineup.pool))
+    refuse_count(options.wish.top, lineup.choice)
     alone = Wish(top=1, alone=True)
     parts = part_people(known.people, lineup.target, options.seed)
-    judge = _Judge(known.people, lineup.target, lineup.members[0].scheme.classes, options.seed)
-    names = ENSEMBLES if options.vote == "auto" else (options.vote,)
+    judge = _Judge(known.metric, known.people, lineup.target, options.seed)
+    names = tuple(name for name in ENSEMBLES if name not in no_votes) if options.vote == "auto" else (options.vote,)
     nested = {SINGLE: Nested(tuple(one.fit("best") for one in nested_lineups(alone, contenders, known, parts)), parts)}
     pipelines = {SINGLE: line_up(alone, contenders, known).fit("best")}
     lineups = nested_lineups(options.wish, contenders, known, parts)
@@ -127,16 +136,14 @@ def decide(options: Options, contenders: Mapping[str, Contender], known: Known, 
             fitted(1)
     answers = {name: one.answer(known.predicted) for name, one in nested.items()}
     judged = judge.each(answers, answers[SINGLE])
-    vote = max(names, key=lambda name: judged[name].macro_f1)
+    vote = judge.best(names, judged)
     choice = Choice(options.vote, vote, judged, options.force)
     wish = options.wish if choice.answer != SINGLE else alone
     walk = _Walk(options, contenders, known, parts, judge, look, wish, choice.answer if choice.answer != SINGLE else "best")
     steps, stepped, answer = walk.go(nested[choice.answer], answers[choice.answer], pipelines[choice.answer])
     final = choice.answer + (WITH_STEPS if any(step.used for step in steps) else "")
     pipelines[final] = stepped
-    members, pool = (
-        np.stack([judge.counts(classes) for classes in likeliest]) for likeliest in (lineup.answers.argmax(axis=2), lineup.pool)
-    )
+    members = [judge.evidence(answer) for answer in lineup.answers]
     return Decision(
         lineup=lineup,
         choice=choice,
@@ -144,30 +151,47 @@ def decide(options: Options, contenders: Mapping[str, Contender], known: Known, 
         pipelines=pipelines,
         final=final,
         nested=answer,
-        member_scores=tuple(macro_f1(members.sum(axis=1)).tolist()),
+        member_scores=tuple(one.score() for one in members),
         alike=indistinguishable(members, generator(options.seed, "bootstrap")),
-        optimism=optimism(pool, generator(options.seed, "bootstrap")),
+        optimism=optimism(list(searched(options.wish, contenders, known)), judge.rng()),
+        untried=(*(no_votes if options.vote == "auto" else ()), *(no_steps if "auto" in options.steps else ())),
     )
+
+
+def useless(metric: Metric) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The votes and the steps that a metric has no use for: those without probabilities, and those that only move labels."""
+    votes = tuple(name for name in ENSEMBLES if name in SHARES_ONLY and metric.wants == "probabilities")
+    return votes, () if change_labels(metric) else tuple(STEPS)
+
+
+def _refuse_useless(options: Options, metric: Metric) -> None:
+    votes, steps = useless(metric)
+    mistakes = [Mistake("--vote", probabilities_missing(metric, "it", options.vote))] if options.vote in votes else []
+    words = f"moves labels, and run/metric is {metric.name}, which it cannot be fitted by; leave it out"
+    mistakes += [Mistake("--step", f"{name} {words}") for name in options.steps if name in steps]
+    if mistakes:
+        raise ConfigError(mistakes)
 
 
 @dataclass(frozen=True, eq=False)
 class _Judge:
+    metric: Metric
     people: np.ndarray
     target: np.ndarray
-    classes: int
     seed: int
 
-    def counts(self, likeliest: np.ndarray) -> np.ndarray:
-        return person_counts(self.target, likeliest, self.people, self.classes)
+    def evidence(self, answer: np.ndarray) -> Evidence:
+        return evidence(self.metric, self.target, answer, self.people)
 
     def each(self, answers: Mapping[Any, np.ndarray], reference: np.ndarray) -> dict[Any, Judged]:
         """What each of some answers is worth, of which the best is going to be picked."""
-        counts = [self.counts(answer.argmax(axis=1)) for answer in answers.values()]
-        gains = simultaneous_gains(np.stack(counts), self.counts(reference.argmax(axis=1)), self.rng())
-        return {
-            name: Judged(float(macro_f1(one.sum(axis=0))), f1_interval(one, self.rng()), gain)
-            for name, one, gain in zip(answers, counts, gains, strict=True)
-        }
+        found = [self.evidence(answer) for answer in answers.values()]
+        gains = simultaneous_gains(found, self.evidence(reference), self.rng())
+        return {name: Judged(one.score(), one.interval(self.rng()), gain) for name, one, gain in zip(answers, found, gains, strict=True)}
+
+    def best(self, names: Iterable[Any], judged: Mapping[Any, Judged]) -> Any:
+        """The one with the best score; the first where several have it."""
+        return max(names, key=lambda name: self.metric.sign * judged[name].score)
 
     def __call__(self, answer: np.ndarray, reference: np.ndarray) -> Judged:
         return self.each({None: answer}, reference)[None]
@@ -210,7 +234,7 @@ class _Walk:
             by_look = {"plain": predicted, **self.look(tuple(looks), trials)}
             tried = {names: nested.answer(averaged(by_look, names, trials)) for names in LOOK_SETS if len(names) > 1}
             judged = self.judge.each(tried, answer)
-            names = max(tried, key=lambda names: judged[names].macro_f1)
+            names = self.judge.best(tried, judged)
             step = self._weigh("tta", judged[names], price=float(len(names)))
             taken.append(replace(step, name=f"tta: {', '.join(names)}"))
             if step.used:
@@ -218,16 +242,16 @@ class _Walk:
         for name, fit in STEPS.items():
             if not self._tried(name):
                 continue
-            changed = crossfit_step(name, answer, self.judge.target, self.judge.people, pipeline.scheme, self.parts)
+            changed = crossfit_step(name, answer, self.judge.target, self.judge.people, pipeline.scheme, self.judge.metric, self.parts)
             step = self._weigh(name, self.judge(changed, answer))
             taken.append(step)
             if step.used:
-                fitted = fit(answer, self.judge.target, self.judge.people, pipeline.scheme)
+                fitted = fit(answer, self.judge.target, self.judge.people, pipeline.scheme, self.judge.metric)
                 answer, pipeline = changed, replace(pipeline, steps=(*pipeline.steps, fitted))
         return taken, pipeline, answer
 
     def _tried(self, name: str) -> bool:
-        return name in self.options.steps or "auto" in self.options.steps
+        return name in self.options.steps or ("auto" in self.options.steps and name not in useless(self.judge.metric)[1])
 
     def _weigh(self, name: str, judged: Judged, **more: object) -> StepTaken:
         asked = name in self.options.steps
@@ -244,7 +268,7 @@ class Outcome:
     """A decision, and what each of its answers is worth on the hold-out."""
 
     decision: Decision
-    member_scores: tuple[float, ...]  # hold-out macro F1 of each member
+    member_scores: tuple[float, ...]  # of each member on the hold-out
     answers: Mapping[str, np.ndarray]  # hold-out (photos, classes) of every pipeline
     scores: Mapping[str, Score]  # likewise; gains are over SINGLE
 
@@ -267,7 +291,7 @@ def score_on(decision: Decision, holdout: Sample, by_look: Mapping[str, Predicte
     answers = {name: pipeline(averaged(by_look, pipeline.looks, pipeline.trials)) for name, pipeline in decision.pipelines.items()}
     return Outcome(
         decision=decision,
-        member_scores=tuple(holdout.macro_f1(scheme, member.answer(by_look["plain"])) for member in decision.lineup.members),
+        member_scores=tuple(holdout.score(decision.metric, scheme, member.answer(by_look["plain"])) for member in decision.lineup.members),
         answers=answers,
-        scores=score_answers(answers, holdout, scheme, seed),
+        scores=score_answers(answers, holdout, scheme, decision.metric, seed),
     )

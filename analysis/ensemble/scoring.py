@@ -9,7 +9,9 @@ import pandas as pd
 from analysis.trials import Sample
 from analysis.uncertainty import Gain, paired_gain
 from trainables.data.labels import Scheme
-from trainables.metrics.f1 import accuracy, attribute_f1, class_f1, confusion, f1_interval, macro_f1, person_counts
+from trainables.metrics import METRICS, Metric, target_scores
+from trainables.metrics.confusion import class_f1, confusion
+from trainables.metrics.evidence import evidence
 from trainables.seeding import generator
 
 
@@ -17,32 +19,30 @@ from trainables.seeding import generator
 class Score:
     """One answer's worth."""
 
-    macro_f1: float  # over all classes; an absent one counts as 0
-    interval: tuple[float, float]  # 95 %, by the bootstrap over people
+    score: float  # by the run's metric
+    interval: tuple[float, float]  # 95 %, by the bootstrap over groups
     accuracy: float
-    attribute_f1: dict[str, float]
+    target_scores: dict[str, float]  # of each target alone, by the run's metric
     gain: Gain  # over the reference
 
 
-def score_answers(answers: Mapping[str, np.ndarray], sample: Sample, scheme: Scheme, seed: int) -> dict[str, Score]:
+def score_answers(answers: Mapping[str, np.ndarray], sample: Sample, scheme: Scheme, metric: Metric, seed: int) -> dict[str, Score]:
     """The scores of answers, each (photos, classes) with the highest as its answer; gains are over the first one.
 
-    The seed draws the people of the bootstrap, the same ones for every answer.
+    The seed draws the groups of the bootstrap, the same ones for every answer.
     """
     truth = sample.classes(scheme)
     scores: dict[str, Score] = {}
     reference = None
     for name, answer in answers.items():
-        predicted = answer.argmax(axis=1)
-        counts = person_counts(truth, predicted, sample.people, scheme.classes)
-        reference = counts if reference is None else reference
-        total = counts.sum(axis=0)
+        found = evidence(metric, truth, answer, sample.people)
+        reference = found if reference is None else reference
         scores[name] = Score(
-            macro_f1=float(macro_f1(total)),
-            interval=f1_interval(counts, generator(seed, "bootstrap")),
-            accuracy=float(accuracy(total)),
-            attribute_f1=attribute_f1(scheme, truth, predicted),
-            gain=paired_gain(counts, reference, generator(seed, "bootstrap")),
+            score=found.score(),
+            interval=found.interval(generator(seed, "bootstrap")),
+            accuracy=METRICS["accuracy"].score(truth, answer),
+            target_scores=target_scores(metric, scheme, truth, answer),
+            gain=paired_gain(found, reference, generator(seed, "bootstrap")),
         )
     return scores
 
@@ -52,17 +52,17 @@ def class_table(answer: np.ndarray, sample: Sample, scheme: Scheme) -> pd.DataFr
     has it) and F1, which is 0 then, as in the macro F1."""
     truth, predicted = sample.classes(scheme), answer.argmax(axis=1)
     counts = confusion(truth, predicted, scheme.classes)
-    hits = np.diagonal(counts).astype(float)
+    hits, true, given = np.diagonal(counts).astype(float), counts.sum(axis=1), counts.sum(axis=0)
     with np.errstate(invalid="ignore"):  # 0 / 0 is the empty cell
-        precision, recall = hits / counts.sum(axis=0), hits / counts.sum(axis=1)
+        precision, recall = hits / given, hits / true
     return pd.DataFrame(
         {
             "class": scheme.class_names(),
             "people": [len(np.unique(sample.people[truth == number])) for number in range(scheme.classes)],
-            "photos": counts.sum(axis=1),
+            "photos": true,
             "precision": precision,
             "recall": recall,
-            "F1": class_f1(counts),
+            "F1": class_f1(hits, true + given),
         }
     )
 

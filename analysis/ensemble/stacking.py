@@ -8,10 +8,11 @@ import numpy as np
 
 from analysis.calibration import LEAST
 from analysis.folds import others, part_people
+from trainables.metrics import Metric
 
 FLOOR = 1e-6  # what a probability counts for at least: below, its logarithm says little and weighs much
 STRENGTHS = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)  # inverse penalties, the most cautious first
-BALANCE = 0.5  # 1 lets all classes count alike, as macro F1 does, and rare ones lead astray; 0 lets all photos count alike
+BALANCE = 0.5  # for metrics in which all classes count alike: 1 lets them do so here, and rare ones lead astray; 0 lets all photos
 ROUNDS = 30  # of boosting, at most
 RATE = 0.1  # of what a tree says that is believed
 DEPTH = 2  # splits in a row
@@ -100,8 +101,10 @@ def spread(shares: np.ndarray, known: Sequence[int], classes: int) -> np.ndarray
     return whole
 
 
-def photo_weights(target: np.ndarray) -> np.ndarray:
-    """How much each photo counts (n,) when an answer is learned for macro F1, which hears rare classes as loud as common ones."""
+def photo_weights(target: np.ndarray, metric: Metric) -> np.ndarray:
+    """How much each photo counts (n,) when an answer is learned for a metric, which may hear rare classes as loud as common ones."""
+    if not metric.balanced:
+        return np.ones(len(target))
     _, place, counts = np.unique(target, return_inverse=True, return_counts=True)
     return (counts.mean() / counts[place]) ** BALANCE
 
@@ -111,21 +114,21 @@ def weighted_loss(probabilities: np.ndarray, target: np.ndarray, weights: np.nda
     return float(-weights @ np.log(np.maximum(probabilities[np.arange(len(target)), target], LEAST)))
 
 
-def stack(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray) -> Logistic:
+def stack(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Logistic:
     """Multinomial logistic regression; its penalty is the one with the lowest log loss on people that it was not fitted on.
 
     Source: Wolpert, Stacked Generalization, Neural Networks, 1992; Ting and Witten, Issues in Stacked Generalization, JAIR, 1999.
     """
     losses = np.zeros(len(STRENGTHS))
-    weights = photo_weights(target)
+    weights = photo_weights(target, metric)
     for unseen in part_people(people, target):
         seen = others(unseen, len(target))
-        path = logistics(probabilities[:, seen], target[seen], STRENGTHS)
+        path = logistics(probabilities[:, seen], target[seen], STRENGTHS, metric)
         losses += [weighted_loss(model(probabilities[:, unseen]), target[unseen], weights[unseen]) for model in path]
-    return logistics(probabilities, target, STRENGTHS[: losses.argmin() + 1])[-1]
+    return logistics(probabilities, target, STRENGTHS[: losses.argmin() + 1], metric)[-1]
 
 
-def logistics(probabilities: np.ndarray, target: np.ndarray, strengths: Sequence[float]) -> list[Logistic]:
+def logistics(probabilities: np.ndarray, target: np.ndarray, strengths: Sequence[float], metric: Metric) -> list[Logistic]:
     """The regression for each inverse penalty; each goes on from the one before."""
     # Imported here: scikit-learn takes a second, and --help should not.
     from sklearn.linear_model import LogisticRegression
@@ -138,7 +141,7 @@ def logistics(probabilities: np.ndarray, target: np.ndarray, strengths: Sequence
     # Standardised, the features are far better conditioned, and one penalty suits them all. A feature that never changes says nothing.
     middle, scale = inputs.mean(axis=0), inputs.std(axis=0)
     scale[scale == 0] = 1
-    weights = photo_weights(target)
+    weights = photo_weights(target, metric)
     model = LogisticRegression(warm_start=True, max_iter=1000)
     path = []
     # The matrices are small: threads would wait for each other most of the time, and their number would change the last bits.
@@ -153,24 +156,24 @@ def logistics(probabilities: np.ndarray, target: np.ndarray, strengths: Sequence
     return path
 
 
-def boost(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray) -> Boosted:
+def boost(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Boosted:
     """Gradient boosting with as many rounds as have the lowest log loss on a fifth of the people, whom those rounds have not seen.
 
     Source: Friedman, Stochastic Gradient Boosting, Computational Statistics and Data Analysis, 2002.
     """
-    rounds, weights = ROUNDS, photo_weights(target)
+    rounds, weights = ROUNDS, photo_weights(target, metric)
     for unseen in part_people(people, target)[:1]:
         seen = others(unseen, len(target))
-        stages = boosted(probabilities[:, seen], target[seen], ROUNDS).stages(probabilities[:, unseen])
+        stages = boosted(probabilities[:, seen], target[seen], ROUNDS, metric).stages(probabilities[:, unseen])
         rounds = int(np.argmin([weighted_loss(answer, target[unseen], weights[unseen]) for answer in stages]))
-    return boosted(probabilities, target, rounds)
+    return boosted(probabilities, target, rounds, metric)
 
 
-def boosted(probabilities: np.ndarray, target: np.ndarray, rounds: int) -> Boosted:
+def boosted(probabilities: np.ndarray, target: np.ndarray, rounds: int, metric: Metric) -> Boosted:
     """So many rounds of boosting."""
     from sklearn.ensemble import GradientBoostingClassifier
 
-    weights = photo_weights(target)
+    weights = photo_weights(target, metric)
     classes, counts = np.unique(target), np.bincount(target, weights)
     shares = counts[classes] / counts.sum()
     plain = Boosted(tuple(classes.tolist()), tuple(np.log(shares).tolist()), ())

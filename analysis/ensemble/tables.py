@@ -14,6 +14,7 @@ from analysis.shift import Shift, Worth
 from analysis.trials import Trial, task_words
 from analysis.uncertainty import Gain
 from trainables.data.labels import Scheme
+from trainables.metrics import Metric
 
 STEP_WORDS = {"calibrate": "temperature calibration", "offsets": "offsets of the classes", "top_two": "rule for the two likeliest classes"}
 
@@ -24,7 +25,7 @@ def members_table(outcome: Outcome, trials: Mapping[str, Trial]) -> Table:
     table = _table("Members, best on validation first")
     for name in ("member", "task", "backbone", "what else differs"):
         table.add_column(name, overflow="fold")
-    for name in ("weight", "validation\nmacro F1", "hold-out\nmacro F1", "told apart\nfrom the best"):
+    for name in ("weight", f"validation\n{decision.metric.title}", f"hold-out\n{decision.metric.title}", "told apart\nfrom the best"):
         table.add_column(name, justify="right", no_wrap=True)
     members = decision.lineup.members
     differs = differences([trials[name] for member in members for name in member.trials])
@@ -57,11 +58,11 @@ def votes_table(decision: Decision) -> Table:
     table = _table("Votes on validation, each person answered for by what was chosen and fitted on the others")
     table.add_column("vote")
     share = "95 %, all at once" if len(decision.choice.judged) > 2 else "95 %"
-    for name in ("macro F1 (95 %)", f"gain over the best single ({share})"):
+    for name in (f"{decision.metric.title} (95 %)", f"gain over the best single ({share})"):
         table.add_column(name, justify="right")
     for name, judged in decision.choice.judged.items():
         gain = "" if name == SINGLE else gain_words(judged.gain)
-        score = score_words(judged.macro_f1, judged.interval)
+        score = score_words(judged.score, judged.interval)
         table.add_row(answer_words(name), score, gain, style="bold" if name == decision.choice.vote else None)
     return table
 
@@ -70,14 +71,14 @@ def steps_table(decision: Decision) -> Table:
     """What each step is worth, on top of those taken before it."""
     table = _table("Steps before and after it, judged in the same way")
     table.add_column("step")
-    for name in ("macro F1 (95 %)", "gain (95 %)", "calibration error", "time"):
+    for name in (f"{decision.metric.title} (95 %)", "gain (95 %)", "calibration error", "time"):
         table.add_column(name, justify="right")
     table.add_column("")
     for step in decision.steps:
         error = "" if step.error is None else f"{step.error[0]:.3f} to {step.error[1]:.3f}"
         table.add_row(
             step_words(step.name),
-            score_words(step.judged.macro_f1, step.judged.interval),
+            score_words(step.judged.score, step.judged.interval),
             gain_words(step.judged.gain),
             error,
             f"x {step.price:g}",
@@ -90,19 +91,24 @@ def answers_table(outcome: Outcome) -> Table:
     """What each answer is worth on the hold-out."""
     table = _table("Answers on the hold-out")
     table.add_column("answer")
-    names = outcome.decision.scheme.names
-    for name in ("macro F1 (95 %)", "gain over the best single (95 %)", "accuracy", *(f"{attribute} F1" for attribute in names)):
+    names, title = outcome.decision.scheme.names, outcome.decision.metric.title
+    for name in score_columns(title, names):
         table.add_column(name, justify="right")
     for name, score in outcome.scores.items():
         table.add_row(
             answer_words(name),
-            score_words(score.macro_f1, score.interval),
+            score_words(score.score, score.interval),
             "" if name == SINGLE else gain_words(score.gain),
             f"{score.accuracy:.3f}",
-            *(f"{score.attribute_f1[attribute]:.3f}" for attribute in names),
+            *(f"{score.target_scores[attribute]:.3f}" for attribute in names),
             style="bold" if name == outcome.decision.final else None,
         )
     return table
+
+
+def score_columns(title: str, names: Sequence[str]) -> tuple[str, ...]:
+    """What is told of an answer, by the metric of this title and for these targets."""
+    return f"{title} (95 %)", "gain over the best single (95 %)", "accuracy", *(f"{name}: {title}" for name in names)
 
 
 def classes_table(rows: pd.DataFrame) -> Table:
@@ -134,11 +140,11 @@ def shift_table(scheme: Scheme, shifts: Sequence[Shift]) -> Table:
     return table
 
 
-def correction_words(worth: Worth) -> str:
+def correction_words(worth: Worth, metric: Metric) -> str:
     """What a correction for shifted shares is worth on validation people who stand for those shares."""
     low, high = worth.interval
-    found = f"{worth.before:.3f} to {worth.after:.3f} macro F1 on validation people weighted to them"
-    return f"{found}, {worth.after - worth.before:+.3f} ({low:+.3f} to {high:+.3f})"
+    found = f"{worth.before:.3f} to {worth.after:.3f} {metric.title} on validation people weighted to them"
+    return f"{found}, {metric.sign * (worth.after - worth.before):+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def decision_lines(decision: Decision) -> list[str]:
@@ -146,15 +152,18 @@ def decision_lines(decision: Decision) -> list[str]:
     choice, found = decision.choice, decision.optimism
     low, high = found.interval
     lines = [f"The answer is the {answer_words(choice.answer)}: {reason(choice)}."]
-    if len(decision.lineup.pool) > 1:
+    if found.members > 1:
         lines.insert(
             0,
-            f"The best of {len(decision.lineup.pool)} was picked by its score, which is expected to be too high by {found.expected:.3f} "
+            f"The best of {found.members} was picked by its score, which is expected to look better than it is by {found.expected:.3f} "
             f"(95 % {low:.3f} to {high:.3f}).",
         )
     if len(decision.alike) > 1:
         alike = int(decision.alike[1:].sum())
         lines.insert(0, f"{alike} of the other {len(decision.alike) - 1} members cannot be told apart from the best.")
+    if decision.untried:
+        words = "score probabilities" if decision.metric.wants == "probabilities" else "are no sums over images"
+        lines.append(f"Not tried, as scores by {decision.metric.title} {words}: {', '.join(map(step_words, decision.untried))}.")
     return lines
 
 
@@ -172,7 +181,7 @@ def reason(choice: Choice) -> str:
 
 
 def fold_line(scores: Mapping[str, float]) -> str:
-    """The answer's macro F1 on each fold, by its name, and how far they lie apart."""
+    """The answer's score on each fold, by its name, and how far they lie apart."""
     found = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
     return f"The answer fold by fold: {found} (standard deviation {np.std(list(scores.values()), ddof=1):.3f})."
 

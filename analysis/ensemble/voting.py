@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from analysis.calibration import LEAST
-from trainables.metrics.f1 import confusion, macro_f1
+from trainables.metrics import Metric
 
 TOLERANCE = 1e-3  # how far the sum of a photo's probabilities may be from 1
 STEPS = 2000  # of EM, at most
@@ -87,28 +87,28 @@ def check(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray) -> 
         raise ValueError("\n".join(mistakes))
 
 
-def best(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray) -> Mean:
-    """The one member with the highest macro F1; the first where several have it."""
-    scores = member_scores(probabilities, target)
+def best(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Mean:
+    """The one member with the best score; the first where several have it."""
+    scores = metric.sign * member_scores(probabilities, target, metric)
     return Mean(tuple(float(index == scores.argmax()) for index in range(len(scores))))
 
 
-def soft(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray) -> Mean:
+def soft(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Mean:
     """The mean probability."""
     return Mean((1 / len(probabilities),) * len(probabilities))
 
 
-def hard(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray) -> Votes:
-    """The majority of the members' likeliest classes."""
+def hard(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Votes:
+    """The majority of the members' most probable classes."""
     return Votes()
 
 
-def rank(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray) -> Ranks:
+def rank(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Ranks:
     """The mean rank."""
     return Ranks()
 
 
-def weighted(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray) -> Mean:
+def weighted(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Mean:
     """The mean probability with the weights that make its log loss lowest.
 
     Found by EM for the weights of a mixture, from equal ones on: members that are alike get the same weight.
@@ -128,7 +128,6 @@ def weighted(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray) 
     return Mean(tuple((weights / weights.sum()).tolist()))
 
 
-def member_scores(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Macro F1 (members,) of the likeliest classes of members (members, photos, classes)."""
-    classes = probabilities.shape[2]
-    return np.array([macro_f1(confusion(target, member.argmax(axis=1), classes)) for member in probabilities])
+def member_scores(probabilities: np.ndarray, target: np.ndarray, metric: Metric) -> np.ndarray:
+    """The score (members,) of members (members, photos, classes)."""
+    return np.array([metric.score(target, member) for member in probabilities])

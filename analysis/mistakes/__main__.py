@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.command import RunOption, decode, refusals, run_folders
+from analysis.holdout import note_look
 from analysis.mistakes.files import write_mistakes
 from analysis.mistakes.find import Answered, Group, Mistakes, confident_errors, confusions, disagreement, groups, photo_groups
 from analysis.nested import Wish, contenders_of, known_of, line_up
@@ -94,6 +95,7 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
             )
             console.print(f"{words} --side holdout takes them all.", style="yellow", soft_wrap=True)
     answered = Answered(
+        metric=runs.metric,
         side=side.value,
         sample=sample,
         scheme=pipeline.scheme,
@@ -102,6 +104,8 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
         answer=pipeline(predicted),
     )
     found = find_mistakes(answered, photos, files, seed)
+    if side is Side.holdout:
+        note_look(runs.folders, {"command": "analysis.mistakes", "answer": whose, "trials": list(pipeline.trials)})
     show(console, answered, found)
     written = write_mistakes(runs.folders[0] / "mistakes", answered, found, photos)
     console.print("Written: " + "\n         ".join(map(str, written)), soft_wrap=True, markup=False)
@@ -121,7 +125,7 @@ def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
         return str(folder / FILE), pipeline
     lineup = line_up(Wish(top=TOP if top is None else top), contenders_of(runs), known_of(runs))
     if top is not None:
-        refuse_count(top, len(lineup.pool))
+        refuse_count(top, lineup.choice)
     return f"the soft vote of {', '.join(map(str, lineup.members))}", lineup.fit("soft")
 
 
@@ -142,7 +146,7 @@ def find_mistakes(answered: Answered, photos: Photos, files: ViewFiles, seed: in
         faceless=files.faceless,
     )
     return Mistakes(
-        confusions(answer, sample, scheme),
+        confusions(answer, sample, scheme, answered.metric),
         confident_errors(answer, sample, scheme),
         disagreement(answered.probabilities, sample, scheme),
         groups(answer.argmax(axis=1) != sample.classes(scheme), sample.people, inside, generator(seed, "bootstrap")),

@@ -10,7 +10,6 @@ from analysis.ensemble.figure import confusion_figure
 from analysis.mistakes.find import Answered, ConfidentError, Confusion, Disagreement, Group, Mistakes
 from analysis.mistakes.sheets import Tile, draw_sheet, picture
 from trainables.data.photos import Photos
-from trainables.metrics.f1 import accuracy, macro_f1
 from trainables.storage import Folder, write_whole
 
 SHEET = 60  # photos on a picture sheet
@@ -53,7 +52,7 @@ def _confusion_table(one: Confusion) -> bytes:
 
 
 def _confusion_picture(one: Confusion, answered: Answered) -> bytes:
-    words = f"macro F1 {macro_f1(one.counts):.3f}, accuracy {accuracy(one.counts):.3f} · {one.counts.sum():,} photos"
+    words = f"{answered.metric.title} {one.score:.3f}, accuracy {one.accuracy:.3f} · {one.counts.sum():,} photos"
     return as_png(confusion_figure(one.counts, one.scheme, f"{answered.side.capitalize()}: {one.name or 'all attributes'}", words))
 
 

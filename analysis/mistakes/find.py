@@ -9,7 +9,9 @@ import numpy as np
 
 from analysis.trials import Sample
 from trainables.data.labels import Scheme
-from trainables.metrics.f1 import confusion, interval
+from trainables.metrics import METRICS, Metric, target_scores
+from trainables.metrics.confusion import confusion
+from trainables.metrics.evidence import interval
 
 NEAR = 2  # of a cut, in the unit of the number
 FIFTHS = ("darkest fifth", "second fifth", "middle fifth", "fourth fifth", "brightest fifth")
@@ -23,6 +25,8 @@ class Confusion:
     name: str  # of the attribute; empty for all together
     scheme: Scheme
     counts: np.ndarray  # (classes, classes): rows true, columns predicted
+    score: float  # by the run's metric
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Group:
 class Answered:
     """An answer, the members behind it, and the photos that they were given."""
 
+    metric: Metric  # the run's
     side: str  # validation or holdout
     sample: Sample
     scheme: Scheme  # of what is answered
@@ -92,14 +97,17 @@ class Mistakes:
     groups: list[Group]
 
 
-def confusions(answer: np.ndarray, sample: Sample, scheme: Scheme) -> list[Confusion]:
+def confusions(answer: np.ndarray, sample: Sample, scheme: Scheme, metric: Metric) -> list[Confusion]:
     """What an answer (photos, classes) takes for what: in all attributes together, then in each of them."""
     truth, predicted = sample.classes(scheme), answer.argmax(axis=1)
-    found = [Confusion("", scheme, confusion(truth, predicted, scheme.classes))]
+    right = METRICS["accuracy"]
+    found = [Confusion("", scheme, confusion(truth, predicted, scheme.classes), metric.score(truth, answer), right.score(truth, answer))]
     true_values, predicted_values = scheme.split(truth), scheme.split(predicted)
+    scores, accuracies = (target_scores(one, scheme, truth, answer) for one in (metric, right))
     for column, attribute in enumerate(scheme.attributes):
+        name = attribute.name
         counts = confusion(true_values[:, column], predicted_values[:, column], len(attribute.values))
-        found.append(Confusion(attribute.name, scheme.part((attribute.name,)), counts))
+        found.append(Confusion(name, scheme.part((name,)), counts, scores[name], accuracies[name]))
     return found
 
 

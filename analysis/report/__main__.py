@@ -53,13 +53,14 @@ def make_report(names: Sequence[str] | None) -> None:
 def summary(searches: Sequence[Search]) -> Table:
     """A row for each run."""
     table = Table(title="Runs", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("run", "trials", "outcomes", "hours of training", "best trial", "macro F1"):
-        table.add_column(name, justify="left" if name in ("run", "outcomes") else "right")
+    for name in ("run", "trials", "outcomes", "hours of training", "best trial", "its score", "metric"):
+        table.add_column(name, justify="left" if name in ("run", "outcomes", "metric") else "right")
     for search in searches:
-        found, best = costs(search.trials, search.card.gpus_per_trial), ranked(search.trials)[0]
+        found = costs(search.trials, search.card.gpus_per_trial, search.metric)
+        best = ranked(search.trials, search.metric)[0]
         outcomes = ", ".join(f"{cost.trials} {cost.state}" for cost in found)
         hours = f"{sum(cost.hours for cost in found):.2f}"
-        table.add_row(search.name, str(len(search.trials)), outcomes, hours, str(best.number), f"{best.score:.3f}")
+        table.add_row(search.name, str(len(search.trials)), outcomes, hours, str(best.number), f"{best.score:.3f}", search.metric.title)
     return table
 
 

@@ -19,7 +19,8 @@ from analysis.ensemble.outcome import SINGLE
 from analysis.ensemble.tables import answer_words, step_words
 from analysis.report.search import damage, is_finite
 from analysis.trials import load_runs
-from trainables.record import DAMAGE, RunError
+from trainables.metrics import DEFAULT, METRICS, Metric
+from trainables.record import DAMAGE, RunError, read_json
 from trainables.storage import Folder
 
 Interval = tuple[float, float]
@@ -33,10 +34,10 @@ class Answer:
     """What one answer is worth on the hold-out."""
 
     name: str  # in words
-    macro_f1: float
+    score: float  # by the run's metric
     interval: Interval | None
     accuracy: float | None
-    attribute_f1: dict[str, float]
+    target_scores: dict[str, float]
     gain: float | None  # over the best single member
     gain_interval: Interval | None
     distinguishable: bool
@@ -53,7 +54,7 @@ class Member:
 
     name: str
     weight: float | None
-    valid: float | None  # macro F1
+    valid: float | None  # score
     holdout: float | None
     like_the_best: bool
 
@@ -62,6 +63,7 @@ class Member:
 class Scores:
     """What `analysis.ensemble` found."""
 
+    metric: Metric
     answers: tuple[Answer, ...]
     chosen: Answer
     vote: str
@@ -74,7 +76,7 @@ class Scores:
     calibration: CalibrationError | None  # of the answer on the hold-out
     shifts: tuple[dict[str, Any], ...]
     steps: tuple[str, ...]  # in words, those that are used
-    pool: int  # members that there were to choose from
+    pool: int  # members that the best one was picked from
     optimism: float | None  # by how much the best one's score on validation is expected to be too high
     settings: dict[str, Any]
     attributes: tuple[str, ...]
@@ -101,20 +103,22 @@ def read_scores(run: Folder, damaged: list[str]) -> Scores | None:
     """What the run's ensemble is worth; None where there is none, or it is damaged, which is noted."""
     file = run / "ensemble" / "scores.json"
     try:
-        return scores_of(json.loads(file.read_text())) if file.is_file() else None
+        return scores_of(read_json(file, "scores")) if file.is_file() else None
     except (*DAMAGE, AttributeError) as error:  # the latter where something is no table of its own
         damaged.append(damage("ensemble/scores.json", error))
         return None
 
 
 def scores_of(found: Mapping[str, Any]) -> Scores:
-    """The content of `scores.json`. Raises: one of DAMAGE where what matters is missing."""
+    """The content of `scores.json` in today's format. Raises: one of DAMAGE where what matters is missing."""
     answers = tuple(_answer(answer_words(name), values) for name, values in dict(found["answers"]).items())
     chosen = answer_words(found.get("answer", found.get("vote", "")))
     holdout = found.get("holdout", {})
     counts = found.get("confusion")
     calibration = found.get("calibration")
+    optimism = found.get("optimism", {})
     return Scores(
+        metric=METRICS[found.get("metric", DEFAULT)],
         answers=answers,
         chosen=next((answer for answer in answers if answer.name == chosen), answers[0]),
         vote=str(found.get("vote", "")),
@@ -127,8 +131,8 @@ def scores_of(found: Mapping[str, Any]) -> Scores:
         calibration=None if calibration is None else CALIBRATION_ERROR.validate_python(calibration),
         shifts=tuple(map(dict, found.get("shift", ()))),
         steps=tuple(step_words(step["name"]) for step in found.get("steps", ()) if step["used"]),
-        pool=int(found.get("members_to_choose_from", 0)),
-        optimism=found.get("optimism", {}).get("expected"),
+        pool=int(optimism.get("members", found.get("members_to_choose_from", 0))),
+        optimism=optimism.get("expected"),
         settings=dict(found.get("settings", {})),
         attributes=tuple(found.get("attributes", ())),
     )
@@ -138,10 +142,10 @@ def _answer(name: str, values: Mapping[str, Any]) -> Answer:
     gain = _interval(values.get("gain_interval"))
     return Answer(
         name=name,
-        macro_f1=float(values["macro_f1"]),
+        score=float(values["score"]),
         interval=_interval(values.get("interval")),
         accuracy=values.get("accuracy"),
-        attribute_f1=dict(values.get("attribute_f1", {})),
+        target_scores=dict(values.get("target_scores", {})),
         gain=values.get("gain"),
         gain_interval=gain,
         distinguishable=bool(values.get("distinguishable", gain is not None and not gain[0] <= 0 <= gain[1])),
@@ -153,8 +157,8 @@ def _member(values: Mapping[str, Any]) -> Member:
     return Member(
         name=str(values.get("name") or " x ".join(trials)),
         weight=values.get("weight"),
-        valid=values.get("valid_macro_f1"),
-        holdout=values.get("holdout_macro_f1"),
+        valid=values.get("valid_score"),
+        holdout=values.get("holdout_score"),
         like_the_best=bool(values.get("like_the_best", False)),
     )
 
@@ -170,8 +174,7 @@ def validation_calibration(run: Folder) -> tuple[str, CalibrationError] | None:
         runs = load_runs([run])
     except RunError:
         return None
-    best = max(runs.trials, key=lambda trial: trial.score)
-    return best.name, calibration_error(best.valid, runs.valid.classes(best.task.scheme))
+    return runs.best.name, calibration_error(runs.best.valid, runs.valid.classes(runs.best.task.scheme))
 
 
 @dataclass(frozen=True)

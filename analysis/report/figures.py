@@ -10,43 +10,42 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from analysis.calibration import CalibrationError
 from analysis.drawing import BLUE, GRID, INK, ORANGE, PALE, PAPER, PURPLE, RED, RULE, blank, shade, styled
+from analysis.fidelity import Fidelity
 from analysis.report.answer import Answer
 from analysis.report.history import Cost, Line, Rung, Step, ranked, thinned
 from analysis.report.importance import Branch, leading
-from analysis.report.search import STATES, Fidelity, SearchedTrial
+from analysis.report.search import STATES, SearchedTrial
 from analysis.report.space import Dimension, words
 from analysis.report.values import SettingScores
+from trainables.metrics import Metric
 
 # Outcomes differ in shape as well as in colour.
 MARKS = {"finished": ("o", BLUE), "stopped": ("s", ORANGE), "interrupted": ("^", PURPLE), "failed": ("X", RED)}
 HIGHLIGHTED = 20  # curves that stand out
 MOST = 400  # curves, lines and points of a kind in one picture: more cannot be told apart, and the page has to open on a phone
 WIDTH = 8.0  # inches, like all lengths here
-SCORE = "macro F1 on validation"
 
 
 @styled
-def answers_figure(answers: Sequence[Answer], chosen: str) -> Figure:
-    """Macro F1 of each answer with its interval; the chosen one stands out."""
+def answers_figure(answers: Sequence[Answer], chosen: str, metric: Metric) -> Figure:
+    """The score of each answer with its interval; the chosen one stands out."""
     figure = blank(WIDTH, 0.8 + 0.36 * len(answers))
     axes = figure.subplots()
     for row, answer in enumerate(answers):
         colour = BLUE if answer.name == chosen else PALE
         if answer.interval:
             axes.plot(answer.interval, (row, row), color=colour, linewidth=2.2 if answer.name == chosen else 1.4, solid_capstyle="butt")
-        axes.plot(answer.macro_f1, row, "o", color=colour, markersize=6)
-        axes.annotate(
-            f"{answer.macro_f1:.3f}", (answer.macro_f1, row), (0, 5), textcoords="offset points", ha="center", fontsize=8, color=INK
-        )
+        axes.plot(answer.score, row, "o", color=colour, markersize=6)
+        axes.annotate(f"{answer.score:.3f}", (answer.score, row), (0, 5), textcoords="offset points", ha="center", fontsize=8, color=INK)
     axes.set_yticks(range(len(answers)), [answer.name for answer in answers], color=INK)
-    axes.set(ylim=(len(answers) - 0.5, -0.7), xlabel="macro F1 on the hold-out; lines: 95 % intervals over people")
+    axes.set(ylim=(len(answers) - 0.5, -0.7), xlabel=f"{metric.title} on the hold-out; lines: 95 % intervals over people")
     _quiet(axes, grid="x")
     figure.tight_layout()
     return figure
 
 
 @styled
-def history_figure(steps: Sequence[Step]) -> Figure:
+def history_figure(steps: Sequence[Step], metric: Metric) -> Figure:
     """The score of each trial and the best so far, by order and by hours of training."""
     figure = blank(WIDTH, 3.6)
     by_order, by_hours = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
@@ -61,7 +60,7 @@ def history_figure(steps: Sequence[Step]) -> Figure:
         _quiet(axes, grid="y")
     best = next(step for step in shown if step.score == shown[-1].best)
     _point_at(by_order, (best.number, best.score), f"best so far: {best.score:.3f}, trial {best.number}")
-    by_order.set(xlabel="trial", ylabel=SCORE)
+    by_order.set(xlabel="trial", ylabel=on_validation(metric))
     by_order.xaxis.set_major_locator(MaxNLocator(integer=True))
     by_hours.set(xlabel="hours of training, all trials added")
     _state_legend(figure, [step.state for step in shown])
@@ -70,11 +69,11 @@ def history_figure(steps: Sequence[Step]) -> Figure:
 
 
 @styled
-def curves_figure(trials: Sequence[SearchedTrial], rungs: Sequence[Rung]) -> Figure:
-    """Macro F1 by epoch: the best trials stand out, the best one most; dashed lines are the rungs."""
+def curves_figure(trials: Sequence[SearchedTrial], rungs: Sequence[Rung], metric: Metric) -> Figure:
+    """Scores by epoch: the best trials stand out, the best one most; dashed lines are the rungs."""
     figure = blank(WIDTH, 3.8)
     axes = figure.subplots()
-    best_first = ranked(trials)
+    best_first = ranked(trials, metric)
     top, others = best_first[:HIGHLIGHTED], thinned(best_first[HIGHLIGHTED:], MOST)
     axes.add_collection(LineCollection([trial.curve for trial in others], colors=RULE, linewidths=0.6, alpha=0.7))
     axes.add_collection(LineCollection([trial.curve for trial in top], colors=BLUE, linewidths=0.9, alpha=0.65))
@@ -90,7 +89,7 @@ def curves_figure(trials: Sequence[SearchedTrial], rungs: Sequence[Rung]) -> Fig
         text = f"rung at epoch {rung.epoch}:\n{rung.passed} of {rung.judged} passed"
         place = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
         axes.annotate(text, (rung.epoch, 0), (4, 3), fontsize=7.5, color=PALE, va="bottom", **place)
-    axes.set(xlabel="epoch", ylabel=SCORE)
+    axes.set(xlabel="epoch", ylabel=on_validation(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _quiet(axes, grid="y")
     _state_legend(figure, [trial.state for trial in best_first])
@@ -107,7 +106,7 @@ def parallel_figure(lines: Sequence[Line], axes_of: Sequence[Dimension]) -> Figu
     figure = blank(max(WIDTH, 1.15 * count), 4.6)
     axes = figure.subplots()
     low, high = lines[0].score, lines[-1].score
-    shares = [(line.score - low) / (high - low) if high > low else 1.0 for line in lines]
+    shares = [(line.score - low) / (high - low) if high != low else 1.0 for line in lines]
     shown = thinned(range(len(lines)), MOST)
     ways = [[missing if place is None else place for place in lines[row].places] + [shares[row]] for row in shown]
     axes.add_collection(
@@ -167,7 +166,7 @@ def importance_figure(branches: Sequence[Branch]) -> Figure:
 
 
 @styled
-def choices_figure(settings: Sequence[SettingScores]) -> Figure:
+def choices_figure(settings: Sequence[SettingScores], metric: Metric) -> Figure:
     """A row for each choice: a point a trial, the median, and its interval."""
     rows = sum(len(setting.choices) + 1.3 for setting in settings)
     figure = blank(WIDTH, 0.6 + 0.26 * rows)
@@ -190,14 +189,14 @@ def choices_figure(settings: Sequence[SettingScores]) -> Figure:
             row += 1
         row += 0.3
     axes.set_yticks([place for place, _ in ticks], [name for _, name in ticks], color=INK)
-    axes.set(ylim=(row - 0.3, -0.8), xlabel=f"{SCORE}; bar: median, line: its 95 % interval (from 5 trials on)")
+    axes.set(ylim=(row - 0.3, -0.8), xlabel=f"{on_validation(metric)}; bar: median, line: its 95 % interval (from 5 trials on)")
     _quiet(axes, grid="x")
     figure.tight_layout()
     return figure
 
 
 @styled
-def numbers_figure(settings: Sequence[SettingScores]) -> Figure:
+def numbers_figure(settings: Sequence[SettingScores], metric: Metric) -> Figure:
     """A panel for each setting that is a number: a point a trial."""
     columns = min(3, len(settings))
     rows = -(-len(settings) // columns)
@@ -220,7 +219,7 @@ def numbers_figure(settings: Sequence[SettingScores]) -> Figure:
     for axes in grid.flat[len(settings) :]:
         axes.set_axis_off()
     for axes in grid[:, 0]:
-        axes.set_ylabel(SCORE, fontsize=8)
+        axes.set_ylabel(on_validation(metric), fontsize=8)
     figure.tight_layout()
     return figure
 
@@ -278,6 +277,11 @@ def reliability_figure(found: CalibrationError) -> Figure:
     _quiet(axes, grid="both")
     figure.tight_layout()
     return figure
+
+
+def on_validation(metric: Metric) -> str:
+    """What scores are called beside an axis."""
+    return f"{metric.title} on validation"
 
 
 def _quiet(axes: Axes, grid: str | None) -> None:

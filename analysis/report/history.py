@@ -1,12 +1,13 @@
 """How a search went: scores in order, learning curves, rungs, the settings side by side, and what it cost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeVar
 
 from analysis.report.search import STATES, SearchedTrial, State
 from analysis.report.space import Dimension
+from trainables.metrics import Metric
 
 HOUR = 3600
 Item = TypeVar("Item")
@@ -23,10 +24,10 @@ class Step:
     hours: float  # of training so far, of all trials one after the other, this one included
 
 
-def history(trials: Sequence[SearchedTrial]) -> list[Step]:
+def history(trials: Sequence[SearchedTrial], metric: Metric) -> list[Step]:
     """The trials by number, with the best so far and the training that it took."""
     hours = accumulate(trial.seconds / HOUR for trial in trials)
-    best = accumulate((trial.score for trial in trials), lambda one, other: max((s for s in (one, other) if s is not None), default=None))
+    best = accumulate((trial.score for trial in trials), lambda one, other: best_of(metric, (one, other)))
     return [Step(trial.number, trial.state, trial.score, high, spent) for trial, high, spent in zip(trials, best, hours, strict=True)]
 
 
@@ -57,11 +58,11 @@ class Line:
     places: tuple[float | None, ...]  # on each axis, 0 to 1; None where it drew no such value
 
 
-def parallel_lines(trials: Sequence[SearchedTrial], axes: Sequence[Dimension]) -> list[Line]:
+def parallel_lines(trials: Sequence[SearchedTrial], axes: Sequence[Dimension], metric: Metric) -> list[Line]:
     """The trials that have a score, best last, so that it is drawn above the others."""
     return [
         Line(trial.number, trial.score, tuple(axis.place(trial.values[axis.path]) if axis.path in trial.values else None for axis in axes))
-        for trial in reversed(ranked(trials))
+        for trial in reversed(ranked(trials, metric))
     ]
 
 
@@ -77,7 +78,7 @@ class Cost:
     best: float | None  # score
 
 
-def costs(trials: Sequence[SearchedTrial], gpus_per_trial: float | None) -> list[Cost]:
+def costs(trials: Sequence[SearchedTrial], gpus_per_trial: float | None, metric: Metric) -> list[Cost]:
     """One for each outcome that there is.
 
     Args:
@@ -89,15 +90,20 @@ def costs(trials: Sequence[SearchedTrial], gpus_per_trial: float | None) -> list
         on_gpu = [trial for trial in own if trial.device and not trial.device.startswith("CPU")]
         hours, gpu = (sum(trial.seconds for trial in group) / HOUR for group in (own, on_gpu))
         share = 1.0 if gpus_per_trial is None else gpus_per_trial
-        scores = [trial.score for trial in own if trial.score is not None]
         if own:
-            found.append(Cost(state, len(own), sum(len(trial.curve) for trial in own), hours, gpu * share, max(scores, default=None)))
+            best = best_of(metric, (trial.score for trial in own))
+            found.append(Cost(state, len(own), sum(len(trial.curve) for trial in own), hours, gpu * share, best))
     return found
 
 
-def ranked(trials: Sequence[SearchedTrial]) -> list[SearchedTrial]:
+def ranked(trials: Sequence[SearchedTrial], metric: Metric) -> list[SearchedTrial]:
     """Those with a score, best first; ties go to the lower number."""
-    return sorted((trial for trial in trials if trial.score is not None), key=lambda trial: (-trial.score, trial.number))
+    return sorted((trial for trial in trials if trial.score is not None), key=lambda trial: (-metric.sign * trial.score, trial.number))
+
+
+def best_of(metric: Metric, scores: Iterable[float | None]) -> float | None:
+    """The best of the scores that are there; None where none is."""
+    return max((score for score in scores if score is not None), key=lambda score: metric.sign * score, default=None)
 
 
 def thinned(items: Sequence[Item], most: int) -> list[Item]:

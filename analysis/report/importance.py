@@ -11,6 +11,7 @@ from optuna.trial import create_trial
 
 from analysis.report.search import SearchedTrial
 from analysis.report.space import Dimension, When, when_words, words
+from trainables.metrics import Metric
 
 FEWEST = 10  # trials; with fewer, who is among the best is mostly chance
 WHOLE = when_words(())
@@ -28,7 +29,7 @@ class Branch:
     shares: tuple[tuple[str, float], ...] | None  # of the importance, by path, highest first, summing to 1; None: too few trials to tell
 
 
-def importances(trials: Sequence[SearchedTrial], space: Sequence[Dimension]) -> list[Branch]:
+def importances(trials: Sequence[SearchedTrial], space: Sequence[Dimension], metric: Metric) -> list[Branch]:
     """The whole space first, then its branches in the space's order, each over all settings that all its trials have.
 
     Args:
@@ -45,7 +46,9 @@ def importances(trials: Sequence[SearchedTrial], space: Sequence[Dimension]) -> 
         common = [dimension for dimension in space if all(dimension.path in trial.values for trial in inside)]
         varied = [dimension for dimension in common if len({words(trial.values[dimension.path]) for trial in inside}) > 1]
         if own:
-            found.append(Branch(when_words(when), tuple(own), len(inside), _shares(inside, varied) if len(inside) >= FEWEST else None))
+            found.append(
+                Branch(when_words(when), tuple(own), len(inside), _shares(inside, varied, metric) if len(inside) >= FEWEST else None)
+            )
     return found
 
 
@@ -57,11 +60,11 @@ def leading(branch: Branch, most: int = 6) -> list[tuple[str, float]]:
     return kept + ([(f"{others} others", 1 - sum(share for _, share in kept))] if others else [])
 
 
-def _shares(trials: Sequence[SearchedTrial], dimensions: Sequence[Dimension]) -> tuple[tuple[str, float], ...]:
+def _shares(trials: Sequence[SearchedTrial], dimensions: Sequence[Dimension], metric: Metric) -> tuple[tuple[str, float], ...]:
     if not dimensions:
         return ()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize")
+    study = optuna.create_study(direction=metric.direction)
     distributions = {
         dimension.path: _distribution(dimension, [trial.values[dimension.path] for trial in trials]) for dimension in dimensions
     }

@@ -7,9 +7,14 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
-from analysis.report.space import Dimension, drawn, flat, read_dimensions
+from analysis.fidelity import Fidelity
+from analysis.report.space import Dimension
+from analysis.trials import metric_of
+from search_spaces.read import read_space
+from search_spaces.schema import Space, flat
+from trainables.metrics import Metric
 from trainables.record import DAMAGE, RUNS, SPACE, Decision, Record, RunCard, RunError, list_trials, read_json, read_record, read_run
-from trainables.storage import Folder
+from trainables.storage import Folder, local_file
 
 State = Literal["finished", "stopped", "interrupted", "failed"]
 STATES: tuple[State, ...] = ("finished", "stopped", "interrupted", "failed")
@@ -23,8 +28,8 @@ class SearchedTrial:
     number: int
     state: State
     reason: str
-    score: float | None  # macro F1 on validation at its best epoch; None where none was reported
-    curve: tuple[tuple[int, float], ...]  # (epoch, macro F1), by epoch
+    score: float | None  # on validation at its best epoch; None where none was reported
+    curve: tuple[tuple[int, float], ...]  # (epoch, score), by epoch
     seconds: float  # of training and validation, all epochs
     device: str
     settings: dict[str, Any]  # all, by path
@@ -34,22 +39,13 @@ class SearchedTrial:
 
 
 @dataclass(frozen=True)
-class Fidelity:
-    """How well the scores at a rung rank the trials as their final scores do."""
-
-    epoch: int
-    backbone: str | None  # None: all trials
-    trials: int
-    correlation: float | None  # Spearman's; None where too few trials tell
-
-
-@dataclass(frozen=True)
 class Search:
     """A run and its trials, by number."""
 
     name: str
     folder: Folder
     card: RunCard
+    metric: Metric
     trials: tuple[SearchedTrial, ...]
     space: tuple[Dimension, ...]
     space_text: str
@@ -77,18 +73,19 @@ def read_searches(folders: Sequence[Folder]) -> list[Search]:
 
 
 def read_search(folder: Folder) -> Search:
-    """One run. Raises: RunError when run.json is damaged."""
+    """One run. Raises: RunError when run.json is damaged or names a metric that is not known."""
     card, damaged = read_run(folder), []
     text = _lenient(folder / SPACE, lambda file: file.read_text(), "", damaged)
-    space = _lenient(folder / SPACE, lambda file: read_dimensions(text), (), damaged) if text else ()
+    space = _lenient(folder / SPACE, _space, None, damaged)
+    dimensions = tuple(map(Dimension.of, space.parameters)) if space else ()
     fidelity = _lenient(folder / "fidelity.json", _fidelities, (), damaged)
     trials = []
     for place in list_trials(folder):
         try:
-            trials.append(_searched_trial(read_record(place), space))
+            trials.append(_searched_trial(read_record(place), space, dimensions))
         except DAMAGE as error:
             damaged.append(damage(f"trials/{place.name}", error))
-    return Search(folder.resolve().name, folder, card, tuple(trials), space, text, fidelity, tuple(damaged))
+    return Search(folder.resolve().name, folder, card, metric_of(folder, card), tuple(trials), dimensions, text, fidelity, tuple(damaged))
 
 
 FIDELITIES = TypeAdapter(tuple[Fidelity, ...])
@@ -98,8 +95,14 @@ def _fidelities(file: Folder) -> tuple[Fidelity, ...]:
     return FIDELITIES.validate_python(read_json(file, "fidelity")["rungs"])
 
 
-def _searched_trial(record: Record, space: Sequence[Dimension]) -> SearchedTrial:
-    settings, result = flat(record.config.values()), record.result
+def _space(file: Folder) -> Space:
+    with local_file(file) as local:
+        return read_space(local)
+
+
+def _searched_trial(record: Record, space: Space | None, dimensions: Sequence[Dimension]) -> SearchedTrial:
+    values, result = record.config.values(), record.result
+    drawn = space.drawn(values) if space else {}
     curve = [(int(report["epoch"]), report["score"]) for report in record.reports if is_finite(report["score"])]
     return SearchedTrial(
         number=record.number,
@@ -109,8 +112,9 @@ def _searched_trial(record: Record, space: Sequence[Dimension]) -> SearchedTrial
         curve=tuple(sorted(curve)),
         seconds=float(sum(report.get("seconds", 0.0) for report in record.reports)),
         device=result.device,
-        settings=settings,
-        values=drawn(space, settings),
+        settings=flat(values),
+        # A record may be of an earlier version of the space.
+        values={one.path: drawn[one.path] for one in dimensions if one.path in drawn and one.takes(drawn[one.path])},
         decisions=record.decisions,
         versions=tuple(result.versions.items()) + ((("sweepvote", result.code),) if result.code else ()),
     )

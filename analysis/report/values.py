@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.report.history import best_of
 from analysis.report.search import SearchedTrial
 from analysis.report.space import Dimension, words
-from trainables.metrics.f1 import interval
+from trainables.metrics import Metric
+from trainables.metrics.evidence import interval
 from trainables.seeding import generator
 
 FEWEST = 5  # trials for an interval of their median
@@ -36,7 +38,7 @@ class SettingScores:
     points: tuple[tuple[float, float], ...]  # (value, score), best trial first; empty for a choice
 
 
-def setting_scores(trials: Sequence[SearchedTrial], space: Sequence[Dimension]) -> list[SettingScores]:
+def setting_scores(trials: Sequence[SearchedTrial], space: Sequence[Dimension], metric: Metric) -> list[SettingScores]:
     """One for each setting that some trial drew, in the space's order.
 
     Args:
@@ -47,18 +49,18 @@ def setting_scores(trials: Sequence[SearchedTrial], space: Sequence[Dimension]) 
         own = [(trial.values[dimension.path], trial.score) for trial in trials if dimension.path in trial.values]
         if own and dimension.kind == "choice":
             values = dict.fromkeys(words(value) for value in (*dimension.values, *(value for value, _ in own)))
-            choices = tuple(_value_scores(name, [score for value, score in own if words(value) == name]) for name in values)
+            choices = tuple(_value_scores(name, [score for value, score in own if words(value) == name], metric) for name in values)
             found.append(SettingScores(dimension.path, len(own), False, choices, ()))
         elif own:
             found.append(SettingScores(dimension.path, len(own), dimension.log, (), tuple(own)))
     return found
 
 
-def _value_scores(name: str, scores: list[float]) -> ValueScores:
+def _value_scores(name: str, scores: list[float], metric: Metric) -> ValueScores:
     if not scores:
         return ValueScores(name, (), None, None, None)
     between = None
     if len(scores) >= FEWEST:
         draws = generator(0, "median", name).choice(scores, (DRAWS, len(scores)))
         between = interval(np.median(draws, axis=1))
-    return ValueScores(name, tuple(scores), float(np.median(scores)), max(scores), between)
+    return ValueScores(name, tuple(scores), float(np.median(scores)), best_of(metric, scores), between)

@@ -58,7 +58,7 @@ def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
     """Load, group, cook, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
     runs = load_runs(run_folders(names))
-    groups, unlike = find_groups(runs.trials)
+    groups, unlike = find_groups(runs.trials, runs.metric)
     left_out = [*runs.left_out, *unlike]
     if not groups:
         _refuse(runs, left_out)
@@ -74,8 +74,8 @@ def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
         for group in groups:
             view = views[View.of(group[0].record.config.view)]
             taught, validated = (view.rows(photos.take(part).ids) for part in (train, split.valid))
-            with kitchen(group, view.images, taught, validated, runs.valid, device) as cook:
-                outcomes.append(cook_group(group, _counting(cook, advance), runs.valid, top=top, seed=seed))
+            with kitchen(group, view.images, taught, validated, runs.valid, runs.metric, device) as cook:
+                outcomes.append(cook_group(group, _counting(cook, advance), runs.valid, runs.metric, top=top, seed=seed))
     for outcome in outcomes:
         show(console, outcome)
     kept = [outcome for outcome in outcomes if outcome.kept]
@@ -105,7 +105,7 @@ def show(console: Console, outcome: Outcome) -> None:
     """The ingredients with their scores, the soups, and which one is kept."""
     table = Table(title=f"Like trials: {kind_words(outcome.trials[0])}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("trial", overflow="fold")
-    table.add_column("validation\nmacro F1", justify="right")
+    table.add_column(f"validation\n{outcome.metric.title}", justify="right")
     for name in outcome.soups:
         table.add_column(f"in {name}", justify="center")
     table.add_column("gain over the best trial (95 %)", justify="right")

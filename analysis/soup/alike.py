@@ -12,6 +12,7 @@ from trainables.data.photos import LeftOut
 from trainables.data.splits import NOBODY
 from trainables.data.views import View
 from trainables.losses import CosineHeadSettings
+from trainables.metrics import Metric
 from trainables.models.settings import ModelConfig
 from trainables.storage import local_file
 
@@ -29,7 +30,7 @@ class Kind:
     tensors: tuple[tuple[str, str, tuple[int, ...]], ...]  # name, type and shape
 
 
-def find_groups(trials: Sequence[Trial]) -> tuple[list[tuple[Trial, ...]], list[LeftOut]]:
+def find_groups(trials: Sequence[Trial], metric: Metric) -> tuple[list[tuple[Trial, ...]], list[LeftOut]]:
     """Groups of two or more like trials, each best on validation first, and the trials that are in none, with the reasons."""
     random, whole, folds, fit = [], [], [], []
     for trial in trials:
@@ -45,7 +46,7 @@ def find_groups(trials: Sequence[Trial]) -> tuple[list[tuple[Trial, ...]], list[
     alike: dict[Kind, list[Trial]] = {}
     for trial in fit:
         alike.setdefault(kind_of(trial), []).append(trial)
-    groups = [tuple(sorted(group, key=lambda trial: -trial.score)) for group in alike.values() if len(group) > 1]
+    groups = [tuple(sorted(group, key=lambda trial: -metric.sign * trial.score)) for group in alike.values() if len(group) > 1]
     alone = [group[0] for group in alike.values() if len(group) == 1]
     reasons = {
         "trials began from random weights (model/weights is none), and the mean of such networks is worth nothing": random,

@@ -17,7 +17,7 @@ from analysis.uncertainty import Gain, paired_gain
 from trainables.checkpoint import load_model
 from trainables.data.batches import plain_batches
 from trainables.loop import choose_precision, mixed_precision, predict
-from trainables.metrics.f1 import person_counts
+from trainables.metrics import Metric
 from trainables.models.assemble import Classifier, to_input
 from trainables.seeding import generator
 from trainables.storage import local_file
@@ -31,7 +31,7 @@ class Soup:
     tensors: Mapping[str, Tensor]  # on the CPU
     heads: list[np.ndarray]  # validation probabilities (n, classes) float32 per head
     answer: np.ndarray  # joint ones (n, classes of the task's scheme), float64
-    score: float  # macro F1 on validation
+    score: float  # by the run's metric, on validation
 
 
 Cook = Callable[[Sequence[Trial]], Soup]
@@ -82,7 +82,7 @@ def measure_statistics(
 
 @contextmanager
 def kitchen(
-    group: Sequence[Trial], view: np.ndarray, train: np.ndarray, valid: np.ndarray, sample: Sample, device: torch.device
+    group: Sequence[Trial], view: np.ndarray, train: np.ndarray, valid: np.ndarray, sample: Sample, metric: Metric, device: torch.device
 ) -> Iterator[Cook]:
     """What cooks soups of like trials.
 
@@ -117,33 +117,34 @@ def kitchen(
             heads = predict(model, plain_batches(view, valid, size, threads=2, edges=edges), device, precision)
             answer = card.task.joint_probabilities(heads)
             cooked = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-            return Soup(tuple(ingredients), cooked, heads, answer, sample.macro_f1(card.task.scheme, answer))
+            return Soup(tuple(ingredients), cooked, heads, answer, sample.score(metric, card.task.scheme, answer))
 
         yield cook
 
 
-def uniform(ranked: Sequence[Trial], single: Soup, cook: Cook, top: int) -> Soup:
+def uniform(ranked: Sequence[Trial], single: Soup, cook: Cook, top: int, metric: Metric) -> Soup:
     """The mean of the `top` best trials."""
     return cook(ranked[:top])
 
 
-def greedy(ranked: Sequence[Trial], single: Soup, cook: Cook, top: int) -> Soup:
-    """All trials are tried, best first; one stays when the validation score does not fall with it."""
+def greedy(ranked: Sequence[Trial], single: Soup, cook: Cook, top: int, metric: Metric) -> Soup:
+    """All trials are tried, best first; one stays when the validation score is not worse with it."""
     soup = single
     for trial in ranked[1:]:
         tried = cook((*soup.ingredients, trial))
-        soup = tried if tried.score >= soup.score else soup
+        soup = tried if metric.sign * tried.score >= metric.sign * soup.score else soup
     return soup
 
 
 # Each makes a soup of ranked trials, of which `single` is the first one's; greedy is never below that.
-RECIPES: dict[str, Callable[[Sequence[Trial], Soup, Cook, int], Soup]] = {"greedy": greedy, "uniform": uniform}
+RECIPES: dict[str, Callable[[Sequence[Trial], Soup, Cook, int, Metric], Soup]] = {"greedy": greedy, "uniform": uniform}
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What came of a group of like trials."""
 
+    metric: Metric
     trials: tuple[Trial, ...]  # best first
     single: Soup  # of the best one alone
     soups: Mapping[str, Soup]  # by recipe
@@ -153,11 +154,12 @@ class Outcome:
     @property
     def kept(self) -> str:
         """The recipe whose soup becomes a trial: the better one, if it has several ingredients and is not below the best trial; or ''."""
-        worth = [name for name, soup in self.soups.items() if len(soup.ingredients) > 1 and soup.score >= self.single.score]
-        return max(worth, key=lambda name: self.soups[name].score, default="")
+        scores = {name: self.metric.sign * soup.score for name, soup in self.soups.items() if len(soup.ingredients) > 1}
+        worth = [name for name, score in scores.items() if score >= self.metric.sign * self.single.score]
+        return max(worth, key=scores.get, default="")
 
 
-def cook_group(group: tuple[Trial, ...], cook: Cook, sample: Sample, *, top: int, seed: int) -> Outcome:
+def cook_group(group: tuple[Trial, ...], cook: Cook, sample: Sample, metric: Metric, *, top: int, seed: int) -> Outcome:
     """A soup by each recipe.
 
     Args:
@@ -165,14 +167,13 @@ def cook_group(group: tuple[Trial, ...], cook: Cook, sample: Sample, *, top: int
     """
     start = perf_counter()
     single = cook(group[:1])
-    soups = {name: recipe(group, single, cook, top) for name, recipe in RECIPES.items()}
-    gains = {name: gain(soup, single, sample, seed) for name, soup in soups.items()}
-    return Outcome(group, single, soups, gains, perf_counter() - start)
+    soups = {name: recipe(group, single, cook, top, metric) for name, recipe in RECIPES.items()}
+    gains = {name: gain(soup, single, sample, metric, seed) for name, soup in soups.items()}
+    return Outcome(metric, group, single, soups, gains, perf_counter() - start)
 
 
-def gain(soup: Soup, single: Soup, sample: Sample, seed: int) -> Gain:
-    """The soup's gain over one trial; the seed draws the people."""
+def gain(soup: Soup, single: Soup, sample: Sample, metric: Metric, seed: int) -> Gain:
+    """The soup's gain over one trial; the seed draws the groups."""
     scheme = single.ingredients[0].task.scheme
-    truth = sample.classes(scheme)
-    ours, its = (person_counts(truth, one.answer.argmax(axis=1), sample.people, scheme.classes) for one in (soup, single))
+    ours, its = (sample.evidence(metric, scheme, one.answer) for one in (soup, single))
     return paired_gain(ours, its, generator(seed, "bootstrap"))

@@ -12,7 +12,7 @@ import torch
 from analysis.soup.cook import Outcome
 from analysis.trials import Runs
 from trainables.checkpoint import Card, load_model, pack_model
-from trainables.metrics.f1 import accuracy, attribute_f1, confusion
+from trainables.metrics import METRICS, target_scores
 from trainables.record import (
     MODEL,
     SPLIT,
@@ -65,12 +65,12 @@ def write_soup(folder: Folder, outcome: Outcome, runs: Runs, device: torch.devic
         model, _ = load_model(file)
     model.load_state_dict(soup.tensors)
     scheme = best.task.scheme
-    truth, predicted = runs.valid.classes(scheme), soup.answer.argmax(axis=1)
+    truth = runs.valid.classes(scheme)
     report = {
         "epoch": epoch,
-        "macro_f1": soup.score,
-        "accuracy": float(accuracy(confusion(truth, predicted, scheme.classes))),
-        "attribute_f1": attribute_f1(scheme, truth, predicted),
+        "score": soup.score,
+        "accuracy": METRICS["accuracy"].score(truth, soup.answer),
+        "target_scores": target_scores(runs.metric, scheme, truth, soup.answer),
         "seconds": outcome.seconds,
         "best_epoch": epoch,
         "last": True,

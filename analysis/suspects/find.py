@@ -15,7 +15,6 @@ from cleanlab.filter import find_label_issues
 
 from analysis.trials import Runs, Sample, Trial
 from trainables.data.labels import Attribute
-from trainables.metrics.f1 import confusion, macro_f1
 from trainables.record import RunError
 
 CONSTANT = 0.99  # share of people whose photos must agree for an attribute to be one of the person
@@ -216,14 +215,13 @@ def _swaps(
 
 
 def _best_at(attribute: Attribute, runs: Runs) -> list[Trial]:
-    """The trials that predict the attribute, by the macro F1 of this alone."""
+    """The trials that predict the attribute, best first by the score of this alone."""
     part = runs.scheme.part((attribute.name,))
     truth = runs.valid.classes(part)
     scores = {}
     for trial in runs.trials:
         if attribute.name in trial.task.scheme.names:
-            likeliest = trial.task.scheme.marginal(part.names, trial.valid).argmax(axis=1)
-            scores[trial] = macro_f1(confusion(truth, likeliest, part.classes))
+            scores[trial] = runs.metric.sign * runs.metric.score(truth, trial.task.scheme.marginal(part.names, trial.valid))
     return sorted(scores, key=lambda trial: -scores[trial])
 
 

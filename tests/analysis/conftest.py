@@ -18,7 +18,7 @@ from trainables.data.settings import DataConfig
 from trainables.data.splits import Split, split_people, split_table
 from trainables.data.views import View, ViewConfig, build_views, open_view
 from trainables.loop import choose_precision, predict
-from trainables.metrics.f1 import confusion, macro_f1
+from trainables.metrics import METRICS
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.record import (
     MODEL,
@@ -108,7 +108,7 @@ def write_trial(folder: Path, config: TrialConfig, photos: Photos, split: Split,
     )
     heads = predict(model, batches, device, choose_precision("auto", device))
     truth = task.scheme.joint(photos.labels[split.valid][:, photos.scheme.columns(task.scheme.names)])
-    score = float(macro_f1(confusion(truth, task.joint_probabilities(heads).argmax(axis=1), task.scheme.classes)))
+    score = METRICS[config.metric].score(truth, task.joint_probabilities(heads))
     start_record(folder, config)
     write_whole(folder / MODEL, pack_model(model, Card(config, photos.scheme, epoch=1)))
     write_predictions(folder, Predictions(tuple(np.array(photos.ids)[split.valid]), heads, epoch=1))

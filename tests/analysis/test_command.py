@@ -16,7 +16,8 @@ from analysis.pipeline import read_ensemble
 from analysis.steps import STEPS
 from analysis.trials import load_runs
 from trainables.data.layouts.reading import read_unlabelled
-from trainables.record import trial_folder
+from trainables.metrics import METRICS
+from trainables.record import MODEL, trial_folder
 
 QUICK = ("--vote", "soft", "--step", "none")  # the rest of the choices is not what a test is about
 
@@ -47,11 +48,11 @@ def test_the_command_chooses_votes_scores_and_writes_everything(here, people):
     assert set(found["votes"]) == {"best single", *ENSEMBLES} <= set(found["answers"])
     assert [step["name"].split(":")[0] for step in found["steps"]] == ["calibrate", "tta", *STEPS]
     assert len(found["members"]) == 3
-    ranked = [member["valid_macro_f1"] for member in found["members"]]
+    ranked = [member["valid_score"] for member in found["members"]]
     assert ranked == sorted(ranked, reverse=True)
-    for number in (f"{answer['macro_f1']:.3f}" for answer in (*found["votes"].values(), *found["answers"].values())):
+    for number in (f"{answer['score']:.3f}" for answer in (*found["votes"].values(), *found["answers"].values())):
         assert number in result.stdout
-    assert f"which is expected to be too high by {found['optimism']['expected']:.3f}" in result.stdout
+    assert f"which is expected to look better than it is by {found['optimism']['expected']:.3f}" in result.stdout
     assert f"The answer takes {1000 * found['seconds_per_photo']:.2f} ms a photo here" in result.stdout
     assert [shift["attribute"] for shift in found["shift"]] == list(found["attributes"])
     assert len(pd.read_csv(folder / "per_class.csv")) == 18
@@ -98,7 +99,7 @@ def test_a_vote_whose_gain_is_chance_answers_only_when_it_is_forced(here, vote):
 def test_auto_takes_the_vote_that_is_best_on_people_it_was_not_fitted_on_and_the_first_when_tied(here):
     call("--step", "none")
     found = scores(here)
-    judged = {name: vote["macro_f1"] for name, vote in found["votes"].items() if name != "best single"}
+    judged = {name: vote["score"] for name, vote in found["votes"].items() if name != "best single"}
     assert found["vote"] == max(judged, key=judged.get)
 
 
@@ -125,7 +126,7 @@ def test_members_can_be_chosen_for_diversity(here, words, kinds):
 def test_one_member_gains_nothing_over_itself(here):
     result = call("--top", "1", "--vote", "soft", "--step", "none")
     found = scores(here)
-    assert found["answers"]["soft"]["macro_f1"] == found["members"][0]["holdout_macro_f1"]
+    assert found["answers"]["soft"]["score"] == found["members"][0]["holdout_score"]
     assert "cannot be told from none" in result.stdout
 
 
@@ -137,8 +138,50 @@ def test_how_often_the_holdout_was_asked_something_else_is_counted_and_said(here
             assert len(scores(here)["holdout"]["questions"]) == count
             assert (words.format(count) in result.stdout) is (count > 1)
     (here / "runs/faces/ensemble/scores.json").write_text("{")
-    assert "different calls" not in call("--vote", "soft", "--step", "none").stdout
-    assert [one["vote"] for one in scores(here)["holdout"]["questions"]] == ["soft"]
+    assert words.format(3) in call("--vote", "soft", "--step", "none").stdout
+    assert [one["vote"] for one in scores(here)["holdout"]["questions"]] == ["hard", "soft", "soft"]
+
+
+def test_a_look_at_the_holdout_is_on_disk_before_any_of_its_scores_is_printed(here, monkeypatch):
+    printed = []
+
+    def killed(console, runs, outcome):
+        printed.append(json.loads((here / "runs/faces/holdout.json").read_text())["questions"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("analysis.ensemble.__main__.show_outcome", killed)
+    result = call(*QUICK)
+    assert [[one["vote"] for one in questions] for questions in printed] == [["soft"]]
+    assert "old-out: " not in result.stdout and not (here / "runs/faces/ensemble/scores.json").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert "answered 2 different calls" in call("--vote", "hard", "--step", "none").stdout
+
+
+def test_questions_that_an_earlier_version_wrote_into_its_scores_are_counted(here):
+    call(*QUICK)
+    (here / "runs/faces/holdout.json").unlink()
+    assert "answered 2 different calls" in call("--vote", "hard", "--step", "none").stdout
+
+
+def test_trials_that_lost_their_weights_count_in_how_optimistic_the_best_score_is(here):
+    call(*QUICK, "--top", "2")
+    before = scores(here)
+    (trial_folder(here / "runs/faces", 0) / MODEL).unlink()
+    call(*QUICK, "--top", "2")
+    after = scores(here)
+    assert before["optimism"] == after["optimism"] and after["optimism"]["members"] == before["members_to_choose_from"]
+    assert after["members_to_choose_from"] < before["members_to_choose_from"]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "neg_log_loss"])
+def test_a_run_of_another_metric_is_answered_by_it(here, metric):
+    file = here / "runs/faces/run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"metric": metric}))
+    result = call("--top", "2", "--step", "none")
+    assert result.exit_code == 0, result.output
+    assert METRICS[metric].title in result.stdout and "macro F1" not in result.stdout
+    assert scores(here)["metric"] == metric
 
 
 def test_the_same_seed_gives_the_same_scores(here):

@@ -6,7 +6,9 @@ from sklearn.metrics import f1_score
 
 from analysis.compose import Member, Part, advised, candidates, partitions
 from trainables.data.layouts.contest import contest_scheme
+from trainables.metrics import METRICS
 
+METRIC = METRICS["f1_macro"]
 SCHEME = contest_scheme((30, 60))
 MASK, GENDER, AGE = SCHEME.names
 PHOTOS = 60
@@ -21,7 +23,7 @@ def case(tasks, seed=0):
 
 
 def found(tasks, seed=0):
-    return candidates(*case(tasks, seed), SCHEME)
+    return candidates(*case(tasks, seed), SCHEME, METRIC)
 
 
 def plain(members):
@@ -54,7 +56,7 @@ def slow_ranking(trials, predicted, labels, names):
 @pytest.mark.parametrize("seed", range(10))
 def test_a_trial_that_covers_all_is_a_member_alone_and_answers_as_it_predicts(seed):
     trials, predicted, labels = case([SCHEME.names] * 4, seed)
-    members = candidates(trials, predicted, labels, SCHEME)
+    members = candidates(trials, predicted, labels, SCHEME, METRIC)
     order = slow_ranking(trials, predicted, labels, SCHEME.names)
     assert plain(members)[:4] == [[(trial, SCHEME.names)] for trial in order]
     for member, trial in zip(members, order, strict=False):
@@ -66,7 +68,7 @@ def test_the_rth_best_specialists_join(seed):
     trials, predicted, labels = case([[MASK], [AGE], [GENDER], [MASK], [AGE], [GENDER], [AGE]], seed)
     ranked = [slow_ranking(trials, predicted, labels, [name]) for name in SCHEME.names]
     expected = [[(trial, (name,)) for trial, name in zip(row, SCHEME.names, strict=True)] for row in zip(*ranked, strict=False)]
-    assert plain(candidates(trials, predicted, labels, SCHEME)) == expected
+    assert plain(candidates(trials, predicted, labels, SCHEME, METRIC)) == expected
     assert len(expected) == 2
 
 
@@ -74,7 +76,7 @@ def test_the_rth_best_specialists_join(seed):
 def test_the_rth_best_of_all_trials_answer_for_each_attribute(seed):
     trials, predicted, labels = case([SCHEME.names, SCHEME.names, [MASK, AGE], [GENDER, AGE], [AGE]], seed)
     ranked = [slow_ranking(trials, predicted, labels, [name]) for name in SCHEME.names]
-    members = plain(candidates(trials, predicted, labels, SCHEME))
+    members = plain(candidates(trials, predicted, labels, SCHEME, METRIC))
     for row in zip(*ranked, strict=False):
         asked = {trial: tuple(name for name, own in zip(SCHEME.names, row, strict=True) if own == trial) for trial in row}
         assert list(asked.items()) in members
@@ -117,7 +119,7 @@ def test_trials_that_only_overlap_answer_attribute_by_attribute():
 
 def test_each_trial_that_covers_all_is_advised_by_the_best_specialist_for_each_part():
     trials, predicted, labels = case([[MASK, GENDER], SCHEME.names, [AGE], SCHEME.names, [AGE], [MASK, AGE], [AGE]])
-    members = [member for member in candidates(trials, predicted, labels, SCHEME) if member.advisors]
+    members = [member for member in candidates(trials, predicted, labels, SCHEME, METRIC) if member.advisors]
     best = slow_ranking({name: trials[name] for name in "246"}, predicted, labels, [AGE])[0]
     specialists = [(best, (AGE,)), ("0", (MASK, GENDER)), ("5", (MASK, AGE))]
     whole = slow_ranking({name: trials[name] for name in "13"}, predicted, labels, SCHEME.names)
@@ -131,7 +133,7 @@ def test_no_member_is_there_twice_and_each_answers_with_rows_that_sum_to_one(see
     rng = np.random.default_rng(seed)
     pool = [part for size in (1, 2, 3) for part in combinations(SCHEME.names, size)]
     trials, predicted, labels = case([SCHEME.names, *(pool[index] for index in rng.integers(len(pool), size=6))], seed)
-    members = candidates(trials, predicted, labels, SCHEME)
+    members = candidates(trials, predicted, labels, SCHEME, METRIC)
     assert len(set(members)) == len(members)
     for member in members:
         answer = member.answer(predicted)

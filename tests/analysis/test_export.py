@@ -22,8 +22,10 @@ from tests.analysis.ensembles import alone, mean_of, write
 from trainables.checkpoint import load_model, pack_model
 from trainables.data.edges import with_edges
 from trainables.data.views import build_views, open_view
+from trainables.metrics import METRICS
 from trainables.record import MODEL, trial_folder
 
+METRIC = METRICS["f1_macro"]
 TRIALS = [
     {"task": "joint"},
     {"task": "heads", "view": {"size": [48, 32]}, "model": {"backbone": "test_vit", "weights": "none"}},
@@ -171,7 +173,7 @@ def test_every_vote_with_every_step_and_look_is_one_file_that_answers_alike(run,
     rng = np.random.default_rng(0)
     target = rng.integers(scheme.classes, size=200)
     shown = rng.dirichlet(np.ones(scheme.classes), (2, 200)) + np.eye(scheme.classes)[target]
-    vote = ENSEMBLES[name](shown / 2, target, np.arange(200) // 4)
+    vote = ENSEMBLES[name](shown / 2, target, np.arange(200) // 4, METRIC)
     steps = (TopTwo(scheme, (Rule(scheme.names[-1], 2, 1, 0.5),)), Shares(scheme, {scheme.names[-1]: (0.5, 1.0, 2.0)}))
     looks = ("plain", "flip", "zoom", "wide") if name == "best" else PLAIN
     pipeline = Pipeline(scheme, tuple(map(alone, trials)), vote, looks, steps=steps)

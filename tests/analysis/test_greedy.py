@@ -4,13 +4,14 @@ import pytest
 from analysis.ensemble.greedy import climb, greedy
 from analysis.ensemble.voting import member_scores
 from benchmarks.ensembles import simulate
-from trainables.metrics.f1 import confusion, macro_f1
+from trainables.metrics import METRICS
 
+METRIC = METRICS["f1_macro"]
 CLASSES = 4
 
 
 def score(probabilities, target):
-    return macro_f1(confusion(target, probabilities.argmax(axis=1), probabilities.shape[1]))
+    return METRIC.score(target, probabilities)
 
 
 def slow_climb(members, target, most):
@@ -33,7 +34,7 @@ def test_picks_are_those_of_a_slow_reference_that_tries_every_member_on_every_ph
     probabilities, target, _ = simulate(7, 60, CLASSES, seed=seed)
     # Sums of such fractions are exact in single and in double precision.
     probabilities = np.round(probabilities * 64) / 64
-    found = climb(probabilities.transpose(1, 0, 2).astype(np.float32), target, most)
+    found = climb(probabilities.transpose(1, 0, 2).astype(np.float32), target, METRIC, most)
     assert found.tolist() == slow_climb(probabilities, target, most).tolist()
 
 
@@ -43,21 +44,21 @@ def test_a_member_that_helps_again_is_picked_again_until_it_harms():
     target = np.array([0, 0, 0, 1, 1])
     scores = [score(first + times * second, target) for times in range(4)]
     assert scores[0] < scores[1] < scores[2] == 1 > scores[3]
-    assert climb(np.stack([first, second], axis=1).astype(np.float32), target).tolist() == [1, 2]
+    assert climb(np.stack([first, second], axis=1).astype(np.float32), target, METRIC).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_the_answer_never_scores_below_the_best_single_member_where_it_is_fitted(seed):
     probabilities, target, people = simulate(6, 40, CLASSES, seed=seed)
-    mean = greedy(probabilities, target, people)
+    mean = greedy(probabilities, target, people, METRIC)
     assert sum(mean.weights) == pytest.approx(1)
-    assert score(mean(probabilities), target) >= member_scores(probabilities, target).max()
+    assert score(mean(probabilities), target) >= member_scores(probabilities, target, METRIC).max()
 
 
 def test_where_nothing_scores_above_the_best_single_member_it_is_that_member():
     _, target, people = simulate(1, 40, CLASSES, seed=0)
     right = np.eye(CLASSES)[target]
-    assert greedy(np.stack([right[::-1], right, right]), target, people).weights == (0, 1, 0)
+    assert greedy(np.stack([right[::-1], right, right]), target, people, METRIC).weights == (0, 1, 0)
 
 
 def worthless(kind, photos, rng):
@@ -76,7 +77,7 @@ def test_one_more_member_that_is_worthless_changes_no_answer(kind, seed):
     probabilities, target, people = simulate(6, 140, CLASSES, seed=seed)
     place = rng.integers(7)
     more = np.insert(probabilities, place, worthless(kind, 140, rng), axis=0)
-    with_it, without = greedy(more, target, people), greedy(probabilities, target, people)
+    with_it, without = greedy(more, target, people, METRIC), greedy(probabilities, target, people, METRIC)
     assert with_it.weights[place] == 0
     np.testing.assert_array_equal(with_it(more), without(probabilities))
 
@@ -84,13 +85,15 @@ def test_one_more_member_that_is_worthless_changes_no_answer(kind, seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_order_of_members_that_score_differently_changes_no_answer(seed):
     probabilities, target, people = simulate(6, 210, CLASSES, seed=seed)
-    assert len(set(member_scores(probabilities, target))) == 6
-    np.testing.assert_allclose(greedy(probabilities[::-1], target, people).weights, greedy(probabilities, target, people).weights[::-1])
+    assert len(set(member_scores(probabilities, target, METRIC))) == 6
+    np.testing.assert_allclose(
+        greedy(probabilities[::-1], target, people, METRIC).weights, greedy(probabilities, target, people, METRIC).weights[::-1]
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_answers_of_other_people_are_better_than_those_of_the_best_member(seed):
     probabilities, target, people = simulate(8, 700, CLASSES, seed=seed)
     other, truth, _ = simulate(8, 700, CLASSES, seed=100 + seed)
-    mean = greedy(probabilities, target, people)
-    assert score(mean(other), truth) > score(other[member_scores(probabilities, target).argmax()], truth)
+    mean = greedy(probabilities, target, people, METRIC)
+    assert score(mean(other), truth) > score(other[member_scores(probabilities, target, METRIC).argmax()], truth)

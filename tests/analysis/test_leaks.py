@@ -28,6 +28,7 @@ from trainables.data.photos import Photos
 from trainables.data.settings import DataConfig
 from trainables.data.splits import HOLDOUT
 from trainables.data.views import View, ViewConfig, build_views, open_view
+from trainables.metrics import METRICS
 
 SQUARE = View.of(ViewConfig(size=64))
 
@@ -169,7 +170,7 @@ def test_where_only_the_person_can_be_seen_a_split_by_photo_flatters_and_one_by_
         rng = np.random.default_rng(seed)
         photos = make_people(rng)
         looks = rng.normal(size=(60, 256))[photos.people] + 0.1 * rng.normal(size=(len(photos), 256))
-        probe = nearest_neighbour(looks.astype(np.float32), photos, seed)
+        probe = nearest_neighbour(looks.astype(np.float32), photos, METRICS["f1_macro"], seed)
         assert probe.by_photo > 0.95 and probe.by_person < 0.55 and probe.gap == probe.by_photo - probe.by_person
 
 
@@ -178,14 +179,14 @@ def test_where_only_the_label_can_be_seen_no_split_flatters():
         rng = np.random.default_rng(seed)
         photos = make_people(rng)
         looks = 5 * np.eye(3)[photos.labels[:, 0]] @ rng.normal(size=(3, 256)) + 0.1 * rng.normal(size=(len(photos), 256))
-        probe = nearest_neighbour(looks.astype(np.float32), photos, seed)
+        probe = nearest_neighbour(looks.astype(np.float32), photos, METRICS["f1_macro"], seed)
         assert probe.by_photo == probe.by_person == 1
 
 
 def test_where_every_photo_is_a_person_of_its_own_there_is_no_probe():
     rng = np.random.default_rng(0)
     photos = make_people(rng, shots=1)
-    assert nearest_neighbour(rng.random((60, 256)).astype(np.float32), photos, 0) is None
+    assert nearest_neighbour(rng.random((60, 256)).astype(np.float32), photos, METRICS["f1_macro"], 0) is None
 
 
 def test_features_are_small_and_grey_and_those_of_the_rows_asked_for():

@@ -23,6 +23,7 @@ from analysis.mistakes.sheets import FONTS, PICTURE, TEXT, Tile, draw_sheet, wra
 from analysis.pipeline import EnsembleFile, Pipeline, write_ensemble
 from analysis.trials import Sample, load_runs
 from trainables.data.labels import Attribute, Scheme
+from trainables.metrics import METRICS
 from trainables.seeding import generator
 
 SCHEME = Scheme((Attribute("shape", ("round", "square")), Attribute.banded("size", (10, 20))))
@@ -52,7 +53,7 @@ def test_confusions_count_every_photo_by_what_it_is_and_what_it_is_taken_for(see
     rng = np.random.default_rng(seed)
     sample = make_sample(rng)
     (answer,) = make_answers(rng, 1, len(sample.ids))
-    found = {one.name: one for one in confusions(answer, sample, SCHEME)}
+    found = {one.name: one for one in confusions(answer, sample, SCHEME, METRICS["f1_macro"])}
     assert list(found) == ["", "shape", "size"]
     likeliest = SCHEME.split(answer.argmax(axis=1))
     for column, attribute in enumerate(SCHEME.attributes):

@@ -1,14 +1,17 @@
 """What is fitted on some people is judged on others, through every choice on the way."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from analysis.ensemble import ENSEMBLES
 from analysis.folds import part_people
-from analysis.nested import Contender, Known, Nested, Wish, crossfit_step, kinds_of, line_up, nested_lineups
+from analysis.nested import Contender, Known, Nested, Wish, crossfit_step, kinds_of, line_up, nested_lineups, searched
 from trainables.data.labels import Attribute, Scheme, read_task
-from trainables.metrics.f1 import confusion, macro_f1
+from trainables.metrics import METRICS
 
+METRIC = METRICS["f1_macro"]
 SCHEME = Scheme((Attribute("left", ("a", "b")), Attribute("right", ("x", "y", "z"))))
 PEOPLE, SHOTS = 60, 3
 
@@ -25,11 +28,11 @@ def make_known(seed: int, trials: dict[str, tuple[str, float]]) -> tuple[dict[st
         truth = part.joint(labels[:, SCHEME.columns(part.names)])
         guess = np.where((rng.random(PEOPLE) < skill)[people], truth, rng.integers(part.classes, size=PEOPLE)[people])
         predicted[name] = 0.7 * np.eye(part.classes)[guess] + 0.3 * rng.dirichlet(np.ones(part.classes), size=len(people))
-    return contenders, Known(SCHEME, labels, people, predicted)
+    return contenders, Known(METRIC, SCHEME, labels, people, predicted)
 
 
 def score(known: Known, answer: np.ndarray, scheme: Scheme = SCHEME) -> float:
-    return float(macro_f1(confusion(known.classes(scheme), answer.argmax(axis=1), scheme.classes)))
+    return float(METRIC.score(known.classes(scheme), answer))
 
 
 @pytest.mark.parametrize("name", ENSEMBLES)
@@ -39,7 +42,7 @@ def test_what_answers_for_a_person_does_not_know_that_persons_labels(name):
     parts = part_people(known.people, SCHEME.joint(known.labels), seed=0)
     lied = known.labels.copy()
     lied[parts[0]] = (lied[parts[0]] + 1) % [2, 3]
-    changed = Known(SCHEME, lied, known.people, known.predicted)
+    changed = Known(METRIC, SCHEME, lied, known.people, known.predicted)
     wish = Wish(top=3, calibrate=True)
     true, false = (
         Nested(tuple(one.fit(name) for one in nested_lineups(wish, contenders, these, parts[:1])), parts[:1]) for these in (known, changed)
@@ -62,12 +65,21 @@ def test_the_luck_of_having_picked_the_best_is_seen_through():
 def test_members_are_chosen_best_first_and_no_more_than_there_are():
     contenders, known = make_known(2, {"a": ("joint", 0.5), "b": ("joint", 0.9), "c": ("joint", 0.7)})
     lineup = line_up(Wish(top=2), contenders, known)
-    assert [macro_f1(confusion(lineup.target, answer.argmax(axis=1), 6)) for answer in lineup.answers] == sorted(
+    assert [METRIC.score(lineup.target, answer) for answer in lineup.answers] == sorted(
         (score(known, member.answer(known.predicted)) for member in lineup.members), reverse=True
     )
     everyone = line_up(Wish(top=99), contenders, known)
-    assert len(everyone.members) == len(everyone.pool)
-    assert everyone.pool.shape == (len(everyone.members), PEOPLE * SHOTS)
+    assert len(everyone.members) == everyone.choice
+
+
+def test_trials_without_weights_choose_nothing_and_yet_the_best_was_picked_from_them_too():
+    contenders, known = make_known(2, {"a": ("joint", 0.5), "b": ("joint", 0.9), "c": ("joint", 0.7)})
+    unkept = contenders | {"b": replace(contenders["b"], votes=False)}
+    assert line_up(Wish(top=9), unkept, known).members == tuple(
+        member for member in line_up(Wish(top=9), contenders, known).members if "b" not in member.trials
+    )
+    scores = [sorted(one.score() for one in searched(Wish(), given, known)) for given in (contenders, unkept)]
+    assert scores[0] == scores[1] and len(scores[0]) == 3
 
 
 def test_alone_takes_members_of_one_trial_where_one_covers_all_and_others_where_none_does():
@@ -100,5 +112,5 @@ def test_a_step_is_fitted_on_the_other_people():
     parts = part_people(known.people, target, seed=0)
     lied = target.copy()
     lied[parts[2]] = (lied[parts[2]] + 1) % 6
-    answers = [crossfit_step("offsets", known.predicted["a"], truth, known.people, SCHEME, parts) for truth in (target, lied)]
+    answers = [crossfit_step("offsets", known.predicted["a"], truth, known.people, SCHEME, METRIC, parts) for truth in (target, lied)]
     np.testing.assert_array_equal(answers[0][parts[2]], answers[1][parts[2]])

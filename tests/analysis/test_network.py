@@ -14,7 +14,9 @@ from analysis.network import advised as advised_in_torch
 from analysis.steps import Offsets, Rule, Shares, Step, TopTwo
 from tests.analysis.test_pipeline import EVERYTHING, drawn
 from trainables.data.labels import Attribute, Scheme
+from trainables.metrics import METRICS
 
+METRIC = METRICS["f1_macro"]
 SCHEME = Scheme((Attribute("side", ("left", "right")), Attribute("size", ("small", "middle", "large"), (10, 20))))
 KINDS = {
     Offsets: Offsets((0.5, 0, -1, 0.2, 0, 0)),
@@ -47,7 +49,7 @@ def test_every_fitted_vote_answers_in_torch_as_in_numpy(name):
     rng = np.random.default_rng(0)
     target = rng.integers(5, size=120)
     shown = rng.dirichlet(np.full(6, 0.5), (3, 120)) + 0.5 * np.eye(6)[target]
-    vote = ENSEMBLES[name](shown / shown.sum(axis=2, keepdims=True), target, np.arange(120) // 4)
+    vote = ENSEMBLES[name](shown / shown.sum(axis=2, keepdims=True), target, np.arange(120) // 4, METRIC)
     for seed in range(10):
         found = VOTES[type(vote)](vote, torch.from_numpy(probabilities(seed)))
         assert_close(found, vote(probabilities(seed)))

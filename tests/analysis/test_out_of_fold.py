@@ -63,7 +63,7 @@ def test_each_photo_is_answered_by_the_model_of_its_fold(refit):
             assert {part[name] for name in predictions.ids} == {fold}
             said |= dict(zip(predictions.ids, trial.task.joint_probabilities(predictions.heads), strict=True))
         np.testing.assert_array_equal(trial.valid, [said[name] for name in runs.valid.ids])
-        assert trial.score == runs.valid.macro_f1(trial.task.scheme, trial.valid)
+        assert trial.score == runs.valid.score(runs.metric, trial.task.scheme, trial.valid)
 
 
 def test_predictions_in_another_order_say_the_same(copied, refit):

@@ -1,11 +1,14 @@
 """A vote, and what comes around it, is taken where it is worth something on people that it was not fitted on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from analysis.ensemble.outcome import SINGLE, WITH_STEPS, Options, averaged, decide
 from analysis.nested import Contender, Known, Wish
 from trainables.data.labels import Attribute, Scheme, read_task
+from trainables.metrics import METRICS
 from trainables.record import RunError
 from trainables.registry import ConfigError
 
@@ -24,7 +27,7 @@ def make_known(seed: int, skills: list[float]) -> tuple[dict[str, Contender], Kn
         guess = np.where((rng.random(PEOPLE) < skill)[people], SCHEME.joint(labels), rng.integers(6, size=PEOPLE)[people])
         predicted[f"t{number}"] = 0.6 * np.eye(6)[guess] + 0.4 * rng.dirichlet(np.ones(6), size=len(people))
     contenders = {name: Contender(read_task("joint", SCHEME), {"backbone": "b", "task": "joint"}) for name in predicted}
-    return contenders, Known(SCHEME, labels, people, predicted)
+    return contenders, Known(METRICS["f1_macro"], SCHEME, labels, people, predicted)
 
 
 def never(looks, trials):
@@ -35,19 +38,63 @@ def test_members_that_err_on_different_people_replace_the_best_single_one():
     decision = decide(PLAIN, *make_known(0, [0.7] * 5), never)
     assert decision.choice.supported
     assert decision.final == decision.choice.vote != SINGLE
-    assert decision.choice.judged[decision.final].macro_f1 > decision.choice.judged[SINGLE].macro_f1 + 0.1
+    assert decision.choice.judged[decision.final].score > decision.choice.judged[SINGLE].score + 0.1
 
 
 def test_members_that_all_say_the_same_replace_nothing_unless_forced():
     contenders, known = make_known(1, [0.6])
     names = [f"copy{number}" for number in range(4)]
-    alike = Known(known.scheme, known.labels, known.people, dict.fromkeys(names, known.predicted["t0"]))
+    alike = Known(known.metric, known.scheme, known.labels, known.people, dict.fromkeys(names, known.predicted["t0"]))
     contenders = dict.fromkeys(names, contenders["t0"])
     decision = decide(Options(Wish(top=4), vote="soft", steps=()), contenders, alike, never)
     assert decision.choice.judged["soft"].gain.interval == (0, 0)
     assert (decision.choice.supported, decision.final) == (False, SINGLE)
     forced = decide(Options(Wish(top=4), vote="soft", steps=(), force=True), contenders, alike, never)
     assert (forced.choice.supported, forced.final) == (False, "soft")
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_of_a_run_chooses_judges_and_says_what_it_has_no_use_for(name):
+    contenders, known = make_known(0, [0.7] * 4)
+    options = Options(Wish(top=3), steps=("offsets", "top_two")) if METRICS[name].wants == "labels" else Options(Wish(top=3), steps=())
+    decision = decide(options, contenders, replace(known, metric=METRICS[name]), never)
+    assert decision.metric.name == name
+    truth = known.classes(SCHEME)
+    for index, answer in enumerate(decision.lineup.answers):
+        assert decision.member_scores[index] == pytest.approx(METRICS[name].score(truth, answer))
+    judged = decision.choice.judged
+    assert judged[decision.choice.vote].score == max(one.score for vote, one in judged.items() if vote != SINGLE)
+    assert (set(decision.untried) == {"hard", "rank"}) is (METRICS[name].wants == "probabilities")
+    assert set(decision.untried).isdisjoint(judged)
+
+
+@pytest.mark.parametrize(("words", "named"), [({"vote": "hard"}, "--vote"), ({"vote": "soft", "steps": ("offsets",)}, "--step")])
+def test_what_a_metric_of_probabilities_has_no_use_for_is_refused_by_name(words, named):
+    contenders, known = make_known(0, [0.7] * 2)
+    with pytest.raises(ConfigError) as caught:
+        decide(Options(Wish(top=2), **words), contenders, replace(known, metric=METRICS["neg_log_loss"]), never)
+    assert [mistake.path for mistake in caught.value.mistakes] == [named]
+    assert "neg_log_loss" in str(caught.value)
+
+
+def test_with_a_metric_that_falls_the_lowest_score_is_chosen():
+    contenders, known = make_known(0, [0.2, 0.9, 0.5])
+    worst = replace(known, metric=replace(known.metric, direction="minimize"))
+    decision = decide(Options(Wish(top=1), vote="best", steps=()), contenders, worst, never)
+    assert decision.lineup.members[0].trials == ("t0",)
+
+
+def test_optimism_is_of_all_trials_that_were_searched_and_not_of_those_that_kept_their_weights():
+    contenders, known = make_known(0, [0.6] * 40)
+    truth = known.classes(SCHEME)
+    best = sorted(contenders, key=lambda name: -known.metric.score(truth, known.predicted[name]))[:5]
+    unkept = {name: replace(contender, votes=name in best) for name, contender in contenders.items()}
+    survivors = {name: contenders[name] for name in best}
+    options = Options(Wish(top=3), vote="soft", steps=())
+    whole, kept = decide(options, unkept, known, never), decide(options, survivors, known, never)
+    assert whole.lineup.members == kept.lineup.members
+    assert whole.optimism.members > 40 > kept.optimism.members
+    assert whole.optimism.expected > 1.5 * kept.optimism.expected
 
 
 @pytest.mark.parametrize("seed", range(3))

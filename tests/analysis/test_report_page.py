@@ -75,10 +75,10 @@ def write_search(folder, count, seed=0):
 
 def write_findings(folder):
     """What the other commands leave in a run's folder."""
-    score = {"macro_f1": 0.7, "interval": [0.6, 0.8], "accuracy": 0.75, "attribute_f1": {"shape": 0.9, "size": 0.8}, "gain": 0.01}
+    score = {"score": 0.7, "interval": [0.6, 0.8], "accuracy": 0.75, "target_scores": {"shape": 0.9, "size": 0.8}, "gain": 0.01}
     answer = {**score, "gain_interval": [-0.01, 0.03], "distinguishable": False}
     bins = [{"low": 0.4, "high": 0.6, "confidence": 0.5, "accuracy": 0.4, "photos": 10}]
-    member = {"name": f"{folder.name}/0", "weight": 1.0, "valid_macro_f1": 0.7, "holdout_macro_f1": 0.6, "like_the_best": True}
+    member = {"name": f"{folder.name}/0", "weight": 1.0, "valid_score": 0.7, "holdout_score": 0.6, "like_the_best": True}
     shift = {
         "attribute": "shape",
         "trained": [0.5, 0.5],

@@ -6,8 +6,10 @@ from analysis.ensemble.figure import confusion_figure
 from analysis.ensemble.scoring import absent_classes, class_table, score_answers
 from analysis.trials import Sample
 from trainables.data.layouts.contest import contest_scheme
-from trainables.metrics.f1 import confusion
+from trainables.metrics import METRICS
+from trainables.metrics.confusion import confusion
 
+METRIC = METRICS["f1_macro"]
 SCHEME = contest_scheme((30, 60))
 EVERY = list(range(SCHEME.classes))
 
@@ -26,18 +28,18 @@ def case(seed, people=25, shots=4, skill=0.5, classes=SCHEME.classes):
 @pytest.mark.parametrize("seed", range(5))
 def test_scores_equal_those_of_scikit_learn(seed):
     sample, truth, answer = case(seed)
-    score = score_answers({"one": answer}, sample, SCHEME, seed)["one"]
+    score = score_answers({"one": answer}, sample, SCHEME, METRIC, seed)["one"]
     predicted = answer.argmax(axis=1)
-    assert score.macro_f1 == pytest.approx(f1_score(truth, predicted, labels=EVERY, average="macro", zero_division=0))
+    assert score.score == pytest.approx(f1_score(truth, predicted, labels=EVERY, average="macro", zero_division=0))
     assert score.accuracy == pytest.approx((truth == predicted).mean())
-    assert score.interval[0] <= score.macro_f1 <= score.interval[1] + 0.1
+    assert score.interval[0] <= score.score <= score.interval[1] + 0.1
     ages = f1_score(truth % 3, predicted % 3, average="macro")
-    assert score.attribute_f1["age"] == pytest.approx(ages)
+    assert score.target_scores["age"] == pytest.approx(ages)
 
 
 def test_the_gain_of_an_answer_over_itself_is_nothing_on_every_draw():
     sample, _, answer = case(0)
-    scores = score_answers({"one": answer, "same": answer.copy()}, sample, SCHEME, 0)
+    scores = score_answers({"one": answer, "same": answer.copy()}, sample, SCHEME, METRIC, 0)
     assert (scores["same"].gain.gain, scores["same"].gain.interval) == (0, (0, 0))
     assert not scores["same"].gain.distinguishable
 
@@ -45,8 +47,8 @@ def test_the_gain_of_an_answer_over_itself_is_nothing_on_every_draw():
 def test_a_much_better_answer_is_distinguishable_and_the_worse_way_round_too():
     sample, truth, poor = case(0, people=60, skill=0.1)
     perfect = np.eye(SCHEME.classes)[truth]
-    up = score_answers({"poor": poor, "perfect": perfect}, sample, SCHEME, 0)["perfect"]
-    down = score_answers({"perfect": perfect, "poor": poor}, sample, SCHEME, 0)["poor"]
+    up = score_answers({"poor": poor, "perfect": perfect}, sample, SCHEME, METRIC, 0)["perfect"]
+    down = score_answers({"perfect": perfect, "poor": poor}, sample, SCHEME, METRIC, 0)["poor"]
     assert up.gain.distinguishable and down.gain.distinguishable
     assert up.gain.gain == -down.gain.gain > 0
     np.testing.assert_allclose(up.gain.interval, [-down.gain.interval[1], -down.gain.interval[0]])
@@ -56,13 +58,13 @@ def test_paired_gains_are_narrower_than_the_answers_own_intervals():
     sample, _, answer = case(3, people=60)
     other = answer.copy()
     other[0] = np.roll(other[0], 1)
-    score = score_answers({"one": answer, "other": other}, sample, SCHEME, 0)["other"]
+    score = score_answers({"one": answer, "other": other}, sample, SCHEME, METRIC, 0)["other"]
     assert score.gain.interval[1] - score.gain.interval[0] < 0.5 * (score.interval[1] - score.interval[0])
 
 
 def test_the_same_seed_gives_the_same_intervals_and_another_gives_others():
     sample, _, answer = case(1)
-    first, again, other = (score_answers({"one": answer}, sample, SCHEME, seed)["one"].interval for seed in (0, 0, 1))
+    first, again, other = (score_answers({"one": answer}, sample, SCHEME, METRIC, seed)["one"].interval for seed in (0, 0, 1))
     assert first == again != other
 
 

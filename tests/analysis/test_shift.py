@@ -9,8 +9,9 @@ from pydantic import TypeAdapter
 from analysis.calibration import bias_corrected
 from analysis.shift import Shift, correction, estimate, estimate_all, reweighted_gain
 from trainables.data.labels import Attribute, Scheme
-from trainables.metrics.f1 import confusion, macro_f1
+from trainables.metrics import METRICS
 
+METRIC = METRICS["f1_macro"]
 SHAPE = Scheme((Attribute("shape", ("round", "square")),))
 BOTH = Scheme((Attribute("colour", ("red", "green", "blue")), Attribute("shape", ("round", "square"))))
 PHOTOS = 7  # a person
@@ -88,7 +89,7 @@ def test_correcting_a_real_shift_does_not_lower_the_macro_f1_of_the_photos_that_
     for seed in range(50):
         shift, evaluation, hidden = after_a_shift(seed)
         corrected = correction(SHAPE, [shift])(evaluation)
-        before, after = (macro_f1(confusion(hidden, answer.argmax(axis=1), 2)) for answer in (evaluation, corrected))
+        before, after = (METRIC.score(hidden, answer) for answer in (evaluation, corrected))
         gains.append(after - before)
     assert np.mean(gains) > 0
     assert np.mean(gains) > 2 * np.std(gains) / sqrt(len(gains))
@@ -264,7 +265,7 @@ def test_the_reweighted_gain_counts_each_photo_by_the_factor_of_its_true_value()
     answer, target, person = both(0, LEARNED, people=40)
     shift = replace(after_a_shift(0)[0], bbse=(0.8, 0.2))
     shares = correction(BOTH, [shift])
-    gain = reweighted_gain(answer, target, person, shares, np.random.default_rng(0))
+    gain = reweighted_gain(answer, target, person, shares, METRIC, np.random.default_rng(0))
     weights = np.where(target % 2 == 0, 0.8 / 0.4, 0.2 / 0.6)
     assert gain.before == pytest.approx(slow_weighted_f1(answer.argmax(axis=1), target, weights, 6))
     assert gain.after == pytest.approx(slow_weighted_f1(shares(answer).argmax(axis=1), target, weights, 6))
@@ -273,7 +274,7 @@ def test_the_reweighted_gain_counts_each_photo_by_the_factor_of_its_true_value()
 
 def test_the_reweighted_gain_of_no_correction_is_exactly_nothing():
     answer, target, person = both(0, LEARNED, people=40)
-    gain = reweighted_gain(answer, target, person, correction(BOTH, []), np.random.default_rng(0))
+    gain = reweighted_gain(answer, target, person, correction(BOTH, []), METRIC, np.random.default_rng(0))
     assert (gain.after - gain.before, gain.interval) == (0, (0, 0))
 
 
@@ -283,9 +284,9 @@ def test_the_reweighted_gain_foretells_the_gain_on_photos_that_shifted():
         valid, target, person = both(seed, LEARNED)
         evaluation, hidden, _ = both(1000 + seed, SHIFTED)
         shares = correction(BOTH, [replace(after_a_shift(0)[0], bbse=(0.6, 0.4))])
-        gain = reweighted_gain(valid, target, person, shares, np.random.default_rng(seed))
+        gain = reweighted_gain(valid, target, person, shares, METRIC, np.random.default_rng(seed))
         foretold.append(gain.after - gain.before)
-        before, after = (macro_f1(confusion(hidden, answer.argmax(axis=1), 6)) for answer in (evaluation, shares(evaluation)))
+        before, after = (METRIC.score(hidden, answer) for answer in (evaluation, shares(evaluation)))
         found.append(after - before)
     assert np.mean(foretold) == pytest.approx(np.mean(found), abs=0.01)
     assert np.mean(foretold) > 0

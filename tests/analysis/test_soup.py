@@ -23,6 +23,7 @@ from trainables.data.splits import NOBODY
 from trainables.data.training import Data
 from trainables.data.views import View, ViewConfig, build_views, open_view
 from trainables.loop import fit, predict
+from trainables.metrics import METRICS
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.parts import build_parts
 from trainables.record import (
@@ -113,9 +114,9 @@ def seen_by(made, positions, cache):
 @pytest.fixture
 def cook(trained, runs, cache):
     """What cooks soups of the run's like trials."""
-    group = find_groups(runs.trials)[0][0]
+    group = find_groups(runs.trials, runs.metric)[0][0]
     (view, taught), (_, validated) = (seen_by(trained, part, cache) for part in (trained.split.train, trained.split.valid))
-    with kitchen(group, view, taught, validated, runs.valid, CPU) as cook:
+    with kitchen(group, view, taught, validated, runs.valid, runs.metric, CPU) as cook:
         yield cook
 
 
@@ -127,7 +128,7 @@ def names(trials):
 
 
 def test_like_trials_are_one_group_and_the_best_on_validation_is_first(runs):
-    (group,), left_out = find_groups(runs.trials)
+    (group,), left_out = find_groups(runs.trials, runs.metric)
     assert sorted(names(group)) == [f"faces/{number}" for number in range(4)]
     assert [trial.score for trial in group] == sorted((trial.score for trial in group), reverse=True)
     assert [(item.reason[:29], len(item.names)) for item in left_out] == [("trials are like no other in t", 1)]
@@ -155,7 +156,7 @@ def test_like_trials_are_one_group_and_the_best_on_validation_is_first(runs):
 )
 def test_unlike_trials_never_meet(make_run, like, tmp_path, first, second):
     made = make_run(tmp_path, "pair", [like(**first), like(**second)])
-    groups, left_out = find_groups(load_runs([made.folder]).trials)
+    groups, left_out = find_groups(load_runs([made.folder]).trials, METRICS["f1_macro"])
     assert groups == []
     assert [len(item.names) for item in left_out] == [2]
 
@@ -166,7 +167,7 @@ def test_networks_that_normalise_photos_differently_never_meet(make_run, like, t
     model, card = load_model(file)
     model.std.mul_(1.1)
     file.write_bytes(pack_model(model, card))
-    assert find_groups(load_runs([made.folder]).trials)[0] == []
+    assert find_groups(load_runs([made.folder]).trials, METRICS["f1_macro"])[0] == []
 
 
 @pytest.mark.parametrize(
@@ -181,14 +182,14 @@ def test_networks_that_normalise_photos_differently_never_meet(make_run, like, t
 )
 def test_trials_that_only_trained_differently_are_alike(make_run, like, tmp_path, second):
     made = make_run(tmp_path, "pair", [like(), like(**second)])
-    groups, left_out = find_groups(load_runs([made.folder]).trials)
+    groups, left_out = find_groups(load_runs([made.folder]).trials, METRICS["f1_macro"])
     assert [sorted(names(group)) for group in groups] == [["pair/0", "pair/1"]]
     assert left_out == []
 
 
 def test_networks_that_began_at_random_are_left_out_in_words(make_run, like, tmp_path):
     made = make_run(tmp_path, "bare", [like(weights="none"), like(weights="none"), like(), like()])
-    (group,), (item,) = find_groups(load_runs([made.folder]).trials)
+    (group,), (item,) = find_groups(load_runs([made.folder]).trials, METRICS["f1_macro"])
     assert sorted(names(group)) == ["bare/2", "bare/3"]
     assert "random weights" in item.reason
     assert [name.split()[0] for name in item.names] == ["bare/0", "bare/1"]
@@ -200,7 +201,7 @@ def test_what_nobody_could_validate_is_left_out_in_words(runs):
     config = one.record.config.model_copy(update={"data": data})
     whole = replace(one, record=replace(one.record, config=config))
     folds = replace(other, models=other.models * 2)
-    groups, left_out = find_groups([whole, folds])
+    groups, left_out = find_groups([whole, folds], METRICS["f1_macro"])
     assert groups == []
     assert ["each fold" in item.reason for item in left_out] == [True, False]
     assert ["refits on all data" in item.reason for item in left_out] == [False, True]
@@ -288,7 +289,7 @@ def test_layers_whose_statistics_were_frozen_keep_them(cook, runs, trained, cach
     file.write_bytes(pack_model(model, card))
     (view, taught), (_, validated) = (seen_by(trained, part, cache) for part in (trained.split.train, trained.split.valid))
     half = replace(second, models=(file,))
-    with kitchen((first, half), view, taught, validated, runs.valid, CPU) as cook_frozen:
+    with kitchen((first, half), view, taught, validated, runs.valid, runs.metric, CPU) as cook_frozen:
         soup = cook_frozen([first, half])
     for name in ("running_mean", "running_var"):
         assert torch.equal(soup.tensors[f"{frozen}.{name}"], changed[f"{frozen}.{name}"])
@@ -313,7 +314,7 @@ def test_greedy_adds_each_trial_with_which_the_score_does_not_fall(seed):
 
     ranked = tuple(range(int(rng.integers(2, 8))))
     single = cook(ranked[:1])
-    soup = RECIPES["greedy"](ranked, single, cook, 2)
+    soup = RECIPES["greedy"](ranked, single, cook, 2, METRICS["f1_macro"])
     kept, score = [0], scores[0,]
     for trial in ranked[1:]:
         if scores[*kept, trial] >= score:
@@ -342,18 +343,18 @@ def test_uniform_takes_the_best_few(top, taken):
 )
 def test_a_soup_of_several_trials_is_kept_where_it_is_not_below_the_best_one(found, kept):
     soups = {name: soup_of(range(count), score) for name, (count, score) in found.items()}
-    assert Outcome((), soup_of([0], 0.5), soups, {}, 0.0).kept == kept
+    assert Outcome(METRICS["f1_macro"], (), soup_of([0], 0.5), soups, {}, 0.0).kept == kept
 
 
 def test_the_gain_is_paired_over_people_and_nothing_over_oneself(cook, runs):
-    group = find_groups(runs.trials)[0][0]
-    outcome = cook_group(group, cook, runs.valid, top=3, seed=0)
+    group = find_groups(runs.trials, runs.metric)[0][0]
+    outcome = cook_group(group, cook, runs.valid, runs.metric, top=3, seed=0)
     assert outcome.single.score == group[0].score
     for name, soup in outcome.soups.items():
         low, high = outcome.gains[name].interval
         assert outcome.gains[name].gain == pytest.approx(soup.score - group[0].score)
         assert low <= high
-    copies = cook_group((group[0], group[0]), cook, runs.valid, top=2, seed=0)
+    copies = cook_group((group[0], group[0]), cook, runs.valid, runs.metric, top=2, seed=0)
     assert copies.gains == {name: Gain(0.0, (0.0, 0.0)) for name in RECIPES}
 
 
@@ -390,7 +391,7 @@ def test_the_command_makes_a_run_of_soups_that_is_read_with_the_search(twins, he
         for found, written in zip(heads, read_predictions(trial.record.folder).heads, strict=True):
             np.testing.assert_array_equal(found, written)
         assert card.config == trial.record.config == best.record.config
-        assert trial.score == trial.record.best["macro_f1"] == best.score
+        assert trial.score == trial.record.best["score"] == best.score
         assert trial.record.result.state == "finished"
         assert trial.record.result.notes[0] == (f"the mean of the weights of {best.name}, faces/{best.record.number + 1}")
     assert (here / "runs/faces-soup" / SPLIT).read_bytes() == (twins.folder / SPLIT).read_bytes()

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,10 +8,11 @@ from analysis.calibration import Calibration
 from analysis.compose import Member, Part
 from analysis.ensemble import Mean
 from analysis.pipeline import ENSEMBLE_FILE, EnsembleFile, Pipeline
-from analysis.steps import STEPS, Offsets, Rule, Shares, TopTwo, best_offsets, best_top_two
+from analysis.steps import STEPS, Offsets, Rule, Shares, TopTwo, best_offsets, best_top_two, change_labels
 from trainables.data.labels import Attribute, Scheme
-from trainables.metrics.f1 import confusion, macro_f1
+from trainables.metrics import METRICS
 
+METRIC = METRICS["f1_macro"]
 SCHEME = Scheme((Attribute("colour", ("red", "green", "blue")), Attribute("weight", ("<10", "10-19", ">=20"), (10, 20))))
 CLASSES = SCHEME.classes
 
@@ -135,7 +137,7 @@ def made(seed, people=150, noise=1.0, skew=None, rare=0.03):
 
 
 def score(step, answer, target):
-    return macro_f1(confusion(target, step(answer).argmax(axis=1), CLASSES))
+    return METRIC.score(target, step(answer))
 
 
 UNCHANGED = Offsets((0.0,) * CLASSES)
@@ -146,7 +148,7 @@ SKEW = np.array([0, 0, 1.5] * 3)
 @pytest.mark.parametrize("seed", range(10))
 def test_no_other_offset_of_any_one_class_has_a_higher_macro_f1_than_the_best(seed):
     answer, target, _ = made(seed, people=40, noise=2.0)
-    step = best_offsets(answer, target, SCHEME)
+    step = best_offsets(answer, target, SCHEME, METRIC)
     reached = score(step, answer, target)
     for one in range(CLASSES):
         for value in np.linspace(-2, 2, 81):
@@ -157,7 +159,7 @@ def test_no_other_offset_of_any_one_class_has_a_higher_macro_f1_than_the_best(se
 @pytest.mark.parametrize("seed", range(10))
 def test_no_other_gap_of_any_one_rule_has_a_higher_macro_f1_than_the_best(seed):
     answer, target, _ = made(seed, people=40, noise=2.0)
-    step = best_top_two(answer, target, SCHEME)
+    step = best_top_two(answer, target, SCHEME, METRIC)
     reached = score(step, answer, target)
     for number, rule in enumerate(step.rules):
         for gap in np.linspace(0, 1, 21):
@@ -170,18 +172,18 @@ def test_no_other_gap_of_any_one_rule_has_a_higher_macro_f1_than_the_best(seed):
 @pytest.mark.parametrize("seed", range(10))
 def test_the_best_numbers_never_lower_the_macro_f1_of_the_photos_that_they_were_found_on(name, seed):
     answer, target, _ = made(seed, people=30, noise=2.0)
-    assert score(BEST[name](answer, target, SCHEME), answer, target) >= score(UNCHANGED, answer, target)
+    assert score(BEST[name](answer, target, SCHEME, METRIC), answer, target) >= score(UNCHANGED, answer, target)
 
 
 def test_best_offsets_take_back_a_skew():
     answer, target, _ = made(0, people=600, skew=SKEW)
     whole, _, _ = made(0, people=600)
-    assert score(best_offsets(answer, target, SCHEME), answer, target) >= score(UNCHANGED, whole, target)
+    assert score(best_offsets(answer, target, SCHEME, METRIC), answer, target) >= score(UNCHANGED, whole, target)
 
 
 def test_rules_stand_between_any_two_values_and_between_neighbours_where_values_are_cut_from_a_number():
     answer, target, _ = made(0, people=20)
-    pairs = [(rule.attribute, rule.likeliest, rule.second) for rule in best_top_two(answer, target, SCHEME).rules]
+    pairs = [(rule.attribute, rule.likeliest, rule.second) for rule in best_top_two(answer, target, SCHEME, METRIC).rules]
     assert pairs == [
         *[("colour", one, other) for one in range(3) for other in range(3) if one != other],
         *[("weight", 0, 1), ("weight", 1, 0), ("weight", 1, 2), ("weight", 2, 1)],
@@ -192,7 +194,7 @@ def test_rules_stand_between_any_two_values_and_between_neighbours_where_values_
 def test_fits_gain_on_other_people_where_answers_are_skewed(name):
     gains = []
     for seed in range(20):
-        step = STEPS[name](*made(seed, skew=SKEW), SCHEME)
+        step = STEPS[name](*made(seed, skew=SKEW), SCHEME, METRIC)
         answer, target, _ = made(1000 + seed, skew=SKEW)
         gains.append(score(step, answer, target) - score(UNCHANGED, answer, target))
     assert np.mean(gains) > 3 * np.std(gains) / np.sqrt(len(gains))
@@ -204,8 +206,8 @@ def test_fits_cost_other_people_next_to_nothing_where_there_is_nothing_to_gain(n
     for seed in range(20):
         learned, fresh = made(seed, rare=1.0, people=60), made(1000 + seed, rare=1.0, people=300)
         before = score(UNCHANGED, *fresh[:2])
-        kept.append(score(STEPS[name](*learned, SCHEME), *fresh[:2]) - before)
-        whole.append(score(BEST[name](*learned[:2], SCHEME), *fresh[:2]) - before)
+        kept.append(score(STEPS[name](*learned, SCHEME, METRIC), *fresh[:2]) - before)
+        whole.append(score(BEST[name](*learned[:2], SCHEME, METRIC), *fresh[:2]) - before)
     assert np.mean(kept) > -0.004
     assert np.mean(whole) < np.mean(kept)
 
@@ -215,7 +217,7 @@ def test_most_fits_keep_nothing_where_there_is_nothing_to_gain(name):
     unchanged = 0
     for seed in range(20):
         answer, target, people = made(seed, rare=1.0, people=60)
-        unchanged += np.array_equal(STEPS[name](answer, target, people, SCHEME)(answer).argmax(axis=1), answer.argmax(axis=1))
+        unchanged += np.array_equal(STEPS[name](answer, target, people, SCHEME, METRIC)(answer).argmax(axis=1), answer.argmax(axis=1))
     assert unchanged >= 12
 
 
@@ -223,21 +225,31 @@ def test_most_fits_keep_nothing_where_there_is_nothing_to_gain(name):
 def test_the_same_photos_in_another_order_give_the_same_fit(name):
     answer, target, people = made(3, skew=SKEW)
     order = np.random.default_rng(0).permutation(len(target))
-    assert STEPS[name](answer[order], target[order], people[order], SCHEME) == STEPS[name](answer, target, people, SCHEME)
+    assert STEPS[name](answer[order], target[order], people[order], SCHEME, METRIC) == STEPS[name](answer, target, people, SCHEME, METRIC)
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_one_person_proves_nothing_so_nothing_is_changed(name):
     answer, target, _ = made(0, people=20, skew=SKEW)
-    step = STEPS[name](answer, target, np.zeros(len(target), dtype=int), SCHEME)
+    step = STEPS[name](answer, target, np.zeros(len(target), dtype=int), SCHEME, METRIC)
     assert np.array_equal(step(answer).argmax(axis=1), answer.argmax(axis=1))
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_answers_that_are_all_certain_can_be_fitted(name):
     _, target, people = made(0)
-    step = STEPS[name](np.eye(CLASSES)[target], target, people, SCHEME)
+    step = STEPS[name](np.eye(CLASSES)[target], target, people, SCHEME, METRIC)
     assert score(step, np.eye(CLASSES)[target], target) == 1
+
+
+@pytest.mark.parametrize("metric", [metric for metric in METRICS.values() if change_labels(metric)], ids=lambda metric: metric.name)
+@pytest.mark.parametrize("name", BEST)
+def test_the_best_numbers_never_lower_the_score_by_any_metric_of_labels(name, metric):
+    answer, target, _ = made(1, skew=SKEW)
+    step = BEST[name](answer, target, SCHEME, metric)
+    assert metric.score(target, step(answer)) >= metric.score(target, answer)
+    lowest = replace(metric, direction="minimize")
+    assert metric.score(target, BEST[name](answer, target, SCHEME, lowest)(answer)) <= metric.score(target, answer)
 
 
 # Files

@@ -168,7 +168,7 @@ def test_each_attribute_is_judged_by_the_trials_that_are_best_at_it(make_run, fa
     for one in found.judgements:
         part = runs.scheme.part((one.attribute,))
         scores = {
-            trial.name: runs.valid.macro_f1(part, trial.task.scheme.marginal(part.names, trial.valid))
+            trial.name: runs.valid.score(runs.metric, part, trial.task.scheme.marginal(part.names, trial.valid))
             for trial in runs.trials
             if one.attribute in trial.task.scheme.names
         }

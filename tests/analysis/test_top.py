@@ -5,8 +5,10 @@ import pytest
 from sklearn.metrics import f1_score
 
 from analysis.top import CHOICES, double_faults
+from trainables.metrics import METRICS
 from trainables.record import RunError
 
+METRIC = METRICS["f1_macro"]
 CLASSES = 6
 
 
@@ -79,14 +81,14 @@ SLOW = {"best": slow_best, "per kind": slow_per_kind, "diverse": slow_diverse}
 @pytest.mark.parametrize("name", CHOICES)
 def test_every_choice_equals_a_slow_reference(name, seed):
     for count in (1, 3, 7):
-        assert CHOICES[name](*case(seed), count) == SLOW[name](*case(seed), count)
+        assert CHOICES[name](*case(seed), count, METRIC) == SLOW[name](*case(seed), count)
 
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("name", CHOICES)
 def test_every_choice_begins_with_the_best_and_takes_nobody_twice(name, seed):
     probabilities, target, kinds = case(seed)
-    chosen = CHOICES[name](probabilities, target, kinds, len(kinds))
+    chosen = CHOICES[name](probabilities, target, kinds, len(kinds), METRIC)
     assert sorted(chosen) == list(range(len(kinds)))
     assert chosen[0] == slow_best(probabilities, target, kinds, 1)[0]
 
@@ -94,7 +96,7 @@ def test_every_choice_begins_with_the_best_and_takes_nobody_twice(name, seed):
 @pytest.mark.parametrize("name", CHOICES)
 def test_fewer_members_are_the_first_of_more(name):
     for count in range(1, 7):
-        assert CHOICES[name](*case(0), count) == CHOICES[name](*case(0), 7)[:count]
+        assert CHOICES[name](*case(0), count, METRIC) == CHOICES[name](*case(0), 7, METRIC)[:count]
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -110,8 +112,8 @@ def test_each_kind_has_its_turn_in_the_order_of_its_best_member():
     skills = {"slow": [0.9, 0.8, 0.7], "quick": [0.6, 0.3], "odd": [0.5]}
     kinds = [kind for kind, own in skills.items() for _ in own]
     probabilities = answers(np.stack([guesses(rng, target, skill) for own in skills.values() for skill in own]))
-    assert CHOICES["per kind"](probabilities, target, kinds, 6) == [0, 3, 5, 1, 4, 2]
-    assert CHOICES["best"](probabilities, target, kinds, 6) == [0, 1, 2, 3, 5, 4]
+    assert CHOICES["per kind"](probabilities, target, kinds, 6, METRIC) == [0, 3, 5, 1, 4, 2]
+    assert CHOICES["best"](probabilities, target, kinds, 6, METRIC) == [0, 1, 2, 3, 5, 4]
 
 
 def test_of_two_equally_good_members_the_one_that_fails_elsewhere_is_taken():
@@ -148,7 +150,7 @@ def test_a_worthless_member_is_taken_last_though_it_disagrees_most(worthless, se
 @pytest.mark.parametrize("seed", range(20))
 def test_a_member_is_taken_before_another_only_with_half_of_its_worth(seed):
     probabilities, target, kinds = case(seed)
-    chosen, found = CHOICES["diverse"](probabilities, target, kinds, len(kinds)), scores(probabilities, target)
+    chosen, found = CHOICES["diverse"](probabilities, target, kinds, len(kinds), METRIC), scores(probabilities, target)
     recall = [np.mean([(one.argmax(axis=1) == target)[target == number].mean() for number in range(CLASSES)]) for one in probabilities]
     for earlier, later in combinations(chosen, 2):
         assert found[earlier] + recall[earlier] >= found[later]
@@ -164,4 +166,4 @@ def test_a_member_shares_with_itself_all_that_it_fails_at():
 @pytest.mark.parametrize("name", CHOICES)
 def test_a_top_that_cannot_be_is_refused_with_how_many_there_are(name, count):
     with pytest.raises(RunError, match=f"--top is {count}, but there are 7 members to choose from; take 1 to 7"):
-        CHOICES[name](*case(0), count)
+        CHOICES[name](*case(0), count, METRIC)

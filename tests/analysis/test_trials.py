@@ -30,7 +30,7 @@ def left_out(runs):
 def test_every_whole_trial_is_a_candidate_with_its_recorded_score(faces):
     runs = load_runs([faces.folder])
     assert [str(trial) for trial in runs.trials] == ["faces/0", "faces/1", "faces/2", "faces/3"]
-    assert [trial.score for trial in runs.trials] == [trial.record.best["macro_f1"] for trial in runs.trials]
+    assert [trial.score for trial in runs.trials] == [trial.record.best["score"] for trial in runs.trials]
     assert runs.left_out == ()
 
 
@@ -55,6 +55,7 @@ def test_trials_without_weights_prediction_or_best_epoch_are_counted(copied):
     edit(trial_folder(copied, 2) / "result.json", best_epoch=0, state="failed")
     runs = load_runs([copied])
     assert [str(trial) for trial in runs.trials] == ["faces/3"]
+    assert [(str(trial), trial.models) for trial in runs.unkept] == [("faces/0", ())]
     assert "3 trials without prediction or weights: faces/0 (finished), faces/1 (finished), faces/2 (failed)" in left_out(runs)
 
 
@@ -185,6 +186,28 @@ def test_runs_that_split_people_differently_are_refused_with_both_hashes(make_ru
     other = make_run(tmp_path, "other", [], seed=1)
     with pytest.raises(RunError, match=f"faces and other split.*{faces.split.hash} and {other.split.hash}"):
         load_runs([faces.folder, other.folder])
+
+
+def test_runs_of_different_metrics_are_refused_with_both(make_run, faces, tmp_path):
+    other = make_run(tmp_path, "other", [])
+    edit(other.folder / "run.json", metric="accuracy")
+    with pytest.raises(RunError, match=r"faces and other .*f1_macro and accuracy"):
+        load_runs([faces.folder, other.folder])
+
+
+def test_an_unknown_metric_is_refused_with_the_file_and_the_nearest_name(copied):
+    edit(copied / "run.json", metric="acuracy")
+    with pytest.raises(RunError, match=r"run\.json.*'acuracy'.*accuracy"):
+        load_runs([copied])
+
+
+def test_a_run_is_ordered_by_its_own_metric(copied):
+    edit(copied / "run.json", metric="neg_log_loss")
+    runs = load_runs([copied])
+    assert [trial.score for trial in runs.trials] == [
+        runs.metric.score(runs.valid.classes(trial.task.scheme), trial.valid) for trial in runs.trials
+    ]
+    assert runs.best.score == max(trial.score for trial in runs.trials) < 0
 
 
 def test_runs_that_name_their_classes_differently_are_refused(make_run, faces, tmp_path):

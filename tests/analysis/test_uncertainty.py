@@ -1,17 +1,19 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
 from analysis.uncertainty import Gain, indistinguishable, likely_worth, optimism, paired_gain, simultaneous_gains
-from trainables.metrics.f1 import bootstrap_f1, confusion, f1_interval, interval, macro_f1, person_counts
+from trainables.metrics import METRICS
+from trainables.metrics.evidence import interval, label_evidence, resample
 
 # Shares of the contest's 18 classes in percent, and what a person's seven photos show: five, one and one of three kinds.
 SHARES = [14.5, 10.8, 2.2, 19.4, 21.6, 2.9, 2.9, 2.2, 0.44, 3.9, 4.3, 0.6, 2.9, 2.2, 0.44, 3.9, 4.3, 0.6]
 GROUPS = np.reshape(SHARES, (3, 6)).sum(axis=0)
 SHOTS = np.array([0, 0, 0, 0, 0, 1, 2])
 CLASSES = len(SHARES)
+METRIC = METRICS["f1_macro"]
 PEOPLE = 204
 SEEDS = range(100)
 
@@ -40,15 +42,13 @@ class Population:
 
     def true_scores(self):
         """Macro F1 (members,)."""
-        return np.array([macro_f1(confusion(self.truth.ravel(), one.ravel(), CLASSES)) for one in self.predicted])
+        return np.array([METRIC.of_prediction(self.truth.ravel(), one.ravel(), CLASSES) for one in self.predicted])
 
     def sample(self, rng):
-        """Counts per person (members, people, classes, classes) of a few people."""
+        """The evidence of each member for a few people."""
         chosen = rng.integers(len(self.truth), size=PEOPLE)
-        cells = (np.arange(PEOPLE)[:, None] * CLASSES + self.truth[chosen]) * CLASSES + self.predicted[:, chosen]
-        size = PEOPLE * CLASSES**2
-        counts = np.stack([np.bincount(one.ravel(), minlength=size) for one in cells])
-        return counts.reshape(-1, PEOPLE, CLASSES, CLASSES)
+        truth, people = self.truth[chosen].ravel(), np.repeat(np.arange(PEOPLE), 7)
+        return [label_evidence(METRIC, truth, one.ravel(), people, CLASSES) for one in self.predicted[:, chosen]]
 
 
 @pytest.fixture(scope="module")
@@ -65,16 +65,16 @@ def covered(limits, value):
 def test_the_interval_of_a_score_holds_the_true_macro_f1_in_at_least_90_of_100_samples(skill):
     population = Population.of(100_000, [skill])
     (true,) = population.true_scores()
-    hits = [covered(f1_interval(population.sample(rng)[0], rng, draws=400), true) for rng in map(np.random.default_rng, SEEDS)]
+    hits = [covered(population.sample(rng)[0].interval(rng, draws=400), true) for rng in map(np.random.default_rng, SEEDS)]
     assert sum(hits) >= 90
 
 
 def test_the_interval_of_optimism_holds_the_true_one_in_at_least_90_of_100_samples_of_equal_members(equals):
     true_scores, hits, expected, true = equals.true_scores(), [], [], []
     for rng in map(np.random.default_rng, SEEDS):
-        counts = equals.sample(rng)
-        scores = macro_f1(counts.sum(axis=1))
-        found = optimism(counts, rng, draws=200)
+        members = equals.sample(rng)
+        scores = np.array([one.score() for one in members])
+        found = optimism(members, rng, draws=200)
         true.append(scores.max() - true_scores[scores.argmax()])
         hits.append(covered(found.interval, true[-1]))
         expected.append(found.expected)
@@ -94,10 +94,10 @@ def test_the_truly_best_is_among_those_that_cannot_be_told_apart_in_at_least_90_
 def test_members_far_behind_are_told_apart_and_the_best_on_these_people_never_is():
     population = Population.of(20_000, [1.0, 0.95, -0.5, -0.5])
     for rng in map(np.random.default_rng, range(10)):
-        counts = population.sample(rng)
-        kept = indistinguishable(counts, rng)
+        members = population.sample(rng)
+        kept = indistinguishable(members, rng)
         assert kept.tolist()[2:] == [False, False]
-        assert kept[macro_f1(counts.sum(axis=1)).argmax()]
+        assert kept[np.argmax([one.score() for one in members])]
 
 
 def test_where_one_member_is_clearly_the_best_its_score_is_hardly_optimistic(equals):
@@ -108,10 +108,10 @@ def test_where_one_member_is_clearly_the_best_its_score_is_hardly_optimistic(equ
 
 def test_copies_of_one_member_are_no_more_optimistic_than_the_one(equals):
     one = equals.sample(np.random.default_rng(0))[:1]
-    alone, copies = (optimism(np.repeat(one, times, axis=0), np.random.default_rng(1)) for times in (1, 20))
+    alone, copies = (optimism(one * times, np.random.default_rng(1)) for times in (1, 20))
     assert alone.expected == pytest.approx(copies.expected)
     assert alone.interval == pytest.approx(copies.interval)
-    assert indistinguishable(np.repeat(one, 20, axis=0), np.random.default_rng(1)).all()
+    assert indistinguishable(one * 20, np.random.default_rng(1)).all()
 
 
 def slow_macro_f1(truth, predicted):
@@ -122,8 +122,11 @@ def slow_macro_f1(truth, predicted):
 def test_gains_equal_a_slow_bootstrap_of_both_answers_on_the_same_people(seed):
     population = Population.of(30, [0.4, 1.0])
     people, (first, second) = np.repeat(np.arange(30), 7), population.predicted
-    counts = [person_counts(population.truth.ravel(), one.ravel(), people, CLASSES) for one in (second, first)]
-    found = paired_gain(*counts, np.random.default_rng(seed), draws=40)
+    found = paired_gain(
+        *(label_evidence(METRIC, population.truth.ravel(), one.ravel(), people, CLASSES) for one in (second, first)),
+        np.random.default_rng(seed),
+        draws=40,
+    )
     drawn = np.random.default_rng(seed).multinomial(30, np.full(30, 1 / 30), size=40)
     gains = []
     for times in drawn:
@@ -137,9 +140,9 @@ def test_the_best_of_eight_worthless_answers_seldom_seems_a_gain_though_alone_it
     alone = together = 0
     for seed in SEEDS:
         reference, *answers = equals.sample(np.random.default_rng(seed))[:9]
-        best = np.argmax([macro_f1(one.sum(axis=0)) for one in answers])
+        best = np.argmax([one.score() for one in answers])
         alone += paired_gain(answers[best], reference, np.random.default_rng(seed), draws=400).interval[0] > 0
-        found = simultaneous_gains(np.stack(answers), reference, np.random.default_rng(seed), draws=400)
+        found = simultaneous_gains(answers, reference, np.random.default_rng(seed), draws=400)
         together += found[best].interval[0] > 0
     assert together <= 6
     assert alone >= 10
@@ -149,8 +152,8 @@ def test_the_best_of_eight_worthless_answers_seldom_seems_a_gain_though_alone_it
 def test_simultaneous_intervals_hold_all_at_once_in_95_of_100_draws_and_in_no_more(seed, equals):
     rng = np.random.default_rng(seed)
     reference, *answers = equals.sample(rng)[:6]
-    found = simultaneous_gains(np.stack(answers), reference, np.random.default_rng(seed), draws=1000)
-    *drawn, base = bootstrap_f1(np.stack([*answers, reference]), np.random.default_rng(seed), 1000)
+    found = simultaneous_gains(answers, reference, np.random.default_rng(seed), draws=1000)
+    *drawn, base = resample([*answers, reference], np.random.default_rng(seed), 1000)
     inside = [(gain.interval[0] <= one - base) & (one - base <= gain.interval[1]) for gain, one in zip(found, drawn, strict=True)]
     assert 0.94 <= np.all(inside, axis=0).mean() <= 0.955
     assert np.ptp(np.mean(inside, axis=1)) < 0.003, "all leave out the same share of the draws"
@@ -160,14 +163,14 @@ def test_simultaneous_intervals_hold_all_at_once_in_95_of_100_draws_and_in_no_mo
 def test_one_answer_and_copies_of_it_have_the_interval_of_the_one(equals, copies):
     one, reference = equals.sample(np.random.default_rng(0))[:2]
     alone = paired_gain(one, reference, np.random.default_rng(1), draws=4000)
-    for gain in simultaneous_gains(np.stack([one] * copies), reference, np.random.default_rng(1)):
+    for gain in simultaneous_gains([one] * copies, reference, np.random.default_rng(1)):
         assert gain.gain == alone.gain
         assert gain.interval == pytest.approx(alone.interval, abs=1e-3)
 
 
 def test_an_answer_that_is_the_reference_gains_nothing_for_certain_and_widens_no_interval(equals):
     one, reference = equals.sample(np.random.default_rng(0))[:2]
-    with_it, without = (simultaneous_gains(np.stack(given), reference, np.random.default_rng(1)) for given in ([one, reference], [one]))
+    with_it, without = (simultaneous_gains(given, reference, np.random.default_rng(1)) for given in ([one, reference], [one]))
     assert with_it == [*without, Gain(0.0, (0.0, 0.0))]
 
 
@@ -191,6 +194,20 @@ def test_scores_far_apart_are_their_own_worth_and_scores_within_luck_share_one()
 
 
 def test_the_same_generator_gives_the_same_answers(equals):
-    counts = equals.sample(np.random.default_rng(0))[:5]
-    for ask in (optimism, lambda *given: indistinguishable(*given).tolist(), lambda counts, rng: paired_gain(*counts[:2], rng)):
-        assert ask(counts, np.random.default_rng(3)) == ask(counts, np.random.default_rng(3))
+    members = equals.sample(np.random.default_rng(0))[:5]
+    for ask in (optimism, lambda *given: indistinguishable(*given).tolist(), lambda members, rng: paired_gain(*members[:2], rng)):
+        assert ask(members, np.random.default_rng(3)) == ask(members, np.random.default_rng(3))
+
+
+def test_a_metric_that_falls_is_better_where_it_is_lower(equals):
+    worse, better = sorted(equals.sample(np.random.default_rng(0))[:2], key=lambda one: one.score())
+    errors = replace(METRIC, direction="minimize", summed=replace(METRIC.summed, score=lambda sums: 1 - METRIC.summed.score(sums)))
+    up, down = (
+        paired_gain(*(replace(one, metric=metric) for one in (better, worse)), np.random.default_rng(1)) for metric in (METRIC, errors)
+    )
+    assert up.gain > 0
+    assert (down.gain, *down.interval) == pytest.approx((up.gain, *up.interval))
+    rising, falling = (
+        indistinguishable([replace(one, metric=metric) for one in (better, worse)], np.random.default_rng(1)) for metric in (METRIC, errors)
+    )
+    assert rising.tolist() == falling.tolist()

@@ -5,8 +5,9 @@ from pydantic import TypeAdapter
 from analysis.ensemble import ENSEMBLES, Ensemble
 from analysis.ensemble.voting import Mean, Ranks, Votes, check, member_scores, weighted
 from benchmarks.ensembles import simulate
-from trainables.metrics.f1 import confusion, macro_f1
+from trainables.metrics import METRICS
 
+METRIC = METRICS["f1_macro"]
 MEMBERS, PHOTOS, CLASSES = 4, 90, 5
 FILE = TypeAdapter(Ensemble)
 
@@ -41,16 +42,16 @@ SLOW = {"soft": slow_soft, "hard": slow_hard, "rank": slow_rank}
 @pytest.mark.parametrize("seed", range(20))
 def test_a_vote_without_weights_gives_the_answers_of_a_slow_reference(name, seed):
     probabilities, target, people = crude(seed)
-    scores = ENSEMBLES[name](probabilities, target, people)(probabilities)
+    scores = ENSEMBLES[name](probabilities, target, people, METRIC)(probabilities)
     assert np.round(scores, 9).argmax(axis=1).tolist() == [SLOW[name](probabilities[:, photo]) for photo in range(PHOTOS)]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_best_is_the_first_member_with_the_highest_macro_f1(seed):
     probabilities, target, people = crude(seed)
-    scores = [macro_f1(confusion(target, member.argmax(axis=1), CLASSES)) for member in probabilities]
-    np.testing.assert_array_equal(member_scores(probabilities, target), scores)
-    weights = ENSEMBLES["best"](probabilities[[0, 1, 2, 3, 0, 1, 2, 3]], target, people).weights
+    scores = [METRIC.score(target, member) for member in probabilities]
+    np.testing.assert_array_equal(member_scores(probabilities, target, METRIC), scores)
+    weights = ENSEMBLES["best"](probabilities[[0, 1, 2, 3, 0, 1, 2, 3]], target, people, METRIC).weights
     assert weights == tuple(float(index == np.argmax(scores)) for index in range(8))
 
 
@@ -59,7 +60,7 @@ def test_best_is_the_first_member_with_the_highest_macro_f1(seed):
 def test_every_ensemble_gives_rows_that_sum_to_one_for_all_classes_even_those_it_never_met(name, members):
     probabilities, target, people = simulate(members, PHOTOS, CLASSES, seed=0)
     target = np.where(target == 2, 3, target)
-    scores = ENSEMBLES[name](probabilities, target, people)(simulate(members, 40, CLASSES, seed=1)[0])
+    scores = ENSEMBLES[name](probabilities, target, people, METRIC)(simulate(members, 40, CLASSES, seed=1)[0])
     assert scores.shape == (40, CLASSES)
     assert (scores >= 0).all()
     np.testing.assert_allclose(scores.sum(axis=1), 1)
@@ -68,14 +69,14 @@ def test_every_ensemble_gives_rows_that_sum_to_one_for_all_classes_even_those_it
 @pytest.mark.parametrize("name", [name for name in ENSEMBLES if name not in ("stack", "boost")])
 def test_every_vote_of_one_member_is_its_own_answer(name):
     probabilities, target, people = crude(1, members=1)
-    ensemble = ENSEMBLES[name](probabilities, target, people)
+    ensemble = ENSEMBLES[name](probabilities, target, people, METRIC)
     assert (ensemble(probabilities).argmax(axis=1) == probabilities[0].argmax(axis=1)).all()
 
 
 @pytest.mark.parametrize("name", ENSEMBLES)
 def test_what_an_ensemble_answers_for_a_photo_depends_on_no_other_photo(name):
     probabilities, target, people = simulate(3, PHOTOS, CLASSES, seed=2)
-    ensemble = ENSEMBLES[name](probabilities, target, people)
+    ensemble = ENSEMBLES[name](probabilities, target, people, METRIC)
     alone = np.concatenate([ensemble(probabilities[:, [photo]]) for photo in range(20)])
     np.testing.assert_allclose(alone, ensemble(probabilities)[:20], rtol=0, atol=1e-13)
 
@@ -83,8 +84,8 @@ def test_what_an_ensemble_answers_for_a_photo_depends_on_no_other_photo(name):
 @pytest.mark.parametrize("name", ENSEMBLES)
 def test_every_ensemble_is_the_same_to_the_bit_when_fitted_again_and_after_it_was_a_file(name):
     probabilities, target, people = simulate(3, PHOTOS, CLASSES, seed=3)
-    ensemble = ENSEMBLES[name](probabilities, target, people)
-    assert ENSEMBLES[name](probabilities.copy(), target.copy(), people.copy()) == ensemble
+    ensemble = ENSEMBLES[name](probabilities, target, people, METRIC)
+    assert ENSEMBLES[name](probabilities.copy(), target.copy(), people.copy(), METRIC) == ensemble
     again = FILE.validate_json(FILE.dump_json(ensemble))
     assert again == ensemble
     np.testing.assert_array_equal(again(probabilities), ensemble(probabilities))
@@ -94,7 +95,7 @@ def test_every_ensemble_is_the_same_to_the_bit_when_fitted_again_and_after_it_wa
 def test_people_may_have_any_ids_and_only_who_is_alike_counts(name):
     probabilities, target, people = simulate(3, PHOTOS, CLASSES, seed=4)
     named = np.array([f"person {number:03}" for number in people], dtype=object)
-    assert ENSEMBLES[name](probabilities, target, named) == ENSEMBLES[name](probabilities, target, people)
+    assert ENSEMBLES[name](probabilities, target, named, METRIC) == ENSEMBLES[name](probabilities, target, people, METRIC)
 
 
 @pytest.mark.parametrize("name", ["best", "soft", "weighted", "greedy"])
@@ -102,8 +103,8 @@ def test_people_may_have_any_ids_and_only_who_is_alike_counts(name):
 def test_the_order_of_the_photos_changes_no_weight(name, seed):
     probabilities, target, people = simulate(MEMBERS, PHOTOS, CLASSES, seed=seed)
     order = np.random.default_rng(seed).permutation(PHOTOS)
-    weights = ENSEMBLES[name](probabilities, target, people).weights
-    shuffled = ENSEMBLES[name](probabilities[:, order], target[order], people[order]).weights
+    weights = ENSEMBLES[name](probabilities, target, people, METRIC).weights
+    shuffled = ENSEMBLES[name](probabilities[:, order], target[order], people[order], METRIC).weights
     np.testing.assert_allclose(shuffled, weights, atol=1e-9)
 
 
@@ -133,7 +134,7 @@ def loss(weights, probabilities, target):
 @pytest.mark.parametrize("seed", range(10))
 def test_no_weights_on_a_grid_have_a_lower_log_loss_than_the_weighted_mean(members, seed):
     probabilities, target, people = simulate(members, PHOTOS, CLASSES, seed=seed)
-    found = loss(weighted(probabilities, target, people).weights, probabilities, target)
+    found = loss(weighted(probabilities, target, people, METRIC).weights, probabilities, target)
     steps = np.linspace(0, 1, 51)
     grid = [weights for weights in np.stack(np.meshgrid(*[steps] * members), axis=-1).reshape(-1, members) if abs(weights.sum() - 1) < 1e-9]
     lowest = min(loss(weights, probabilities, target) for weights in grid)
@@ -144,8 +145,8 @@ def test_no_weights_on_a_grid_have_a_lower_log_loss_than_the_weighted_mean(membe
 @pytest.mark.parametrize("seed", range(10))
 def test_members_that_are_alike_share_the_weight_that_one_of_them_would_have(seed):
     probabilities, target, people = simulate(3, PHOTOS, CLASSES, seed=seed)
-    alone = weighted(probabilities, target, people)
-    shared = weighted(probabilities[[0, 0, 1, 2]], target, people)
+    alone = weighted(probabilities, target, people, METRIC)
+    shared = weighted(probabilities[[0, 0, 1, 2]], target, people, METRIC)
     assert shared.weights[0] == pytest.approx(shared.weights[1])
     np.testing.assert_allclose(shared(probabilities[[0, 0, 1, 2]]), alone(probabilities), atol=0.02)
 
@@ -153,12 +154,12 @@ def test_members_that_are_alike_share_the_weight_that_one_of_them_would_have(see
 def test_a_member_that_only_misleads_has_no_weight_at_all():
     probabilities, target, people = simulate(3, PHOTOS, CLASSES, seed=0)
     misled = np.concatenate([probabilities, (1 - np.eye(CLASSES)[target])[None] / (CLASSES - 1)])
-    assert weighted(misled, target, people).weights[3] == 0
+    assert weighted(misled, target, people, METRIC).weights[3] == 0
 
 
 def test_true_classes_that_every_member_holds_for_impossible_are_survived():
     probabilities = np.array([[[1.0, 0.0], [0.9, 0.1]], [[1.0, 0.0], [0.2, 0.8]]])
-    weights = weighted(probabilities, np.array([1, 1]), np.arange(2)).weights
+    weights = weighted(probabilities, np.array([1, 1]), np.arange(2), METRIC).weights
     assert weights[1] > 0.9
 
 
@@ -169,7 +170,7 @@ def test_every_ensemble_names_all_mistakes_in_what_it_is_to_learn_from(name):
     probabilities[1, 9] = -probabilities[1, 9]
     probabilities[3, 4] *= 1.01
     with pytest.raises(ValueError) as caught:
-        ENSEMBLES[name](probabilities, target + 1, people[1:])
+        ENSEMBLES[name](probabilities, target + 1, people[1:], METRIC)
     assert str(caught.value).splitlines() == [
         "the people are of the shape (89,), the members' photos are 90; give one for each photo, in the same order",
         "true classes must be whole numbers from 0 to 4, the last class that the members have",

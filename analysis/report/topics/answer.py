@@ -13,8 +13,9 @@ from analysis.report.search import Search
 
 def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> Iterator[Part]:
     if scores is None:
-        best = ranked(search.trials)[0]
-        yield Words(f"The best trial so far is {search.name}/{best.number}: macro F1 {best.score:.3f} on validation.", "lead")
+        best = ranked(search.trials, search.metric)[0]
+        words = f"The best trial so far is {search.name}/{best.number}: {search.metric.title} {best.score:.3f} on validation."
+        yield Words(words, "lead")
         yield Words(
             "That score chose it, so it flatters. Which trials should answer together, and what they are worth on people whom nothing has "
             "seen, says",
@@ -22,18 +23,17 @@ def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> I
             f"python -m analysis.ensemble --run {search.called}",
         )
         return
+    metric = scores.metric
     yield Words(lead_words(scores), "lead")
     yield Words(gain_words(scores))
-    yield Words(
-        "Macro F1 runs from 0 to 1 and is the mean over all classes of how well each is recognised: a rare class counts as much as a "
-        "common one."
-    )
+    if metric.explained:
+        yield Words(metric.explained)
     yield from map(Words, caveats(scores))
     yield Picture(
         "answers",
-        "Macro F1 of each answer with its interval",
+        f"{metric.capital} of each answer with its interval",
         f"Hold-out: {_photos(scores)}.",
-        answers_figure(scores.answers, scores.chosen.name),
+        answers_figure(scores.answers, scores.chosen.name, metric),
     )
     yield _answers_table(scores)
     if scores.members:
@@ -47,7 +47,7 @@ def lead_words(scores: Scores) -> str:
     between = f" (95 % interval {chosen.interval[0]:.3f} to {chosen.interval[1]:.3f})" if chosen.interval else ""
     right = f", {chosen.accuracy:.1%} of the photos right" if chosen.accuracy is not None else ""
     unseen = f"on {_photos(scores)} that neither training nor any choice has seen"
-    return f"{capital(chosen.name)}: macro F1 {chosen.macro_f1:.3f}{between}{right}, {unseen}."
+    return f"{capital(chosen.name)}: {scores.metric.title} {chosen.score:.3f}{between}{right}, {unseen}."
 
 
 def gain_words(scores: Scores) -> str:
@@ -65,7 +65,7 @@ def gain_words(scores: Scores) -> str:
     if chosen.gain is None or chosen.gain_interval is None:
         return "What it gains over the best single member is not known."
     low, high = chosen.gain_interval
-    words = f"Against the best single member: {chosen.gain:+.3f} macro F1 (95 % interval {low:+.3f} to {high:+.3f})"
+    words = f"Against the best single member: {chosen.gain:+.3f} {scores.metric.title} (95 % interval {low:+.3f} to {high:+.3f})"
     return f"{words}, {'more than chance' if chosen.distinguishable else 'which cannot be told from no gain'}."
 
 
@@ -80,8 +80,8 @@ def caveats(scores: Scores) -> Iterator[str]:
         yield f"Taken with it: {'; '.join(scores.steps)}."
     if scores.optimism is not None and scores.pool > 1:
         yield (
-            f"The best of {scores.pool} members was picked by its score on validation, which is expected to be {scores.optimism:.3f} too "
-            "high for that reason. The hold-out picked nothing."
+            f"The best of {scores.pool} members was picked by its score on validation, which is expected to look better than it is by "
+            f"{scores.optimism:.3f} for that reason. The hold-out picked nothing."
         )
     if scores.questions > 1:
         yield (
@@ -95,14 +95,12 @@ def _photos(scores: Scores) -> str:
 
 
 def _answers_table(scores: Scores) -> Table:
-    names = tuple(scores.chosen.attribute_f1)
-    head = ("answer", "macro F1", "95 % interval", "gain over the best single", "accuracy", *(f"{name} F1" for name in names))
+    names, title = tuple(scores.chosen.target_scores), scores.metric.title
+    head = ("answer", title, "95 % interval", "gain over the best single", "accuracy", *(f"{name}: {title}" for name in names))
     rows = []
     for answer in scores.answers:
-        own = (as_number(answer.attribute_f1.get(name)) for name in names)
-        rows.append(
-            (answer.name, as_number(answer.macro_f1), number_range(answer.interval), _gain(answer), as_number(answer.accuracy), *own)
-        )
+        own = (as_number(answer.target_scores.get(name)) for name in names)
+        rows.append((answer.name, as_number(answer.score), number_range(answer.interval), _gain(answer), as_number(answer.accuracy), *own))
     return Table("Every answer on the hold-out", head, tuple(rows), tuple(range(1, len(head))))
 
 
@@ -117,7 +115,8 @@ def _members_table(scores: Scores) -> Table:
         (member.name, as_number(member.weight), as_number(member.valid), as_number(member.holdout), "yes" if member.like_the_best else "")
         for member in scores.members
     ]
-    head = ("member", "weight", "macro F1 on validation", "macro F1 on the hold-out", "on validation not to be told from the best")
+    title = scores.metric.title
+    head = ("member", "weight", f"{title} on validation", f"{title} on the hold-out", "on validation not to be told from the best")
     return table_of("Members, best on validation first", head, rows, (1, 2, 3))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from analysis.fidelity import MISLEADING
 from analysis.report.cells import as_number, no_space, number_range, table_of
 from analysis.report.figures import (
     HIGHLIGHTED,
@@ -16,7 +17,7 @@ from analysis.report.figures import (
     numbers_figure,
     parallel_figure,
 )
-from analysis.report.history import costs, history, parallel_lines, ranked, rungs
+from analysis.report.history import best_of, costs, history, parallel_lines, ranked, rungs
 from analysis.report.importance import FEWEST, importances
 from analysis.report.parts import Part, Picture, Table, Words
 from analysis.report.search import STATES, Search
@@ -24,7 +25,6 @@ from analysis.report.space import Dimension, words
 from analysis.report.values import setting_scores
 
 AXES = 12  # of the parallel coordinates
-MISLEADING = 0.3  # rank correlation below which early scores say little; the search warns there
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ Topic = Callable[[Run], Iterator[Part]]
 
 
 def _history(run: Run) -> Iterator[Part]:
-    steps = history(run.search.trials)
+    steps = history(run.search.trials, run.search.metric)
     states = [trial.state for trial in run.search.trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     yield Words(f"{len(steps):,} trials: {counts}. {steps[-1].hours:.2f} hours of training, all trials added.")
@@ -47,16 +47,17 @@ def _history(run: Run) -> Iterator[Part]:
     yield Picture(
         f"history{run.suffix}",
         "Score of each trial by order and by hours of training, with the best so far",
-        "Each point is a trial's best macro F1 on validation; the line is the best so far. Trials that were stopped count with what they "
+        f"Each point is a trial's best {run.search.metric.title} on validation; the line is the best so far. "
+        "Trials that were stopped count with what they "
         f"reached.{thin}",
-        history_figure(steps),
+        history_figure(steps, run.search.metric),
     )
     yield _trials_table(run.search)
 
 
 def _trials_table(search: Search) -> Table:
     paths = [dimension.path for dimension in search.space]
-    best_first = ranked(search.trials)
+    best_first = ranked(search.trials, search.metric)
     rest = [trial for trial in search.trials if trial.score is None]
     rows = [
         (
@@ -70,7 +71,7 @@ def _trials_table(search: Search) -> Table:
         )
         for trial in (*best_first, *rest)
     ]
-    head = ("trial", "outcome", "macro F1", "epochs", "minutes", "drawn values", "why it ended")
+    head = ("trial", "outcome", search.metric.title, "epochs", "minutes", "drawn values", "why it ended")
     return table_of("All trials, best first", head, rows, (0, 2, 3, 4), folded=True)
 
 
@@ -81,9 +82,9 @@ def _curves(run: Run) -> Iterator[Part]:
         shown += f" Of the other {len(scored) - HIGHLIGHTED:,} curves, {MOST} are drawn, evenly spread from the best to the worst."
     yield Picture(
         f"curves{run.suffix}",
-        "Macro F1 on validation by epoch, a line a trial",
+        f"{run.search.metric.capital} on validation by epoch, a line a trial",
         f"{len(scored):,} trials.{shown} The thick line is the best one; marks show how each ended.",
-        curves_figure(scored, rungs(scored)),
+        curves_figure(scored, rungs(scored), run.search.metric),
     )
 
 
@@ -99,8 +100,8 @@ def _settings_together(run: Run) -> Iterator[Part]:
     yield Picture(
         f"parallel{run.suffix}",
         "Each trial as a line through its settings to its score",
-        f"A line a trial, coloured by its score; the last axis is macro F1 on validation. n = {len(scored):,}.{more}",
-        parallel_figure(parallel_lines(scored, axes), axes),
+        f"A line a trial, coloured by its score; the last axis is {run.search.metric.title} on validation. n = {len(scored):,}.{more}",
+        parallel_figure(parallel_lines(scored, axes, run.search.metric), axes),
     )
 
 
@@ -108,13 +109,13 @@ def _axes(search: Search) -> tuple[list[Dimension], int]:
     """The dimensions that most trials drew and that decided most, in the space's order, and how many are left out."""
     drew = {one.path: sum(one.path in trial.values for trial in search.scored) for one in search.space}
     there = [one for one in search.space if drew[one.path]]
-    shares = {path: share for branch in importances(search.scored, search.space)[:1] for path, share in branch.shares or ()}
+    shares = {path: share for branch in importances(search.scored, search.space, search.metric)[:1] for path, share in branch.shares or ()}
     kept = sorted(there, key=lambda one: (-drew[one.path], -shares.get(one.path, 0.0)))[:AXES]
     return [one for one in there if one in kept], len(there) - len(kept)
 
 
 def _importance(run: Run) -> Iterator[Part]:
-    branches = importances(run.search.scored, run.search.space)
+    branches = importances(run.search.scored, run.search.space, run.search.metric)
     if not branches:
         yield no_space(run.search)
         return
@@ -136,7 +137,8 @@ def _importance(run: Run) -> Iterator[Part]:
 
 
 def _values(run: Run) -> Iterator[Part]:
-    found = setting_scores(ranked(run.search.trials), run.search.space)
+    metric = run.search.metric
+    found = setting_scores(ranked(run.search.trials, metric), run.search.space, metric)
     if not found:
         yield no_space(run.search)
         return
@@ -144,7 +146,7 @@ def _values(run: Run) -> Iterator[Part]:
     numbers = [setting for setting in found if setting.points]
     caption = "A point a trial. Settings were drawn together, not one at a time, and trials that were stopped count with what they reached."
     if choices:
-        yield Picture(f"choices{run.suffix}", "Scores by choice, for each searched choice", caption, choices_figure(choices))
+        yield Picture(f"choices{run.suffix}", "Scores by choice, for each searched choice", caption, choices_figure(choices, metric))
         rows = [
             (
                 setting.path,
@@ -157,11 +159,11 @@ def _values(run: Run) -> Iterator[Part]:
             for setting in choices
             for choice in setting.choices
         ]
-        head = ("setting", "value", "trials", "median macro F1", "95 % interval of the median", "best")
+        head = ("setting", "value", "trials", f"median {metric.title}", "95 % interval of the median", "best")
         yield table_of("What each choice gave", head, rows, (2, 3, 4, 5), most=200, folded=True)
     if numbers:
         caption = "A point a trial; the best trial is dark."
-        yield Picture(f"numbers{run.suffix}", "Scores by value, for each searched number", caption, numbers_figure(numbers))
+        yield Picture(f"numbers{run.suffix}", "Scores by value, for each searched number", caption, numbers_figure(numbers, metric))
 
 
 def _fidelity(run: Run) -> Iterator[Part]:
@@ -185,7 +187,7 @@ def _fidelity(run: Run) -> Iterator[Part]:
 
 def _costs(run: Run) -> Iterator[Part]:
     search = run.search
-    found = costs(search.trials, search.card.gpus_per_trial)
+    found = costs(search.trials, search.card.gpus_per_trial, search.metric)
     yield Picture(
         f"cost{run.suffix}",
         "Hours of training by outcome",
@@ -203,10 +205,10 @@ def _costs(run: Run) -> Iterator[Part]:
             f"{sum(cost.epochs for cost in found):,}",
             f"{sum(cost.hours for cost in found):.2f}",
             f"{sum(cost.gpu_hours for cost in found):.2f}",
-            as_number(max((cost.best for cost in found if cost.best is not None), default=None)),
+            as_number(best_of(search.metric, (cost.best for cost in found))),
         )
     )
-    head = ("outcome", "trials", "epochs", "hours of training", "GPU hours", "best macro F1")
+    head = ("outcome", "trials", "epochs", "hours of training", "GPU hours", f"best {search.metric.title}")
     yield Table("Cost by outcome", head, tuple(rows), (1, 2, 3, 4, 5))
     devices = sorted({trial.device for trial in search.trials if trial.device})
     whole = search.card.gpus_per_trial is None and any(not device.startswith("CPU") for device in devices)

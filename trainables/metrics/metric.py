@@ -1,0 +1,68 @@
+"""What a metric is: a value that knows its name, its direction and how to score, and where it can, from which sums over images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+Statistics = Callable[[np.ndarray, np.ndarray, int], "np.ndarray | csr_array"]  # true classes (n,), prediction, classes -> (n, k)
+Weighed = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # true classes (n,), prediction, weights (m, n) -> scores (m,)
+
+
+@dataclass(frozen=True)
+class Summed:
+    """How a score follows from sums over images: whoever has the sums of some groups of images needs the images no more.
+
+    The score must not change when all sums are doubled: twice the same images are as good as once.
+    """
+
+    statistics: Statistics  # what each image adds; single precision where these are whole numbers, which it holds up to 16 million
+    score: Callable[[np.ndarray], np.ndarray]  # of sums (..., k), in double precision: (...)
+    slope: Callable[[np.ndarray], np.ndarray]  # the derivative of the score by each sum (..., k): (..., k)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How good predictions are. It has `summed` or, where it is no function of sums, `weighed`, which is slower."""
+
+    name: str  # as in METRICS, scikit-learn's where it has one
+    title: str  # the plain word of tables
+    direction: Literal["maximize", "minimize"] = "maximize"
+    summed: Summed | None = None
+    weighed: Weighed | None = None  # each image counts for as many as its weight says
+    wants: Literal["labels", "probabilities"] = "labels"  # labels: only which class is the most probable counts
+    target: Literal["classes"] = "classes"  # the kind of target
+    bounds: tuple[float, float] = (0.0, 1.0)  # no score lies outside
+    chance: Callable[[int], float] = lambda classes: 1 / classes  # about what an answer that knows nothing has, by the count of classes
+    balanced: bool = False  # every class counts alike, however rare
+    explained: str = ""  # in a sentence, for readers of the report
+    unseen: str = ""  # what a class that no image has does to the score; empty: nothing
+
+    @property
+    def sign(self) -> int:
+        """What a score is multiplied by to be better where it is higher."""
+        return 1 if self.direction == "maximize" else -1
+
+    @property
+    def capital(self) -> str:
+        """The title at the beginning of a sentence."""
+        return self.title[:1].upper() + self.title[1:]
+
+    def prediction(self, probabilities: np.ndarray) -> np.ndarray:
+        """What is scored of probabilities (..., classes): the most probable class (...), or the probabilities."""
+        return probabilities.argmax(axis=-1) if self.wants == "labels" else probabilities
+
+    def score(self, truth: np.ndarray, probabilities: np.ndarray) -> float:
+        """The score of probabilities (n, classes) for true classes (n,)."""
+        return self.of_prediction(truth, self.prediction(probabilities), probabilities.shape[1])
+
+    def of_prediction(self, truth: np.ndarray, prediction: np.ndarray, classes: int) -> float:
+        """The score of what the metric wants, labels (n,) or probabilities (n, classes), for true classes (n,)."""
+        each = np.ones(len(truth))
+        if self.summed:
+            return float(self.summed.score(each @ self.summed.statistics(truth, prediction, classes)))
+        return float(self.weighed(truth, prediction, each[None])[0])
