@@ -252,7 +252,8 @@ def _reason(error: Exception) -> str:
 
 
 def _items(node: yaml.MappingNode, file: Path, prefix: str, mistakes: list[str]) -> Iterator[tuple[str, tuple[str, yaml.Node]]]:
-    """(name, (place, node)) of a mapping whose keys are names."""
+    """(name, (place, node)) of a mapping whose keys are names; what `<<:` merges in comes first, so that the mapping's own values win."""
+    mistakes += _merge(node, file)
     for key, value in node.value:
         place = _at(file, key.start_mark)
         if key.tag != "tag:yaml.org,2002:str" or not key.value:
@@ -262,6 +263,17 @@ def _items(node: yaml.MappingNode, file: Path, prefix: str, mistakes: list[str])
             mistakes.append(f"{place}: {prefix}{key.value}: a path is no name here; write {section}: {{{field}: ...}}.")
         else:
             yield key.value, (place, value)
+
+
+def _merge(node: yaml.MappingNode, file: Path) -> list[str]:
+    """Put what `<<:` names into the mapping."""
+    place = _at(file, node.start_mark)
+    try:
+        yaml.SafeLoader("").flatten_mapping(node)
+    except yaml.YAMLError as error:
+        node.value = [(key, value) for key, value in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        return [f"{place}: <<: cannot be merged: {_reason(error)}."]
+    return []
 
 
 def _text_of(node: yaml.Node) -> str:
@@ -318,15 +330,37 @@ def _read_entry(path: str, place: str, node: yaml.Node, mistakes: list[str]) -> 
     except ValueError as error:
         flaws.append(f"cannot be read: {error}.")
     else:
-        if not isinstance(spec, dict):
+        flaws += _misread(node)
+        if not flaws and not isinstance(spec, dict):
             flaws += _flaws(spec)
             value = spec
-        elif path.startswith("run/"):
+        elif not flaws and path.startswith("run/"):
             flaws.append("run settings are not searched; write one value.")
-        else:
+        elif not flaws:
             value, when = _domain(spec, flaws)
     mistakes += [f"{place}: {path}: {flaw}" for flaw in flaws]
     return Entry(None if flaws else value, place, when)
+
+
+def _misread(node: yaml.Node) -> list[str]:
+    """Values that YAML 1.1 takes for something else than they look like, and 1.2 does not: off, 064, 1:30, 5_0."""
+    if isinstance(node, yaml.SequenceNode):
+        return [flaw for inner in node.value for flaw in _misread(inner)]
+    if isinstance(node, yaml.MappingNode):
+        return [flaw for _, inner in node.value for flaw in _misread(inner)]
+    text, tag = node.value, node.tag.rpartition(":")[2]
+    if node.style is not None or tag not in ("bool", "int", "float"):
+        return []
+    if tag == "bool":
+        if text.lower() in ("true", "false"):
+            return []
+        write = "true" if _construct(node) else "false, none or 0"
+        return [f"YAML reads {text} as {show(_construct(node))}; write {write}, or '{text}' in quotes for the word."]
+    if not re.search(r"[:_xb]|^[-+]?0\d", text):
+        return []
+    written = text.replace("_", "")
+    meant = "" if re.search(r"[:xb]", text) else f"{float(written) if '.' in written else int(written)} or "
+    return [f"YAML reads {text} as {show(_construct(node))}; write {meant}{show(_construct(node))}, or '{text}' in quotes for the text."]
 
 
 def _domain(spec: dict[Any, Any], flaws: list[str]) -> tuple[Domain | None, When]:

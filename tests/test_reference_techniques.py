@@ -286,7 +286,7 @@ def test_a_technique_learns_a_repeated_batch_and_reaches_every_parameter_that_is
             parameter.register_post_accumulate_grad_hook(lambda found, name=name: reached.add(name) if found.grad.abs().sum() > 0 else None)
     middle, losses = parts.schedule.span.total // 2, []
     # A backbone that thaws is reached once it has thawed.
-    epoch = config.model.unfreeze_epoch + 1
+    epoch = getattr(config.model, "unfreeze_epoch", 0) + 1
     for _ in range(STEPS):
         torch.manual_seed(0)
         losses.append(train_epoch(parts, config.train, epoch=epoch, first_step=middle, rng=generator(0, "mix")).loss)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from search_spaces.read import BASES, FOLDER, read_space, shipped_spaces
-from search_spaces.schema import Choice, Float, Int, SpaceError, nested
+from search_spaces.schema import Choice, Chooser, Float, Int, SpaceError, nested
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_parameter_whose_condition_names_a_later_one_is_drawn_after_it(write):
 
 
 def test_a_condition_may_name_several_values_and_fixed_ones(write):
-    file = write("a: {x: {choice: [1, 2, 3]}, y: {float: [0, 1], when: {a/x: [1, 3], b: no}}}\nb: no")
+    file = write("a: {x: {choice: [1, 2, 3]}, y: {float: [0, 1], when: {a/x: [1, 3], b: false}}}\nb: false")
     (_, conditional) = read_space(file).parameters
     assert conditional.when == (("a/x", (1, 3)), ("b", (False,)))
 
@@ -171,7 +171,8 @@ MISTAKES = {
     "lr: {float: [tiny, 1]}": "my.yaml:1: lr: low is the text 'tiny', not a number.",
     "optimizer:\n\n  lr: 1e-5": "my.yaml:3: optimizer/lr: is the text '1e-5', not a number. YAML reads 1e-5 as text; write 1.0e-5.",
     "a: {choice: [0.1, 5e-2]}": "my.yaml:1: a: is the text '5e-2', not a number. YAML reads 5e-2 as text; write 5.0e-2.",
-    "a: {float: [no, 1]}": "my.yaml:1: a: low is false, not a number.",
+    "a: {float: [no, 1]}": "my.yaml:1: a: YAML reads no as false; write",
+    "a: {float: [false, 1]}": "my.yaml:1: a: low is false, not a number.",
     "a: {float: [0, .inf]}": "my.yaml:1: a: high is Infinity, not a number.",
     "a: {int: [1.5, 3]}": "my.yaml:1: a: low is 1.5, and an int range has whole numbers only; write 2, or float instead of int.",
     "a: {float: [1]}": "my.yaml:1: a: float needs [low, high], got [1].",
@@ -353,3 +354,95 @@ def test_a_base_is_no_space_of_its_own(base):
 def test_a_plain_file_without_any_search_reads_as_yaml_does(write):
     text = "task: [[mask], [gender, age]]\ntrain: {clip: 1.0e-3, batch_size: 32, name: '101', amp: true}"
     assert nested(read_space(write(text)).fixed) == yaml.safe_load(text)
+
+
+# Values that YAML 1.1 takes for something else than they look like
+
+
+@pytest.mark.parametrize(
+    "line, path, write",
+    [
+        ("model: {weights: no}", "model/weights", "none"),
+        ("augment: {policy: off}", "augment/policy", "none"),
+        ("train: {compile: yes}", "train/compile", "true"),
+        ("task: {choice: [joint, on]}", "task", "true"),
+        ("view: {size: 064}", "view/size", "64"),
+        ("run: {epochs: 1:30}", "run/epochs", "90"),
+        ("train: {batch_size: 5_0}", "train/batch_size", "50"),
+        ("optimizer: {lr: {float: [0_1.0, 0x10]}}", "optimizer/lr", "16"),
+    ],
+)
+def test_a_value_that_is_read_as_another_is_refused_at_its_line_with_how_to_write_it(tmp_path, line, path, write):
+    file = tmp_path / "my.yaml"
+    file.write_text(f"normalize: imagenet\n{line}\n")
+    with pytest.raises(SpaceError) as caught:
+        read_space(file)
+    assert all(mistake.startswith(f"my.yaml:2: {path}: ") for mistake in caught.value.mistakes)
+    assert write in caught.value.mistakes[-1].partition("write ")[2]
+
+
+def test_words_in_quotes_and_plain_numbers_are_what_they_say(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text("model: {weights: 'no'}\nview: {size: 64}\noptimizer: {lr: 1.0e-3}\ntrain: {compile: True}\ndata: {fold: 0}\n")
+    assert read_space(file).fixed == {"model/weights": "no", "view/size": 64, "optimizer/lr": 1e-3, "train/compile": True, "data/fold": 0}
+
+
+def test_merge_keys_bring_settings_that_the_mapping_itself_may_change(tmp_path):
+    file = tmp_path / "my.yaml"
+    mix = "mix:\n  <<: {name: mixup, prob: 0.3}\n  prob: 0.7\n"
+    file.write_text("augment: &one {flip: 0.5, rotate: 3.0}\n" + mix + "on_cpu:\n  augment: {<<: *one, rotate: 5.0}\n")
+    space = read_space(file, on_cpu=True)
+    assert space.fixed == {"augment/flip": 0.5, "augment/rotate": 5.0, "mix/name": "mixup", "mix/prob": 0.7}
+
+
+def test_a_merge_of_what_is_no_mapping_is_refused_at_its_line(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text("augment:\n  <<: 3\n  flip: 0.5\n")
+    with pytest.raises(SpaceError) as caught:
+        read_space(file)
+    assert [mistake.startswith("my.yaml:2: <<: ") for mistake in caught.value.mistakes] == [True]
+
+
+# A setting that only some entries of a registry have
+
+CHOOSERS = {"loss/name": Chooser("ce", {"ce": ("loss/smoothing", "loss/alpha"), "focal": ("loss/gamma", "loss/alpha"), "bce": ()})}
+
+
+def owned(tmp_path, text, **options):
+    file = tmp_path / "my.yaml"
+    file.write_text(text)
+    return read_space(file, choosers=CHOOSERS, **options)
+
+
+def test_it_waits_for_its_entries_without_a_when(tmp_path):
+    space = owned(tmp_path, "loss: {gamma: {float: [0.5, 4.0]}, name: {choice: [ce, focal, bce]}, smoothing: 0.1, alpha: {choice: [a, b]}}")
+    assert {parameter.path: parameter.when for parameter in space.parameters} == {
+        "loss/name": (),
+        "loss/gamma": (("loss/name", ("focal",)),),
+        "loss/alpha": (("loss/name", ("ce", "focal")),),
+    }
+    assert space.settled({"loss/name": "focal"}) == {"loss/name": "focal"}
+    assert space.settled({"loss/name": "ce"}) == {"loss/name": "ce", "loss/smoothing": 0.1}
+
+
+@pytest.mark.parametrize(
+    "text, path",
+    [
+        ("loss: {name: focal, smoothing: 0.1}", "loss/smoothing"),
+        ("loss: {gamma: 2.0}", "loss/gamma"),
+        ("loss: {name: {choice: [focal, bce]}, smoothing: {float: [0.0, 0.1]}}", "loss/smoothing"),
+        ("loss: {name: {choice: [ce, focal]}, gamma: {float: [0.0, 1.0], when: {loss/name: ce}}}", "loss/gamma"),
+    ],
+)
+def test_where_no_entry_that_can_be_chosen_has_it_or_its_when_names_another_it_is_refused(tmp_path, text, path):
+    with pytest.raises(SpaceError) as caught:
+        owned(tmp_path, text)
+    assert [mistake.startswith(f"my.yaml:1: {path}: ") for mistake in caught.value.mistakes] == [True]
+
+
+def test_a_later_layer_that_takes_its_entries_away_takes_it_away(tmp_path):
+    text = "loss: {name: {choice: [ce, focal]}, gamma: {float: [0.5, 4.0]}, smoothing: 0.1}"
+    space = owned(tmp_path, text, changes=["loss/name=bce"])
+    assert space.fixed == {"loss/name": "bce"} and space.parameters == ()
+    with pytest.raises(SpaceError, match="--set: loss/gamma: is not a setting of ce, but of focal"):
+        owned(tmp_path, "loss: {name: ce}", changes=["loss/gamma=2.0"])
