@@ -354,7 +354,7 @@ def _misread(node: yaml.Node) -> list[str]:
     if tag == "bool":
         if text.lower() in ("true", "false"):
             return []
-        write = "true" if _construct(node) else "false, none or 0"
+        write = "true" if _construct(node) else "none, false or 0"
         return [f"YAML reads {text} as {show(_construct(node))}; write {write}, or '{text}' in quotes for the word."]
     if not re.search(r"[:_xb]|^[-+]?0\d", text):
         return []
