@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -76,6 +77,22 @@ def lasting(folder) -> dict:
         "predictions": (folder / "valid.npz").read_bytes(),
         "model": (folder / MODEL).read_bytes(),
     }
+
+
+@on_cpu
+def test_a_cache_that_is_deleted_during_a_run_ends_no_trial_and_changes_no_record(job, data, make_config, tmp_path):
+    config = make_config(**EVERYTHING)
+    run(config, job, number=0)
+    views = {view: replace(file, cache=tmp_path / "cache") for view, file in data.views.items()}
+    deleted = replace(job, data=replace(data, views=views))
+
+    def delete(values: dict) -> None:
+        if values["epoch"] == 1:
+            shutil.rmtree(tmp_path / "cache")
+
+    for number in (1, 2):
+        train(number, config, deleted, delete)
+        assert lasting(trial_folder(job.run, number)) == lasting(trial_folder(job.run, 0))
 
 
 @on_cpu
