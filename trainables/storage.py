@@ -22,6 +22,7 @@ from uuid import uuid4
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, S3FileSystem, resolve_s3_region
 
 S3_SETTINGS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
+READS = 20  # of a file, until it was not replaced meanwhile
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of errors: nothing can be written there, whoever tries
 # What the libraries say, and what it means for the user.
 MENDS = {
@@ -93,7 +94,7 @@ class Address:
 
     def read_bytes(self) -> bytes:
         with _in_plain_words(self):
-            while True:
+            for _ in range(READS):
                 # As a file and not as a stream, which would ask for the content in many small pieces.
                 with self.filesystem.open_input_file(self.path) as file:
                     version, content = file.metadata(), file.read()
@@ -102,6 +103,10 @@ class Address:
                 with self.filesystem.open_input_file(self.path) as file:
                     if file.metadata() == version:
                         return content
+        raise StorageError(
+            f"{self}: the store described it in another way each of {READS} times that it was read; "
+            "if nobody writes it all the time, take another store"
+        )
 
     def read_text(self) -> str:
         return self.read_bytes().decode()

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from time import sleep
+from uuid import uuid4
 
 from trainables.record import RunError
 from trainables.storage import Address, Folder, StorageError, write_whole
@@ -50,13 +51,28 @@ def _hold_local(run: Path) -> Iterator[None]:
 
 @contextmanager
 def _hold_remote(run: Address) -> Iterator[None]:
-    file = run / LOCK
+    """A sign of life in a store stands for the lock.
+
+    The client of the stores has no conditional write, which would settle in one request who comes first. So whoever has written its
+    sign waits for longer than a beat and looks again: of several that found the run free the last one to write stays, and a holder that
+    was overlooked has written over a late one's sign by then.
+    """
+    file, mark = run / LOCK, uuid4().hex
     before = _read(file)
     if before:
         # Clocks of two machines may differ, so what counts is whether the sign of life changes.
         sleep(PATIENCE)
         if _read(file) not in (before, None):
             raise _held(run, json.loads(before)["who"])
+
+    def sign(beat: int) -> None:
+        write_whole(file, json.dumps({"who": _who(), "beat": beat, "mark": mark}).encode())
+
+    sign(-1)
+    sleep(1.5 * BEAT)
+    now = json.loads(_read(file) or "{}")
+    if now.get("mark") != mark:
+        raise _held(run, now.get("who", ""))
     done = Event()
 
     def beat() -> None:
@@ -64,12 +80,11 @@ def _hold_remote(run: Address) -> Iterator[None]:
         while True:
             # A store that fails for a moment must not make this process look dead for good.
             with suppress(StorageError):
-                write_whole(file, json.dumps({"who": _who(), "beat": count}).encode())
+                sign(count)
             count += 1
             if done.wait(BEAT):
                 return
 
-    write_whole(file, json.dumps({"who": _who(), "beat": -1}).encode())
     beating = Thread(target=beat, daemon=True)
     beating.start()
     try:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import numpy as np
@@ -394,3 +395,22 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     remove_partials(tmp_path)
     remove_partials(tmp_path / "nowhere")
     assert [file.exists() for file in (*left, *kept)] == [False] * 2 + [True] * 3
+
+
+class Restless:
+    """A store that never describes a file in the same way twice."""
+
+    def __init__(self):
+        self.opened = 0
+
+    @contextmanager
+    def open_input_file(self, path):
+        self.opened += 1
+        yield SimpleNamespace(metadata=lambda: {"version": self.opened}, read=lambda: b"content")
+
+
+def test_a_file_whose_description_never_agrees_is_told_in_words_and_not_read_for_ever():
+    store = Restless()
+    with pytest.raises(StorageError, match="s3://bucket/file"):
+        Address("s3://bucket/file", store, "bucket/file").read_bytes()
+    assert store.opened < 100

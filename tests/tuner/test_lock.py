@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE, Popen, run
+from threading import Barrier, Thread, local
 
 import pytest
 
@@ -127,6 +128,39 @@ def test_of_several_that_come_at_once_one_gets_a_local_run(tmp_path, start_holde
     assert lines.count("held\n") == 1
     winner = holders[lines.index("held\n")]
     assert sum(f"process {winner.pid} on" in line for line in lines) == 3
+
+
+def test_of_several_that_find_an_object_store_free_at_the_same_moment_one_gets_the_run(monkeypatch):
+    monkeypatch.setattr(lock, "BEAT", 0.4)
+    here, read, first = Barrier(3), lock._read, local()
+
+    def read_together(file):
+        found = read(file)
+        if not hasattr(first, "done"):
+            first.done = True
+            here.wait()  # all have found nothing before one writes
+        return found
+
+    monkeypatch.setattr(lock, "_read", read_together)
+    with s3_server() as server:
+        told, all_told = [], Barrier(3)
+
+        def come():
+            try:
+                with hold(open_folder(server.address)):
+                    told.append("held")
+                    all_told.wait()
+            except RunError as error:
+                told.append(str(error))
+                all_told.wait()
+
+        threads = [Thread(target=come) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert told.count("held") == 1
+    assert sum(WHO in words for words in told) == 2
 
 
 # Where nothing can be written
