@@ -326,7 +326,7 @@ def test_greedy_adds_each_trial_with_which_the_score_does_not_fall(seed):
 @pytest.mark.parametrize("top, taken", [(2, 2), (3, 3), (9, 4)])
 def test_uniform_takes_the_best_few(top, taken):
     ranked = ("best", "good", "poor", "worst")
-    soup = RECIPES["uniform"](ranked, soup_of(ranked[:1], 0.5), lambda ingredients: soup_of(ingredients, 0.5), top)
+    soup = RECIPES["uniform"](ranked, soup_of(ranked[:1], 0.5), lambda ingredients: soup_of(ingredients, 0.5), top, METRICS["f1_macro"])
     assert soup.ingredients == ranked[:taken]
 
 
