@@ -49,9 +49,11 @@ from tuner import cluster
 from tuner.board import Board
 from tuner.prepare import Plan
 from tuner.resume import Stock, settle, take_stock
-from tuner.search import OptunaSearcher
+from tuner.searchers.study import StudySearcher
+from tuner.searchers.tpe import TPE
 from tuner.settings import RunSettings
-from tuner.stopping import Asha, Rungs, SoftStop, spares
+from tuner.stoppers.pruner import Pruner, spares
+from tuner.stoppers.soft_stop import SoftStop
 from tuner.training import search
 
 EPOCHS = 3
@@ -111,7 +113,7 @@ def main(trials: Annotated[int, typer.Option(min=100, help="Trials of the search
         cluster.start(None, dashboard=False)
         plan = make_plan(run, trials)
         job = Job(run, Data(plan.photos, Split(plan.photos.people, 0, "none"), {}, {}), "benchmark", 1)
-        board = Board(trials, EPOCHS, "nothing")
+        board = Board(trials, EPOCHS, "nothing", plan.settings.score())
         samples, done = [], Event()
         watcher = Thread(target=watch, args=(board, samples, done), daemon=True)
         watcher.start()
@@ -123,8 +125,8 @@ def main(trials: Annotated[int, typer.Option(min=100, help="Trials of the search
 
         start = perf_counter()
         stock = take_stock(run, plan.space, plan.fixed, retry=True)
-        rungs = Rungs(grace=plan.settings.grace, reduction=plan.settings.reduction, epochs=EPOCHS)
-        stock = settle(stock, run, Asha(rungs, spared=spares(0.05), judged=lambda number, decision: None))
+        settings = plan.settings
+        stock = settle(stock, run, Pruner(settings.stopper(), settings.score(), spared=spares(0.05), decided=lambda number, decision: None))
         proposing = [proposal_seconds(plan, stock.kept[: trials // 5]), proposal_seconds(plan, stock.kept)]
         going_on = perf_counter() - start
         cluster.stop()
@@ -153,7 +155,8 @@ def main(trials: Annotated[int, typer.Option(min=100, help="Trials of the search
 
 def proposal_seconds(plan: Plan, known: Sequence[Record]) -> float:
     """Seconds of a proposal that knows these trials."""
-    searcher = OptunaSearcher(plan.space, plan.fixed, seed=0, trials=plan.settings.trials, slots=lambda: 99, earlier=known)
+    trials = plan.settings.trials
+    searcher = StudySearcher(plan.space, plan.fixed, sampler=TPE.make, seed=0, trials=trials, slots=lambda: 99, earlier=known)
     searcher.suggest("first")
     start = perf_counter()
     for number in range(10):

@@ -17,7 +17,8 @@ ALLOWED = {
 EXCEPTIONS = {"search_spaces/describe.py": {"trainables", "tuner"}}
 OWNERS = {
     "ray": ("tuner/", "trainables/trial.py"),
-    "optuna": ("tuner/search.py", "analysis/report/"),
+    "optuna": ("tuner/searchers/", "analysis/report/"),
+    "cmaes": ("tuner/searchers/cmaes.py",),
     "albumentations": ("trainables/data/augment.py", "trainables/data/changes.py"),
     "timm": ("trainables/models/", "trainables/optimizers.py"),
     "facenet_pytorch": ("trainables/data/faces.py",),

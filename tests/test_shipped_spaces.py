@@ -22,7 +22,7 @@ from trainables.models.settings import ModelConfig
 from trainables.parts import build_parts
 from tuner.preflight import check_space, cover, covered_attributes, draw, values_of, views_of
 from tuner.rehearsal import rehearse
-from tuner.search import random_draws
+from tuner.searchers.random import random_draws
 
 SCHEME = contest_scheme((30, 60))
 FIXED = {"epochs": 2, "seed": 0}

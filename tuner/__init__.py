@@ -13,7 +13,7 @@ os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 # Tune's own state of the search serves a resume that we do not use, and grows with the number of trials.
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")
-# Ctrl-C is ours to handle (tuner/stopping.py).
+# Ctrl-C is ours to handle (tuner/stoppers/soft_stop.py).
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 # A trial that fails reports why, and no score; Tune would end the whole search over that.
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")

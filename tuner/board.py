@@ -1,5 +1,6 @@
 """What a person sees of a search: rows of trials as plain records first, drawn second."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search_spaces.schema import Space, show
+from trainables.metrics import Metric
 
 SHOWN = 20  # rows of the live table above a footer of one line; a terminal has no more room
 NAMED_ALONE = ("task", "model/backbone")  # settings whose values say what they are
@@ -44,6 +46,7 @@ class Board:
     trials: int  # planned
     epochs: int
     attributes: str  # what the score is over
+    metric: Metric
     deadline: float | None = None  # on the monotonic clock
     started: float = field(default_factory=monotonic)
     rows: Mapping[int, Row] = field(default_factory=dict)  # replaced and never changed: another thread draws it meanwhile
@@ -65,7 +68,11 @@ class Board:
     def leader(self) -> Row | None:
         """The best row so far; ties go to the earlier trial."""
         scored = [row for row in self.rows.values() if row.best is not None]
-        return min(scored, key=lambda row: (-row.best, row.number), default=None)
+        return min(scored, key=self._order, default=None)
+
+    def _order(self, row: Row) -> tuple[float, int]:
+        """The best first, ties to the earlier trial, those without a score last."""
+        return (math.inf if row.best is None else -self.metric.sign * row.best), row.number
 
     @property
     def photos(self) -> int:
@@ -86,7 +93,7 @@ class Board:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         running = sum(row.state == "running" for row in self.rows.values())
-        rows = sorted(self.rows.values(), key=lambda row: (row.state != "running", -(row.best or 0), row.number))
+        rows = sorted(self.rows.values(), key=lambda row: (row.state != "running", *self._order(row)))
         left = self.seconds_left()
         words = [f"{len(self.rows) - running} of {self.trials} trials ended", f"{running} running"]
         if self.leader:
@@ -97,20 +104,20 @@ class Board:
         below = [*map(Text, self.notes), Text(", ".join(words), style="bold")]
         # What is below takes the place of rows: a terminal cuts off what is too much at the bottom, where it matters most.
         shown = max(1, SHOWN + 1 - sum(len(text.wrap(console, options.max_width)) for text in below))
-        yield trial_table(rows[:shown], self.attributes)
+        yield trial_table(rows[:shown], self.attributes, self.metric)
         if len(rows) > shown:
             yield Text(f"... and {len(rows) - shown} more")
         yield from below
 
 
-def trial_table(rows: list[Row], attributes: str) -> Table:
+def trial_table(rows: list[Row], attributes: str, metric: Metric) -> Table:
     """The rows as a table, in the given order."""
-    title = f"macro F1 over {attributes}, on validation"
+    title = f"{metric.title} over {attributes}, on validation"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", expand=True)
     table.add_column("trial", justify="right")
     table.add_column("state")
     table.add_column("epoch", justify="right")
-    table.add_column("macro F1", justify="right")
+    table.add_column(metric.title, justify="right")
     table.add_column("best", justify="right")
     # One line a trial, however much differs: the terminal shows all running trials at once.
     table.add_column("what differs", no_wrap=True, overflow="ellipsis", ratio=1)

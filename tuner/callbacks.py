@@ -15,7 +15,8 @@ from trainables.storage import NO_ROOM, Folder, size_below
 from tuner import fidelity
 from tuner.board import Board, Row, differs
 from tuner.retention import Retention
-from tuner.stopping import Asha, SoftStop
+from tuner.stoppers.pruner import Pruner
+from tuner.stoppers.soft_stop import SoftStop
 
 SIZING = 30.0  # seconds between two looks at the run's size; a large run has many files
 
@@ -29,7 +30,7 @@ class Driver(tune.Callback):
         *,
         space: Space,
         board: Board,
-        asha: Asha,
+        pruner: Pruner,
         soft_stop: SoftStop,
         retention: Retention,
         show: Callable[[Row], None],
@@ -41,7 +42,7 @@ class Driver(tune.Callback):
         self._run = run
         self._space = space
         self._board = board
-        self._asha = asha
+        self._pruner = pruner
         self._soft_stop = soft_stop
         self._retention = retention
         self._show = show
@@ -79,8 +80,8 @@ class Driver(tune.Callback):
         words = differs(self._space, record.config.values())
         return Row(number, words, state=record.result.state, epoch=done, score=last, best=best, earlier=done)
 
-    def judged(self, number: int, decision: Decision) -> None:
-        """Write what ASHA found of a trial into its record, before the trial hears of it."""
+    def decided(self, number: int, decision: Decision) -> None:
+        """Write what the pruner found of a trial into its record, before the trial hears of it."""
         folder = trial_folder(self._run, number)
         with self._room():
             write_decisions(folder, [*read_decisions(folder), decision])
@@ -118,8 +119,8 @@ class Driver(tune.Callback):
         forget_statistics(trial)
         if "failed" in last:
             self._end(number, "failed")
-        elif number in self._asha.reasons:
-            self._close(number, "stopped", self._asha.reasons[number])
+        elif number in self._pruner.reasons:
+            self._close(number, "stopped", self._pruner.reasons[number])
         elif last.get("last"):
             self._ran_to_the_end.add(number)
             with self._room():
@@ -167,11 +168,11 @@ class Driver(tune.Callback):
         self._show(row)
 
     def _note(self) -> None:
-        """Measure how far the early scores of the trials that ran to the end tell their last ones, where ASHA judges by such."""
-        if not self._asha.rungs.scores:
+        """Measure how far the early scores of the trials that ran to the end tell their last ones, at the epochs of the pruner."""
+        rungs = self._pruner.stopper.rungs
+        if not rungs:
             return
         curves = {number: [self._curves[number][epoch] for epoch in sorted(self._curves[number])] for number in self._ran_to_the_end}
-        rungs = sorted(self._asha.rungs.scores)
         found = fidelity.measure(curves, self._backbones, rungs)
         self._board.notes = [words for words in (fidelity.line(found), fidelity.warning(curves, self._backbones, rungs)) if words]
         write_json(self._run / "fidelity.json", {"rungs": [asdict(entry) for entry in found]})

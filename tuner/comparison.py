@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from trainables.metrics import Metric
 from trainables.record import Cause, Predictions, Record, Result
 
 COMPARED = ("train_loss", "score", "accuracy", "target_scores", "lr", "photos", "best_epoch", "last")
@@ -99,14 +100,16 @@ def compare_reports(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
             yield Finding(now["epoch"], words, name != "train_loss" or math.isclose(was, is_now, rel_tol=LOSS))
 
 
-def compare_best(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], tolerance: float) -> Iterator[Finding]:
-    """The best macro F1 of either training, where they are further apart than the tolerance."""
+def compare_best(
+    then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], tolerance: float, metric: Metric
+) -> Iterator[Finding]:
+    """The best score of either training, where they are further apart than the tolerance."""
     if not then or not now or then[0]["score"] is None:
         return
-    before, after = (max(reports, key=lambda report: report["score"]) for reports in (then, now))
+    before, after = (max(reports, key=lambda report: metric.sign * report["score"]) for reports in (then, now))
     if abs(before["score"] - after["score"]) > tolerance:
         words = [f"{report['score']:.4f} (epoch {report['epoch']})" for report in (before, after)]
-        yield Finding(after["epoch"], f"the best macro F1 was {words[0]}, is {words[1]}", False)
+        yield Finding(after["epoch"], f"the best {metric.title} was {words[0]}, is {words[1]}", False)
 
 
 def compare_predictions(then: Predictions | None, now: Predictions | None) -> Iterator[Finding]:
@@ -120,11 +123,11 @@ def compare_predictions(then: Predictions | None, now: Predictions | None) -> It
         yield Finding(then.epoch, f"validation probabilities by up to {largest:.1e}", True)
 
 
-def epochs_table(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], findings: Sequence[Finding]) -> Table:
+def epochs_table(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], findings: Sequence[Finding], metric: Metric) -> Table:
     """A row for each epoch that was trained both times."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("epoch", justify="right")
-    for name in ("train loss", "macro F1", "accuracy"):
+    for name in ("train loss", metric.title, "accuracy"):
         table.add_column(f"{name} then", justify="right")
         table.add_column("now", justify="right")
     table.add_column("what differs", overflow="fold")
@@ -137,20 +140,19 @@ def epochs_table(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, A
     return table
 
 
-def judge(findings: Sequence[Finding], excuses: Sequence[str], compared: str, score: float) -> tuple[int, str]:
+def verdict(findings: Sequence[Finding], excuses: Sequence[str], compared: str, score: float, metric: Metric) -> tuple[int, str]:
     """Exit code and verdict.
 
     Args:
         excuses: why the same bits cannot be asked for.
         compared: what was trained again, in words.
-        score: how far the best macro F1 may differ then.
+        score: how far the best score may differ then.
     """
     if not findings:
         return 0, f"Equal to the bit: {compared}."
     unlike_then = ", ".join(excuse.split(":")[0] for excuse in excuses)
-    tolerance = (
-        f"the best macro F1 within {score:.3f} and train losses within {LOSS:.0%}, since the same bits cannot be asked for ({unlike_then})"
-    )
+    allowed = f"the best {metric.title} within {score:.3f} and train losses within {LOSS:.0%}"
+    tolerance = f"{allowed}, since the same bits cannot be asked for ({unlike_then})"
     wrong = [finding for finding in findings if not (excuses and finding.tolerable)]
     if not wrong:
         return 0, f"Within tolerance: {compared}. Asked for was {tolerance}."

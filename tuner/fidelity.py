@@ -1,4 +1,4 @@
-"""Does an early score tell the final one? ASHA stops trials by their scores at its rungs, so its choice is as good as these."""
+"""Does an early score tell the final one? A pruner stops trials by early scores, so its choice is as good as these."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,12 +14,12 @@ TELLING = 0.5  # what an advised epoch must reach; well above MISLEADING, else t
 def measure(curves: Mapping[int, Sequence[float]], backbones: Mapping[int, str], rungs: Iterable[int]) -> list[Fidelity]:
     """The rank correlation between the score at each rung and the score at the trial's last epoch.
 
-    Trials that ASHA let through are a selected sample: the bad ones are missing, and so is every trial that started badly and would
+    Trials that were let through are a selected sample: the bad ones are missing, and so is every trial that started badly and would
     have ended well. Among such survivors the correlation says little about the trials that were stopped. What makes the figure honest
-    are the trials that ASHA may not stop (`run/keep_running`), or a search without early stopping.
+    are the trials that may not be stopped (`run/keep_running`), or a search with `run/pruner: none`.
 
     Args:
-        curves: trial number -> macro F1 of every epoch, for trials that ran to the end. A trial whose last epoch is the rung or
+        curves: trial number -> score of every epoch, for trials that ran to the end. A trial whose last epoch is the rung or
             earlier is left out of that rung: there its early score is its final one.
         backbones: trial number -> backbone, for at least these trials.
         rungs: epochs, counted from 1.
@@ -35,7 +35,7 @@ def measure(curves: Mapping[int, Sequence[float]], backbones: Mapping[int, str],
 
 
 def warning(curves: Mapping[int, Sequence[float]], backbones: Mapping[int, str], rungs: Iterable[int]) -> str | None:
-    """One sentence where early scores mislead ASHA, with the option that mends it; None where they do not, or too few trials tell.
+    """One sentence where early scores mislead the pruner, with the option that fixes it; None where they do not, or too few trials tell.
 
     A rung misleads where the correlation is below 0.3 over at least 8 trials, be it of all or of one backbone. The advised `run/grace`
     is the earliest later epoch before the last at which it is at least 0.5 for all who were misled, each over at least 8 of the trials.
@@ -46,10 +46,10 @@ def warning(curves: Mapping[int, Sequence[float]], backbones: Mapping[int, str],
     where = ", ".join(_place(found) for found in misled)
     telling = _telling_epoch(curves, backbones, misled)
     if telling is None:
-        mend = f"use --no-early-stopping, since no later epoch before the last is known to reach {TELLING}"
+        fix = f"use --no-early-stopping, since no later epoch before the last is known to reach {TELLING}"
     else:
-        mend = f"use --set run/grace={telling}, the earliest later epoch that reaches {TELLING}"
-    return f"ASHA's early scores mislead, their rank correlation with the final epoch is {where}: for the next search {mend}."
+        fix = f"use --set run/grace={telling}, the earliest later epoch that reaches {TELLING}"
+    return f"Early scores mislead the pruner, their rank correlation with the final epoch is {where}: for the next search {fix}."
 
 
 def line(fidelities: Iterable[Fidelity]) -> str | None:

@@ -18,6 +18,7 @@ from trainables.data.settings import DataConfig
 from trainables.data.splits import NOBODY
 from trainables.data.views import View
 from trainables.registry import ConfigError, Mistake, nearest
+from tuner.searchers.random import random_draws
 from tuner.settings import run_mistakes
 
 DRAWS = 200
@@ -99,9 +100,6 @@ def tasks_of(space: Space) -> list[Any]:
 
 def draw(space: Space, fixed: dict[str, Any], seed: int, count: int = DRAWS) -> list[dict[str, Any]]:
     """Configurations drawn at random, the space's `start` first. Raises: SpaceError for combinations that cannot be trained."""
-    # Ray and Optuna take seconds, and every mistake in names and values is told without them.
-    from tuner.search import random_draws
-
     drawn, mistakes = [], []
     for values in random_draws(space, fixed, seed=seed, count=count):
         try:

@@ -196,6 +196,10 @@ def settings_of(options: Options, space: Space, earlier: Earlier | None) -> RunS
         values["trials"] = earlier.card.trials
     if options.trials:
         values["trials"] = options.trials.number + (values["trials"] if options.trials.more else 0)
+    if options.early_stopping is not None:
+        # The pruner of the space, where it has one, comes back; none where it has none.
+        kept = {"pruner": values["pruner"]} if options.early_stopping and values.get("pruner", "none") != "none" else {}
+        values = {name: value for name, value in values.items() if name != "pruner"} | kept
     for name in ("early_stopping", "keep_running", "keep", "retries"):
         if getattr(options, name) is not None:
             values[name] = getattr(options, name)

@@ -22,7 +22,7 @@ def main(
     resume: Annotated[
         str | None, typer.Option(metavar="REFIT", help="Go on with refits that were ended, by the name or folder of their own run.")
     ] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="The best finished trials by macro F1 on validation. Default: 3.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="The best finished trials by the run's metric on validation. Default: 3.")] = None,
     trials: Annotated[
         tuple | None, typer.Option(parser=numbers, metavar="4,7", help="These trials in place of the best; any that has a score.")
     ] = None,

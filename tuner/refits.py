@@ -12,6 +12,7 @@ from rich.text import Text
 from search_spaces.schema import Choice, Parameter, Space, flat, same
 from trainables.config import TrialConfig
 from trainables.data.splits import NOBODY
+from trainables.metrics import METRICS
 from trainables.record import (
     DAMAGE,
     Origin,
@@ -116,7 +117,8 @@ def choose(run: Folder, card: RunCard, wish: Wish) -> list[Record]:
                 f"no trial of {card.name} has finished ({there}). Go on with it: {resume_command(run)}, "
                 "or name trials that have a score: --trials"
             )
-        return sorted(finished, key=lambda record: (-record.best["score"], record.number))[: wish.top or TOP]
+        sign = METRICS[card.metric].sign
+        return sorted(finished, key=lambda record: (-sign * record.best["score"], record.number))[: wish.top or TOP]
     mistakes = []
     for number in wish.trials:
         if number in damaged:
@@ -227,7 +229,7 @@ def tell_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refit
     for record in chosen:
         numbers = [number for number, refit in enumerate(refits) if refit.origin.trial == record.number]
         trials = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {numbers[0]} to {numbers[-1]}"
-        best = f"macro F1 {record.best['score']:.4f} at epoch {record.best['epoch']} of {record.config.epochs}"
+        best = f"{METRICS[card.metric].title} {record.best['score']:.4f} at epoch {record.best['epoch']} of {record.config.epochs}"
         console.print(f"  {trials}: {searched.name}/{record.number}, {record.config.model.backbone}, {best}")
     if refits[0].config.data.fold == NOBODY:
         console.print("Nobody validates: all but the hold-out train, the last epoch is kept, and the hold-out is the only judge.")

@@ -78,8 +78,9 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
             write_run(run, card)
 
         # Ray Tune is imported by those who need it.
+        from tuner.searchers.given import GivenSearcher
         from tuner.summary import summarize_refit
-        from tuner.training import GivenSearcher, Work, train_and_sum_up
+        from tuner.training import Work, train_and_sum_up
 
         def searcher(plan: Plan, slots: "Slots", stock: "Stock", stopping: Callable[[], bool]) -> "Searcher":
             # Damaged records are set aside by now; what takes their place is on disk before it is trained.
@@ -107,8 +108,9 @@ def plan_refit(run: Folder, searched: Folder, card: RunCard, refits: Sequence[Re
     settings = RunSettings(
         trials=len(refits),
         epochs=card.epochs,
-        grace=card.epochs,  # no rung before the end, so ASHA judges nobody
-        early_stopping=False,
+        metric=card.metric,
+        grace=card.epochs,  # nor is it measured how far early scores tell
+        pruner="none",
         keep=len(refits),
         **({} if options.retries is None else {"retries": options.retries}),
     )

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from search_spaces.schema import show
 from trainables.console import complain, output
+from trainables.metrics import METRICS
 from trainables.progress import progress_bar
 from trainables.record import (
     DAMAGE,
@@ -41,8 +42,8 @@ from tuner.comparison import (
     compared_words,
     conditions,
     epochs_table,
-    judge,
     unlike,
+    verdict,
 )
 
 # pandas, torch and timm take seconds, and --help needs none of them: they are imported where they are used.
@@ -67,7 +68,7 @@ def main(
 ) -> None:
     """Train a trial again, outside the search, and compare it epoch by epoch with its record.
 
-    With the same code, libraries, threads and CPU type it must be equal to the bit. Elsewhere, and on a GPU, the best macro F1 may
+    With the same code, libraries, threads and CPU type it must be equal to the bit. Elsewhere, and on a GPU, the best score may
     differ by half its 95 % interval and every train loss by 10 %. Nothing of the run is changed.
 
         python -m tuner.replay --run faces --trial 7
@@ -130,6 +131,7 @@ def replay(
     card, record, predictions = read_run(run), *read_trial(run, number)
     import torch
 
+    metric = METRICS[record.config.metric]
     threads = threads or record.result.threads
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -155,16 +157,16 @@ def replay(
     found = [
         *compare_predictions(predictions, again.predictions),
         *compare_epochs(record, again, wanted),
-        *compare_best(record.reports[:wanted], again.reports, tolerance),
+        *compare_best(record.reports[:wanted], again.reports, tolerance, metric),
     ]
     findings = sorted(found, key=lambda finding: finding.epoch)
     if again.reports:
-        console.print(epochs_table(record.reports, again.reports, findings))
+        console.print(epochs_table(record.reports, again.reports, findings, metric))
     if wanted < possible:
         say(f"Not trained again: what came after epoch {wanted}.")
     if predictions and not again.predictions:
         say(f"The validation probabilities are of epoch {predictions.epoch}, which was not reached.")
-    code, words = judge(findings, excuses, compared_words(again), tolerance)
+    code, words = verdict(findings, excuses, compared_words(again), tolerance, metric)
     say(words, style="green" if code == 0 else "red")
     return code
 
@@ -201,7 +203,7 @@ def one_line(folder: Folder) -> str:
         return f"{folder.name}: damaged"
     score = "no score"
     if record.best and record.best["score"] is not None:
-        score = f"macro F1 {record.best['score']:.4f} at epoch {record.best['epoch']}"
+        score = f"{METRICS[record.config.metric].title} {record.best['score']:.4f} at epoch {record.best['epoch']}"
     return f"{folder.name}: {record.result.state}, {score}"
 
 
@@ -298,7 +300,7 @@ def train_again(
 
 
 def score_tolerance(record: Record, predictions: Predictions | None, data: "Data") -> float:
-    """How far the best macro F1 may be from the record's: half its 95 % interval over people, and at least SCORE."""
+    """How far the best score may be from the record's: half its 95 % interval over people, and at least SCORE."""
     from trainables.validation import validation_interval
 
     if predictions is None or not predictions.ids or predictions.ids != tuple(data.photos.ids[index] for index in data.split.valid):

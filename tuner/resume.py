@@ -31,7 +31,7 @@ from trainables.registry import ConfigError
 from trainables.storage import Folder, local_file, move_tree
 from trainables.trial import why_it_ended
 from tuner.naming import numbered
-from tuner.stopping import Asha, restore_rungs
+from tuner.stoppers.pruner import Pruner
 
 REPORTS = TypeAdapter(list[EpochReport])
 
@@ -96,8 +96,8 @@ def take_stock(run: Folder, space: Space, fixed: Mapping[str, Any], *, retry: bo
     return Stock(tuple(ended), tuple(going_on), tuple(misfits), tuple(damaged))
 
 
-def settle(stock: Stock, run: Folder, asha: Asha) -> Stock:
-    """Set damaged records aside, write the last word of trials that had none, and let ASHA judge what it has not seen."""
+def settle(stock: Stock, run: Folder, pruner: Pruner) -> Stock:
+    """Set damaged records aside, write the last word of trials that had none, and let the pruner decide on what it has not heard."""
     for item in stock.damaged:
         set_aside(item.folder, run)
     ended, going_on = [], []
@@ -109,10 +109,10 @@ def settle(stock: Stock, run: Folder, asha: Asha) -> Stock:
             # Its process may have died between the last word and this.
             drop_last(record.folder)
         ended.append(record)
-    restore_rungs(asha.rungs, (*ended, *stock.going_on, *stock.misfits))
+    pruner.restore((*ended, *stock.going_on, *stock.misfits))
     for record in stock.going_on:
-        if record.reports and asha.stops_earlier(record):
-            end_record(record.folder, "stopped", asha.reasons[record.number])
+        if record.reports and pruner.stops_earlier(record):
+            end_record(record.folder, "stopped", pruner.reasons[record.number])
             ended.append(read_record(record.folder))
         else:
             going_on.append(record)

@@ -1,5 +1,6 @@
 """Which weights stay on disk while a run goes on: those of its best trials, and of running ones."""
 
+from trainables.metrics import Metric
 from trainables.record import MODEL, trial_folder
 from trainables.storage import Folder
 
@@ -7,14 +8,15 @@ from trainables.storage import Folder
 class Retention:
     """Keeps the weights of the `keep` best ended trials; predictions and reports of all stay."""
 
-    def __init__(self, run: Folder, keep: int):
+    def __init__(self, run: Folder, keep: int, metric: Metric):
         self._run = run
         self._keep = keep
-        self._kept: list[tuple[float, int]] = []  # (-score, number): best first, ties to the earlier trial
+        self._metric = metric
+        self._kept: list[tuple[float, int]] = []  # best first, ties to the earlier trial; the score is turned so that lower is better
 
     def ended(self, number: int, score: float) -> None:
         """Take an ended trial in; the worst beyond `keep` loses its weights."""
-        self._kept = sorted([*self._kept, (-score, number)])
+        self._kept = sorted([*self._kept, (-self._metric.sign * score, number)])
         for _, worst in self._kept[self._keep :]:
             (trial_folder(self._run, worst) / MODEL).unlink(missing_ok=True)
         del self._kept[self._keep :]

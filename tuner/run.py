@@ -44,12 +44,15 @@ def run(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of the split, of every trial's weights and batches, and of the proposals. Default: 0.")
     ] = None,
+    metric: Annotated[str | None, typer.Option(help="What trials and votes are chosen by, short for --set run/metric=NAME.")] = None,
+    searcher: Annotated[str | None, typer.Option(help="What proposes configurations, short for --set run/searcher=NAME.")] = None,
+    pruner: Annotated[str | None, typer.Option(help="What stops hopeless trials, short for --set run/pruner=NAME.")] = None,
     early_stopping: Annotated[
-        bool | None, typer.Option("--early-stopping/--no-early-stopping", help="Let ASHA stop hopeless trials. Default: it does.")
+        bool | None, typer.Option("--early-stopping/--no-early-stopping", help="Let a pruner stop hopeless trials. Default: it does.")
     ] = None,
     keep_running: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Share of trials that ASHA may not stop; they tell how far it can be trusted. Default: 0.05."),
+        typer.Option(min=0, max=1, help="Share of trials that may not be stopped; they tell how far to trust early scores. Default: 0.05."),
     ] = None,
     keep: Annotated[int | None, typer.Option(min=1, help="Trials whose weights stay on disk, best first. Default: 10.")] = None,
     retries: Retries = None,
@@ -75,13 +78,15 @@ def run(
     after a crash as well. `--resume NAME --trials +20` extends a search, `--resume NAME --space edited.yaml` changes its space.
     """
     given = dict(locals())
+    named = {name: value for name in ("metric", "searcher", "pruner") if (value := given.pop(name)) is not None}
     console = output()
 
     def work(start: Start) -> int:
         from tuner.searching import search
 
         # Every option is a field of the same name.
-        return search(Options(**given | {"changes": tuple(changes or ())}), console, start)
+        changed = (*(changes or ()), *(f"run/{name}={value}" for name, value in named.items()))
+        return search(Options(**given | {"changes": changed}), console, start)
 
     carry_out(work, console, address=address, dashboard=dashboard)
 

@@ -54,14 +54,14 @@ def search(options: Options, console: Console, start: Start) -> int:
 
         # Ray Tune is imported by those who need it.
         from tuner.summary import summarize
-        from tuner.training import Work, optuna_searcher, train_and_sum_up
+        from tuner.training import Work, study_searcher, train_and_sum_up
 
         work = Work(
             plan,
             material,
             began,
             write=lambda: write_plan(plan, material, options),
-            searcher=optuna_searcher,
+            searcher=study_searcher,
             summarize=lambda board, seconds, soft_stop: summarize(plan, material.data, board, seconds, soft_stop, console),
             go_on=resume_command(plan.run),
         )
@@ -113,7 +113,7 @@ def write_plan(plan: Plan, material: Material, options: Options) -> None:
         if material.extra:
             write_whole(run / EXTRA, material.extra)
     header = f"The space of {run.name} with all that was laid over it. To change it, copy it, edit the copy, and go on with:\n"
-    space = plan.space.with_run(plan.settings.model_dump())
+    space = plan.space.with_run(plan.settings.model_dump(exclude={"early_stopping"}))
     write_whole(run / SPACE, space_text(space, f"{header}{resume_command(run)} --space <the copy>").encode())
     write_run(
         run,

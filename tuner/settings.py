@@ -1,32 +1,67 @@
-"""The `run:` section of a space: how much to search, not what."""
+"""The `run:` section of a space: how much to search and by what, not what to search."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from search_spaces.schema import Space
-from trainables.metrics import DEFAULT, METRICS
-from trainables.registry import Count, Section, Share, nearest, setting
+from trainables.metrics import DEFAULT, METRICS, Metric
+from trainables.registry import Count, Share, nearest, setting
+from tuner.searchers import SEARCHERS
+from tuner.stoppers import STOPPERS, AshaSettings, MedianSettings
+from tuner.stoppers.history import Stopper
 
 
-class RunSettings(Section):
-    """Never searched; `--trials`, `--keep` and friends or `--set run/epochs=3` override it."""
+def name_in(table: Mapping[str, Any]) -> Any:
+    """The type of a name in the table, whatever has been added to it meanwhile."""
+
+    def check(name: str) -> str:
+        if name not in table:
+            raise ValueError(f"{name!r} does not exist{nearest(name, list(table))}; there are {', '.join(table)}")
+        return name
+
+    return Annotated[str, AfterValidator(check), WithJsonSchema({"type": "string", "enum": list(table)})]
+
+
+class RunSettings(AshaSettings, MedianSettings):
+    """Never searched; `--trials`, `--keep` and friends or `--set run/epochs=3` override it.
+
+    What only some pruners read begins with their names; the others take no notice of it.
+    """
 
     trials: Count = setting("configurations to try", 20)
     epochs: Count = setting("maximum epochs of a trial", 10)
-    metric: Literal[tuple(METRICS)] = setting("what trials and votes are chosen by", DEFAULT)
-    grace: Count = setting("epochs before a trial may be stopped, at most run/epochs", 1)
-    reduction: Annotated[float, Field(gt=1)] = setting("one trial in this many goes on at each rung of ASHA", 3.0)
-    early_stopping: bool = setting("whether hopeless trials are stopped", True)
-    keep_running: Share = setting("share of the trials that may not be stopped, which tells how far early scores can be trusted", 0.05)
+    metric: name_in(METRICS) = setting("what trials and votes are chosen by, as scikit-learn's scorers are named", DEFAULT)
+    searcher: name_in(SEARCHERS) = setting("what proposes configurations", "tpe")
+    pruner: name_in(STOPPERS) = setting("what stops hopeless trials", "asha")
+    early_stopping: bool = setting("false is short for run/pruner: none", True)
+    keep_running: Share = setting("share of the trials that may not be stopped; they tell how far early scores can be trusted", 0.05)
     keep: Count = setting("trials whose weights stay on disk, best first", 10)
     retries: Annotated[int, Field(ge=0)] = setting("of a trial whose process dies; one that gets on meanwhile has them all again", 2)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_pruner(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("early_stopping") is not False:
+            return values
+        if values.get("pruner", "none") != "none":
+            raise ValueError(f"run/early_stopping: false is short for run/pruner: none, and run/pruner is {values['pruner']}; keep one")
+        return {**values, "pruner": "none"}
 
     @model_validator(mode="after")
     def _grace_within_epochs(self) -> "RunSettings":
         if self.grace > self.epochs:
             raise ValueError(f"run/grace is {self.grace}, more than run/epochs, which is {self.epochs}")
         return self
+
+    def score(self) -> Metric:
+        """What scores are of."""
+        return METRICS[self.metric]
+
+    def stopper(self) -> Stopper:
+        """The pruner of the run."""
+        return STOPPERS[self.pruner].build(self, self.epochs)
 
 
 def run_mistakes(space: Space) -> list[tuple[str, str]]:
@@ -43,6 +78,7 @@ def _mistake(detail: dict) -> tuple[str, str]:
     if detail["type"] == "extra_forbidden":
         known = [f"run/{name}" for name in RunSettings.model_fields]
         return path, f"is not a setting{nearest(path, known) or '; there are ' + ', '.join(known)}"
-    message = detail["msg"].removeprefix("Value error, ")
-    got = "" if isinstance(detail["input"], dict) else f", got {detail['input']!r}"
-    return path, f"{message[0].lower()}{message[1:]}{got}"
+    if detail["type"] == "value_error":
+        return path, detail["msg"].removeprefix("Value error, ")
+    message = detail["msg"]
+    return path, f"{message[0].lower()}{message[1:]}, got {detail['input']!r}"

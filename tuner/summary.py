@@ -11,24 +11,25 @@ from rich.text import Text
 
 from trainables.data.splits import NOBODY
 from trainables.data.training import Data
+from trainables.metrics import Metric
 from trainables.record import Origin, Record, RunCard, read_predictions, read_records, searched_run
 from trainables.storage import size_below
 from trainables.validation import pooled_score, validation_interval
 from tuner.board import Board, clock, differs
 from tuner.earlier import name_of, resume_command, vote_command
 from tuner.prepare import Plan
-from tuner.stopping import SoftStop
+from tuner.stoppers.soft_stop import SoftStop
 
 SUMMED_UP = 10  # rows of the last table
 
 
 def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: SoftStop, console: Console) -> None:
     """The last table, what it cost, where it lies, and what to do next."""
-    run = plan.run
+    run, metric = plan.run, plan.settings.score()
     records = read_records(run)
-    scored = sorted((record for record in records if record.best), key=lambda record: (-record.best["score"], record.number))
-    table = Table(title=f"Best trials of {run.name}, by macro F1 ({board.attributes}) on validation", title_justify="left", box=None)
-    for column in ("trial", "state", "best epoch", "macro F1", "95 % interval", "accuracy"):
+    scored = sorted((record for record in records if record.best), key=lambda one: (-metric.sign * one.best["score"], one.number))
+    table = Table(title=f"Best trials of {run.name}, by {metric.title} ({board.attributes}) on validation", title_justify="left", box=None)
+    for column in ("trial", "state", "best epoch", metric.title, "95 % interval", "accuracy"):
         table.add_column(column, justify="left" if column == "state" else "right")
     table.add_column("what differs", overflow="fold")
     for record in scored[:SUMMED_UP]:
@@ -80,12 +81,12 @@ class Refitted:
     seed: int
     planned: int  # trials
     done: tuple[Record, ...]  # those that ran to their end, by number
-    score: float | None  # macro F1 of the predictions of all of these, where people validated
+    score: float | None  # of the predictions of all of these, where people validated
     interval: tuple[float, float] | None  # 95 %
 
     @property
     def fold_scores(self) -> list[float]:
-        """Macro F1 of each fold by itself."""
+        """The score of each fold by itself."""
         return [record.best["score"] for record in self.done]
 
 
@@ -110,7 +111,7 @@ def summarize_refit(plan: Plan, data: Data, card: RunCard, board: Board, seconds
     judged = all(record.config.data.fold != NOBODY for record in records)
     console.print()
     console.print(scores_table(plan, searched.name, groups) if judged else models_table(searched.name, groups))
-    for words in spread_over_seeds(searched.name, groups):
+    for words in spread_over_seeds(searched.name, groups, plan.settings.score()):
         console.print(words, highlight=False)
     tell_end(plan, records, board, seconds, soft_stop, resume_command(run, "tuner.refit"), console)
     done = [group for group in groups if group.done]
@@ -127,7 +128,7 @@ def summarize_refit(plan: Plan, data: Data, card: RunCard, board: Board, seconds
             "Each fold's epoch was chosen on that fold, and the configurations on one of them: the hold-out judges more strictly.",
             highlight=False,
         )
-        best = max(done, key=lambda group: group.score).origin.trial
+        best = max(done, key=lambda group: plan.settings.score().sign * group.score).origin.trial
         following = f"python -m tuner.refit --run {name_of(searched)} --trials {best} --all-data"
     else:
         following = vote_command(run, len(done))
@@ -135,10 +136,11 @@ def summarize_refit(plan: Plan, data: Data, card: RunCard, board: Board, seconds
 
 
 def scores_table(plan: Plan, searched: str, groups: Sequence[Refitted]) -> Table:
-    """A row for each configuration and seed: the macro F1 over all its folds, with its interval."""
-    attributes = ", ".join(plan.attributes)
-    table = Table(title=f"Refits of {searched}, by macro F1 ({attributes}) of people who did not train", title_justify="left", box=None)
-    for column in ("refit of", "seed", "folds", "macro F1", "95 % interval", "mean of folds", "sd", "searched"):
+    """A row for each configuration and seed: the score over all its folds, with its interval."""
+    metric, attributes = plan.settings.score(), ", ".join(plan.attributes)
+    title = f"Refits of {searched}, by {metric.title} ({attributes}) of groups that did not train"
+    table = Table(title=title, title_justify="left", box=None)
+    for column in ("refit of", "seed", "folds", metric.title, "95 % interval", "mean of folds", "sd", "searched"):
         table.add_column(column, justify="right")
     for group in groups:
         words = ["-"] * 4
@@ -162,12 +164,12 @@ def models_table(searched: str, groups: Sequence[Refitted]) -> Table:
     return table
 
 
-def spread_over_seeds(searched: str, groups: Sequence[Refitted]) -> Iterator[str]:
-    """For each configuration with several seeds, mean and standard deviation of the macro F1 over them."""
+def spread_over_seeds(searched: str, groups: Sequence[Refitted], metric: Metric) -> Iterator[str]:
+    """For each configuration with several seeds, mean and standard deviation of the score over them."""
     for origin in dict.fromkeys(group.origin for group in groups):
         scores = [group.score for group in groups if group.origin == origin and group.score is not None]
         if len(scores) > 1:
-            mean = f"macro F1 {np.mean(scores):.4f}, sd {deviation(scores)} over {len(scores)} seeds"
+            mean = f"{metric.title} {np.mean(scores):.4f}, sd {deviation(scores)} over {len(scores)} seeds"
             yield f"{searched}/{origin.trial}: {mean}; searched {origin.score:.4f}"
 
 

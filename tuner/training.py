@@ -1,8 +1,7 @@
 """The trials of a plan are trained on Ray Tune and summed up."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +30,10 @@ from tuner.prepare import Material, Plan
 from tuner.rehearsal import Memory, measure_here
 from tuner.resume import Stock, settle, take_stock
 from tuner.retention import Retention
-from tuner.search import OptunaSearcher
-from tuner.stopping import Asha, Rungs, SoftStop, spares
+from tuner.searchers import SEARCHERS
+from tuner.searchers.study import StudySearcher
+from tuner.stoppers.pruner import Pruner, spares
+from tuner.stoppers.soft_stop import SoftStop
 
 # Makes what proposes trials. It is told of those that there are, and asks whether the search is coming to its end.
 MakeSearcher = Callable[[Plan, cluster.Slots, Stock, Callable[[], bool]], Searcher]
@@ -49,41 +50,6 @@ class Work:
     searcher: MakeSearcher
     summarize: Callable[[Board, float, SoftStop], None]  # told the seconds that the command took
     go_on: str  # the command that goes on
-
-
-class GivenSearcher(Searcher):
-    """Proposes given configurations in the order of their numbers, and learns nothing."""
-
-    def __init__(self, proposals: Mapping[int, dict[str, Any]], *, slots: Callable[[], int], stopping: Callable[[], bool]):
-        """
-        Args:
-            proposals: nested values by the trial's number.
-            slots: trials that may run at a time.
-            stopping: whether no more trials should begin.
-        """
-        super().__init__(metric="score", mode="max")
-        self._left = deque(sorted(proposals.items()))
-        self._slots = slots
-        self._stopping = stopping
-        self._running: set[str] = set()
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._stopping() or not self._left:
-            return Searcher.FINISHED
-        if len(self._running) >= self._slots():
-            return None
-        number, values = self._left.popleft()
-        self._running.add(trial_id)
-        return {"number": number, "values": values}
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self._running.discard(trial_id)
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the records say what is left."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing to read, see `save`."""
 
 
 def train_and_sum_up(work: Work, options: Options, join: Join, console: Console) -> int:
@@ -104,7 +70,7 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
         console.print(f"Ray dashboard: {joined.dashboard} (it asks for a token; print it with: {joined.token})")
 
     soft_stop = SoftStop(options.time_budget)
-    board = Board(plan.settings.trials, plan.settings.epochs, ", ".join(plan.attributes), soft_stop.deadline)
+    board = Board(plan.settings.trials, plan.settings.epochs, ", ".join(plan.attributes), plan.settings.score(), soft_stop.deadline)
     job = Job(plan.run.resolve(), material.data, code_version(), slots.cpus, shelf(options, material), material.by_fold)
     try:
         with soft_stop.listening():
@@ -156,17 +122,19 @@ def shelf(options: Options, material: Material) -> Shelf | None:
     return Shelf(cluster.lend_files(files))
 
 
-def optuna_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Callable[[], bool]) -> Searcher:
-    """TPE over the plan's space."""
-    return OptunaSearcher(
+def study_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Callable[[], bool]) -> Searcher:
+    """What the plan names, over the plan's space."""
+    return StudySearcher(
         plan.space,
         plan.fixed,
+        sampler=SEARCHERS[plan.settings.searcher].make,
         seed=plan.seed,
         trials=plan.settings.trials,
         slots=slots,
+        metric=plan.settings.score(),
         stopping=stopping,
-        earlier=stock.kept,
-        going_on=stock.proposals,
+        earlier=(*stock.kept, *stock.going_on),
+        resumed=stock.proposals,
     )
 
 
@@ -180,7 +148,7 @@ def search(
     console: Console,
     *,
     trainable: Callable[[dict[str, Any], Job], None] = run_trial,
-    searcher: MakeSearcher = optuna_searcher,
+    searcher: MakeSearcher = study_searcher,
 ) -> None:
     """Let Ray Tune train the trials that are proposed, with the live table on a terminal and a line per ended trial elsewhere.
 
@@ -198,23 +166,26 @@ def search(
             words = f"trial {row.number} {row.state} at epoch {row.epoch}, {best}: {row.differs}"
             console.print(words, soft_wrap=True)
 
-    asha = Asha(
-        Rungs(grace=settings.grace, reduction=settings.reduction, epochs=settings.epochs),
-        spared=spares(settings.keep_running if settings.early_stopping else 1.0),
-        judged=lambda number, decision: driver.judged(number, decision),
+    pruner = Pruner(
+        settings.stopper(),
+        settings.score(),
+        spared=spares(settings.keep_running),
+        decided=lambda number, decision: driver.decided(number, decision),
     )
     driver = Driver(
         job.run,
         space=plan.space,
         board=board,
-        asha=asha,
+        pruner=pruner,
         soft_stop=soft_stop,
-        retention=Retention(job.run, settings.keep),
+        retention=Retention(job.run, settings.keep, settings.score()),
         show=show,
     )
-    stock = settle(stock, job.run, asha)
+    stock = settle(stock, job.run, pruner)
     tell_stock(stock, console)
     driver.know(stock.kept, stock.going_on)
+    if words := SEARCHERS[settings.searcher].words(settings.searcher, plan.space):
+        console.print(words, soft_wrap=True)
     left = max(settings.trials - len(stock.kept), len(stock.proposals))
     if not left:
         return
@@ -226,7 +197,7 @@ def search(
             tune.with_resources(tune.with_parameters(trainable, job=job), {"cpu": slots.cpus, "gpu": slots.gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher(plan, slots, stock, lambda: soft_stop.asked),
-                scheduler=asha,
+                scheduler=pruner,
                 num_samples=left,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"trial-{trial.config['number']}",

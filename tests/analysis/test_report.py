@@ -21,7 +21,7 @@ from search_spaces.read import read_space
 from trainables.data.labels import Attribute, Scheme
 from trainables.metrics import METRICS
 from trainables.record import Decision
-from tuner.search import random_draws
+from tuner.searchers.random import random_draws
 
 METRIC = METRICS["f1_macro"]
 SEEDS = range(20)

@@ -19,7 +19,9 @@ from tests.faults.faulty import FORKS, train_alone
 from tests.faults.remains import remains, timeless, what_lasts
 from trainables.record import Record, read_records, trial_folder
 from trainables.trial import Job
-from tuner.stopping import Rungs, spares
+from tuner.settings import RunSettings
+from tuner.stoppers.history import Heard, History
+from tuner.stoppers.pruner import spares
 
 pytestmark = [
     pytest.mark.faults,
@@ -162,15 +164,18 @@ def assert_nothing_was_lost(views: list[dict[int, Seen]]) -> None:
 
 def assert_asha_judged_as_if_at_one_go(records: list[Record]) -> None:
     """Every trial was judged once at every rung that it reached, in some order, as a fresh ASHA judges in that order."""
-    fresh, spared = Rungs(grace=GRACE, reduction=REDUCTION, epochs=EPOCHS), spares(SPARED)
-    for epoch in fresh.scores:
+    fresh, spared = RunSettings(grace=GRACE, reduction=REDUCTION, epochs=EPOCHS).stopper(), spares(SPARED)
+    history = History()
+    for epoch in fresh.rungs:
         there = [record for record in records if len(record.reports) >= epoch]
         found = [(decision, record) for record in there for decision in record.decisions if decision.epoch == epoch]
         found.sort(key=lambda pair: pair[0].place)
         assert [decision.place for decision, _ in found] == list(range(len(there)))
         assert sorted(record.number for _, record in found) == [record.number for record in there]
         for decision, record in found:
-            assert decision == fresh.judge(record.number, epoch, record.reports[epoch - 1]["score"])
+            heard = Heard(record.number, epoch, record.reports[epoch - 1]["score"], last=False)
+            assert decision == fresh.decide(history, heard)
+            history.enter(heard)
     for record in records:
         hopeless = [decision.epoch for decision in record.decisions if not decision.passed and not spared(record.number)]
         if hopeless:

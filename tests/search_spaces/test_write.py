@@ -5,7 +5,7 @@ import pytest
 
 from search_spaces.read import read_space, shipped_spaces
 from search_spaces.write import space_text
-from tuner.search import random_draws
+from tuner.searchers.random import random_draws
 
 BASE = """
 task: {choice: [joint, [[mask], [gender, age]]]}

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from search_spaces.read import read_space
+from trainables.metrics import DEFAULT, METRICS, Metric
 from tuner.board import SHOWN, Board, Row, clock, differs
 
 
@@ -17,8 +18,8 @@ def text_of(board, width=160):
     return captured.get()
 
 
-def board_of(*rows, trials=8, epochs=10, **settings):
-    return Board(trials, epochs, attributes="mask, age", rows={row.number: row for row in rows}, **settings)
+def board_of(*rows, trials=8, epochs=10, metric=METRICS[DEFAULT], **settings):
+    return Board(trials, epochs, "mask, age", metric, rows={row.number: row for row in rows}, **settings)
 
 
 def test_the_leader_is_the_best_so_far_and_a_tie_goes_to_the_earlier_trial():
@@ -65,6 +66,17 @@ def test_a_table_that_is_drawn_all_the_time_survives_trials_that_are_added():
         setswitchinterval(before)
     assert not failures
     assert len(board.rows) == 600
+
+
+def test_of_a_metric_to_minimize_the_lowest_leads_and_a_negative_score_is_a_score():
+    error = Metric("error", "error rate", direction="minimize")
+    board = board_of(
+        Row(0, "high", "stopped", 1, 0.5, 0.5), Row(1, "low", "stopped", 1, -0.1, -0.1), Row(2, "none", "failed"), metric=error
+    )
+    assert board.leader.number == 1
+    text = text_of(board)
+    assert text.index("low") < text.index("high") < text.index("none")
+    assert "error rate over mask, age" in text and "best so far -0.1000 (trial 1)" in text
 
 
 def test_an_update_changes_one_row_and_leaves_the_others():

@@ -4,6 +4,7 @@ import pytest
 from ray.tune.experiment import Trial
 
 from search_spaces.read import read_space
+from tests.tuner.stoppers.reports import F1, pruner_of
 from trainables.record import (
     Decision,
     Result,
@@ -18,7 +19,7 @@ from trainables.record import (
 from tuner.board import Board
 from tuner.callbacks import Driver
 from tuner.retention import Retention
-from tuner.stopping import Asha, Rungs, SoftStop
+from tuner.stoppers.soft_stop import SoftStop
 
 NOBODY = {"iteration": 0, "trials": []}
 EPOCHS = 3
@@ -31,15 +32,14 @@ def space(tiny_space):
 
 @pytest.fixture
 def driver(space, tmp_path):
-    asha = Asha(Rungs(grace=1, reduction=2, epochs=EPOCHS), spared=lambda number: True, judged=lambda number, decision: None)
     (tmp_path / "run").mkdir()
     return Driver(
         tmp_path / "run",
         space=space,
-        board=Board(8, EPOCHS, "mask"),
-        asha=asha,
+        board=Board(8, EPOCHS, "mask", F1),
+        pruner=pruner_of(epochs=EPOCHS, spared=lambda number: True),
         soft_stop=SoftStop(None),
-        retention=Retention(tmp_path / "run", keep=2),
+        retention=Retention(tmp_path / "run", 2, F1),
         show=lambda row: None,
     )
 
@@ -94,17 +94,17 @@ def test_an_ended_trial_leaves_no_statistics_in_memory(driver, proposed):
 def test_the_fidelity_of_the_rungs_is_shown_and_kept_as_trials_run_to_the_end(driver, proposed):
     for number, (early, final) in enumerate([(0.1, 0.5), (0.2, 0.6), (0.3, 0.7)]):
         train(driver, proposed(number), [early, 0.4, final])
-    kept = json.loads((driver._run / "fidelity.json").read_text())
+    kept = json.loads((driver._run / "fidelity.json").read_text())["rungs"]
     assert {(entry["epoch"], entry["trials"], entry["correlation"]) for entry in kept} == {(1, 3, 1.0), (2, 3, None)}
     assert driver._board.notes == ["rank correlation with the final epoch: epoch 1: 1.00 (3 trials)"]
 
 
-def test_what_asha_found_is_in_the_record_in_the_order_of_its_rungs(driver, make_config):
+def test_what_the_pruner_found_is_in_the_record_in_the_order_of_its_rungs(driver, make_config):
     folder = trial_folder(driver._run, 3)
     start_record(folder, make_config())
     found = [Decision(1, 0.5, 0, None, True), Decision(2, 0.4, 1, 0.6, False)]
     for decision in found:
-        driver.judged(3, decision)
+        driver.decided(3, decision)
     assert list(read_decisions(folder)) == found
 
 

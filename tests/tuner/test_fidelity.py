@@ -7,7 +7,7 @@ import pytest
 
 from tuner.fidelity import Fidelity, line, measure, warning
 from tuner.settings import RunSettings
-from tuner.stopping import Rungs
+from tuner.stoppers.asha import halving_rungs
 
 
 def slow_spearman(first, second):
@@ -137,7 +137,7 @@ def curves_through(*epochs):
 def test_a_misleading_rung_is_named_with_the_grace_that_avoids_it():
     curves = curves_through(DOWN, MIXED, UP, UP, UP)
     assert warning(curves, of_one_backbone(curves), [1]) == (
-        "ASHA's early scores mislead, their rank correlation with the final epoch is -1.00 at epoch 1 over 8 trials: "
+        "Early scores mislead the pruner, their rank correlation with the final epoch is -1.00 at epoch 1 over 8 trials: "
         "for the next search use --set run/grace=3, the earliest later epoch that reaches 0.5."
     )
 
@@ -145,7 +145,7 @@ def test_a_misleading_rung_is_named_with_the_grace_that_avoids_it():
 def test_where_no_epoch_before_the_last_tells_more_the_advice_is_not_to_stop_early():
     curves = curves_through(DOWN, MIXED, MIXED, UP)
     assert warning(curves, of_one_backbone(curves), [1, 2]) == (
-        "ASHA's early scores mislead, their rank correlation with the final epoch is -1.00 at epoch 1 over 8 trials, "
+        "Early scores mislead the pruner, their rank correlation with the final epoch is -1.00 at epoch 1 over 8 trials, "
         f"{slow_spearman(MIXED, UP):.2f} at epoch 2 over 8 trials: "
         "for the next search use --no-early-stopping, since no later epoch before the last is known to reach 0.5."
     )
@@ -200,7 +200,7 @@ def test_a_backbone_with_fewer_than_eight_trials_of_its_own_is_not_judged():
 @pytest.mark.parametrize("seed", range(60))
 def test_the_advice_is_the_earliest_epoch_that_mends_all_that_misled(seed):
     curves, backbones = random_curves(seed)
-    rungs = list(Rungs(grace=1, reduction=3, epochs=10).scores)
+    rungs = halving_rungs(1, 3, 10)
 
     def judged(epoch):
         """Backbone, or None for all -> correlation at an epoch, where 8 trials or more go beyond it."""
@@ -224,7 +224,7 @@ def test_the_advice_is_the_earliest_epoch_that_mends_all_that_misled(seed):
     assert words.count(" at epoch ") == len(misled)
     if mending:
         settings = RunSettings(grace=mending[0], epochs=10)
-        left = Rungs(grace=settings.grace, reduction=3, epochs=10).scores.keys()
+        left = set(halving_rungs(settings.grace, 3, 10))
         assert not left & {epoch for epoch, _ in misled}
 
 

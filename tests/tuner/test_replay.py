@@ -18,6 +18,7 @@ from trainables.data.layouts.reading import read_photos
 from trainables.data.settings import DataConfig
 from trainables.data.splits import NOBODY, split_table
 from trainables.data.views import build_views
+from trainables.metrics import DEFAULT, METRICS, Metric
 from trainables.record import (
     SPLIT,
     Predictions,
@@ -359,10 +360,20 @@ def test_with_other_versions_the_best_macro_f1_may_drift_by_half_its_interval(ru
         assert "Within tolerance: 2 epochs" in said.out
 
 
+F1 = METRICS[DEFAULT]
+
+
 def test_where_many_people_validate_the_best_macro_f1_may_drift_by_a_fixed_number():
     then, now = ([{"epoch": 1, "score": 0.5}], [{"epoch": 1, "score": 0.5 + 1.1 * SCORE}])
-    assert [finding.tolerable for finding in compare_best(then, now, SCORE)] == [False]
-    assert list(compare_best(then, now, 2 * SCORE)) == list(compare_best([], now, SCORE)) == []
+    assert [finding.tolerable for finding in compare_best(then, now, SCORE, F1)] == [False]
+    assert list(compare_best(then, now, 2 * SCORE, F1)) == list(compare_best([], now, SCORE, F1)) == []
+
+
+def test_the_best_score_of_a_metric_to_minimize_is_the_lowest():
+    error = Metric("error", "error rate", direction="minimize")
+    then, now = ([{"epoch": epoch, "score": score} for epoch, score in enumerate(scores, 1)] for scores in ([0.9, 0.1], [0.1, 0.9]))
+    assert list(compare_best(then, now, SCORE, error)) == []
+    assert [finding.epoch for finding in compare_best(then, [{"epoch": 1, "score": 0.2}], SCORE, error)] == [1]
 
 
 @pytest.mark.parametrize("name, change", [("accuracy", 0.1), ("best_epoch", 1), ("photos", 1), ("last", True), ("lr", 1e-4)])

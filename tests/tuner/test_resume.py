@@ -9,6 +9,7 @@ import torch
 
 from search_spaces.read import read_space
 from search_spaces.schema import nested
+from tests.tuner.stoppers.reports import nobody, pruner_of
 from trainables.config import TrialConfig
 from trainables.record import (
     LAST,
@@ -33,8 +34,7 @@ from trainables.record import (
 from trainables.trial import Job, train
 from tuner.earlier import open_run, refuse_changes, with_cuts
 from tuner.resume import Stock, fits, settle, take_stock
-from tuner.search import random_draws
-from tuner.stopping import Asha, Rungs
+from tuner.searchers.random import random_draws
 
 SEARCHED = """
 task: joint
@@ -121,9 +121,9 @@ def numbers(records):
     return [record.number for record in records]
 
 
-def asha_of(judged=None, *, grace=2, spared=lambda number: False):
-    told = [] if judged is None else judged
-    return Asha(Rungs(grace=grace, reduction=2, epochs=EPOCHS), spared=spared, judged=lambda *decision: told.append(decision))
+def asha_of(told=None, *, grace=2, reduction=2, spared=nobody):
+    told = [] if told is None else told
+    return pruner_of(grace=grace, reduction=reduction, epochs=EPOCHS, spared=spared, told=lambda *decision: told.append(decision))
 
 
 def snapshot(folder):
@@ -475,7 +475,7 @@ def test_a_report_that_was_judged_is_not_judged_again(put, space):
     told, asha = [], asha_of()
     asha = asha_of(told)
     assert numbers(settled(put, space, asha).going_on) == [1]
-    assert told == [] and set(asha.rungs.scores[2]) == {0, 1, 2}
+    assert told == [] and set(asha.history.at(2)) == {0, 1, 2}
 
 
 def test_a_trial_that_asha_had_found_hopeless_when_the_driver_died_is_closed(put, space):
@@ -513,15 +513,15 @@ def test_scores_of_trials_that_will_not_run_again_count_and_of_damaged_ones_do_n
     (put(2, scores=[0.1, 0.6]) / "valid.npz").write_bytes(b"")
     asha = asha_of()
     settled(put, space, asha)
-    assert asha.rungs.scores == {2: {0: 0.4, 1: 0.5}}
+    assert asha.history.at(2) == {0: 0.4, 1: 0.5}
 
 
 def test_a_trial_between_two_rungs_is_not_judged(put, space):
     put(0, scores=[0.5, 0.0])
     told = []
-    asha = Asha(Rungs(grace=1, reduction=3, epochs=EPOCHS), spared=lambda number: False, judged=lambda *decision: told.append(decision))
+    asha = asha_of(told, grace=1, reduction=3)
     assert numbers(settle(take_stock(put.run, space, FIXED, retry=True), put.run, asha).going_on) == [0]
-    assert told == [] and asha.rungs.scores == {1: {0: 0.5}, 3: {}}
+    assert told == [] and asha.history.at(1) == {0: 0.5} and not asha.history.at(3)
 
 
 def test_a_settled_run_is_settled(put, space):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from trainables.metrics import DEFAULT, METRICS, Metric
 from trainables.record import MODEL, trial_folder
 from tuner.retention import Retention
 
@@ -22,7 +23,7 @@ def test_exactly_the_best_ended_trials_keep_their_weights_at_every_moment(tmp_pa
     scores = rng.integers(6, size=12) / 5  # with ties
     for number in range(12):
         write_weights(tmp_path, number)
-    retention, ended = Retention(tmp_path, keep), []
+    retention, ended = Retention(tmp_path, keep, METRICS[DEFAULT]), []
     for number in map(int, rng.permutation(12)):
         retention.ended(number, scores[number])
         ended.append(number)
@@ -34,7 +35,15 @@ def test_exactly_the_best_ended_trials_keep_their_weights_at_every_moment(tmp_pa
 
 def test_a_trial_without_weights_is_no_trouble(tmp_path):
     write_weights(tmp_path, 0)
-    retention = Retention(tmp_path, 1)
+    retention = Retention(tmp_path, 1, METRICS[DEFAULT])
     retention.ended(1, 0.1)
     retention.ended(0, 0.2)
     assert with_weights(tmp_path) == {0}
+
+
+def test_of_a_metric_to_minimize_the_lowest_scores_keep_their_weights(tmp_path):
+    retention = Retention(tmp_path, 2, Metric("error", "error rate", direction="minimize"))
+    for number, score in enumerate([0.3, -0.2, 0.1, 0.4]):
+        write_weights(tmp_path, number)
+        retention.ended(number, score)
+    assert with_weights(tmp_path) == {1, 2}

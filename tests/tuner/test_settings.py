@@ -2,7 +2,9 @@ import pytest
 
 from search_spaces.read import read_space
 from search_spaces.schema import SpaceError
+from trainables.metrics import METRICS, Metric
 from tuner.settings import RunSettings, run_mistakes
+from tuner.stoppers import STOPPERS
 
 
 def mistakes_in(tmp_path, *lines):
@@ -29,12 +31,12 @@ def test_settings_are_taken_as_written_and_a_whole_reduction_is_a_number_too():
 def test_all_mistakes_are_told_at_once_with_line_and_mend(tmp_path):
     found = mistakes_in(tmp_path, "trails: 4", "epochs: 0", "reduction: 1", "keep: many", "zzz: 3")
     assert found == [
-        "my.yaml:2: run/trails: is not a setting; did you mean run/trials or run/retries or run/grace?",
+        "my.yaml:2: run/trails: is not a setting; did you mean run/trials or run/retries or run/metric?",
         "my.yaml:3: run/epochs: input should be greater than or equal to 1, got 0",
         "my.yaml:4: run/reduction: input should be greater than 1, got 1",
         "my.yaml:5: run/keep: input should be a valid integer, got 'many'",
-        "my.yaml:6: run/zzz: is not a setting; there are run/trials, run/epochs, run/grace, run/reduction, run/early_stopping, "
-        "run/keep_running, run/keep, run/retries",
+        "my.yaml:6: run/zzz: is not a setting; there are run/grace, run/startup, run/reduction, run/trials, run/epochs, run/metric, "
+        "run/searcher, run/pruner, run/early_stopping, run/keep_running, run/keep, run/retries",
     ]
 
 
@@ -68,3 +70,29 @@ def test_none_and_all_may_be_spared_and_no_crash_need_be_forgiven():
 def test_grace_beyond_the_last_epoch_is_refused(tmp_path):
     (found,) = mistakes_in(tmp_path, "epochs: 3", "grace: 4")
     assert found == "my.yaml:2: run: run/grace is 4, more than run/epochs, which is 3"
+
+
+@pytest.mark.parametrize("line, near", [("metric: f1_makro", "f1_macro"), ("searcher: tep", "tpe"), ("pruner: medain", "median")])
+def test_a_name_that_does_not_exist_is_refused_with_its_line_and_the_nearest_ones(tmp_path, line, near):
+    (found,) = mistakes_in(tmp_path, "trials: 3", line)
+    path, _, name = line.partition(": ")
+    assert found.startswith(f"my.yaml:3: run/{path}: {name!r}") and f"did you mean {near}" in found
+
+
+def test_a_metric_that_is_added_later_is_known(monkeypatch):
+    monkeypatch.setitem(METRICS, "error", Metric("error", "error rate", direction="minimize"))
+    assert RunSettings(metric="error").score().sign == -1
+
+
+def test_no_early_stopping_is_short_for_no_pruner(tmp_path):
+    assert RunSettings(early_stopping=False).pruner == "none"
+    assert RunSettings(early_stopping=False, pruner="none").stopper().name == "none"
+    (found,) = mistakes_in(tmp_path, "early_stopping: false", "pruner: median")
+    assert "run/early_stopping" in found and "run/pruner is median" in found
+
+
+@pytest.mark.parametrize("pruner", STOPPERS)
+def test_every_pruner_is_made_of_the_settings_that_it_reads(pruner):
+    settings = RunSettings(pruner=pruner, epochs=20, grace=2)
+    assert STOPPERS[pruner].settings.model_fields.keys() <= RunSettings.model_fields.keys()
+    assert settings.stopper().name == pruner

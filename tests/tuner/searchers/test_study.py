@@ -1,40 +1,17 @@
 import math
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher, SearchGenerator
 
-from search_spaces.read import read_space
-from search_spaces.schema import as_optuna, flat, nested
+from search_spaces.schema import as_optuna, flat
+from tests.tuner.searchers.lives import ENDINGS, FIXED, FULL_START, SPACE, as_record, config_with, life, tell, write_and_read
 from trainables.config import TrialConfig
-from trainables.record import Record, Result
-from tuner.search import OUT_OF_MEMORY, OptunaSearcher, random_draws
-
-SPACE = """
-task: {choice: [joint, [[mask], [gender, age]]]}
-model: {backbone: any}
-loss:
-  name: {choice: [cross_entropy, focal]}
-  gamma: {float: [0.5, 4.0], when: {loss/name: focal}}
-optimizer: {lr: {float: [1.0e-5, 1.0e-1], log: true}}
-train: {batch_size: {int: [16, 64], step: 16}}
-start:
-  - {task: [[mask], [gender, age]], loss: {name: focal, gamma: 2.0}, optimizer: {lr: 1.0e-2}, train: {batch_size: 48}}
-  - {loss: {name: focal}}
-  - {loss: {name: cross_entropy}}
-"""
-FIXED = {"epochs": 3, "seed": 0}
-FULL_START = {
-    "task": [["mask"], ["gender", "age"]],
-    "loss/name": "focal",
-    "loss/gamma": 2.0,
-    "optimizer/lr": 1e-2,
-    "train/batch_size": 48,
-}
-ENDINGS = ("finished", "stopped", "diverged", "memory", "crash")
+from tuner.searchers.random import random_draws
+from tuner.searchers.study import OUT_OF_MEMORY, StudySearcher
+from tuner.searchers.tpe import TPE
 
 
 @pytest.fixture
@@ -42,52 +19,8 @@ def space(tmp_path):
     return write_and_read(tmp_path, SPACE)
 
 
-def write_and_read(folder, text):
-    (folder / "my.yaml").write_text(text)
-    return read_space(folder / "my.yaml")
-
-
-def make(space, seed=0, trials=12, slots=100, **more):
-    return OptunaSearcher(space, FIXED, seed=seed, trials=trials, slots=lambda: slots, **more)
-
-
-def tell(searcher, number, scores, ending):
-    """Tell the searcher what Tune tells it of a trial."""
-    results = [
-        {"number": number, "epoch": epoch, "score": score, "best": max(scores[:epoch]), "last": False}
-        for epoch, score in enumerate(scores, start=1)
-    ]
-    if ending == "finished":
-        results[-1]["last"] = True
-    # Of the report at which a trial is stopped Tune tells only at its end.
-    for result in results[: -1 if ending == "stopped" else None]:
-        searcher.on_trial_result(str(number), result)
-    if ending == "crash":
-        searcher.on_trial_complete(str(number), error=True)
-    elif ending in ("diverged", "memory"):
-        searcher.on_trial_result(str(number), {"number": number, "failed": "in words", "cause": ending})
-        searcher.on_trial_complete(str(number), {"number": number, "failed": "in words", "cause": ending})
-    else:
-        searcher.on_trial_complete(str(number), results[-1])
-
-
-def as_record(number, values, scores=(0.5,), ending="finished"):
-    """What lies on disk of such a trial."""
-    reports = [
-        {"epoch": epoch, "score": score, "last": ending == "finished" and epoch == len(scores)}
-        for epoch, score in enumerate(scores, start=1)
-    ]
-    best = int(np.argmax(scores)) + 1 if scores else 0
-    cause = ending if ending in ("diverged", "memory", "crash") else ""
-    result = Result("failed" if cause else ending, "in words", best, "split", "CPU", "0.1", cause=cause)
-    return Record(Path("trials") / str(number), number, TrialConfig.from_values(values), tuple(reports), result)
-
-
-def life(rng):
-    """How a trial goes: its scores, and how it ends."""
-    ending = str(rng.choice(ENDINGS, p=[0.4, 0.3, 0.1, 0.1, 0.1]))
-    least = 1 if ending in ("finished", "stopped") else 0
-    return rng.random(rng.integers(least, 4)).round(3).tolist(), ending
+def make(space, seed=0, trials=12, slots=lambda: 100, **more):
+    return StudySearcher(space, FIXED, sampler=TPE.make, seed=seed, trials=trials, slots=slots, **more)
 
 
 def search(searcher, objective, trials):
@@ -104,12 +37,6 @@ def search(searcher, objective, trials):
 def smallness(values):
     """Best at the low end of the learning rates, which are drawn on a log scale."""
     return -math.log10(values["optimizer/lr"])
-
-
-def config_with(**drawn):
-    """Nested values of a trial of the space, with some drawn ones changed: `config_with(loss__name="focal")`."""
-    values = {"task": "joint", "loss/name": "cross_entropy", "optimizer/lr": 1e-3, "train/batch_size": 32, "model/backbone": "any"}
-    return nested(values | {path.replace("__", "/"): value for path, value in drawn.items()} | FIXED)
 
 
 # Kept by no public name: what Optuna believes is the very thing to prove.
@@ -160,7 +87,7 @@ def test_a_conditional_value_is_proposed_only_where_it_holds(space, seed):
 
 def test_no_trial_is_proposed_ahead_of_a_free_slot_and_the_number_of_slots_may_change(space):
     free = 2
-    searcher = OptunaSearcher(space, FIXED, seed=0, trials=12, slots=lambda: free)
+    searcher = make(space, slots=lambda: free)
     assert [searcher.suggest(name) is None for name in "abc"] == [False, False, True]
     free = 3
     assert searcher.suggest("c")["number"] == 2, "a refusal uses up no number"
@@ -174,7 +101,7 @@ def test_no_trial_is_proposed_ahead_of_a_free_slot_and_the_number_of_slots_may_c
 
 def test_nothing_more_is_proposed_once_the_search_comes_to_its_end(space):
     ending = False
-    searcher = OptunaSearcher(space, FIXED, seed=0, trials=12, slots=lambda: 1, stopping=lambda: ending, going_on={4: config_with()})
+    searcher = make(space, slots=lambda: 1, stopping=lambda: ending, resumed={4: config_with()})
     assert searcher.suggest("a")["number"] == 4
     ending = True
     # Also where no slot is free: else Tune would wait for one.
@@ -185,7 +112,7 @@ def test_nothing_more_is_proposed_once_the_search_comes_to_its_end(space):
 
 def test_tune_can_save_its_state_beside_a_searcher_that_keeps_none(space, tmp_path):
     (tmp_path / "state").mkdir()
-    searcher = OptunaSearcher(space, FIXED, seed=0, trials=12, slots=lambda: 1)  # a lambda cannot be pickled
+    searcher = make(space, slots=lambda: 1)  # a lambda cannot be pickled
     SearchGenerator(searcher).save_to_dir(str(tmp_path / "state"), "session")
     assert not list((tmp_path / "state").glob("*searcher*"))
 
@@ -289,7 +216,7 @@ def test_a_search_that_goes_on_proposes_what_the_uninterrupted_one_would_have(sp
 def test_trials_that_were_interrupted_come_first_with_their_numbers_and_values_to_the_letter(space, seed):
     values = {number: TrialConfig.from_values(draw).values() for number, draw in enumerate(random_draws(space, FIXED, seed=seed, count=9))}
     waiting = {number: values[number] for number in (7, 2, 5)}
-    searcher = make(space, seed, earlier=[as_record(0, values[0])], going_on=waiting)
+    searcher = make(space, seed, earlier=[as_record(0, values[0])], resumed=waiting)
     proposals = [searcher.suggest(str(place)) for place in range(3)]
     assert proposals == [{"number": number, "values": values[number]} for number in (2, 5, 7)]
     for trial, number in zip(taught(searcher)[1:], (2, 5, 7), strict=True):
@@ -299,7 +226,7 @@ def test_trials_that_were_interrupted_come_first_with_their_numbers_and_values_t
 
 def test_numbers_of_records_are_never_given_again_and_gaps_are_filled(space):
     earlier = [as_record(number, config_with()) for number in (0, 1, 4, 6)]
-    searcher = make(space, earlier=earlier, going_on={3: config_with()})
+    searcher = make(space, earlier=earlier, resumed={3: config_with()})
     assert [searcher.suggest(str(place))["number"] for place in range(6)] == [3, 2, 5, 7, 8, 9]
 
 
@@ -314,9 +241,9 @@ def test_a_gap_among_the_first_trials_is_filled_with_what_was_there(space):
 
 def test_start_entries_that_were_tried_are_not_tried_again_and_the_others_are(space):
     tried = config_with(task=[["mask"], ["gender", "age"]], loss__name="focal", loss__gamma=2.0, optimizer__lr=1e-2, train__batch_size=48)
-    for how in ({"earlier": [as_record(0, tried)]}, {"going_on": {0: tried}}):
+    for how in ({"earlier": [as_record(0, tried)]}, {"resumed": {0: tried}}):
         searcher = make(space, **how)
-        proposals = [flat(searcher.suggest(str(place))["values"]) for place in range(3 if "going_on" in how else 2)]
+        proposals = [flat(searcher.suggest(str(place))["values"]) for place in range(3 if "resumed" in how else 2)]
         second, third = proposals[-2:]
         assert second["loss/name"] == "focal" and second["optimizer/lr"] != 1e-2
         assert third["loss/name"] == "cross_entropy"
@@ -415,6 +342,6 @@ def test_a_trial_of_which_nothing_fits_any_more_teaches_nothing(tmp_path):
 def test_whole_numbers_for_a_setting_that_is_a_real_number_are_recognized_in_a_record(tmp_path):
     space = write_and_read(tmp_path, "model: {backbone: any}\noptimizer: {lr: 0.001}\naugment: {rotate: {int: [0, 20]}}\n")
     values = next(random_draws(space, FIXED, seed=0, count=1))
-    searcher = make(space, earlier=[as_record(0, values)], going_on={1: TrialConfig.from_values(values).values()})
+    searcher = make(space, earlier=[as_record(0, values)], resumed={1: TrialConfig.from_values(values).values()})
     assert searcher.suggest("1")["number"] == 1
     assert [trial.params for trial in taught(searcher)] == [{"augment/rotate": values["augment"]["rotate"]}] * 2

@@ -1,0 +1,69 @@
+"""What every searcher has in common: numbers, slots, and the trials of earlier commands."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.tune.search import Searcher
+
+
+class NumberedSearcher(Searcher):
+    """Proposes `{"number", "values"}`, interrupted trials first; none ahead of a free slot, so each proposal knows all that ended before.
+
+    What trial n is to be follows from the seed, n, and the trials before it alone, so a search that resumes from its records proposes
+    what the uninterrupted one would have.
+    """
+
+    def __init__(self, *, slots: Callable[[], int], stopping: Callable[[], bool], resumed: Mapping[int, dict[str, Any]], mode: str = "max"):
+        """
+        Args:
+            slots: trials that may run at a time.
+            stopping: whether the search is coming to its end, so that no more trials should begin.
+            resumed: nested values, by number, of trials that were interrupted.
+            mode: max or min, as Ray calls the metric's direction.
+        """
+        super().__init__(metric="score", mode=mode)
+        self._slots = slots
+        self._stopping = stopping
+        self._resumed = deque(sorted(resumed.items()))
+        self._running: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._stopping() or not (self._resumed or self.has_more()):
+            return Searcher.FINISHED
+        if len(self._running) >= self._slots():
+            return None
+        number, values = self._resumed.popleft() if self._resumed else self.propose()
+        self._running[trial_id] = number
+        return {"number": number, "values": values}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if "score" in result:
+            self.heard(self._running[trial_id], result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        result = result or {}
+        number = self._running.pop(trial_id)
+        self.ended(number, {"cause": "crash"} if error else result)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the records are the truth, and all that is known is made from them."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to read, see `save`."""
+
+    # What a searcher of its own gives
+
+    def has_more(self) -> bool:
+        """Whether there is anything to propose."""
+        raise NotImplementedError
+
+    def propose(self) -> tuple[int, dict[str, Any]]:
+        """The number and the nested values of a new trial."""
+        raise NotImplementedError
+
+    def heard(self, number: int, report: Mapping[str, Any]) -> None:
+        """Told of an epoch of a trial; of the one at which it is stopped, only `ended` is told."""
+
+    def ended(self, number: int, last: Mapping[str, Any]) -> None:
+        """Told of the last report of a trial; one that failed has a cause and no score."""

@@ -1,0 +1,23 @@
+"""Every proposal at random, whatever was found before: what other searchers have to be better than.
+
+Source: Bergstra and Bengio, Random Search for Hyper-Parameter Optimization, JMLR 13 (2012).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from optuna.samplers import RandomSampler
+
+from search_spaces.schema import Space
+from tuner.searchers.sampling import Method, quiet_study
+
+RANDOM = Method(lambda ask: RandomSampler(seed=ask.own_seed))
+
+
+def random_draws(space: Space, fixed: dict[str, Any], *, seed: int, count: int) -> Iterator[dict[str, Any]]:
+    """Nested values of configurations drawn at random, those of the space's `start` first."""
+    study = quiet_study(RandomSampler(seed=seed))
+    for start in space.start_trials():
+        study.enqueue_trial(start)
+    for _ in range(count):
+        yield space(study.ask()) | fixed

@@ -1,0 +1,174 @@
+"""Optuna's samplers behind Ray Tune's interface, told the truth about how trials end."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState, create_trial
+
+from search_spaces.schema import Space, as_optuna, same
+from trainables.metrics import DEFAULT, METRICS, Metric
+from trainables.record import Record
+from tuner.searchers.numbered import NumberedSearcher
+from tuner.searchers.sampling import Ask, MakeSampler, distribution, quiet_study
+
+OUT_OF_MEMORY = "memory"  # the constraint's name; above 0 is a violation
+
+
+class StudySearcher(NumberedSearcher):
+    """Proposes configurations by a sampler of Optuna.
+
+    Ray's own OptunaSearch tells Optuna that a trial which was stopped is complete, and leaves failed ones running for ever; here a
+    finished trial counts with its best epoch, a stopped one as pruned with what it reached, one that did not fit the GPU as a violated
+    constraint, any other failed one as failed.
+
+    Optuna's study lists the trials by number, those of earlier commands as they were when these ended, so a sampler finds after a resume
+    what it would have found without one. Each proposal has a sampler of its own, whose random numbers follow from the seed and the number.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        fixed: dict[str, Any],
+        *,
+        sampler: MakeSampler,
+        seed: int,
+        trials: int,
+        slots: Callable[[], int],
+        metric: Metric = METRICS[DEFAULT],
+        stopping: Callable[[], bool] = lambda: False,
+        earlier: Iterable[Record] = (),
+        resumed: Mapping[int, dict[str, Any]] | None = None,
+    ):
+        """
+        Args:
+            fixed: values that the run adds to every configuration (epochs, seed).
+            sampler: makes the sampler of one proposal.
+            trials: planned number; small searches start modelling after fewer random trials than Optuna's 10.
+            metric: what scores are of.
+            earlier: trials of this run, to learn from.
+            resumed: nested values, by number, of trials that were interrupted or whose records are damaged; they are proposed first.
+        """
+        resumed = resumed or {}
+        super().__init__(slots=slots, stopping=stopping, resumed=resumed, mode="max" if metric.sign > 0 else "min")
+        self._space = space
+        self._domains = {parameter.path: parameter.domain for parameter in space.parameters}
+        self._fixed = fixed
+        self._sampler = sampler
+        self._seed = seed
+        self._startup = min(10, max(4, trials // 3))
+        self._study = quiet_study(optuna.samplers.RandomSampler(), metric)
+        self._trials: dict[int, optuna.Trial] = {}  # those that run, or will again, by our number
+        known = {record.number: record for record in earlier}
+        values = {number: record.config.values() for number, record in known.items()} | resumed
+        self._start = deque(_untried(space.start_trials(), [space.drawn(values[number]) for number in sorted(values)]))
+        self._taken = set(values)
+        self._next = 0
+        for number in sorted(values):
+            reports = known[number].reports if number in known else ()
+            if number in resumed:
+                self._await(number, self._fitting(values[number]), reports)
+            else:
+                self._teach(known[number], self._fitting(values[number]))
+
+    def has_more(self) -> bool:
+        return True
+
+    def propose(self) -> tuple[int, dict[str, Any]]:
+        number = self._free_number()
+        if self._start:
+            self._study.enqueue_trial(self._start.popleft())
+        ask = Ask(self._space, number, seed=self._seed, startup=self._startup)
+        with self._sampling(self._sampler(ask)):
+            trial = self._trials[number] = self._study.ask()
+            return number, self._space(trial) | self._fixed
+
+    def heard(self, number: int, report: Mapping[str, Any]) -> None:
+        self._trials[number].report(report["score"], step=report["epoch"])
+
+    def ended(self, number: int, last: Mapping[str, Any]) -> None:
+        trial = self._trials.pop(number)
+        if "score" not in last:
+            memory = last.get("cause") == "memory"
+            if memory:
+                # TPE learns nothing from a failed trial, but from a violated constraint where not to look.
+                trial.set_constraint(OUT_OF_MEMORY, 1.0)
+            self._study.tell(trial, state=TrialState.PRUNED if memory else TrialState.FAIL)
+        elif last["last"]:
+            self._study.tell(trial, last["best"])
+        else:
+            # Tune keeps the report to itself at which a trial is stopped.
+            trial.report(last["score"], step=last["epoch"])
+            self._study.tell(trial, state=TrialState.PRUNED)
+
+    @contextmanager
+    def _sampling(self, sampler: optuna.samplers.BaseSampler) -> Iterator[None]:
+        """With a sampler; afterwards one that takes no notice of how trials end, nor warns of it."""
+        plain, self._study.sampler = self._study.sampler, sampler
+        try:
+            yield
+        finally:
+            self._study.sampler = plain
+
+    def _free_number(self) -> int:
+        while self._next in self._taken:
+            self._next += 1
+        self._next += 1
+        return self._next - 1
+
+    def _fitting(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The drawn values; of a trial from another version of the space, those that still fit it."""
+        return {path: value for path, value in self._space.drawn(values).items() if self._domains[path].holds(value)}
+
+    def _teach(self, record: Record, drawn: Mapping[str, Any]) -> None:
+        """Tell of a trial that has ended."""
+        state = _optuna_state(record)
+        if state is None or (self._domains and not drawn):
+            return
+        taught = create_trial(
+            state=state,
+            value=record.best["score"] if state is TrialState.COMPLETE else None,
+            params={path: as_optuna(value) for path, value in drawn.items()},
+            distributions={path: distribution(self._domains[path]) for path in drawn},
+            intermediate_values={report["epoch"]: report["score"] for report in record.reports},
+        )
+        if record.result.cause == "memory":
+            taught.set_constraint(OUT_OF_MEMORY, 1.0)
+        self._study.add_trial(taught)
+
+    def _await(self, number: int, drawn: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) -> None:
+        """Tell of a trial that will run again, as one that runs."""
+        self._study.enqueue_trial({path: as_optuna(value) for path, value in drawn.items()})
+        trial = self._trials[number] = self._study.ask()
+        for path in drawn:
+            self._domains[path].suggest(trial, path)
+        for report in reports:
+            trial.report(report["score"], step=report["epoch"])
+
+
+def _optuna_state(record: Record) -> TrialState | None:
+    match record.result.state:
+        case "finished":
+            return TrialState.COMPLETE
+        case "failed":
+            return TrialState.PRUNED if record.result.cause == "memory" else TrialState.FAIL
+        case _:
+            # Also of a trial that was interrupted and will not be resumed, what it reached is known.
+            return TrialState.PRUNED if record.reports else None
+
+
+def _untried(starts: Iterable[Mapping[str, Any]], tried: list[dict[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The start entries left over when each trial, in order, stands for the first entry that it fits."""
+    left = list(tried)
+    for start in starts:
+        place = next((place for place, values in enumerate(left) if _is_start(start, values)), None)
+        if place is None:
+            yield start
+        else:
+            del left[place]
+
+
+def _is_start(start: Mapping[str, Any], drawn: Mapping[str, Any]) -> bool:
+    return all(path in drawn and same(value, as_optuna(drawn[path])) for path, value in start.items())

@@ -1,0 +1,24 @@
+"""When trials end early: pruners for hopeless ones, by name, and a soft stop for all of them."""
+
+from collections.abc import Mapping
+
+from trainables.registry import Entry
+from tuner.stoppers.asha import AshaSettings, asha, halving_rungs
+from tuner.stoppers.history import Stopper
+from tuner.stoppers.hyperband import hyperband
+from tuner.stoppers.median import MedianSettings, median
+
+
+def none(settings: AshaSettings, epochs: int) -> Stopper:
+    """Stops no trial; what another pruner could have trusted is measured all the same."""
+    return Stopper("none", "Nothing", halving_rungs(settings.grace, settings.reduction, epochs), lambda history, trial: None)
+
+
+# What is built is told the settings and the run's maximum epochs.
+STOPPERS: Mapping[str, Entry] = {
+    "asha": Entry(AshaSettings, asha),
+    "median": Entry(MedianSettings, median),
+    "hyperband": Entry(AshaSettings, hyperband),
+    "none": Entry(AshaSettings, none),
+}
+DEFAULT = "asha"

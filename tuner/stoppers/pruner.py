@@ -1,0 +1,111 @@
+"""A pruner as Ray Tune asks it, which carries on from records as if nothing had happened."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from trainables.metrics import Metric
+from trainables.record import Decision, Record
+from tuner.stoppers.history import Heard, History, Stopper
+
+
+class Pruner(FIFOScheduler):
+    """Ray's scheduler over a `Stopper`. `reasons` says in plain words why each stopped trial was stopped."""
+
+    def __init__(self, stopper: Stopper, metric: Metric, *, spared: Callable[[int], bool], decided: Callable[[int, Decision], None]):
+        """
+        Args:
+            metric: what scores are of; its direction says which are better.
+            spared: whether a trial, by its number, may not be stopped; its scores count all the same.
+            decided: told of each decision before it takes effect.
+        """
+        super().__init__()
+        self.stopper = stopper
+        self.history = History()
+        self.reasons: dict[int, str] = {}
+        self._metric = metric
+        self._spared = spared
+        self._decided = decided
+
+    def restore(self, records: Iterable[Record]) -> None:
+        """Take in what was heard of trials of earlier commands.
+
+        The last report of a trial that was interrupted stays out where nothing was decided about it: its process told it to the record,
+        but died, or its driver did, before the pruner heard of it. `stops_earlier` is then the first to see it.
+        """
+        for record in records:
+            for heard in self._heard(record):
+                self.history.enter(heard)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if result.get("score") is not None and self.stops(result["number"], result):
+            return TrialScheduler.STOP
+        return TrialScheduler.CONTINUE
+
+    def stops(self, number: int, report: Mapping[str, Any]) -> bool:
+        """Hear a report, once: whether the trial should end here."""
+        heard = self._as_heard(number, report)
+        # A trial whose process died repeats its last epochs.
+        if self.history.knows(number, heard.epoch):
+            return False
+        decision = self.stopper.decide(self.history, heard)
+        self.history.enter(heard)
+        if decision is None:
+            return False
+        cutoff = None if decision.cutoff is None else self._metric.sign * decision.cutoff
+        decision = replace(decision, score=report["score"], cutoff=cutoff)
+        self._decided(number, decision)
+        return self._ends(number, decision, report)
+
+    def stops_earlier(self, record: Record) -> bool:
+        """Whether a trial of an earlier command should end at its last report, on which its driver may have decided before it died."""
+        number, last = record.number, record.reports[-1]
+        if last["score"] is None:
+            return False
+        mine = [decision for decision in record.decisions if decision.pruner == self.stopper.name and decision.epoch == last["epoch"]]
+        # With other settings than then it may not ask at this epoch any more.
+        if mine and self.stopper.decide(History(), self._as_heard(number, last)):
+            return self._ends(number, mine[0], last)
+        return self.stops(number, last)
+
+    def _heard(self, record: Record) -> Iterator[Heard]:
+        number = record.number
+        for report in record.reports:
+            if report["score"] is not None and was_heard(record, report["epoch"]):
+                yield self._as_heard(number, report)
+        # Epochs that a trial repeats are cut off its reports meanwhile.
+        reported = {report["epoch"] for report in record.reports}
+        for decision in record.decisions:
+            if decision.epoch not in reported:
+                yield Heard(number, decision.epoch, self._metric.sign * decision.score, last=False)
+
+    def _as_heard(self, number: int, report: Mapping[str, Any]) -> Heard:
+        return Heard(number, report["epoch"], self._metric.sign * report["score"], report["last"])
+
+    def _ends(self, number: int, decision: Decision, report: Mapping[str, Any]) -> bool:
+        # One that ends here by itself counts for others, but is not stopped.
+        if decision.passed or report["last"] or self._spared(number):
+            return False
+        self.reasons[number] = why_stopped(decision, self.stopper, self._metric)
+        return True
+
+
+def was_heard(record: Record, epoch: int) -> bool:
+    """Whether the pruner has heard this report: a trial trains its next epoch only then."""
+    decided = any(decision.epoch == epoch for decision in record.decisions)
+    cut_off = record.result.state == "interrupted" or record.result.cause == "crash"
+    return decided or not cut_off or record.reports[-1]["epoch"] > epoch
+
+
+def why_stopped(decision: Decision, stopper: Stopper, metric: Metric) -> str:
+    """The reason of a trial that a pruner stopped, in plain words."""
+    side = "below" if metric.sign > 0 else "above"
+    score = f"{metric.title} {decision.score:.3f} is {side} the cutoff {decision.cutoff:.3f} of {decision.place} trials"
+    return f"{stopper.title} stopped it at epoch {decision.epoch}: {score}"
+
+
+def spares(share: float) -> Callable[[int], bool]:
+    """Whether a trial must be spared: evenly one in 1/share, by number, so a resumed run spares the same ones."""
+    return lambda number: int((number + 1) * share) > int(number * share)
