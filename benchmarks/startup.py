@@ -20,9 +20,9 @@ from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from time import sleep, time
 
-from rich.console import Console
 from rich.table import Table
 
+from trainables.console import open_console
 from tuner.prepare import demo_people
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +37,7 @@ IMPORTED = {"the checks": "tuner.searching", "the driver": "tuner.training", "a 
 
 def main() -> None:
     """Start quickstart twice, stop it after its first epoch, and print when each part had ended."""
-    console = Console()
+    console = open_console()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SWEEPVOTE_CACHE"] = str(Path(folder) / "cache")
         demo_people(console)
