@@ -31,7 +31,7 @@ from trainables.record import (
     read_run,
     searched_run,
 )
-from trainables.registry import nearest
+from trainables.registry import UnknownEntryError, nearest
 from trainables.storage import Folder, local_file
 
 Key = tuple[str, int]  # a run's folder, and a trial's number
@@ -211,7 +211,7 @@ class _Found:
 def _read_all(folders: Sequence[Folder], cards: Sequence[RunCard]) -> tuple[list[_Found], list[LeftOut]]:
     """The records that have a prediction, run by run, by number; a record without weights is named too."""
     short = [folder.resolve().name for folder in folders]
-    found, damaged, bare = [], [], []
+    found, unknown, damaged, bare = [], [], [], []
     for folder, card, run in zip(folders, cards, short, strict=True):
         called = run if short.count(run) == 1 else str(folder.resolve())
         places = [place for place in list_folders(folder / "trials") if place.name.isdigit()]
@@ -224,9 +224,15 @@ def _read_all(folders: Sequence[Folder], cards: Sequence[RunCard]) -> tuple[list
                     found.append(_Found(name, folder, card, record))
                 if not (predicts and record.has_model):
                     bare.append(f"{name} ({record.result.state})")
+            except UnknownEntryError as error:
+                unknown.append(f"{name} ({error})")
             except DAMAGE as error:
                 damaged.append(_damage(name, error))
-    return found, [LeftOut("damaged records", tuple(damaged)), LeftOut("trials without prediction or weights", tuple(bare))]
+    return found, [
+        LeftOut("damaged records", tuple(damaged)),
+        LeftOut("trials without prediction or weights", tuple(bare)),
+        LeftOut("trials whose settings choose what this version does not have", tuple(unknown)),
+    ]
 
 
 def _by_configuration(scored: Sequence[_Found], folds: set[str]) -> tuple[dict[Key, list[_Found]], list[_Found]]:

@@ -23,7 +23,7 @@ from trainables.losses import LOSSES, LossConfig
 from trainables.mixing import MIXERS, MixConfig
 from trainables.models.settings import FREEZES, ModelConfig
 from trainables.optimizers import OPTIMIZERS, OptimizerConfig
-from trainables.registry import ConfigError, Count, Entry, Mistake, Section, Statistics, choose, nearest, setting
+from trainables.registry import ConfigError, Count, Entry, Mistake, Section, Statistics, UnknownEntryError, choose, nearest, setting
 from trainables.schedules import SCHEDULES, ScheduleConfig
 
 # Which names there are, by the setting that chooses one. The other settings of its section are those of the entry.
@@ -118,8 +118,11 @@ class TrialConfig(Section):
         """The settings of a record, which may have been written when there were other ones, and by path what is kept aside.
 
         Kept aside is what is no setting, or not one of the chosen entry; a setting that is missing has its default.
-        Raises: ConfigError for what is neither: names and values that mean nothing, and what has no default.
+        Raises: UnknownEntryError where an entry is chosen that no registry has; ConfigError for values that mean nothing, and for what
+            has no default.
         """
+        if gone := list(_unknown_entries(values)):
+            raise UnknownEntryError(gone)
         known: dict[str, Any] = {}
         aside: dict[str, Any] = {}
         for name, value in values.items():
@@ -188,6 +191,14 @@ def _chosen(section: str, given: Mapping[str, Any]) -> Any:
     """The name of the entry whose settings the section has; None: the section is that of no registry."""
     field = CHOOSERS.get(section)
     return field and given.get(field, TrialConfig.model_fields[section].annotation.model_fields[field].default)
+
+
+def _unknown_entries(values: Mapping[str, Any]) -> Iterator[Mistake]:
+    for section, field in CHOOSERS.items():
+        given = values.get(section)
+        name = _chosen(section, given) if isinstance(given, Mapping) else None
+        if isinstance(name, str) and name not in REGISTRIES[f"{section}/{field}"]:
+            yield Mistake(f"{section}/{field}", f"{name!r} is not in this version")
 
 
 def _entry(section: str, name: str) -> Entry:

@@ -14,6 +14,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from trainables.config import TrialConfig
 from trainables.data.labels import Attribute, Scheme
 from trainables.metrics import DEFAULT
 from trainables.migrations import migrated, stamped
+from trainables.registry import UnknownEntryError
 from trainables.storage import Folder, open_folder, remove_tree, write_whole
 
 State = Literal["finished", "stopped", "failed", "interrupted"]
@@ -298,8 +300,12 @@ def _has_begun(folder: Folder) -> bool:
 
 
 def read_records(run: Folder) -> list[Record]:
-    """The trials of a run by number. Raises: one of DAMAGE."""
-    return [read_record(folder) for folder in list_trials(run)]
+    """The trials of a run by number, but those whose settings choose what this version does not have. Raises: one of DAMAGE."""
+    records = []
+    for folder in list_trials(run):
+        with suppress(UnknownEntryError):
+            records.append(read_record(folder))
+    return records
 
 
 def end_record(folder: Folder, state: State, reason: str, cause: Cause = "") -> None:

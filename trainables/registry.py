@@ -58,6 +58,10 @@ class ConfigError(ValueError):
         super().__init__("\n".join(str(mistake) for mistake in mistakes))
 
 
+class UnknownEntryError(ConfigError):
+    """A record's settings choose what this version, without the run's own parts, does not have. The record is whole all the same."""
+
+
 @dataclass(frozen=True)
 class Mistake:
     """One thing wrong with a setting: where (`loss/gamma`) and what, with the fix."""

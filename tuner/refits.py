@@ -9,8 +9,8 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.text import Text
 
-from search_spaces.schema import Choice, Parameter, Space, flat, same
-from trainables.config import TrialConfig
+from search_spaces.schema import Choice, Parameter, Space, When, flat, same
+from trainables.config import TrialConfig, choosers
 from trainables.data.splits import NOBODY
 from trainables.metrics import METRICS
 from trainables.record import (
@@ -240,12 +240,22 @@ def tell_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refit
 def space_of(configs: Sequence[TrialConfig]) -> Space:
     """What differs among configurations as a space, in which each of them has its place."""
     values = [flat(config.values()) for config in configs]
-    choices: dict[str, list[Any]] = {path: [] for path in values[0]}
-    for path, known in choices.items():
-        known += [one[path] for number, one in enumerate(values) if not any(same(one[path], other[path]) for other in values[:number])]
-    fixed = {path: known[0] for path, known in choices.items() if len(known) == 1}
-    parameters = [Parameter(path, Choice(tuple(known)), (), "") for path, known in choices.items() if len(known) > 1]
-    return Space("refit", "refit", {}, fixed, tuple(parameters), (), {})
+    owners = {path: (name, chooser) for name, chooser in choosers().items() for paths in chooser.settings.values() for path in paths}
+    fixed: dict[str, Any] = {}
+    parameters: list[Parameter] = []
+    for path in dict.fromkeys(path for one in values for path in one):
+        has = [one for one in values if path in one]
+        known = [one[path] for number, one in enumerate(has) if not any(same(one[path], other[path]) for other in has[:number])]
+        when: When = ()
+        if len(has) < len(values):
+            name, chooser = owners[path]
+            when = ((name, tuple(chooser.having(path))),)
+        if when or len(known) > 1:
+            parameters.append(Parameter(path, Choice(tuple(known)), when, ""))
+        else:
+            fixed[path] = known[0]
+    # What chooses an entry stands before what the entry has.
+    return Space("refit", "refit", {}, fixed, tuple(sorted(parameters, key=lambda one: bool(one.when))), (), {})
 
 
 def lay_out(run: Folder, card: RunCard, refits: Sequence[Refit]) -> None:

@@ -27,7 +27,7 @@ from trainables.record import (
     read_predictions,
     read_record,
 )
-from trainables.registry import ConfigError
+from trainables.registry import ConfigError, UnknownEntryError
 from trainables.storage import Folder, local_file, move_tree
 from trainables.trial import why_it_ended
 from tuner.naming import numbered
@@ -55,7 +55,8 @@ class Stock:
     ended: tuple[Record, ...] = ()  # stay as they are
     going_on: tuple[Record, ...] = ()  # from their last whole epoch
     misfits: tuple[Record, ...] = ()  # were interrupted, and the edited space has no place for them
-    damaged: tuple[Damaged, ...] = ()  # are set aside and trained again
+    damaged: tuple[Damaged, ...] = ()  # are quarantined and trained again
+    unknown: tuple[Damaged, ...] = ()  # stay as they are: whole, but of settings that choose what this version does not have
 
     @property
     def kept(self) -> tuple[Record, ...]:
@@ -76,11 +77,14 @@ def take_stock(run: Folder, space: Space, fixed: Mapping[str, Any], *, retry: bo
         fixed: values that the run adds to every configuration.
         retry: whether trials whose process died too often get another chance.
     """
-    ended, going_on, misfits, damaged = [], [], [], []
+    ended, going_on, misfits, damaged, unknown = [], [], [], [], []
     for folder in list_trials(run):
         try:
             record = read_record(folder)
             prove(record)
+        except UnknownEntryError as error:
+            unknown.append(Damaged(folder, str(error), None))
+            continue
         except DAMAGE as error:
             values = _values(folder)
             again = values if values and fits(space, values, fixed) else None
@@ -93,7 +97,7 @@ def take_stock(run: Folder, space: Space, fixed: Mapping[str, Any], *, retry: bo
             going_on.append(record)
         else:
             misfits.append(record)
-    return Stock(tuple(ended), tuple(going_on), tuple(misfits), tuple(damaged))
+    return Stock(tuple(ended), tuple(going_on), tuple(misfits), tuple(damaged), tuple(unknown))
 
 
 def settle(stock: Stock, run: Folder, pruner: Pruner) -> Stock:

@@ -135,6 +135,7 @@ def study_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Cal
         stopping=stopping,
         earlier=(*stock.kept, *stock.going_on),
         resumed=stock.proposals,
+        taken=[int(item.folder.name) for item in stock.unknown],
     )
 
 
@@ -186,7 +187,7 @@ def search(
     driver.know(stock.kept, stock.going_on)
     if words := SEARCHERS[settings.searcher].words(settings.searcher, plan.space):
         console.print(words, soft_wrap=True)
-    left = max(settings.trials - len(stock.kept), len(stock.proposals))
+    left = max(settings.trials - len(stock.kept) - len(stock.unknown), len(stock.proposals))
     if not left:
         return
     # All workers start at once; by default Tune starts the second when the first one is up.
@@ -224,7 +225,7 @@ def search(
 def tell_stock(stock: Stock, console: Console) -> None:
     """What becomes of the trials of earlier commands."""
     going_on = [f"{record.number} (after epoch {len(record.reports)})" for record in stock.going_on if record.result.attempt]
-    if not (stock.kept or going_on or stock.damaged):
+    if not (stock.kept or going_on or stock.damaged or stock.unknown):
         return
     console.print(f"{len(stock.ended)} trials are kept as they ended")
     if going_on:
@@ -232,5 +233,7 @@ def tell_stock(stock: Stock, console: Console) -> None:
     if stock.misfits:
         numbers = ", ".join(str(record.number) for record in stock.misfits)
         console.print(f"{len(stock.misfits)} stay interrupted, the space has no place for them now: trial {numbers}", style="yellow")
+    for item in stock.unknown:
+        console.print(f"kept as it is, since this version does not have what it chose: {item}", style="yellow", soft_wrap=True)
     for item in stock.damaged:
-        console.print(f"damaged, set aside in damaged/ and run again: {item}", style="yellow", soft_wrap=True)
+        console.print(f"damaged, quarantined in damaged/ and run again: {item}", style="yellow", soft_wrap=True)

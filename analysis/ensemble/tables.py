@@ -222,11 +222,13 @@ def _table(title: str) -> Table:
 def differences(trials: Sequence[Trial], most: int = 3) -> dict[Trial, str]:
     """What tells each trial from the others beside task and backbone: names before numbers, at most `most` and a count of the rest."""
     flat = {trial: dict(varied_settings(trial)) for trial in trials}
-    paths = next(iter(flat.values()))
-    differing = [path for path in paths if len({json.dumps(values[path]) for values in flat.values()}) > 1]
+    # Which settings a trial has depends on what it chose.
+    paths = dict.fromkeys(path for values in flat.values() for path in values)
+    differing = [path for path in paths if len({json.dumps(values.get(path)) for values in flat.values()}) > 1]
     found = {}
     for trial, values in flat.items():
-        names_first = sorted(differing, key=lambda path: not isinstance(values[path], str))
+        own = [path for path in differing if path in values]
+        names_first = sorted(own, key=lambda path: not isinstance(values[path], str))
         parts = [f"{setting_words(path)}={short(values[path])}" for path in names_first]
         rest = len(parts) - most
         found[trial] = " ".join(parts[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -303,7 +303,7 @@ def test_damaged_records_are_set_aside_by_name_and_their_trials_run_again(left, 
     code, said = searched(ray_cluster, resume="first", cpus_per_trial=2)
     assert code == 0, said
     for number in range(3):
-        assert f"damaged, set aside in damaged/ and run again: trial {number} (" in said
+        assert f"damaged, quarantined in damaged/ and run again: trial {number} (" in said
     assert {folder.name for folder in (left.run / "damaged").iterdir()} == {"0", "1", "2"}
     assert [left.record(number).config for number in range(3)] == configs
     assert states(left.run) == ["finished"] * 4

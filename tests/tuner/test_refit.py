@@ -368,3 +368,11 @@ def test_the_command_refuses_in_words_and_exits_with_2(searched):
     ):
         result = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
         assert result.exit_code == 2 and message in result.output
+
+
+def test_configurations_that_chose_other_entries_have_their_places_in_one_space(make_config):
+    configs = [make_config(loss={"name": "focal", "gamma": 1.0}), make_config(), make_config(loss={"name": "focal", "gamma": 3.0})]
+    space = space_of(configs)
+    assert all(fits(space, config.values(), {}) for config in configs)
+    assert [space.drawn(config.values()).get("loss/gamma") for config in configs] == [1.0, None, 3.0]
+    assert not fits(space, make_config(loss={"name": "bce"}).values(), {})

@@ -41,6 +41,7 @@ class StudySearcher(NumberedSearcher):
         stopping: Callable[[], bool] = lambda: False,
         earlier: Iterable[Record] = (),
         resumed: Mapping[int, dict[str, Any]] | None = None,
+        taken: Iterable[int] = (),
     ):
         """
         Args:
@@ -50,6 +51,7 @@ class StudySearcher(NumberedSearcher):
             metric: what scores are of.
             earlier: trials of this run, to learn from.
             resumed: nested values, by number, of trials that were interrupted or whose records are damaged; they are proposed first.
+            taken: further numbers that no new trial may have.
         """
         resumed = resumed or {}
         super().__init__(slots=slots, stopping=stopping, resumed=resumed, mode="max" if metric.sign > 0 else "min")
@@ -64,7 +66,7 @@ class StudySearcher(NumberedSearcher):
         known = {record.number: record for record in earlier}
         values = {number: record.config.values() for number, record in known.items()} | resumed
         self._start = deque(_untried(space.start_trials(), [space.drawn(values[number]) for number in sorted(values)]))
-        self._taken = set(values)
+        self._taken = {*values, *taken}
         self._next = 0
         for number in sorted(values):
             reports = known[number].reports if number in known else ()
