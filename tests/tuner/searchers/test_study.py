@@ -290,7 +290,6 @@ EDITS = {
     "a parameter gone": ("optimizer: {lr: {float: [1.0e-5, 1.0e-1], log: true}}", "optimizer: {lr: 0.01}"),
     "a parameter new": ("train: {", "train: {clip: {float: [0.0, 2.0]}, "),
     "a parameter new where no default fits": ("train: {", "train: {clip: {float: [1.0, 2.0]}, "),
-    "a condition gone": (", when: {loss/name: focal}", ""),
     "a condition new": ("step: 16}", "step: 16, when: {task: joint}}"),
     "nothing as before": ("task: {choice: [joint, [[mask], [gender, age]]]}", "task: {choice: [heads, age]}"),
 }
