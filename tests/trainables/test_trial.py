@@ -152,9 +152,9 @@ def test_a_diverging_trial_fails_with_the_reason_and_says_so(job, make_config):
 
 
 def test_settings_that_cannot_be_built_fail_with_the_reason(job, make_config):
-    reports = run(make_config(loss={"name": "fokal"}), job)
-    [report] = reports
-    assert report["number"] == 0 and report["failed"].startswith("loss/name: 'fokal' does not exist; did you mean focal?")
+    # Whether weights fit a head is known only with the data's attributes.
+    [report] = run(make_config(loss={"alpha": [1.0, 2.0]}), job)
+    assert report["number"] == 0 and report["failed"].startswith("loss/alpha: has 2 weights, but the head of ")
     assert report["cause"] == "settings"
     assert read_record(trial_folder(job.run, 0)).result.state == "failed"
 
