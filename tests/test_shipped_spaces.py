@@ -220,5 +220,5 @@ def without_gpu(name: str, demo, photos, split, cache) -> tuple[Space, Data]:
 
 def train_a_step(space: Space, configurations: list[dict], data: Data) -> None:
     done: list[int] = []
-    rehearse(space, configurations, data, done.append)
+    rehearse(space, configurations, {data.split.fold: data}, done.append)
     assert done == [1] * len(configurations)
