@@ -17,6 +17,8 @@ from trainables.data.sampling import SAMPLERS, SamplerConfig, WeightedSettings
 from trainables.data.settings import DataConfig
 from trainables.data.splits import NOBODY
 from trainables.data.views import View
+from trainables.losses import LOSSES
+from trainables.metrics import DEFAULT, METRICS, probabilities_missing
 from trainables.registry import ConfigError, Mistake, nearest
 from tuner.searchers.random import random_draws
 from tuner.settings import run_mistakes
@@ -58,6 +60,7 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
             for value in values:
                 mistakes += _value_mistakes(path, value, scheme, corrections)
     mistakes += _weights_that_nothing_reads(space)
+    mistakes += _losses_that_the_metric_cannot_score(space)
     for parameter in space.parameters:
         needs = NEEDS.get(parameter.path)
         if needs and not any(any(values_of(space).get(path, ())) for path in needs):
@@ -67,6 +70,13 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
     except ConfigError as error:
         mistakes += [(mistake.path, mistake.message) for mistake in error.mistakes]
     return list(dict.fromkeys(mistakes))
+
+
+def _losses_that_the_metric_cannot_score(space: Space) -> list[tuple[str, str]]:
+    metric = METRICS.get(space.run.get("metric", DEFAULT))
+    losses = [name for name in values_of(space).get("loss/name", ()) if name in LOSSES and not LOSSES[name].settings.meaningful]
+    words = [metric and probabilities_missing(metric, "loss/name", name) for name in losses]
+    return [("loss/name", message) for message in words if message]
 
 
 def views_of(space: Space) -> list[View]:

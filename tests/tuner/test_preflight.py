@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import timm
@@ -7,6 +9,7 @@ from search_spaces.schema import SpaceError, flat
 from trainables.config import REGISTRIES, TrialConfig, choosers
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.views import View
+from trainables.metrics import METRICS
 from tuner.preflight import _networks, check_space, cover, covered_attributes, draw, tasks_of, views_of
 from tuner.rehearsal import rehearse
 
@@ -36,6 +39,17 @@ def mistakes_in(read, text, **options):
     with pytest.raises(SpaceError) as caught:
         read(text, **options)
     return caught.value.mistakes
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("loss", ["{name: cosine_ce}", "{name: {choice: [cross_entropy, cosine_ce]}}"])
+def test_a_loss_without_meaningful_probabilities_goes_with_metrics_of_labels_alone(read, metric, loss):
+    text = f"{BASE}run: {{metric: {metric}}}\nloss: {loss}\n"
+    if METRICS[metric].wants == "labels":
+        assert read(text).run["metric"] == metric
+    else:
+        (mistake,) = mistakes_in(read, text)
+        assert re.match(r"my.yaml:\d+: loss/name: .*cosine_ce", mistake) and metric in mistake and "f1_macro" in mistake
 
 
 def test_a_sound_space_has_no_mistakes(read):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -27,6 +27,8 @@ Loss = Callable[["Tensor", "Tensor"], "Tensor"]
 
 class LossConfig(Section):
     """What training makes small."""
+
+    meaningful: ClassVar[bool] = True  # whether the probabilities of a model trained by it mean anything
 
     name: str = setting("the loss of every head", "cross_entropy")
     ordinal: Literal["none", "coral"] = setting("how heads of an ordinal attribute alone are trained", "none")
@@ -63,6 +65,8 @@ class SymmetricCeSettings(LossConfig):
 
 
 class CosineCeSettings(LossConfig):
+    meaningful = False  # it trains the direction of the logits and not their length, so they are flat
+
     cosine: Positive = setting("weight of the cross-entropy beside the cosine distance", 0.1)
 
 

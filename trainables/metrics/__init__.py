@@ -41,5 +41,6 @@ def probabilities_missing(metric: Metric, setting: str, name: str) -> str | None
         return None
     others = ", ".join(other.name for other in METRICS.values() if other.wants == "labels")
     return (
-        f"{setting} is {name!r}, whose probabilities mean nothing, and run/metric {metric.name} scores probabilities; take one of {others}"
+        f"{setting} is {name!r}, whose probabilities mean nothing, and run/metric {metric.name} scores probabilities; "
+        f"take another, or score labels: {others}"
     )
