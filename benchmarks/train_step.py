@@ -21,6 +21,7 @@ import typer
 from PIL import Image
 from rich.table import Table
 
+from trainables.build import build_parts
 from trainables.config import TrialConfig
 from trainables.console import open_console
 from trainables.data.layouts.contest import CUTS, contest_scheme
@@ -30,7 +31,6 @@ from trainables.data.training import Data
 from trainables.data.views import View, build_views
 from trainables.loop import Parts, fit
 from trainables.models.assemble import to_input
-from trainables.parts import build_parts
 
 LR = 1e-3
 

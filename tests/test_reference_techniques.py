@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from search_spaces.schema import flat, nested
+from trainables.build import build_parts
 from trainables.config import TrialConfig
 from trainables.data.layouts.reading import read_photos
 from trainables.data.sampling import Sampler
@@ -23,7 +24,6 @@ from trainables.data.splits import NOBODY, split_people
 from trainables.data.training import Data, Extra
 from trainables.data.views import View, build_views, statistics_of
 from trainables.loop import Parts, train_epoch
-from trainables.parts import build_parts
 from trainables.record import start_record
 from trainables.seeding import generator
 from tuner.demo.writing import write_people

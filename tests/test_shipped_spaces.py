@@ -11,6 +11,7 @@ import torch
 
 from search_spaces.read import BASES, FOLDER, read_space, shipped_spaces
 from search_spaces.schema import Choice, Space, SpaceError, flat, same
+from trainables.build import build_parts
 from trainables.config import TrialConfig, choosers
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.layouts.reading import read_photos
@@ -19,7 +20,6 @@ from trainables.data.training import Data
 from trainables.data.views import build_views
 from trainables.models.backbone import build_backbone
 from trainables.models.settings import ModelConfig
-from trainables.parts import build_parts
 from tuner.preflight import check_space, cover, covered_attributes, draw, values_of, views_of
 from tuner.rehearsal import rehearse
 from tuner.searchers.random import random_draws

@@ -11,6 +11,7 @@ import ray
 import torch
 from ray import tune
 
+from trainables.build import build_parts
 from trainables.checkpoint import Card, pack_model, pack_progress, unpack_progress
 from trainables.config import TrialConfig
 from trainables.curves import Curves
@@ -20,7 +21,6 @@ from trainables.data.training import Data
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFile
 from trainables.loop import DivergedError, Progress, fit, next_micro_batch
-from trainables.parts import build_parts
 from trainables.record import (
     MODEL,
     Cause,

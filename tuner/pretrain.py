@@ -185,13 +185,13 @@ def gather(folder: Path, view: "View", space: "Space", settings: "Pretraining", 
     """The photos of all but the hold-out, then those to predict. Raises: DataError, RunError."""
     import numpy as np
 
+    from trainables.build import statistics_to_normalise_by
     from trainables.config import TrialConfig
     from trainables.data.layouts.reading import read_photos, read_unlabelled
     from trainables.data.training import Data
     from trainables.data.view_store import view_cache
     from trainables.data.views import build_views, count_missing
     from trainables.models.settings import ModelConfig
-    from trainables.parts import statistics_to_normalise_by
     from trainables.progress import progress_bar
     from tuner.prepare import decode, divide, sides_of
 

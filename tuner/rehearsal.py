@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from search_spaces.schema import Space
+from trainables.build import build_parts
 from trainables.config import TrialConfig
 from trainables.data.sampling import Sampler
 from trainables.data.training import Data
 from trainables.loop import DivergedError, Parts, fit
-from trainables.parts import build_parts
 from trainables.registry import ConfigError, Mistake
 from tuner.preflight import refuse
 

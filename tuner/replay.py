@@ -272,8 +272,8 @@ def train_again(
     """
     from torch.cuda import OutOfMemoryError
 
+    from trainables.build import build_parts
     from trainables.loop import DivergedError, fit
-    from trainables.parts import build_parts
 
     config, result = record.config, record.result
     ids = tuple(data.photos.ids[index] for index in data.split.valid)

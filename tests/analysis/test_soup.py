@@ -15,6 +15,7 @@ from analysis.soup.cook import RECIPES, Outcome, Soup, cook_group, kitchen, mean
 from analysis.trials import load_runs
 from analysis.uncertainty import Gain
 from tests.s3 import BUCKET, s3_server
+from trainables.build import build_parts
 from trainables.checkpoint import Card, load_model, pack_model
 from trainables.config import TrialConfig
 from trainables.data.batches import plain_batches
@@ -25,7 +26,6 @@ from trainables.data.views import View, ViewConfig, build_views, open_view
 from trainables.loop import fit, predict
 from trainables.metrics import METRICS
 from trainables.models.assemble import IMAGENET, build_model
-from trainables.parts import build_parts
 from trainables.record import (
     MODEL,
     SPLIT,

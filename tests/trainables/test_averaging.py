@@ -5,9 +5,9 @@ from safetensors.torch import load
 from torch import nn
 
 from trainables.averaging import moving_average
+from trainables.build import build_parts
 from trainables.checkpoint import Card, pack_model, pack_progress, unpack_progress
 from trainables.loop import fit
-from trainables.parts import build_parts
 
 CPU = torch.device("cpu")
 

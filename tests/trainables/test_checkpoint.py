@@ -3,12 +3,12 @@ import torch
 from safetensors import safe_open
 
 from tests.trainables.models.variants import VARIANTS, with_backbone
+from trainables.build import build_parts
 from trainables.checkpoint import Card, load_model, pack_model, pack_progress, unpack_progress
 from trainables.data.batches import plain_batches
 from trainables.data.views import View
 from trainables.loop import Progress, fit, predict
 from trainables.models.assemble import build_model
-from trainables.parts import build_parts
 
 CPU = torch.device("cpu")
 STATISTICS = ((0.1, 0.5, 0.7), (0.2, 0.3, 0.4))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 
+from trainables.build import build_parts
 from trainables.checkpoint import pack_progress, unpack_progress
 from trainables.config import TrialConfig
 from trainables.data.batches import plain_batches
@@ -30,7 +31,6 @@ from trainables.metrics import Metric
 from trainables.mixing import mix_batch
 from trainables.models.assemble import Answer, to_input
 from trainables.optimizers import OPTIMIZERS
-from trainables.parts import build_parts
 from trainables.seeding import generator
 
 CPU = torch.device("cpu")

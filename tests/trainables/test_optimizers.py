@@ -6,10 +6,10 @@ import timm
 import torch
 from torch import nn
 
+from trainables.build import build_parts
 from trainables.config import section
 from trainables.models.layers import layer_scales
 from trainables.optimizers import OPTIMIZERS, build_optimizer, climbed
-from trainables.parts import build_parts
 from trainables.registry import ConfigError
 
 ENOUGH = {"adagrad": 0.5, "madgrad": 0.1, "radam": 0.05}  # learning rates that end within 300 steps; the others take 0.01

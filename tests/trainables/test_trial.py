@@ -9,11 +9,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from trainables import trial
+from trainables.build import build_parts
 from trainables.checkpoint import load_model
 from trainables.data.batches import plain_batches
 from trainables.data.views import open_view
 from trainables.loop import predict
-from trainables.parts import build_parts
 from trainables.record import LAST, MODEL, read_last, read_predictions, read_record, read_result, trial_folder, write_last, write_result
 from trainables.trial import Job, train
 from trainables.versions import versions

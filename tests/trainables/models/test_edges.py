@@ -2,13 +2,13 @@ import pytest
 import timm
 import torch
 
+from trainables.build import build_parts
 from trainables.data.labels import read_task
 from trainables.data.layouts.contest import contest_scheme
 from trainables.loop import fit
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.models.backbone import build_backbone
 from trainables.models.settings import ModelConfig
-from trainables.parts import build_parts
 from trainables.registry import ConfigError
 
 CPU = torch.device("cpu")

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from tests.trainables.models.variants import FAMILIES
+from trainables.build import build_parts
 from trainables.checkpoint import pack_progress, unpack_progress
 from trainables.config import section
 from trainables.data.labels import read_task
@@ -14,7 +15,6 @@ from trainables.models.assemble import IMAGENET, build_model
 from trainables.models.backbone import build_backbone
 from trainables.models.freezing import build_freeze
 from trainables.models.stages import stages
-from trainables.parts import build_parts
 from trainables.registry import ConfigError
 
 CPU = torch.device("cpu")

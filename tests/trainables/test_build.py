@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from trainables.build import build_parts
 from trainables.data.photos import PhotoError
 from trainables.data.splits import NOBODY
 from trainables.data.views import View, look, open_view, read_photo
 from trainables.models.backbone import pretrained_statistics
-from trainables.parts import build_parts
 from trainables.registry import ConfigError
 
 CPU = torch.device("cpu")
