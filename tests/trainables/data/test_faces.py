@@ -207,7 +207,7 @@ def test_the_detector_is_imported_by_those_alone_who_look_for_an_unknown_face(tm
     code = """
 import sys
 from pathlib import Path
-from trainables.data.views import ViewConfig
+from trainables.config import section
 from trainables.data.photos import Unlabelled
 from trainables.data.views import View, build_views
 photos, cache = Unlabelled(Path(sys.argv[1]), ("photo.png",)), Path(sys.argv[1]) / "cache"
