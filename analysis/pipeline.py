@@ -13,7 +13,7 @@ from analysis.ensemble import Ensemble
 from analysis.steps import Step
 from trainables.data.labels import Scheme
 from trainables.migrations import migrated
-from trainables.record import DAMAGE, RunError, write_json
+from trainables.record import DAMAGE, RunError, name_of, write_json
 from trainables.storage import Folder, StorageError, open_folder
 
 FILE = "ensemble.json"
@@ -85,7 +85,7 @@ def read_ensemble(folder: Folder) -> EnsembleFile:
 def maker(folder: Folder) -> str:
     """The command that writes an ensemble's folder."""
     whole = folder.resolve()
-    return f"python -m analysis.ensemble --run {whole.parent.name if whole.name == 'ensemble' else 'RUN'}"
+    return f"python -m analysis.ensemble --run {name_of(whole.parent) if whole.name == 'ensemble' else 'RUN'}"
 
 
 def model_files(folder: Folder, content: EnsembleFile) -> dict[str, tuple[Folder, ...]]:

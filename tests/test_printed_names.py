@@ -1,5 +1,6 @@
 """Names of classes, files and runs that look like rich's markup, through a whole command."""
 
+import shlex
 from io import StringIO
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def test_a_search_says_names_as_they_are_written(folder, tmp_path, monkeypatch, 
     assert f"{CLASSES[0]}/[dim]:100:.jpg" in words
     assert f"Records: runs/{RUN}" in words
     assert f"Best trials of {RUN}" in words
-    assert f"--run {RUN}" in words
+    assert f"--run {shlex.quote(RUN)}" in words
 
 
 def test_the_live_table_shows_names_as_they_are_written():

@@ -12,6 +12,7 @@ the process has ended, the last word in `result.json`.
 
 import io
 import json
+import shlex
 import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -184,6 +185,11 @@ def find_run(name: str, runs: Folder = RUNS) -> Folder:
     beside = there.parent if "://" in name else runs
     names = sorted(folder.name for folder in list_folders(beside) if (folder / "run.json").is_file())
     raise RunError(f"there is no run {name!r} in {beside}/; there are {', '.join(names) or 'none yet: python -m tuner.run makes one'}")
+
+
+def name_of(run: Folder) -> str:
+    """What a command is given for a run, as a shell takes it: its name where it lies in runs/, else its path or address."""
+    return shlex.quote(run.name if run.parent in (RUNS, RUNS.resolve()) else str(run))
 
 
 def searched_run(run: Folder, card: RunCard) -> Folder:

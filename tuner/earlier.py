@@ -7,7 +7,7 @@ from search_spaces.schema import Space, SpaceError, nested, show
 from trainables.config import choosers
 from trainables.data.settings import DataConfig
 from trainables.metrics import DEFAULT
-from trainables.record import RUNS, SPACE, RunCard, RunError, find_run, read_run
+from trainables.record import SPACE, RunCard, RunError, find_run, name_of, read_run
 from trainables.storage import Folder, local_file
 
 
@@ -61,11 +61,6 @@ def refuse(card: RunCard, mistakes: list[str]) -> None:
     if mistakes:
         listed = "\n".join(f"  {mistake}" for mistake in mistakes)
         raise RunError(f"run {card.name} cannot go on like this:\n{listed}\nStart a new run for that.")
-
-
-def name_of(run: Folder) -> str:
-    """What a run is called on the command line."""
-    return run.name if run.parent == RUNS else str(run)
 
 
 def resume_command(run: Folder, module: str = "tuner.run") -> str:

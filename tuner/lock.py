@@ -11,6 +11,8 @@ from threading import Event, Thread
 from time import sleep
 from uuid import uuid4
 
+from rich.console import Console
+
 from trainables.record import RunError
 from trainables.storage import Address, Folder, StorageError, write_whole
 
@@ -27,6 +29,16 @@ def hold(run: Folder) -> Iterator[None]:
     """
     with _hold_local(run) if isinstance(run, Path) else _hold_remote(run):
         yield
+
+
+def tell_lock(place: Folder, console: Console) -> None:
+    """Say what stands for the lock of a run in an object store; a folder's lock is the system's, of which there is nothing to say."""
+    if isinstance(place, Address):
+        console.print(
+            f"{place}: in an object store the lock is a sign of life written every {BEAT:g} s, not a conditional write; of commands "
+            f"started within seconds of each other one is let in, after a wait of {1.5 * BEAT:g} to {PATIENCE + 1.5 * BEAT:g} s.",
+            soft_wrap=True,
+        )
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`python -m tuner.pretrain --backbone vit_tiny_patch16_224 --data photos`: a backbone learns from photos without their labels."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -177,7 +178,7 @@ def learn(settings: "Pretraining", space: "Space", data: Path | None, earlier: "
     console.print(
         f"Hidden pixels are painted with an error of {epoch.loss:.4f} after {settings.epochs} epochs, {first:.4f} after the first."
     )
-    use = f"--set model/backbone={settings.backbone} --set model/weights={out}"
+    use = f"--set model/backbone={settings.backbone} --set {shlex.quote(f'model/weights={out}')}"
     console.print(Text.assemble("Weights: ", (str(out), "bold"), f". Use them: {use}"), soft_wrap=True)
 
 

@@ -21,6 +21,7 @@ from trainables.record import (
     RunCard,
     RunError,
     list_trials,
+    name_of,
     read_config,
     read_record,
     searched_run,
@@ -32,7 +33,7 @@ from trainables.schedules import PlateauSettings
 from trainables.storage import Folder, StorageError
 from trainables.versions import code_version
 from tuner.cli import Options
-from tuner.earlier import name_of, resume_command
+from tuner.earlier import resume_command
 
 TOP = 3  # configurations, where nothing else is asked for
 APART = 1000  # between two seeds

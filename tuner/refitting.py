@@ -20,7 +20,7 @@ from trainables.storage import Folder, open_folder, write_whole
 from tuner.cli import Options, Start
 from tuner.devices import gpus_here
 from tuner.earlier import Earlier, resume_command
-from tuner.lock import hold
+from tuner.lock import hold, tell_lock
 from tuner.naming import claim, numbered
 from tuner.prepare import Plan, data_folder, prepare
 from tuner.refits import Refit, Wish, card_of, choose, lay_out, plan_refits, read_refits, refuse_options, space_of, tell_chosen
@@ -47,6 +47,7 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
     with ExitStack() as stack:
         if options.resume:
             searched = run = find_run(options.resume)  # its split.csv is a copy
+            tell_lock(run, console)
             stack.enter_context(hold(run))
             card = read_run(run)
             refits = read_refits(run, card)
@@ -58,6 +59,7 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
             chosen = choose(searched, card, wish)
             refits = plan_refits(chosen, wish)
             runs, stem = open_folder(wish.storage) if wish.storage else searched.parent, f"{searched.name}-refit"
+            tell_lock(runs, console)
             run = stack.enter_context(claim(runs, options.name, numbered(stem, first=stem)))
             card = card_of(card, run, searched, refits)
             tell_chosen(card, searched, chosen, refits, console)

@@ -19,7 +19,7 @@ from tuner import preflight
 from tuner.cli import Options, Start
 from tuner.devices import gpus_here
 from tuner.earlier import Earlier, open_run, refuse_changes, resume_command
-from tuner.lock import hold
+from tuner.lock import hold, tell_lock
 from tuner.naming import choose_folder, claim, numbered
 from tuner.prepare import Material, Plan, has_overlay, plan_search, prepare, read_the_space, refuse_options, settings_of
 
@@ -37,6 +37,7 @@ def search(options: Options, console: Console, start: Start) -> int:
         earlier = open_run(options.resume) if options.resume else None
         if earlier:
             refuse_refit(earlier.run, earlier.card)
+            tell_lock(earlier.run, console)
             stack.enter_context(hold(earlier.run))
             options = with_shares_of(earlier.card, options)
         join = start(None) if options.address and not options.dry_run else None
@@ -83,7 +84,11 @@ def check(options: Options, earlier: Earlier | None, gpus: int, stack: ExitStack
     else:
         stem = Path(space.name).stem
         place = open_folder(options.storage), options.name, numbered(stem, first=f"{stem}-1")
-        run = choose_folder(*place) if options.dry_run else stack.enter_context(claim(*place))
+        if options.dry_run:
+            run = choose_folder(*place)
+        else:
+            tell_lock(place[0], console)
+            run = stack.enter_context(claim(*place))
     verb = f"going on with {run.name}, " if earlier else ""
     console.print(Text.assemble((space.name, "bold"), f": {verb}{settings.trials} trials of at most {settings.epochs} epochs"))
     if options.space and not gpus and has_overlay(options.space):

@@ -12,11 +12,11 @@ from rich.text import Text
 from trainables.data.splits import NOBODY
 from trainables.data.training import Data
 from trainables.metrics import Metric
-from trainables.record import Origin, Record, RunCard, read_predictions, read_records, searched_run
+from trainables.record import Origin, Record, RunCard, name_of, read_predictions, read_records, searched_run
 from trainables.storage import size_below
 from trainables.validation import pooled_score, validation_interval
 from tuner.board import Board, clock, differs
-from tuner.earlier import name_of, resume_command, vote_command
+from tuner.earlier import resume_command, vote_command
 from tuner.prepare import Plan
 from tuner.stoppers.soft_stop import SoftStop
 

@@ -76,7 +76,7 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
         with soft_stop.listening():
             search(plan, job, slots, stock, board, soft_stop, console, searcher=work.searcher)
     except KeyboardInterrupt:
-        console.print(Text.assemble("Stopped at once. Go on with: ", (work.go_on, "bold")))
+        console.print(Text.assemble("Stopped at once. Go on with: ", (work.go_on, "bold")), soft_wrap=True)
         return soft_stop.code or 130
     work.summarize(board, perf_counter() - work.began, soft_stop)
     return soft_stop.code

@@ -13,7 +13,20 @@ from analysis.trials import metric_of
 from search_spaces.read import read_space
 from search_spaces.schema import Space, flat
 from trainables.metrics import Metric
-from trainables.record import DAMAGE, RUNS, SPACE, Decision, Record, RunCard, RunError, list_trials, read_json, read_record, read_run
+from trainables.record import (
+    DAMAGE,
+    SPACE,
+    Decision,
+    Record,
+    RunCard,
+    RunError,
+    list_trials,
+    name_of,
+    read_json,
+    read_record,
+    read_run,
+    searched_run,
+)
 from trainables.storage import Folder, local_file
 
 State = Literal["finished", "stopped", "interrupted", "failed"]
@@ -54,8 +67,8 @@ class Search:
 
     @property
     def called(self) -> str:
-        """How a command is told of it: by its name where it lies in runs/."""
-        return self.name if self.folder.parent == RUNS else str(self.folder)
+        """What a command is given for it."""
+        return name_of(self.folder)
 
     @property
     def scored(self) -> tuple[SearchedTrial, ...]:
@@ -144,6 +157,6 @@ def _nothing_to_tell(search: Search) -> str:
     counts += [f"{len(search.damaged)} damaged: {'; '.join(search.damaged[:5])}"] if search.damaged else []
     if search.card.refit_of and any(trial.seconds for trial in search.trials):
         words = f"{search.name}: nobody validated its trials, so there is no score to report"
-        return f"{words}; name the run that it refits: --run {search.card.refit_of}"
+        return f"{words}; name the run that it refits: --run {name_of(searched_run(search.folder, search.card))}"
     there = ", ".join(counts) or "it has no trials"
     return f"{search.name}: no trial has a score yet ({there}). Go on until one has finished: python -m tuner.run --resume {search.called}"

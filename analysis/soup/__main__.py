@@ -1,6 +1,5 @@
 """The command: which trials are alike, what soups are made of them, what these are worth."""
 
-import shlex
 from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn
 
@@ -22,10 +21,9 @@ from trainables.data.photos import LeftOut, Photos
 from trainables.data.splits import Split
 from trainables.data.views import OpenView, View, open_view
 from trainables.progress import progress_bar
-from trainables.record import RUNS, RunError
+from trainables.record import RunError, name_of
 from trainables.restore_data import restore_split
 from trainables.seeding import generator
-from trainables.storage import Folder
 
 MEASURED = 2048  # training photos by which the statistics of a soup's BatchNorm layers are measured
 
@@ -84,7 +82,7 @@ def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
         return
     written = write_soups(runs, kept, device)
     told = "Validation chose the ingredients, so a soup's validation score promises too much; the hold-out has the last word"
-    asked = " ".join(f"--run {shlex.quote(_called(folder))}" for folder in (*runs.folders, written))
+    asked = " ".join(f"--run {name_of(folder)}" for folder in (*runs.folders, written))
     console.print(f"{told}: python -m analysis.ensemble {asked}", soft_wrap=True)
     console.print(f"Written: {written}", soft_wrap=True)
 
@@ -136,11 +134,6 @@ def _refuse(runs: Runs, left_out: Sequence[LeftOut]) -> NoReturn:
     names = ", ".join(folder.resolve().name for folder in runs.folders)
     mend = "Search with pretrained weights (model/weights imagenet or a file), one backbone, view and task for several trials."
     raise RunError(f"{names}: no two trials are alike, so there is nothing to average:\n{there}\n{mend}")
-
-
-def _called(folder: Folder) -> str:
-    """What `--run` takes for a run."""
-    return folder.name if folder.resolve().parent == RUNS.resolve() else str(folder)
 
 
 if __name__ == "__main__":

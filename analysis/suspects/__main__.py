@@ -1,5 +1,6 @@
 """The command: find labels that are likely wrong, and make the page on which a person decides."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,7 @@ from trainables.data.layouts.reading import read_photos
 from trainables.data.names import some
 from trainables.data.photos import DataError, Photos
 from trainables.progress import progress_bar
-from trainables.record import RUNS, RunError, searched_run
+from trainables.record import RunError, name_of, searched_run
 from trainables.storage import write_whole
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -112,13 +113,13 @@ def limits_of(runs: Runs, found: Findings) -> list[str]:
     if len(found.unjudged) > held_out:
         card, run = runs.cards[0], runs.folders[0]
         searched = searched_run(run, card) if card.refit_of else run
-        name = searched.name if searched.resolve() == (RUNS / searched.name).resolve() else str(searched)
+        of_folds = searched.parent / f"{searched.name}-folds"
         folds = runs.trials[0].record.config.data.folds
         share = f"{len(found.judged):,} of {people:,} people ({len(found.judged) / people:.0%})"
         lines.append(
             f"Only {runs.side} was judged, {share}: the others trained the models. To judge them too: "
-            f"python -m tuner.refit --run {name} --top 3 --folds {folds} --name {searched.name}-folds, "
-            f"then python -m analysis.suspects --run {searched.name}-folds"
+            f"python -m tuner.refit --run {name_of(searched)} --top 3 --folds {folds} --name {shlex.quote(of_folds.name)}, "
+            f"then python -m analysis.suspects --run {name_of(of_folds)}"
         )
     lines.append(f"{held_out:,} people are held out and were not judged: what scores must not follow what models believe.")
     return lines

@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import StringIO
 from pathlib import Path
 from subprocess import PIPE, Popen, run
 from threading import Barrier, Thread, local
@@ -12,10 +13,11 @@ from threading import Barrier, Thread, local
 import pytest
 
 from tests.s3 import s3_server
+from trainables.console import open_console
 from trainables.record import RunError
 from trainables.storage import open_folder
 from tuner import lock
-from tuner.lock import LOCK, hold
+from tuner.lock import LOCK, hold, tell_lock
 
 ROOT = Path(__file__).parent.parent.parent
 # Holds a run until its input ends.
@@ -212,6 +214,18 @@ def test_a_holder_in_an_object_store_gives_ever_new_signs_of_life_and_takes_them
                 seen.add((folder / LOCK).read_text())
             assert all(re.search(WHO, sign) for sign in seen)
         assert not (folder / LOCK).exists()
+
+
+def test_what_stands_for_the_lock_is_said_of_an_object_store_in_one_line_and_of_a_folder_not_at_all(tmp_path):
+    def said(place):
+        words = StringIO()
+        tell_lock(place, open_console(file=words))
+        return words.getvalue().splitlines()
+
+    assert said(tmp_path) == []
+    with s3_server() as server:
+        (line,) = said(open_folder(server.address))
+    assert "sign of life" in line and "not a conditional write" in line
 
 
 def test_a_damaged_sign_of_life_of_a_dead_process_keeps_nobody_out(monkeypatch):
