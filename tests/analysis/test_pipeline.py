@@ -73,7 +73,7 @@ def test_a_photos_answer_depends_on_no_other_photo():
 
 
 def test_a_folder_without_an_ensemble_is_refused_with_the_command_that_makes_one(tmp_path):
-    words = "ensemble.json is not there.*python -m analysis.ensemble --run faces"
+    words = f"ensemble.json is not there.*python -m analysis.ensemble --run {tmp_path}/runs/faces writes"
     with pytest.raises(RunError, match=words):
         read_ensemble(tmp_path / "runs" / "faces" / "ensemble")
 
@@ -107,9 +107,8 @@ def test_a_file_of_format_1_answers_to_the_bit_as_today(tmp_path):
 def test_a_damaged_file_is_refused_with_what_is_wrong_and_the_mend(tmp_path, harm, words):
     file = written(tmp_path / "faces" / "ensemble", EVERYTHING) / FILE
     file.write_text(harm(file.read_text()))
-    with pytest.raises(
-        RunError, match=f"is damaged .*{words}.*Bring a copy back, or write it anew: python -m analysis.ensemble --run faces"
-    ):
+    again = f"python -m analysis.ensemble --run {tmp_path}/faces"
+    with pytest.raises(RunError, match=f"is damaged .*{words}.*Bring a copy back, or write it anew: {again}$"):
         read_ensemble(file.parent)
 
 
@@ -172,7 +171,7 @@ def test_all_weights_that_cannot_be_used_are_named_at_once(copied):
     assert "there is no look named sideways; there are plain" in message
     assert f"{trial_folder(copied, 0) / MODEL}: the weights of faces/0 are gone" in message
     assert f"{trial_folder(copied, 1) / MODEL}: the weights of faces/1 cannot be read" in message
-    assert message.endswith("python -m analysis.ensemble --run faces")
+    assert message.endswith(f"python -m analysis.ensemble --run {copied}")
 
 
 def test_weights_of_other_classes_than_the_ensembles_are_refused(copied, make_run):
