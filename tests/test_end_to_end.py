@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from analysis.ensemble.__main__ import app
 from tests.conftest import already
 from trainables.config import TrialConfig
+from trainables.migrations import FORMAT
 from trainables.record import MODEL, read_predictions, read_records, read_run
 from tuner.cli import Options, Wanted
 from tuner.searching import search
@@ -70,6 +71,7 @@ def test_every_trial_leaves_a_whole_record(run, records):
         files = {"config.json", "reports.jsonl", "result.json", "rungs.json", "valid.npz"}
         assert {file.name for file in record.folder.iterdir() if "tfevents" not in file.name} - {MODEL} == files
         values = json.loads((record.folder / "config.json").read_text())
+        assert values.pop("format") == FORMAT
         assert TrialConfig.from_values(values).values() == values, "every effective value, defaults included"
         assert [report["epoch"] for report in record.reports] == list(range(1, len(record.reports) + 1))
         assert all(report.keys() == EPOCH_KEYS for report in record.reports)

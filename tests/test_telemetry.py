@@ -15,7 +15,7 @@ def plain_python(home: Path, code: str) -> str:
 
 
 def test_albumentations_is_told_not_to_ask_the_network_before_it_is_imported():
-    lines = (ROOT / "trainables" / "data" / "augment.py").read_text().splitlines()
+    lines = (ROOT / "trainables" / "data" / "changes.py").read_text().splitlines()
     assert lines.index('os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"') < lines.index("import albumentations as A")
 
 

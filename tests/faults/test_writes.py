@@ -97,9 +97,9 @@ def test_a_trial_that_dies_while_it_draws_its_curves_has_every_epoch_in_them_all
     folder = trial_folder(job.run, number)
     assert remains(folder) == remains(whole)
     curves = EventAccumulator(str(folder)).Reload()
-    for tag in ("f1_macro", "train_loss"):
+    for tag, name in (("f1_macro", "score"), ("train_loss", "train_loss")):
         drawn = {event.step: event.value for event in curves.Scalars(tag)}
-        told = {report["epoch"]: report[tag] for report in read_record(whole).reports}
+        told = {report["epoch"]: report[name] for report in read_record(whole).reports}
         assert drawn == pytest.approx(told, rel=1e-6)
 
 

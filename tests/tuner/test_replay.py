@@ -104,7 +104,7 @@ def trained(demo, data, cache, make_config, tmp_path_factory) -> Path:
     train(DIVERGED, diverging, job, lambda report: None)
     everybody = replace(data, split=replace(data.split, fold=NOBODY))
     train(UNJUDGED, make_config(data={"fold": NOBODY}), replace(job, data=everybody), lambda report: None)
-    train(UNBUILDABLE, make_config(loss={"name": "fokal"}), job, lambda report: None)
+    train(UNBUILDABLE, make_config(model={"backbone": "test_resnett"}), job, lambda report: None)
 
     def die(report: dict) -> None:
         if report["epoch"] == 2:
@@ -195,7 +195,7 @@ def test_a_diverging_trial_diverges_again_in_the_same_words(run):
 
 def test_a_trial_whose_settings_could_not_be_built_fails_again_in_the_same_words(run):
     said = replayed(UNBUILDABLE)
-    assert said.code == 0 and "Equal to the bit: the end (loss/name: 'fokal' does not exist; did you mean focal?" in said.out
+    assert said.code == 0 and "Equal to the bit: the end (model/backbone: timm has no 'test_resnett'; did you mean test_resnet" in said.out
 
 
 def test_the_header_says_which_trial_it_is_and_what(run):

@@ -1,3 +1,4 @@
+import re
 import shutil
 from io import StringIO
 from pathlib import Path
@@ -88,19 +89,19 @@ def test_two_photos_are_too_few(here, tiny_space, tmp_path):
     data = write_people(tmp_path / "one", people=1, seed=0, size=(36, 48))
     for photo in list((data / "train" / "images").rglob("*.jpg"))[2:]:
         photo.unlink()
-    assert "fewer people than the 2 folds and the hold-out need (3)" in refused(space=str(tiny_space), data=data)
+    assert "1 groups of images are too few for 2 folds and a hold-out" in refused(space=str(tiny_space), data=data)
 
 
-def test_a_class_with_fewer_people_than_folds_is_named_with_the_ways_out(here, tiny_space, plain):
-    said = refused(space=str(tiny_space), data=plain, changes=("data/folds=9",))
-    assert "fewer people than the 9 folds and the hold-out need (10)" in said
-    assert "female, >=60: " in said and "--set data/folds=2" in said
+def test_a_class_in_fewer_groups_than_parts_refuses_no_data_and_is_named(here, tiny_space, plain):
+    code, said = searched(space=str(tiny_space), data=plain, changes=("data/folds=9",), dry_run=True)
+    assert code == 0
+    assert "fewer groups than the 10 parts" in said and re.search(r"female, >=60 \(\d\)", said)
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        ("loss/gama=2", "--set: loss/gama: is not a setting; did you mean loss/gamma"),
+        ("loss/gama=2", "--set: loss/gama: is not a setting of cross_entropy or focal; did you mean loss/gamma (of focal)?"),
         ("loss/gamma={float: [3.0, 0.5]}", "--set: loss/gamma: low 3.0 is above high 0.5; write [0.5, 3.0]."),
         (
             "loss/gamma={float: [0.5, 3.0], when: {los/name: focal}}",
