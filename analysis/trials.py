@@ -164,7 +164,9 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
         first = next((one for one in scored if one.record.has_model), None)
         side = _side(first.record) if first else None
         words = f"trials validated on another fold than {side}: they are for out-of-fold scores"
-        elsewhere = LeftOut(words, tuple(f"{one.name} ({_side(one.record)})" for one in scored if _side(one.record) != side))
+        # One without weights is named for that already.
+        others = [one for one in scored if one.record.has_model and _side(one.record) != side]
+        elsewhere = LeftOut(words, tuple(f"{one.name} ({_side(one.record)})" for one in others))
         trials = _read_trials({one.key: [one] for one in scored if _side(one.record) == side}, sides, side, metric, damaged)
     standing, replaced, alone = _stand_ins(trials, scored, refits, damaged)
     left_out += [

@@ -261,7 +261,7 @@ def test_every_step_and_calibration_of_a_pipeline_is_the_same_after_it_was_writt
     member = Member(SCHEME, (Part("run/1", SCHEME, SCHEME.names),))
     calibrations = {"run/1": Calibration(SCHEME, (("colour",), ("weight",)), (1.5, 0.7))}
     pipeline = Pipeline(SCHEME, (member,), Mean((1.0,)), ("plain", "flip"), calibrations, steps)
-    content = EnsembleFile(1, {"run/1": ("run/trials/1/model.safetensors",)}, pipeline)
+    content = EnsembleFile({"run/1": ("run/trials/1/model.safetensors",)}, pipeline)
     read = ENSEMBLE_FILE.validate_json(ENSEMBLE_FILE.dump_json(content))
     assert read == content
     assert [type(step) for step in read.pipeline.steps] == KINDS

@@ -103,7 +103,7 @@ def test_fewer_members_are_the_first_of_more(name):
 def test_among_equals_the_earlier_is_taken(name):
     probabilities, target, _ = case(0)
     twins = np.stack([probabilities[0]] * 4)
-    assert CHOICES[name](twins, target, ["a"] * 4, 3) == [0, 1, 2]
+    assert CHOICES[name](twins, target, ["a"] * 4, 3, METRIC) == [0, 1, 2]
 
 
 def test_each_kind_has_its_turn_in_the_order_of_its_best_member():
@@ -125,8 +125,8 @@ def test_of_two_equally_good_members_the_one_that_fails_elsewhere_is_taken():
     probabilities = answers(np.stack([np.where(first, failing, target), almost_alike, elsewhere]))
     found = scores(probabilities, target)
     assert found[1] > found[0] == pytest.approx(found[2])
-    assert CHOICES["diverse"](probabilities, target, ["a"] * 3, 2) == [1, 2]
-    assert CHOICES["best"](probabilities, target, ["a"] * 3, 2) == [1, 0]
+    assert CHOICES["diverse"](probabilities, target, ["a"] * 3, 2, METRIC) == [1, 2]
+    assert CHOICES["best"](probabilities, target, ["a"] * 3, 2, METRIC) == [1, 0]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -144,7 +144,7 @@ def test_a_worthless_member_is_taken_last_though_it_disagrees_most(worthless, se
     predicted = np.stack([poor, good, *near])
     differ = (predicted[:, None] != predicted).mean(axis=2)
     assert differ.sum(axis=1).argmax() == 0
-    assert CHOICES["diverse"](answers(predicted), target, ["a"] * 5, 5)[-1] == 0
+    assert CHOICES["diverse"](answers(predicted), target, ["a"] * 5, 5, METRIC)[-1] == 0
 
 
 @pytest.mark.parametrize("seed", range(20))
