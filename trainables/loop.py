@@ -100,7 +100,9 @@ class Epoch:
     progress: Progress
 
 
-def fit(parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress: Progress = Progress()) -> Iterator[Epoch]:
+def fit(
+    parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress: Progress = Progress(), told: Sequence[float | None] = ()
+) -> Iterator[Epoch]:
     """Train, yielding after each epoch; the caller reports and saves.
 
     Every epoch draws its random numbers from the seed and its number alone, so a trial that goes on at epoch k computes what
@@ -108,6 +110,7 @@ def fit(parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress
 
     Args:
         progress: where to go on; the parts must hold the tensors of that moment.
+        told: scores of the first epochs that stand, though a GPU may compute other last bits where it does such an epoch again.
     Raises: DivergedError when the loss, a weight or a validation probability is not finite, PhotoError for a photo that cannot be
         prepared.
     """
@@ -123,6 +126,8 @@ def fit(parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress
             # The last step of an epoch shows here first; no loss comes after that of the last epoch.
             raise DivergedError(f"the model answers with no numbers after epoch {epoch}, at learning rate {trained.lr:.1e}")
         scores = Scores.of(parts, probabilities)
+        if epoch <= len(told):
+            scores = replace(scores, score=told[epoch - 1])
         if scores.score is not None:
             parts.schedule.end_epoch(parts.metric.sign * scores.score)
         progress = progress.after(epoch, trained.steps, scores.score, parts.metric)

@@ -5,6 +5,8 @@ import gc
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from time import monotonic
 from typing import Any, Self
 
 import ray
@@ -41,6 +43,8 @@ from trainables.registry import ConfigError
 from trainables.storage import NO_ROOM, Folder, write_whole
 from trainables.versions import device_name, versions
 
+SMALL = 16 * 2**20  # bytes of a state that is written after every epoch, in some hundredths of a second
+SPARED = 20.0  # seconds of training for each second that goes into writing a larger one
 AT_WORK = "its process died, or is still at work"
 
 Report = Callable[[dict[str, Any]], None]
@@ -67,6 +71,30 @@ class Job:
     def of_fold(self, fold: int) -> Self:
         """The job with the data of which this fold validates."""
         return replace(self, data=self.others.get(fold, self.data))
+
+
+class Pace:
+    """When to write what is needed to continue, so that a large model with short epochs spends at most a twentieth of its time on it.
+
+    The first epoch of a process always writes and shows what a write costs. A process that ends loses the training since the last
+    write, some `SPARED` times as long as a write takes, or one epoch; a soft stop ends it as suddenly, in Tune's hands.
+    """
+
+    def __init__(self, clock: Callable[[], float]):
+        self._clock = clock
+        self._size = 0
+        self._cost = self._written = 0.0
+
+    @property
+    def due(self) -> bool:
+        return self._size <= SMALL or self._clock() - self._written >= SPARED * self._cost
+
+    def write(self, folder: Folder, pack: Callable[[], bytes]) -> None:
+        start = self._clock()
+        content = pack()
+        write_last(folder, content)
+        self._written = self._clock()
+        self._size, self._cost = len(content), self._written - start
 
 
 class Superseded(Exception):
@@ -107,11 +135,12 @@ def fetched(job: Job, view: View) -> Job:
     return replace(job, data=replace(job.data, views=here(job.data.views), extra=extra))
 
 
-def train(number: int, config: TrialConfig, job: Job, report: Report) -> None:
+def train(number: int, config: TrialConfig, job: Job, report: Report, clock: Callable[[], float] = monotonic) -> None:
     """Train a trial and keep its record; `report` is told of each epoch and may end the trial by raising.
 
-    A trial that stopped half-way, because its process died, goes on after its last whole epoch. One whose batch does not fit the GPU
-    goes on from there too, with the batch in smaller parts.
+    A trial that stopped half-way, because its process died, resumes after the last epoch whose state was written (see `Pace`). Epochs
+    that were reported since are trained again for their tensors only: the record of them stands, and `report` hears it once more. One
+    whose batch does not fit the GPU resumes from there too, with the batch in smaller parts.
 
     What ends a trial by its own fault is reported as {"number", "failed", "cause"}. Raises: OSError when the record cannot be written.
     """
@@ -122,7 +151,7 @@ def train(number: int, config: TrialConfig, job: Job, report: Report) -> None:
         result = _begin(folder, config, job, device)
         while True:
             try:
-                _train(number, config, job, report, device, result)
+                _train(number, config, job, report, device, result, Pace(clock))
                 return
             except torch.cuda.OutOfMemoryError as error:
                 smaller = next_micro_batch(config.train.batch_size, result.micro_batch)
@@ -166,35 +195,38 @@ def _begin(folder: Folder, config: TrialConfig, job: Job, device: torch.device) 
     return result
 
 
-def _train(number: int, config: TrialConfig, job: Job, report: Report, device: torch.device, result: Result) -> None:
+def _train(number: int, config: TrialConfig, job: Job, report: Report, device: torch.device, result: Result, pace: Pace) -> None:
     folder = trial_folder(job.run, number)
     curves = Curves(folder, config, result.attempt)
     try:
         threads = job.threads if device.type == "cuda" else 0
         parts = build_parts(config, job.data, device, threads=threads, micro_batch=result.micro_batch)
-        last = read_last(folder)
-        progress = unpack_progress(last, parts) if last else Progress()
-        reports = read_reports(folder)[: progress.epoch]
+        state = read_last(folder)
+        progress = unpack_progress(state, parts) if state else Progress()
+        reports = list(read_reports(folder))
+        told = [line["score"] for line in reports]
         valid_ids = tuple(job.data.photos.ids[index] for index in job.data.split.valid)
-        for epoch in fit(parts, config.train, epochs=config.epochs, seed=config.seed, progress=progress):
+        for epoch in fit(parts, config.train, epochs=config.epochs, seed=config.seed, progress=progress, told=told):
             _still_ours(folder, result)
-            reports.append(asdict(epoch.report))
-            result = replace(result, reason=AT_WORK, best_epoch=epoch.progress.best_epoch)
-            if epoch.report.best_epoch == epoch.report.epoch:
-                card = Card(config, job.data.photos.scheme, epoch.report.epoch)
-                write_whole(folder / MODEL, pack_model(parts.judged, card))
-                write_predictions(folder, Predictions(valid_ids, epoch.probabilities, epoch.report.epoch))
-            # Before the reports: an epoch that is drawn twice is one point, one that is missing stays a gap.
+            number_of_epoch, last = epoch.report.epoch, epoch.report.last
             best = None if epoch.report.score is None else epoch.progress.best_score
-            curves.add(epoch.report, best)
-            write_reports(folder, reports)
-            write_result(folder, result)
-            # Last, so that a process which dies in between does this epoch again instead of leaving a gap in the reports.
-            if not epoch.report.last:
-                write_last(folder, pack_progress(parts, epoch.progress))
-            if epoch.report.last:
-                end_record(folder, "finished", why_it_ended(epoch.report.epoch, config))
-            report({"number": number, "best": best, **asdict(epoch.report)})
+            if number_of_epoch > len(reports):
+                reports.append(asdict(epoch.report))
+                result = replace(result, reason=AT_WORK, best_epoch=epoch.progress.best_epoch)
+                if epoch.report.best_epoch == number_of_epoch:
+                    card = Card(config, job.data.photos.scheme, number_of_epoch)
+                    write_whole(folder / MODEL, pack_model(parts.judged, card))
+                    write_predictions(folder, Predictions(valid_ids, epoch.probabilities, number_of_epoch))
+                # Before the reports: an epoch that is drawn twice is one point, one that is missing stays a gap.
+                curves.add(epoch.report, best)
+                write_reports(folder, reports)
+                write_result(folder, result)
+            # After the reports, so that a process which dies in between does this epoch again instead of leaving a gap in them.
+            if last:
+                end_record(folder, "finished", why_it_ended(number_of_epoch, config))
+            elif pace.due:
+                pace.write(folder, partial(pack_progress, parts, epoch.progress))
+            report({"number": number, "best": best, **reports[number_of_epoch - 1]})
     finally:
         curves.close()
 

@@ -96,10 +96,14 @@ class Driver(tune.Callback):
             self._soft_stop.ask(result["halt"], 1, no_room=result["no_room"])
         if "epoch" not in result:
             return
+        row = self._board.rows[result["number"]]
+        curve = self._curves.setdefault(row.number, {})
+        if result["epoch"] in curve:
+            # Trained again since its state was written last: no progress, and counted before.
+            return
         # A trial that gets on has all its retries again: over a long night many a node may go.
         trial.run_metadata.num_failures = 0
-        row = self._board.rows[result["number"]]
-        self._curves.setdefault(row.number, {})[result["epoch"]] = result["score"]
+        curve[result["epoch"]] = result["score"]
         self._show(
             self._board.update(
                 row.number,

@@ -1,5 +1,8 @@
+import io
+import itertools
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +16,11 @@ from trainables.build import build_parts
 from trainables.checkpoint import load_model
 from trainables.data.batches import plain_batches
 from trainables.data.views import open_view
-from trainables.loop import predict
+from trainables.loop import fit, predict
 from trainables.record import LAST, MODEL, read_last, read_predictions, read_record, read_result, trial_folder, write_last, write_result
 from trainables.trial import Job, train
 from trainables.versions import versions
+from tuner.resume import prove
 
 CLOCKS = {"seconds", "images_per_second", "peak_memory"}
 EVERYTHING = {
@@ -183,6 +187,75 @@ def test_a_process_that_dies_between_reports_and_tensors_does_the_epoch_again(jo
     write_last(folder, tensors)
     assert [report["epoch"] for report in run(config, job, number=1)] == [2, 3]
     assert lasting(folder) == lasting(trial_folder(job.run, 0))
+
+
+def state_epoch(folder) -> int:
+    return torch.load(io.BytesIO(read_last(folder)), weights_only=True)["progress"]["epoch"]
+
+
+def ticks() -> Callable[[], float]:
+    """A clock by which a write takes one second, and an epoch between two writes one."""
+    return lambda counter=itertools.count(): float(next(counter))
+
+
+@pytest.fixture
+def slow_disk(monkeypatch):
+    """The states of tiny models are taken for large ones, so a write must wait for its share of the training time."""
+    monkeypatch.setattr(trial, "SMALL", 0)
+    monkeypatch.setattr(trial, "SPARED", 3.0)
+
+
+@pytest.mark.usefixtures("slow_disk")
+def test_a_large_state_is_written_at_first_and_when_training_has_gone_on_long_enough(job, make_config, monkeypatch):
+    folder, kept, epochs_kept = trial_folder(job.run, 0), [], []
+    monkeypatch.setattr(trial, "write_last", lambda where, content: (kept.append(content), write_last(where, content)))
+    train(0, make_config(epochs=9), job, lambda values: epochs_kept.append(len(kept)), ticks())
+    # A question is a tick: 1 second after the write, 2, and with the third it is due.
+    assert epochs_kept == [1, 1, 1, 2, 2, 2, 3, 3, 3] and read_last(folder) is None
+
+
+def test_a_small_state_is_written_after_every_epoch(job, make_config):
+    seen = []
+    train(0, make_config(epochs=4), job, lambda values: seen.append(values["last"] or state_epoch(trial_folder(job.run, 0))))
+    assert seen == [1, 2, 3, True]
+
+
+@on_cpu
+@pytest.mark.usefixtures("slow_disk")
+@pytest.mark.parametrize("deaths", [(3,), (3, 2), (3, 3), (2, 5), (3, 5, 6)])
+def test_epochs_since_the_last_written_state_are_trained_again_and_their_reports_stand(job, make_config, deaths):
+    config = make_config(**EVERYTHING | {"epochs": 7})
+    run(config, job, number=0)
+    folder, told = trial_folder(job.run, 1), []
+
+    def die(values: dict) -> None:
+        told.append(values["epoch"])
+        if values["epoch"] == death:
+            raise Died
+
+    reported = 0
+    for death in deaths:
+        before = (folder / "reports.jsonl").read_text() if reported else ""
+        with pytest.raises(Died):
+            train(1, config, job, die, ticks())
+        prove(read_record(folder))
+        reported = max(reported, death)
+        assert state_epoch(folder) <= death
+        # Clocks and all.
+        assert (folder / "reports.jsonl").read_text().startswith(before)
+        assert len(read_record(folder).reports) == reported
+    first = state_epoch(folder) + 1
+    reports = []
+    train(1, config, job, reports.append, ticks())
+    assert [report["epoch"] for report in reports] == list(range(first, 8))
+    assert lasting(folder) == lasting(trial_folder(job.run, 0))
+
+
+def test_scores_that_were_told_stand_where_an_epoch_is_trained_again(data, make_config):
+    config = make_config(epochs=3)
+    parts = build_parts(config, data, torch.device("cpu"))
+    found = [epoch.report for epoch in fit(parts, config.train, epochs=3, seed=config.seed, told=[0.2, 2.0])]
+    assert [report.score for report in found][:2] == [0.2, 2.0] and [report.best_epoch for report in found] == [1, 2, 2]
 
 
 def test_a_second_death_before_any_epoch_keeps_what_the_first_attempt_reported(job, make_config):

@@ -84,6 +84,17 @@ def test_a_trial_that_gets_on_has_all_its_retries_again(driver, proposed):
     assert trial.run_metadata.num_failures == 0
 
 
+def test_an_epoch_that_is_trained_again_counts_once_and_is_no_progress(driver, proposed):
+    trial = proposed(0)
+    driver.on_trial_start(**NOBODY, trial=trial)
+    for epoch in (1, 2):
+        driver.on_trial_result(**NOBODY, trial=trial, result=report(0, epoch, 0.5))
+    trial.run_metadata.num_failures = 1
+    driver.on_trial_result(**NOBODY, trial=trial, result=report(0, 1, 0.5))
+    row = driver._board.rows[0]
+    assert (row.epoch, row.photos, row.seconds) == (2, 20, 2.0) and trial.run_metadata.num_failures == 1
+
+
 def test_an_ended_trial_leaves_no_statistics_in_memory(driver, proposed):
     trial = proposed(0)
     train(driver, trial, [0.1, 0.2, 0.3])

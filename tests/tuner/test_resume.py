@@ -419,8 +419,13 @@ def test_a_process_that_died_between_two_files_of_an_epoch_leaves_a_record_that_
     write_reports(first, [one])
     edit(first / "result.json", best_epoch=1)
     shutil.rmtree((first / LAST).parent)
+    # The state of a large model is not written after every epoch.
+    older = put(5)
+    later = [json.loads(third[2]) | {"epoch": 3 + more, "best_epoch": 1} for more in range(3)]
+    write_reports(older, [*map(json.loads, third[:2]), *later])
+    edit(older / "result.json", best_epoch=1)
     stock = take_stock(put.run, space, FIXED, retry=True)
-    assert numbers(stock.going_on) == [0, 1, 2, 3, 4], [str(item) for item in stock.damaged]
+    assert numbers(stock.going_on) == [0, 1, 2, 3, 4, 5], [str(item) for item in stock.damaged]
 
 
 def test_a_damaged_trial_that_was_set_aside_before_keeps_its_place(put, space):

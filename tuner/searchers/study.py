@@ -63,6 +63,7 @@ class StudySearcher(NumberedSearcher):
         self._startup = min(10, max(4, trials // 3))
         self._study = quiet_study(optuna.samplers.RandomSampler(), metric)
         self._trials: dict[int, optuna.Trial] = {}  # those that run, or will again, by our number
+        self._reported: dict[int, set[int]] = {}  # epochs of these
         known = {record.number: record for record in earlier}
         values = {number: record.config.values() for number, record in known.items()} | resumed
         self._start = deque(_untried(space.start_trials(), [space.drawn(values[number]) for number in sorted(values)]))
@@ -88,10 +89,18 @@ class StudySearcher(NumberedSearcher):
             return number, self._space(trial) | self._fixed
 
     def heard(self, number: int, report: Mapping[str, Any]) -> None:
-        self._trials[number].report(report["score"], step=report["epoch"])
+        """Tell Optuna, once: a trial whose process died repeats epochs."""
+        reported = self._reported.setdefault(number, set())
+        if report["epoch"] not in reported:
+            reported.add(report["epoch"])
+            self._trials[number].report(report["score"], step=report["epoch"])
 
     def ended(self, number: int, last: Mapping[str, Any]) -> None:
+        if not last.get("last", True):
+            # Tune keeps the report to itself at which a trial is stopped.
+            self.heard(number, last)
         trial = self._trials.pop(number)
+        self._reported.pop(number, None)
         if "score" not in last:
             memory = last.get("cause") == "memory"
             if memory:
@@ -101,8 +110,6 @@ class StudySearcher(NumberedSearcher):
         elif last["last"]:
             self._study.tell(trial, last["best"])
         else:
-            # Tune keeps the report to itself at which a trial is stopped.
-            trial.report(last["score"], step=last["epoch"])
             self._study.tell(trial, state=TrialState.PRUNED)
 
     @contextmanager
@@ -147,7 +154,7 @@ class StudySearcher(NumberedSearcher):
         for path in drawn:
             self._domains[path].suggest(trial, path)
         for report in reports:
-            trial.report(report["score"], step=report["epoch"])
+            self.heard(number, report)
 
 
 def _optuna_state(record: Record) -> TrialState | None:
