@@ -11,13 +11,13 @@ from optuna.trial import TrialState, create_trial
 from search_spaces.schema import Space, as_optuna, same
 from trainables.metrics import DEFAULT, METRICS, Metric
 from trainables.record import Record
-from tuner.searchers.numbered import NumberedSearcher
+from tuner.searchers.given import GivenSearcher
 from tuner.searchers.sampling import Ask, MakeSampler, distribution, quiet_study
 
 OUT_OF_MEMORY = "memory"  # the constraint's name; above 0 is a violation
 
 
-class StudySearcher(NumberedSearcher):
+class StudySearcher(GivenSearcher):
     """Proposes configurations by a sampler of Optuna.
 
     Ray's own OptunaSearch tells Optuna that a trial which was stopped is complete, and leaves failed ones running for ever; here a
@@ -54,7 +54,7 @@ class StudySearcher(NumberedSearcher):
             taken: further numbers that no new trial may have.
         """
         resumed = resumed or {}
-        super().__init__(slots=slots, stopping=stopping, resumed=resumed, mode="max" if metric.sign > 0 else "min")
+        super().__init__(resumed, slots=slots, stopping=stopping, mode="max" if metric.sign > 0 else "min")
         self._space = space
         self._domains = {parameter.path: parameter.domain for parameter in space.parameters}
         self._fixed = fixed
@@ -80,6 +80,7 @@ class StudySearcher(NumberedSearcher):
         return True
 
     def propose(self) -> tuple[int, dict[str, Any]]:
+        """The number and the nested values of a new trial."""
         number = self._free_number()
         if self._start:
             self._study.enqueue_trial(self._start.popleft())
