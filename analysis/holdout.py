@@ -1,11 +1,9 @@
 """What the hold-out has been asked: the best of many answers looks better than it is, so each look is written down before it is shown."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainables.migrations import migrated
-from trainables.record import DAMAGE, write_json
+from trainables.record import DAMAGE, read_json, write_json
 from trainables.storage import Folder
 
 FILE = "holdout.json"
@@ -34,7 +32,7 @@ def asked_before(runs: Sequence[Folder]) -> list[dict[str, Any]]:
     for run in runs:
         for file, kind in ((run / "ensemble" / "scores.json", "scores"), (run / FILE, "holdout")):
             try:
-                values = migrated(kind, json.loads(file.read_bytes()), file) if file.is_file() else {}
+                values = read_json(file, kind) if file.is_file() else {}
                 found += [dict(one) for one in values.get("holdout", values).get("questions", [])]
             except DAMAGE:
                 continue

@@ -5,7 +5,7 @@ next. Whoever renames something in such a file raises FORMAT and adds a step; wh
 missing field its default, and what is removed is kept aside by whoever reads it.
 
 Kinds: run (run.json), config (config.json and the settings in a file of weights), report (a line of reports.jsonl), result, decisions
-(rungs.json), fidelity, ensemble, scores.
+(rungs.json), fidelity, ensemble, scores, holdout.
 """
 
 from collections.abc import Callable, Mapping

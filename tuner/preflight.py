@@ -55,10 +55,13 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
     required = ("model/backbone", "optimizer/lr")
     mistakes += [(path, "must be given; every experiment has to decide it") for path in required if path not in everything]
 
+    entries = choosers()
     for path, values in values_of(space).items():
         if path in known and path not in own:
+            # A setting that only some entries have is held against one of these.
+            owner = {name: having[0] for name, chooser in entries.items() if (having := chooser.having(path))}
             for value in values:
-                mistakes += _value_mistakes(path, value, scheme, corrections)
+                mistakes += _value_mistakes(path, value, owner, scheme, corrections)
     mistakes += _weights_that_nothing_reads(space)
     mistakes += _losses_that_the_metric_cannot_score(space)
     for parameter in space.parameters:
@@ -190,9 +193,7 @@ def _networks() -> frozenset[str]:
     return frozenset(name for source in sources for name in re.findall(r"^@register_model\ndef (\w+)", source, re.MULTILINE))
 
 
-def _value_mistakes(path: str, value: Any, scheme: Scheme, corrections: Collection[str]) -> list[tuple[str, str]]:
-    # A setting that only some entries have is held against one of these.
-    owner = {name: chooser.having(path)[0] for name, chooser in choosers().items() if chooser.having(path)}
+def _value_mistakes(path: str, value: Any, owner: Mapping[str, str], scheme: Scheme, corrections: Collection[str]) -> list[tuple[str, str]]:
     try:
         TrialConfig.from_values(nested({**_a_valid_configuration(), **owner, path: value}))
         if path in ("model/backbone", "model/second") and value:

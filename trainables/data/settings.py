@@ -44,7 +44,7 @@ class LabelsConfig(Section):
         "loss/regression: mean of the Poisson noise added to numbers at their cap, the largest there is", 0.0
     )
     extra: bool = setting("whether the photos of data/extra and data/pseudo train", True)
-    confidence: Share = setting("data/pseudo: smallest probability of the likeliest class of a photo that trains", 0.9)
+    confidence: Share = setting("data/pseudo: smallest probability of the most probable class of an image that trains", 0.9)
 
     @field_validator("cuts")
     @classmethod

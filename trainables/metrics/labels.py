@@ -51,7 +51,7 @@ def hits_true_predicted(truth: np.ndarray, predicted: np.ndarray, classes: int) 
 def f1_weighted(sums: np.ndarray) -> np.ndarray:
     """Mean F1 over classes by how many images have each."""
     hits, true, predicted = _blocks(sums, 3)
-    return _ratio((true * class_f1(hits, true + predicted)).sum(axis=-1), true.sum(axis=-1))
+    return shares((true * class_f1(hits, true + predicted)).sum(axis=-1), true.sum(axis=-1))
 
 
 def f1_weighted_slope(sums: np.ndarray) -> np.ndarray:
@@ -69,7 +69,7 @@ def hits_and_true(truth: np.ndarray, predicted: np.ndarray, classes: int) -> "cs
 def balanced_accuracy(sums: np.ndarray) -> np.ndarray:
     """Mean recall over the classes that some image has."""
     hits, true = _blocks(sums, 2)
-    return _ratio(shares(hits, true).sum(axis=-1), (true > 0).sum(axis=-1))
+    return shares(shares(hits, true).sum(axis=-1), (true > 0).sum(axis=-1))
 
 
 def balanced_accuracy_slope(sums: np.ndarray) -> np.ndarray:
@@ -85,7 +85,7 @@ def right_and_there(truth: np.ndarray, predicted: np.ndarray, classes: int) -> n
 
 def mean(sums: np.ndarray) -> np.ndarray:
     """The mean over images, of a sum and the count of images (..., 2); 0 of no images."""
-    return _ratio(sums[..., 0], sums[..., 1])
+    return shares(sums[..., 0], sums[..., 1])
 
 
 def mean_slope(sums: np.ndarray) -> np.ndarray:
@@ -136,10 +136,6 @@ def _kappa_parts(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _blocks(sums: np.ndarray, count: int) -> list[np.ndarray]:
     return np.split(sums, count, axis=-1)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return shares(np.asarray(part, float), np.asarray(whole, float))
 
 
 LABEL_METRICS = (
