@@ -1,6 +1,5 @@
 """A fitted answer: everything between what the trials predict and one class a photo, as plain values that a file can hold."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -12,8 +11,7 @@ from analysis.compose import Member, Predicted
 from analysis.ensemble import Ensemble
 from analysis.steps import Step
 from trainables.data.labels import Scheme
-from trainables.migrations import migrated
-from trainables.record import DAMAGE, RunError, name_of, write_json
+from trainables.record import DAMAGE, RunError, name_of, read_json, write_json
 from trainables.storage import Folder, StorageError, open_folder
 
 FILE = "ensemble.json"
@@ -67,8 +65,7 @@ def read_ensemble(folder: Folder) -> EnsembleFile:
     file = folder / FILE
     again = maker(folder)
     try:
-        text = file.read_bytes()
-        content = ENSEMBLE_FILE.validate_json(json.dumps(migrated("ensemble", json.loads(text), file)))
+        content = ENSEMBLE_FILE.validate_python(read_json(file, "ensemble"))
         _refuse_misfits(content)
     except (RunError, StorageError):
         raise
