@@ -8,15 +8,14 @@ from typing import Annotated
 import typer
 
 from analysis.trials import newest_run
+from search_spaces.errors import UserError
 from trainables.console import complain
-from trainables.data.photos import DataError, Photos, Unlabelled
+from trainables.data.photos import Photos, Unlabelled
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
-from trainables.migrations import NewerFormatError
 from trainables.progress import progress_bar
-from trainables.record import RunError, find_run
-from trainables.registry import ConfigError
-from trainables.storage import Folder, StorageError
+from trainables.record import find_run
+from trainables.storage import Folder
 
 RunOption = Annotated[
     list[str] | None, typer.Option(help="A run's name in runs/, or its folder; repeat it for several. [default: the newest run]")
@@ -25,10 +24,10 @@ RunOption = Annotated[
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Words on stderr and exit code 2 for what the user can mend."""
+    """Words on stderr and exit code 2 for what the user can fix."""
     try:
         yield
-    except (RunError, NewerFormatError, DataError, ConfigError, StorageError) as error:
+    except UserError as error:
         complain(str(error))
         raise typer.Exit(2) from None
 

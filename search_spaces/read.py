@@ -358,9 +358,10 @@ def _misread(node: yaml.Node) -> list[str]:
         return [f"YAML reads {text} as {show(_construct(node))}; write {write}, or '{text}' in quotes for the word."]
     if not re.search(r"[:_xb]|^[-+]?0\d", text):
         return []
-    written = text.replace("_", "")
-    meant = "" if re.search(r"[:xb]", text) else f"{float(written) if '.' in written else int(written)} or "
-    return [f"YAML reads {text} as {show(_construct(node))}; write {meant}{show(_construct(node))}, or '{text}' in quotes for the text."]
+    written, read = text.replace("_", ""), _construct(node)
+    meant = [] if re.search(r"[:xb]", text) else [float(written) if "." in written else int(written)]
+    numbers = " or ".join(dict.fromkeys(map(show, [*meant, read])))
+    return [f"YAML reads {text} as {show(read)}; write {numbers}, or '{text}' in quotes for the text."]
 
 
 def _domain(spec: dict[Any, Any], flaws: list[str]) -> tuple[Domain | None, When]:

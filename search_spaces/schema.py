@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
+from search_spaces.errors import UserError
 
-class SpaceError(ValueError):
+
+class SpaceError(UserError, ValueError):
     """A space that cannot be searched; `mistakes` holds one line for every mistake found."""
 
     def __init__(self, mistakes: list[str]):

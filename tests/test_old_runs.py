@@ -15,14 +15,19 @@ import typer
 from typer.testing import CliRunner
 
 from analysis.ensemble.__main__ import app as ensemble
+from analysis.leaks import app as leaks
+from analysis.mistakes.__main__ import app as mistakes
 from analysis.predict import app as predict
 from analysis.report.__main__ import app as report
+from analysis.soup.__main__ import app as soup
+from analysis.suspects.__main__ import app as suspects
 from analysis.trials import load_runs
 from trainables import migrations
 from trainables.losses import LOSSES
 from trainables.migrations import FORMAT, NewerFormatError
 from trainables.record import MODEL, read_config, read_json, read_record, read_records, read_run, trial_folder, write_json, write_run
 from tuner.earlier import open_run
+from tuner.refit import main as refit
 from tuner.replay import main as replay
 from tuner.resume import take_stock
 
@@ -210,3 +215,23 @@ def test_a_file_of_a_format_to_come_is_refused_with_its_name_and_both_formats_an
     result = CliRunner().invoke(ensemble, ["--run", "format1"])
     assert result.exit_code == 2 and file.name in result.stderr
     assert sorted(old.rglob("*")) == before
+
+
+def commands() -> dict[str, typer.Typer]:
+    """Every command that reads a run, with the options that it wants beside the run."""
+    made = {}
+    for name, main in (("tuner.replay", replay), ("tuner.refit", refit)):
+        made[name] = typer.Typer()
+        made[name].command()(main)
+    shared = {"ensemble": ensemble, "report": report, "suspects": suspects, "mistakes": mistakes, "leaks": leaks, "soup": soup}
+    return made | {f"analysis.{name}": app for name, app in shared.items()}
+
+
+@pytest.mark.parametrize("name", commands())
+@pytest.mark.parametrize("file", ["run.json", "trials/1/result.json"])
+def test_every_command_says_that_a_file_is_of_a_format_to_come(old, name, file):
+    (RUN / file).write_text(json.dumps(json.loads((RUN / file).read_text()) | {"format": FORMAT + 1}))
+    more = {"tuner.replay": ["--trial", "1"], "tuner.refit": ["--top", "1", "--all-data"]}.get(name, [])
+    result = CliRunner().invoke(commands()[name], ["--run", "format1", *more])
+    assert result.exit_code == 2 and isinstance(result.exception, SystemExit), result.exception
+    assert file in result.stderr and str(FORMAT + 1) in result.stderr

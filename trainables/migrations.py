@@ -11,13 +11,15 @@ Kinds: run (run.json), config (config.json and the settings in a file of weights
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from search_spaces.errors import UserError
+
 FORMAT = 2
 FIELD = "format"
 
 Step = Callable[[Any], Any]
 
 
-class NewerFormatError(Exception):
+class NewerFormatError(UserError):
     """A file that a newer version wrote. No ValueError: the file is whole, and nothing may take it for damaged."""
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
 
+from search_spaces.errors import UserError
 from trainables.config import TrialConfig
 from trainables.data.labels import Attribute, Scheme
 from trainables.metrics import DEFAULT
@@ -172,7 +173,7 @@ class Predictions:
     epoch: int  # after which the model answered so
 
 
-class RunError(ValueError):
+class RunError(UserError, ValueError):
     """A run or trial that is not there or cannot be used; the text says what is."""
 
 

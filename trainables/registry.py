@@ -16,6 +16,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from search_spaces.errors import UserError
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -50,7 +52,7 @@ class Entry:
     build: Callable[..., Any]  # makes the thing from such settings; what else it is given is for the registry to say
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A configuration that cannot be trained; `mistakes` holds every (path, message) found."""
 
     def __init__(self, mistakes: list["Mistake"]):

@@ -21,6 +21,8 @@ from uuid import uuid4
 
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, S3FileSystem, resolve_s3_region
 
+from search_spaces.errors import UserError
+
 S3_SETTINGS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
 READS = 20  # of a file, until it was not replaced meanwhile
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of errors: nothing can be written there, whoever tries
@@ -38,7 +40,7 @@ MENDS = {
 }
 
 
-class StorageError(ValueError, OSError):
+class StorageError(UserError, ValueError, OSError):
     """An address that is wrong, cannot be reached or may not be used; the text says how to mend it."""
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from search_spaces.errors import UserError
 from trainables.console import complain
 
 # Ray, torch and timm take seconds, and --help needs none of them: they are imported where they are used.
@@ -89,17 +90,12 @@ class Options:
 
 
 def carry_out(work: Callable[[Start], int], console: Console, *, address: str | None, dashboard: bool) -> NoReturn:
-    """Do the work and exit with its code; 2 after words on what the user can mend, 130 and 143 when a signal came before trials ran.
+    """Do the work and exit with its code; 2 after words on what the user can fix, 130 and 143 when a signal came before trials ran.
 
     Args:
         work: takes a function that begins to start Ray, to be called when all that can be has been checked.
     """
-    from search_spaces.schema import SpaceError
-    from trainables.data.photos import DataError, PhotoError
-    from trainables.migrations import NewerFormatError
-    from trainables.record import RunError
-    from trainables.registry import ConfigError
-    from trainables.storage import NO_ROOM, StorageError
+    from trainables.storage import NO_ROOM
 
     # Until trials run there is nothing to save; SIGTERM's own way to end a process would leave Ray's servers behind.
     def end(number: int, frame: FrameType | None) -> None:
@@ -121,7 +117,7 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
     signal.signal(signal.SIGTERM, end)
     try:
         code = work(start)
-    except (SpaceError, ConfigError, DataError, PhotoError, RunError, NewerFormatError, StorageError) as error:
+    except UserError as error:
         code = refuse(str(error))
     except OSError as error:
         if error.errno not in NO_ROOM:

@@ -78,7 +78,7 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
 def _losses_that_the_metric_cannot_score(space: Space) -> list[tuple[str, str]]:
     metric = METRICS.get(space.run.get("metric", DEFAULT))
     losses = [name for name in values_of(space).get("loss/name", ()) if name in LOSSES and not LOSSES[name].settings.meaningful]
-    words = [metric and probabilities_missing(metric, "loss/name", name) for name in losses]
+    words = [metric and probabilities_missing(metric, "it", name) for name in losses]
     return [("loss/name", message) for message in words if message]
 
 

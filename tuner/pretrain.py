@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from search_spaces.errors import UserError
 from trainables.console import complain, output
 from trainables.registry import ConfigError, Mistake
 from trainables.storage import write_whole
@@ -69,13 +70,9 @@ def main(
         python -m tuner.pretrain --backbone resnet18 --run faces-1
     """
     console = output()
-    from search_spaces.schema import SpaceError
-    from trainables.data.photos import DataError, PhotoError
+    from trainables.data.photos import DataError
     from trainables.loop import DivergedError
-    from trainables.migrations import NewerFormatError
     from trainables.pretraining import Pretraining
-    from trainables.record import RunError
-    from trainables.storage import StorageError
     from tuner.earlier import open_run
 
     out = out or Path("weights") / f"{backbone}-pretrained.safetensors"
@@ -90,7 +87,7 @@ def main(
             seed = earlier.card.seed if earlier else 0
         settings = Pretraining(backbone, weights, epochs, batch_size, lr, hide=hide, seed=seed)
         learn(settings, shared_settings(backbone, earlier, data, changes, seed), data, earlier, out, console)
-    except (ConfigError, SpaceError, DataError, PhotoError, DivergedError, RunError, NewerFormatError, StorageError) as error:
+    except (UserError, DivergedError) as error:
         complain(str(error))
         sys.exit(2)
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from search_spaces.errors import UserError
 from search_spaces.schema import show
 from trainables.console import complain, output
 from trainables.metrics import METRICS
@@ -76,8 +77,6 @@ def main(
     Exit codes: 0 equal or within tolerance, 1 not, 2 it cannot be replayed, 130 Ctrl-C.
     """
     console = output()
-    from trainables.data.photos import DataError, PhotoError
-
     asked: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -92,7 +91,7 @@ def main(
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         code = replay(run, trial, epochs=epochs, folder=data, threads=threads, console=console, go_on=go_on)
-    except (ConfigError, DataError, PhotoError, RunError, StorageError) as error:
+    except UserError as error:
         complain(str(error))
         code = 2
     except KeyboardInterrupt:

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
+from search_spaces.errors import UserError
 from trainables.data.labels import Scheme
 from trainables.data.names import some
 
 
-class DataError(ValueError):
+class DataError(UserError, ValueError):
     """Data that cannot be used; the text names every reason found and how to mend it."""
 
 
-class PhotoError(ValueError):
+class PhotoError(UserError, ValueError):
     """A photo that cannot be read from its view or augmented; the text says which, where and why."""
 
 

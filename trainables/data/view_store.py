@@ -31,6 +31,7 @@ from weakref import finalize
 
 import numpy as np
 
+from search_spaces.errors import UserError
 from trainables.storage import remove_partials, write_whole
 
 FORMAT = 4  # of stores; those of another one are not read
@@ -50,7 +51,7 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 OLD = ("*.npy", "*.json", "*.partial", "*.fetching", "fetch.lock")  # what earlier versions left beside the stores
 
 
-class CacheError(OSError):
+class CacheError(UserError, OSError):
     """The cache cannot be written or has no room; the text says where and how to fix it. Its errno is that of the cause."""
 
     def __str__(self) -> str:
