@@ -15,7 +15,7 @@ from trainables.data.labels import Scheme
 from trainables.metrics import Metric
 from trainables.metrics.confusion import confusion
 from trainables.metrics.evidence import draw_groups, evidence, group_sums, interval, resample
-from trainables.metrics.labels import one_hot
+from trainables.metrics.labels import indicators
 
 DRAWS = 1000  # of the bootstrap
 BLOCK = 4_000_000  # numbers that are held at a time
@@ -188,7 +188,7 @@ def _draw(
     """Bootstrap draws of the shares and of their differences from the trained ones, both (draws, values)."""
     values = len(trained)
     _, person, sizes = np.unique(people, return_inverse=True, return_counts=True)
-    cells = group_sums(one_hot(target * values + answered, values * values), person)
+    cells = group_sums(indicators(values * values, (target * values + answered, 1)), person)
     drawn = draw_groups(len(sizes), rng, DRAWS)
     independent = max(1, round(photos / ((sizes**2).sum() / sizes.sum())))
     # One more photo, of the trained shares: without it a few photos that agree would vary in no draw and prove anything.

@@ -11,25 +11,24 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 
-def one_hot(labels: np.ndarray, classes: int, values: np.ndarray | None = None) -> "csr_array":
-    """Rows (n, classes) with 1, or the image's value, in the column of its label."""
+def indicators(width: int, *columns: tuple[np.ndarray, np.ndarray | int]) -> "csr_array":
+    """Rows (n, width) of single precision that are 0 but in a few columns.
+
+    Args:
+        columns: (columns (n,), values (n,) or 1), what is added in a column of each row; several may be the same.
+    """
     # Imported here: it takes a while, and --help should not.
     from scipy.sparse import csr_array
 
-    values = np.ones(len(labels), np.float32) if values is None else values.astype(np.float32)
-    return csr_array((values, labels, np.arange(len(labels) + 1)), shape=(len(labels), classes))
-
-
-def beside(*blocks: "csr_array") -> "csr_array":
-    """Blocks of columns, one beside the other."""
-    from scipy.sparse import hstack
-
-    return hstack(blocks, format="csr")
+    rows = len(columns[0][0])
+    places = np.stack([column for column, _ in columns], axis=1)
+    values = np.stack([np.broadcast_to(value, rows) for _, value in columns], axis=1).astype(np.float32)
+    return csr_array((values.ravel(), places.ravel(), np.arange(rows + 1) * len(columns)), shape=(rows, width))
 
 
 def hits_and_ends(truth: np.ndarray, predicted: np.ndarray, classes: int) -> "csr_array":
     """All that macro F1 takes of an image (n, 2 classes): in which class it is right, then its true and its predicted class."""
-    return beside(one_hot(truth, classes, truth == predicted), one_hot(truth, classes) + one_hot(predicted, classes))
+    return indicators(2 * classes, (truth, truth == predicted), (classes + truth, 1), (classes + predicted, 1))
 
 
 def f1_macro(sums: np.ndarray) -> np.ndarray:
@@ -45,7 +44,7 @@ def f1_macro_slope(sums: np.ndarray) -> np.ndarray:
 
 def hits_true_predicted(truth: np.ndarray, predicted: np.ndarray, classes: int) -> "csr_array":
     """In which class an image is right, its true class and its predicted class (n, 3 classes)."""
-    return beside(one_hot(truth, classes, truth == predicted), one_hot(truth, classes), one_hot(predicted, classes))
+    return indicators(3 * classes, (truth, truth == predicted), (classes + truth, 1), (2 * classes + predicted, 1))
 
 
 def f1_weighted(sums: np.ndarray) -> np.ndarray:
@@ -63,7 +62,7 @@ def f1_weighted_slope(sums: np.ndarray) -> np.ndarray:
 
 def hits_and_true(truth: np.ndarray, predicted: np.ndarray, classes: int) -> "csr_array":
     """In which class an image is right, and its true class (n, 2 classes)."""
-    return beside(one_hot(truth, classes, truth == predicted), one_hot(truth, classes))
+    return indicators(2 * classes, (truth, truth == predicted), (classes + truth, 1))
 
 
 def balanced_accuracy(sums: np.ndarray) -> np.ndarray:
