@@ -26,10 +26,10 @@ from trainables import migrations
 from trainables.losses import LOSSES
 from trainables.migrations import FORMAT, NewerFormatError
 from trainables.record import MODEL, read_config, read_json, read_record, read_records, read_run, trial_folder, write_json, write_run
-from tuner.earlier import open_run
 from tuner.refit import main as refit
 from tuner.replay import main as replay
 from tuner.resume import take_stock
+from tuner.runs import open_run
 
 FOLDER = Path(__file__).parent / "old_runs"
 RUN = Path("runs/format1")

@@ -127,16 +127,16 @@ def epochs_table(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, A
     """A row for each epoch that was trained both times."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("epoch", justify="right")
-    for name in ("train loss", metric.title, "accuracy"):
+    shown = {"train_loss": "train loss", "score": metric.title} | ({} if metric.name == "accuracy" else {"accuracy": "accuracy"})
+    for name in shown.values():
         table.add_column(f"{name} then", justify="right")
         table.add_column("now", justify="right")
     table.add_column("what differs", overflow="fold")
     for before, after in zip(then, now, strict=False):
         words = [finding.words for finding in findings if finding.epoch == after["epoch"]]
         differs = "; ".join(words[:SHOWN]) + (f"; and {len(words) - SHOWN} more" if words[SHOWN:] else "")
-        scores = [report[name] for name in ("train_loss", "score", "accuracy") for report in (before, after)]
-        shown = ["-" if score is None else f"{score:.4f}" for score in scores]
-        table.add_row(str(after["epoch"]), *shown, differs or "equal")
+        scores = [report[name] for name in shown for report in (before, after)]
+        table.add_row(str(after["epoch"]), *("-" if score is None else f"{score:.4f}" for score in scores), differs or "equal")
     return table
 
 

@@ -29,7 +29,7 @@ from trainables.storage import Folder, local_file
 from tuner import preflight
 from tuner.cli import Options
 from tuner.demo import writing
-from tuner.earlier import Earlier, refuse, with_cuts
+from tuner.runs import Earlier, refuse, with_cuts
 from tuner.settings import RunSettings
 
 DEMO_PEOPLE = 300

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trainables.data.training import ChannelStatistics
     from trainables.data.views import View, ViewFile
     from trainables.pretraining import Pretraining
-    from tuner.earlier import Earlier
+    from tuner.runs import Earlier
 
 # What of a search's settings pre-training shares with it: who is held out, and how images reach the network.
 SHARED = ("data/", "view/", "normalize")
@@ -73,7 +73,7 @@ def main(
     from trainables.data.photos import DataError
     from trainables.loop import DivergedError
     from trainables.pretraining import Pretraining
-    from tuner.earlier import open_run
+    from tuner.runs import open_run
 
     out = out or Path("weights") / f"{backbone}-pretrained.safetensors"
     changes = [*(changes or []), *([f"view/size={size}"] if size else [])]
@@ -103,8 +103,8 @@ def shared_settings(backbone: str, earlier: "Earlier | None", data: Path | None,
     import torch
 
     from tuner.cli import Options
-    from tuner.earlier import refuse_changes
     from tuner.prepare import read_the_space
+    from tuner.runs import refuse_changes
 
     if odd := [change for change in changes if not change.startswith(SHARED)]:
         message = f"pre-training has no use for it; it shares {', '.join(SHARED)} with a search"

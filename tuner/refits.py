@@ -33,7 +33,7 @@ from trainables.schedules import PlateauSettings
 from trainables.storage import Folder, StorageError
 from trainables.versions import code_version
 from tuner.cli import Options
-from tuner.earlier import resume_command
+from tuner.runs import resume_command
 
 TOP = 3  # configurations, where nothing else is asked for
 APART = 1000  # between two seeds
@@ -123,7 +123,7 @@ def choose(run: Folder, card: RunCard, wish: Wish) -> list[Record]:
     mistakes = []
     for number in wish.trials:
         if number in damaged:
-            mistakes.append(f"trial {number} of {card.name} is damaged ({damaged[number]})")
+            mistakes.append(f"trial {number} of {card.name} cannot be read ({damaged[number]})")
         elif number not in records:
             mistakes.append(f"there is no trial {number} in {card.name}; there are {', '.join(map(str, records)) or 'none'}")
         elif not records[number].best:

@@ -18,14 +18,13 @@ from trainables.record import SPLIT, RunCard, find_run, read_run, searched_run, 
 from trainables.restore_data import EXTRA
 from trainables.storage import Folder, open_folder, write_whole
 from tuner.cli import Options, Start
-from tuner.devices import gpus_here
-from tuner.earlier import Earlier, resume_command
 from tuner.lock import hold, tell_lock
-from tuner.naming import claim, numbered
 from tuner.prepare import Plan, data_folder, prepare
 from tuner.refits import Refit, Wish, card_of, choose, lay_out, plan_refits, read_refits, refuse_options, space_of, tell_chosen
+from tuner.runs import Earlier, claim, numbered, resume_command
 from tuner.searching import with_shares_of
 from tuner.settings import RunSettings
+from tuner.surroundings import gpus_here
 
 # Ray takes seconds, and mistakes are told without it.
 if TYPE_CHECKING:

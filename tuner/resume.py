@@ -30,7 +30,7 @@ from trainables.record import (
 from trainables.registry import ConfigError, UnknownEntryError
 from trainables.storage import Folder, local_file, move_tree
 from trainables.trial import why_it_ended
-from tuner.naming import numbered
+from tuner.runs import numbered
 from tuner.stoppers.pruner import Pruner
 
 REPORTS = TypeAdapter(list[EpochReport])

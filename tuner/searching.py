@@ -17,11 +17,10 @@ from trainables.restore_data import EXTRA
 from trainables.storage import Folder, open_folder, write_whole
 from tuner import preflight
 from tuner.cli import Options, Start
-from tuner.devices import gpus_here
-from tuner.earlier import Earlier, open_run, refuse_changes, resume_command
 from tuner.lock import hold, tell_lock
-from tuner.naming import choose_folder, claim, numbered
 from tuner.prepare import Material, Plan, has_overlay, plan_search, prepare, read_the_space, refuse_options, settings_of
+from tuner.runs import Earlier, choose_folder, claim, numbered, open_run, refuse_changes, resume_command
+from tuner.surroundings import gpus_here
 
 
 def search(options: Options, console: Console, start: Start) -> int:

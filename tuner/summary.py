@@ -16,8 +16,8 @@ from trainables.record import Origin, Record, RunCard, name_of, read_predictions
 from trainables.storage import size_below
 from trainables.validation import pooled_score, validation_interval
 from tuner.board import Board, clock, differs
-from tuner.earlier import resume_command, vote_command
 from tuner.prepare import Plan
+from tuner.runs import resume_command, vote_command
 from tuner.stoppers.soft_stop import SoftStop
 
 SUMMED_UP = 10  # rows of the last table
@@ -29,13 +29,16 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
     records = read_records(run)
     scored = sorted((record for record in records if record.best), key=lambda one: (-metric.sign * one.best["score"], one.number))
     table = Table(title=f"Best trials of {run.name}, by {metric.title} ({board.attributes}) on validation", title_justify="left", box=None)
-    for column in ("trial", "state", "best epoch", metric.title, "95 % interval", "accuracy"):
+    # Not twice, where the metric is accuracy itself.
+    beside = [] if metric.name == "accuracy" else ["accuracy"]
+    for column in ("trial", "state", "best epoch", metric.title, "95 % interval", *beside):
         table.add_column(column, justify="left" if column == "state" else "right")
     table.add_column("what differs", overflow="fold")
     for record in scored[:SUMMED_UP]:
         best = record.best
         low, high = validation_interval(record.config, read_predictions(record.folder), data.photos, data.split)
-        row = [f"{best['epoch']} of {len(record.reports)}", f"{best['score']:.4f}", f"{low:.3f} - {high:.3f}", f"{best['accuracy']:.4f}"]
+        row = [f"{best['epoch']} of {len(record.reports)}", f"{best['score']:.4f}", f"{low:.3f} - {high:.3f}"]
+        row += [f"{best[name]:.4f}" for name in beside]
         table.add_row(str(record.number), record.result.state, *row, differs(plan.space, record.config.values()))
     console.print()
     console.print(table)

@@ -1,4 +1,4 @@
-"""What of this machine Ray's start depends on: facts first, then what can be avoided and words for what cannot."""
+"""What of this machine a search depends on: its GPUs; for Ray's start facts first, then what can be avoided and words for what cannot."""
 
 import os
 import socket
@@ -16,6 +16,8 @@ SHORT = ("/tmp", "/var/tmp", "/dev/shm")  # folders that are there for everybody
 SHARED_MEMORY = Path("/dev/shm")
 GCS_PORT = "RAY_GCS_SERVER_PORT"
 TOKEN = "RAY_AUTH_TOKEN_PATH"
+# Where Linux shows what torch can drive: NVIDIA's cards, those of its small boards and of Windows' subsystem, and AMD's.
+SHOWN = ("nvidia*", "nvhost*", "nvmap", "nvgpu", "dxg", "kfd")
 
 
 class NoPlaceError(ValueError):
@@ -155,3 +157,17 @@ def why_not(around: Surroundings, said: str) -> str:
     return "\n".join(
         ["Ray did not start on this machine: " + " ... ".join(dict.fromkeys([lines[0], lines[-1]])), *(f"  {one}" for one in found)]
     )
+
+
+def gpus_here(devices: Path = Path("/dev")) -> int:
+    """GPUs of this machine that torch can use.
+
+    Args:
+        devices: the system's folder of devices.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or not any(any(devices.glob(name)) for name in SHOWN):
+        return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

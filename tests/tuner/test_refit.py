@@ -337,7 +337,7 @@ def test_named_trials_that_cannot_be_trained_again_are_all_named(copied):
     (trial_folder(copied, 0) / "config.json").write_text("{")
     edit(trial_folder(copied, 1) / "result.json", state="failed", reason="the loss is nan", best_epoch=0)
     said = refused(Wish(run="copied", trials=(0, 1), seeds=1)).splitlines()
-    assert said[0].startswith("trial 0 of faces is damaged (JSONDecodeError")
+    assert said[0].startswith("trial 0 of faces cannot be read (JSONDecodeError")
     assert said[1] == "trial 1 of faces has no score (failed: the loss is nan)"
 
 

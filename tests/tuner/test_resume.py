@@ -32,8 +32,8 @@ from trainables.record import (
     write_run,
 )
 from trainables.trial import Job, train
-from tuner.earlier import open_run, refuse_changes, with_cuts
 from tuner.resume import Stock, fits, settle, take_stock
+from tuner.runs import open_run, refuse_changes, with_cuts
 from tuner.searchers.random import random_draws
 
 SEARCHED = """

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from cmaes import CMA
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
@@ -40,6 +39,9 @@ class ReplayedCmaSampler(BaseSampler):
     def sample_relative(self, study: Any, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         if not search_space:
             return {}
+        # Imported here: it brings scipy.stats, which takes a second.
+        from cmaes import CMA
+
         size = len(search_space)
         bounds = np.tile([0.0, 1.0], (size, 1))
         strategy = CMA(np.full(size, 0.5), SIGMA, bounds=bounds, n_max_resampling=10 * size, seed=self._seed)

@@ -97,8 +97,6 @@ def test_a_search_resumed_between_two_trials_proposes_what_the_uninterrupted_one
 @pytest.mark.parametrize("cut", [1, 4, 8, 14])
 @pytest.mark.parametrize("text", [NUMBERS, SPACE], ids=["numbers", "conditions"])
 def test_a_search_resumed_while_trials_run_proposes_what_the_uninterrupted_one_would_have(tmp_path, name, cut, text):
-    if name == "tpe" and text == SPACE:
-        pytest.skip("Optuna's TPE takes for the time that a trial runs what it drew for branches not taken, which no record holds")
     space, lives = write_and_read(tmp_path, text), lives_of(cut)
     through = make(name, space)
     proposed, running = play(through, range(cut), lives)

@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from trainables.record import RUNS, find_run
-from tuner.earlier import resume_command, vote_command
+from tuner.runs import resume_command, vote_command
 
 NAMES = ("quick-1", "my faces", "faces (2)", "it's", "a[b]", "x; true", "$HOME")
 

@@ -3,9 +3,9 @@ from itertools import islice
 import pytest
 
 from trainables.record import RunError
-from tuner import naming
+from tuner import runs
 from tuner.lock import LOCK
-from tuner.naming import choose_folder, claim, numbered
+from tuner.runs import choose_folder, claim, numbered
 
 
 def names():
@@ -23,7 +23,7 @@ def test_two_commands_at_once_each_have_a_run_of_their_own(tmp_path):
 
 
 def test_a_name_that_another_command_takes_in_the_same_moment_is_left_to_it(tmp_path, monkeypatch):
-    look = naming.choose_folder
+    look = runs.choose_folder
 
     def looked_up_too_early(*args):
         run = look(*args)
@@ -31,7 +31,7 @@ def test_a_name_that_another_command_takes_in_the_same_moment_is_left_to_it(tmp_
             run.mkdir()
         return run
 
-    monkeypatch.setattr(naming, "choose_folder", looked_up_too_early)
+    monkeypatch.setattr(runs, "choose_folder", looked_up_too_early)
     with claim(tmp_path, None, names()) as run:
         assert run.name == "quick-2"
 

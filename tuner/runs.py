@@ -1,0 +1,144 @@
+"""The folder of a run: a new one is named, made and held in one go; an earlier one is opened as it was left (its trials: resume.py)."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+from search_spaces.read import read_space
+from search_spaces.schema import Space, SpaceError, nested, show
+from trainables.config import choosers
+from trainables.data.settings import DataConfig
+from trainables.metrics import DEFAULT
+from trainables.record import SPACE, RunCard, RunError, find_run, name_of, read_run
+from trainables.storage import Folder, local_file, reach, remove_tree
+from tuner.lock import LOCK, hold
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A run as it was left."""
+
+    run: Folder
+    card: RunCard
+    space: Space | None  # the one in effect; None where its file is gone
+
+
+def open_run(name: str) -> Earlier:
+    """The run to go on with. Raises: RunError when it does not exist or its run.json is damaged."""
+    run = find_run(name)
+    card = read_run(run)
+    space = None
+    if (run / SPACE).is_file():
+        try:
+            with local_file(run / SPACE) as file:
+                space = with_cuts(replace(read_space(file, choosers=choosers()), name=card.space), card)
+        except SpaceError as error:
+            raise RunError(f"{run}/{SPACE} cannot be read:\n{error}\nMend it, or give --space") from None
+    return Earlier(run, card, space)
+
+
+def with_cuts(space: Space, card: RunCard) -> Space:
+    """The space with the cuts that a run began with, where it names none: the same ones were once everybody's default."""
+    return replace(space, fixed={"data/cuts": list(card.cuts), **space.fixed}) if card.cuts else space
+
+
+def refuse_changes(card: RunCard, before: Space | None, space: Space, seed: int | None) -> None:
+    """Raises: RunError naming everything about which old and new trials would not agree."""
+    mistakes = []
+    metric = space.run.get("metric", DEFAULT)
+    if card.metric != metric:
+        mistakes.append(f"run/metric was {card.metric} and would be {metric}: the scores cannot be compared")
+    if seed not in (None, card.seed):
+        mistakes.append(f"its seed is {card.seed}, not {seed}: leave --seed out")
+    if before is not None:
+        was, would_be = (DataConfig(**nested(one.fixed).get("data", {})).model_dump(mode="json") for one in (before, space))
+        other = "the people would be parted, or the classes cut, in another way"
+        mistakes += [
+            f"data/{name} was {show(was[name])} and would be {show(would_be[name])}: {other}" for name in was if was[name] != would_be[name]
+        ]
+    refuse(card, mistakes)
+
+
+def refuse(card: RunCard, mistakes: list[str]) -> None:
+    """Raises: RunError with all mistakes, where there are some."""
+    if mistakes:
+        listed = "\n".join(f"  {mistake}" for mistake in mistakes)
+        raise RunError(f"run {card.name} cannot go on like this:\n{listed}\nStart a new run for that.")
+
+
+def resume_command(run: Folder, module: str = "tuner.run") -> str:
+    """What goes on with a run."""
+    return f"python -m {module} --resume {name_of(run)}"
+
+
+def vote_command(run: Folder, trials: int) -> str:
+    """What lets the best of a run's trials vote."""
+    return f"python -m analysis.ensemble --top {min(3, trials)} --run {name_of(run)}"
+
+
+# New runs
+
+
+def numbered(stem: str, first: str) -> Iterator[str]:
+    """Names without an end: the first one, then the stem with 2, 3, ... behind it."""
+    yield first
+    yield from (f"{stem}-{number}" for number in count(2))
+
+
+def choose_folder(runs: Folder, wanted: str | None, names: Iterable[str]) -> Folder:
+    """The folder that a new run will have below `runs`, which can be written to.
+
+    Args:
+        wanted: its name; None takes the first of `names` that is free.
+    Raises: RunError for a name that is taken or is no plain folder name, StorageError.
+    """
+    if wanted is not None and (not wanted or Path(wanted).name != wanted or wanted.startswith(".")):
+        raise RunError(f"--name {wanted!r} is not a plain folder name; write letters, digits and dashes")
+    reach(runs)
+    if wanted is None:
+        return next(folder for name in names if not (folder := runs / name).exists())
+    if (runs / wanted).exists():
+        _refuse_taken(runs / wanted)
+    return runs / wanted
+
+
+@contextmanager
+def claim(runs: Folder, wanted: str | None, names: Iterable[str]) -> Iterator[Folder]:
+    """The folder of a new run, made and kept from others until the end of the block; it goes again unless it has become a run.
+
+    Args:
+        wanted: its name; None takes the first of `names` that is free, and the next where another command is quicker.
+    Raises: RunError for a name that is taken or is no plain folder name, StorageError.
+    """
+    with ExitStack() as stack:
+        run = _taken(stack, runs, wanted, names)
+        try:
+            yield run
+        finally:
+            if all(entry.name == LOCK for entry in run.iterdir()):
+                remove_tree(run)
+
+
+def _taken(stack: ExitStack, runs: Folder, wanted: str | None, names: Iterable[str]) -> Folder:
+    names = iter(names)
+    while True:
+        run = choose_folder(runs, wanted, names)
+        try:
+            run.mkdir(parents=True, exist_ok=wanted is not None)
+            stack.enter_context(hold(run))
+            _refuse_taken(run)
+            return run
+        except FileExistsError:
+            continue
+        except RunError:
+            # In an object store a folder is there when its lock is, and another command's may have come first.
+            if wanted is not None or isinstance(run, Path):
+                raise
+
+
+def _refuse_taken(run: Folder) -> None:
+    """Raises: RunError for a folder that is there already; one whose command died before it was a run may be used."""
+    if not (run / LOCK).is_file() or any((run / name).exists() for name in ("run.json", "trials")):
+        raise RunError(f"there is a run {run.name!r} already ({run}); choose another --name, go on with it: --resume, or remove it")
