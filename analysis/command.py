@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.trials import newest_run
+from analysis.members.trials import newest_run
 from search_spaces.errors import UserError
 from trainables.console import complain
 from trainables.data.photos import Photos, Unlabelled

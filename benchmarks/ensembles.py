@@ -17,7 +17,7 @@ import sklearn
 import typer
 from rich.table import Table
 
-from analysis.ensemble import ENSEMBLES
+from analysis.votes import ENSEMBLES
 from trainables.console import open_console
 from trainables.metrics import DEFAULT, METRICS
 

@@ -17,7 +17,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from analysis.uncertainty import optimism, simultaneous_gains
+from analysis.evaluation.uncertainty import optimism, simultaneous_gains
 from trainables.console import open_console
 from trainables.metrics import METRICS
 from trainables.metrics.evidence import evidence, label_evidence

@@ -15,9 +15,10 @@ ALLOWED = {
 }
 # A page about names, printed for people and imported by nobody: spaces themselves stay plain data that knows nothing of training.
 EXCEPTIONS = {"search_spaces/describe.py": {"trainables", "tuner"}}
+FLOORS = ("votes", "members", "evaluation")  # of analysis, from the ground; the commands are its roof, and its figures stand beside
 OWNERS = {
     "ray": ("tuner/", "trainables/trial.py"),
-    "optuna": ("tuner/searchers/", "analysis/report/"),
+    "optuna": ("tuner/searchers/", "analysis/evaluation/search/"),
     "cmaes": ("tuner/searchers/cmaes.py",),
     "albumentations": ("trainables/data/augment.py", "trainables/data/changes.py"),
     "timm": ("trainables/models/", "trainables/optimizers.py"),
@@ -29,6 +30,11 @@ OURS = [file for package in ALLOWED for file in sorted((ROOT / package).rglob("*
 
 def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
+
+
+def dotted(files: list[Path]) -> dict[str, Path]:
+    """Files by the names of their modules."""
+    return {file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): file for file in files}
 
 
 def imported_modules(file: Path) -> set[str]:
@@ -91,6 +97,36 @@ def test_only_the_layout_and_the_demo_of_the_contest_know_what_it_predicts():
 
 
 def test_no_file_imports_one_that_imports_it():
-    files = {file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): file for file in OURS}
+    files = dotted(OURS)
     graph = {name: (imported_modules(file) & files.keys()) - {name} for name, file in files.items()}
     TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+
+def places_in_analysis() -> dict[str, str]:
+    """By module of analysis, the package of it that it lies in, or its own name."""
+    return {name: name.split(".")[1] for name in dotted(modules("analysis")) if "." in name}
+
+
+def test_inside_analysis_no_import_climbs_to_a_higher_floor():
+    def floor(place: str) -> int:
+        return FLOORS.index(place) if place in FLOORS else len(FLOORS)
+
+    places, files = places_in_analysis(), dotted(modules("analysis"))
+    climbing = [
+        f"{name} imports {one}"
+        for name, place in places.items()
+        for one in imported_modules(files[name]) & places.keys()
+        if floor(places[one]) > floor(place)
+    ]
+    assert climbing == []
+
+
+def test_commands_import_figures_and_nobody_imports_a_command():
+    places, files = places_in_analysis(), dotted(modules("analysis"))
+    commands = {place for name, place in places.items() if name.endswith(".__main__")}
+    assert commands >= {"ensemble", "report", "suspects", "mistakes", "soup", "leaks", "predict", "export"}
+    assert set(places.values()) == commands | {*FLOORS, "figures", "command"}
+    for name, place in places.items():
+        found = {places[one] for one in imported_modules(files[name]) & places.keys()} - {place}
+        assert not found & commands, f"{name} imports a command: {found & commands}"
+        assert "figures" not in found or place in commands, f"{name} imports figures, which are for commands"

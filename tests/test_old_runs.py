@@ -15,13 +15,13 @@ import typer
 from typer.testing import CliRunner
 
 from analysis.ensemble.__main__ import app as ensemble
-from analysis.leaks import app as leaks
+from analysis.leaks.__main__ import app as leaks
+from analysis.members.trials import load_runs
 from analysis.mistakes.__main__ import app as mistakes
-from analysis.predict import app as predict
+from analysis.predict.__main__ import app as predict
 from analysis.report.__main__ import app as report
 from analysis.soup.__main__ import app as soup
 from analysis.suspects.__main__ import app as suspects
-from analysis.trials import load_runs
 from trainables import migrations
 from trainables.losses import LOSSES
 from trainables.migrations import FORMAT, NewerFormatError

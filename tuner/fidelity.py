@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from analysis.fidelity import MISLEADING, Fidelity
+from analysis.evaluation.fidelity import MISLEADING, Fidelity
 
 FEWEST = 3  # trials for a correlation: two are always in full agreement or in none
 ENOUGH = 8  # trials for a judgement: a true correlation of 0.8 shows below 0.3 by chance in one sample of 20, with 5 trials in one of 10

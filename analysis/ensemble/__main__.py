@@ -13,11 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis.command import RunOption, decode, refusals, run_folders
-from analysis.compose import Predicted
-from analysis.ensemble import ENSEMBLES
 from analysis.ensemble.files import CORRECTED, count_people, question_of, write_classes, write_outcome, write_scores, write_submission
-from analysis.ensemble.outcome import Decision, Options, Outcome, averaged, decide, score_on
-from analysis.ensemble.scoring import absent_classes, class_table
 from analysis.ensemble.tables import (
     answers_table,
     classes_table,
@@ -29,12 +25,16 @@ from analysis.ensemble.tables import (
     steps_table,
     votes_table,
 )
-from analysis.holdout import note_look
-from analysis.nested import Wish, contenders_of, known_of
-from analysis.predictions import Source, count_passes, data_folder, labelled_source, predict_looks, unlabelled_source, wanted_views
-from analysis.shift import Shift, correction, estimate_all, reweighted_gain
-from analysis.steps import STEPS
-from analysis.trials import EVERY_FOLD, Runs, Trial, load_runs
+from analysis.evaluation.decide import Decision, Options, Outcome, averaged, decide, score_on
+from analysis.evaluation.holdout import note_look
+from analysis.evaluation.nested import Wish, contenders_of, known_of
+from analysis.evaluation.scoring import absent_classes, class_table
+from analysis.evaluation.shift import Shift, correction, estimate_all, reweighted_gain
+from analysis.evaluation.steps import STEPS
+from analysis.members.compose import Predicted
+from analysis.members.predictions import Source, count_passes, data_folder, labelled_source, predict_looks, unlabelled_source, wanted_views
+from analysis.members.trials import EVERY_FOLD, Runs, Trial, load_runs
+from analysis.votes import ENSEMBLES
 from trainables.console import output
 from trainables.data.layouts.reading import read_photos, read_unlabelled
 from trainables.data.photos import LeftOut, Photos, Unlabelled

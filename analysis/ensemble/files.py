@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.calibration import calibration_error
-from analysis.drawing import as_png
-from analysis.ensemble.figure import confusion_figure
-from analysis.ensemble.outcome import Outcome
-from analysis.ensemble.scoring import absent_classes, class_table
-from analysis.ensemble.tables import answer_words
-from analysis.pipeline import FILE, EnsembleFile, write_ensemble
-from analysis.shift import Shift
-from analysis.trials import Runs, Trial
-from analysis.uncertainty import Gain
+from analysis.evaluation.calibration import calibration_error
+from analysis.evaluation.decide import Outcome, answer_words
+from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, write_ensemble
+from analysis.evaluation.scoring import absent_classes, class_table
+from analysis.evaluation.shift import Shift
+from analysis.evaluation.uncertainty import Gain
+from analysis.figures.confusion import confusion_figure
+from analysis.figures.style import as_png
+from analysis.members.trials import Runs, Trial
 from trainables.data.photos import LeftOut, Unlabelled
 from trainables.metrics.confusion import confusion
 from trainables.record import write_json

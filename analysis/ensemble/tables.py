@@ -9,14 +9,12 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from analysis.ensemble.outcome import SINGLE, WITH_STEPS, Choice, Decision, Outcome, StepTaken
-from analysis.shift import Shift, Worth
-from analysis.trials import Trial, task_words
-from analysis.uncertainty import Gain
+from analysis.evaluation.decide import SINGLE, Choice, Decision, Outcome, StepTaken, answer_words, step_words
+from analysis.evaluation.shift import Shift, Worth
+from analysis.evaluation.uncertainty import Gain
+from analysis.members.trials import Trial, task_words
 from trainables.data.labels import Scheme
 from trainables.metrics import Metric
-
-STEP_WORDS = {"calibrate": "temperature calibration", "offsets": "offsets of the classes", "top_two": "rule for the two likeliest classes"}
 
 
 def members_table(outcome: Outcome, trials: Mapping[str, Trial]) -> Table:
@@ -195,18 +193,6 @@ def gain_words(gain: Gain) -> str:
     """`+0.012 (-0.004 to +0.030)`."""
     low, high = gain.interval
     return f"{gain.gain:+.3f} ({low:+.3f} to {high:+.3f})"
-
-
-def answer_words(name: str) -> str:
-    """An answer as it is called in a table."""
-    if name.endswith(WITH_STEPS):
-        return f"{answer_words(name.removesuffix(WITH_STEPS))} with its steps"
-    return {SINGLE: SINGLE, "best": "best member"}.get(name, f"{name} vote")
-
-
-def step_words(name: str) -> str:
-    """A step as it is called in a table."""
-    return STEP_WORDS.get(name, name.replace("tta", "test-time augmentation"))
 
 
 def _use(step: StepTaken) -> str:

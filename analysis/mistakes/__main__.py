@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.command import RunOption, decode, refusals, run_folders
-from analysis.holdout import note_look
+from analysis.evaluation.fitted_ensemble import FILE, Pipeline, read_ensemble
+from analysis.evaluation.holdout import note_look
+from analysis.evaluation.nested import Wish, contenders_of, known_of, line_up
+from analysis.members.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
+from analysis.members.selection import refuse_count
+from analysis.members.trials import Runs, load_runs
 from analysis.mistakes.files import write_mistakes
 from analysis.mistakes.find import Answered, Group, Mistakes, confident_errors, confusions, disagreement, groups, photo_groups
-from analysis.nested import Wish, contenders_of, known_of, line_up
-from analysis.pipeline import FILE, Pipeline, read_ensemble
-from analysis.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
-from analysis.top import refuse_count
-from analysis.trials import Runs, load_runs
 from trainables.console import output
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import Photos

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.drawing import INK, PALE, RED, as_png
-from analysis.ensemble.figure import confusion_figure
+from analysis.figures.confusion import confusion_figure
+from analysis.figures.sheets import Tile, draw_sheet, picture
+from analysis.figures.style import INK, PALE, RED, as_png
 from analysis.mistakes.find import Answered, ConfidentError, Confusion, Disagreement, Group, Mistakes
-from analysis.mistakes.sheets import Tile, draw_sheet, picture
 from trainables.data.photos import Photos
 from trainables.storage import Folder, write_whole
 

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from analysis.trials import Sample
+from analysis.members.trials import Sample
 from trainables.data.labels import Scheme
 from trainables.metrics import METRICS, Metric, target_scores
 from trainables.metrics.confusion import confusion

@@ -7,9 +7,9 @@ from rich import box
 from rich.table import Table
 
 from analysis.command import RunOption, refusals, run_folders
-from analysis.report.history import costs, ranked
+from analysis.evaluation.search.history import costs, ranked
+from analysis.evaluation.search.reading import Search, read_searches
 from analysis.report.page import write_report
-from analysis.report.search import Search, read_searches
 from analysis.report.sections import report
 from trainables.console import output
 

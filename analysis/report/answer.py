@@ -14,11 +14,10 @@ import pandas as pd
 from PIL import Image
 from pydantic import TypeAdapter
 
-from analysis.calibration import CalibrationError, calibration_error
-from analysis.ensemble.outcome import SINGLE
-from analysis.ensemble.tables import answer_words, step_words
-from analysis.report.search import damage, is_finite
-from analysis.trials import load_runs
+from analysis.evaluation.calibration import CalibrationError, calibration_error
+from analysis.evaluation.decide import SINGLE, answer_words, step_words
+from analysis.evaluation.search.reading import damage, is_finite
+from analysis.members.trials import load_runs
 from trainables.metrics import DEFAULT, METRICS, Metric
 from trainables.record import DAMAGE, RunError, read_json
 from trainables.storage import Folder

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from analysis.evaluation.search.reading import Search
 from analysis.report.answer import Frame, Sheet, cell
 from analysis.report.parts import Photo, Table, Words
-from analysis.report.search import Search
 
 ROWS = 40  # of a table
 

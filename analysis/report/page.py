@@ -6,7 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.drawing import DARK, LIGHT, as_css, as_png, as_svg
+from analysis.figures.style import DARK, LIGHT, as_css, as_png, as_svg
 from analysis.report.parts import Picture, Section
 from trainables.record import list_folders
 from trainables.storage import Folder, write_whole

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from analysis.evaluation.search.reading import Search
 from analysis.report.answer import read_scores
 from analysis.report.parts import Heading, Part, Section
-from analysis.report.search import Search
 from analysis.report.topics.answer import answer_parts
 from analysis.report.topics.findings import calibration_parts, leaks_parts, mistakes_parts, settings_parts, shift_parts, suspects_parts
 from analysis.report.topics.search import TOPICS, Run, Topic

@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.command import RunOption, decode, refusals, run_folders
-from analysis.predictions import data_folder
-from analysis.soup.alike import find_groups, kind_words
-from analysis.soup.cook import Cook, Outcome, Soup, cook_group, kitchen
+from analysis.members.predictions import data_folder
+from analysis.members.soup.alike import find_groups, kind_words
+from analysis.members.soup.cook import Cook, Soup, kitchen
+from analysis.members.trials import Runs, Trial, load_runs
 from analysis.soup.files import write_soups
-from analysis.trials import Runs, Trial, load_runs
+from analysis.soup.outcome import Outcome, cook_group
 from trainables.console import output
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import LeftOut, Photos

@@ -9,8 +9,8 @@ from itertools import count
 
 import torch
 
-from analysis.soup.cook import Outcome
-from analysis.trials import Runs
+from analysis.members.trials import Runs
+from analysis.soup.outcome import Outcome
 from trainables.checkpoint import Card, load_model, pack_model
 from trainables.metrics import METRICS, target_scores
 from trainables.record import (

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.command import RunOption, refusals, run_folders
-from analysis.predictions import data_folder
+from analysis.members.predictions import data_folder
+from analysis.members.trials import HELD_OUT, Runs, load_runs
 from analysis.suspects.find import Findings, find_suspects
 from analysis.suspects.page import KINDS, make_cards, page, people_names, percent, suspects_csv, unjudged_csv
-from analysis.trials import HELD_OUT, Runs, load_runs
 from trainables.console import output
 from trainables.data.layouts.reading import read_photos
 from trainables.data.names import some

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from cleanlab.filter import find_label_issues
 
-from analysis.trials import Runs, Sample, Trial
+from analysis.members.trials import Runs, Sample, Trial
 from trainables.data.labels import Attribute
 from trainables.record import RunError
 

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from analysis.members.trials import Sample
 from analysis.suspects.find import Findings, Suspect
-from analysis.trials import Sample
 from trainables.data.corrections import named_photos
 from trainables.data.photos import LeftOut, Photos
 from trainables.data.views import UNREADABLE, read_photo

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from analysis.compose import Member, Part
-from analysis.ensemble.voting import Mean
-from analysis.pipeline import EnsembleFile, Pipeline, write_ensemble
-from analysis.trials import Trial, load_runs
+from analysis.evaluation.fitted_ensemble import EnsembleFile, Pipeline, write_ensemble
+from analysis.members.compose import Member, Part
+from analysis.members.trials import Trial, load_runs
+from analysis.votes.voting import Mean
 
 
 def alone(trial: Trial) -> Member:

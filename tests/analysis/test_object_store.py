@@ -5,11 +5,11 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.ensemble.__main__ import app as ensemble
-from analysis.export import app as export
-from analysis.leaks import app as leaks
+from analysis.evaluation.fitted_ensemble import read_ensemble
+from analysis.export.__main__ import app as export
+from analysis.leaks.__main__ import app as leaks
 from analysis.mistakes.__main__ import app as mistakes
-from analysis.pipeline import read_ensemble
-from analysis.predict import app as predict
+from analysis.predict.__main__ import app as predict
 from analysis.report.__main__ import app as report
 from analysis.suspects.__main__ import app as suspects
 from tests.s3 import BUCKET, s3_server

@@ -12,7 +12,7 @@ from rich.console import Console
 from sklearn.metrics import f1_score
 from typer.testing import CliRunner
 
-from analysis.trials import load_runs
+from analysis.members.trials import load_runs
 from search_spaces.schema import SpaceError
 from tests.conftest import already, never
 from tests.faults.commands import start

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from analysis.ensemble.figure import confusion_figure
+from analysis.evaluation.search.history import ranked
+from analysis.evaluation.search.reading import Search
+from analysis.figures.confusion import confusion_figure
+from analysis.figures.search import answers_figure
 from analysis.report.answer import Answer, Scores, read_sheets, read_tables
 from analysis.report.cells import as_number, capital, frame_table, number_range, photo_of, table_of
-from analysis.report.figures import answers_figure
-from analysis.report.history import ranked
 from analysis.report.parts import Part, Picture, Table, Words
-from analysis.report.search import Search
 
 
 def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> Iterator[Part]:

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from analysis.evaluation.search.reading import Search, SearchedTrial
+from analysis.evaluation.search.space import words
+from analysis.figures.search import reliability_figure
 from analysis.report.answer import Scores, read_leaks, read_sheets, read_tables, validation_calibration
 from analysis.report.cells import as_percent, capital, frame_table, percent_range, photo_of, table_of
-from analysis.report.figures import reliability_figure
 from analysis.report.parts import Listing, Part, Picture, Table, Words
-from analysis.report.search import Search, SearchedTrial
-from analysis.report.space import words
 from analysis.report.topics.search import Run
 
 MISTAKE_TABLES = {

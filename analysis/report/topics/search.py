@@ -3,9 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from analysis.fidelity import MISLEADING
-from analysis.report.cells import as_number, no_space, number_range, table_of
-from analysis.report.figures import (
+from analysis.evaluation.fidelity import MISLEADING
+from analysis.evaluation.search.history import best_of, costs, history, parallel_lines, ranked, rungs
+from analysis.evaluation.search.importance import FEWEST, importances
+from analysis.evaluation.search.reading import STATES, Search
+from analysis.evaluation.search.space import Dimension, words
+from analysis.evaluation.search.values import setting_scores
+from analysis.figures.search import (
     HIGHLIGHTED,
     MOST,
     choices_figure,
@@ -17,12 +21,8 @@ from analysis.report.figures import (
     numbers_figure,
     parallel_figure,
 )
-from analysis.report.history import best_of, costs, history, parallel_lines, ranked, rungs
-from analysis.report.importance import FEWEST, importances
+from analysis.report.cells import as_number, no_space, number_range, table_of
 from analysis.report.parts import Part, Picture, Table, Words
-from analysis.report.search import STATES, Search
-from analysis.report.space import Dimension, words
-from analysis.report.values import setting_scores
 
 AXES = 12  # of the parallel coordinates
 

@@ -1,0 +1,310 @@
+"""From members to a scored answer: validation chooses and fits, part by part of the people; the hold-out scores once."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from analysis.evaluation.calibration import calibration_error
+from analysis.evaluation.fitted_ensemble import Pipeline
+from analysis.evaluation.nested import Contender, Known, Lineup, Nested, Wish, crossfit_step, line_up, nested_lineups, searched
+from analysis.evaluation.scoring import Score, score_answers
+from analysis.evaluation.steps import STEPS, change_labels
+from analysis.evaluation.uncertainty import Gain, Optimism, indistinguishable, optimism, simultaneous_gains
+from analysis.members.compose import Predicted
+from analysis.members.selection import refuse_count
+from analysis.members.trials import Sample
+from analysis.members.tta import LOOK_SETS
+from analysis.votes import ENSEMBLES
+from analysis.votes.folds import part_people
+from trainables.data.labels import Scheme
+from trainables.metrics import Metric, probabilities_missing
+from trainables.metrics.evidence import Evidence, evidence
+from trainables.progress import progress_bar
+from trainables.registry import ConfigError, Mistake, choose
+from trainables.seeding import generator
+
+SINGLE = "best single"
+STEP_WORDS = {"calibrate": "temperature calibration", "offsets": "offsets of the classes", "top_two": "rule for the two likeliest classes"}
+WITH_STEPS = " with steps"  # what follows the name of an answer that has some
+Looks = tuple[str, ...]
+Look = Callable[[Looks, tuple[str, ...]], Mapping[str, Predicted]]  # predicts the validation photos: looks, trials -> by look
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What an answer is worth on validation people that it was not fitted on."""
+
+    score: float  # by the run's metric
+    interval: tuple[float, float]  # 95 %
+    gain: Gain  # over the reference; its interval holds together with those of all that the best was picked from
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A vote, and whether it takes the place of the best single member."""
+
+    asked: str  # auto or a name in ENSEMBLES
+    vote: str
+    judged: Mapping[str, Judged]  # of SINGLE and every vote that was tried; gains are over SINGLE
+    forced: bool
+
+    @property
+    def supported(self) -> bool:
+        """Whether the vote's gain over the best single member leaves 0 out."""
+        return self.judged[self.vote].gain.interval[0] > 0
+
+    @property
+    def answer(self) -> str:
+        """What answers: the vote where it is supported or forced, else the best single member."""
+        return self.vote if self.supported or self.forced else SINGLE
+
+
+@dataclass(frozen=True)
+class StepTaken:
+    """One thing that can come before or after a vote, and what it was found to be worth."""
+
+    name: str
+    judged: Judged  # the gain is over the answer without it
+    asked: bool
+    used: bool
+    error: tuple[float, float] | None = None  # expected calibration error before and after
+    price: float = 1.0  # times the seconds of a photo
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """Everything that validation decides."""
+
+    lineup: Lineup
+    choice: Choice
+    steps: tuple[StepTaken, ...]
+    pipelines: Mapping[str, Pipeline]  # SINGLE, every vote that was tried, and where steps are used the answer WITH_STEPS
+    final: str  # the name of the pipeline that answers
+    nested: np.ndarray  # (n, classes) the final answer for the validation photos, each by what has not seen its person
+    member_scores: tuple[float, ...]  # of each member on the photos that it was chosen on
+    alike: np.ndarray  # (members,) which cannot be told apart from the best
+    optimism: Optimism  # of the best member's score on validation, over all that were searched
+    untried: tuple[str, ...]  # votes and steps that the metric has no use for, where auto would have tried them
+
+    @property
+    def scheme(self) -> Scheme:
+        return self.pipelines[self.final].scheme
+
+    @property
+    def metric(self) -> Metric:
+        return self.lineup.metric
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asks of an ensemble."""
+
+    wish: Wish
+    vote: str = "auto"
+    steps: tuple[str, ...] = ("auto",)  # auto: those that help; or names of STEPS, calibrate and tta; empty: none
+    force: bool = False
+    seed: int = 0
+
+
+def decide(options: Options, contenders: Mapping[str, Contender], known: Known, look: Look) -> Decision:
+    """Choose members, their vote and the steps around it by what each is worth on people that it was not fitted on.
+
+    Args:
+        look: predicts the validation photos again, in other looks.
+    Raises: ConfigError for a vote or step that is unknown or has no use for the metric, RunError when there are fewer members than asked
+        for.
+    """
+    choose({"auto": None, **ENSEMBLES}, options.vote, "--vote")
+    for name in options.steps:
+        choose({"auto": None, "tta": None, "calibrate": None, **STEPS}, name, "--step")
+    _refuse_useless(options, known.metric)
+    no_votes, no_steps = useless(known.metric)
+    lineup = line_up(options.wish, contenders, known)
+    refuse_count(options.wish.top, lineup.choice)
+    alone = Wish(top=1, alone=True)
+    parts = part_people(known.people, lineup.target, options.seed)
+    judge = _Judge(known.metric, known.people, lineup.target, options.seed)
+    names = tuple(name for name in ENSEMBLES if name not in no_votes) if options.vote == "auto" else (options.vote,)
+    nested = {SINGLE: Nested(tuple(one.fit("best") for one in nested_lineups(alone, contenders, known, parts)), parts)}
+    pipelines = {SINGLE: line_up(alone, contenders, known).fit("best")}
+    lineups = nested_lineups(options.wish, contenders, known, parts)
+    with progress_bar("fitting votes", len(names)) as fitted:
+        for name in names:
+            nested[name] = Nested(tuple(one.fit(name) for one in lineups), parts)
+            pipelines[name] = lineup.fit(name)
+            fitted(1)
+    answers = {name: one.answer(known.predicted) for name, one in nested.items()}
+    judged = judge.each(answers, answers[SINGLE])
+    vote = judge.best(names, judged)
+    choice = Choice(options.vote, vote, judged, options.force)
+    wish = options.wish if choice.answer != SINGLE else alone
+    walk = _Walk(options, contenders, known, parts, judge, look, wish, choice.answer if choice.answer != SINGLE else "best")
+    steps, stepped, answer = walk.go(nested[choice.answer], answers[choice.answer], pipelines[choice.answer])
+    final = choice.answer + (WITH_STEPS if any(step.used for step in steps) else "")
+    pipelines[final] = stepped
+    members = [judge.evidence(answer) for answer in lineup.answers]
+    return Decision(
+        lineup=lineup,
+        choice=choice,
+        steps=tuple(steps),
+        pipelines=pipelines,
+        final=final,
+        nested=answer,
+        member_scores=tuple(one.score() for one in members),
+        alike=indistinguishable(members, generator(options.seed, "bootstrap")),
+        optimism=optimism(list(searched(options.wish, contenders, known)), judge.rng()),
+        untried=(*(no_votes if options.vote == "auto" else ()), *(no_steps if "auto" in options.steps else ())),
+    )
+
+
+def useless(metric: Metric) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The votes and the steps that a metric has no use for: those without probabilities, and those that only move labels."""
+    votes = tuple(name for name, one in ENSEMBLES.items() if one.shares_only and metric.wants == "probabilities")
+    return votes, () if change_labels(metric) else tuple(STEPS)
+
+
+def _refuse_useless(options: Options, metric: Metric) -> None:
+    votes, steps = useless(metric)
+    mistakes = [Mistake("--vote", probabilities_missing(metric, "it", options.vote))] if options.vote in votes else []
+    words = f"moves labels, and run/metric is {metric.name}, which it cannot be fitted by; leave it out"
+    mistakes += [Mistake("--step", f"{name} {words}") for name in options.steps if name in steps]
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    metric: Metric
+    people: np.ndarray
+    target: np.ndarray
+    seed: int
+
+    def evidence(self, answer: np.ndarray) -> Evidence:
+        return evidence(self.metric, self.target, answer, self.people)
+
+    def each(self, answers: Mapping[Any, np.ndarray], reference: np.ndarray) -> dict[Any, Judged]:
+        """What each of some answers is worth, of which the best is going to be picked."""
+        found = [self.evidence(answer) for answer in answers.values()]
+        gains = simultaneous_gains(found, self.evidence(reference), self.rng())
+        return {name: Judged(one.score(), one.interval(self.rng()), gain) for name, one, gain in zip(answers, found, gains, strict=True)}
+
+    def best(self, names: Iterable[Any], judged: Mapping[Any, Judged]) -> Any:
+        """The one with the best score; the first where several have it."""
+        return max(names, key=lambda name: self.metric.sign * judged[name].score)
+
+    def __call__(self, answer: np.ndarray, reference: np.ndarray) -> Judged:
+        return self.each({None: answer}, reference)[None]
+
+    def rng(self) -> np.random.Generator:
+        return generator(self.seed, "bootstrap")
+
+
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """Trying one step after the other, each on top of those that were taken."""
+
+    options: Options
+    contenders: Mapping[str, Contender]
+    known: Known
+    parts: tuple[np.ndarray, ...]
+    judge: _Judge
+    look: Look
+    wish: Wish
+    vote: str
+
+    def go(self, nested: Nested, answer: np.ndarray, pipeline: Pipeline) -> tuple[list[StepTaken], Pipeline, np.ndarray]:
+        """The steps tried, the pipeline with those that are used, and its nested answer."""
+        taken: list[StepTaken] = []
+        predicted = self.known.predicted
+        if self._tried("calibrate"):
+            wish = replace(self.wish, calibrate=True)
+            tempered = Nested(
+                tuple(one.fit(self.vote) for one in nested_lineups(wish, self.contenders, self.known, self.parts)), self.parts
+            )
+            changed = tempered.answer(predicted)
+            errors = tuple(calibration_error(one, self.judge.target).expected for one in (answer, changed))
+            step = self._weigh("calibrate", self.judge(changed, answer), error=errors)
+            taken.append(step)
+            if step.used:
+                nested, answer, pipeline = tempered, changed, line_up(wish, self.contenders, self.known).fit(self.vote)
+        if self._tried("tta"):
+            trials = tuple(dict.fromkeys((*nested.trials, *pipeline.trials)))
+            looks = dict.fromkeys(look for names in LOOK_SETS for look in names if look != "plain")
+            by_look = {"plain": predicted, **self.look(tuple(looks), trials)}
+            tried = {names: nested.answer(averaged(by_look, names, trials)) for names in LOOK_SETS if len(names) > 1}
+            judged = self.judge.each(tried, answer)
+            names = self.judge.best(tried, judged)
+            step = self._weigh("tta", judged[names], price=float(len(names)))
+            taken.append(replace(step, name=f"tta: {', '.join(names)}"))
+            if step.used:
+                answer, pipeline = tried[names], replace(pipeline, looks=names)
+        for name, fit in STEPS.items():
+            if not self._tried(name):
+                continue
+            changed = crossfit_step(name, answer, self.judge.target, self.judge.people, pipeline.scheme, self.judge.metric, self.parts)
+            step = self._weigh(name, self.judge(changed, answer))
+            taken.append(step)
+            if step.used:
+                fitted = fit(answer, self.judge.target, self.judge.people, pipeline.scheme, self.judge.metric)
+                answer, pipeline = changed, replace(pipeline, steps=(*pipeline.steps, fitted))
+        return taken, pipeline, answer
+
+    def _tried(self, name: str) -> bool:
+        return name in self.options.steps or ("auto" in self.options.steps and name not in useless(self.judge.metric)[1])
+
+    def _weigh(self, name: str, judged: Judged, **more: object) -> StepTaken:
+        asked = name in self.options.steps
+        return StepTaken(name, judged, asked, used=asked or judged.gain.interval[0] > 0, **more)
+
+
+def averaged(by_look: Mapping[str, Predicted], names: Looks, trials: tuple[str, ...]) -> Predicted:
+    """The mean over looks of what each trial predicts."""
+    return {trial: np.mean([by_look[name][trial] for name in names], axis=0) for trial in trials}
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A decision, and what each of its answers is worth on the hold-out."""
+
+    decision: Decision
+    member_scores: tuple[float, ...]  # of each member on the hold-out
+    answers: Mapping[str, np.ndarray]  # hold-out (photos, classes) of every pipeline
+    scores: Mapping[str, Score]  # likewise; gains are over SINGLE
+
+    @property
+    def answer(self) -> np.ndarray:
+        return self.answers[self.decision.final]
+
+    @property
+    def score(self) -> Score:
+        return self.scores[self.decision.final]
+
+
+def score_on(decision: Decision, holdout: Sample, by_look: Mapping[str, Predicted], seed: int) -> Outcome:
+    """The outcome on held-out photos; the seed draws the people of the bootstrap.
+
+    Args:
+        by_look: what the trials of the pipelines predict of them, in every look that some pipeline takes.
+    """
+    scheme = decision.scheme
+    answers = {name: pipeline(averaged(by_look, pipeline.looks, pipeline.trials)) for name, pipeline in decision.pipelines.items()}
+    return Outcome(
+        decision=decision,
+        member_scores=tuple(holdout.score(decision.metric, scheme, member.answer(by_look["plain"])) for member in decision.lineup.members),
+        answers=answers,
+        scores=score_answers(answers, holdout, scheme, decision.metric, seed),
+    )
+
+
+def answer_words(name: str) -> str:
+    """An answer as it is called in a table."""
+    if name.endswith(WITH_STEPS):
+        return f"{answer_words(name.removesuffix(WITH_STEPS))} with its steps"
+    return {SINGLE: SINGLE, "best": "best member"}.get(name, f"{name} vote")
+
+
+def step_words(name: str) -> str:
+    """A step as it is called in a table."""
+    return STEP_WORDS.get(name, name.replace("tta", "test-time augmentation"))

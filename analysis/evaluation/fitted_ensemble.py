@@ -1,0 +1,143 @@
+"""A fitted answer: everything between what the trials predict and one class a photo, as plain values that a file can hold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from analysis.evaluation.calibration import Calibration
+from analysis.evaluation.steps import Step
+from analysis.members.compose import Member, Part, Predicted
+from analysis.members.predictions import TrialModels
+from analysis.members.tta import LOOKS
+from analysis.votes import Ensemble
+from trainables.data.labels import Scheme
+from trainables.record import DAMAGE, RunError, name_of, read_json, write_json
+from trainables.storage import Folder, StorageError, open_folder
+
+FILE = "ensemble.json"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Members, their vote, and what comes before and after it."""
+
+    scheme: Scheme
+    members: tuple[Member, ...]
+    ensemble: Ensemble
+    looks: tuple[str, ...] = ("plain",)  # in LOOKS: what is averaged of each trial
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)  # by trial; empty: none is calibrated
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def trials(self) -> tuple[str, ...]:
+        """Names of the trials that it takes."""
+        return tuple(dict.fromkeys(name for member in self.members for name in member.trials))
+
+    def __call__(self, predicted: Predicted) -> np.ndarray:
+        """Scores (photos, classes) whose rows sum to 1 and whose highest is the answer, of what the trials predict over its looks."""
+        tempered = {
+            name: self.calibrations[name](predicted[name]) if name in self.calibrations else predicted[name] for name in self.trials
+        }
+        answer = self.ensemble(np.stack([member.answer(tempered) for member in self.members]))
+        for step in self.steps:
+            answer = step(answer)
+        return answer
+
+
+@dataclass(frozen=True)
+class EnsembleFile:
+    """What `ensemble.json` holds."""
+
+    models: Mapping[str, tuple[str, ...]]  # by trial: its files of weights, from the folder that holds the runs, or by their addresses
+    pipeline: Pipeline
+
+
+ENSEMBLE_FILE = TypeAdapter(EnsembleFile)
+
+
+def write_ensemble(folder: Folder, content: EnsembleFile) -> None:
+    """Write the file, whole or not at all."""
+    write_json(folder / FILE, ENSEMBLE_FILE.dump_python(content, mode="json"))
+
+
+def read_ensemble(folder: Folder) -> EnsembleFile:
+    """What an ensemble's folder holds. Raises: RunError where that is missing or damaged; NewerFormatError."""
+    file = folder / FILE
+    again = maker(folder)
+    try:
+        content = ENSEMBLE_FILE.validate_python(read_json(file, "ensemble"))
+        _refuse_misfits(content)
+    except (RunError, StorageError):
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(f"{file} is not there. Give the folder that holds it, runs/<run>/ensemble, which {again} writes") from None
+    except ValidationError as error:
+        found = "; ".join(f"{'/'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
+        raise RunError(f"{file} is damaged ({found}). Bring a copy back, or write it anew: {again}") from None
+    except (*DAMAGE, IndexError, ArithmeticError) as error:
+        raise RunError(f"{file} is damaged ({type(error).__name__}: {error}). Bring a copy back, or write it anew: {again}") from None
+    return content
+
+
+def maker(folder: Folder) -> str:
+    """The command that writes an ensemble's folder."""
+    whole = folder.resolve()
+    return f"python -m analysis.ensemble --run {name_of(whole.parent) if whole.name == 'ensemble' else 'RUN'}"
+
+
+def model_files(folder: Folder, content: EnsembleFile) -> dict[str, tuple[Folder, ...]]:
+    """Where the files of weights of each trial lie, for an ensemble in a folder; whether they are there is not asked."""
+    root = folder.resolve().parent.parent
+    return {name: tuple(open_folder(text) if "://" in text else root / text for text in texts) for name, texts in content.models.items()}
+
+
+def read_trial_models(folder: Folder, content: EnsembleFile) -> list[TrialModels]:
+    """What answers for the trials of an ensemble that lies in a folder.
+
+    Raises: RunError naming every file of weights that is gone, damaged or of other labels than the ensemble, with the mend.
+    """
+    mistakes = [f"there is no look named {look}; there are {', '.join(LOOKS)}" for look in content.pipeline.looks if look not in LOOKS]
+    found = []
+    files = model_files(folder, content)
+    parts = _parts_by_trial(content)
+    for name in content.pipeline.trials:
+        try:
+            one = TrialModels.read(name, files[name])
+        except RunError as error:
+            mistakes.append(str(error))
+            continue
+        found.append(one)
+        if any(part.scheme != one.task.scheme for part in parts[name]):
+            mistakes.append(f"{one.models[0]}: the weights of {name} have other classes than the ensemble was made of")
+    if mistakes:
+        mend = f"Bring the files back as they were, or let others vote: {maker(folder)}"
+        raise RunError("\n".join([*mistakes, mend]))
+    return found
+
+
+def _refuse_misfits(content: EnsembleFile) -> None:
+    """Raises: ValueError where the parts of an answer do not fit each other."""
+    pipeline = content.pipeline
+    bare = [name for name in pipeline.trials if not content.models.get(name)]
+    mistakes = [f"no weights are named for {', '.join(bare)}"] if bare else []
+    mistakes += [] if pipeline.members and pipeline.looks else ["it has no members or no looks"]
+    if mistakes:
+        raise ValueError("; ".join(mistakes))
+    parts = [part for member in pipeline.members for part in (*member.parts, *member.advisors)]
+    predicted = {part.trial: np.full((1, part.scheme.classes), 1 / part.scheme.classes) for part in parts}
+    # Before the steps too: these would hide that a vote's weights are not of its members.
+    with np.errstate(all="ignore"):
+        answers = replace(pipeline, steps=())(predicted), pipeline(predicted)
+    for answer in answers:
+        if answer.shape != (1, pipeline.scheme.classes) or not np.isclose(answer.sum(), 1):
+            raise ValueError(f"it answers for {pipeline.scheme.classes} classes with scores {answer.tolist()}, which do not sum to 1")
+
+
+def _parts_by_trial(content: EnsembleFile) -> Mapping[str, list[Part]]:
+    parts: dict[str, list[Part]] = {}
+    for member in content.pipeline.members:
+        for part in (*member.parts, *member.advisors):
+            parts.setdefault(part.trial, []).append(part)
+    return parts

@@ -1,0 +1,181 @@
+"""What an answer is worth on people that no part of it was fitted on.
+
+Choosing members, fitting their vote and fitting what corrects it all learn from photos whose classes are known. So the whole of it is
+carried out once for each part of the people, on the others, and judged on that part.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from analysis.evaluation.calibration import Calibration, fit_calibration
+from analysis.evaluation.fitted_ensemble import Pipeline
+from analysis.evaluation.steps import STEPS
+from analysis.members.compose import Member, Predicted, candidates
+from analysis.members.selection import CHOICES
+from analysis.members.trials import Runs, task_words
+from analysis.votes import ENSEMBLES
+from analysis.votes.folds import others
+from trainables.data.labels import Scheme, Task
+from trainables.metrics import Metric
+from trainables.metrics.evidence import Evidence, evidence
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What choosing has to know of a trial beside its predictions."""
+
+    task: Task
+    kinds: Mapping[str, str]  # its backbone and its task, in words
+    votes: bool = True  # whether it has weights to answer with
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which members are to vote."""
+
+    top: int = 3
+    choose: str = "best"  # in CHOICES
+    per: str = "backbone"  # what taking turns is by: backbone or task
+    alone: bool = False  # members of one trial only, where there are any that cover all attributes
+    calibrate: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Photos whose classes are known, and what each trial predicts of them."""
+
+    metric: Metric  # that choices are made by
+    scheme: Scheme  # of the data
+    labels: np.ndarray  # (n, attributes) class ids
+    people: np.ndarray  # (n,)
+    predicted: Predicted
+
+    def take(self, rows: np.ndarray) -> "Known":
+        """Some of the photos."""
+        return Known(self.metric, self.scheme, self.labels[rows], self.people[rows], take(self.predicted, rows))
+
+    def classes(self, part: Scheme) -> np.ndarray:
+        """True joint classes (n,) of a scheme that has some of the attributes."""
+        return part.joint(self.labels[:, self.scheme.columns(part.names)])
+
+
+def contenders_of(runs: Runs) -> dict[str, Contender]:
+    """What choosing has to know of each trial, those included that cannot vote any more."""
+    return {
+        trial.name: Contender(
+            trial.task, {"backbone": trial.record.config.model.backbone, "task": task_words(trial)}, votes=bool(trial.models)
+        )
+        for trial in (*runs.trials, *runs.unkept)
+    }
+
+
+def known_of(runs: Runs) -> Known:
+    """The validation photos, and what the records say that each trial predicts of them, those included that cannot vote any more."""
+    predicted = {trial.name: trial.valid for trial in (*runs.trials, *runs.unkept)}
+    return Known(runs.metric, runs.scheme, runs.valid.labels, runs.valid.people, predicted)
+
+
+@dataclass(frozen=True, eq=False)
+class Lineup:
+    """Members chosen on some photos, and what they answer there."""
+
+    members: tuple[Member, ...]  # best first
+    answers: np.ndarray  # (members, n, classes)
+    target: np.ndarray  # (n,)
+    people: np.ndarray  # (n,)
+    calibrations: Mapping[str, Calibration]
+    choice: int  # how many members there were to choose from
+    metric: Metric
+
+    def fit(self, name: str) -> Pipeline:
+        """The members with this vote of ENSEMBLES, fitted on the photos they were chosen on."""
+        vote = ENSEMBLES[name](self.answers, self.target, self.people, self.metric)
+        return Pipeline(self.members[0].scheme, self.members, vote, calibrations=self.calibrations)
+
+
+@dataclass(frozen=True, eq=False)
+class Nested:
+    """The same work done once for each part of the people, on the others."""
+
+    pipelines: tuple[Pipeline, ...]
+    rows: tuple[np.ndarray, ...]  # of the part that each has not seen
+
+    @property
+    def trials(self) -> tuple[str, ...]:
+        """Names of the trials that some pipeline takes."""
+        return tuple(dict.fromkeys(name for pipeline in self.pipelines for name in pipeline.trials))
+
+    def answer(self, predicted: Predicted) -> np.ndarray:
+        """Scores (n, classes), each row by the pipeline that has not seen its person."""
+        parts = [pipeline(take(predicted, rows)) for pipeline, rows in zip(self.pipelines, self.rows, strict=True)]
+        return _in_order(parts, self.rows)
+
+
+def take(predicted: Predicted, rows: np.ndarray) -> Predicted:
+    """What is predicted of some of the photos."""
+    return {name: joint[rows] for name, joint in predicted.items()}
+
+
+def line_up(wish: Wish, contenders: Mapping[str, Contender], known: Known) -> Lineup:
+    """The members that these photos choose, of trials that can vote; all there are where more are wished for.
+
+    Raises: RunError when the trials' attributes overlap so that no choice parts them.
+    """
+    voting = {name: contender for name, contender in contenders.items() if contender.votes}
+    predicted, calibrations = known.predicted, {}
+    if wish.calibrate:
+        for name, contender in voting.items():
+            columns = known.scheme.columns(contender.task.scheme.names)
+            calibrations[name] = fit_calibration(contender.task, predicted[name], known.labels[:, columns])
+        predicted = {name: calibration(predicted[name]) for name, calibration in calibrations.items()}
+    found = members_of(voting, replace(known, predicted=predicted), wish.alone)
+    answers = np.stack([member.answer(predicted) for member in found])
+    target = known.classes(found[0].scheme)
+    order = CHOICES[wish.choose](answers, target, kinds_of(found, contenders, wish.per), min(wish.top, len(found)), known.metric)
+    members = tuple(found[index] for index in order)
+    used = {trial for member in members for trial in member.trials}
+    kept = {name: calibration for name, calibration in calibrations.items() if name in used}
+    return Lineup(members, answers[order], target, known.people, kept, len(found), known.metric)
+
+
+def members_of(contenders: Mapping[str, Contender], known: Known, alone: bool = False) -> list[Member]:
+    """Every sensible member of some trials; `alone`: those of one trial, where there are any."""
+    schemes = {name: contender.task.scheme for name, contender in contenders.items()}
+    found = candidates(schemes, known.predicted, known.labels, known.scheme, known.metric)
+    return [member for member in found if len(member.trials) == 1] or found if alone else found
+
+
+def searched(wish: Wish, contenders: Mapping[str, Contender], known: Known) -> Iterator[Evidence]:
+    """The evidence for every member that the best one was picked from: of all trials, whether they can still vote or not.
+
+    Trials lose their weights because their scores are lower, so those that keep them were picked too.
+    """
+    for member in members_of(contenders, known, wish.alone):
+        yield evidence(known.metric, known.classes(member.scheme), member.answer(known.predicted), known.people)
+
+
+def kinds_of(members: Sequence[Member], contenders: Mapping[str, Contender], per: str) -> list[str]:
+    """What each member is of, such as its trials' backbones."""
+    return [" x ".join(dict.fromkeys(contenders[trial].kinds[per] for trial in member.trials)) for member in members]
+
+
+def nested_lineups(wish: Wish, contenders: Mapping[str, Contender], known: Known, parts: Sequence[np.ndarray]) -> list[Lineup]:
+    """For each part, the members that the other people choose."""
+    return [line_up(wish, contenders, known.take(others(rows, len(known.people)))) for rows in parts]
+
+
+def crossfit_step(
+    name: str, answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, metric: Metric, parts: Sequence[np.ndarray]
+) -> np.ndarray:
+    """An answer (n, classes) of photos after a step of STEPS that was fitted, for each part, on the answer for the others."""
+    found = []
+    for rows in parts:
+        seen = others(rows, len(target))
+        found.append(STEPS[name](answer[seen], target[seen], people[seen], scheme, metric)(answer[rows]))
+    return _in_order(found, parts)
+
+
+def _in_order(found: Iterable[np.ndarray], rows: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(list(found))[np.argsort(np.concatenate(rows))]

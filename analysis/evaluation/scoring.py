@@ -1,0 +1,72 @@
+"""What an answer is worth on photos that chose nothing: scores with intervals, and the gain over a reference on the same draws."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.evaluation.uncertainty import Gain, paired_gain
+from analysis.members.trials import Sample
+from trainables.data.labels import Scheme
+from trainables.metrics import METRICS, Metric, target_scores
+from trainables.metrics.confusion import class_f1, confusion
+from trainables.metrics.evidence import evidence
+from trainables.seeding import generator
+
+
+@dataclass(frozen=True)
+class Score:
+    """One answer's worth."""
+
+    score: float  # by the run's metric
+    interval: tuple[float, float]  # 95 %, by the bootstrap over groups
+    accuracy: float
+    target_scores: dict[str, float]  # of each target alone, by the run's metric
+    gain: Gain  # over the reference
+
+
+def score_answers(answers: Mapping[str, np.ndarray], sample: Sample, scheme: Scheme, metric: Metric, seed: int) -> dict[str, Score]:
+    """The scores of answers, each (photos, classes) with the highest as its answer; gains are over the first one.
+
+    The seed draws the groups of the bootstrap, the same ones for every answer.
+    """
+    truth = sample.classes(scheme)
+    scores: dict[str, Score] = {}
+    reference = None
+    for name, answer in answers.items():
+        found = evidence(metric, truth, answer, sample.people)
+        reference = found if reference is None else reference
+        scores[name] = Score(
+            score=found.score(),
+            interval=found.interval(generator(seed, "bootstrap")),
+            accuracy=METRICS["accuracy"].score(truth, answer),
+            target_scores=target_scores(metric, scheme, truth, answer),
+            gain=paired_gain(found, reference, generator(seed, "bootstrap")),
+        )
+    return scores
+
+
+def class_table(answer: np.ndarray, sample: Sample, scheme: Scheme) -> pd.DataFrame:
+    """One row a class: its people and photos, precision (empty where nothing was given the class), recall (empty where nothing
+    has it) and F1, which is 0 then, as in the macro F1."""
+    truth, predicted = sample.classes(scheme), answer.argmax(axis=1)
+    counts = confusion(truth, predicted, scheme.classes)
+    hits, true, given = np.diagonal(counts).astype(float), counts.sum(axis=1), counts.sum(axis=0)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is the empty cell
+        precision, recall = hits / given, hits / true
+    return pd.DataFrame(
+        {
+            "class": scheme.class_names(),
+            "people": [len(np.unique(sample.people[truth == number])) for number in range(scheme.classes)],
+            "photos": true,
+            "precision": precision,
+            "recall": recall,
+            "F1": class_f1(hits, true + given),
+        }
+    )
+
+
+def absent_classes(sample: Sample, scheme: Scheme) -> list[str]:
+    """Names of the classes that no photo of the sample has."""
+    return scheme.absent(sample.classes(scheme))

@@ -1,0 +1,1 @@
+"""What a search did, from its records alone, as plain records."""

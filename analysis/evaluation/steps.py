@@ -1,0 +1,286 @@
+"""Steps after the vote: how an answer is corrected, photo by photo, by what was learned on photos whose classes are known.
+
+Fitted numbers fit the photos they were fitted on, rare classes above all. Each fit therefore asks photos of other people how much of
+what it found to keep, down to nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from analysis.votes.folds import others, part_people
+from trainables.data.labels import Attribute, Scheme
+from trainables.metrics import Metric
+from trainables.metrics.evidence import label_evidence, resample
+from trainables.seeding import generator
+
+FARTHEST_OFFSET = 2.0  # in nats: a class's score changes by a factor of 7.4 at most
+WIDEST_GAP = 1.0  # in nats: the likeliest class is at most 2.7 times as likely as the second that takes its place
+MARGIN = 0.05  # in nats: how far beyond the last photo that it should move a fitted number goes, where there is room
+PASSES = 10  # over all numbers that are fitted; more than are needed
+KEPT = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of a fit
+DRAWS = 200  # of the bootstrap, for a standard error
+BLOCK = 4_000_000  # numbers that are held at a time
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """One number for each class, added to the logarithm of its score."""
+
+    values: tuple[float, ...]  # in nats; 0 changes nothing
+    kind: Literal["offsets"] = "offsets"
+
+    def __call__(self, answer: np.ndarray) -> np.ndarray:
+        """Scores (photos, classes) whose rows sum to 1, of such scores."""
+        changed = answer * np.exp(self.values)
+        return changed / changed.sum(axis=1, keepdims=True)
+
+    def kept(self, share: float) -> "Offsets":
+        """The same with this share of each number."""
+        return replace(self, values=tuple(share * value for value in self.values))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The second likeliest class is taken where it differs from the likeliest in the value of one attribute alone, and little in score."""
+
+    attribute: str
+    likeliest: int  # the value of the likeliest class
+    second: int  # the value of the second, which is taken
+    gap: float  # in nats, as between logits: the highest logarithm of the ratio of their scores; 0 is off
+
+
+@dataclass(frozen=True)
+class TopTwo:
+    """Rules for photos whose two likeliest classes lie close together; at most one of them speaks of a photo."""
+
+    scheme: Scheme
+    rules: tuple[Rule, ...]
+    kind: Literal["top_two"] = "top_two"
+
+    def __call__(self, answer: np.ndarray) -> np.ndarray:
+        """Scores (photos, classes) of such scores: where a rule takes the second class, the two likeliest have changed places.
+
+        Between classes that are equally likely no rule decides.
+        """
+        contest = _contest(self.scheme, answer)
+        taken = np.zeros(len(answer), dtype=bool)
+        for rule in self.rules:
+            taken |= contest.between(self.scheme, rule) & (contest.gap <= rule.gap)
+        rows = np.flatnonzero(taken)
+        likeliest, second = contest.likeliest[rows], contest.second[rows]
+        changed = answer.copy()
+        changed[rows, likeliest], changed[rows, second] = answer[rows, second], answer[rows, likeliest]
+        return changed
+
+    def kept(self, share: float) -> "TopTwo":
+        """The same with this share of each rule's gap."""
+        return replace(self, rules=tuple(replace(rule, gap=share * rule.gap) for rule in self.rules))
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Other shares of the values of attributes than those that the trials learned."""
+
+    scheme: Scheme
+    factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by attribute, one a value: the new share over the learned one
+    kind: Literal["shares"] = "shares"
+
+    def __call__(self, answer: np.ndarray) -> np.ndarray:
+        """Scores (photos, classes) whose rows sum to 1, of such scores: each times the factors of its values, in shares of their sum.
+
+        A photo whose every class would get nothing stays as it is.
+        """
+        if not self.factors:
+            return answer
+        changed = answer * self.class_factors()
+        total = changed.sum(axis=1, keepdims=True)
+        return np.divide(changed, total, out=answer.astype(float), where=total > 0)
+
+    def class_factors(self) -> np.ndarray:
+        """The product of the factors of each class's values (classes,)."""
+        product = np.ones(self.scheme.classes)
+        values = self.scheme.split(np.arange(self.scheme.classes))
+        for name, factors in self.factors.items():
+            product *= np.array(factors)[values[:, self.scheme.names.index(name)]]
+        return product
+
+
+# Each kind is frozen, holds plain values alone, so that a file of it is data, and is called with scores (photos, classes) whose rows sum
+# to 1; it returns such scores. A photo's answer depends on no other photo.
+Step = Annotated[Offsets | TopTwo | Shares, Field(discriminator="kind")]
+
+
+def offsets(answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, metric: Metric) -> Offsets:
+    """The offset of each class that brings the best score, as much of it as other people confirm.
+
+    Why F1 has thresholds of its own: Lipton et al., Optimal Thresholding of Classifiers to Maximize F1 Measure, ECML 2014.
+    """
+    return _with_other_people(best_offsets, answer, target, people, scheme, metric)
+
+
+def top_two(answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, metric: Metric) -> TopTwo:
+    """The gap of each rule that brings the best score, as much of it as other people confirm.
+
+    There is a rule for every two values of an attribute and either order, for neighbours alone where it is cut from a number.
+    """
+    return _with_other_people(best_top_two, answer, target, people, scheme, metric)
+
+
+# How each is fitted: scores (photos, classes) whose rows sum to 1, true classes (photos,), people (photos,), the scheme, and a metric
+# of labels that is a function of sums.
+Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, Scheme, Metric], Step]
+STEPS: dict[str, Fit] = {"offsets": offsets, "top_two": top_two}
+
+
+def change_labels(metric: Metric) -> bool:
+    """Whether the metric is one that steps are fitted by: they move labels, and try every place where one photo more would move."""
+    return metric.wants == "labels" and metric.summed is not None
+
+
+def _with_other_people(fit: Callable, answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, metric: Metric) -> Step:
+    """The fit on all photos, and of it the smallest share whose score on people that it was not fitted on is within one standard error
+    of the best share's.
+
+    Source of the rule: Breiman et al., Classification and Regression Trees, 1984.
+    """
+    predicted = np.tile(answer.argmax(axis=1), (len(KEPT), 1))
+    for outside in part_people(people, target):
+        inside = others(outside, len(target))
+        step = fit(answer[inside], target[inside], scheme, metric)
+        for row, share in enumerate(KEPT):
+            predicted[row, outside] = step.kept(share)(answer[outside]).argmax(axis=1)
+    found = [label_evidence(metric, target, row, people, scheme.classes) for row in predicted]
+    scores = metric.sign * np.array([one.score() for one in found])
+    draws = metric.sign * resample(found, generator(0, "steps"), DRAWS)
+    best = scores.argmax()
+    near = scores[best] - scores <= (draws[best] - draws).std(axis=1)
+    return fit(answer, target, scheme, metric).kept(KEPT[near.argmax()])
+
+
+def best_offsets(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metric: Metric) -> Offsets:
+    """The offset of each class that brings the best score on these photos, found class by class until no class improves it."""
+    with np.errstate(divide="ignore"):
+        logs = np.log(answer)
+    values = np.zeros(scheme.classes)
+    score = _worth(metric, target, answer.argmax(axis=1), scheme.classes)
+    photos = np.arange(len(answer))
+    for _ in range(PASSES):
+        before = score
+        for one in range(scheme.classes):
+            rivals = logs + values
+            rivals[:, one] = -np.inf
+            rival = rivals.argmax(axis=1)
+            needed = rivals[photos, rival] - logs[:, one]  # the class's offset from which on the photo is its own
+            order = np.argsort(needed, kind="stable")
+            moved = order[np.abs(needed[order]) < FARTHEST_OFFSET]
+            start = np.where(needed <= -FARTHEST_OFFSET, one, rival)
+            curve = _scores_along(metric, target, start, moved, np.full(len(moved), one), scheme.classes)
+            places = _places(-FARTHEST_OFFSET, needed[moved], FARTHEST_OFFSET)
+            # The nearest to 0 of equally good places.
+            best = np.lexsort((np.abs(places), -curve.round(12)))
+            best = best[~np.isnan(places[best])][0]
+            if curve[best] > score + 1e-9:
+                score, values[one] = curve[best], places[best]
+        if score == before:
+            break
+    return Offsets(tuple(values.tolist()))
+
+
+def best_top_two(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metric: Metric) -> TopTwo:
+    """The gap of each rule that brings the best score on these photos, found rule by rule until no rule improves it."""
+    contest = _contest(scheme, answer)
+    rules = [Rule(attribute.name, *pair, gap=0.0) for attribute in scheme.attributes for pair in _pairs(attribute)]
+    near = (contest.gap > 0) & (contest.gap < WIDEST_GAP)
+    of_rule = [np.flatnonzero(contest.between(scheme, rule) & near) for rule in rules]
+    of_rule = [rows[np.argsort(contest.gap[rows], kind="stable")] for rows in of_rule]
+    predicted = contest.likeliest.copy()
+    score = _worth(metric, target, predicted, scheme.classes)
+    for _ in range(PASSES):
+        before = score
+        for number, rows in enumerate(of_rule):
+            start = predicted.copy()
+            start[rows] = contest.likeliest[rows]
+            curve = _scores_along(metric, target, start, rows, contest.second[rows], scheme.classes)
+            places = _places(0.0, contest.gap[rows], WIDEST_GAP)
+            places[0] = 0.0
+            best = int(np.where(np.isnan(places), -1.0, curve.round(12)).argmax())
+            if curve[best] > score + 1e-9:
+                score, rules[number] = curve[best], replace(rules[number], gap=float(places[best]))
+                predicted[rows] = np.where(contest.gap[rows] <= places[best], contest.second[rows], contest.likeliest[rows])
+        if score == before:
+            break
+    return TopTwo(scheme, tuple(rules))
+
+
+def _worth(metric: Metric, target: np.ndarray, predicted: np.ndarray, classes: int) -> float:
+    """The score of labels (photos,), better where higher."""
+    return metric.sign * metric.of_prediction(target, predicted, classes)
+
+
+def _scores_along(
+    metric: Metric, target: np.ndarray, predicted: np.ndarray, moved: np.ndarray, taken: np.ndarray, classes: int
+) -> np.ndarray:
+    """Scores (moved + 1,), better where higher, when the first 0, 1, 2, ... of some photos have changed their label.
+
+    Args:
+        target, predicted: the true class of every photo, and its label before that (photos,).
+        moved: which photos change (moved,), in this order.
+        taken: the label of each after that (moved,).
+    """
+    statistics = metric.summed.statistics
+    sums = np.ones(len(target)) @ statistics(target, predicted, classes)
+    scores = [metric.summed.score(sums[None])]
+    # Sums of every step lie side by side: some steps at a time.
+    rows = max(1, BLOCK // len(sums))
+    for start in range(0, len(moved), rows):
+        photos, after = moved[start : start + rows], taken[start : start + rows]
+        change = statistics(target[photos], after, classes) - statistics(target[photos], predicted[photos], classes)
+        along = sums + (change.toarray() if hasattr(change, "toarray") else change).astype(float).cumsum(axis=0)
+        scores.append(metric.summed.score(along))
+        sums = along[-1]
+    return metric.sign * np.concatenate(scores)
+
+
+def _places(low: float, borders: np.ndarray, high: float) -> np.ndarray:
+    """The number (borders + 1,) nearest to 0 that lies well between each border and the next, from low to high; NaN where two are one."""
+    ends = np.concatenate([[low], borders, [high]])
+    width = np.diff(ends)
+    margin = np.minimum(width / 2, MARGIN)
+    return np.where(width > 1e-9, np.clip(0.0, ends[:-1] + margin, ends[1:] - margin), np.nan)
+
+
+def _pairs(attribute: Attribute) -> list[tuple[int, int]]:
+    """The pairs of values between which a rule may decide."""
+    values = range(len(attribute.values))
+    return [(one, other) for one in values for other in values if (abs(one - other) == 1 if attribute.cuts else one != other)]
+
+
+@dataclass(frozen=True)
+class _Contest:
+    """The two likeliest classes of each photo."""
+
+    likeliest: np.ndarray  # (photos,) the lower class where two are equally likely
+    second: np.ndarray  # (photos,)
+    gap: np.ndarray  # (photos,) logarithm of the ratio of their scores
+    column: np.ndarray  # (photos,) the one attribute in which they differ, -1 where they differ in several
+    values: np.ndarray  # (photos, 2) of that attribute, the likeliest's first
+
+    def between(self, scheme: Scheme, rule: Rule) -> np.ndarray:
+        """Whether (photos,) a rule speaks of a photo, if the gap is small enough."""
+        return (self.column == scheme.names.index(rule.attribute)) & (self.values == (rule.likeliest, rule.second)).all(axis=1)
+
+
+def _contest(scheme: Scheme, answer: np.ndarray) -> _Contest:
+    photos = np.arange(len(answer))
+    likeliest, second = np.argsort(-answer, axis=1, kind="stable")[:, :2].T
+    with np.errstate(divide="ignore"):
+        gap = np.log(answer[photos, likeliest]) - np.log(answer[photos, second])
+    first_values, second_values = scheme.split(likeliest), scheme.split(second)
+    differs = first_values != second_values
+    column = differs.argmax(axis=1)
+    values = np.stack([first_values[photos, column], second_values[photos, column]], axis=1)
+    return _Contest(likeliest, second, gap, np.where(differs.sum(axis=1) == 1, column, -1), values)

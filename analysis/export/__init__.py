@@ -1,0 +1,1 @@
+"""An ensemble, or one trial's model, for programs that run without this one."""

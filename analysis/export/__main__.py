@@ -1,0 +1,111 @@
+"""The command: an ensemble, or one trial's model, as an ONNX file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from analysis.command import refusals
+from analysis.evaluation.fitted_ensemble import FILE, read_ensemble, read_trial_models
+from analysis.export.onnx import ANSWER, Export, export_models, export_pipeline
+from analysis.export.parity import AGREEMENT, TOLERANCE, compare
+from analysis.members.predictions import PLAIN, TrialModels
+from trainables.console import output
+from trainables.record import MODEL, RunError, find_run, list_trials, trial_folder
+from trainables.storage import Folder, open_folder, write_whole
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+@app.command()
+def main(
+    ensemble: Annotated[str | None, typer.Option(help="The folder of an ensemble, runs/<run>/ensemble, or its address.")] = None,
+    run: Annotated[str | None, typer.Option(help="Instead of an ensemble: a run's name in runs/, its folder, or its address.")] = None,
+    trial: Annotated[int | None, typer.Option(help="The number of the trial of that run.")] = None,
+    out: Annotated[Path, typer.Option(help="The folder for ensemble.onnx; for a trial, the file to write.")] = Path("."),
+) -> None:
+    """Write an ensemble as one ONNX file, or one trial's model.
+
+    The file takes photos as their view shows them, uint8 (photos, height, width, channels), and answers with probabilities: what lies
+    between, normalisation and vote included, is inside. Its metadata say, as JSON under `card`, what the classes are and which view each
+    input wants. It is compared with PyTorch before it is written.
+
+        python -m analysis.export --ensemble runs/faces/ensemble --out exported
+
+        python -m analysis.export --run faces --trial 7 --out faces-7.onnx
+    """
+    console = output()
+    with refusals():
+        if (ensemble is None) == (run is None) or (run is None) != (trial is None):
+            raise RunError("give either --ensemble with the folder of an ensemble, or --run and --trial")
+        right = export_trial(console, run, trial, out) if ensemble is None else export_ensemble(console, open_folder(ensemble), out)
+    if not right:
+        raise typer.Exit(1)
+
+
+def export_trial(console: Console, run: str, number: int, out: Path) -> bool:
+    """Write the model of one record. Returns whether it answers as PyTorch does. Raises: RunError."""
+    folder = find_run(run)
+    numbers = [one.name for one in list_trials(folder)]
+    mistakes = []
+    if str(number) not in numbers:
+        mistakes.append(f"{folder} has no trial {number}; there are {', '.join(numbers) or 'none'}")
+    elif not (trial_folder(folder, number) / MODEL).is_file():
+        mistakes.append(f"trial {number} of {folder} has no weights: run/keep says of how many trials they are kept. Take another one.")
+    if out.is_dir() or not out.parent.is_dir():
+        mistakes.append(f"--out {out}: give the name of a file in a folder that is there, such as {folder.resolve().name}-{number}.onnx")
+    if mistakes:
+        raise RunError("\n".join(mistakes))
+    trial = TrialModels.read(f"{folder.resolve().name}/{number}", [trial_folder(folder, number) / MODEL])
+    return write_checked(console, export_models(trial), out)
+
+
+def export_ensemble(console: Console, folder: Folder, out: Path) -> bool:
+    """Write a whole ensemble; the models of its trials alone where a kind of it cannot be said in ONNX. Returns as above.
+
+    Raises: RunError.
+    """
+    if folder.name == FILE:
+        folder = folder.parent
+    content = read_ensemble(folder)
+    trials = read_trial_models(folder, content)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"--out {out}: no folder can be made there ({error.strerror}); give another one") from None
+    edged = [trial.name for trial in trials if trial.edges]
+    if edged and content.pipeline.looks != PLAIN:
+        words = (
+            f"The ensemble looks at photos in several ways ({', '.join(content.pipeline.looks)}), and {', '.join(edged)} wants the edges"
+        )
+        words += " of each, which are found outside a network: the whole cannot be one file. The models of its trials are written alone."
+        console.print(words, style="yellow", markup=False, soft_wrap=True)
+        files = [(trial, out / f"{trial.name.replace('/', '-')}.onnx") for trial in trials]
+        # Each is written, whatever becomes of the others.
+        return all([write_checked(console, export_models(trial), file) for trial, file in files])
+    return write_checked(console, export_pipeline(content.pipeline, trials), out / "ensemble.onnx")
+
+
+def write_checked(console: Console, export: Export, out: Path) -> bool:
+    """Compare a network with PyTorch and write it, if it answers alike; says which of them, and how to use the file."""
+    parity = compare(export)
+    console.print(str(parity), markup=False, soft_wrap=True)
+    if not parity.holds:
+        words = f"That is no faithful copy (at most {TOLERANCE:g}, at least {AGREEMENT:.1%}): {out} is not written."
+        console.print(words, style="red", markup=False, soft_wrap=True)
+        return False
+    try:
+        write_whole(out, export.content)
+    except OSError as error:
+        raise RunError(f"--out {out} cannot be written ({error.strerror or error}); write elsewhere, or make room") from None
+    for one in export.inputs:
+        console.print(f"Takes {one}", markup=False, soft_wrap=True)
+    given = ", ".join(f"'{one.name}': {one.name}" for one in export.inputs)
+    console.print(f"Use: onnxruntime.InferenceSession('{out}').run(['{ANSWER}'], {{{given}}})", markup=False, soft_wrap=True)
+    console.print(f"Written: {out} ({len(export.content) / 1e6:.1f} MB)", markup=False, soft_wrap=True)
+    return True
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m analysis.export")

@@ -1,0 +1,1 @@
+"""Pictures of what the floors below found, for the commands."""

@@ -1,0 +1,120 @@
+"""The command: photos and people that stand on two sides of a run's split, and what a split by photo would pretend."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from analysis.command import RunOption, decode, refusals, run_folders
+from analysis.leaks.files import write
+from analysis.leaks.find import Leaks, clearest_view, features, find_pairs, meaning, nearest_neighbour, pairs_words, split_people
+from analysis.members.predictions import data_folder
+from analysis.members.trials import load_runs
+from trainables.console import output
+from trainables.data.copies import DISTANCE, fingerprints
+from trainables.data.layouts.reading import read_photos
+from trainables.data.names import some
+from trainables.data.splits import HOLDOUT, NOBODY
+from trainables.data.views import open_view
+from trainables.metrics import METRICS, of_labels
+from trainables.progress import progress_bar
+from trainables.restore_data import restore_split
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+HEAD = 8  # pairs that are printed
+
+
+@app.command()
+def main(
+    run: RunOption = None,
+    distance: Annotated[
+        int, typer.Option(min=0, max=16, help="How many of 64 bits may differ in each of the two hashes of a pair.")
+    ] = DISTANCE,
+    seed: Annotated[int, typer.Option(min=0, help="Parts the photos and the people for the probe.")] = 0,
+) -> None:
+    """Look for photos and people that stand on two sides of a run's split.
+
+        python -m analysis.leaks --run faces
+
+    Photos of different people are compared by two perceptual hashes; those that look the same in both are listed, those across sides
+    first: they are one person under two names, or one file under two. Photos of one person are no finding, they stay on one side.
+
+    A probe then says what a split by photo would pretend: a nearest neighbour is cross-validated by photo and by person.
+
+    Everything lands in runs/<first run>/leaks/: pairs.csv, pairs.png and leaks.json. Findings are no failure of the command.
+    """
+    with refusals():
+        leaks(run, distance=distance, seed=seed)
+
+
+def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
+    """Load, look, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
+    console = output()
+    runs = load_runs(run_folders(names))
+    photos = read_photos(data_folder(runs), runs.trials[0].record.config.data)
+    view = clearest_view(runs)
+    files = decode(photos, [view])
+    photos, split = restore_split(runs.folders[0], runs.cards[0], photos.without(files.bad), files.digests, NOBODY)
+    if files.bad:
+        console.print(
+            f"{len(files.bad)} photos cannot be decoded and are not compared: {some(list(files.bad))}", style="yellow", markup=False
+        )
+    seen = open_view(files.files[view])
+    with progress_bar("hashing photos", len(photos)) as progress:
+        prints = fingerprints(seen.images, seen.rows(photos.ids), progress)
+    digests = np.array([files.digests[name] for name in photos.ids])
+    pairs, complete = find_pairs(photos, split.part, prints, digests, distance)
+    searched = np.flatnonzero(split.part != HOLDOUT)
+    with console.status("cross-validating the probe by photo and by person"):
+        probed = photos.take(searched)
+        probe = nearest_neighbour(features(seen.images, seen.rows(probed.ids)), probed, of_labels(runs.metric), seed)
+    found = Leaks(
+        photos=len(photos),
+        people=len(np.unique(photos.people)),
+        holdout=len(split.holdout),
+        split_people=split_people(photos, split.part),
+        pairs=pairs,
+        complete=complete,
+        probe=probe,
+    )
+    show(console, found, distance)
+    written = write(runs.folders[0] / "leaks", found, photos, {"distance": distance, "seed": seed, "view": str(view)})
+    console.print("Written: " + "\n         ".join(map(str, written)), soft_wrap=True, markup=False)
+
+
+def show(console: Console, found: Leaks, distance: int) -> None:
+    """Print what was looked for, what was found and what that means."""
+    table = Table(title="Leaks", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("looked for")
+    for name in ("found", "of"):
+        table.add_column(name, justify="right")
+    table.add_row("people on two sides", f"{len(found.split_people):,}", f"{found.people:,} people")
+    table.add_row("the same file under two people", pairs_words(found.identical), f"{found.photos:,} photos")
+    more = "" if found.complete else "more than "
+    table.add_row("near-duplicates of two people", more + pairs_words(len(found.pairs)), f"{found.photos:,} photos")
+    table.add_row("... of these across sides", pairs_words(found.across), "")
+    table.add_row("held-out photos like one that may train", f"{found.remembered:,}", f"{found.holdout:,} photos")
+    if found.probe:
+        title = METRICS[found.probe.metric].title
+        table.add_row(f"{title} of the probe, split by photo", f"{found.probe.by_photo:.3f}", "")
+        table.add_row(f"{title} of the probe, split by people", f"{found.probe.by_person:.3f}", "")
+    console.print(table)
+    if found.pairs:
+        rows = Table(title="Near-duplicates, those across sides first", title_justify="left", box=box.SIMPLE_HEAD)
+        for name in ("photo", "side", "class", "other photo", "side", "class"):
+            rows.add_column(name, overflow="fold")
+        rows.add_column("bits", justify="right", no_wrap=True)
+        for pair in found.pairs[:HEAD]:
+            ends = (pair.photo, pair.side, pair.label, pair.other_photo, pair.other_side, pair.other_label)
+            rows.add_row(*ends, "identical" if pair.identical else f"{pair.phash} + {pair.dhash}")
+        console.print(rows)
+    for line, style in meaning(found, distance):
+        console.print(line, style=style, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m analysis.leaks")

@@ -1,0 +1,210 @@
+"""Predicting photos from checkpoints alone: each brings its view, its normalisation and its task."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from analysis.members.trials import Runs, Sample, Trial
+from analysis.members.tta import LOOKS
+from trainables.checkpoint import Card, load_model
+from trainables.data.batches import plain_batches
+from trainables.data.labels import Task
+from trainables.data.photos import Photos, Unlabelled
+from trainables.data.views import View, ViewFiles, open_view
+from trainables.loop import choose_precision, predict
+from trainables.record import DAMAGE, RunError
+from trainables.storage import Folder, StorageError, local_file
+
+PLAIN = ("plain",)  # of LOOKS: the view as it is
+
+
+@dataclass(frozen=True)
+class TrialModels:
+    """What answers under a trial's name: its models, whose mean counts."""
+
+    name: str
+    task: Task
+    view: View
+    models: tuple[Folder, ...]  # files of weights
+    edges: bool = False  # whether the models want a channel of edges beside the colours
+    largest_pass: int = 0  # photos that go through a model at a time; 0: as many as in validation
+
+    @classmethod
+    def of(cls, trial: Trial) -> "TrialModels":
+        """The trial, with passes as small as its training needed."""
+        config = trial.record.config
+        view, edges = View.of(config.view), config.model.sees_edges
+        return cls(trial.name, trial.task, view, trial.models, edges, trial.record.result.micro_batch)
+
+    @classmethod
+    def read(cls, name: str, models: Sequence[Folder]) -> "TrialModels":
+        """What files of weights say of themselves; no record is needed.
+
+        Raises: RunError naming every file that is gone or damaged, or has another task or view than the first.
+        """
+        kinds: dict[Folder, tuple[Task, View, bool]] = {}
+        mistakes = []
+        for file in models:
+            try:
+                card = _read_card(file)
+                kinds[file] = card.task, card.view, card.config.model.sees_edges
+            except StorageError:
+                raise
+            except FileNotFoundError:
+                mistakes.append(f"{file}: the weights of {name} are gone")
+            except DAMAGE as error:
+                mistakes.append(f"{file}: the weights of {name} cannot be read ({type(error).__name__}: {error})")
+        first = next(iter(kinds.values()), None)
+        others = [str(file) for file, kind in kinds.items() if kind != first]
+        if others:
+            mistakes.append(f"{', '.join(others)}: the weights are of another task or view than those of {next(iter(kinds))} beside them")
+        if mistakes:
+            raise RunError("\n".join(mistakes))
+        task, view, edges = first
+        return cls(name, task, view, tuple(models), edges)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Photos to predict."""
+
+    files: ViewFiles
+    ids: Sequence[str]  # (n,)
+
+
+def data_folder(runs: Runs) -> Path:
+    """Where the photos lie; runs of one split share them, so any run's folder will do. Raises: RunError when none is there."""
+    folders = dict.fromkeys(Path(card.data) for card in runs.cards)
+    for folder in folders:
+        if folder.exists():
+            return folder
+    names = ", ".join(card.name for card in runs.cards)
+    cards = ", ".join(str(folder / "run.json") for folder in runs.folders)
+    gone = ", ".join(map(str, folders))
+    raise RunError(f"the photos of {names} were in {gone}, which is gone. Put it back, or correct data in {cards}.")
+
+
+def wanted_views(trials: Sequence[Trial | TrialModels]) -> list[View]:
+    """The views that these trials look at."""
+    return list(dict.fromkeys(_trial_models(trial).view for trial in trials))
+
+
+def labelled_source(photos: Photos, files: ViewFiles, sample: Sample) -> Source:
+    """The photos of one side of the split, in its order.
+
+    Raises: RunError when one is gone, cannot be decoded any more or has another label: the score would not be the run's.
+    """
+    whole = photos.without(files.bad)
+    index = {name: number for number, name in enumerate(whole.ids)}
+    gone = [name for name in sample.ids if name not in index]
+    if gone:
+        raise RunError(f"{photos.root}: {len(gone)} photos of the run are gone or cannot be decoded, {gone[0]} among them. Put them back.")
+    chosen = np.array([index[name] for name in sample.ids])
+    changed = np.flatnonzero((whole.labels[chosen] != sample.labels).any(axis=1))
+    if len(changed):
+        raise RunError(
+            f"{photos.root}: {len(changed)} photos have another label than when the run was made, {sample.ids[changed[0]]} among them. "
+            "Bring the old train.csv back, or train a new run on the new labels."
+        )
+    return Source(files, sample.ids)
+
+
+def unlabelled_source(photos: Unlabelled, files: ViewFiles) -> Source:
+    """All photos, in the order in which the answer must be written; those that cannot be decoded are black."""
+    return Source(files, photos.ids)
+
+
+def count_passes(trials: Sequence[Trial | TrialModels], source: Source, looks: Sequence[str] = PLAIN) -> int:
+    """What the progress of a prediction adds up to: photos, once for each model and look."""
+    return sum(len(models) for models in {trial.name: trial.models for trial in trials}.values()) * len(looks) * len(source.ids)
+
+
+def predict_trials(
+    trials: Sequence[Trial | TrialModels],
+    source: Source,
+    device: torch.device,
+    progress: Callable[[int], None] = lambda photos: None,
+    looks: Sequence[str] = PLAIN,
+) -> dict[str, np.ndarray]:
+    """Joint probabilities (n, classes of the trial's scheme), float64, by trial: the mean over its models and over looks.
+
+    Args:
+        progress: called with the number of photos of each batch.
+        looks: names in LOOKS.
+    """
+    seen = predict_looks(trials, source, device, looks, progress)
+    return {name: np.mean([seen[look][name] for look in looks], axis=0) for name in seen[looks[0]]}
+
+
+def predict_looks(
+    trials: Sequence[Trial | TrialModels],
+    source: Source,
+    device: torch.device,
+    looks: Sequence[str],
+    progress: Callable[[int], None] = lambda photos: None,
+    timed: Callable[[str, float], None] = lambda name, seconds: None,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Joint probabilities as of `predict_trials`, by look and then by trial; each model is loaded once.
+
+    Args:
+        timed: called with each trial's name and its seconds for one look at one photo, all its models together, without loading them.
+    """
+    found: dict[str, dict[str, np.ndarray]] = {look: {} for look in looks}
+    for trial in {trial.name: trial for trial in trials}.values():
+        answers, seconds = _predict_trial(_trial_models(trial), source, device, looks, progress)
+        for look, answer in zip(looks, answers, strict=True):
+            found[look][trial.name] = answer
+        timed(trial.name, seconds / (len(looks) * len(source.ids)))
+    return found
+
+
+def _predict_trial(
+    trial: TrialModels, source: Source, device: torch.device, looks: Sequence[str], progress: Callable[[int], None]
+) -> tuple[np.ndarray, float]:
+    """Joint probabilities (looks, n, classes), the mean over the models, and the seconds that they took."""
+    answers, seconds = [], 0.0
+    for file in trial.models:
+        with local_file(file) as local:
+            model, card = load_model(local, device)
+        start = perf_counter()
+        answers.append([_predict_look(model, card, trial, source, device, look, progress) for look in looks])
+        seconds += perf_counter() - start
+    return np.mean(answers, axis=0), seconds
+
+
+def _predict_look(
+    model: torch.nn.Module,
+    card: Card,
+    trial: TrialModels,
+    source: Source,
+    device: torch.device,
+    look: str,
+    progress: Callable[[int], None],
+) -> np.ndarray:
+    settings = card.config.train
+    # The batches of the training loop's validation, so that on one machine the numbers are the same to the bit.
+    most = trial.largest_pass or max(64, settings.batch_size)
+    view = open_view(source.files.files[card.view])
+    batches = plain_batches(view.images, view.rows(source.ids), most, threads=2, edges=card.config.model.sees_edges)
+    heads = predict(model, _counted(map(LOOKS[look], batches), progress), device, choose_precision(settings.precision, device))
+    return card.task.joint_probabilities(heads)
+
+
+def _counted(batches: Iterator[torch.Tensor], progress: Callable[[int], None]) -> Iterator[torch.Tensor]:
+    for batch in batches:
+        yield batch
+        progress(len(batch))
+
+
+def _trial_models(trial: Trial | TrialModels) -> TrialModels:
+    return trial if isinstance(trial, TrialModels) else TrialModels.of(trial)
+
+
+def _read_card(file: Folder) -> Card:
+    with local_file(file) as local, safe_open(local, framework="np") as reader:
+        return Card.read(reader.metadata()["card"])

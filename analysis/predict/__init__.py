@@ -1,0 +1,1 @@
+"""Answers of an ensemble for photos without labels."""

@@ -1,0 +1,97 @@
+"""What is to be answered, and by whom: every mistake in what was asked is told at once."""
+
+import os
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from analysis.command import decode
+from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, read_ensemble, read_trial_models
+from analysis.members.predictions import Source, TrialModels, count_passes, predict_trials, wanted_views
+from trainables.data.photos import DataError, Unlabelled
+from trainables.progress import progress_bar
+from trainables.record import RunError
+from trainables.storage import Folder
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be answered, and by whom."""
+
+    content: EnsembleFile
+    trials: list[TrialModels]
+    photos: Unlabelled
+    device: torch.device
+
+    def answer(self, source: Source) -> np.ndarray:
+        """Scores (photos, classes) under a progress bar. Raises: RunError when a batch does not fit the GPU."""
+        pipeline = self.content.pipeline
+        try:
+            with progress_bar("predicting", count_passes(self.trials, source, pipeline.looks)) as progress:
+                return pipeline(predict_trials(self.trials, source, self.device, progress, pipeline.looks))
+        except torch.OutOfMemoryError:
+            raise RunError("the GPU has no room for a batch; give a smaller one, such as --batch 8, or --device cpu") from None
+
+
+def prepare(folder: Folder, photos: Path, out: Path, device: str, batch: int | None) -> Job:
+    """What the options ask for. Raises: RunError naming everything that is wrong with them."""
+    if folder.name == FILE:
+        folder = folder.parent
+    mistakes = []
+    content, trials, found = None, [], None
+    try:
+        content = read_ensemble(folder)
+        trials = read_trial_models(folder, content)
+    except RunError as error:
+        mistakes.append(str(error))
+    try:
+        found = find_photos(photos, out)
+    except DataError as error:
+        mistakes.append(str(error))
+    if out.is_dir():
+        mistakes.append(f"--out {out} is a folder; name the file to write, such as {out / 'answers.csv'}")
+    elif not out.parent.is_dir():
+        mistakes.append(f"--out {out}: there is no folder {out.parent}; make it, or write elsewhere")
+    if device == "cuda" and not torch.cuda.is_available():
+        mistakes.append("--device cuda: there is no GPU that torch can use; take cpu or auto")
+    if mistakes:
+        raise RunError("\n".join(mistakes))
+    chosen = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+    return Job(content, [replace(one, largest_pass=batch or 0) for one in trials], found, torch.device(chosen))
+
+
+def find_photos(place: Path, out: Path) -> Unlabelled:
+    """A photo, or every file below a folder but hidden ones and `out`, in the order of their names.
+
+    Whether a file is a photo shows when it is decoded; its name says little. Raises: DataError when there is none.
+    """
+    if place.is_file():
+        return Unlabelled(place.parent, (place.name,))
+    if not place.is_dir():
+        raise DataError(f"--photos {place}: there is no such file or folder. Give a photo, or a folder of photos.")
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"--photos {error.filename}: {error.strerror}. Make it readable, or give another folder.")
+
+    names = []
+    for folder, folders, files in os.walk(place, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        here = Path(folder)
+        # Only plain files: opening a pipe would wait for ever.
+        names += [here / name for name in files if not name.startswith(".") and (here / name).is_file()]
+    names = sorted(file.relative_to(place).as_posix() for file in names if file.resolve() != out.resolve())
+    if not names:
+        raise DataError(f"--photos {place}: the folder holds no files. Give a photo, or a folder of photos.")
+    return Unlabelled(place, tuple(names))
+
+
+@contextmanager
+def decoded(photos: Unlabelled, trials: Sequence[TrialModels], single: bool):
+    """The views of photos, under a progress bar: those of a folder stay in the cache, those of a single photo go at the end."""
+    with TemporaryDirectory() as scratch:
+        yield decode(photos, wanted_views(trials), Path(scratch) if single else None)

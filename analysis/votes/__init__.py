@@ -1,0 +1,47 @@
+"""Ensembles: how the probabilities of several members become one answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from analysis.votes.greedy import greedy
+from analysis.votes.stacking import Boosted, Logistic, boost, stack
+from analysis.votes.voting import Mean, Ranks, Votes, best, check, hard, rank, soft, weighted
+from trainables.metrics import Metric
+
+# Each kind is frozen, holds plain values alone, so that a file of it is data, and is called with probabilities (members, photos,
+# classes): it returns scores (photos, classes) whose rows sum to 1 and whose highest is the answer. A photo's answer depends on no
+# other photo.
+Ensemble = Annotated[Mean | Votes | Ranks | Logistic | Boosted, Field(discriminator="kind")]
+
+# How each is fitted: probabilities (members, photos, classes) with the best member first, true classes (photos,), people (photos,), and
+# the metric that the answer is to be good by.
+Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, Metric], Ensemble]
+
+
+@dataclass(frozen=True)
+class Vote:
+    """A way to vote."""
+
+    fit: Fit
+    shares_only: bool = False  # its scores are shares of votes or of points: metrics that take probabilities cannot use them
+
+    def __call__(self, probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Ensemble:
+        """The vote fitted, behind the door where its input is checked. Raises: ValueError."""
+        check(probabilities, target, people)
+        return self.fit(probabilities, target, people, metric)
+
+
+ENSEMBLES: dict[str, Vote] = {
+    "best": Vote(best),
+    "soft": Vote(soft),
+    "hard": Vote(hard, shares_only=True),
+    "rank": Vote(rank, shares_only=True),
+    "weighted": Vote(weighted),
+    "greedy": Vote(greedy),
+    "stack": Vote(stack),
+    "boost": Vote(boost),
+}

@@ -1,0 +1,133 @@
+"""Votes: how the probabilities of several members become one answer, without or with a weight for each."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from trainables.metrics import Metric
+
+LEAST = 1e-12  # what a probability counts for at least, so that one sure mistake costs much and not everything
+TOLERANCE = 1e-3  # how far the sum of a photo's probabilities may be from 1
+STEPS = 2000  # of EM, at most
+CLOSE = 1e-4  # nats that the log loss may be above the lowest there is
+SMALL = 1e-3  # a weight of less than this share of an equal one is none: such members need not be asked at all
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The weighted mean of the members' probabilities."""
+
+    weights: tuple[float, ...]  # one a member, from 0 on, together 1
+    kind: Literal["mean"] = "mean"
+
+    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities (photos, classes) of members (members, photos, classes)."""
+        return np.einsum("m,mnc->nc", np.array(self.weights), probabilities)
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The share of votes; each member votes for its likeliest class."""
+
+    kind: Literal["votes"] = "votes"
+
+    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
+        """Shares (photos, classes) of the votes of members (members, photos, classes).
+
+        The mean probability joins as one more voter that shares its vote out, so ties go to the higher summed probability, then to the
+        lower class. It cannot overturn a majority: that takes a lead of a whole vote, which only a class that is certain to every
+        member has.
+        """
+        members, _, classes = probabilities.shape
+        votes = sum(np.eye(classes)[member.argmax(axis=1)] for member in probabilities)
+        return (votes + probabilities.mean(axis=0)) / (members + 1)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The mean rank of each class among the classes of a photo: how sure a member is does not count, only in which order it has them."""
+
+    kind: Literal["ranks"] = "ranks"
+
+    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
+        """Shares (photos, classes) of the points of members (members, photos, classes): one for a photo's last class, two for the next,
+        and so on. Classes that a member holds for equally likely share their points.
+
+        Source: Borda, Mémoire sur les élections au scrutin, 1781.
+        """
+        # Imported here: scipy.stats takes a while, and --help should not.
+        from scipy.stats import rankdata
+
+        # Halves add up exactly, so classes with as many points are level to the bit.
+        points = sum(rankdata(member, axis=1) for member in probabilities)
+        return points / points.sum(axis=1, keepdims=True)
+
+
+def check(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray) -> None:
+    """Raises: ValueError that names every mistake, unless each member has a row of probabilities for each photo, and each photo a true
+    class and a person."""
+    if probabilities.ndim != 3 or 0 in probabilities.shape:
+        raise ValueError(f"probabilities must be of the shape (members, photos, classes), none of these 0; theirs is {probabilities.shape}")
+    members, photos, classes = probabilities.shape
+    mistakes = [
+        f"the {words} are of the shape {found.shape}, the members' photos are {photos}; give one for each photo, in the same order"
+        for words, found in (("true classes", target), ("people", people))
+        if found.shape != (photos,)
+    ]
+    if not np.issubdtype(target.dtype, np.integer) or ((target < 0) | (target >= classes)).any():
+        mistakes.append(f"true classes must be whole numbers from 0 to {classes - 1}, the last class that the members have")
+    for number, member in enumerate(probabilities):
+        # Written so that what is not a number is wrong, too.
+        right = (member >= 0).all(axis=1) & (np.abs(member.sum(axis=1) - 1) <= TOLERANCE)
+        if not right.all():
+            wrong = f"{(~right).sum()} of {photos} photos, photo {right.argmin()} the first"
+            mistakes.append(f"member {number}: what it has for {wrong}, is not finite, is below 0 or does not sum to 1; leave it out")
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+
+
+def best(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Mean:
+    """The one member with the best score; the first where several have it."""
+    scores = metric.sign * member_scores(probabilities, target, metric)
+    return Mean(tuple(float(index == scores.argmax()) for index in range(len(scores))))
+
+
+def soft(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Mean:
+    """The mean probability."""
+    return Mean((1 / len(probabilities),) * len(probabilities))
+
+
+def hard(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Votes:
+    """The majority of the members' most probable classes."""
+    return Votes()
+
+
+def rank(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Ranks:
+    """The mean rank."""
+    return Ranks()
+
+
+def weighted(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Mean:
+    """The mean probability with the weights that make its log loss lowest.
+
+    Found by EM for the weights of a mixture, from equal ones on: members that are alike get the same weight.
+
+    Source: Cover, An Algorithm for Maximizing Expected Log Investment Return, IEEE Transactions on Information Theory, 1984.
+    """
+    members, photos, _ = probabilities.shape
+    true = np.maximum(probabilities[:, np.arange(photos), target], LEAST)
+    weights = np.full(members, 1 / members)
+    for _ in range(STEPS):
+        gain = true @ (1 / (weights @ true)) / photos
+        # No weights at all have a log loss that is lower by more than the logarithm of the highest gain.
+        if np.log(gain.max()) < CLOSE:
+            break
+        weights *= gain
+    weights[weights < SMALL / members] = 0
+    return Mean(tuple((weights / weights.sum()).tolist()))
+
+
+def member_scores(probabilities: np.ndarray, target: np.ndarray, metric: Metric) -> np.ndarray:
+    """The score (members,) of members (members, photos, classes)."""
+    return np.array([metric.score(target, member) for member in probabilities])

@@ -1,0 +1,303 @@
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
+
+from analysis.ensemble.__main__ import Predictor, app
+from analysis.evaluation.fitted_ensemble import read_ensemble
+from analysis.evaluation.steps import STEPS
+from analysis.members.trials import load_runs
+from analysis.votes import ENSEMBLES
+from analysis.votes.voting import Votes
+from trainables.data.layouts.reading import read_unlabelled
+from trainables.metrics import METRICS
+from trainables.record import MODEL, trial_folder
+
+QUICK = ("--vote", "soft", "--step", "none")  # the rest of the choices is not what a test is about
+
+
+def call(*words):
+    return CliRunner().invoke(app, list(words))
+
+
+def scores(here, run="faces"):
+    return json.loads((here / "runs" / run / "ensemble" / "scores.json").read_text())
+
+
+def refused(result):
+    """The one message of a refusal."""
+    assert result.exit_code == 2
+    assert "Traceback" not in result.stderr
+    return result.stderr.strip()
+
+
+def test_the_command_chooses_votes_scores_and_writes_everything(here, people):
+    result = call("--top", "3")
+    assert result.exit_code == 0, result.output
+    folder = here / "runs" / "faces" / "ensemble"
+    names = {"scores.json", "ensemble.json", "per_class.csv", "confusion.png", "submission.csv", "probabilities.csv"}
+    assert {file.name for file in folder.iterdir()} == names
+    assert all(f"faces/ensemble/{name}" in result.stdout for name in names)
+    found = scores(here)
+    assert set(found["votes"]) == {"best single", *ENSEMBLES} <= set(found["answers"])
+    assert [step["name"].split(":")[0] for step in found["steps"]] == ["calibrate", "tta", *STEPS]
+    assert len(found["members"]) == 3
+    ranked = [member["valid_score"] for member in found["members"]]
+    assert ranked == sorted(ranked, reverse=True)
+    for number in (f"{answer['score']:.3f}" for answer in (*found["votes"].values(), *found["answers"].values())):
+        assert number in result.stdout
+    assert f"which is expected to look better than it is by {found['optimism']['expected']:.3f}" in result.stdout
+    assert f"The answer takes {1000 * found['seconds_per_photo']:.2f} ms a photo here" in result.stdout
+    assert [shift["attribute"] for shift in found["shift"]] == list(found["attributes"])
+    assert len(pd.read_csv(folder / "per_class.csv")) == 18
+    assert min(Image.open(folder / "confusion.png").size) > 1000
+
+
+def test_the_submission_lists_every_eval_photo_in_order_with_its_likeliest_class(here, people):
+    call(*QUICK)
+    submission, probabilities = (pd.read_csv(here / "runs/faces/ensemble" / f"{name}.csv") for name in ("submission", "probabilities"))
+    assert list(submission.columns) == ["ImageID", "ans"]
+    assert tuple(submission["ImageID"]) == tuple(probabilities["ImageID"]) == read_unlabelled(people).ids
+    rows = probabilities.drop(columns="ImageID").to_numpy()
+    assert rows.shape == (21, 18)
+    np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-4)
+    assert (submission["ans"] == rows.argmax(axis=1)).all()
+
+
+def test_the_ensemble_file_leads_to_the_models_and_answers_as_the_submission_does(here):
+    call("--top", "2", "--vote", "hard", "--force", "--step", "offsets")
+    folder = here / "runs/faces/ensemble"
+    found = read_ensemble(folder)
+    assert len(found.pipeline.members) == 2
+    assert found.pipeline.ensemble == Votes()
+    assert [step.kind for step in found.pipeline.steps] == ["offsets"]
+    assert all((here / "runs" / model).is_file() for models in found.models.values() for model in models)
+    runs = load_runs([here / "runs/faces"])
+    eval_photos = Predictor.of(runs, Console(quiet=True)).eval(found.pipeline.looks, found.pipeline.trials)[0]["plain"]
+    submission = pd.read_csv(folder / "submission.csv")
+    assert (found.pipeline(eval_photos).argmax(axis=1) == submission["ans"]).all()
+
+
+@pytest.mark.parametrize("vote", ["soft", "greedy"])
+def test_a_vote_whose_gain_is_chance_answers_only_when_it_is_forced(here, vote):
+    result = call("--vote", vote, "--step", "none")
+    found = scores(here)
+    assert (found["vote"], found["answer"], found["supported"]) == (vote, "best single", False)
+    assert f"The answer is the best single: the gain of the {vote} vote, as asked, cannot be told from none" in result.stdout
+    result = call("--vote", vote, "--step", "none", "--force")
+    found = scores(here)
+    assert (found["answer"], found["supported"], found["forced"]) == (vote, False, True)
+    assert f"The answer is the {vote} vote: as asked and forced, though its gain" in result.stdout
+
+
+def test_auto_takes_the_vote_that_is_best_on_people_it_was_not_fitted_on_and_the_first_when_tied(here):
+    call("--step", "none")
+    found = scores(here)
+    judged = {name: vote["score"] for name, vote in found["votes"].items() if name != "best single"}
+    assert found["vote"] == max(judged, key=judged.get)
+
+
+def test_steps_are_taken_when_asked_for_and_none_when_none_is_wanted(here):
+    call("--vote", "soft", "--step", "none")
+    assert scores(here)["steps"] == []
+    result = call("--vote", "soft", "--step", "top_two", "--step", "calibrate")
+    found = scores(here)
+    assert [(step["name"], step["asked"], step["used"]) for step in found["steps"]] == [("calibrate", True, True), ("top_two", True, True)]
+    assert found["answer"] == "best single with steps"
+    assert "best single with its steps" in result.stdout
+    assert "used, as asked" in result.stdout
+
+
+@pytest.mark.parametrize("words, kinds", [(("--per", "backbone"), 2), (("--per", "task"), 3), (("--diverse",), None)])
+def test_members_can_be_chosen_for_diversity(here, words, kinds):
+    assert call("--top", "2", *QUICK[:2], "--step", "none", *words).exit_code == 0
+    chosen = [member["trials"][0]["config"] for member in scores(here)["members"]]
+    if kinds:
+        path = {"backbone": lambda config: config["model"]["backbone"], "task": lambda config: str(config["task"])}[words[1]]
+        assert len({path(config) for config in chosen}) == 2
+
+
+def test_one_member_gains_nothing_over_itself(here):
+    result = call("--top", "1", "--vote", "soft", "--step", "none")
+    found = scores(here)
+    assert found["answers"]["soft"]["score"] == found["members"][0]["holdout_score"]
+    assert "cannot be told from none" in result.stdout
+
+
+def test_how_often_the_holdout_was_asked_something_else_is_counted_and_said(here):
+    words = "The hold-out has answered {} different calls for this run"
+    for count, more in enumerate([("--vote", "soft"), ("--vote", "hard"), ("--top", "2", "--vote", "soft")], start=1):
+        for seed in ("0", "1"):  # the same question again
+            result = call(*more, "--step", "none", "--seed", seed)
+            assert len(scores(here)["holdout"]["questions"]) == count
+            assert (words.format(count) in result.stdout) is (count > 1)
+    (here / "runs/faces/ensemble/scores.json").write_text("{")
+    assert words.format(3) in call("--vote", "soft", "--step", "none").stdout
+    assert [one["vote"] for one in scores(here)["holdout"]["questions"]] == ["hard", "soft", "soft"]
+
+
+def test_a_look_at_the_holdout_is_on_disk_before_any_of_its_scores_is_printed(here, monkeypatch):
+    printed = []
+
+    def killed(console, runs, outcome):
+        printed.append(json.loads((here / "runs/faces/holdout.json").read_text())["questions"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("analysis.ensemble.__main__.show_outcome", killed)
+    result = call(*QUICK)
+    assert [[one["vote"] for one in questions] for questions in printed] == [["soft"]]
+    assert "old-out: " not in result.stdout and not (here / "runs/faces/ensemble/scores.json").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert "answered 2 different calls" in call("--vote", "hard", "--step", "none").stdout
+
+
+def test_questions_that_an_earlier_version_wrote_into_its_scores_are_counted(here):
+    call(*QUICK)
+    (here / "runs/faces/holdout.json").unlink()
+    assert "answered 2 different calls" in call("--vote", "hard", "--step", "none").stdout
+
+
+def test_trials_that_lost_their_weights_count_in_how_optimistic_the_best_score_is(here):
+    call(*QUICK, "--top", "2")
+    before = scores(here)
+    (trial_folder(here / "runs/faces", 0) / MODEL).unlink()
+    call(*QUICK, "--top", "2")
+    after = scores(here)
+    assert before["optimism"] == after["optimism"] and after["optimism"]["members"] == before["members_to_choose_from"]
+    assert after["members_to_choose_from"] < before["members_to_choose_from"]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "neg_log_loss"])
+def test_a_run_of_another_metric_is_answered_by_it(here, metric):
+    file = here / "runs/faces/run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"metric": metric}))
+    result = call("--top", "2", "--step", "none")
+    assert result.exit_code == 0, result.output
+    assert METRICS[metric].title in result.stdout and "macro F1" not in result.stdout
+    assert scores(here)["metric"] == metric
+
+
+def test_the_same_seed_gives_the_same_scores(here):
+    answers = []
+    for seed in ("5", "5", "6"):
+        call(*QUICK, "--seed", seed)
+        answers.append(scores(here)["answers"])
+    first, again, other = answers
+    assert first == again != other
+
+
+def test_the_newest_run_is_taken_and_a_run_named_twice_counts_once(here):
+    call("--top", "4", *QUICK)
+    newest = scores(here)["members"]
+    assert call("--top", "4", *QUICK, "--run", "faces", "--run", "runs/faces").exit_code == 0
+    assert scores(here)["members"] == newest
+
+
+def test_specialists_of_several_runs_form_a_member_that_answers(here, make_run):
+    for name in ("mask", "gender", "age"):
+        make_run(here / "runs", f"{name}s", [{"task": name}])
+    result = call("--run", "masks", "--run", "genders", "--run", "ages", "--top", "1", *QUICK)
+    assert result.exit_code == 0, result.output
+    (member,) = scores(here, "masks")["members"]
+    assert [trial["run"] for trial in member["trials"]] == ["masks", "genders", "ages"]
+    assert (here / "runs/masks/ensemble/submission.csv").is_file()
+
+
+def test_a_run_that_covers_a_part_is_scored_on_it_and_takes_an_old_submission_away(here, make_run):
+    made = make_run(here / "runs", "ages", [{"task": "age"}, {"task": "age"}])
+    (made.folder / "ensemble").mkdir()
+    (made.folder / "ensemble" / "submission.csv").write_text("of other members")
+    result = call("--run", "ages", "--top", "2", *QUICK)
+    assert "No answer file: the members predict age of mask, gender, age." in result.stdout
+    assert scores(here, "ages")["attributes"] == ["age"]
+    assert not (made.folder / "ensemble" / "submission.csv").exists()
+
+
+def test_data_without_eval_photos_gets_no_submission_and_one_line_why(here, people, make_run):
+    data = here / "labelled"
+    shutil.copytree(people / "train", data / "train")
+    make_run(here / "runs", "plain", [{"task": "joint"}], data=data)
+    result = call("--run", "plain", "--top", "1", *QUICK)
+    assert f"No answer file: {data} has no eval/info.csv." in result.stdout
+    assert not (here / "runs/plain/ensemble/submission.csv").exists()
+
+
+def test_eval_photos_that_cannot_be_decoded_are_named_counted_and_answered(here, people, make_run):
+    data = shutil.copytree(people, here / "people")
+    photos = read_unlabelled(data)
+    (photos.root / photos.ids[0]).write_bytes(b"no photo")
+    make_run(here / "runs", "black", [{"task": "joint"}], data=data)
+    result = call("--run", "black", "--top", "1", *QUICK)
+    words = f"1 eval photos cannot be decoded; they were predicted as black: {photos.ids[0]}"
+    assert words in result.stdout
+    assert words in scores(here, "black")["left_out"]
+    assert len(pd.read_csv(here / "runs/black/ensemble/submission.csv")) == len(photos.ids)
+
+
+def test_a_damaged_record_is_named_and_the_others_vote(here):
+    (trial_folder(here / "runs" / "faces", 2) / "config.json").write_text("{")
+    result = call("--top", "3", *QUICK)
+    assert result.exit_code == 0
+    assert "left out: 1 damaged records: faces/2" in result.stdout
+
+
+def test_a_run_that_does_not_exist_is_refused_with_those_that_do(here):
+    assert "there is no run 'face' in runs/; there are faces" in refused(call("--run", "face"))
+
+
+@pytest.mark.parametrize("top", ["0", "99"])
+def test_a_top_that_cannot_be_is_refused_with_how_many_there_are(here, top):
+    message = refused(call("--top", top))
+    assert re.fullmatch(rf"--top is {top}, but there are (\d+) members to choose from; take 1 to \1", message)
+
+
+def test_two_ways_to_choose_at_once_and_an_unknown_kind_are_refused(here):
+    assert "two ways to choose" in refused(call("--per", "task", "--diverse"))
+    assert "take backbone or task" in refused(call("--per", "colour"))
+
+
+def test_an_unknown_step_is_refused_with_the_ones_there_are(here):
+    message = refused(call("--step", "wish"))
+    assert all(name in message for name in ("auto", "calibrate", "tta", *STEPS))
+
+
+def test_an_unknown_vote_is_refused_with_the_ones_there_are(here):
+    message = refused(call("--vote", "loud"))
+    assert all(name in message for name in ("auto", *ENSEMBLES))
+
+
+def test_runs_of_different_splits_are_refused(here, make_run):
+    make_run(here / "runs", "other", [{"task": "joint"}], seed=1)
+    assert "faces and other split the people differently" in refused(call("--run", "faces", "--run", "other"))
+
+
+def test_the_help_teaches_by_example():
+    result = call("--help")
+    assert result.exit_code == 0
+    assert "python -m analysis.ensemble --top 3 --run faces" in result.output
+
+
+def test_configurations_trained_on_every_fold_are_judged_on_everybody_and_fold_by_fold(here, make_run):
+    make_run(here / "runs", "folds", [{"task": "joint"}, {"task": "heads"}], refit_of="faces")
+    result = call("--run", "folds", "--top", "2", "--vote", "soft", "--step", "tta")
+    assert result.exit_code == 0, result.output
+    assert "judged on every fold" in result.stdout
+    assert re.search(r"The answer fold by fold: fold 0 0\.\d{3}, fold 1 0\.\d{3} \(standard deviation 0\.\d{3}\)", result.stdout)
+    found = scores(here, "folds")
+    assert found["validation"]["side"] == "every fold"
+    assert {trial["models"] for member in found["members"] for trial in member["trials"]} == {2}
+
+
+def test_other_looks_at_validation_are_those_of_models_that_have_not_seen_the_photo(here, make_run):
+    made = make_run(here / "runs", "folds", [{"task": "joint"}], refit_of="faces")
+    runs = load_runs([made.folder])
+    (trial,) = runs.trials
+    predicted = Predictor.of(runs, Console(quiet=True)).validation(("plain",), (trial.name,))
+    np.testing.assert_array_equal(predicted["plain"][trial.name], trial.valid)

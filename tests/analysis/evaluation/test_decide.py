@@ -1,0 +1,158 @@
+"""A vote, and what comes around it, is taken where it is worth something on people that it was not fitted on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.evaluation.decide import SINGLE, WITH_STEPS, Options, averaged, decide
+from analysis.evaluation.nested import Contender, Known, Wish
+from trainables.data.labels import Attribute, Scheme, read_task
+from trainables.metrics import METRICS
+from trainables.record import RunError
+from trainables.registry import ConfigError
+
+SCHEME = Scheme((Attribute("left", ("a", "b")), Attribute("right", ("x", "y", "z"))))
+PEOPLE, SHOTS = 150, 4
+PLAIN = Options(Wish(top=5), steps=())
+
+
+def make_known(seed: int, skills: list[float]) -> tuple[dict[str, Contender], Known]:
+    """Trials that predict everything, are right as often as told, and err on people of their own."""
+    rng = np.random.default_rng(seed)
+    people = np.repeat(np.arange(PEOPLE), SHOTS)
+    labels = np.stack([rng.integers(2, size=PEOPLE), rng.integers(3, size=PEOPLE)], axis=1)[people]
+    predicted = {}
+    for number, skill in enumerate(skills):
+        guess = np.where((rng.random(PEOPLE) < skill)[people], SCHEME.joint(labels), rng.integers(6, size=PEOPLE)[people])
+        predicted[f"t{number}"] = 0.6 * np.eye(6)[guess] + 0.4 * rng.dirichlet(np.ones(6), size=len(people))
+    contenders = {name: Contender(read_task("joint", SCHEME), {"backbone": "b", "task": "joint"}) for name in predicted}
+    return contenders, Known(METRICS["f1_macro"], SCHEME, labels, people, predicted)
+
+
+def never(looks, trials):
+    raise AssertionError("nobody asked for other looks")
+
+
+def test_members_that_err_on_different_people_replace_the_best_single_one():
+    decision = decide(PLAIN, *make_known(0, [0.7] * 5), never)
+    assert decision.choice.supported
+    assert decision.final == decision.choice.vote != SINGLE
+    assert decision.choice.judged[decision.final].score > decision.choice.judged[SINGLE].score + 0.1
+
+
+def test_members_that_all_say_the_same_replace_nothing_unless_forced():
+    contenders, known = make_known(1, [0.6])
+    names = [f"copy{number}" for number in range(4)]
+    alike = Known(known.metric, known.scheme, known.labels, known.people, dict.fromkeys(names, known.predicted["t0"]))
+    contenders = dict.fromkeys(names, contenders["t0"])
+    decision = decide(Options(Wish(top=4), vote="soft", steps=()), contenders, alike, never)
+    assert decision.choice.judged["soft"].gain.interval == (0, 0)
+    assert (decision.choice.supported, decision.final) == (False, SINGLE)
+    forced = decide(Options(Wish(top=4), vote="soft", steps=(), force=True), contenders, alike, never)
+    assert (forced.choice.supported, forced.final) == (False, "soft")
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_of_a_run_chooses_judges_and_says_what_it_has_no_use_for(name):
+    contenders, known = make_known(0, [0.7] * 4)
+    options = Options(Wish(top=3), steps=("offsets", "top_two")) if METRICS[name].wants == "labels" else Options(Wish(top=3), steps=())
+    decision = decide(options, contenders, replace(known, metric=METRICS[name]), never)
+    assert decision.metric.name == name
+    truth = known.classes(SCHEME)
+    for index, answer in enumerate(decision.lineup.answers):
+        assert decision.member_scores[index] == pytest.approx(METRICS[name].score(truth, answer))
+    judged = decision.choice.judged
+    assert judged[decision.choice.vote].score == max(one.score for vote, one in judged.items() if vote != SINGLE)
+    assert (set(decision.untried) == {"hard", "rank"}) is (METRICS[name].wants == "probabilities")
+    assert set(decision.untried).isdisjoint(judged)
+
+
+@pytest.mark.parametrize(("words", "named"), [({"vote": "hard"}, "--vote"), ({"vote": "soft", "steps": ("offsets",)}, "--step")])
+def test_what_a_metric_of_probabilities_has_no_use_for_is_refused_by_name(words, named):
+    contenders, known = make_known(0, [0.7] * 2)
+    with pytest.raises(ConfigError) as caught:
+        decide(Options(Wish(top=2), **words), contenders, replace(known, metric=METRICS["neg_log_loss"]), never)
+    assert [mistake.path for mistake in caught.value.mistakes] == [named]
+    assert "neg_log_loss" in str(caught.value)
+
+
+def test_with_a_metric_that_falls_the_lowest_score_is_chosen():
+    contenders, known = make_known(0, [0.2, 0.9, 0.5])
+    worst = replace(known, metric=replace(known.metric, direction="minimize"))
+    decision = decide(Options(Wish(top=1), vote="best", steps=()), contenders, worst, never)
+    assert decision.lineup.members[0].trials == ("t0",)
+
+
+def test_optimism_is_of_all_trials_that_were_searched_and_not_of_those_that_kept_their_weights():
+    contenders, known = make_known(0, [0.6] * 40)
+    truth = known.classes(SCHEME)
+    best = sorted(contenders, key=lambda name: -known.metric.score(truth, known.predicted[name]))[:5]
+    unkept = {name: replace(contender, votes=name in best) for name, contender in contenders.items()}
+    survivors = {name: contenders[name] for name in best}
+    options = Options(Wish(top=3), vote="soft", steps=())
+    whole, kept = decide(options, unkept, known, never), decide(options, survivors, known, never)
+    assert whole.lineup.members == kept.lineup.members
+    assert whole.optimism.members > 40 > kept.optimism.members
+    assert whole.optimism.expected > 1.5 * kept.optimism.expected
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equally_good_trials_cannot_be_told_apart_and_their_best_score_is_known_to_be_too_high(seed):
+    decision = decide(Options(Wish(top=8), vote="soft", steps=()), *make_known(seed, [0.6] * 8), never)
+    assert decision.alike.sum() >= 6
+    assert decision.optimism.expected > 0
+    assert list(decision.member_scores) == sorted(decision.member_scores, reverse=True)
+
+
+def test_a_look_that_sees_more_is_taken_with_its_price():
+    contenders, known = make_known(2, [0.4])
+    truth = np.eye(6)[SCHEME.joint(known.labels)]
+    asked = []
+
+    def look(looks, trials):
+        asked.append((looks, trials))
+        return {name: {trial: truth for trial in trials} for name in looks}
+
+    decision = decide(Options(Wish(top=1), vote="soft", steps=("auto",)), contenders, known, look)
+    assert asked == [(("flip", "zoom", "wide"), ("t0",))]
+    (step,) = [step for step in decision.steps if step.name.startswith("tta")]
+    assert step.used and step.price == len(decision.pipelines[decision.final].looks) > 1
+    assert decision.final.endswith(WITH_STEPS)
+
+
+def test_a_look_that_sees_less_is_not_taken():
+    contenders, known = make_known(3, [0.8])
+    blind = np.full((PEOPLE * SHOTS, 6), 1 / 6)
+    spoil = np.roll(np.eye(6)[SCHEME.joint(known.labels)], 1, axis=1)
+
+    def look(looks, trials):
+        return {name: {trial: spoil if name == "flip" else blind for trial in trials} for name in looks}
+
+    decision = decide(Options(Wish(top=1), vote="soft"), contenders, known, look)
+    (step,) = [step for step in decision.steps if step.name.startswith("tta")]
+    assert not step.used and step.judged.gain.gain < 0
+    assert decision.pipelines[decision.final].looks == ("plain",)
+
+
+def test_calibration_tells_what_it_does_to_the_calibration_error():
+    decision = decide(Options(Wish(top=3), vote="soft", steps=("calibrate",)), *make_known(4, [0.9, 0.8, 0.7]), never)
+    (step,) = decision.steps
+    before, after = step.error
+    assert step.used and after < before
+    assert set(decision.pipelines[decision.final].calibrations) == set(decision.pipelines[decision.final].trials)
+
+
+def test_what_is_not_known_is_refused_with_what_there_is():
+    contenders, known = make_known(0, [0.5, 0.5])
+    with pytest.raises(ConfigError, match="soft"):
+        decide(Options(Wish(), vote="loud"), contenders, known, never)
+    with pytest.raises(ConfigError, match="offsets"):
+        decide(Options(Wish(), steps=("onsets",)), contenders, known, never)
+    with pytest.raises(RunError, match="take 1 to"):
+        decide(Options(Wish(top=99)), contenders, known, never)
+
+
+def test_looks_are_averaged_trial_by_trial():
+    by_look = {"plain": {"a": np.array([[1.0, 0.0]])}, "flip": {"a": np.array([[0.0, 1.0]])}}
+    np.testing.assert_array_equal(averaged(by_look, ("plain", "flip"), ("a",))["a"], [[0.5, 0.5]])

@@ -1,0 +1,375 @@
+import io
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageFont
+from typer.testing import CliRunner
+
+from analysis.evaluation.fitted_ensemble import EnsembleFile, Pipeline, write_ensemble
+from analysis.figures.sheets import FONTS, PICTURE, TEXT, Tile, draw_sheet, wrapped
+from analysis.members.compose import Member, Part
+from analysis.members.trials import Sample, load_runs
+from analysis.mistakes.__main__ import app
+from analysis.mistakes.find import FEW, confident_errors, confusions, disagreement, divergence, groups, photo_groups
+from analysis.votes.voting import Mean
+from trainables.data.labels import Attribute, Scheme
+from trainables.metrics import METRICS
+from trainables.seeding import generator
+
+SCHEME = Scheme((Attribute("shape", ("round", "square")), Attribute.banded("size", (10, 20))))
+NAMES = SCHEME.class_names()
+
+
+def sample_of(ids, people, labels):
+    return Sample(ids, people, labels, SCHEME, np.full(len(ids), "fold 0"))
+
+
+def make_sample(rng, people=40, shots=3):
+    """Photos of people, each with shots of the same names."""
+    ids = tuple(f"{person}/shot{shot}.png" for person in range(people) for shot in range(shots))
+    labels = np.stack([rng.integers(size, size=len(ids)) for size in SCHEME.sizes], axis=-1)
+    return sample_of(ids, np.repeat(np.arange(people), shots), labels)
+
+
+def make_answers(rng, members, photos):
+    return rng.dirichlet(np.full(SCHEME.classes, 0.5), size=(members, photos))
+
+
+# Records
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_confusions_count_every_photo_by_what_it_is_and_what_it_is_taken_for(seed):
+    rng = np.random.default_rng(seed)
+    sample = make_sample(rng)
+    (answer,) = make_answers(rng, 1, len(sample.ids))
+    found = {one.name: one for one in confusions(answer, sample, SCHEME, METRICS["f1_macro"])}
+    assert list(found) == ["", "shape", "size"]
+    likeliest = SCHEME.split(answer.argmax(axis=1))
+    for column, attribute in enumerate(SCHEME.attributes):
+        pairs = Counter(zip(sample.labels[:, column].tolist(), likeliest[:, column].tolist(), strict=True))
+        counts = found[attribute.name].counts
+        assert found[attribute.name].scheme.names == (attribute.name,)
+        assert {cell: count for cell, count in np.ndenumerate(counts) if count} == pairs
+    assert found[""].counts.sum() == len(sample.ids)
+    assert found[""].counts.trace() == (likeliest == sample.labels).all(axis=1).sum()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_surest_errors_are_exactly_the_wrong_photos_by_falling_probability(seed):
+    rng = np.random.default_rng(seed)
+    sample = make_sample(rng)
+    (answer,) = make_answers(rng, 1, len(sample.ids))
+    truth = sample.classes(SCHEME)
+    wrong = [row for row in range(len(sample.ids)) if answer[row].argmax() != truth[row]]
+    wrong.sort(key=lambda row: -answer[row].max())
+    found = confident_errors(answer, sample, SCHEME)
+    assert [error.photo for error in found] == [sample.ids[row] for row in wrong]
+    for error, row in zip(found, wrong, strict=True):
+        assert (error.true, error.predicted) == (NAMES[truth[row]], NAMES[answer[row].argmax()])
+        assert (error.person, error.probability) == (sample.people[row], answer[row].max())
+    assert confident_errors(answer, sample, SCHEME, most=3) == found[:3]
+
+
+def test_errors_in_a_part_of_the_attributes_are_named_by_that_part():
+    sample = make_sample(np.random.default_rng(0))
+    part = SCHEME.part(("shape",))
+    answer = np.eye(2)[1 - sample.labels[:, 0]]
+    found = confident_errors(answer, sample, part)
+    assert len(found) == len(sample.ids)
+    assert {(error.true, error.predicted) for error in found} == {("round", "square"), ("square", "round")}
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("members", [2, 3, 5])
+def test_the_divergence_is_the_mean_distance_of_members_from_their_mean_as_a_share_of_the_largest(seed, members):
+    probabilities = make_answers(np.random.default_rng(seed), members, 10)
+    slow = [
+        np.mean([sum(p * np.log(p / q) for p, q in zip(one, row.mean(axis=0), strict=True)) for one in row]) / np.log(members)
+        for row in probabilities.transpose(1, 0, 2)
+    ]
+    np.testing.assert_allclose(divergence(probabilities), slow, atol=1e-12)
+
+
+def test_the_divergence_is_nothing_among_the_alike_or_the_lonely_and_whole_where_each_is_certain_of_another_class():
+    alike = np.repeat(make_answers(np.random.default_rng(0), 1, 10), 4, axis=0)
+    np.testing.assert_allclose(divergence(alike), 0, atol=1e-12)
+    np.testing.assert_array_equal(divergence(alike[:1]), 0)
+    np.testing.assert_allclose(divergence(np.eye(SCHEME.classes)[:4, None]), 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_disagreement_lists_exactly_the_photos_with_several_answers_the_furthest_apart_first(seed):
+    rng = np.random.default_rng(seed)
+    sample = make_sample(rng, people=10)
+    probabilities = make_answers(rng, 3, len(sample.ids))
+    found = disagreement(probabilities, sample, SCHEME)
+    likeliest = probabilities.argmax(axis=2)
+    several = {photo for photo, votes in zip(sample.ids, likeliest.T, strict=True) if len(set(votes)) > 1}
+    assert {one.photo for one in found} == several and len(found) == len(several)
+    assert [one.divergence for one in found] == sorted((one.divergence for one in found), reverse=True)
+    for one in found:
+        row = sample.ids.index(one.photo)
+        assert one.answers == tuple(NAMES[vote] for vote in likeliest[:, row])
+        assert one.divergence == divergence(probabilities)[row]
+        assert sum(votes for _, votes in one.tally) == 3 and one.tally[0][1] == max(votes for _, votes in one.tally)
+    assert disagreement(probabilities[:1], sample, SCHEME) == []
+    assert disagreement(probabilities, sample, SCHEME, most=2) == found[:2]
+
+
+# Groups
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_group_knows_its_rate_and_that_of_all_others(seed):
+    rng = np.random.default_rng(seed)
+    sample = make_sample(rng)
+    wrong, chosen = rng.random(len(sample.ids)) < 0.3, rng.random(len(sample.ids)) < 0.4
+    (found,) = groups(wrong, sample.people, {"some": chosen}, rng)
+    assert (found.photos, found.errors) == (chosen.sum(), (wrong & chosen).sum())
+    assert found.people == len(set(sample.people[chosen].tolist()))
+    assert found.rate == pytest.approx(wrong[chosen].mean()) and found.elsewhere == pytest.approx(wrong[~chosen].mean())
+    assert found.interval[0] <= found.rate - found.elsewhere <= found.interval[1]
+
+
+def test_where_errors_were_planted_they_are_found_and_stand_first():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        sample = make_sample(rng, people=60)
+        first = photo_groups(sample)["shot shot0"]
+        wrong = rng.random(len(sample.ids)) < np.where(first, 0.6, 0.1)
+        found = groups(wrong, sample.people, photo_groups(sample), generator(seed, "bootstrap"))
+        assert found[0].name == "shot shot0" and found[0].distinguishable
+
+
+def test_where_errors_fall_by_chance_on_whole_people_few_groups_seem_to_differ():
+    # Photos of one person err together. Taken for independent, about a fifth of the intervals would leave 0 out.
+    told = []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        people = np.repeat(np.arange(80), 7)
+        wrong = (rng.random(80) < 0.3)[people] ^ (rng.random(560) < 0.05)
+        (found,) = groups(wrong, people, {"half": (rng.random(80) < 0.5)[people]}, rng, draws=400)
+        told.append(found.distinguishable)
+    assert np.mean(told) <= 0.1
+
+
+def test_an_interval_repeats_the_bootstrap_over_people():
+    rng = np.random.default_rng(3)
+    sample = make_sample(rng, people=25)
+    wrong, chosen = rng.random(len(sample.ids)) < 0.3, rng.random(len(sample.ids)) < 0.5
+    (found,) = groups(wrong, sample.people, {"some": chosen}, np.random.default_rng(7), draws=300)
+    differences = []
+    for times in np.random.default_rng(7).multinomial(25, np.full(25, 1 / 25), size=300):
+        rows = np.concatenate([np.flatnonzero(sample.people == person) for person, number in enumerate(times) for _ in range(number)])
+        inside = chosen[rows]
+        differences.append(wrong[rows][inside].mean() - wrong[rows][~inside].mean())
+    np.testing.assert_allclose(found.interval, np.percentile(differences, [2.5, 97.5]))
+
+
+def test_too_few_people_get_no_interval_and_what_holds_all_photos_or_none_is_no_group():
+    sample = make_sample(np.random.default_rng(0))
+    every = np.ones(len(sample.ids), bool)
+    few = sample.people < FEW - 1
+    found = groups(every, sample.people, {"few": few, "all but few": ~few, "all": every, "none": ~every}, np.random.default_rng(0))
+    assert {group.name: group.interval for group in found} == {"few": None, "all but few": None}
+    assert not any(group.distinguishable for group in found)
+
+
+def test_photos_near_a_cut_are_those_within_two_of_it():
+    sample = make_sample(np.random.default_rng(0), people=30, shots=1)
+    numbers = np.arange(30).astype(np.float32)
+    near = photo_groups(sample, numbers=numbers)["size: within 2 of a cut"]
+    assert numbers[near].tolist() == [8, 9, 10, 11, 12, 18, 19, 20, 21, 22]
+
+
+def test_every_value_of_every_attribute_is_a_group():
+    sample = make_sample(np.random.default_rng(0))
+    inside = photo_groups(sample)
+    for column, attribute in enumerate(SCHEME.attributes):
+        for value, name in enumerate(attribute.values):
+            np.testing.assert_array_equal(inside[f"{attribute.name}: {name}"], sample.labels[:, column] == value)
+
+
+def test_brightness_parts_photos_into_fifths_from_dark_to_bright():
+    rng = np.random.default_rng(0)
+    sample, brightness = make_sample(rng, people=50, shots=2), rng.random(100)
+    fifths = [chosen for name, chosen in photo_groups(sample, brightness=brightness).items() if name.startswith("brightness")]
+    assert [chosen.sum() for chosen in fifths] == [20] * 5
+    assert all(brightness[darker].max() < brightness[brighter].min() for darker, brighter in zip(fifths, fifths[1:], strict=False))
+
+
+def test_files_smaller_than_most_are_a_group_and_files_of_one_size_are_not():
+    sample = make_sample(np.random.default_rng(0))
+    shorter = np.full(len(sample.ids), 96)
+    assert not any(chosen.any() for name, chosen in photo_groups(sample, shorter=shorter).items() if name.startswith("file smaller"))
+    shorter[:4] = 50
+    (chosen,) = (chosen for name, chosen in photo_groups(sample, shorter=shorter).items() if name.startswith("file smaller"))
+    assert np.flatnonzero(chosen).tolist() == [0, 1, 2, 3]
+
+
+def test_photos_without_a_face_are_a_group():
+    sample = make_sample(np.random.default_rng(0))
+    chosen = photo_groups(sample, faceless=(sample.ids[2], sample.ids[7], "of another side"))["no face found"]
+    assert np.flatnonzero(chosen).tolist() == [2, 7]
+
+
+def test_shots_are_groups_where_most_people_have_them_whatever_their_ending():
+    rng = np.random.default_rng(0)
+    ids = tuple(f"{person}/front.{'png' if person % 2 else 'jpg'}" for person in range(6)) + ("0/extra.png", "1/extra.png", "2/own.png")
+    people = np.array([*range(6), 0, 1, 2])
+    sample = sample_of(ids, people, np.zeros((9, 2), int))
+    shots = {name: chosen for name, chosen in photo_groups(sample).items() if name.startswith("shot")}
+    assert list(shots) == ["shot front"] and np.flatnonzero(shots["shot front"]).tolist() == list(range(6))
+    alone = make_sample(rng, people=9, shots=1)
+    named = sample_of(tuple(f"{number}.png" for number in range(9)), alone.people, alone.labels)
+    assert not any(name.startswith("shot") for name in photo_groups(named))
+
+
+# Sheets
+
+
+def test_lines_fit_the_width_and_lose_no_word_that_fits():
+    font = ImageFont.truetype(FONTS / "DejaVuSans.ttf", TEXT)
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        text = " ".join("x" * rng.integers(1, 12) for _ in range(rng.integers(1, 12)))
+        lines = wrapped(text, font, PICTURE[0])
+        assert all(font.getlength(line) <= PICTURE[0] for line in lines)
+        assert " ".join(lines) == text
+    (cut,) = wrapped("begin" + "x" * 100 + "end.png", font, PICTURE[0])
+    assert font.getlength(cut) <= PICTURE[0] and cut.startswith("begin") and "…" in cut and cut.endswith("end.png")
+    assert wrapped("", font, PICTURE[0]) == []
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 11, 60])
+def test_a_sheet_shows_every_picture_once(count):
+    colours = [(40 + 3 * number, 250 - 4 * number, 7) for number in range(count)]
+    tiles = [Tile((Image.new("RGB", PICTURE, colour),), (("a class", "#000000"),)) for colour in colours]
+    sheet = np.asarray(Image.open(io.BytesIO(draw_sheet(tiles, "Title", "subtitle"))))
+    area = PICTURE[0] * PICTURE[1]
+    for colour in colours:
+        assert (sheet == colour).all(axis=-1).sum() == area
+
+
+def test_pictures_of_a_tile_stand_side_by_side():
+    left, right = (Image.new("RGB", PICTURE, colour) for colour in ("#ff0000", "#0000ff"))
+    sheet = np.asarray(Image.open(io.BytesIO(draw_sheet([Tile((left, right), (("words", "#000000"),))], "Title", "subtitle"))))
+    (rows, columns), (other_rows, other_columns) = (np.nonzero((sheet == colour).all(axis=-1)) for colour in ((255, 0, 0), (0, 0, 255)))
+    assert columns.max() + 1 == other_columns.min() and set(rows) == set(other_rows)
+
+
+# The command
+
+
+def call(*words):
+    return CliRunner().invoke(app, list(words))
+
+
+def refused(result):
+    """The one message of a refusal."""
+    assert result.exit_code == 2
+    assert "Traceback" not in result.stderr
+    return result.stderr.strip()
+
+
+def pipeline_of(runs, *names):
+    """A soft vote of some trials."""
+    scheme = runs.scheme
+    members = tuple(Member(scheme, (Part(name, scheme, scheme.names),)) for name in names)
+    return Pipeline(scheme, members, Mean((1 / len(names),) * len(names)))
+
+
+def test_the_command_writes_every_table_and_sheet_and_prints_their_heads(here):
+    result = call("--top", "3")
+    assert result.exit_code == 0, result.output
+    folder = here / "runs/faces/mistakes"
+    names = {f"{name}.{ending}" for name in ("confident", "disagreement", "confusion") for ending in ("csv", "png")} | {"groups.csv"}
+    attributes = load_runs([here / "runs/faces"]).scheme.names
+    names |= {f"confusion-{name}.{ending}" for name in attributes for ending in ("csv", "png")}
+    assert {file.name for file in folder.iterdir()} == names
+    assert all(f"faces/mistakes/{name}" in result.stdout for name in names)
+    for title in ("What is taken for what", "The surest errors", "Where members disagree most", "Where errors gather"):
+        assert title in result.stdout
+    assert min(Image.open(folder / "confident.png").size) > 500
+
+
+def test_the_tables_hold_what_the_records_of_the_best_members_say(here):
+    call("--top", "2")
+    runs = load_runs([here / "runs/faces"])
+    table = pd.read_csv(here / "runs/faces/mistakes/confusion.csv")
+    assert list(table["true"]) == list(table.columns[1:]) == runs.scheme.class_names()
+    counts = table.drop(columns="true").to_numpy()
+    np.testing.assert_array_equal(counts.sum(axis=1), np.bincount(runs.valid.classes(runs.scheme), minlength=runs.scheme.classes))
+    errors = pd.read_csv(here / "runs/faces/mistakes/confident.csv")
+    assert len(errors) == counts.sum() - counts.trace()
+    assert errors["probability"].is_monotonic_decreasing and set(errors["photo"]) <= set(runs.valid.ids)
+    apart = pd.read_csv(here / "runs/faces/mistakes/disagreement.csv")
+    assert (apart.iloc[:, -2] != apart.iloc[:, -1]).all() and len(apart.columns) == 6
+    found = pd.read_csv(here / "runs/faces/mistakes/groups.csv")
+    number = next(attribute.name for attribute in runs.scheme.attributes if attribute.cuts)
+    assert f"{number}: within 2 of a cut" in set(found["group"]) and "brightness: darkest fifth" in set(found["group"])
+    np.testing.assert_allclose(found["difference"], found["rate"] - found["elsewhere"], atol=1e-5)
+
+
+def test_the_answer_is_that_of_the_ensemble_where_there_is_one_and_of_the_best_where_top_is_given(here):
+    run = here / "runs/faces"
+    runs = load_runs([run])
+    pipeline = pipeline_of(runs, "faces/1")
+    (run / "ensemble").mkdir()
+    models = {"faces/1": ("faces/trials/1/model.safetensors",)}
+    write_ensemble(run / "ensemble", EnsembleFile(models, pipeline))
+    result = call()
+    assert "Mistakes of runs/faces/ensemble/ensemble.json." in result.stdout
+    errors = pd.read_csv(run / "mistakes/confident.csv")
+    alone = next(trial for trial in runs.trials if trial.name == "faces/1")
+    truth = runs.valid.classes(runs.scheme)
+    assert len(errors) == (alone.valid.argmax(axis=1) != truth).sum()
+    assert not (run / "mistakes/disagreement.csv").exists()
+    assert "Mistakes of the soft vote of faces/" in call("--top", "2").stdout
+    assert (run / "mistakes/disagreement.csv").is_file()
+    assert call().exit_code == 0
+    assert not (run / "mistakes/disagreement.png").exists()
+
+
+def test_an_ensemble_of_other_runs_is_refused_with_the_mend(here):
+    run = here / "runs/faces"
+    (run / "ensemble").mkdir()
+    models = {"others/7": ("others/trials/7/model.safetensors",)}
+    write_ensemble(run / "ensemble", EnsembleFile(models, pipeline_of(load_runs([run]), "others/7")))
+    message = refused(call())
+    assert "ensemble.json takes others/7, which cannot predict here. Give the runs that it was made of (--run), or --top" in message
+
+
+def test_the_holdout_is_predicted_and_the_reader_is_warned(here):
+    result = call("--side", "holdout", "--top", "2")
+    assert result.exit_code == 0, result.output
+    runs = load_runs([here / "runs/faces"])
+    counts = pd.read_csv(here / "runs/faces/mistakes/confusion.csv").drop(columns="true").to_numpy()
+    assert counts.sum() == len(runs.holdout.ids)
+    assert "no longer scored by people whom no choice has seen" in result.stdout
+    assert set(pd.read_csv(here / "runs/faces/mistakes/confident.csv")["photo"]) <= set(runs.holdout.ids)
+
+
+def test_the_same_seed_gives_the_same_intervals(here):
+    files = []
+    for seed in ("5", "5", "6"):
+        call("--seed", seed)
+        files.append((here / "runs/faces/mistakes/groups.csv").read_bytes())
+    assert files[0] == files[1] != files[2]
+
+
+@pytest.mark.parametrize("top", ["0", "99"])
+def test_a_top_that_cannot_be_is_refused_with_how_many_there_are(here, top):
+    assert f"--top is {top}, but there are" in refused(call("--top", top))
+
+
+def test_a_run_that_does_not_exist_is_refused_with_those_that_do(here):
+    assert "there is no run 'face' in runs/; there are faces" in refused(call("--run", "face"))
+
+
+def test_the_help_teaches_by_example():
+    result = call("--help")
+    assert result.exit_code == 0 and "python -m analysis.mistakes --run faces" in result.output

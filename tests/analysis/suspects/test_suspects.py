@@ -1,0 +1,306 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from analysis.members.trials import Sample, load_runs
+from analysis.suspects.__main__ import app
+from analysis.suspects.find import Noise, find_suspects, fit_noise, is_constant, judge, sharpened, wrong_probability
+from trainables.data.labels import Attribute, Scheme
+from trainables.record import RunError, read_predictions, trial_folder, write_predictions
+
+COLOUR = Attribute("colour", ("red", "green", "blue"))
+
+
+def drawn(rng, people, shots, sharpness, by_person):
+    """A sample of one attribute whose labels are as its calibrated probabilities say."""
+    scheme = Scheme((COLOUR,))
+    person = np.repeat(np.arange(people), shots)
+    logs = np.log(rng.dirichlet(np.ones(3), size=people if by_person else people * shots)) * sharpness
+    chances = sharpened(logs, 1.0)
+    labels = np.array([rng.choice(3, p=row) for row in chances])
+    if by_person:
+        chances, labels = chances[person], labels[person]
+    ids = tuple(f"{number}/{index % shots}.jpg" for index, number in enumerate(person))
+    return Sample(ids, person, labels[:, None], scheme, np.full(len(ids), "fold 0")), chances
+
+
+def planted_wrong(rng, sample, count):
+    """The people who are given another colour now."""
+    chosen = rng.choice(np.unique(sample.people), size=count, replace=False)
+    for person in chosen:
+        sample.labels[sample.people == person] = (sample.labels[sample.people == person] + rng.integers(1, 3)) % 3
+    return set(chosen.tolist())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_people_with_a_wrong_label_are_the_first_suspects(seed):
+    rng = np.random.default_rng(seed)
+    sample, chances = drawn(rng, people=300, shots=4, sharpness=6, by_person=True)
+    wrong = planted_wrong(rng, sample, 20)
+    _, by_person, found = judge(sample, COLOUR, chances)
+    first = sorted(found, key=lambda suspect: -suspect.score)[:20]
+    assert by_person and {suspect.kind for suspect in found} == {"person"}
+    assert all(len(suspect.photos) == 4 for suspect in found)
+    assert len(wrong & {suspect.person for suspect in first}) >= 14
+    assert len(wrong & {suspect.person for suspect in found}) >= 16
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_swapped_shots_are_one_suspect_of_two_photos(seed):
+    rng = np.random.default_rng(seed)
+    sample, chances = drawn(rng, people=100, shots=5, sharpness=12, by_person=False)
+    sure = chances.max(axis=1) > 0.95
+    swapped = {}
+    for person in rng.permutation(100).tolist():
+        rows = np.flatnonzero((sample.people == person) & sure & (chances.argmax(axis=1) == sample.labels[:, 0]))
+        other = [row for row in rows if sample.labels[row, 0] != sample.labels[rows[0], 0]] if len(rows) else []
+        if other and len(swapped) < 5:
+            pair = [rows[0], other[0]]
+            swapped[tuple(sample.ids[row] for row in pair)] = [COLOUR.values[value] for value in sample.labels[pair, 0][::-1]]
+            sample.labels[pair] = sample.labels[pair[::-1]]
+    _, by_person, found = judge(sample, COLOUR, chances)
+    swaps = {tuple(sorted(suspect.photos)): suspect for suspect in found if suspect.kind == "swap"}
+    assert not by_person
+    assert len(swapped.keys() & swaps.keys()) >= 4
+    for photos in swapped.keys() & swaps.keys():
+        given = dict(zip(photos, swapped[photos], strict=True))
+        assert {photo: was for photo, was, _ in swaps[photos].changes()} == given
+        assert {photo: now for photo, _, now in swaps[photos].changes()} == dict(zip(photos, swapped[photos][::-1], strict=True))
+    named = [photo for suspect in found for photo in suspect.photos]
+    assert len(named) == len(set(named)), "no photo is named twice"
+
+
+@pytest.mark.parametrize("by_person", [True, False])
+def test_what_sure_models_confirm_is_not_suspect(by_person):
+    sample, _ = drawn(np.random.default_rng(0), people=80, shots=3, sharpness=6, by_person=by_person)
+    chances = np.full((len(sample.ids), 3), 0.02)
+    chances[np.arange(len(chances)), sample.labels[:, 0]] = 0.96
+    assert judge(sample, COLOUR, chances)[2] == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_right_labels_that_are_hard_to_see_are_hardly_suspect(seed):
+    sample, chances = drawn(np.random.default_rng(seed), people=400, shots=2, sharpness=1, by_person=True)
+    noise, _, found = judge(sample, COLOUR, chances)
+    assert (chances.argmax(axis=1) != sample.labels[:, 0]).mean() > 0.25
+    assert noise.wrong < 0.1
+    assert sum(suspect.score > 0.5 for suspect in found) < 0.02 * 400
+
+
+def test_a_mistake_that_is_easy_to_see_comes_before_a_surprise_that_is_not():
+    rng = np.random.default_rng(0)
+    easy, sure = drawn(rng, people=300, shots=2, sharpness=8, by_person=True)
+    hard, unsure = drawn(rng, people=300, shots=2, sharpness=1, by_person=True)
+    wrong = planted_wrong(rng, easy, 10)
+    mistakes = [suspect.score for suspect in judge(easy, COLOUR, sure)[2] if suspect.person in wrong]
+    surprises = [suspect.score for suspect in judge(hard, COLOUR, unsure)[2]]
+    assert np.median(mistakes) > max(surprises)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1])
+@pytest.mark.parametrize("too_sure", [0.5, 1.0, 2.0])
+def test_the_share_of_wrong_labels_and_the_models_sureness_are_estimated_apart(share, too_sure):
+    rng = np.random.default_rng(0)
+    sample, chances = drawn(rng, people=4000, shots=1, sharpness=4, by_person=False)
+    planted_wrong(rng, sample, int(share * 4000))
+    noise = fit_noise(too_sure * np.log(np.maximum(chances, 1e-12)), sample.labels[:, 0])
+    assert noise.wrong == pytest.approx(share, rel=0.35)
+    assert noise.sharpness == pytest.approx(1 / too_sure, rel=0.2)
+
+
+def test_scores_are_probabilities_as_many_labels_are_wrong_as_they_add_up_to():
+    rng = np.random.default_rng(0)
+    sample, chances = drawn(rng, people=6000, shots=1, sharpness=4, by_person=False)
+    wrong = np.isin(sample.people, list(planted_wrong(rng, sample, 300)))
+    logs, given = np.log(np.maximum(chances, 1e-12)), sample.labels[:, 0]
+    noise = fit_noise(logs, given)
+    scores = wrong_probability(sharpened(logs, noise.sharpness), given, noise)
+    for low, high in ((0, 0.1), (0.1, 0.5), (0.5, 0.9), (0.9, 1)):
+        some = (scores >= low) & (scores <= high)
+        assert scores[some].mean() == pytest.approx(wrong[some].mean(), abs=0.12)
+
+
+def test_a_score_is_what_counting_all_ways_to_the_given_label_says():
+    chances, given, noise = np.array([[0.7, 0.2, 0.1], [0.05, 0.9, 0.05]]), np.array([1, 0]), Noise(1.0, 0.03)
+    for row, label, score in zip(chances, given, wrong_probability(chances, given, noise), strict=True):
+        ways = [chance * (1 - noise.wrong if value == label else noise.wrong / 2) for value, chance in enumerate(row)]
+        assert score == pytest.approx(1 - ways[label] / sum(ways))
+
+
+def test_one_photo_of_a_person_that_was_given_otherwise_is_suspect_alone():
+    rng = np.random.default_rng(0)
+    sample, chances = drawn(rng, people=200, shots=5, sharpness=8, by_person=True)
+    row = int(np.flatnonzero(chances[:, 0] > 0.98)[0])
+    sample.labels[row] = 1
+    _, by_person, found = judge(sample, COLOUR, chances)
+    (suspect,) = [one for one in found if sample.ids[row] in one.photos]
+    assert by_person
+    assert (suspect.photos, suspect.given, suspect.suggested) == ((sample.ids[row],), "green", "red")
+
+
+@pytest.mark.parametrize(("odd", "constant"), [(0, True), (1, True), (2, False)])
+def test_an_attribute_is_the_persons_when_99_of_100_agree_on_all_photos(odd, constant):
+    person, given = np.concatenate([np.repeat(np.arange(100), 3), np.arange(100, 150)]), np.zeros(350, dtype=int)
+    given[: 3 * odd : 3] = 1
+    assert is_constant(person, given) is constant
+
+
+def test_where_everybody_has_one_photo_photos_are_judged():
+    assert is_constant(np.arange(20), np.zeros(20, dtype=int)) is False
+
+
+@pytest.mark.parametrize("values", [2, 3])
+def test_an_attribute_of_which_only_one_value_was_given_has_no_suspects(values):
+    attribute = Attribute("kind", tuple("abc"[:values]))
+    sample = Sample(("1", "2", "3"), np.arange(3), np.zeros((3, 1), dtype=int), Scheme((attribute,)), np.full(3, "fold 0"))
+    assert judge(sample, attribute, np.full((3, values), 1 / values))[2] == []
+
+
+def test_each_attribute_is_judged_by_the_trials_that_are_best_at_it(make_run, faces, tmp_path):
+    other = make_run(tmp_path, "other", [{"task": "age"}])
+    runs = load_runs([faces.folder, other.folder])
+    found = find_suspects(runs, top=2)
+    assert [one.attribute for one in found.judgements] == ["mask", "gender", "age"]
+    for one in found.judgements:
+        part = runs.scheme.part((one.attribute,))
+        scores = {
+            trial.name: runs.valid.score(runs.metric, part, trial.task.scheme.marginal(part.names, trial.valid))
+            for trial in runs.trials
+            if one.attribute in trial.task.scheme.names
+        }
+        assert [scores[name] for name in one.trials] == sorted(scores.values(), reverse=True)[:2]
+    assert find_suspects(load_runs([other.folder]), top=9).uncovered == ("mask", "gender")
+
+
+def test_planted_errors_of_a_run_are_all_found_and_nothing_else(planted):
+    found = find_suspects(load_runs([planted.made.folder]), top=3)
+    wrong = {suspect.photos[0].split("/")[0]: suspect.suggested for suspect in found.suspects if suspect.kind == "person"}
+    assert wrong == planted.people
+    (swap,) = [suspect for suspect in found.suspects if suspect.kind != "person"]
+    assert (swap.kind, sorted(swap.photos), swap.attribute) == ("swap", sorted(planted.swapped), "mask")
+    assert [suspect.score for suspect in found.suspects] == sorted((suspect.score for suspect in found.suspects), reverse=True)
+    assert min(suspect.score for suspect in found.suspects) > 0.5
+    assert {one.attribute: one.by_person for one in found.judgements} == {"mask": False, "gender": True, "age": True}
+
+
+# The command
+
+
+@pytest.fixture
+def here(planted, tmp_path, monkeypatch):
+    """A folder with a copy of the run in runs/."""
+    shutil.copytree(planted.made.folder, tmp_path / "runs" / "planted")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*words):
+    return CliRunner().invoke(app, list(words))
+
+
+def rows_of(file):
+    return list(csv.DictReader(file.open(newline="")))
+
+
+def test_the_command_names_every_suspect_and_everybody_whom_nobody_judged(here, planted):
+    result = call("--run", "planted")
+    assert result.exit_code == 0, result.output
+    folder = here / "runs/planted/suspects"
+    assert {file.name for file in folder.iterdir()} == {"index.html", "suspects.csv", "unjudged.csv"}
+    rows = rows_of(folder / "suspects.csv")
+    assert list(rows[0]) == ["rank", "kind", "photo", "person", "attribute", "given", "suggested", "score"]
+    assert {row["person"]: row["suggested"] for row in rows if row["kind"] == "person"} == planted.people
+    assert {row["photo"] for row in rows if row["kind"] == "swap"} == set(planted.swapped)
+    assert len({row["rank"] for row in rows}) == 4 and len(rows) == 3 * 7 + 2
+    photos, split = planted.made.photos, planted.made.split
+    held_out = {photos.names[index] for index in split.holdout}
+    assert {row["person"]: row["part"] for row in rows_of(folder / "unjudged.csv")} == dict.fromkeys(held_out, "holdout")
+    assert f"{len(held_out)} people are held out and were not judged" in result.stdout
+    assert "4 suspects, the likeliest first" in result.stdout
+    assert "Only fold" not in result.stdout
+
+
+def test_a_search_judges_one_fold_and_says_how_to_judge_all(faces, tmp_path, monkeypatch):
+    shutil.copytree(faces.folder, tmp_path / "runs" / "faces")
+    monkeypatch.chdir(tmp_path)
+    result = call("--top", "1")
+    assert result.exit_code == 0, result.output
+    valid, everybody = np.unique(faces.photos.people[faces.split.valid]), np.unique(faces.photos.people)
+    assert f"Only fold 0 was judged, {len(valid)} of {len(everybody)} people" in result.stdout
+    words = "python -m tuner.refit --run faces --top 3 --folds 2 --name faces-folds, then python -m analysis.suspects --run faces-folds"
+    assert words in unwrapped(result)
+    unjudged = rows_of(tmp_path / "runs/faces/suspects/unjudged.csv")
+    assert {row["part"] for row in unjudged} == {"fold 1", "holdout"}
+    assert len(unjudged) == len(everybody) - len(valid)
+
+
+def test_labels_that_the_models_confirm_leave_an_empty_table_and_a_page_that_says_so(here, planted):
+    photos = planted.made.photos
+    for number in range(2):
+        folder = trial_folder(here / "runs/planted", number)
+        saved = read_predictions(folder)
+        labels = photos.labels[[photos.ids.index(name) for name in saved.ids]]
+        heads = [np.eye(size)[labels[:, column]] for column, size in enumerate(photos.scheme.sizes)]
+        write_predictions(folder, type(saved)(saved.ids, heads, saved.epoch))
+    result = call()
+    assert result.exit_code == 0, result.output
+    assert rows_of(here / "runs/planted/suspects/suspects.csv") == []
+    assert "No label is suspect" in (here / "runs/planted/suspects/index.html").read_text()
+
+
+def test_photos_that_are_gone_are_named_and_the_others_shown(here, planted):
+    data = here / "data"
+    shutil.copytree(planted.made.photos.root.parents[1], data)
+    gone, broken = planted.swapped
+    (data / "train/images" / gone).unlink()
+    (data / "train/images" / broken).write_bytes(b"no photo")
+    move_data(here, data)
+    result = call()
+    assert result.exit_code == 0, result.output
+    assert f"left out: 2 photos of suspects are gone or cannot be opened; their place is empty: {gone}, {broken}" in unwrapped(result)
+    page = (here / "runs/planted/suspects/index.html").read_text()
+    assert page.count("cannot be opened</span>") == 2
+    assert page.count("<img ") == 3 * 7
+
+
+def test_without_the_data_the_table_is_whole_and_the_page_without_pictures(here, planted):
+    move_data(here, here / "nowhere")
+    result = call()
+    assert result.exit_code == 0, result.output
+    assert "left out: all photos, so the page shows none: the photos of planted were in" in unwrapped(result)
+    assert len(rows_of(here / "runs/planted/suspects/suspects.csv")) == 3 * 7 + 2
+    assert "<img " not in (here / "runs/planted/suspects/index.html").read_text()
+
+
+def test_the_page_shows_so_many_and_the_table_all(here):
+    call("--most", "1")
+    assert (here / "runs/planted/suspects/index.html").read_text().count('<li class="card"') == 1
+    assert len({row["rank"] for row in rows_of(here / "runs/planted/suspects/suspects.csv")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(("--run", "plnted"), "there is no run 'plnted' in runs/; there are planted"), (("--top", "0"), "--top is 0; take 1 or more")],
+)
+def test_a_users_mistake_is_told_without_a_traceback(here, words, message):
+    result = call(*words)
+    assert result.exit_code == 2
+    assert result.stderr.strip() == message
+
+
+def move_data(here, data):
+    card = here / "runs/planted/run.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"data": str(data)}))
+
+
+def unwrapped(result):
+    return result.stdout.replace("\n", " ")
+
+
+def test_find_suspects_refuses_no_trials(planted):
+    with pytest.raises(RunError, match="--top is 0"):
+        find_suspects(load_runs([planted.made.folder]), top=0)

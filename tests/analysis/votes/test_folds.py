@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from analysis.votes.folds import FOLDS, others, part_people
+
+SEEDS = range(20)
+
+
+def draw(seed):
+    """A few photos each of up to thirty people, who may look differently from photo to photo."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(30, size=100), rng.integers(4, size=100)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_photo_is_in_one_fold_and_nobody_in_two(seed):
+    people, target = draw(seed)
+    parts = part_people(people, target, seed)
+    assert len(parts) == FOLDS
+    assert sorted(np.concatenate(parts)) == list(range(100))
+    for rows in parts:
+        assert not set(people[rows]) & set(people[others(rows, 100)])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_others_are_all_rows_but_these(seed):
+    rows = np.random.default_rng(seed).permutation(50)[:20]
+    assert sorted([*rows, *others(rows, 50)]) == list(range(50))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_class_of_as_many_people_as_folds_is_in_every_fold(seed):
+    people = np.random.default_rng(seed).permutation(np.repeat(np.arange(40), 3))
+    target = np.where(people < FOLDS, 0, 1)
+    assert [len(set(people[rows][target[rows] == 0])) for rows in part_people(people, target, seed)] == [1] * FOLDS
+
+
+def test_fewer_people_than_folds_make_a_fold_each():
+    assert len(part_people(np.array([7, 7, 8, 8, 9]), np.zeros(5, dtype=int))) == 3
+
+
+def test_one_person_alone_is_not_parted():
+    assert part_people(np.array([7, 7, 7]), np.array([0, 1, 0])) == ()
+
+
+def test_another_seed_parts_people_otherwise():
+    people, target = draw(0)
+    first, again, other = (part_people(people, target, seed) for seed in (1, 1, 2))
+    assert [rows.tolist() for rows in first] == [rows.tolist() for rows in again] != [rows.tolist() for rows in other]

@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
+from threadpoolctl import threadpool_limits
+
+from analysis.votes.folds import others, part_people
+from analysis.votes.stacking import (
+    DEPTH,
+    LEAF,
+    RATE,
+    ROUNDS,
+    SAMPLE,
+    SEED,
+    STRENGTHS,
+    boost,
+    boosted,
+    features,
+    logistics,
+    photo_weights,
+    stack,
+)
+from benchmarks.ensembles import simulate
+from trainables.metrics import METRICS
+
+METRIC = METRICS["f1_macro"]
+CLASSES = 5
+FITS = [stack, boost]
+
+
+def without(target, *absent):
+    """The classes with some of them given to class 0."""
+    return np.where(np.isin(target, absent), 0, target)
+
+
+def regression(probabilities, target, strength):
+    """scikit-learn's own way to the same regression."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
+    return model.fit(features(probabilities), target, logisticregression__sample_weight=photo_weights(target, METRIC))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_photo_counts_by_the_square_root_of_what_would_balance_the_classes(seed):
+    target = np.random.default_rng(seed).integers(7, size=100) ** 2
+    np.testing.assert_allclose(photo_weights(target, METRIC), np.sqrt(compute_sample_weight("balanced", target)))
+
+
+def test_features_are_the_logarithms_of_one_member_after_the_other():
+    probabilities = np.array([[[0.5, 0.5], [1.0, 0.0]], [[0.25, 0.75], [0.1, 0.9]]])
+    np.testing.assert_allclose(np.exp(features(probabilities)), [[0.5, 0.5, 0.25, 0.75], [1.0, 1e-6, 0.1, 0.9]])
+
+
+@pytest.mark.parametrize("absent", [(), (2,), (1, 2, 4)])
+def test_a_regression_answers_as_scikit_learns_does(absent):
+    probabilities, target, _ = simulate(3, 140, CLASSES, seed=0)
+    target, other = without(target, *absent), simulate(3, 60, CLASSES, seed=1)[0]
+    (found,) = logistics(probabilities, target, [0.01], METRIC)
+    expected = regression(probabilities, target, 0.01)
+    assert found.classes == tuple(expected.classes_)
+    answer = found(other)
+    np.testing.assert_allclose(answer[:, found.classes], expected.predict_proba(features(other)), atol=1e-4)
+    assert (answer[:, list(absent)] == 0).all()
+
+
+@pytest.mark.parametrize("absent", [(), (2,), (1, 2, 4)])
+def test_boosting_answers_as_scikit_learns_does(absent):
+    probabilities, target, _ = simulate(3, 140, CLASSES, seed=0)
+    target, other = without(target, *absent), simulate(3, 60, CLASSES, seed=1)[0]
+    found = boosted(probabilities, target, 12, METRIC)
+    expected = GradientBoostingClassifier(
+        n_estimators=12,
+        learning_rate=RATE,
+        max_depth=DEPTH,
+        min_samples_leaf=LEAF,
+        subsample=SAMPLE,
+        max_features="sqrt",
+        random_state=SEED,
+    ).fit(features(probabilities), target, sample_weight=photo_weights(target, METRIC))
+    assert found.classes == tuple(expected.classes_)
+    for photos in (probabilities, other):
+        np.testing.assert_allclose(found(photos)[:, found.classes], expected.predict_proba(features(photos)), atol=1e-6)
+        stages = list(found.stages(photos))[1:]
+        staged = list(expected.staged_predict_proba(features(photos)))
+        np.testing.assert_allclose([stage[:, found.classes] for stage in stages], staged, atol=1e-6)
+    assert (found(other)[:, list(absent)] == 0).all()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_penalty_is_the_one_with_the_lowest_log_loss_on_people_that_were_not_fitted_on(seed):
+    probabilities, target, people = simulate(2, 140, CLASSES, seed=seed)
+    losses = []
+    for strength in STRENGTHS:
+        answer = np.zeros((140, CLASSES))
+        for unseen in part_people(people, target):
+            seen = others(unseen, 140)
+            with threadpool_limits(1):
+                model = regression(probabilities[:, seen], target[seen], strength)
+            answer[np.ix_(unseen, model.classes_)] = model.predict_proba(features(probabilities[:, unseen]))
+        losses.append(log_loss(target, answer, sample_weight=photo_weights(target, METRIC), labels=range(CLASSES)))
+    chosen = logistics(probabilities, target, STRENGTHS[: np.argmin(losses) + 1], METRIC)[-1]
+    assert stack(probabilities, target, people, METRIC) == chosen
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_boosting_ends_where_more_rounds_would_no_longer_help_people_that_it_has_not_seen(seed):
+    probabilities, target, people = simulate(2, 210, CLASSES, seed=seed)
+    found = boost(probabilities, target, people, METRIC)
+    unseen = part_people(people, target)[0]
+    seen = others(unseen, 210)
+    stages = boosted(probabilities[:, seen], target[seen], ROUNDS, METRIC).stages(probabilities[:, unseen])
+    weights = photo_weights(target, METRIC)[unseen]
+    losses = [log_loss(target[unseen], answer, sample_weight=weights, labels=range(CLASSES)) for answer in stages]
+    assert len(found.rounds) == np.argmin(losses)
+    assert min(losses) < losses[0], "some rounds help"
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_one_person_alone_can_be_learned_from(fit):
+    probabilities, target, _ = simulate(2, 40, CLASSES, seed=0)
+    assert np.isfinite(fit(probabilities, target, np.zeros(40), METRIC)(probabilities)).all()
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_the_only_class_there_is_to_learn_from_is_certain(fit):
+    probabilities, _, people = simulate(2, 40, CLASSES, seed=0)
+    answer = fit(probabilities, np.full(40, 3), people, METRIC)(probabilities)
+    np.testing.assert_array_equal(answer, np.tile(np.eye(CLASSES)[3], (40, 1)))
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_class_that_only_one_person_has_is_no_obstacle(fit):
+    probabilities, target, people = simulate(2, 140, CLASSES, seed=0)
+    target = np.where(people == 4, 2, without(target, 2))
+    ensemble = fit(probabilities, target, people, METRIC)
+    assert ensemble.classes == (0, 1, 2, 3, 4)
+    np.testing.assert_allclose(ensemble(probabilities).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_what_one_member_mixes_up_without_fail_is_set_right(fit):
+    probabilities, target, people = simulate(1, 700, CLASSES, seed=0)
+    swapped = probabilities[:, :, [1, 0, 2, 3, 4]]
+    other, truth, _ = simulate(1, 700, CLASSES, seed=1)
+    right = (other[0].argmax(axis=1) == truth).mean()
+    answers = fit(swapped, target, people, METRIC)(other[:, :, [1, 0, 2, 3, 4]])
+    assert (answers.argmax(axis=1) == truth).mean() > right - 0.05
+    assert (other[0][:, [1, 0, 2, 3, 4]].argmax(axis=1) == truth).mean() < right - 0.2
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_members_that_are_alike_share_their_coefficients(seed):
+    probabilities, target, people = simulate(2, 140, CLASSES, seed=seed)
+    coefficients = np.array(stack(probabilities[[0, 0, 1]], target, people, METRIC).coefficients)
+    np.testing.assert_allclose(coefficients[:, :CLASSES], coefficients[:, CLASSES : 2 * CLASSES], atol=1e-9)
+
+
+def test_the_order_of_the_photos_changes_no_answer_of_the_regression_by_much():
+    probabilities, target, people = simulate(2, 140, CLASSES, seed=0)
+    order = np.random.default_rng(0).permutation(140)
+    shuffled = stack(probabilities[:, order], target[order], people[order], METRIC)
+    np.testing.assert_allclose(shuffled(probabilities), stack(probabilities, target, people, METRIC)(probabilities), atol=2e-3)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_the_number_of_threads_changes_no_bit(fit):
+    probabilities, target, people = simulate(2, 350, CLASSES, seed=0)
+    fitted = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            fitted.append(fit(probabilities, target, people, METRIC))
+    assert fitted[0] == fitted[1]
