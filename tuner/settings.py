@@ -1,9 +1,11 @@
 """The `run:` section of a space: how much to search and by what, not what to search."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 
 from search_spaces.schema import Space
 from trainables.metrics import DEFAULT, METRICS, Metric
@@ -13,15 +15,22 @@ from tuner.stoppers import STOPPERS, AshaSettings, MedianSettings
 from tuner.stoppers.history import Stopper
 
 
-def name_in(table: Mapping[str, Any]) -> Any:
-    """The type of a name in the table, whatever has been added to it meanwhile."""
+@dataclass(frozen=True)
+class NameIn:
+    """Marks a text that must be a name in the table, whatever has been added to it meanwhile."""
 
-    def check(name: str) -> str:
-        if name not in table:
-            raise ValueError(f"{name!r} does not exist{nearest(name, list(table))}; there are {', '.join(table)}")
+    table: Mapping[str, Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.table)}
+
+    def _check(self, name: str) -> str:
+        if name not in self.table:
+            raise ValueError(f"{name!r} does not exist{nearest(name, list(self.table))}; there are {', '.join(self.table)}")
         return name
-
-    return Annotated[str, AfterValidator(check), WithJsonSchema({"type": "string", "enum": list(table)})]
 
 
 class RunSettings(AshaSettings, MedianSettings):
@@ -32,9 +41,9 @@ class RunSettings(AshaSettings, MedianSettings):
 
     trials: Count = setting("configurations to try", 20)
     epochs: Count = setting("maximum epochs of a trial", 10)
-    metric: name_in(METRICS) = setting("what trials and votes are chosen by, as scikit-learn's scorers are named", DEFAULT)
-    searcher: name_in(SEARCHERS) = setting("what proposes configurations", "tpe")
-    pruner: name_in(STOPPERS) = setting("what stops hopeless trials", "asha")
+    metric: Annotated[str, NameIn(METRICS)] = setting("what trials and votes are chosen by, as scikit-learn's scorers are named", DEFAULT)
+    searcher: Annotated[str, NameIn(SEARCHERS)] = setting("what proposes configurations", "tpe")
+    pruner: Annotated[str, NameIn(STOPPERS)] = setting("what stops hopeless trials", "asha")
     early_stopping: bool = setting("false is short for run/pruner: none", True)
     keep_running: Share = setting("share of the trials that may not be stopped; they tell how far early scores can be trusted", 0.05)
     keep: Count = setting("trials whose weights stay on disk, best first", 10)
