@@ -1,6 +1,8 @@
 """A trial's curves and settings as TensorBoard reads them."""
 
+import re
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +12,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import hparams, scalar
 
+from search_spaces.schema import flat
 from trainables.config import TrialConfig
 from trainables.record import EpochReport
 from trainables.storage import Folder, write_whole
@@ -18,12 +21,16 @@ from trainables.storage import Folder, write_whole
 class Curves:
     """The event file of one attempt at a trial. Written in the trial's own thread, so that a full disk is an error and no lost thread."""
 
-    def __init__(self, folder: Folder, config: TrialConfig, attempt: int):
+    def __init__(self, trial: Folder, config: TrialConfig, attempt: int, searched: Collection[str] = ()):
         """
         Args:
-            folder: the trial's; to one in an object store, which cannot append, the file is copied after every epoch.
+            trial: its folder; to one in an object store, which cannot append, the file is copied after every epoch.
             attempt: tells the files of attempts apart that begin in one second.
+            searched: paths of the settings that the HParams page lists; which of them a trial has may depend on the others.
         """
+        # TensorBoard calls a run by the folders that lead to its file: `12/efficientnet_b0`.
+        folder = trial / re.sub(r"[^\w.-]", "_", config.model.backbone)
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._metric = config.metric
         self._scratch = None if isinstance(folder, Path) else TemporaryDirectory()
@@ -31,7 +38,7 @@ class Curves:
         self._writer = EventsWriter(str(local / "events"), filename_suffix=f".{attempt}")
         # The HParams page reads the settings here and takes the last value of `best/<metric>` as the trial's result. Both are in the
         # file from the first epoch on, so a stopped trial and a killed one are on the page with their best epoch.
-        experiment, session, _ = hparams(_flat(config), {f"best/{config.metric}": None})
+        experiment, session, _ = hparams(_settings(config, searched), {f"best/{config.metric}": None})
         for summary in (experiment, session):
             self._add(summary, step=0)
 
@@ -63,9 +70,7 @@ class Curves:
         self._writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
 
 
-def _flat(config: TrialConfig) -> dict[str, int | float | str]:
-    flat = {}
-    for name, value in config.values().items():
-        for key, item in value.items() if isinstance(value, dict) else {"": value}.items():
-            flat[f"{name}/{key}".rstrip("/")] = item if isinstance(item, (int, float, str)) else str(item)
-    return flat
+def _settings(config: TrialConfig, paths: Collection[str]) -> dict[str, int | float | str]:
+    """The settings at these paths; what is no number or text, as text."""
+    values = {path: value for path, value in flat(config.values()).items() if path in paths}
+    return {path: value if isinstance(value, (int, float, str)) else str(value) for path, value in values.items()}

@@ -67,6 +67,7 @@ class Job:
     threads: int  # CPU threads a trial may use
     shelf: Shelf | None = None  # None: every trial runs where the photos are
     others: Mapping[int, Data] = field(default_factory=dict)  # by the fold that validates, where that is not the one of `data`
+    searched: tuple[str, ...] = ()  # paths of the settings that differ among the trials
 
     def of_fold(self, fold: int) -> Self:
         """The job with the data of which this fold validates."""
@@ -197,7 +198,7 @@ def _begin(folder: Folder, config: TrialConfig, job: Job, device: torch.device) 
 
 def _train(number: int, config: TrialConfig, job: Job, report: Report, device: torch.device, result: Result, pace: Pace) -> None:
     folder = trial_folder(job.run, number)
-    curves = Curves(folder, config, result.attempt)
+    curves = Curves(folder, config, result.attempt, job.searched)
     try:
         threads = job.threads if device.type == "cuda" else 0
         parts = build_parts(config, job.data, device, threads=threads, micro_batch=result.micro_batch)

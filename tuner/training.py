@@ -71,7 +71,8 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
 
     soft_stop = SoftStop(options.time_budget)
     board = Board(plan.settings.trials, plan.settings.epochs, ", ".join(plan.attributes), plan.settings.score(), soft_stop.deadline)
-    job = Job(plan.run.resolve(), material.data, code_version(), slots.cpus, shelf(options, material), material.by_fold)
+    searched = tuple(parameter.path for parameter in plan.space.parameters)
+    job = Job(plan.run.resolve(), material.data, code_version(), slots.cpus, shelf(options, material), material.by_fold, searched)
     try:
         with soft_stop.listening():
             search(plan, job, slots, stock, board, soft_stop, console, searcher=work.searcher)

@@ -96,7 +96,7 @@ def test_a_trial_that_dies_while_it_draws_its_curves_has_every_epoch_in_them_all
     assert exit_code(train_alone, number, values, job) == 0
     folder = trial_folder(job.run, number)
     assert remains(folder) == remains(whole)
-    curves = EventAccumulator(str(folder)).Reload()
+    curves = EventAccumulator(str(folder / values["model"]["backbone"])).Reload()
     for tag, name in (("f1_macro", "score"), ("train_loss", "train_loss")):
         drawn = {event.step: event.value for event in curves.Scalars(tag)}
         told = {report["epoch"]: report[name] for report in read_record(whole).reports}

@@ -383,22 +383,28 @@ def events(folder) -> EventAccumulator:
     return accumulator
 
 
-def test_tensorboard_shows_the_curves_of_a_trial(job, make_config):
+def test_tensorboard_shows_the_curves_of_a_trial_under_its_number_and_backbone(job, make_config):
     reports = run(make_config(epochs=3), job)
-    shown = events(trial_folder(job.run, 0))
+    shown = events(trial_folder(job.run, 0) / "test_efficientnet")
     curves = {tag: [(event.step, event.value) for event in shown.Scalars(tag)] for tag in shown.Tags()["scalars"]}
     for tag, key in (("f1_macro", "score"), ("best/f1_macro", "best"), ("learning_rate", "lr"), ("train_loss", "train_loss")):
         np.testing.assert_allclose(curves[tag], [(report["epoch"], report[key]) for report in reports], rtol=1e-6)
     assert {"accuracy", "images_per_second", "f1_macro/mask", "f1_macro/gender", "f1_macro/age"} <= set(curves)
 
 
-def test_tensorboard_shows_every_setting_of_a_trial_even_of_one_that_died(job, make_config):
+def test_hparams_lists_the_searched_settings_that_a_trial_has_even_of_one_that_died(job, make_config):
     config = make_config(task=[["mask"], ["age"]])
-    die_after(1, config, job)
-    hparams = events(trial_folder(job.run, 0)).PluginTagToContent("hparams")
+    die_after(1, config, replace(job, searched=("task", "optimizer/lr", "view/size", "loss/gamma")))
+    hparams = events(trial_folder(job.run, 0) / "test_efficientnet").PluginTagToContent("hparams")
     start = HParamsPluginData.FromString(hparams["_hparams_/session_start_info"]).session_start_info
     settings = {name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()}
-    assert settings["optimizer/lr"] == config.optimizer.lr and settings["model/backbone"] == "test_efficientnet"
-    assert settings["task"] == "[['mask'], ['age']]" and settings["view/size"] == 32 and settings["epochs"] == 2
+    assert settings == {"task": "[['mask'], ['age']]", "optimizer/lr": config.optimizer.lr, "view/size": 32}
     experiment = HParamsPluginData.FromString(hparams["_hparams_/experiment"]).experiment
     assert [info.name.tag for info in experiment.metric_infos] == ["best/f1_macro"]
+
+
+def test_a_backbone_of_a_hub_is_one_folder(tmp_path, make_config):
+    config = make_config()
+    config = config.model_copy(update={"model": config.model.model_copy(update={"backbone": "hf-hub:timm/resnet50.a1_in1k"})})
+    Curves(tmp_path, config, attempt=1).close()
+    assert [file.parent.relative_to(tmp_path) for file in tmp_path.rglob("events.*")] == [Path("hf-hub_timm_resnet50.a1_in1k")]
