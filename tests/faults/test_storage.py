@@ -165,8 +165,8 @@ def test_a_run_in_an_object_store_can_be_interrupted_resumed_and_vote(here, comm
     names = {entry.name for entry in store.iterdir()}
     assert names == {"run.json", "space.yaml", "split.csv", "trials"}, "as in a folder, but for ray.log and the lock"
     for record in records:
-        names = {entry.name for entry in record.folder.iterdir() if "tfevents" not in entry.name}
-        assert names == {"config.json", "reports.jsonl", "result.json", "valid.npz", MODEL}
+        names = {entry.name for entry in record.folder.iterdir()}
+        assert names == {record.config.model.backbone, "config.json", "reports.jsonl", "result.json", "valid.npz", MODEL}
         assert read_predictions(record.folder).epoch == record.result.best_epoch
 
     code, words = command("analysis.ensemble", "--top", "2", "--run", run, **known).end()

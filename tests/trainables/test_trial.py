@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from trainables import trial
 from trainables.build import build_parts
 from trainables.checkpoint import load_model
+from trainables.curves import Curves
 from trainables.data.batches import plain_batches
 from trainables.data.views import open_view
 from trainables.loop import fit, predict
