@@ -47,6 +47,27 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[SESSION] = session
 
 
+STARTS_PROCESSES = {"ray_cluster", "start_command", "command", "search"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests share a process of pytest-xdist's.
+
+    Files that start Ray or whole commands are one group, so that no two clusters want the same cores; it comes first, as it takes longest.
+    The others are a group for each file, whose fixtures are then made once.
+    """
+    files = {item.path for item in items if STARTS_PROCESSES & set(getattr(item, "fixturenames", ()))}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("processes" if item.path in files else item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: item.path not in files)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """One thread, whatever a trial within an earlier test has asked for: the bits of a test do not depend on those before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End with what the tests said.

@@ -137,7 +137,7 @@ def test_the_best_two_vote_and_answer_for_every_eval_photo_in_order(home, run, d
     assert all(0 <= int(line.split(",")[1]) < 18 for line in lines[1:])
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_joint_model_and_three_specialists_vote_together(home, run, demo, tiny_space, ray_cluster, monkeypatch):
     monkeypatch.chdir(home)
     monkeypatch.setenv("COLUMNS", "200")

@@ -1,7 +1,6 @@
 """kill -9 of the command at any moment loses nothing: `--resume` ends the search as if nothing had happened."""
 
 import json
-import os
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -28,7 +27,6 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="only a CPU promises the same bits"),
 ]
 
-KILLS = int(os.environ.get("KILLS", "4"))  # each takes half a minute; KILLS=20 is for an hour without hurry
 TRIALS, EPOCHS, GRACE, REDUCTION, SPARED = 8, 20, 2, 1.5, 0.25
 SEARCH = ("--trials", TRIALS, "--keep-running", SPARED, "--keep", TRIALS)
 LENGTH = ("--set", f"run/epochs={EPOCHS}", "--set", f"run/grace={GRACE}", "--set", f"run/reduction={REDUCTION}")
@@ -119,13 +117,14 @@ def seals(folder: Path) -> Iterator[tuple[str, tuple[int, int, bytes]]]:
         yield file.name, (status.st_ino, status.st_mtime_ns, file.read_bytes())
 
 
-def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_never_been(command, here, tiny_space, demo, data, tmp_path):
+@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.nightly)])
+def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_never_been(kills, command, here, tiny_space, demo, data, tmp_path):
     seed = 20
     rng = random.Random(seed)
     run = here / "runs" / "night"
     killer = Killer(command, run, ("--space", tiny_space, "--data", demo, *SEARCH, *LENGTH), ())
     views = []
-    for kill in range(1, KILLS + 1):
+    for kill in range(1, kills + 1):
         print(f"seed {seed}, kill {kill}: ", end="")
         killer.kill_at(Moment.draw(rng, most=5))
         views.append(look(run))
@@ -198,7 +197,7 @@ def assert_each_is_what_its_settings_give(records: list[Record], job: Job) -> No
             assert what_lasts(record.folder / name) == what_lasts(again / name), f"trial {record.number}: {name}"
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize("seed", [4])
 def test_a_search_with_one_trial_at_a_time_leaves_the_same_files_whether_killed_or_not(command, here, one_at_a_time, unharmed, seed):
     rng = random.Random(seed)

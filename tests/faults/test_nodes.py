@@ -97,7 +97,7 @@ def wait_for_nodes(number: int) -> None:
     wait_for(lambda: sum(node["Alive"] for node in ray.nodes()) == number)
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_trials_of_a_node_that_dies_go_on_elsewhere_and_a_node_that_joins_gets_its_view_once_and_trials(
     here, tiny_space, demo, head, joined, add, cache
 ):
@@ -142,7 +142,7 @@ def test_trials_of_a_node_that_dies_go_on_elsewhere_and_a_node_that_joins_gets_i
         assert (folder / there.head["images"]).stat().st_ino == inode, "two trials of a node need it, and one brings it"
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_node_that_does_not_see_the_records_is_refused_by_name_and_one_that_joins_later_ends_the_search_softly(
     here, tiny_space, demo, head, joined, add
 ):

@@ -55,7 +55,7 @@ def assert_all_are_trained(run: Path, before: dict[int, list[str]]) -> None:
 
 @pytest.mark.parametrize(
     "number, name, code",
-    [(signal.SIGTERM, "SIGTERM", 143), pytest.param(signal.SIGINT, "Ctrl-C", 130, marks=pytest.mark.long)],
+    [(signal.SIGTERM, "SIGTERM", 143), pytest.param(signal.SIGINT, "Ctrl-C", 130, marks=pytest.mark.nightly)],
 )
 def test_a_signal_ends_a_search_softly_and_it_goes_on_at_the_next_epoch_by_one_of_two_commands_at_once(
     here, search, resumed, number, name, code
@@ -87,7 +87,7 @@ def test_a_signal_ends_a_search_softly_and_it_goes_on_at_the_next_epoch_by_one_o
     assert_all_are_trained(run, seen)
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_second_ctrl_c_does_not_wait_for_a_trial_that_hangs_and_the_records_stay_whole(here, search, resumed):
     run = here / "runs" / "first"
     process = search()
@@ -112,9 +112,9 @@ def test_a_second_ctrl_c_does_not_wait_for_a_trial_that_hangs_and_the_records_st
     "number, code, moment",
     [
         (signal.SIGTERM, 143, "while Ray starts"),
-        (signal.SIGINT, 130, "while the photos are read"),
-        pytest.param(signal.SIGINT, 130, "while Ray starts", marks=pytest.mark.long),
-        pytest.param(signal.SIGTERM, 143, "while the photos are read", marks=pytest.mark.long),
+        pytest.param(signal.SIGINT, 130, "while the photos are read", marks=pytest.mark.nightly),
+        pytest.param(signal.SIGINT, 130, "while Ray starts", marks=pytest.mark.nightly),
+        pytest.param(signal.SIGTERM, 143, "while the photos are read", marks=pytest.mark.nightly),
     ],
 )
 def test_a_signal_before_the_first_trial_ends_the_command_and_nothing_is_written(here, search, number, code, moment):
@@ -133,7 +133,7 @@ def test_a_signal_before_the_first_trial_ends_the_command_and_nothing_is_written
     assert not list(here.glob("runs/*"))
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_search_whose_processes_are_all_killed_goes_on_though_the_clock_is_a_day_behind_since(here, search, resumed):
     """The clock stands for a node whose clock is wrong, or was set right meanwhile: nothing may be put in order by it."""
     run = here / "runs" / "first"
@@ -227,6 +227,7 @@ def records_of(run: Path) -> list[dict]:
     ]
 
 
+@pytest.mark.nightly
 def test_a_trial_killed_twice_goes_on_with_one_retry_as_it_got_on_and_the_same_seed_gives_the_same_records(
     here, tiny_space, demo, ray_cluster
 ):
@@ -248,7 +249,7 @@ def test_a_trial_killed_twice_goes_on_with_one_retry_as_it_got_on_and_the_same_s
     assert whole == again
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_without_retries_a_killed_trial_fails_and_resuming_tries_it_again_from_where_it_was(here, tiny_space, demo, ray_cluster):
     run = here / "runs" / "frail"
     options = {"data": demo, "cpus_per_trial": 2}
@@ -271,7 +272,7 @@ def test_without_retries_a_killed_trial_fails_and_resuming_tries_it_again_from_w
     assert {file: file.stat().st_mtime_ns for file in other.folder.iterdir()} == files
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_time_budget_ends_a_search_in_order_and_each_command_has_its_own(here, tiny_space, demo, ray_cluster):
     run = here / "runs" / "slow"
     changes = ("run/epochs=1000", "run/grace=999")
@@ -294,7 +295,7 @@ def test_a_time_budget_ends_a_search_in_order_and_each_command_has_its_own(here,
     assert ends <= {("interrupted", "the search was ended by the time budget"), ("interrupted", "ended before its first report")}
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_more_trials_join_those_that_ended_and_these_are_not_touched(here, tiny_space, demo, ray_cluster):
     run = here / "runs" / "growing"
     changes = ("run/epochs=1", "run/grace=1")

@@ -137,7 +137,7 @@ def test_a_store_that_cannot_be_reached_is_refused_in_seconds(here, space, plain
     assert monotonic() - began < 30
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_run_in_an_object_store_can_be_interrupted_resumed_and_vote(here, command, space, plain, server):
     run = f"s3://{BUCKET}/searches/first"
     store = open_folder(server.address_of(run))
@@ -281,7 +281,9 @@ def test_photos_that_are_gone_are_missed_in_words(left):
     assert "which is gone; give --data where they are now" in refused(left)
 
 
-@pytest.mark.parametrize("choices, goes_on", [("[cross_entropy, soft_f1]", True), ("[focal, soft_f1]", False)])
+@pytest.mark.parametrize(
+    "choices, goes_on", [("[focal, soft_f1]", False), pytest.param("[cross_entropy, soft_f1]", True, marks=pytest.mark.nightly)]
+)
 def test_an_edited_space_is_what_new_trials_come_from_and_a_trial_without_a_place_in_it_stays(left, ray_cluster, choices, goes_on):
     edited = SPACE.replace("[cross_entropy, focal]", choices).replace("[1.0e-6, 1.0e-2]", "[1.0e-4, 1.0e-2]")
     Path("edited.yaml").write_text(edited)

@@ -35,9 +35,9 @@ WRITES = [
     ("last/state.pt", 1),
     ("last/state.pt", EPOCHS - 1),
 ]
-# Each write is died in at one moment, the moments in turn; at the others too with `-m long`.
+# Each write is died in at one moment, the moments in turn; at the others too with `-m nightly`.
 DEATHS = [
-    pytest.param(file, write, moment, marks=() if (place + turn) % len(MOMENTS) == 0 else pytest.mark.long)
+    pytest.param(file, write, moment, marks=() if (place + turn) % len(MOMENTS) == 0 else pytest.mark.nightly)
     for place, (file, write) in enumerate(WRITES)
     for turn, moment in enumerate(MOMENTS)
 ]
@@ -90,7 +90,7 @@ def assert_usable(folder: Path, whole: Path) -> None:
         assert reports == remains(whole)["reports.jsonl"][: len(reports)]
 
 
-@pytest.mark.parametrize("record", [1, pytest.param(3, marks=pytest.mark.long), 6, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("record", [1, pytest.param(3, marks=pytest.mark.nightly), 6, pytest.param(20, marks=pytest.mark.nightly)])
 def test_a_trial_that_dies_while_it_draws_its_curves_has_every_epoch_in_them_all_the_same(whole, values, job, number, record):
     assert exit_code(train_armed, record, number, values, job) == -signal.SIGKILL
     assert exit_code(train_alone, number, values, job) == 0
@@ -117,7 +117,7 @@ DEATHS = [
 ]
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_command_that_dies_while_it_writes_its_files_goes_on_to_the_same_run(command, here, one_at_a_time, unharmed):
     run = here / "runs" / unharmed.name
     for fault in DEATHS:

@@ -585,7 +585,7 @@ def test_a_sharpness_aware_step_that_overflows_in_float16_leaves_the_weights_and
     assert torch.equal(weights(parts), before) and parts.scaler.get_scale() == 2.0**39
 
 
-@pytest.mark.parametrize("clip", [0.0, 1.0])
+@pytest.mark.parametrize("clip", [pytest.param(0.0, marks=pytest.mark.nightly), 1.0])
 def test_a_sharpness_aware_trial_in_float16_finds_a_scale_and_trains(data, make_config, clip):
     config = make_config(epochs=2, optimizer={"sam": 0.05}, train={"precision": "fp16", "clip": clip})
     parts = with_scale(build_parts(config, data, CPU), 2.0**20)

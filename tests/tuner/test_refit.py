@@ -179,7 +179,7 @@ def test_a_search_does_not_go_on_with_refits_nor_a_refit_with_a_search(folds):
     assert "faces-refit holds refits itself; choose from the search: --run faces" in refused(Wish(run="faces-refit", seeds=1))
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_killed_refit_goes_on_to_the_same_models(home, searched, folds, best, ray_cluster):
     command = start(home, "tuner.refit", "--run", "faces", "--trials", str(best), "--folds", "2", "--name", "killed", "--no-dashboard")
     run = home / "runs" / "killed"

@@ -148,7 +148,7 @@ def test_a_trial_without_weights_is_refused(run, tmp_path):
     assert "has no weights: run/keep says of how many trials they are kept" in message
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_an_ensemble_that_looks_twice_at_edges_is_written_as_the_models_of_its_trials(run, tmp_path):
     trials = load_runs([run.folder]).trials
     folder = write(run.folder, replace(mean_of([trials[0], trials[3]]), looks=("plain", "flip")))
@@ -158,7 +158,7 @@ def test_an_ensemble_that_looks_twice_at_edges_is_written_as_the_models_of_its_t
     assert {file.name for file in tmp_path.glob("*.onnx")} == {"faces-0.onnx", "faces-3.onnx"}
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize("number", range(1, 4))
 def test_the_command_writes_the_model_of_any_trial(run, tmp_path, number):
     file = tmp_path / f"{number}.onnx"
@@ -167,7 +167,7 @@ def test_the_command_writes_the_model_of_any_trial(run, tmp_path, number):
     assert file.is_file()
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ENSEMBLES)
 def test_every_vote_with_every_step_and_look_is_one_file_that_answers_alike(run, name):
     trials = load_runs([run.folder]).trials[:2]
@@ -182,7 +182,7 @@ def test_every_vote_with_every_step_and_look_is_one_file_that_answers_alike(run,
     assert compare(export_pipeline(pipeline, [TrialModels.of(trial) for trial in trials])).holds
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "values",
     [

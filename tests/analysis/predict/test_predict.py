@@ -234,7 +234,7 @@ def test_weights_that_are_gone_or_damaged_are_refused_by_name(here, photos, harm
     assert "let others vote: python -m analysis.ensemble --run faces" in message
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_ctrl_c_leaves_the_earlier_answers_and_no_half_file(here, photos, start_command):
     for number in range(12):
         shutil.copytree(photos, here / "many" / str(number))
