@@ -1,4 +1,4 @@
-"""Parting people into folds: what is fitted on all but one is judged on that one, and nobody is on both sides."""
+"""Inner folds over groups: what is fitted on all but one is evaluated on that one, and no group is in two."""
 
 import warnings
 
@@ -8,21 +8,25 @@ FOLDS = 5
 
 
 def part_people(people: np.ndarray, target: np.ndarray, seed: int = 0) -> tuple[np.ndarray, ...]:
-    """The rows of each fold: whole people, classes spread as evenly as they can be.
+    """The rows of each fold: whole groups (n,), classes (n,) spread as evenly as they can be.
 
-    There are fewer folds where there are fewer people, and none where there is one person only.
+    Where every class has fewer images than there are folds, no class can be in each of them: groups are spread at random then. There are
+    fewer folds where there are fewer groups, down to leaving one group out, and none where there is one group only.
     """
     # Imported here: scikit-learn takes a second, and --help should not.
-    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     count = min(FOLDS, len(np.unique(people)))
     if count < 2:
         return ()
+    stratified = np.unique(target, return_counts=True)[1].max() >= count
+    kind = StratifiedGroupKFold if stratified else GroupKFold
     with warnings.catch_warnings():
-        # A class of few people cannot be in every fold, and nothing else is expected of it.
+        # A class of few groups cannot be in every fold, and nothing else is expected of it.
         warnings.filterwarnings("ignore", "The least populated class")
-        parted = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(people, target, people)
-        return tuple(rows for _, rows in parted)
+        folds = kind(count, shuffle=True, random_state=seed).split(people, target, people)
+        # Of few groups, stratification may leave a fold without any.
+        return tuple(rows for _, rows in folds if len(rows))
 
 
 def others(rows: np.ndarray, count: int) -> np.ndarray:

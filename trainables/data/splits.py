@@ -78,7 +78,8 @@ def split_people(photos: Photos, settings: DataConfig, seed: int) -> Split:
     classes = photos.scheme.joint(photos.labels)
     persons, person = np.unique(photos.people, return_inverse=True)
     need = settings.folds + 1
-    advice = "Add images" if settings.folds == 2 else "Add images, or take fewer folds (--set data/folds=2)"
+    fewer = settings.folds > 2 and len(persons) > 2  # two folds and a hold-out take three groups
+    advice = "Add images, or take fewer folds (--set data/folds=2)" if fewer else "Add images"
     if len(persons) < need:
         raise DataError(f"{len(persons)} groups of images are too few for {settings.folds} folds and a hold-out: each needs one. {advice}.")
 

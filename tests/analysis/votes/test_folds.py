@@ -47,3 +47,17 @@ def test_another_seed_parts_people_otherwise():
     people, target = draw(0)
     first, again, other = (part_people(people, target, seed) for seed in (1, 1, 2))
     assert [rows.tolist() for rows in first] == [rows.tolist() for rows in again] != [rows.tolist() for rows in other]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_classes_of_fewer_images_than_folds_are_parted_all_the_same(seed):
+    people = np.random.default_rng(seed).permutation(24)
+    parts = part_people(people, np.repeat(np.arange(12), 2), seed)
+    assert len(parts) == FOLDS
+    assert sorted(np.concatenate(parts)) == list(range(24))
+
+
+def test_no_fold_is_empty_however_few_groups_there_are():
+    people, target = np.array([0, 0, 2, 4, 1, 0, 3, 4, 2]), np.array([0, 0, 5, 6, 7, 0, 6, 0, 0])
+    parts = part_people(people, target, seed=3)
+    assert all(len(rows) for rows in parts) and sorted(np.concatenate(parts)) == list(range(9))
