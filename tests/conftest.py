@@ -12,6 +12,9 @@ from subprocess import PIPE, Popen
 # Before any test imports torch or the hub's client: no network, and the CPU unless somebody asks for a GPU by number.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# Commands that are printed begin with `python`, however the tests were started.
+os.environ.pop("UV", None)
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 import pytest
 

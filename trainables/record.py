@@ -26,6 +26,7 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 
 from search_spaces.errors import UserError
+from trainables.commands import typed
 from trainables.config import TrialConfig
 from trainables.data.labels import Attribute, Scheme
 from trainables.metrics import DEFAULT
@@ -185,7 +186,8 @@ def find_run(name: str, runs: Folder = RUNS) -> Folder:
             return folder
     beside = there.parent if "://" in name else runs
     names = sorted(folder.name for folder in list_folders(beside) if (folder / "run.json").is_file())
-    raise RunError(f"there is no run {name!r} in {beside}/; there are {', '.join(names) or 'none yet: python -m tuner.run makes one'}")
+    there = ", ".join(names) or f"none yet: {typed('tuner.run')} makes one"
+    raise RunError(f"there is no run {name!r} in {beside}/; there are {there}")
 
 
 def name_of(run: Folder) -> str:

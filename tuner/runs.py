@@ -8,6 +8,7 @@ from pathlib import Path
 
 from search_spaces.read import read_space
 from search_spaces.schema import Space, SpaceError, nested, show
+from trainables.commands import typed
 from trainables.config import choosers
 from trainables.data.settings import DataConfig
 from trainables.metrics import DEFAULT
@@ -70,12 +71,12 @@ def refuse(card: RunCard, mistakes: list[str]) -> None:
 
 def resume_command(run: Folder, module: str = "tuner.run") -> str:
     """What goes on with a run."""
-    return f"python -m {module} --resume {name_of(run)}"
+    return typed(f"{module} --resume {name_of(run)}")
 
 
 def vote_command(run: Folder, trials: int) -> str:
     """What lets the best of a run's trials vote."""
-    return f"python -m analysis.ensemble --top {min(3, trials)} --run {name_of(run)}"
+    return typed(f"analysis.ensemble --top {min(3, trials)} --run {name_of(run)}")
 
 
 # New runs

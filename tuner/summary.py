@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trainables.commands import typed
 from trainables.data.splits import NOBODY
 from trainables.data.training import Data
 from trainables.metrics import Metric
@@ -132,7 +133,7 @@ def summarize_refit(plan: Plan, data: Data, card: RunCard, board: Board, seconds
             highlight=False,
         )
         best = max(done, key=lambda group: plan.settings.score().sign * group.score).origin.trial
-        following = f"python -m tuner.refit --run {name_of(searched)} --trials {best} --all-data"
+        following = typed(f"tuner.refit --run {name_of(searched)} --trials {best} --all-data")
     else:
         following = vote_command(run, len(done))
     console.print(Text.assemble("Next: ", (following, "bold")), soft_wrap=True)

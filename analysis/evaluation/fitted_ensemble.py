@@ -12,6 +12,7 @@ from analysis.members.compose import Member, Part, Predicted
 from analysis.members.predictions import TrialModels
 from analysis.members.tta import LOOKS
 from analysis.votes import Ensemble
+from trainables.commands import typed
 from trainables.data.labels import Scheme
 from trainables.record import DAMAGE, RunError, name_of, read_json, write_json
 from trainables.storage import Folder, StorageError, open_folder
@@ -84,7 +85,7 @@ def read_ensemble(folder: Folder) -> EnsembleFile:
 def maker(folder: Folder) -> str:
     """The command that writes an ensemble's folder."""
     whole = folder.resolve()
-    return f"python -m analysis.ensemble --run {name_of(whole.parent) if whole.name == 'ensemble' else 'RUN'}"
+    return typed(f"analysis.ensemble --run {name_of(whole.parent) if whole.name == 'ensemble' else 'RUN'}")
 
 
 def model_files(folder: Folder, content: EnsembleFile) -> dict[str, tuple[Folder, ...]]:

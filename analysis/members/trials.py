@@ -10,6 +10,7 @@ import pandas as pd
 from safetensors import safe_open
 
 from trainables.checkpoint import Card
+from trainables.commands import typed
 from trainables.data.labels import Scheme, Task, read_task
 from trainables.data.photos import LeftOut
 from trainables.data.splits import NOBODY
@@ -26,6 +27,7 @@ from trainables.record import (
     RunCard,
     RunError,
     list_folders,
+    name_of,
     read_predictions,
     read_record,
     read_run,
@@ -129,7 +131,7 @@ def newest_run(runs: Path = RUNS) -> Path:
     """The run begun last, of those in a local folder. Raises: RunError when there is none."""
     cards = sorted(runs.glob("*/run.json"), key=lambda file: file.stat().st_mtime)
     if not cards:
-        raise RunError(f"there is no run in {runs}/ yet; python -m tuner.run makes one")
+        raise RunError(f"there is no run in {runs}/ yet; {typed('tuner.run')} makes one")
     return cards[-1].parent
 
 
@@ -182,7 +184,7 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
     chosen, unkept = ([trial for trial in ordered if bool(trial.models) is kept] for kept in (True, False))
     if not chosen:
         there = "; ".join(map(str, left_out)) or "there are no trials"
-        mend = "" if alone else " Go on until one has reached the end of an epoch: python -m tuner.run --resume."
+        mend = "" if alone else f" Resume until one has reached the end of an epoch: {typed(f'tuner.run --resume {name_of(folders[0])}')}"
         raise RunError(f"{_names(folders)}: no trial has both a validation prediction and weights ({there}).{mend}")
     return Runs(
         tuple(folders), tuple(cards), side, sides[side], sides[HELD_OUT], sides[EVERY_FOLD], tuple(chosen), tuple(unkept), tuple(left_out)

@@ -16,6 +16,7 @@ from analysis.members.soup.cook import Cook, Soup, kitchen
 from analysis.members.trials import Runs, Trial, load_runs
 from analysis.soup.files import write_soups
 from analysis.soup.outcome import Outcome, cook_group
+from trainables.commands import typed
 from trainables.console import output
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import LeftOut, Photos
@@ -84,7 +85,7 @@ def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
     written = write_soups(runs, kept, device)
     told = "Validation chose the ingredients, so a soup's validation score promises too much; the hold-out has the last word"
     asked = " ".join(f"--run {name_of(folder)}" for folder in (*runs.folders, written))
-    console.print(f"{told}: python -m analysis.ensemble {asked}", soft_wrap=True)
+    console.print(f"{told}: {typed(f'analysis.ensemble {asked}')}", soft_wrap=True)
     console.print(f"Written: {written}", soft_wrap=True)
 
 

@@ -16,6 +16,7 @@ from analysis.members.predictions import data_folder
 from analysis.members.trials import HELD_OUT, Runs, load_runs
 from analysis.suspects.find import Findings, find_suspects
 from analysis.suspects.page import KINDS, make_cards, page, people_names, percent, suspects_csv, unjudged_csv
+from trainables.commands import typed
 from trainables.console import output
 from trainables.data.layouts.reading import read_photos
 from trainables.data.names import some
@@ -26,6 +27,7 @@ from trainables.storage import write_whole
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 ROWS = 12  # of the table that is printed
+FEW = 5  # images of a class: with fewer, what stands out among them is chance
 
 
 @app.command()
@@ -108,6 +110,12 @@ def photos_of(runs: Runs) -> tuple[Photos, list[str]]:
 def limits_of(runs: Runs, found: Findings) -> list[str]:
     """Sentences on what was not judged, and how to have it judged."""
     lines = [f"No trial predicts {name}: its labels were not judged. Add a run that does (--run)." for name in found.uncovered]
+    for column, attribute in enumerate(runs.scheme.attributes):
+        counts = np.bincount(runs.valid.labels[:, column], minlength=len(attribute.values)).tolist()
+        few = [value for value, count in zip(attribute.values, counts, strict=True) if count < FEW]
+        if few:
+            words = f"fewer than {FEW} evaluated images, too few to tell which of their labels are wrong"
+            lines.append(f"{len(few)} of {len(counts)} classes of {attribute.name} have {words}: {some(few)}.")
     held_out = sum(side == HELD_OUT for side in found.unjudged.values())
     people = len(found.judged) + len(found.unjudged)
     if len(found.unjudged) > held_out:
@@ -118,8 +126,8 @@ def limits_of(runs: Runs, found: Findings) -> list[str]:
         share = f"{len(found.judged):,} of {people:,} people ({len(found.judged) / people:.0%})"
         lines.append(
             f"Only {runs.side} was judged, {share}: the others trained the models. To judge them too: "
-            f"python -m tuner.refit --run {name_of(searched)} --top 3 --folds {folds} --name {shlex.quote(of_folds.name)}, "
-            f"then python -m analysis.suspects --run {name_of(of_folds)}"
+            + typed(f"tuner.refit --run {name_of(searched)} --top 3 --folds {folds} --name {shlex.quote(of_folds.name)}")
+            + f", then {typed(f'analysis.suspects --run {name_of(of_folds)}')}"
         )
     lines.append(f"{held_out:,} people are held out and were not judged: what scores must not follow what models believe.")
     return lines

@@ -5,6 +5,7 @@ as for one that is hard. Suspect is what is rather wrong than right by it, and w
 Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 2021, by cleanlab), which misses less and accuses more.
 """
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -125,7 +126,10 @@ def judge(sample: Sample, attribute: Attribute, probabilities: np.ndarray) -> tu
     # Confident learning asks which labels stand out in their class, and may pass over one in a class that has few of them.
     issues = scores > 0.5
     if len(np.unique(labels)) > 1:
-        issues |= find_label_issues(labels, chances, n_jobs=1)
+        with warnings.catch_warnings():
+            # It warns of each class of few images; the command says how many there are.
+            warnings.filterwarnings("ignore", "May not flag all label issues")
+            issues |= find_label_issues(labels, chances, n_jobs=1)
     others = chances.copy()
     others[np.arange(len(labels)), labels] = -1
     suggested = others.argmax(axis=1)

@@ -32,6 +32,7 @@ from weakref import finalize
 import numpy as np
 
 from search_spaces.errors import UserError
+from trainables.commands import typed
 from trainables.storage import remove_partials, write_whole
 
 FORMAT = 4  # of stores; those of another one are not read
@@ -299,7 +300,7 @@ def in_words(place: Path) -> Iterator[None]:
 
 
 def _refuse(place: Path, number: int | None, why: str) -> None:
-    fix = "Free some room (python -m trainables.cache lists what lies there and empties it), or set SWEEPVOTE_CACHE to a folder elsewhere"
+    fix = f"Free some room ({typed('trainables.cache')} lists what lies there and empties it), or set SWEEPVOTE_CACHE to a folder elsewhere"
     raise CacheError(number, f"{place}: {why}. {fix}.") from None
 
 

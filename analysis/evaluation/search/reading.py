@@ -12,6 +12,7 @@ from analysis.evaluation.search.space import Dimension
 from analysis.members.trials import metric_of
 from search_spaces.read import read_space
 from search_spaces.schema import Space, flat
+from trainables.commands import typed
 from trainables.metrics import Metric
 from trainables.record import (
     DAMAGE,
@@ -159,4 +160,5 @@ def _nothing_to_tell(search: Search) -> str:
         words = f"{search.name}: nobody validated its trials, so there is no score to report"
         return f"{words}; name the run that it refits: --run {name_of(searched_run(search.folder, search.card))}"
     there = ", ".join(counts) or "it has no trials"
-    return f"{search.name}: no trial has a score yet ({there}). Go on until one has finished: python -m tuner.run --resume {search.called}"
+    go_on = typed(f"tuner.run --resume {search.called}")
+    return f"{search.name}: no trial has a score yet ({there}). Resume it until one has finished: {go_on}"

@@ -9,6 +9,7 @@ from analysis.figures.search import answers_figure
 from analysis.report.answer import Answer, Scores, read_sheets, read_tables
 from analysis.report.cells import as_number, capital, frame_table, number_range, photo_of, table_of
 from analysis.report.parts import Part, Picture, Table, Words
+from trainables.commands import typed
 
 
 def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> Iterator[Part]:
@@ -20,7 +21,7 @@ def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> I
             "That score chose it, so it flatters. Which trials should answer together, and what they are worth on people whom nothing has "
             "seen, says",
             "missing",
-            f"python -m analysis.ensemble --run {search.called}",
+            typed(f"analysis.ensemble --run {search.called}"),
         )
         return
     metric = scores.metric

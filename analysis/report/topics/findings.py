@@ -10,6 +10,7 @@ from analysis.report.answer import Scores, read_leaks, read_sheets, read_tables,
 from analysis.report.cells import as_percent, capital, frame_table, percent_range, photo_of, table_of
 from analysis.report.parts import Listing, Part, Picture, Table, Words
 from analysis.report.topics.search import Run
+from trainables.commands import typed
 
 MISTAKE_TABLES = {
     "groups.csv": "Where mistakes gather",
@@ -25,7 +26,7 @@ def calibration_parts(search: Search, scores: Scores | None) -> Iterator[Part]:
         of, found = f"trial {known[0]} on validation", known[1]
     else:
         words = "This takes a trial with a prediction and weights, which there is none of yet:"
-        yield Words(words, "missing", f"python -m tuner.run --resume {search.called}")
+        yield Words(words, "missing", typed(f"tuner.run --resume {search.called}"))
         return
     yield Words(
         f"{capital(of)}: how sure it is and how often it is right differ by {100 * found.expected:.1f} percentage points on average."
@@ -42,7 +43,7 @@ def mistakes_parts(search: Search, damaged: list[str]) -> Iterator[Part]:
     sheets = read_sheets(folder, [f"{name}.png" for name in titles], damaged)
     if not frames and not sheets:
         words = "Which photos it gets wrong, and where these gather, says"
-        yield Words(words, "missing", f"python -m analysis.mistakes --run {search.called}")
+        yield Words(words, "missing", typed(f"analysis.mistakes --run {search.called}"))
         return
     for frame in frames:
         # The sheets show what the tables of photos list.
@@ -57,7 +58,7 @@ def shift_parts(search: Search, scores: Scores | None) -> Iterator[Part]:
             "Not known. Where the data has photos to answer for (eval/info.csv), how often each value is seen among them and among those "
             "it learned from is compared by",
             "missing",
-            f"python -m analysis.ensemble --run {search.called}",
+            typed(f"analysis.ensemble --run {search.called}"),
         )
         return
     named = {attribute.name: attribute.values for attribute in search.card.scheme.attributes}
@@ -87,7 +88,7 @@ def _at(shift: dict[str, Any], key: str, place: int) -> Any:
 def suspects_parts(search: Search, damaged: list[str]) -> Iterator[Part]:
     frames = read_tables(search.folder / "suspects", {"suspects.csv": "Most suspect labels"}, damaged)
     if not frames:
-        yield Words("Which labels may be wrong says", "missing", f"python -m analysis.suspects --run {search.called}")
+        yield Words("Which labels may be wrong says", "missing", typed(f"analysis.suspects --run {search.called}"))
         return
     yield Words(f"Suspects: {len(frames[0].table):,}. Their photos are shown in suspects/index.html, which writes down what you decide.")
     yield frame_table(frames[0], most=20)
@@ -97,7 +98,7 @@ def leaks_parts(search: Search, damaged: list[str]) -> Iterator[Part]:
     found = read_leaks(search.folder, damaged)
     if not found:
         words = "Whether some score flatters, because what trains has seen the photos that it is scored on, says"
-        yield Words(words, "missing", f"python -m analysis.leaks --run {search.called}")
+        yield Words(words, "missing", typed(f"analysis.leaks --run {search.called}"))
         return
     for one in found:
         yield Words(one.words, "warning" if one.warning else "plain")

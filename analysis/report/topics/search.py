@@ -23,6 +23,7 @@ from analysis.figures.search import (
 )
 from analysis.report.cells import as_number, no_space, number_range, table_of
 from analysis.report.parts import Part, Picture, Table, Words
+from trainables.commands import typed
 
 AXES = 12  # of the parallel coordinates
 
@@ -170,9 +171,7 @@ def _fidelity(run: Run) -> Iterator[Part]:
     found = run.search.fidelity
     if not found:
         if rungs(run.search.trials):
-            yield Words(
-                "The search writes fidelity.json, which is not there:", "missing", f"python -m tuner.run --resume {run.search.called}"
-            )
+            yield Words("The search writes fidelity.json, which is not there:", "missing", typed(f"tuner.run --resume {run.search.called}"))
         else:
             yield Words("No trial was judged by early epochs.", "missing")
         return

@@ -299,7 +299,7 @@ def test_runs_in_which_nothing_has_a_score_are_all_named(here):
     end_record(place, "failed", "it broke")
     message = refused(call("--run", "empty", "--run", "faces", "--run", "failed"))
     assert "empty: no trial has a score yet (it has no trials)." in message
-    assert "failed: no trial has a score yet (1 failed). Go on until one has finished: python -m tuner.run --resume failed" in message
+    assert "failed: no trial has a score yet (1 failed). Resume it until one has finished: python -m tuner.run --resume failed" in message
 
 
 def test_the_help_teaches_by_example():

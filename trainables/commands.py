@@ -1,0 +1,24 @@
+"""Commands as they are printed: what a user copies into a shell, and what runs there as it did here."""
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+UV = "UV"  # uv run sets it for what it runs
+
+
+def typed(words: str) -> str:
+    """The command line of one of our modules, such as `uv run python -m tuner.run --resume faces` of `tuner.run --resume faces`.
+
+    Python is called as it was for this command: through uv, by its name where that is on the path, else by its file.
+
+    Args:
+        words: the module and what follows it, names and paths quoted as a shell takes them.
+    """
+    if UV in os.environ:
+        return f"uv run python -m {words}"
+    found = shutil.which("python")
+    same = found is not None and Path(found).absolute() == Path(sys.executable).absolute()
+    return f"{'python' if same else shlex.quote(sys.executable)} -m {words}"
