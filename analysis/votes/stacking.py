@@ -1,5 +1,6 @@
 """Stacking: how the answer follows from what all members say is learned, and kept as plain numbers."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -145,7 +146,9 @@ def logistics(probabilities: np.ndarray, target: np.ndarray, strengths: Sequence
     model = LogisticRegression(warm_start=True, max_iter=1000)
     path = []
     # The matrices are small: threads would wait for each other most of the time, and their number would change the last bits.
-    with threadpool_limits(1):
+    with threadpool_limits(1), warnings.catch_warnings():
+        # Of few images of many classes scikit-learn wonders whether they are classes at all.
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
         for strength in strengths:
             model.set_params(C=strength).fit((inputs - middle) / scale, target, sample_weight=weights)
             coefficients = model.coef_ / scale
