@@ -38,8 +38,10 @@ def fine(species, make_run, tmp_path, monkeypatch):
     return tmp_path / "runs"
 
 
-@pytest.mark.filterwarnings("error::UserWarning:sklearn")
-@pytest.mark.parametrize("words", [(), ("--vote", "best", "--step", "none")])
+QUIET = pytest.mark.filterwarnings("error::UserWarning:sklearn")
+
+
+@pytest.mark.parametrize("words", [(), ("--vote", "best", "--step", "none"), pytest.param(("--vote", "stack"), marks=QUIET)])
 def test_the_ensemble_of_classes_with_fewer_images_than_inner_folds_answers(fine, words):
     result = CliRunner().invoke(ensemble, ["--run", "fine", *words])
     assert result.exit_code == 0, result.output
