@@ -119,7 +119,7 @@ def seals(folder: Path) -> Iterator[tuple[str, tuple[int, int, bytes]]]:
 
 @pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.nightly)])
 def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_never_been(kills, command, here, tiny_space, demo, data, tmp_path):
-    seed = 20
+    seed = 47  # its first kill meets trials, its second the start-up
     rng = random.Random(seed)
     run = here / "runs" / "night"
     killer = Killer(command, run, ("--space", tiny_space, "--data", demo, *SEARCH, *LENGTH), ())
