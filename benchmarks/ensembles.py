@@ -22,7 +22,7 @@ from trainables.console import open_console
 from trainables.metrics import DEFAULT, METRICS
 
 CLASSES = 18
-STACKED = ("stack", "boost")
+STACKED = ("stack",)
 SHOTS = 7  # photos of a person
 
 

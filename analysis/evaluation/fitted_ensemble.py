@@ -18,6 +18,7 @@ from trainables.record import DAMAGE, RunError, name_of, read_json, write_json
 from trainables.storage import Folder, StorageError, open_folder
 
 FILE = "ensemble.json"
+REMOVED = "boosted"  # a kind of vote that earlier versions fitted
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def read_ensemble(folder: Folder) -> EnsembleFile:
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{file} is not there. Give the folder that holds it, runs/<run>/ensemble, which {again} writes") from None
     except ValidationError as error:
+        if any(one.get("ctx", {}).get("tag") == REMOVED for one in error.errors()):
+            raise RunError(f"{file}: its vote is {REMOVED} (--vote boost), which this version no longer has. Vote again: {again}") from None
         found = "; ".join(f"{'/'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
         raise RunError(f"{file} is damaged ({found}). Bring a copy back, or write it anew: {again}") from None
     except (*DAMAGE, IndexError, ArithmeticError) as error:

@@ -16,7 +16,7 @@ from analysis.evaluation.fitted_ensemble import Pipeline
 from analysis.evaluation.steps import Offsets, Rule, Shares, TopTwo
 from analysis.members.compose import Member, Part
 from analysis.members.tta import LOOKS
-from analysis.votes.stacking import FLOOR, Boosted, Logistic, Tree
+from analysis.votes.stacking import FLOOR, Logistic
 from analysis.votes.voting import Mean, Ranks, Votes
 from trainables.data.labels import Scheme, Task
 from trainables.models.assemble import Classifier, to_input
@@ -160,37 +160,6 @@ def logistic(vote: Logistic, probabilities: Tensor) -> Tensor:
     return spread(scores.softmax(dim=1), vote.classes, probabilities.shape[2])
 
 
-def boosted(vote: Boosted, probabilities: Tensor) -> Tensor:
-    """`Boosted.__call__`, all trees at once."""
-    inputs = features(probabilities).float().double()
-    trees = [tree for one in vote.rounds for tree in one]
-    scores = constant(vote.start).expand(inputs.shape[0], -1)
-    if trees:
-        nodes = max(len(tree.values) for tree in trees)
-
-        def table(name: str) -> Tensor:
-            """One entry a node of all trees, in a row."""
-            return constant([[*getattr(tree, name), *[-1] * (nodes - len(tree.values))] for tree in trees]).flatten()
-
-        feature, left, right = (table(name).long() for name in ("features", "left", "right"))
-        threshold, value = table("thresholds"), table("values")
-        root = nodes * torch.arange(len(trees))
-        place = root.expand(inputs.shape[0], -1)
-        for _ in range(max(map(depth, trees))):
-            asked = feature[place]
-            below = inputs.gather(1, asked.clamp(min=0)) <= threshold[place]
-            place = torch.where(asked >= 0, root + torch.where(below, left[place], right[place]), place)
-        scores = scores + value[place] @ F.one_hot(torch.tensor([tree.column for tree in trees]), len(vote.classes)).double()
-    return spread(scores.softmax(dim=1), vote.classes, probabilities.shape[2])
-
-
-def depth(tree: Tree, node: int = 0) -> int:
-    """Splits between a node and its farthest leaf."""
-    if tree.features[node] < 0:
-        return 0
-    return 1 + max(depth(tree, tree.left[node]), depth(tree, tree.right[node]))
-
-
 def features(probabilities: Tensor) -> Tensor:
     """`analysis.votes.stacking.features`."""
     members, _, classes = probabilities.shape
@@ -243,7 +212,7 @@ def shares(step: Shares, scores: Tensor) -> Tensor:
 
 
 # Each kind of vote and of step with how it is said here.
-VOTES: dict[type, Callable[[Any, Tensor], Tensor]] = {Mean: mean, Votes: votes, Ranks: ranks, Logistic: logistic, Boosted: boosted}
+VOTES: dict[type, Callable[[Any, Tensor], Tensor]] = {Mean: mean, Votes: votes, Ranks: ranks, Logistic: logistic}
 STEPS: dict[type, Callable[[Any, Tensor], Tensor]] = {Offsets: offsets, TopTwo: top_two, Shares: shares}
 
 

@@ -8,14 +8,14 @@ import numpy as np
 from pydantic import Field
 
 from analysis.votes.greedy import greedy
-from analysis.votes.stacking import Boosted, Logistic, boost, stack
+from analysis.votes.stacking import Logistic, stack
 from analysis.votes.voting import Mean, Ranks, Votes, best, check, hard, rank, soft, weighted
 from trainables.metrics import Metric
 
 # Each kind is frozen, holds plain values alone, so that a file of it is data, and is called with probabilities (members, photos,
 # classes): it returns scores (photos, classes) whose rows sum to 1 and whose highest is the answer. A photo's answer depends on no
 # other photo.
-Ensemble = Annotated[Mean | Votes | Ranks | Logistic | Boosted, Field(discriminator="kind")]
+Ensemble = Annotated[Mean | Votes | Ranks | Logistic, Field(discriminator="kind")]
 
 # How each is fitted: probabilities (members, photos, classes) with the best member first, true classes (photos,), people (photos,), and
 # the metric that the answer is to be good by.
@@ -43,5 +43,4 @@ ENSEMBLES: dict[str, Vote] = {
     "weighted": Vote(weighted),
     "greedy": Vote(greedy),
     "stack": Vote(stack),
-    "boost": Vote(boost),
 }

@@ -1,9 +1,9 @@
 """Stacking: how the answer follows from what all members say is learned, and kept as plain numbers."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -14,12 +14,6 @@ from trainables.metrics import Metric
 FLOOR = 1e-6  # what a probability counts for at least: below, its logarithm says little and weighs much
 STRENGTHS = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)  # inverse penalties, the most cautious first
 BALANCE = 0.5  # for metrics in which all classes count alike: 1 lets them do so here, and rare ones lead astray; 0 lets all photos
-ROUNDS = 30  # of boosting, at most
-RATE = 0.1  # of what a tree says that is believed
-DEPTH = 2  # splits in a row
-LEAF = 5  # photos, at least
-SAMPLE = 0.5  # share of the photos that a round sees
-SEED = 0  # of what is drawn into the rounds
 
 
 @dataclass(frozen=True)
@@ -35,53 +29,6 @@ class Logistic:
         """Probabilities (photos, classes) of members (members, photos, classes)."""
         scores = features(probabilities) @ np.array(self.coefficients).T + np.array(self.intercept)
         return spread(softmax(scores), self.classes, probabilities.shape[2])
-
-
-@dataclass(frozen=True)
-class Tree:
-    """A regression tree. Node 0 is the root; an inner node leads to `left` where its feature is at most its threshold."""
-
-    column: int  # of Boosted.classes that it speaks for
-    features: tuple[int, ...]  # of each node, below 0 for a leaf
-    thresholds: tuple[float, ...]
-    left: tuple[int, ...]
-    right: tuple[int, ...]
-    values: tuple[float, ...]
-
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Values (photos,) of features (photos, features)."""
-        feature, threshold, left, right = (np.array(column) for column in (self.features, self.thresholds, self.left, self.right))
-        rows, node = np.arange(len(inputs)), np.zeros(len(inputs), dtype=int)
-        while (inner := feature[node] >= 0).any():
-            below = np.where(inputs[rows, feature[node]] <= threshold[node], left[node], right[node])
-            node = np.where(inner, below, node)
-        return np.array(self.values)[node]
-
-
-@dataclass(frozen=True)
-class Boosted:
-    """Gradient boosting over all members' probabilities: small trees, each of which mends a little of what those before left wrong."""
-
-    classes: tuple[int, ...]  # those that were there to learn from; all others get 0
-    start: tuple[float, ...]  # (those classes,) logarithms of how common they are
-    rounds: tuple[tuple[Tree, ...], ...]
-    kind: Literal["boosted"] = "boosted"
-
-    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
-        """Probabilities (photos, classes) of members (members, photos, classes)."""
-        *_, last = self.stages(probabilities)
-        return last
-
-    def stages(self, probabilities: np.ndarray) -> Iterator[np.ndarray]:
-        """Probabilities (photos, classes) before the first round and after each."""
-        # scikit-learn grows its trees on single precision: a photo right at a threshold must fall to the same side.
-        inputs = features(probabilities).astype(np.float32)
-        scores = np.tile(np.array(self.start), (len(inputs), 1))
-        yield spread(softmax(scores), self.classes, probabilities.shape[2])
-        for trees in self.rounds:
-            for tree in trees:
-                scores[:, tree.column] += tree(inputs)
-            yield spread(softmax(scores), self.classes, probabilities.shape[2])
 
 
 def features(probabilities: np.ndarray) -> np.ndarray:
@@ -157,46 +104,3 @@ def logistics(probabilities: np.ndarray, target: np.ndarray, strengths: Sequence
                 coefficients, intercept = (np.concatenate([0 * one, one]) for one in (coefficients, intercept))
             path.append(Logistic(classes, tuple(map(tuple, coefficients.tolist())), tuple(intercept.tolist())))
     return path
-
-
-def boost(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Boosted:
-    """Gradient boosting with as many rounds as have the lowest log loss on a fifth of the people, whom those rounds have not seen.
-
-    Source: Friedman, Stochastic Gradient Boosting, Computational Statistics and Data Analysis, 2002.
-    """
-    rounds, weights = ROUNDS, photo_weights(target, metric)
-    for unseen in part_people(people, target)[:1]:
-        seen = others(unseen, len(target))
-        stages = boosted(probabilities[:, seen], target[seen], ROUNDS, metric).stages(probabilities[:, unseen])
-        rounds = int(np.argmin([weighted_loss(answer, target[unseen], weights[unseen]) for answer in stages]))
-    return boosted(probabilities, target, rounds, metric)
-
-
-def boosted(probabilities: np.ndarray, target: np.ndarray, rounds: int, metric: Metric) -> Boosted:
-    """So many rounds of boosting."""
-    from sklearn.ensemble import GradientBoostingClassifier
-
-    weights = photo_weights(target, metric)
-    classes, counts = np.unique(target), np.bincount(target, weights)
-    shares = counts[classes] / counts.sum()
-    plain = Boosted(tuple(classes.tolist()), tuple(np.log(shares).tolist()), ())
-    if len(classes) == 1 or rounds == 0:
-        return plain
-    model = GradientBoostingClassifier(
-        n_estimators=rounds,
-        learning_rate=RATE,
-        max_depth=DEPTH,
-        min_samples_leaf=LEAF,
-        subsample=SAMPLE,
-        max_features="sqrt",
-        random_state=SEED,
-    ).fit(features(probabilities), target, sample_weight=weights)
-    # Of two classes scikit-learn has trees for the second only, against the first.
-    skipped = len(classes) - model.estimators_.shape[1]
-    return replace(plain, rounds=tuple(tuple(as_tree(one.tree_, skipped + k) for k, one in enumerate(row)) for row in model.estimators_))
-
-
-def as_tree(grown: Any, column: int) -> Tree:
-    """A tree of scikit-learn in plain values, with the learning rate in them."""
-    left, right, values = grown.children_left, grown.children_right, RATE * grown.value[:, 0, 0]
-    return Tree(column, *(tuple(one.tolist()) for one in (grown.feature, grown.threshold, left, right, values)))

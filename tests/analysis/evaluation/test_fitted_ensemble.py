@@ -111,6 +111,18 @@ def test_a_damaged_file_is_refused_with_what_is_wrong_and_the_mend(tmp_path, har
         read_ensemble(file.parent)
 
 
+def test_a_vote_that_earlier_versions_had_is_refused_with_the_command_that_votes_again(tmp_path):
+    file = written(tmp_path / "faces" / "ensemble", EVERYTHING) / FILE
+    values = json.loads(file.read_text())
+    values["pipeline"]["ensemble"] = {"classes": [0, 1], "start": [-0.7, -0.7], "rounds": [], "kind": "boosted"}
+    file.write_text(json.dumps(values))
+    with pytest.raises(RunError) as refusal:
+        read_ensemble(file.parent)
+    message = str(refusal.value)
+    assert str(file) in message and "boost" in message and "damaged" not in message
+    assert message.endswith(f"analysis.ensemble --run {tmp_path}/faces")
+
+
 @pytest.mark.parametrize(
     "pipeline, words",
     [

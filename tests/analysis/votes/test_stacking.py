@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
@@ -10,15 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from analysis.votes.folds import others, part_people
 from analysis.votes.stacking import (
-    DEPTH,
-    LEAF,
-    RATE,
-    ROUNDS,
-    SAMPLE,
-    SEED,
     STRENGTHS,
-    boost,
-    boosted,
     features,
     logistics,
     photo_weights,
@@ -29,7 +20,6 @@ from trainables.metrics import METRICS
 
 METRIC = METRICS["f1_macro"]
 CLASSES = 5
-FITS = [stack, boost]
 
 
 def without(target, *absent):
@@ -66,29 +56,6 @@ def test_a_regression_answers_as_scikit_learns_does(absent):
     assert (answer[:, list(absent)] == 0).all()
 
 
-@pytest.mark.parametrize("absent", [(), (2,), (1, 2, 4)])
-def test_boosting_answers_as_scikit_learns_does(absent):
-    probabilities, target, _ = simulate(3, 140, CLASSES, seed=0)
-    target, other = without(target, *absent), simulate(3, 60, CLASSES, seed=1)[0]
-    found = boosted(probabilities, target, 12, METRIC)
-    expected = GradientBoostingClassifier(
-        n_estimators=12,
-        learning_rate=RATE,
-        max_depth=DEPTH,
-        min_samples_leaf=LEAF,
-        subsample=SAMPLE,
-        max_features="sqrt",
-        random_state=SEED,
-    ).fit(features(probabilities), target, sample_weight=photo_weights(target, METRIC))
-    assert found.classes == tuple(expected.classes_)
-    for photos in (probabilities, other):
-        np.testing.assert_allclose(found(photos)[:, found.classes], expected.predict_proba(features(photos)), atol=1e-6)
-        stages = list(found.stages(photos))[1:]
-        staged = list(expected.staged_predict_proba(features(photos)))
-        np.testing.assert_allclose([stage[:, found.classes] for stage in stages], staged, atol=1e-6)
-    assert (found(other)[:, list(absent)] == 0).all()
-
-
 @pytest.mark.parametrize("seed", range(2))
 def test_the_penalty_is_the_one_with_the_lowest_log_loss_on_people_that_were_not_fitted_on(seed):
     probabilities, target, people = simulate(2, 140, CLASSES, seed=seed)
@@ -105,48 +72,31 @@ def test_the_penalty_is_the_one_with_the_lowest_log_loss_on_people_that_were_not
     assert stack(probabilities, target, people, METRIC) == chosen
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_boosting_ends_where_more_rounds_would_no_longer_help_people_that_it_has_not_seen(seed):
-    probabilities, target, people = simulate(2, 210, CLASSES, seed=seed)
-    found = boost(probabilities, target, people, METRIC)
-    unseen = part_people(people, target)[0]
-    seen = others(unseen, 210)
-    stages = boosted(probabilities[:, seen], target[seen], ROUNDS, METRIC).stages(probabilities[:, unseen])
-    weights = photo_weights(target, METRIC)[unseen]
-    losses = [log_loss(target[unseen], answer, sample_weight=weights, labels=range(CLASSES)) for answer in stages]
-    assert len(found.rounds) == np.argmin(losses)
-    assert min(losses) < losses[0], "some rounds help"
-
-
-@pytest.mark.parametrize("fit", FITS)
-def test_one_person_alone_can_be_learned_from(fit):
+def test_one_person_alone_can_be_learned_from():
     probabilities, target, _ = simulate(2, 40, CLASSES, seed=0)
-    assert np.isfinite(fit(probabilities, target, np.zeros(40), METRIC)(probabilities)).all()
+    assert np.isfinite(stack(probabilities, target, np.zeros(40), METRIC)(probabilities)).all()
 
 
-@pytest.mark.parametrize("fit", FITS)
-def test_the_only_class_there_is_to_learn_from_is_certain(fit):
+def test_the_only_class_there_is_to_learn_from_is_certain():
     probabilities, _, people = simulate(2, 40, CLASSES, seed=0)
-    answer = fit(probabilities, np.full(40, 3), people, METRIC)(probabilities)
+    answer = stack(probabilities, np.full(40, 3), people, METRIC)(probabilities)
     np.testing.assert_array_equal(answer, np.tile(np.eye(CLASSES)[3], (40, 1)))
 
 
-@pytest.mark.parametrize("fit", FITS)
-def test_a_class_that_only_one_person_has_is_no_obstacle(fit):
+def test_a_class_that_only_one_person_has_is_no_obstacle():
     probabilities, target, people = simulate(2, 140, CLASSES, seed=0)
     target = np.where(people == 4, 2, without(target, 2))
-    ensemble = fit(probabilities, target, people, METRIC)
+    ensemble = stack(probabilities, target, people, METRIC)
     assert ensemble.classes == (0, 1, 2, 3, 4)
     np.testing.assert_allclose(ensemble(probabilities).sum(axis=1), 1)
 
 
-@pytest.mark.parametrize("fit", FITS)
-def test_what_one_member_mixes_up_without_fail_is_set_right(fit):
+def test_what_one_member_mixes_up_without_fail_is_set_right():
     probabilities, target, people = simulate(1, 700, CLASSES, seed=0)
     swapped = probabilities[:, :, [1, 0, 2, 3, 4]]
     other, truth, _ = simulate(1, 700, CLASSES, seed=1)
     right = (other[0].argmax(axis=1) == truth).mean()
-    answers = fit(swapped, target, people, METRIC)(other[:, :, [1, 0, 2, 3, 4]])
+    answers = stack(swapped, target, people, METRIC)(other[:, :, [1, 0, 2, 3, 4]])
     assert (answers.argmax(axis=1) == truth).mean() > right - 0.05
     assert (other[0][:, [1, 0, 2, 3, 4]].argmax(axis=1) == truth).mean() < right - 0.2
 
@@ -165,11 +115,10 @@ def test_the_order_of_the_photos_changes_no_answer_of_the_regression_by_much():
     np.testing.assert_allclose(shuffled(probabilities), stack(probabilities, target, people, METRIC)(probabilities), atol=2e-3)
 
 
-@pytest.mark.parametrize("fit", FITS)
-def test_the_number_of_threads_changes_no_bit(fit):
+def test_the_number_of_threads_changes_no_bit():
     probabilities, target, people = simulate(2, 350, CLASSES, seed=0)
     fitted = []
     for threads in (1, 2):
         with threadpool_limits(threads):
-            fitted.append(fit(probabilities, target, people, METRIC))
+            fitted.append(stack(probabilities, target, people, METRIC))
     assert fitted[0] == fitted[1]
