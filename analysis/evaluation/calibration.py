@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import softmax
 
+from analysis.votes.arrays import Array, library
 from analysis.votes.voting import LEAST
 from trainables.data.labels import Scheme, Task, compose
 
@@ -21,7 +22,7 @@ class Calibration:
     heads: tuple[tuple[str, ...], ...]  # attribute names per head; together each of the scheme's once
     temperatures: tuple[float, ...]  # one a head; 1 changes nothing, higher ones make it less sure
 
-    def __call__(self, joint: np.ndarray) -> np.ndarray:
+    def __call__(self, joint: Array) -> Array:
         """Joint probabilities (photos, classes) with each head at its temperature, from those of the trial; heads are independent."""
         changed = [
             (self.scheme.part(head), tempered(self.scheme.marginal(head, joint), temperature))
@@ -30,13 +31,13 @@ class Calibration:
         return compose(self.scheme, changed)
 
 
-def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+def tempered(probabilities: Array, temperature: float) -> Array:
     """Probabilities (n, classes) of logits divided by the temperature: the power 1 / temperature, in shares of its sum.
 
     Which class is the likeliest does not change. A probability of 0 stays 0.
     """
     # Relative to the likeliest class no power can underflow in all classes of a photo.
-    powers = (probabilities / probabilities.max(axis=1, keepdims=True)) ** (1 / temperature)
+    powers = (probabilities / library(probabilities).amax(probabilities, axis=1, keepdims=True)) ** (1 / temperature)
     return powers / powers.sum(axis=1, keepdims=True)
 
 

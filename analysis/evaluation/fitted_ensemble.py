@@ -12,6 +12,7 @@ from analysis.members.compose import Member, Part, Predicted
 from analysis.members.predictions import TrialModels
 from analysis.members.tta import LOOKS
 from analysis.votes import Ensemble
+from analysis.votes.arrays import Array, library
 from trainables.commands import typed
 from trainables.data.labels import Scheme
 from trainables.record import DAMAGE, RunError, name_of, read_json, write_json
@@ -37,12 +38,13 @@ class Pipeline:
         """Names of the trials that it takes."""
         return tuple(dict.fromkeys(name for member in self.members for name in member.trials))
 
-    def __call__(self, predicted: Predicted) -> np.ndarray:
+    def __call__(self, predicted: Predicted) -> Array:
         """Scores (photos, classes) whose rows sum to 1 and whose highest is the answer, of what the trials predict over its looks."""
         tempered = {
             name: self.calibrations[name](predicted[name]) if name in self.calibrations else predicted[name] for name in self.trials
         }
-        answer = self.ensemble(np.stack([member.answer(tempered) for member in self.members]))
+        answers = [member.answer(tempered) for member in self.members]
+        answer = self.ensemble(library(answers[0]).stack(answers))
         for step in self.steps:
             answer = step(answer)
         return answer

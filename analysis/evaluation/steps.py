@@ -4,13 +4,14 @@ Fitted numbers fit the photos they were fitted on, rare classes above all. Each 
 what it found to keep, down to nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
+from analysis.votes.arrays import Array, constant, library, picked, ratio
 from analysis.votes.folds import others, part_people
 from trainables.data.labels import Attribute, Scheme
 from trainables.metrics import Metric
@@ -33,9 +34,9 @@ class Offsets:
     values: tuple[float, ...]  # in nats; 0 changes nothing
     kind: Literal["offsets"] = "offsets"
 
-    def __call__(self, answer: np.ndarray) -> np.ndarray:
+    def __call__(self, answer: Array) -> Array:
         """Scores (photos, classes) whose rows sum to 1, of such scores."""
-        changed = answer * np.exp(self.values)
+        changed = answer * library(answer).exp(constant(self.values, answer))
         return changed / changed.sum(axis=1, keepdims=True)
 
     def kept(self, share: float) -> "Offsets":
@@ -61,20 +62,17 @@ class TopTwo:
     rules: tuple[Rule, ...]
     kind: Literal["top_two"] = "top_two"
 
-    def __call__(self, answer: np.ndarray) -> np.ndarray:
+    def __call__(self, answer: Array) -> Array:
         """Scores (photos, classes) of such scores: where a rule takes the second class, the two likeliest have changed places.
 
         Between classes that are equally likely no rule decides.
         """
-        contest = _contest(self.scheme, answer)
-        taken = np.zeros(len(answer), dtype=bool)
-        for rule in self.rules:
-            taken |= contest.between(self.scheme, rule) & (contest.gap <= rule.gap)
-        rows = np.flatnonzero(taken)
-        likeliest, second = contest.likeliest[rows], contest.second[rows]
-        changed = answer.copy()
-        changed[rows, likeliest], changed[rows, second] = answer[rows, second], answer[rows, likeliest]
-        return changed
+        xp = library(answer)
+        likeliest, second, high, low, gap = two_likeliest(answer)
+        gaps = np.append([rule.gap for rule in self.rules], 0.0)[which_rule(self.scheme, self.rules)]
+        taken = gap <= constant(gaps, answer)[likeliest, second]
+        first, other = ((picked(one, self.scheme.classes) > 0) & taken[:, None] for one in (likeliest, second))
+        return xp.where(first, low[:, None], xp.where(other, high[:, None], answer))
 
     def kept(self, share: float) -> "TopTwo":
         """The same with this share of each rule's gap."""
@@ -89,16 +87,15 @@ class Shares:
     factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by attribute, one a value: the new share over the learned one
     kind: Literal["shares"] = "shares"
 
-    def __call__(self, answer: np.ndarray) -> np.ndarray:
+    def __call__(self, answer: Array) -> Array:
         """Scores (photos, classes) whose rows sum to 1, of such scores: each times the factors of its values, in shares of their sum.
 
         A photo whose every class would get nothing stays as it is.
         """
         if not self.factors:
             return answer
-        changed = answer * self.class_factors()
-        total = changed.sum(axis=1, keepdims=True)
-        return np.divide(changed, total, out=answer.astype(float), where=total > 0)
+        changed = answer * constant(self.class_factors(), answer)
+        return ratio(changed, changed.sum(axis=1, keepdims=True), answer)
 
     def class_factors(self) -> np.ndarray:
         """The product of the factors of each class's values (classes,)."""
@@ -192,25 +189,26 @@ def best_offsets(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metric:
 
 def best_top_two(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metric: Metric) -> TopTwo:
     """The gap of each rule that brings the best score on these photos, found rule by rule until no rule improves it."""
-    contest = _contest(scheme, answer)
+    likeliest, second, _, _, gap = two_likeliest(answer)
     rules = [Rule(attribute.name, *pair, gap=0.0) for attribute in scheme.attributes for pair in _pairs(attribute)]
-    near = (contest.gap > 0) & (contest.gap < WIDEST_GAP)
-    of_rule = [np.flatnonzero(contest.between(scheme, rule) & near) for rule in rules]
-    of_rule = [rows[np.argsort(contest.gap[rows], kind="stable")] for rows in of_rule]
-    predicted = contest.likeliest.copy()
+    near = (gap > 0) & (gap < WIDEST_GAP)
+    rule_of = which_rule(scheme, rules)[likeliest, second]
+    of_rule = [np.flatnonzero((rule_of == number) & near) for number in range(len(rules))]
+    of_rule = [rows[np.argsort(gap[rows], kind="stable")] for rows in of_rule]
+    predicted = likeliest.copy()
     score = _worth(metric, target, predicted, scheme.classes)
     for _ in range(PASSES):
         before = score
         for number, rows in enumerate(of_rule):
             start = predicted.copy()
-            start[rows] = contest.likeliest[rows]
-            curve = _scores_along(metric, target, start, rows, contest.second[rows], scheme.classes)
-            places = _places(0.0, contest.gap[rows], WIDEST_GAP)
+            start[rows] = likeliest[rows]
+            curve = _scores_along(metric, target, start, rows, second[rows], scheme.classes)
+            places = _places(0.0, gap[rows], WIDEST_GAP)
             places[0] = 0.0
             best = int(np.where(np.isnan(places), -1.0, curve.round(12)).argmax())
             if curve[best] > score + 1e-9:
                 score, rules[number] = curve[best], replace(rules[number], gap=float(places[best]))
-                predicted[rows] = np.where(contest.gap[rows] <= places[best], contest.second[rows], contest.likeliest[rows])
+                predicted[rows] = np.where(gap[rows] <= places[best], second[rows], likeliest[rows])
         if score == before:
             break
     return TopTwo(scheme, tuple(rules))
@@ -259,28 +257,29 @@ def _pairs(attribute: Attribute) -> list[tuple[int, int]]:
     return [(one, other) for one in values for other in values if (abs(one - other) == 1 if attribute.cuts else one != other)]
 
 
-@dataclass(frozen=True)
-class _Contest:
-    """The two likeliest classes of each photo."""
-
-    likeliest: np.ndarray  # (photos,) the lower class where two are equally likely
-    second: np.ndarray  # (photos,)
-    gap: np.ndarray  # (photos,) logarithm of the ratio of their scores
-    column: np.ndarray  # (photos,) the one attribute in which they differ, -1 where they differ in several
-    values: np.ndarray  # (photos, 2) of that attribute, the likeliest's first
-
-    def between(self, scheme: Scheme, rule: Rule) -> np.ndarray:
-        """Whether (photos,) a rule speaks of a photo, if the gap is small enough."""
-        return (self.column == scheme.names.index(rule.attribute)) & (self.values == (rule.likeliest, rule.second)).all(axis=1)
-
-
-def _contest(scheme: Scheme, answer: np.ndarray) -> _Contest:
-    photos = np.arange(len(answer))
-    likeliest, second = np.argsort(-answer, axis=1, kind="stable")[:, :2].T
+def two_likeliest(answer: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """Of each photo (photos,): its likeliest class and its second, the lower one of those that are equally likely, their scores, and
+    the logarithm of the ratio of these."""
+    xp = library(answer)
+    likeliest = answer.argmax(axis=1)
+    # Scores are from 0 on, so that of the likeliest is out of the way.
+    rest = xp.where(picked(likeliest, answer.shape[1]) > 0, -1.0, answer)
+    high, low = xp.amax(answer, axis=1), xp.amax(rest, axis=1)
     with np.errstate(divide="ignore"):
-        gap = np.log(answer[photos, likeliest]) - np.log(answer[photos, second])
-    first_values, second_values = scheme.split(likeliest), scheme.split(second)
-    differs = first_values != second_values
-    column = differs.argmax(axis=1)
-    values = np.stack([first_values[photos, column], second_values[photos, column]], axis=1)
-    return _Contest(likeliest, second, gap, np.where(differs.sum(axis=1) == 1, column, -1), values)
+        gap = xp.log(high) - xp.log(low)
+    return likeliest, rest.argmax(axis=1), high, low, gap
+
+
+def which_rule(scheme: Scheme, rules: Sequence[Rule]) -> np.ndarray:
+    """The place (classes, classes) of the rule that speaks of a likeliest class and a second; -1 where none does."""
+    values = scheme.split(np.arange(scheme.classes))
+    differ = values[:, None] != values[None]
+    alone = differ.sum(axis=2) == 1
+    of_values = [np.full((size, size), -1) for size in scheme.sizes]
+    for place, rule in enumerate(rules):
+        of_values[scheme.names.index(rule.attribute)][rule.likeliest, rule.second] = place
+    found = np.full(alone.shape, -1)
+    for column, places in enumerate(of_values):
+        here = alone & differ[..., column]
+        found[here] = places[values[:, None, column], values[None, :, column]][here]
+    return found

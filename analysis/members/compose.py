@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.votes.arrays import Array, library, ratio
 from trainables.data.labels import Scheme, compose
 from trainables.metrics import Metric
 
 Names = tuple[str, ...]
-Predicted = Mapping[str, np.ndarray]  # by a trial's name: joint probabilities (photos, classes of its scheme)
+Predicted = Mapping[str, Array]  # by a trial's name: joint probabilities (photos, classes of its scheme)
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Part:
     scheme: Scheme  # of everything that the trial predicts
     names: Names  # the attributes that it is asked for, some or all of them
 
-    def answer(self, predicted: Predicted) -> np.ndarray:
+    def answer(self, predicted: Predicted) -> Array:
         """Joint probabilities (photos, classes) of the attributes asked for."""
         return self.scheme.marginal(self.names, predicted[self.trial])
 
@@ -45,7 +46,7 @@ class Member:
         """Names of the trials it takes."""
         return tuple(dict.fromkeys(part.trial for part in (*self.parts, *self.advisors)))
 
-    def answer(self, predicted: Predicted) -> np.ndarray:
+    def answer(self, predicted: Predicted) -> Array:
         """Joint probabilities (photos, classes of the scheme), float64."""
         answer = compose(self.scheme, [(self.scheme.part(part.names), part.answer(predicted)) for part in self.parts])
         for advisor in self.advisors:
@@ -57,7 +58,7 @@ class Member:
         return " x ".join(map(str, self.parts)) + advice
 
 
-def advised(scheme: Scheme, answer: np.ndarray, names: Names, advice: np.ndarray) -> np.ndarray:
+def advised(scheme: Scheme, answer: Array, names: Names, advice: Array) -> Array:
     """The answer (photos, classes) with the advice (photos, classes of these attributes) in place of its own marginal, for those photos
     on which the advice is surer of its likeliest class than that marginal is of its own.
 
@@ -65,15 +66,14 @@ def advised(scheme: Scheme, answer: np.ndarray, names: Names, advice: np.ndarray
 
     Source: the probability kinematics of Jeffrey, The Logic of Decision, 1965.
     """
+    xp = library(answer)
     own = scheme.marginal(names, answer)
-    surer = advice.max(axis=1) > own.max(axis=1)
+    surer = xp.amax(advice, axis=1, keepdims=True) > xp.amax(own, axis=1, keepdims=True)
     part = scheme.part(names)
-    index = part.joint(scheme.split(np.arange(scheme.classes))[:, scheme.columns(part.names)])
-    given = np.divide(answer, own[:, index], out=np.zeros_like(answer), where=own[:, index] > 0)
-    changed = advice[:, index] * given
-    total = changed.sum(axis=1, keepdims=True)
+    index = part.joint(scheme.split(np.arange(scheme.classes))[:, scheme.columns(part.names)]).tolist()
+    changed = advice[:, index] * ratio(answer, own[:, index], 0.0)
     # Where the advice has all its weight on what the answer holds for impossible, nothing is left to share out.
-    return np.where(surer[:, None] & (total > 0), np.divide(changed, total, out=np.zeros_like(changed), where=total > 0), answer)
+    return xp.where(surer, ratio(changed, changed.sum(axis=1, keepdims=True), answer), answer)
 
 
 def candidates(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.ndarray, scheme: Scheme, metric: Metric) -> list[Member]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from analysis.votes.arrays import Array, constant, library
 from analysis.votes.folds import others, part_people
 from analysis.votes.voting import LEAST
 from trainables.metrics import Metric
@@ -25,28 +26,25 @@ class Logistic:
     intercept: tuple[float, ...]  # (those classes,)
     kind: Literal["logistic"] = "logistic"
 
-    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
+    def __call__(self, probabilities: Array) -> Array:
         """Probabilities (photos, classes) of members (members, photos, classes)."""
-        scores = features(probabilities) @ np.array(self.coefficients).T + np.array(self.intercept)
-        return spread(softmax(scores), self.classes, probabilities.shape[2])
+        coefficients, intercept = (constant(numbers, probabilities) for numbers in (self.coefficients, self.intercept))
+        shares = softmax(features(probabilities) @ coefficients.T + intercept)
+        # In the columns of all classes, 0 in those that are not known.
+        return shares @ constant(np.eye(probabilities.shape[2])[list(self.classes)], probabilities)
 
 
-def features(probabilities: np.ndarray) -> np.ndarray:
+def features(probabilities: Array) -> Array:
     """Logarithms (photos, members * classes) of the probabilities (members, photos, classes), member by member."""
-    return np.log(np.maximum(np.concatenate(probabilities, axis=1), FLOOR))
+    xp = library(probabilities)
+    return xp.log(xp.concatenate(tuple(probabilities), axis=1).clip(min=FLOOR))
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
+def softmax(scores: Array) -> Array:
     """Shares (n, k) that sum to 1, of logits (n, k)."""
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    xp = library(scores)
+    powers = xp.exp(scores - xp.amax(scores, axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
-
-
-def spread(shares: np.ndarray, known: Sequence[int], classes: int) -> np.ndarray:
-    """Shares (n, known classes) in the columns of all classes, 0 in the others."""
-    whole = np.zeros((len(shares), classes))
-    whole[:, list(known)] = shares
-    return whole
 
 
 def photo_weights(target: np.ndarray, metric: Metric) -> np.ndarray:

@@ -5,12 +5,14 @@ from typing import Literal
 
 import numpy as np
 
+from analysis.votes.arrays import Array, constant, library, picked
 from trainables.metrics import Metric
 
 LEAST = 1e-12  # what a probability counts for at least, so that one sure mistake costs much and not everything
 TOLERANCE = 1e-3  # how far the sum of a photo's probabilities may be from 1
 STEPS = 2000  # of EM, at most
 CLOSE = 1e-4  # nats that the log loss may be above the lowest there is
+PAIRS = 4096  # of a photo's classes that are compared at a time
 SMALL = 1e-3  # a weight of less than this share of an equal one is none: such members need not be asked at all
 
 
@@ -21,9 +23,9 @@ class Mean:
     weights: tuple[float, ...]  # one a member, from 0 on, together 1
     kind: Literal["mean"] = "mean"
 
-    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
+    def __call__(self, probabilities: Array) -> Array:
         """Probabilities (photos, classes) of members (members, photos, classes)."""
-        return np.einsum("m,mnc->nc", np.array(self.weights), probabilities)
+        return library(probabilities).einsum("m,mnc->nc", constant(self.weights, probabilities), probabilities)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Votes:
 
     kind: Literal["votes"] = "votes"
 
-    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
+    def __call__(self, probabilities: Array) -> Array:
         """Shares (photos, classes) of the votes of members (members, photos, classes).
 
         The mean probability joins as one more voter that shares its vote out, so ties go to the higher summed probability, then to the
@@ -40,7 +42,7 @@ class Votes:
         member has.
         """
         members, _, classes = probabilities.shape
-        votes = sum(np.eye(classes)[member.argmax(axis=1)] for member in probabilities)
+        votes = sum(picked(member.argmax(axis=1), classes) for member in probabilities)
         return (votes + probabilities.mean(axis=0)) / (members + 1)
 
 
@@ -50,17 +52,19 @@ class Ranks:
 
     kind: Literal["ranks"] = "ranks"
 
-    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
+    def __call__(self, probabilities: Array) -> Array:
         """Shares (photos, classes) of the points of members (members, photos, classes): one for a photo's last class, two for the next,
         and so on. Classes that a member holds for equally likely share their points.
 
         Source: Borda, Mémoire sur les élections au scrutin, 1781.
         """
-        # Imported here: scipy.stats takes a while, and --help should not.
-        from scipy.stats import rankdata
-
+        members, _, classes = probabilities.shape
+        rivals = [slice(first, first + max(1, PAIRS // classes)) for first in range(0, classes, max(1, PAIRS // classes))]
+        # Of the classes of a photo, how many are below each less how many are above it: a class's place is half of that from the middle.
+        sign = library(probabilities).sign
+        lead = sum(sign(member[:, :, None] - member[:, None, some]).sum(axis=2) for member in probabilities for some in rivals)
         # Halves add up exactly, so classes with as many points are level to the bit.
-        points = sum(rankdata(member, axis=1) for member in probabilities)
+        points = (lead + members * (classes + 1)) / 2
         return points / points.sum(axis=1, keepdims=True)
 
 

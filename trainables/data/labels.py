@@ -87,8 +87,8 @@ class Scheme:
     def marginal(self, names: tuple[str, ...], probabilities: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes of the part) of some of the attributes, from joint ones (n, classes)."""
         others = tuple(1 + index for index, name in enumerate(self.names) if name not in names)
-        count = len(probabilities)
-        return probabilities.reshape(count, *self.sizes).sum(axis=others).reshape(count, self.part(names).classes)
+        # torch would sum over all axes where numpy is told of none.
+        return probabilities.reshape(-1, *self.sizes).sum(axis=others).reshape(-1, self.part(names).classes) if others else probabilities
 
     def columns(self, names: tuple[str, ...]) -> list[int]:
         """Columns of a label array (n, attributes) that hold these attributes, in the given order."""
@@ -113,21 +113,20 @@ class Task:
 
     def joint_probabilities(self, heads: list[np.ndarray]) -> np.ndarray:
         """Probabilities (n, classes of the scheme) from one (n, classes) array per head, taking heads as independent."""
-        return compose(self.scheme, list(zip(self.head_schemes, heads, strict=True)))
+        return compose(self.scheme, [(part, head.astype(np.float64)) for part, head in zip(self.head_schemes, heads, strict=True)])
 
 
 def compose(scheme: Scheme, parts: list[tuple[Scheme, np.ndarray]]) -> np.ndarray:
     """Joint probabilities (n, classes) of a scheme from parts that cover each of its attributes once.
 
     Args:
-        parts: (scheme of some attributes, probabilities (n, classes of that scheme)), taken as independent.
+        parts: (scheme of some attributes, probabilities (n, classes of that scheme)), taken as independent; arrays, or tensors of torch.
     """
-    photos = len(parts[0][1])
-    joint = np.ones((photos, *scheme.sizes), dtype=np.float64)
+    joint = 1.0
     for part, probabilities in parts:
         shape = [size if name in part.names else 1 for name, size in zip(scheme.names, scheme.sizes, strict=True)]
-        joint *= np.asarray(probabilities, dtype=np.float64).reshape(photos, *shape)
-    return joint.reshape(photos, scheme.classes)
+        joint = joint * probabilities.reshape(-1, *shape)
+    return joint.reshape(-1, scheme.classes)
 
 
 def read_task(task: str | list[list[str]], scheme: Scheme) -> Task:

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -7,11 +6,8 @@ import torch
 
 from analysis.evaluation.calibration import Calibration
 from analysis.evaluation.steps import Offsets, Rule, Shares, Step, TopTwo
-from analysis.export.network import STEPS, VOTES, answer, calibrate, member_answer
-from analysis.export.network import advised as advised_in_torch
 from analysis.members.compose import advised
-from analysis.votes import ENSEMBLES, Ensemble
-from analysis.votes.voting import Mean
+from analysis.votes import ENSEMBLES
 from tests.analysis.evaluation.test_fitted_ensemble import EVERYTHING, drawn
 from trainables.data.labels import Attribute, Scheme
 from trainables.metrics import METRICS
@@ -35,56 +31,43 @@ def probabilities(seed, members=3, photos=40):
     return found / found.sum(axis=2, keepdims=True)
 
 
-def assert_close(found, expected):
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-12)
-
-
-def test_every_kind_of_vote_and_step_is_said_in_torch():
-    assert set(VOTES) == set(get_args(get_args(Ensemble)[0]))
-    assert set(STEPS) == set(get_args(get_args(Step)[0])) == set(KINDS)
+def in_torch(answering, *arrays):
+    """What is answered to tensors, which must be what is answered to arrays."""
+    found = answering(*map(torch.from_numpy, arrays))
+    np.testing.assert_allclose(found.numpy(), answering(*arrays), rtol=1e-9, atol=1e-12)
+    assert found.dtype == torch.float64
+    return found
 
 
 @pytest.mark.parametrize("name", ENSEMBLES)
-def test_every_fitted_vote_answers_in_torch_as_in_numpy(name):
+def test_every_fitted_vote_answers_to_tensors_as_to_arrays(name):
     rng = np.random.default_rng(0)
     target = rng.integers(5, size=120)
     shown = rng.dirichlet(np.full(6, 0.5), (3, 120)) + 0.5 * np.eye(6)[target]
     vote = ENSEMBLES[name](shown / shown.sum(axis=2, keepdims=True), target, np.arange(120) // 4, METRIC)
     for seed in range(10):
-        found = VOTES[type(vote)](vote, torch.from_numpy(probabilities(seed)))
-        assert_close(found, vote(probabilities(seed)))
+        in_torch(vote, probabilities(seed))
+
+
+def test_every_kind_of_step_is_among_those_that_are_tested():
+    assert set(get_args(get_args(Step)[0])) == set(KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(10))
-def test_every_step_answers_in_torch_as_in_numpy(kind, seed):
-    scores = probabilities(seed)[0]
-    assert_close(STEPS[kind](KINDS[kind], torch.from_numpy(scores)), KINDS[kind](scores))
-
-
-def test_a_step_without_factors_or_rules_changes_nothing():
-    scores = torch.from_numpy(probabilities(0)[0])
-    assert STEPS[Shares](Shares(SCHEME), scores) is scores
-    assert torch.equal(STEPS[TopTwo](TopTwo(SCHEME, ()), scores), scores)
+def test_every_step_answers_to_tensors_as_to_arrays(kind, seed):
+    in_torch(KINDS[kind], probabilities(seed)[0])
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_calibration_and_advice_are_in_torch_as_in_numpy(seed):
+def test_calibration_and_advice_answer_to_tensors_as_to_arrays(seed):
     joint, other = probabilities(seed)[:2]
-    calibration = Calibration(SCHEME, (("size",), ("side",)), (0.5, 3.0))
-    assert_close(calibrate(calibration, torch.from_numpy(joint)), calibration(joint))
-    advice = SCHEME.marginal(("size",), other)
-    assert_close(
-        advised_in_torch(SCHEME, torch.from_numpy(joint), ("size",), torch.from_numpy(advice)), advised(SCHEME, joint, ("size",), advice)
-    )
+    in_torch(Calibration(SCHEME, (("size",), ("side",)), (0.5, 3.0)), joint)
+    in_torch(lambda answer, advice: advised(SCHEME, answer, ("size",), advice), joint, SCHEME.marginal(("size",), other))
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_members_of_parts_and_advisors_and_whole_pipelines_answer_in_torch_as_in_numpy(seed):
+def test_members_of_parts_and_advisors_and_whole_pipelines_answer_to_tensors_as_to_arrays(seed):
     predicted = drawn(seed)
-    tensors = {name: torch.from_numpy(joint) for name, joint in predicted.items()}
-    for member in EVERYTHING.members:
-        assert_close(member_answer(member, tensors), member.answer(predicted))
-    assert_close(answer(EVERYTHING, tensors), EVERYTHING(predicted))
-    only = replace(EVERYTHING, members=EVERYTHING.members[:1], ensemble=Mean((1.0,)), calibrations={}, steps=())
-    assert_close(answer(only, tensors), predicted["a/0"])
+    for answering in (EVERYTHING, *(member.answer for member in EVERYTHING.members)):
+        in_torch(lambda *joints, answering=answering: answering(dict(zip(predicted, joints, strict=True))), *predicted.values())
