@@ -12,7 +12,8 @@ from search_spaces.read import shipped_spaces
 from search_spaces.schema import SpaceError
 from tests.conftest import already, never
 from trainables.data.photos import DataError
-from trainables.record import RunError, read_records
+from trainables.metrics import METRICS
+from trainables.record import RunError, read_records, read_run
 from trainables.registry import ConfigError
 from trainables.storage import StorageError
 from tuner.cli import Options, Wanted, seconds
@@ -242,3 +243,21 @@ def test_a_trial_that_diverges_is_a_failed_one_and_the_search_goes_on(here, tiny
     assert [result.state for result in states] == ["failed", "failed"]
     assert all(", at learning rate " in result.reason and result.cause == "diverged" for result in states)
     assert f"trial 0 failed: {states[0].reason}" in said and "2 trials: 2 failed" in said
+
+
+def test_a_search_keeps_to_the_metric_searcher_and_pruner_that_it_is_given(here, tiny_space, plain, ray_cluster):
+    chosen = ("run/metric=neg_log_loss", "run/searcher=gp", "run/pruner=median", "run/startup=1")
+    changes = (*chosen, "run/epochs=3", "run/grace=1", "run/keep=1")
+    options = {"space": str(tiny_space), "data": plain, "trials": Wanted(4), "cpus_per_trial": 2, "name": "surprised", "changes": changes}
+    code, said = searched(already(ray_cluster), **options)
+    assert code == 0, said
+    run = Path("runs/surprised")
+    records = read_records(run)
+    assert read_run(run).metric == "neg_log_loss" and {record.config.metric for record in records} == {"neg_log_loss"}
+    for record in records:
+        scores = [report["score"] for report in record.reports]
+        assert max(scores) < 0 and record.result.best_epoch == 1 + scores.index(max(scores))
+    assert {decision.pruner for record in records for decision in record.decisions} == {"median"}
+    best = max(records, key=lambda record: record.best["score"])
+    assert [record.number for record in records if record.has_model] == [best.number]
+    assert METRICS["neg_log_loss"].title in said.partition("Best trials of surprised")[2]
