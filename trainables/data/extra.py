@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data.copies import fingerprints, first_alike
-from trainables.data.corrections import NONE, correct, read_weights
+from trainables.data.corrections import NONE, Corrected, correct, read_weights
 from trainables.data.labels import Scheme, read_task
 from trainables.data.layouts.reading import find_layout, read_joining, read_unlabelled
 from trainables.data.names import some
@@ -78,11 +78,12 @@ def complete(
     needed = {name for task in tasks for name in read_task(task, scheme).scheme.names}
     found = [_read_labelled(name, settings, scheme, needed, decode) for name in filter(None, settings.extra)]
     if settings.pseudo:
+        refuse_seen(Path(settings.pseudo), data, digests)
         found.append(_read_pseudo(settings.pseudo, source, scheme, decode))
     found = place(data, digests, found)
     corrected = {relabel: correct(relabel, data.photos, find_layout(source).corrections) for relabel in relabels if relabel != NONE}
     left_out = [item for one in (*(one.extra.photos for one in found), *corrected.values()) for item in one.left_out]
-    left_out += [*_apart(found, data.split.fold), *_alike(data, digests, found)]
+    left_out += [*_apart(found, data.split.fold), *_alike(data, digests, found), *_seen(data, corrected)]
     weights = None
     if settings.weights:
         weights, unknown = read_weights(Path(settings.weights), data.photos, data.split.train)
@@ -124,6 +125,35 @@ def refuse_other_extra(then: bytes, now: bytes) -> None:
         lines = [f"  {words}, {len(rows)}: {some(rows)}" for words, rows in kinds.items() if rows]
         lead = "What trains beside the photos (data/extra, data/pseudo, data/weights) is not what the run began with:"
         raise DataError("\n".join([lead, *lines, "Put the old files back to go on with the run, or start a new one."]))
+
+
+def refuse_seen(pseudo: Path, data: Data, digests: Mapping[str, str]) -> None:
+    """Refuse soft labels by models that trained, or were chosen, on images that are held out here: they would carry their labels over.
+
+    Known is it of the probabilities in an ensemble's folder, below a run's; what lies elsewhere is taken as it is.
+    Raises: DataError naming the images.
+    """
+    table = pseudo.absolute().parent.parent / "split.csv"
+    if not table.is_file():
+        return
+    used = {row["sha256"] for _, row in read_rows(table, ("photo", "part", "sha256")) if row["part"] != "holdout"}
+    seen = [name for name in np.array(data.photos.ids)[data.split.holdout].tolist() if digests[name] in used]
+    if seen:
+        fix = "Take an ensemble of runs with this split (the same data, seed and data/holdout), or leave data/pseudo out"
+        raise DataError(
+            f"data/pseudo: the models behind {pseudo} have seen {len(seen)} images that are held out here: {some(seen)}. {fix}."
+        )
+
+
+def _seen(data: Data, corrected: Mapping[str, Corrected]) -> list[LeftOut]:
+    """Corrections of held-out images: they change no score, but whoever made such a table has seen these."""
+    held_out, found = data.split.holdout, []
+    for relabel, one in corrected.items():
+        changed = held_out[(one.labels[held_out] != data.photos.labels[held_out]).any(axis=1)]
+        if len(changed):
+            words = f"corrections in {relabel} are of held-out images, whose labels stay as they are; who wrote them has seen these"
+            found.append(LeftOut(words, tuple(data.photos.ids[row] for row in changed.tolist())))
+    return found
 
 
 def _read_labelled(name: str, settings: DataConfig, scheme: Scheme, needed: Collection[str], decode: Decode) -> Found:

@@ -341,3 +341,34 @@ def test_a_run_goes_on_with_the_same_table_alone(tmp_path):
     prove_extra(tmp_path, b"source,photo,class,sha256\na,b,c,d\n")
     with pytest.raises(RunError, match="only then, 2: a,b,c,d, source,photo"):
         prove_extra(tmp_path, b"")
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_soft_labels_by_models_that_have_seen_the_holdout_are_refused_with_its_images(
+    completed, refused, data, demo, probabilities, tmp_path, held_out
+):
+    folder = tmp_path / "other" / "ensemble"
+    folder.mkdir(parents=True)
+    shutil.copy(probabilities, folder / "probabilities.csv")
+    digests = build_views(read_photos(demo, DataConfig()), [VIEW], tmp_path).digests
+    name = data.photos.ids[data.split.holdout[0]]
+    part = "holdout" if held_out else "fold 1"
+    (folder.parent / "split.csv").write_text(f"photo,person,class,part,sha256\n{name},0,x,{part},{digests[name]}\n")
+    if held_out:
+        assert len(completed(pseudo=str(folder / "probabilities.csv")).found) == 1
+    else:
+        (line,) = refused(pseudo=str(folder / "probabilities.csv"))
+        assert name in line and "data/pseudo" in line
+
+
+def test_corrections_of_the_holdout_are_named_and_change_no_label_there(completed, data, tmp_path):
+    held, trained = (data.photos.ids[rows[0]] for rows in (data.split.holdout, data.split.train))
+    table = tmp_path / "relabel.csv"
+    genders = data.photos.scheme.attributes[1].values
+    rows = []
+    for name in (held, trained):
+        given = data.photos.labels[data.photos.ids.index(name), 1]
+        rows.append(f"{name},gender,{genders[1 - given]}\n")
+    table.write_text("photo,attribute,value\n" + "".join(rows))
+    named = [item.names for item in completed(relabels=(str(table),)).left_out if str(table) in item.reason]
+    assert named == [(held,)]
