@@ -9,6 +9,11 @@ from pathlib import Path
 UV = "UV"  # uv run sets it for what it runs
 
 
+def started(words: str) -> str:
+    """The command line of a program that is installed beside us, such as `uv run ray get-auth-token`."""
+    return f"uv run {words}" if UV in os.environ else words
+
+
 def typed(words: str) -> str:
     """The command line of one of our modules, such as `uv run python -m tuner.run --resume faces` of `tuner.run --resume faces`.
 
@@ -18,7 +23,7 @@ def typed(words: str) -> str:
         words: the module and what follows it, names and paths quoted as a shell takes them.
     """
     if UV in os.environ:
-        return f"uv run python -m {words}"
+        return started(f"python -m {words}")
     found = shutil.which("python")
     same = found is not None and Path(found).absolute() == Path(sys.executable).absolute()
     return f"{'python' if same else shlex.quote(sys.executable)} -m {words}"

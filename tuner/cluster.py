@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import secrets
+import shlex
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from trainables.commands import started
 from trainables.data.shipping import Piece, read_piece
 from trainables.data.views import View, ViewFile, open_view
 from trainables.record import RunError
@@ -147,7 +149,8 @@ def start(address: str | None, *, dashboard: bool, gpus: int | None = None) -> C
     with_gpus = [has for has in nodes if has.get("GPU")]
     cpus = sum(has.get("CPU", 0) for has in with_gpus or nodes)
     url, own_token = context.dashboard_url, os.environ.get(TOKEN)
-    token = f"{TOKEN}={own_token} {Cluster.token}" if own_token else Cluster.token
+    token = started(Cluster.token)
+    token = f"{TOKEN}={shlex.quote(own_token)} {token}" if own_token else token
     return Cluster(max(1, int(cpus)), int(sum(has["GPU"] for has in with_gpus)), f"http://{url}" if url else None, token)
 
 

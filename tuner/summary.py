@@ -1,5 +1,6 @@
 """What is printed when trials have ended: how good they are, what they cost, where they lie, what to do next."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trainables.commands import typed
+from trainables.commands import started, typed
 from trainables.data.splits import NOBODY
 from trainables.data.training import Data
 from trainables.metrics import Metric
@@ -45,7 +46,8 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
     console.print(table)
     tell_end(plan, records, board, seconds, soft_stop, resume_command(run), console)
     if scored:
-        curves = f"   or: tensorboard --logdir {run}/trials" if isinstance(run, Path) else ""
+        shown = started(f"tensorboard --logdir {shlex.quote(f'{run}/trials')}")
+        curves = f"   or: {shown}" if isinstance(run, Path) else ""
         console.print(Text.assemble("Next: ", (vote_command(run, len(scored)), "bold"), curves), soft_wrap=True)
 
 
