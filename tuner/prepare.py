@@ -266,6 +266,8 @@ def tell_photos(photos: Photos, split: Split, console: Console) -> None:
     counts = [f"{len(photos.people[rows])} to {side}" for side, rows in sides.items()]
     people = len(set(photos.people.tolist()))
     console.print(f"{len(photos)} photos of {people} people: {', '.join(counts)} (split {split.hash})")
+    for line in photos.scheme.count_lines(photos.labels):
+        console.print(f"  {line}")
     for item in photos.left_out:
         console.print(f"  left out or noted: {item}", style="yellow")
     parts = np.unique(split.part)

@@ -202,6 +202,8 @@ def gather(folder: Path, view: "View", space: "Space", settings: "Pretraining", 
 
     used, held_out = photos.take(np.concatenate([split.train, split.valid])), photos.take(split.holdout)
     console.print(f"{len(used)} photos to learn from; {len(held_out)} held-out ones are left out (split {split.hash})")
+    for line in photos.scheme.count_lines(photos.labels):
+        console.print(f"  {line}")
     sources = [Source(used.ids, files.files[view])]
     unlabelled = read_unlabelled(folder)
     if unlabelled is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trainables.data.names import shown
 from trainables.registry import ConfigError, Mistake
 
 
@@ -79,6 +80,19 @@ class Scheme:
         """Names of the joint classes that are not among the given ones (n,); each counts as 0 in macro F1."""
         present = set(classes.tolist())
         return [name for number, name in enumerate(self.class_names()) if number not in present]
+
+    def count_lines(self, labels: np.ndarray, most: int = 8) -> list[str]:
+        """For each attribute a line with the number of images of each value, from ids (n, attributes); of many, the most and the least."""
+        lines = []
+        for attribute, column in zip(self.attributes, np.asarray(labels).T, strict=True):
+            counts = np.bincount(column, minlength=len(attribute.values)).tolist()
+            named = [f"{shown(value)} {count:,}" for value, count in zip(attribute.values, counts, strict=True)]
+            if len(named) > most:
+                order = sorted(range(len(named)), key=lambda place: -counts[place])
+                ends = [[named[place] for place in part] for part in (order[: most - 3], order[-2:])]
+                named = [*ends[0], f"... {len(named) - most + 1} others ...", *ends[1]]
+            lines.append(f"{shown(attribute.name)} ({len(attribute.values)} classes): {', '.join(named)}")
+        return lines
 
     def part(self, names: tuple[str, ...]) -> "Scheme":
         """The scheme of some of the attributes, in this scheme's order."""
