@@ -10,10 +10,11 @@ import numpy as np
 import torch
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from analysis.command import RunOption, decode, refusals, run_folders
-from analysis.ensemble.files import CORRECTED, count_people, question_of, write_classes, write_outcome, write_scores, write_submission
+from analysis.ensemble.files import CORRECTED, EvalAnswer, question_of, scores_values, write_answer
+from analysis.ensemble.of_files import vote_over, write_vote
+from analysis.ensemble.summary import Told, answer_lines, summary
 from analysis.ensemble.tables import (
     answers_table,
     classes_table,
@@ -25,33 +26,41 @@ from analysis.ensemble.tables import (
     steps_table,
     votes_table,
 )
+from analysis.ensemble.wishes import read_wish, settle
+from analysis.evaluation.baseline import find_baseline
 from analysis.evaluation.decide import Decision, Options, Outcome, averaged, decide, score_on
 from analysis.evaluation.holdout import note_look
-from analysis.evaluation.nested import Wish, contenders_of, known_of
-from analysis.evaluation.scoring import absent_classes, class_table
+from analysis.evaluation.nested import contenders_of, known_of
+from analysis.evaluation.scoring import class_table
 from analysis.evaluation.shift import Shift, correction, estimate_all, reweighted_gain
 from analysis.evaluation.steps import STEPS
 from analysis.members.compose import Predicted
 from analysis.members.predictions import Source, count_passes, data_folder, labelled_source, predict_looks, unlabelled_source, wanted_views
 from analysis.members.trials import EVERY_FOLD, Runs, Trial, load_runs
 from analysis.votes import ENSEMBLES
-from trainables.console import output
+from trainables.commands import typed
+from trainables.console import open_console, output
 from trainables.data.layouts.reading import read_photos, read_unlabelled
+from trainables.data.names import shown
 from trainables.data.photos import LeftOut, Photos, Unlabelled
 from trainables.data.views import ViewFiles
 from trainables.progress import progress_bar
+from trainables.record import RunError, name_of, searched_run
 from trainables.registry import ConfigError, Mistake
 from trainables.seeding import generator
-from trainables.storage import Folder
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-KINDS = ("backbone", "task")
 
 
 @app.command()
 def main(
-    top: Annotated[int, typer.Option(help="How many members may vote: the best by their score on validation.")] = 3,
+    files: Annotated[list[Path] | None, typer.Argument(help="With --csv: the files that vote, two or more.", show_default=False)] = None,
+    top: Annotated[
+        int | None, typer.Option(help="How many members may vote: the best by their score on validation. [default: 3]", show_default=False)
+    ] = None,
     run: RunOption = None,
+    members: Annotated[str, typer.Option(help="Who votes, in place of --top: trials, such as faces/0,faces/3.", show_default=False)] = "",
+    whole: Annotated[bool, typer.Option("--whole", help="Trials vote as they are; none is composed from specialists.")] = False,
     per: Annotated[str, typer.Option(help="Choose for diversity: the best of each backbone or task in turn.")] = "",
     diverse: Annotated[
         bool, typer.Option("--diverse", help="Choose for diversity: by score and by disagreement with those chosen.")
@@ -65,6 +74,9 @@ def main(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Let the vote answer though its gain cannot be told from none.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Draws the people of the bootstrap behind every interval.")] = 0,
+    csv: Annotated[bool, typer.Option("--csv", help="Let finished submissions or probability files vote instead of trials.")] = False,
+    out: Annotated[Path, typer.Option(help="With --csv: the file to write.")] = Path("vote.csv"),
+    details: Annotated[bool, typer.Option("--details", help="Print every table behind the answer, too.")] = False,
 ) -> None:
     """Let the best trials of a search vote, and say honestly what the vote is worth.
 
@@ -80,36 +92,71 @@ def main(
 
         python -m analysis.ensemble --run masks --run genders --run ages --top 5 --vote greedy
 
+    Who votes can be said: trials by name, trials as they are, or finished submissions and probability files:
+
+        python -m analysis.ensemble --run faces --members faces/0,faces/3
+
+        python -m analysis.ensemble --run faces --top 3 --whole --vote hard
+
+        python -m analysis.ensemble --csv a.csv b.csv c.csv --out vote.csv
+
     A run of tuner.refit --folds is judged on everybody, each by the models that have not seen them, and its members answer with the mean
     of one model a fold.
 
     Everything lands in runs/<first run>/ensemble/: ensemble.json (for analysis.predict), scores.json, confusion.png, per_class.csv,
-    submission.csv and probabilities.csv. What the hold-out was asked is counted in holdout.json of every run, before it answers.
+    submission.csv and probabilities.csv. What the hold-out was asked is counted in holdout.json of every run, and all is on disk before it
+    is printed.
     """
     with refusals():
+        if csv:
+            others = {
+                "--run": run,
+                "--top": top,
+                "--members": members,
+                "--whole": whole,
+                "--per": per,
+                "--diverse": diverse,
+                "--step": step,
+            }
+            refuse_others(others, "is about trials, and with --csv files vote; leave it out")
+            files_vote(files or [], vote, out)
+            return
+        refuse_others({str(file): True for file in files or ()}, "is not an option; files vote with --csv")
         steps = tuple(name for name in step or ["auto"] if name != "none")
-        wish = Wish(top=top, **_choice(per, diverse))
-        ensemble(run, Options(wish, vote, steps, force, seed))
+        wish = read_wish(top, members, whole, per, diverse)
+        ensemble(run, Options(wish, vote, steps, force, seed), details)
 
 
-def _choice(per: str, diverse: bool) -> dict[str, str]:
-    if per and diverse:
-        raise ConfigError([Mistake("--per", "it and --diverse are two ways to choose; give one of them")])
-    if per and per not in KINDS:
-        raise ConfigError([Mistake("--per", f"{per!r} is not known; take {' or '.join(KINDS)}")])
-    return {"choose": "diverse"} if diverse else {"choose": "per kind", "per": per} if per else {}
+def refuse_others(given: Mapping[str, object], why: str) -> None:
+    """Raises: ConfigError naming all options that were given."""
+    mistakes = [Mistake(name, why) for name, value in given.items() if value]
+    if mistakes:
+        raise ConfigError(mistakes)
 
 
-def ensemble(names: Sequence[str] | None, options: Options) -> None:
-    """Load, choose, predict, score, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
-    console = output()
+def files_vote(files: Sequence[Path], vote: str, out: Path) -> None:
+    """Let finished files vote. Raises: ConfigError, StorageError."""
+    voted = vote_over(files, vote, out)
+    write_vote(out, voted)
+    console, images = output(), len(voted.table)
+    console.print(f"Answer: {voted.vote} vote of {len(files)} files over {images:,} images: {shown(str(out))}", soft_wrap=True)
+    console.print(f"The files differ in the class of {voted.disputed:,} of {images:,} images.")
+
+
+def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> None:
+    """Load, choose, predict, score, write, print. Raises: RunError, DataError, ConfigError, StorageError."""
     runs = load_runs(run_folders(names))
-    show_runs(console, runs)
-    predictor = Predictor.of(runs, console)
+    status = open_console(stderr=True)
+    status.print(runs_words(runs), soft_wrap=True)
+    refuse_one_group(runs)
+    options = replace(options, wish=settle(options.wish, runs))
+    predictor = Predictor.of(runs, status)
     decision = decide(options, contenders_of(runs), known_of(runs), predictor.validation)
     trials = tuple(dict.fromkeys(name for pipeline in decision.pipelines.values() for name in pipeline.trials))
     looks = tuple(dict.fromkeys(look for pipeline in decision.pipelines.values() for look in pipeline.looks))
     predicted, price = predictor.holdout(looks, trials)
+    outcome = score_on(decision, runs.holdout, predicted, options.seed)
+    unlabelled, why_none = answer_unlabelled(runs, decision, predictor, options.seed)
     asked = {
         "top": options.wish.top,
         "choose": options.wish.choose + (f": {options.wish.per}" if options.wish.choose == "per kind" else ""),
@@ -120,24 +167,54 @@ def ensemble(names: Sequence[str] | None, options: Options) -> None:
         "seed": options.seed,
         "device": str(predictor.device),
     }
-    outcome = score_on(decision, runs.holdout, predicted, options.seed)
-    so_far = note_look(runs.folders, question_of(asked))
-    show_outcome(console, runs, outcome)
+    # Named only where they are asked for: the questions of earlier versions stay the same questions.
+    asked |= {"members": sorted(options.wish.named)} if options.wish.named else {"whole": True} if options.wish.alone else {}
     answering = decision.pipelines[decision.final]
     seconds = len(answering.looks) * sum(price[name] for name in answering.trials)
-    device = f"{predictor.device}, {torch.get_num_threads()} threads" if predictor.device.type == "cpu" else torch.cuda.get_device_name()
-    console.print(f"The answer takes {1000 * seconds:.2f} ms a photo here ({device}), of views that are decoded already.")
-
+    baseline = find_baseline(runs, decision, options.seed)
+    # From here on nothing is computed, and nothing is shown before it is written.
+    looked = note_look(runs.folders, question_of(asked))
     folder = runs.folders[0] / "ensemble"
-    if len(so_far) > 1:
-        console.print(
-            f"The hold-out has answered {len(so_far)} different calls for this run; the best of many answers looks better than it is.",
-            style="yellow",
-        )
-    written = write_outcome(folder, runs, outcome)
-    shifts, black = answer_unlabelled(console, runs, decision, predictor, folder, options.seed, written)
-    written.insert(0, write_scores(folder, runs, outcome, asked, so_far, seconds, shifts, black))
-    console.print("Written: " + "\n         ".join(map(str, written)), soft_wrap=True)
+    scores = scores_values(runs, outcome, asked, looked, baseline, seconds, unlabelled)
+    written = write_answer(folder, runs, outcome, unlabelled, scores)
+    notes = notes_of(runs, outcome, looked, unlabelled, why_none)
+    left_out = (*runs.left_out, *(unlabelled.black if unlabelled else ()))
+    console, answer = output(), answer_lines(runs, outcome)
+    console.print(answer, style="bold", soft_wrap=True)
+    if details:
+        show_details(console, runs, outcome, unlabelled)
+        console.print(f"The answer takes {1000 * seconds:.3g} ms an image here ({device_words(predictor.device)}), of decoded images.")
+    for line in summary(runs, outcome, Told(baseline, folder, written, predictor.photos.root, left_out, notes)):
+        console.print(line, soft_wrap=True)
+    console.print(answer, style="bold", soft_wrap=True)
+
+
+def refuse_one_group(runs: Runs) -> None:
+    """Raises: RunError where a single group validates: nothing can be evaluated on groups that it was not chosen on."""
+    if len(np.unique(runs.valid.people)) > 1:
+        return
+    run, card, folds = runs.folders[0], runs.cards[0], runs.trials[0].record.config.data.folds
+    again = typed(f"tuner.refit --run {name_of(searched_run(run, card) if card.refit_of else run)} --top 3 --folds {folds}")
+    words = f"one group of images is all that {runs.side} validates on, so no choice can be evaluated on other groups"
+    raise RunError(f"{run}: {words}. Train the best trials on every fold ({again}) and give that run.")
+
+
+def notes_of(runs: Runs, outcome: Outcome, looked: Sequence[object], unlabelled: EvalAnswer | None, why_none: str) -> list[str]:
+    """Sentences on what to keep in mind about the answer."""
+    notes = []
+    if len(looked) > 1:
+        notes.append(f"The hold-out has been asked {len(looked)} different questions: the best of many answers looks better than it is.")
+    if runs.side == EVERY_FOLD:
+        notes.append(fold_line(fold_scores(runs, outcome.decision)))
+    if unlabelled is None:
+        notes.append(why_none)
+    elif unlabelled.corrected is not None:
+        shifted = [
+            attribute.name for attribute, shift in zip(outcome.decision.scheme.attributes, unlabelled.shifts, strict=True) if shift.proven
+        ]
+        lead = f"Class priors of the eval images differ significantly ({', '.join(shifted)}): {CORRECTED} answers with that in mind"
+        notes.append(f"{lead}, {correction_words(unlabelled.worth, runs.metric)}.")
+    return notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,34 +284,24 @@ class Predictor:
         return files
 
 
-def answer_unlabelled(
-    console: Console, runs: Runs, decision: Decision, predictor: Predictor, folder: Folder, seed: int, written: list[Folder]
-) -> tuple[Sequence[Shift], Sequence[LeftOut]]:
-    """Answer for the eval photos, if the data has some; what their classes' shares are found to be, and which cannot be decoded."""
+def answer_unlabelled(runs: Runs, decision: Decision, predictor: Predictor, seed: int) -> tuple[EvalAnswer | None, str]:
+    """The answer for the eval photos and what their classes' shares are found to be; or why there is none."""
     if predictor.unlabelled is None:
-        console.print(f"No answer file: {predictor.data} has no eval/info.csv.", soft_wrap=True)
-        return (), ()
+        return None, f"No answer file: {predictor.data} has no eval/info.csv."
     if decision.scheme != runs.scheme:
-        console.print(f"No answer file: the members predict {', '.join(decision.scheme.names)} of {', '.join(runs.scheme.names)}.")
-        return (), ()
+        return None, f"No answer file: the members predict {', '.join(decision.scheme.names)} of {', '.join(runs.scheme.names)}."
     pipeline = decision.pipelines[decision.final]
     by_look, source = predictor.eval(pipeline.looks, pipeline.trials)
     answer = pipeline(averaged(by_look, pipeline.looks, pipeline.trials))
-    written += write_submission(folder, predictor.unlabelled, answer, decision.scheme.class_names())
     shifts = shifts_of(runs, decision, answer, seed)
-    console.print(shift_table(decision.scheme, shifts))
+    bad = tuple(source.files.bad)
+    black = (LeftOut("eval photos cannot be decoded; they were predicted as black", bad),) if bad else ()
+    found = EvalAnswer(predictor.unlabelled, answer, shifts, black=black)
     if any(shift.proven for shift in shifts):
         step, truth = correction(decision.scheme, shifts), runs.valid.classes(decision.scheme)
-        gain = reweighted_gain(decision.nested, truth, runs.valid.people, step, runs.metric, generator(seed, "bootstrap"))
-        write_classes(folder / CORRECTED, predictor.unlabelled, step(answer))
-        written.append(folder / CORRECTED)
-        console.print(
-            f"{CORRECTED} answers for the eval photos with these shares in mind: {correction_words(gain, runs.metric)}.", soft_wrap=True
-        )
-    black = [LeftOut("eval photos cannot be decoded; they were predicted as black", tuple(source.files.bad))] if source.files.bad else []
-    for item in black:
-        console.print(str(item), style="yellow", markup=False, soft_wrap=True)
-    return shifts, black
+        worth = reweighted_gain(decision.nested, truth, runs.valid.people, step, runs.metric, generator(seed, "bootstrap"))
+        found = replace(found, corrected=step(answer), worth=worth)
+    return found, ""
 
 
 def shifts_of(runs: Runs, decision: Decision, answer: np.ndarray, seed: int) -> tuple[Shift, ...]:
@@ -254,15 +321,20 @@ def fold_scores(runs: Runs, decision: Decision) -> dict[str, float]:
     return {fold: runs.valid.take(chosen).score(decision.metric, decision.scheme, decision.nested[chosen]) for fold, chosen in rows.items()}
 
 
-def show_runs(console: Console, runs: Runs) -> None:
+def device_words(device: torch.device) -> str:
+    """Where a price was measured."""
+    return f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name()
+
+
+def runs_words(runs: Runs) -> str:
+    """Which runs, and how much there is to choose from and by."""
     names = ", ".join(folder.resolve().name for folder in runs.folders)
-    what = f": {len(runs.trials)} trials can predict (split {runs.cards[0].split}, judged on {runs.side})"
-    console.print(Text.assemble((names, "bold"), what))
-    for item in runs.left_out:
-        console.print(f"left out: {item}", style="yellow", markup=False, soft_wrap=True)
+    valid = f"{len(runs.valid.ids):,} images of {len(np.unique(runs.valid.people)):,} groups"
+    return f"{names}: {len(runs.trials)} trials can predict; {runs.side} chooses, {valid} (split {runs.cards[0].split})"
 
 
-def show_outcome(console: Console, runs: Runs, outcome: Outcome) -> None:
+def show_details(console: Console, runs: Runs, outcome: Outcome, unlabelled: EvalAnswer | None) -> None:
+    """Every table behind the answer."""
     decision = outcome.decision
     console.print(members_table(outcome, {trial.name: trial for trial in runs.trials}))
     console.print(votes_table(decision))
@@ -270,17 +342,10 @@ def show_outcome(console: Console, runs: Runs, outcome: Outcome) -> None:
         console.print(steps_table(decision))
     for line in decision_lines(decision):
         console.print(line, markup=False, soft_wrap=True)
-    if runs.side == EVERY_FOLD:
-        console.print(fold_line(fold_scores(runs, decision)))
     console.print(classes_table(class_table(outcome.answer, runs.holdout, decision.scheme)))
     console.print(answers_table(outcome))
-    console.print(
-        f"Hold-out: {len(runs.holdout.ids):,} photos of {count_people(runs):,} people that chose nothing; intervals are over people."
-    )
-    if absent := absent_classes(runs.holdout, decision.scheme):
-        count, fate = f"{len(absent)} of {decision.scheme.classes}", decision.metric.unseen
-        words = f"{count} classes are absent from the hold-out{f' and {fate}' if fate else ''}: {'; '.join(absent)}."
-        console.print(words, style="yellow", markup=False)
+    if unlabelled:
+        console.print(shift_table(decision.scheme, unlabelled.shifts))
 
 
 if __name__ == "__main__":

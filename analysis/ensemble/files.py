@@ -3,18 +3,19 @@
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.evaluation.baseline import Baseline
 from analysis.evaluation.calibration import calibration_error
 from analysis.evaluation.decide import Outcome, answer_words
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, write_ensemble
 from analysis.evaluation.scoring import absent_classes, class_table
-from analysis.evaluation.shift import Shift
+from analysis.evaluation.shift import Shift, Worth
 from analysis.evaluation.uncertainty import Gain
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.style import as_png
@@ -27,17 +28,27 @@ from trainables.versions import versions
 
 SUBMISSION = ("submission.csv", "probabilities.csv")
 CORRECTED = "corrected.csv"
+SCORES = "scores.json"
 NO_QUESTION = ("seed", "device")  # settings that change no answer
 
 
-def write_outcome(folder: Folder, runs: Runs, outcome: Outcome) -> list[Folder]:
-    """Write the fitted ensemble, the confusion matrix and the classes of the answer.
+@dataclass(frozen=True, eq=False)
+class EvalAnswer:
+    """What the ensemble answers for the photos without labels that come with the data."""
+
+    photos: Unlabelled
+    answer: np.ndarray  # (photos, classes)
+    shifts: tuple[Shift, ...]
+    corrected: np.ndarray | None = None  # likewise, with significant shifts in mind
+    worth: Worth | None = None  # of that correction
+    black: tuple[LeftOut, ...] = ()  # photos that cannot be decoded
+
+
+def write_answer(folder: Folder, runs: Runs, outcome: Outcome, unlabelled: EvalAnswer | None, scores: Mapping[str, Any]) -> list[Folder]:
+    """Write the fitted ensemble, its figures and its answers, and last the scores: these only ever stand beside the ensemble they are of.
 
     A submission of an earlier ensemble is removed: it would not be of these members.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (*SUBMISSION, CORRECTED):
-        (folder / name).unlink(missing_ok=True)
     scheme, holdout, score = outcome.decision.scheme, runs.holdout, outcome.score
     low, high = score.interval
     figure = confusion_figure(
@@ -47,46 +58,26 @@ def write_outcome(folder: Folder, runs: Runs, outcome: Outcome) -> list[Folder]:
         f"{outcome.decision.metric.title} {score.score:.3f} (95 % {low:.3f} to {high:.3f}) "
         f"· {len(holdout.ids):,} photos of {count_people(runs):,} people",
     )
+    picture, table = as_png(figure), class_table(outcome.answer, holdout, scheme)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (SCORES, *SUBMISSION, CORRECTED):
+        (folder / name).unlink(missing_ok=True)
     write_ensemble(folder, ensemble_file(runs, outcome))
-    _write_table(folder / "per_class.csv", class_table(outcome.answer, holdout, scheme))
-    write_whole(folder / "confusion.png", as_png(figure))
-    return [folder / name for name in (FILE, "per_class.csv", "confusion.png")]
+    _write_table(folder / "per_class.csv", table)
+    write_whole(folder / "confusion.png", picture)
+    written = [folder / name for name in (FILE, "per_class.csv", "confusion.png")]
+    if unlabelled:
+        written += write_submission(folder, unlabelled.photos, unlabelled.answer, scheme.class_names())
+        if unlabelled.corrected is not None:
+            write_classes(folder / CORRECTED, unlabelled.photos, unlabelled.corrected)
+            written.append(folder / CORRECTED)
+    write_json(folder / SCORES, scores)
+    return [folder / SCORES, *written]
 
 
 def question_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the hold-out is asked by a call with these settings."""
     return {name: value for name, value in settings.items() if name not in NO_QUESTION}
-
-
-def write_scores(
-    folder: Folder,
-    runs: Runs,
-    outcome: Outcome,
-    settings: Mapping[str, Any],
-    asked: Sequence[Mapping[str, Any]],
-    seconds: float,
-    shifts: Sequence[Shift] = (),
-    black: Sequence[LeftOut] = (),
-) -> Folder:
-    """Write everything that is printed.
-
-    Args:
-        asked: what the hold-out has been asked so far.
-        seconds: a photo.
-        black: eval photos that could not be decoded.
-    """
-    values = scores_values(runs, outcome, settings)
-    values["holdout"]["questions"] = list(asked)
-    values |= {
-        "seconds_per_photo": seconds,
-        "shift": [
-            asdict(shift) | {"values": attribute.values, "proven": shift.proven}
-            for attribute, shift in zip(outcome.decision.scheme.attributes, shifts, strict=bool(shifts))
-        ],
-        "left_out": [str(item) for item in (*runs.left_out, *black)],
-    }
-    write_json(folder / "scores.json", values)
-    return folder / "scores.json"
 
 
 def write_submission(folder: Folder, photos: Unlabelled, answer: np.ndarray, class_names: list[str]) -> list[Folder]:
@@ -104,8 +95,21 @@ def write_classes(file: Folder, photos: Unlabelled, answer: np.ndarray) -> None:
     _write_table(file, pd.DataFrame({"ImageID": photos.ids, "ans": answer.argmax(axis=1)}))
 
 
-def scores_values(runs: Runs, outcome: Outcome, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What validation decided and what the hold-out says to it, with the settings and versions that made it, as plain values."""
+def scores_values(
+    runs: Runs,
+    outcome: Outcome,
+    settings: Mapping[str, Any],
+    asked: Sequence[Mapping[str, Any]],
+    baseline: Baseline | None,
+    seconds: float,
+    unlabelled: EvalAnswer | None,
+) -> dict[str, Any]:
+    """What validation decided and what the hold-out says to it, with the settings and versions that made it, as plain values.
+
+    Args:
+        asked: what the hold-out has been asked so far.
+        seconds: a photo.
+    """
     decision, trials = outcome.decision, {trial.name: trial for trial in runs.trials}
     choice, scheme = decision.choice, decision.scheme
     weights = getattr(decision.pipelines[choice.vote].ensemble, "weights", None)
@@ -119,6 +123,7 @@ def scores_values(runs: Runs, outcome: Outcome, settings: Mapping[str, Any]) -> 
             "photos": len(runs.holdout.ids),
             "people": count_people(runs),
             "absent_classes": absent_classes(runs.holdout, scheme),
+            "questions": list(asked),
         },
         "validation": {"photos": len(runs.valid.ids), "people": len(np.unique(runs.valid.people)), "side": runs.side},
         "members": [
@@ -145,6 +150,13 @@ def scores_values(runs: Runs, outcome: Outcome, settings: Mapping[str, Any]) -> 
         "answers": {name: asdict(score) | _gain_values(score.gain) for name, score in outcome.scores.items()},
         "confusion": confusion(runs.holdout.classes(scheme), outcome.answer.argmax(axis=1), scheme.classes).tolist(),
         "calibration": asdict(calibration_error(outcome.answer, runs.holdout.classes(scheme))),
+        "baseline": baseline and {"trial": baseline.trial, "valid_score": baseline.score, **_gain_values(baseline.gain)},
+        "seconds_per_photo": seconds,
+        "shift": [
+            asdict(shift) | {"values": attribute.values, "proven": shift.proven}
+            for attribute, shift in zip(scheme.attributes, unlabelled.shifts if unlabelled else (), strict=bool(unlabelled))
+        ],
+        "left_out": [str(item) for item in (*runs.left_out, *(unlabelled.black if unlabelled else ()))],
         "versions": versions(),
     }
 

@@ -39,6 +39,7 @@ class Wish:
     choose: str = "best"  # in CHOICES
     per: str = "backbone"  # what taking turns is by: backbone or task
     alone: bool = False  # members of one trial only, where there are any that cover all attributes
+    named: tuple[str, ...] = ()  # the trials that members are made of; empty: all
     calibrate: bool = False
 
 
@@ -123,7 +124,7 @@ def line_up(wish: Wish, contenders: Mapping[str, Contender], known: Known) -> Li
 
     Raises: RunError when the trials' attributes overlap so that no choice parts them.
     """
-    voting = {name: contender for name, contender in contenders.items() if contender.votes}
+    voting = {name: one for name, one in contenders.items() if one.votes and (not wish.named or name in wish.named)}
     predicted, calibrations = known.predicted, {}
     if wish.calibrate:
         for name, contender in voting.items():

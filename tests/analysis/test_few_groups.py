@@ -54,3 +54,21 @@ def test_so_do_the_other_commands_on_one_fold_and_on_every_fold(fine, command):
     for run in ("fine", "fine-folds"):
         result = CliRunner().invoke(command, ["--run", run])
         assert result.exit_code == 0, result.output
+
+
+def test_one_group_that_validates_is_refused_with_the_command_that_helps_and_every_fold_answers(tmp_path, make_run, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = ["image,person,kind"]
+    for group, number in product(range(3), range(6)):
+        pixels = np.random.default_rng((group, number)).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{group}-{number}.png")
+        rows.append(f"{group}-{number}.png,{group},{'ab'[number % 2]}")
+    data = tmp_path / "images.csv"
+    data.write_text("\n".join(rows))
+    trials = [{"task": "joint", "seed": seed} for seed in range(3)]
+    make_run(tmp_path / "runs", "tiny", trials, data=data, cuts=())
+    make_run(tmp_path / "runs", "tiny-folds", trials, data=data, cuts=(), refit_of="tiny")
+    result = CliRunner().invoke(ensemble, ["--run", "tiny"])
+    assert result.exit_code == 2 and "tuner.refit --run tiny --top 3 --folds 2" in result.stderr
+    result = CliRunner().invoke(ensemble, ["--run", "tiny-folds"])
+    assert result.exit_code == 0, result.output

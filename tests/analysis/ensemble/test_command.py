@@ -38,12 +38,12 @@ def refused(result):
 
 
 def test_the_command_chooses_votes_scores_and_writes_everything(here, people):
-    result = call("--top", "3")
+    result = call("--top", "3", "--details")
     assert result.exit_code == 0, result.output
     folder = here / "runs" / "faces" / "ensemble"
     names = {"scores.json", "ensemble.json", "per_class.csv", "confusion.png", "submission.csv", "probabilities.csv"}
     assert {file.name for file in folder.iterdir()} == names
-    assert all(f"faces/ensemble/{name}" in result.stdout for name in names)
+    assert "runs/faces/ensemble/" in result.stdout and all(name in result.stdout for name in names)
     found = scores(here)
     assert set(found["votes"]) == {"best single", *ENSEMBLES} <= set(found["answers"])
     assert [step["name"].split(":")[0] for step in found["steps"]] == ["calibrate", "tta", *STEPS]
@@ -53,7 +53,7 @@ def test_the_command_chooses_votes_scores_and_writes_everything(here, people):
     for number in (f"{answer['score']:.3f}" for answer in (*found["votes"].values(), *found["answers"].values())):
         assert number in result.stdout
     assert f"which is expected to look better than it is by {found['optimism']['expected']:.3f}" in result.stdout
-    assert f"The answer takes {1000 * found['seconds_per_photo']:.2f} ms a photo here" in result.stdout
+    assert f"{1000 * found['seconds_per_photo']:.3g} ms" in result.stdout
     assert [shift["attribute"] for shift in found["shift"]] == list(found["attributes"])
     assert len(pd.read_csv(folder / "per_class.csv")) == 18
     assert min(Image.open(folder / "confusion.png").size) > 1000
@@ -86,11 +86,11 @@ def test_the_ensemble_file_leads_to_the_models_and_answers_as_the_submission_doe
 
 @pytest.mark.parametrize("vote", ["soft", "greedy"])
 def test_a_vote_whose_gain_is_chance_answers_only_when_it_is_forced(here, vote):
-    result = call("--vote", vote, "--step", "none")
+    result = call("--vote", vote, "--step", "none", "--details")
     found = scores(here)
     assert (found["vote"], found["answer"], found["supported"]) == (vote, "best single", False)
     assert f"The answer is the best single: the gain of the {vote} vote, as asked, cannot be told from none" in result.stdout
-    result = call("--vote", vote, "--step", "none", "--force")
+    result = call("--vote", vote, "--step", "none", "--force", "--details")
     found = scores(here)
     assert (found["answer"], found["supported"], found["forced"]) == (vote, False, True)
     assert f"The answer is the {vote} vote: as asked and forced, though its gain" in result.stdout
@@ -106,7 +106,7 @@ def test_auto_takes_the_vote_that_is_best_on_people_it_was_not_fitted_on_and_the
 def test_steps_are_taken_when_asked_for_and_none_when_none_is_wanted(here):
     call("--vote", "soft", "--step", "none")
     assert scores(here)["steps"] == []
-    result = call("--vote", "soft", "--step", "top_two", "--step", "calibrate")
+    result = call("--vote", "soft", "--step", "top_two", "--step", "calibrate", "--details")
     found = scores(here)
     assert [(step["name"], step["asked"], step["used"]) for step in found["steps"]] == [("calibrate", True, True), ("top_two", True, True)]
     assert found["answer"] == "best single with steps"
@@ -130,38 +130,68 @@ def test_one_member_gains_nothing_over_itself(here):
     assert "cannot be told from none" in result.stdout
 
 
+def questions(here, run="faces"):
+    return scores(here, run)["holdout"]["questions"]
+
+
 def test_how_often_the_holdout_was_asked_something_else_is_counted_and_said(here):
-    words = "The hold-out has answered {} different calls for this run"
     for count, more in enumerate([("--vote", "soft"), ("--vote", "hard"), ("--top", "2", "--vote", "soft")], start=1):
         for seed in ("0", "1"):  # the same question again
             result = call(*more, "--step", "none", "--seed", seed)
-            assert len(scores(here)["holdout"]["questions"]) == count
-            assert (words.format(count) in result.stdout) is (count > 1)
+            assert len(questions(here)) == count
+            assert (f"asked {count} different questions" in result.stdout) is (count > 1)
     (here / "runs/faces/ensemble/scores.json").write_text("{")
-    assert words.format(3) in call("--vote", "soft", "--step", "none").stdout
-    assert [one["vote"] for one in scores(here)["holdout"]["questions"]] == ["hard", "soft", "soft"]
+    call("--vote", "soft", "--step", "none")
+    assert [one["vote"] for one in questions(here)] == ["hard", "soft", "soft"]
 
 
-def test_a_look_at_the_holdout_is_on_disk_before_any_of_its_scores_is_printed(here, monkeypatch):
+def test_a_look_and_all_that_it_shows_are_on_disk_before_anything_is_printed(here, monkeypatch):
+    call("--vote", "hard", "--step", "none")
     printed = []
 
-    def killed(console, runs, outcome):
-        printed.append(json.loads((here / "runs/faces/holdout.json").read_text())["questions"])
+    def killed(runs, outcome):
+        printed.append([len(json.loads((here / "runs/faces/holdout.json").read_text())["questions"]), len(questions(here))])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("analysis.ensemble.__main__.show_outcome", killed)
-    result = call(*QUICK)
-    assert [[one["vote"] for one in questions] for questions in printed] == [["soft"]]
-    assert "old-out: " not in result.stdout and not (here / "runs/faces/ensemble/scores.json").exists()
-    monkeypatch.undo()
-    monkeypatch.chdir(here)
-    assert "answered 2 different calls" in call("--vote", "hard", "--step", "none").stdout
+    with monkeypatch.context() as patch:
+        patch.setattr("analysis.ensemble.__main__.answer_lines", killed)
+        result = call(*QUICK, "--top", "2")
+    assert printed == [[2, 2]] and not result.stdout
+
+
+@pytest.mark.parametrize("writer", ["write_ensemble", "write_json"])
+def test_however_early_writing_ends_the_scores_are_of_the_ensemble_beside_them_or_gone_and_the_look_is_counted(here, monkeypatch, writer):
+    call("--vote", "hard", "--step", "none")
+
+    def killed(*words):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"analysis.ensemble.files.{writer}", killed)
+        call(*QUICK)
+    assert not (here / "runs/faces/ensemble/scores.json").exists()
+    assert len(json.loads((here / "runs/faces/holdout.json").read_text())["questions"]) == 2
 
 
 def test_questions_that_an_earlier_version_wrote_into_its_scores_are_counted(here):
     call(*QUICK)
     (here / "runs/faces/holdout.json").unlink()
-    assert "answered 2 different calls" in call("--vote", "hard", "--step", "none").stdout
+    call("--vote", "hard", "--step", "none")
+    assert [one["vote"] for one in questions(here)] == ["soft", "hard"]
+
+
+def test_looks_count_for_every_run_of_one_split_in_whichever_order_runs_are_named(here, make_run):
+    for name in ("masks", "genders", "ages"):
+        make_run(here / "runs", name, [{"task": name.removesuffix("s")}])
+    make_run(here / "runs", "elsewhere", [{"task": "joint"}], seed=1)
+    runs = [("--run", name) for name in ("masks", "genders", "ages")]
+    for order in (runs, runs[::-1]):
+        call("--top", "1", *QUICK, *(word for pair in order for word in pair))
+    assert len(questions(here, "ages")) == 1
+    call("--run", "faces", *QUICK)
+    assert len(questions(here)) == 2
+    call("--run", "elsewhere", "--top", "1", *QUICK)
+    assert len(questions(here, "elsewhere")) == 1
 
 
 def test_trials_that_lost_their_weights_count_in_how_optimistic_the_best_score_is(here):
@@ -215,7 +245,7 @@ def test_a_run_that_covers_a_part_is_scored_on_it_and_takes_an_old_submission_aw
     (made.folder / "ensemble").mkdir()
     (made.folder / "ensemble" / "submission.csv").write_text("of other members")
     result = call("--run", "ages", "--top", "2", *QUICK)
-    assert "No answer file: the members predict age of mask, gender, age." in result.stdout
+    assert result.exit_code == 0, result.output
     assert scores(here, "ages")["attributes"] == ["age"]
     assert not (made.folder / "ensemble" / "submission.csv").exists()
 
@@ -225,7 +255,7 @@ def test_data_without_eval_photos_gets_no_submission_and_one_line_why(here, peop
     shutil.copytree(people / "train", data / "train")
     make_run(here / "runs", "plain", [{"task": "joint"}], data=data)
     result = call("--run", "plain", "--top", "1", *QUICK)
-    assert f"No answer file: {data} has no eval/info.csv." in result.stdout
+    assert str(data) in result.stdout
     assert not (here / "runs/plain/ensemble/submission.csv").exists()
 
 
@@ -235,9 +265,9 @@ def test_eval_photos_that_cannot_be_decoded_are_named_counted_and_answered(here,
     (photos.root / photos.ids[0]).write_bytes(b"no photo")
     make_run(here / "runs", "black", [{"task": "joint"}], data=data)
     result = call("--run", "black", "--top", "1", *QUICK)
-    words = f"1 eval photos cannot be decoded; they were predicted as black: {photos.ids[0]}"
-    assert words in result.stdout
-    assert words in scores(here, "black")["left_out"]
+    assert result.exit_code == 0, result.output
+    (named,) = [one for one in scores(here, "black")["left_out"] if photos.ids[0] in one]
+    assert named.startswith("1 ")
     assert len(pd.read_csv(here / "runs/black/ensemble/submission.csv")) == len(photos.ids)
 
 
@@ -245,7 +275,7 @@ def test_a_damaged_record_is_named_and_the_others_vote(here):
     (trial_folder(here / "runs" / "faces", 2) / "config.json").write_text("{")
     result = call("--top", "3", *QUICK)
     assert result.exit_code == 0
-    assert "left out: 1 damaged records: faces/2" in result.stdout
+    assert any("faces/2" in line for line in result.stdout.splitlines() if line.startswith("Left out"))
 
 
 def test_a_run_that_does_not_exist_is_refused_with_those_that_do(here):
@@ -254,13 +284,13 @@ def test_a_run_that_does_not_exist_is_refused_with_those_that_do(here):
 
 @pytest.mark.parametrize("top", ["0", "99"])
 def test_a_top_that_cannot_be_is_refused_with_how_many_there_are(here, top):
-    message = refused(call("--top", top))
+    *_, message = refused(call("--top", top)).splitlines()
     assert re.fullmatch(rf"--top is {top}, but there are (\d+) members to choose from; take 1 to \1", message)
 
 
 def test_two_ways_to_choose_at_once_and_an_unknown_kind_are_refused(here):
-    assert "two ways to choose" in refused(call("--per", "task", "--diverse"))
-    assert "take backbone or task" in refused(call("--per", "colour"))
+    assert refused(call("--per", "task", "--diverse")).startswith("--per")
+    assert "colour" in refused(call("--per", "colour"))
 
 
 def test_an_unknown_step_is_refused_with_the_ones_there_are(here):
@@ -288,8 +318,7 @@ def test_configurations_trained_on_every_fold_are_judged_on_everybody_and_fold_b
     make_run(here / "runs", "folds", [{"task": "joint"}, {"task": "heads"}], refit_of="faces")
     result = call("--run", "folds", "--top", "2", "--vote", "soft", "--step", "tta")
     assert result.exit_code == 0, result.output
-    assert "judged on every fold" in result.stdout
-    assert re.search(r"The answer fold by fold: fold 0 0\.\d{3}, fold 1 0\.\d{3} \(standard deviation 0\.\d{3}\)", result.stdout)
+    assert re.search(r"fold 0 0\.\d{3}, fold 1 0\.\d{3}", " ".join(result.stdout.split()))
     found = scores(here, "folds")
     assert found["validation"]["side"] == "every fold"
     assert {trial["models"] for member in found["members"] for trial in member["trials"]} == {2}

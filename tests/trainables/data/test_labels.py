@@ -120,3 +120,12 @@ def test_a_wrong_task_is_refused_with_every_mistake(task, messages):
         read_task(task, CONTEST)
     assert [mistake.path for mistake in caught.value.mistakes] == ["task"] * len(messages)
     assert all(message in mistake.message for message, mistake in zip(messages, caught.value.mistakes, strict=True))
+
+
+def test_images_are_counted_by_class_and_of_many_classes_the_most_and_the_least_are_named():
+    few = Scheme((Attribute("kind", ("cat", "dog", "emu")),))
+    assert few.count_lines(np.array([[0], [2], [2]])) == ["kind (3 classes): cat 1, dog 0, emu 2"]
+    many = Scheme((Attribute("kind", tuple(f"k{number}" for number in range(100))),))
+    (line,) = many.count_lines(np.repeat(np.arange(100), np.arange(100))[:, None])
+    assert len(line) < 160
+    assert all(words in line for words in ("100 classes", "k99 99", "k98 98", "k1 1", "k0 0")) and "k50" not in line

@@ -1,0 +1,119 @@
+"""A vote over finished files: submissions (an image and its class) or probabilities (an image and one column a class)."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.votes.voting import TOLERANCE, Mean, Votes
+from trainables.data.names import some
+from trainables.registry import ConfigError, Mistake
+from trainables.storage import write_whole
+
+KINDS = {"hard": "labels", "soft": "probabilities"}  # what each vote takes; hard takes probabilities, too
+
+
+@dataclass(frozen=True, eq=False)
+class Voted:
+    """What files answer together, image by image in the order of the first one."""
+
+    vote: str  # in KINDS
+    table: pd.DataFrame  # as the files are
+    disputed: int  # images on which the files' classes differ
+
+
+def vote_over(files: Sequence[Path], vote: str, out: Path) -> Voted:
+    """Let files vote: hard for labels, soft for probabilities, or what is asked for.
+
+    Images are matched by the first column. A tie of labels goes to the file that comes first, one of probabilities to the higher sum.
+    Raises: ConfigError naming everything that is wrong with the files, the vote and `out`.
+    """
+    mistakes = [] if len(files) > 1 else [Mistake("--csv", "give two files or more")]
+    if vote not in ("auto", *KINDS):
+        mistakes.append(Mistake("--vote", f"{vote!r} has to be fitted on images with labels; files vote hard or soft"))
+    if out.resolve() in [file.resolve() for file in files]:
+        mistakes.append(Mistake("--out", f"{out} is one of the files that vote; write elsewhere"))
+    elif out.is_dir() or not out.absolute().parent.is_dir():
+        mistakes.append(Mistake("--out", f"{out} cannot be written: name a file in a folder that exists"))
+    tables = {}
+    for file in files:
+        table, wrong = _read(file)
+        mistakes += [Mistake(str(file), words) for words in wrong]
+        if table is not None:
+            tables[file] = table
+    mistakes += _unlike(tables)
+    if mistakes:
+        raise ConfigError(mistakes)
+    first, *_ = tables.values()
+    ids = first.iloc[:, 0]
+    aligned = [table.set_index(table.columns[0]).loc[ids] for table in tables.values()]
+    if len(first.columns) == 2:
+        if vote == "soft":
+            raise ConfigError([Mistake("--vote", "soft takes probabilities, and these files hold labels; leave it out, or take hard")])
+        labels = np.stack([one.iloc[:, 0].to_numpy() for one in aligned])
+        answer = pd.DataFrame({first.columns[0]: ids, first.columns[1]: [_most(column) for column in labels.T]})
+        return Voted("hard", answer, int((labels != labels[0]).any(axis=0).sum()))
+    vote = "soft" if vote == "auto" else vote
+    shares = np.stack([one[first.columns[1:]].to_numpy(dtype=float) for one in aligned])
+    combine = Votes() if vote == "hard" else Mean((1 / len(shares),) * len(shares))
+    answer = pd.DataFrame(combine(shares), columns=first.columns[1:])
+    answer.insert(0, first.columns[0], ids)
+    labels = shares.argmax(axis=2)
+    return Voted(vote, answer, int((labels != labels[0]).any(axis=0).sum()))
+
+
+def write_vote(out: Path, voted: Voted) -> None:
+    """Write the table, whole or not at all."""
+    buffer = io.StringIO()
+    voted.table.to_csv(buffer, index=False, float_format="%.6g")
+    write_whole(out, buffer.getvalue().encode())
+
+
+def _most(labels: np.ndarray) -> object:
+    """The label that most files have; of several the one that comes first."""
+    found, first, counts = np.unique(labels, return_index=True, return_counts=True)
+    return found[np.lexsort((first, -counts))[0]]
+
+
+def _read(file: Path) -> tuple[pd.DataFrame | None, list[str]]:
+    """A file's table, its first column as text, and everything that is wrong with it."""
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        return None, [f"cannot be read as a table ({type(error).__name__}: {error})"]
+    if len(table.columns) < 2 or not len(table):
+        return None, ["it holds no images with answers: the first column names the image, one more its class, or one a class"]
+    image = table.columns[0]
+    twice = table.loc[table[image].duplicated(), image].tolist()
+    wrong = [f"{len(twice)} images are in it more than once: {some(twice)}"] if twice else []
+    if len(table.columns) > 2:
+        numbers = table.iloc[:, 1:].apply(pd.to_numeric, errors="coerce")
+        values = numbers.to_numpy(dtype=float)
+        right = (values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= TOLERANCE)
+        if not right.all():
+            names = table.loc[~right, image].tolist()
+            wrong.append(f"{len(names)} images have no probabilities, each >= 0 and 1 in all: {some(names)}")
+        table = pd.concat([table[[image]], numbers], axis=1)
+    elif empty := table.loc[table.iloc[:, 1].str.strip() == "", image].tolist():
+        wrong.append(f"{len(empty)} images have no class: {some(empty)}")
+    return table, wrong
+
+
+def _unlike(tables: dict[Path, pd.DataFrame]) -> list[Mistake]:
+    """How files differ from the first one in columns and images."""
+    if not tables:
+        return []
+    (one, first), *rest = tables.items()
+    mistakes = []
+    for file, table in rest:
+        if set(table.columns) != set(first.columns) or table.columns[0] != first.columns[0]:
+            columns = [", ".join(map(str, shown.columns[:4])) for shown in (table, first)]
+            mistakes.append(Mistake(str(file), f"its columns ({columns[0]}) are not those of {one} ({columns[1]})"))
+        ours, others = set(table.iloc[:, 0]), set(first.iloc[:, 0])
+        for words, names in (("has {} images that {} has not", ours - others), ("lacks {} images of {}", others - ours)):
+            if names:
+                mistakes.append(Mistake(str(file), f"{words.format(len(names), one)}: {some(sorted(names))}"))
+    return mistakes

@@ -1,0 +1,118 @@
+"""The answer in few lines: which models, what they are worth, where it lies, and what to type next."""
+
+import shlex
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from analysis.ensemble.tables import gain_words, reason
+from analysis.evaluation.baseline import Baseline
+from analysis.evaluation.decide import SINGLE, Outcome, answer_words
+from analysis.evaluation.fitted_ensemble import Pipeline
+from analysis.evaluation.scoring import absent_classes
+from analysis.evaluation.uncertainty import Gain
+from analysis.members.trials import Runs, Trial
+from trainables.commands import typed
+from trainables.data.names import some
+from trainables.data.photos import LeftOut
+from trainables.record import name_of
+from trainables.storage import Folder
+
+WIDTH = 80  # columns
+MODELS = 8  # that are named
+KINDS = 4  # of what was left out that are named
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of an answer beside its scores."""
+
+    baseline: Baseline | None
+    folder: Folder  # of the answer's files
+    written: Sequence[Folder]  # those files
+    photos: Folder  # a folder of images that the models can answer for
+    left_out: Sequence[LeftOut]
+    notes: Sequence[str]  # sentences
+
+
+def answer_lines(runs: Runs, outcome: Outcome) -> str:
+    """The answer and its score in one sentence, wrapped."""
+    decision, score = outcome.decision, outcome.score
+    low, high = score.interval
+    of = "" if len(models := voting(decision.pipelines[decision.final])) == 1 else f" of {len(models)} models"
+    figures = f"{decision.metric.title} {score.score:.3f} (95 % CI {low:.3f} to {high:.3f})"
+    groups = len(set(runs.holdout.people.tolist()))
+    images = f"{len(runs.holdout.ids):,} images of {groups:,} groups"
+    return "\n".join(_wrapped(f"Answer: {answer_words(decision.final)}{of}, {figures} on the hold-out ({images})."))
+
+
+def summary(runs: Runs, outcome: Outcome, told: Told) -> Iterator[str]:
+    """The lines between the answer and the answer: sentences wrapped at 80 columns, paths and commands whole."""
+    decision = outcome.decision
+    yield from model_lines(runs, decision.pipelines[decision.final])
+    yield from _wrapped(f"Why: {reason(decision.choice)}.")
+    if not decision.final.startswith(SINGLE):
+        yield from _wrapped(f"Against the best single model: {_compared(outcome.score.gain)} on the hold-out.")
+    if (baseline := told.baseline) and (baseline.trial,) != voting(decision.pipelines[decision.final]):
+        words = "what the space's first start entry gives without a search"
+        yield from _wrapped(f"Against the baseline ({baseline.trial}, {words}): {_compared(baseline.gain)} on validation.")
+    judged = sorted(decision.choice.judged.items(), key=lambda one: -decision.metric.sign * one[1].score)
+    scores = ", ".join(f"{answer_words(name)} {one.score:.3f}" for name, one in judged)
+    yield from _wrapped(f"Candidates, on validation groups that they were not fitted on: {scores}.")
+    yield "Classes of the hold-out, with images:"
+    for line in decision.scheme.count_lines(runs.holdout.labels[:, runs.scheme.columns(decision.scheme.names)], most=6):
+        yield from _wrapped(line, indent="  ")
+    if absent := absent_classes(runs.holdout, decision.scheme):
+        yield from _wrapped(f"{len(absent)} joint classes are absent from the hold-out: {some(absent, most=2)}.")
+    for note in told.notes:
+        yield from _wrapped(note)
+    yield from left_out_lines(told.left_out)
+    names = ", ".join(file.name for file in told.written)
+    yield f"Files in {told.folder}/:"
+    yield from _wrapped(names, indent="  ")
+    asked = " ".join(f"--run {name_of(folder)}" for folder in runs.folders)
+    folder, photos, out = (shlex.quote(str(one)) for one in (told.folder, told.photos, "answers.csv"))
+    yield "Next: one page with everything, and answers for other images:"
+    yield f"  {typed(f'analysis.report {asked}')}"
+    yield f"  {typed(f'analysis.predict --ensemble {folder} --photos {photos} --out {out}')}"
+
+
+def voting(pipeline: Pipeline) -> tuple[str, ...]:
+    """Names of the trials that have a say: members of weight 0 have none."""
+    weights = getattr(pipeline.ensemble, "weights", None) or [1.0] * len(pipeline.members)
+    members = [member for member, weight in zip(pipeline.members, weights, strict=True) if weight]
+    return tuple(dict.fromkeys(name for member in members for name in member.trials))
+
+
+def model_lines(runs: Runs, pipeline: Pipeline) -> Iterator[str]:
+    """The models that answer: trial, backbone, and the file of weights."""
+    named = voting(pipeline)
+    trials: dict[str, Trial] = {trial.name: trial for trial in runs.trials}
+    shown = [(name, trials[name].record.config.model.backbone, trials[name].models) for name in named[:MODELS]]
+    widths = [max(len(row[column]) for row in shown) for column in (0, 1)]
+    for name, backbone, files in shown:
+        more = f" and {len(files) - 1} more, one a fold" if len(files) > 1 else ""
+        yield f"  {name:{widths[0]}}  {backbone:{widths[1]}}  {files[0]}{more}"
+    if len(named) > MODELS:
+        yield f"  and {len(named) - MODELS} more: ensemble.json has them all"
+
+
+def left_out_lines(left_out: Sequence[LeftOut]) -> Iterator[str]:
+    """What was not used, by reason, with a first name each."""
+    for item in left_out[:KINDS]:
+        words = f"Left out: {len(item.names)} {item.reason}: {some(item.names, most=1)}"
+        yield textwrap.shorten(words, 2 * WIDTH - 20, placeholder=" ...")
+    if len(left_out) > KINDS:
+        yield f"Left out for {len(left_out) - KINDS} further reasons: scores.json names them."
+
+
+def _compared(gain: Gain) -> str:
+    low, high = gain.interval
+    kind = "significantly better" if low > 0 else "significantly worse" if high < 0 else "not significantly different"
+    return f"{gain_words(gain)}, {kind}"
+
+
+def _wrapped(words: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        words, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False, break_on_hyphens=False
+    )

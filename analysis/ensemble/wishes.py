@@ -1,0 +1,67 @@
+"""Who is to vote, as it is said in options: every mistake is told at once, before anything is predicted."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from analysis.evaluation.nested import Wish
+from analysis.members.trials import Runs, Trial
+from trainables.registry import ConfigError, Mistake, nearest
+
+TOP = 3
+KINDS = ("backbone", "task")
+
+
+def read_wish(top: int | None, members: str, whole: bool, per: str, diverse: bool) -> Wish:
+    """What the options say of who votes. Raises: ConfigError naming all that do not go together, or are unknown."""
+    mistakes = []
+    others = {"--top": top is not None, "--per": bool(per), "--diverse": diverse}
+    if members and (clash := [name for name, given in others.items() if given]):
+        mistakes.append(Mistake(", ".join(clash), "chooses members, and --members says who they are; leave one of them out"))
+    if per and diverse:
+        mistakes.append(Mistake("--per", "it and --diverse are two ways to choose; give one of them"))
+    if per and per not in KINDS:
+        mistakes.append(Mistake("--per", f"{per!r} is not known; take {' or '.join(KINDS)}"))
+    if mistakes:
+        raise ConfigError(mistakes)
+    named = tuple(dict.fromkeys(name.strip() for name in members.split(",") if name.strip()))
+    choose = {"choose": "diverse"} if diverse else {"choose": "per kind", "per": per} if per else {}
+    return Wish(top=TOP if top is None else top, alone=whole, named=named, **choose)
+
+
+def settle(wish: Wish, runs: Runs) -> Wish:
+    """The wish for these runs: with members that are named, as many voters as these make.
+
+    Trials that are named vote as they are. Where they predict different targets, one of each makes a voter.
+    Raises: ConfigError naming every trial that is not there or has no weights, and targets that overlap.
+    """
+    everything = {name for trial in runs.trials for name in trial.task.scheme.names}
+    if not wish.named:
+        if wish.alone and not any(set(trial.task.scheme.names) == everything for trial in runs.trials):
+            raise ConfigError([Mistake("--whole", f"no trial predicts all of {', '.join(sorted(everything))}; leave it out")])
+        return wish
+    trials = {trial.name: trial for trial in runs.trials}
+    unkept = {trial.name for trial in runs.unkept}
+    mistakes = []
+    for name in wish.named:
+        if name in unkept:
+            mistakes.append(Mistake("--members", f"{name} has no weights any more (run/keep); train it again with tuner.refit"))
+        elif name not in trials:
+            hint = nearest(name, list(trials)) or f"; there are {', '.join(trials)}"
+            mistakes.append(Mistake("--members", f"there is no trial {name!r} that can vote{hint}"))
+    if mistakes:
+        raise ConfigError(mistakes)
+    voters = _voters([trials[name] for name in wish.named])
+    return Wish(top=voters, alone=voters == len(wish.named), named=wish.named)
+
+
+def _voters(trials: Sequence[Trial]) -> int:
+    """How many voters these trials make. Raises: ConfigError where targets overlap, or are not predicted equally often."""
+    counts = Counter(trial.task.scheme.names for trial in trials)
+    overlap = [name for name, times in Counter(name for names in counts for name in names).items() if times > 1]
+    kinds = "; ".join(f"{trial.name}: {', '.join(trial.task.scheme.names)}" for trial in trials)
+    if overlap:
+        words = f"these overlap in {', '.join(overlap)} ({kinds}); name trials that all predict the same, or that share no target"
+        raise ConfigError([Mistake("--members", words)])
+    if len(set(counts.values())) > 1:
+        raise ConfigError([Mistake("--members", f"each target takes as many trials as the others ({kinds}); name more, or fewer")])
+    return min(counts.values())

@@ -1,0 +1,57 @@
+"""What one would have trained without searching: the first `start:` entry of the space, as the trial that trained it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.evaluation.decide import Decision
+from analysis.evaluation.uncertainty import Gain, paired_gain
+from analysis.members.trials import Runs, Trial
+from search_spaces.errors import UserError
+from search_spaces.read import read_space
+from search_spaces.schema import as_optuna, flat, same
+from trainables.metrics.evidence import evidence
+from trainables.record import DAMAGE, SPACE, RunCard, searched_run
+from trainables.seeding import generator
+from trainables.storage import Folder, local_file
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The trial of the first start entry, and what the answer gains over it."""
+
+    trial: str
+    score: float  # by the run's metric, on validation
+    gain: Gain  # of the answer, on validation groups that it was not fitted on
+
+
+def find_baseline(runs: Runs, decision: Decision, seed: int) -> Baseline | None:
+    """The first trial, with weights or without, of a run's first start entry that predicts what the answer does; None without one."""
+    scheme = decision.scheme
+    known = [trial for trial in (*runs.trials, *runs.unkept) if set(scheme.names) <= set(trial.task.scheme.names)]
+    started = [trial for trial in known if _is_first(trial, runs)]
+    if not started:
+        return None
+    trial = min(started, key=lambda one: one.record.number)
+    truth = runs.valid.classes(scheme)
+    answers = decision.nested, trial.task.scheme.marginal(scheme.names, trial.valid)
+    answer, baseline = (evidence(runs.metric, truth, one, runs.valid.people) for one in answers)
+    return Baseline(trial.name, baseline.score(), paired_gain(answer, baseline, generator(seed, "bootstrap")))
+
+
+def _is_first(trial: Trial, runs: Runs) -> bool:
+    settings = flat(trial.record.config.values())
+    entries = (first_entry(folder, card) for folder, card in zip(runs.folders, runs.cards, strict=True))
+    return any(entry and all(same(as_optuna(settings.get(path)), as_optuna(value)) for path, value in entry.items()) for entry in entries)
+
+
+def first_entry(folder: Folder, card: RunCard) -> Mapping[str, Any]:
+    """The searched values, by path, of the first start entry of a run's space; none where there is no entry, or no space any more."""
+    run = searched_run(folder, card) if card.refit_of else folder
+    try:
+        with local_file(run / SPACE) as file:
+            space = read_space(file)
+    except (UserError, *DAMAGE):
+        return {}
+    searched = {parameter.path for parameter in space.parameters}
+    return {path: value for path, value in space.start[0].items() if path in searched} if space.start else {}

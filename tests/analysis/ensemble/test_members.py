@@ -1,0 +1,170 @@
+"""Who votes can be said: trials by name, trials as they are, or finished files."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from analysis.ensemble.__main__ import Predictor, app
+from analysis.members.trials import load_runs
+from trainables.record import MODEL, trial_folder
+
+PLAIN = ("--step", "none", "--force")
+
+
+def call(*words):
+    return CliRunner().invoke(app, list(words))
+
+
+def scores(here, run="faces"):
+    return json.loads((here / "runs" / run / "ensemble" / "scores.json").read_text())
+
+
+def voters(here, run="faces"):
+    return [member["name"] for member in scores(here, run)["members"]]
+
+
+def refused(*words):
+    """What is said, where the exit code is that of a user's mistake and nothing else was done."""
+    result = call(*words)
+    assert result.exit_code == 2 and "Traceback" not in result.stderr and not result.stdout
+    return result.stderr
+
+
+def by_hand(here, names):
+    """The majority of the named trials over the eval images; ties go to the higher sum of probabilities."""
+    runs = load_runs([here / "runs/faces"])
+    predicted = Predictor.of(runs, Console(quiet=True)).eval(("plain",), names)[0]["plain"]
+    shares = np.stack([predicted[name] for name in names])
+    counts = np.stack([(shares.argmax(axis=2) == number).sum(axis=0) for number in range(shares.shape[2])], axis=1)
+    return (counts + shares.mean(axis=0) / 2).argmax(axis=1)
+
+
+def test_the_hard_vote_of_the_three_best_whole_trials_is_one_command_and_equals_voting_by_hand(here):
+    assert call("--top", "3", "--whole", "--vote", "hard", *PLAIN).exit_code == 0
+    runs = load_runs([here / "runs/faces"])
+    best = sorted(runs.trials, key=lambda trial: -trial.score)[:3]
+    assert sorted(voters(here)) == sorted(trial.name for trial in best)
+    submission = pd.read_csv(here / "runs/faces/ensemble/submission.csv")
+    assert submission["ans"].tolist() == by_hand(here, [trial.name for trial in best]).tolist()
+
+
+def test_named_trials_vote_and_nobody_else(here):
+    assert call("--members", "faces/0, faces/3,faces/2", "--vote", "hard", *PLAIN).exit_code == 0
+    assert sorted(voters(here)) == ["faces/0", "faces/2", "faces/3"]
+    submission = pd.read_csv(here / "runs/faces/ensemble/submission.csv")
+    assert submission["ans"].tolist() == by_hand(here, ["faces/0", "faces/2", "faces/3"]).tolist()
+
+
+def test_named_specialists_that_share_no_target_are_one_voter(here, make_run):
+    for name in ("mask", "gender", "age"):
+        make_run(here / "runs", f"{name}s", [{"task": name}, {"task": name}])
+    runs = [word for name in ("masks", "genders", "ages") for word in ("--run", name)]
+    assert call(*runs, "--members", "ages/1,masks/0,genders/1", "--vote", "soft", *PLAIN).exit_code == 0
+    (member,) = scores(here, "masks")["members"]
+    assert {f"{trial['run']}/{trial['number']}" for trial in member["trials"]} == {"ages/1", "masks/0", "genders/1"}
+    said = refused(*runs, "--members", "ages/0,ages/1,masks/0,genders/1")
+    assert "--members" in said and "masks/0" in said
+
+
+def test_members_that_are_not_there_are_refused_all_at_once_with_the_nearest_names(here):
+    (trial_folder(here / "runs/faces", 1) / MODEL).unlink()
+    said = refused("--members", "faces/9,face/2,faces/1")
+    assert all(name in said for name in ("faces/9", "face/2", "did you mean faces/2", "faces/1 has no weights"))
+    assert not (here / "runs/faces/holdout.json").exists()
+
+
+def test_members_that_overlap_in_targets_are_refused_with_the_targets(here, make_run):
+    make_run(here / "runs", "ages", [{"task": "age"}])
+    assert "overlap in age" in refused("--run", "faces", "--run", "ages", "--members", "faces/0,ages/0")
+
+
+def test_members_and_another_way_to_choose_are_refused_by_name(here):
+    said = refused("--members", "faces/0", "--top", "2", "--per", "task")
+    assert "--top" in said and "--per" in said
+
+
+def test_whole_trials_are_refused_where_there_are_none(here, make_run):
+    for name in ("mask", "gender"):
+        make_run(here / "runs", f"{name}s", [{"task": name}])
+    assert "--whole" in refused("--run", "masks", "--run", "genders", "--whole", "--top", "1")
+
+
+def write(file, rows, columns=("ImageID", "ans")):
+    pd.DataFrame(rows, columns=list(columns)).to_csv(file, index=False)
+    return str(file)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_submissions_vote_hard_and_a_tie_goes_to_the_file_that_comes_first(folder):
+    files = [
+        write(folder / "a.csv", [("x", "07"), ("y", 2), ("z", 3), ("w", 9)]),
+        write(folder / "b.csv", [("w", 9), ("z", 1), ("y", 4), ("x", "07")]),
+        write(folder / "c.csv", [("x", 5), ("y", 4), ("z", 0), ("w", 9)]),
+    ]
+    result = call("--csv", *files, "--out", "vote it.csv")
+    assert result.exit_code == 0, result.output
+    found = pd.read_csv(folder / "vote it.csv", dtype=str)
+    assert found.to_dict("list") == {"ImageID": ["x", "y", "z", "w"], "ans": ["07", "4", "3", "9"]}
+    assert "3 of 4 images" in result.stdout
+
+
+def test_probabilities_vote_soft_or_hard(folder):
+    columns = ("ImageID", "cat", "dog")
+    files = [
+        write(folder / "a.csv", [("x", 0.6, 0.4), ("y", 0.1, 0.9)], columns),
+        write(folder / "b.csv", [("y", 0.3, 0.7), ("x", 0.6, 0.4)], columns),
+        write(folder / "c.csv", [("x", 0.0, 1.0), ("y", 0.2, 0.8)], columns),
+    ]
+    assert call("--csv", *files).exit_code == 0
+    found = pd.read_csv(folder / "vote.csv")
+    np.testing.assert_allclose(found[["cat", "dog"]], [[0.4, 0.6], [0.2, 0.8]], atol=1e-6)
+    assert call("--csv", *files, "--vote", "hard").exit_code == 0
+    assert pd.read_csv(folder / "vote.csv")[["cat", "dog"]].to_numpy().argmax(axis=1).tolist() == [0, 1]
+
+
+def test_the_vote_over_the_files_of_runs_is_the_vote_of_their_trials(here):
+    files = []
+    for number in (0, 2, 3):
+        assert call("--members", f"faces/{number}", "--vote", "best", *PLAIN).exit_code == 0
+        for name in ("submission", "probabilities"):
+            (here / f"runs/faces/ensemble/{name}.csv").rename(here / f"{name}{number}.csv")
+        files.append(number)
+    assert call("--csv", *(f"probabilities{number}.csv" for number in files), "--vote", "hard").exit_code == 0
+    shares = pd.read_csv("vote.csv").drop(columns="ImageID").to_numpy()
+    assert shares.argmax(axis=1).tolist() == by_hand(here, ["faces/0", "faces/2", "faces/3"]).tolist()
+
+
+def test_files_of_different_images_columns_and_content_are_refused_all_at_once(folder):
+    good = write(folder / "a.csv", [("x", 1), ("y", 2)])
+    others = [
+        write(folder / "b.csv", [("x", 1), ("q", 2)]),
+        write(folder / "c.csv", [("x", 1), ("x", 2), ("y", 2)]),
+        write(folder / "d.csv", [("x", 1), ("y", "")]),
+        write(folder / "e.csv", [("x", 0.5, 0.9), ("y", 0.5, 0.5)], ("ImageID", "cat", "dog")),
+        "gone.csv",
+    ]
+    said = refused("--csv", good, *others, "--out", good)
+    assert all(name in said for name in ("b.csv", "q", "c.csv", "d.csv", "e.csv", "gone.csv", "--out"))
+    assert not (folder / "vote.csv").exists()
+
+
+@pytest.mark.parametrize("words", [("a.csv",), ("--csv",), ("--csv", "a.csv"), ("--csv", "a.csv", "a2.csv", "--vote", "soft")])
+def test_files_without_their_option_or_their_number_or_their_vote_are_refused(folder, words):
+    for name in ("a.csv", "a2.csv"):
+        write(folder / name, [("x", 1)])
+    refused(*words)
+
+
+def test_options_about_trials_are_refused_beside_files_by_name(folder):
+    files = [write(folder / name, [("x", 1)]) for name in ("a.csv", "b.csv")]
+    said = refused("--csv", *files, "--top", "2", "--run", "faces", "--step", "none", "--whole")
+    assert all(name in said for name in ("--top", "--run", "--step", "--whole"))
