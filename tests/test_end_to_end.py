@@ -117,7 +117,7 @@ def test_the_last_table_ranks_the_trials_and_says_what_to_do_next(printed, recor
     lines = printed.splitlines()
     table = lines[lines.index(next(line for line in lines if line.startswith("Best trials of tiny-1"))) :]
     assert "macro F1 (mask, gender, age)" in table[0]
-    assert f"{best:.4f}" in table[2] and f"{second:.4f}" in table[3]
+    assert f"{best:.3f}" in table[2] and f"{second:.3f}" in table[3]
     finished = sum(record.result.state == "finished" for record in records)
     assert f"4 trials: {finished} finished, {4 - finished} stopped" in printed
     assert "python -m analysis.ensemble --top 3 --run tiny-1" in printed

@@ -97,7 +97,7 @@ class Board:
         left = self.seconds_left()
         words = [f"{len(self.rows) - running} of {self.trials} trials ended", f"{running} running"]
         if self.leader:
-            words.append(f"best so far {self.leader.best:.4f} (trial {self.leader.number})")
+            words.append(f"best so far {self.leader.best:.3f} (trial {self.leader.number})")
         words.append("time left " + (clock(left) if left is not None else "unknown"))
         if self.size is not None:
             words.append(f"run {self.size / 1e6:,.0f} MB")
@@ -151,4 +151,4 @@ def _short(path: str, value: Any) -> str:
 
 
 def _score(score: float | None) -> str:
-    return "-" if score is None else f"{score:.4f}"
+    return "-" if score is None else f"{score:.3f}"

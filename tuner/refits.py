@@ -230,7 +230,7 @@ def tell_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refit
     for record in chosen:
         numbers = [number for number, refit in enumerate(refits) if refit.origin.trial == record.number]
         trials = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {numbers[0]} to {numbers[-1]}"
-        best = f"{METRICS[card.metric].title} {record.best['score']:.4f} at epoch {record.best['epoch']} of {record.config.epochs}"
+        best = f"{METRICS[card.metric].title} {record.best['score']:.3f} at epoch {record.best['epoch']} of {record.config.epochs}"
         console.print(f"  {trials}: {searched.name}/{record.number}, {record.config.model.backbone}, {best}")
     if refits[0].config.data.fold == NOBODY:
         console.print("Nobody validates: all but the hold-out train, the last epoch is kept, and the hold-out is the only judge.")

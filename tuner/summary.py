@@ -39,8 +39,8 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
     for record in scored[:SUMMED_UP]:
         best = record.best
         low, high = validation_interval(record.config, read_predictions(record.folder), data.photos, data.split)
-        row = [f"{best['epoch']} of {len(record.reports)}", f"{best['score']:.4f}", f"{low:.3f} - {high:.3f}"]
-        row += [f"{best[name]:.4f}" for name in beside]
+        row = [f"{best['epoch']} of {len(record.reports)}", f"{best['score']:.3f}", f"{low:.3f} - {high:.3f}"]
+        row += [f"{best[name]:.3f}" for name in beside]
         table.add_row(str(record.number), record.result.state, *row, differs(plan.space, record.config.values()))
     console.print()
     console.print(table)
@@ -152,8 +152,8 @@ def scores_table(plan: Plan, searched: str, groups: Sequence[Refitted]) -> Table
         words = ["-"] * 4
         if group.done:
             (low, high), folds = group.interval, group.fold_scores
-            words = [f"{group.score:.4f}", f"{low:.3f} - {high:.3f}", f"{np.mean(folds):.4f}", deviation(folds)]
-        counts = [f"{len(group.done)} of {group.planned}", *words, f"{group.origin.score:.4f}"]
+            words = [f"{group.score:.3f}", f"{low:.3f} - {high:.3f}", f"{np.mean(folds):.3f}", deviation(folds)]
+        counts = [f"{len(group.done)} of {group.planned}", *words, f"{group.origin.score:.3f}"]
         table.add_row(f"{searched}/{group.origin.trial}", str(group.seed), *counts)
     return table
 
@@ -166,7 +166,7 @@ def models_table(searched: str, groups: Sequence[Refitted]) -> Table:
     for group in groups:
         epochs = str(len(group.done[0].reports)) if group.done else "-"
         model = str(group.done[0].model) if group.done else "-"
-        table.add_row(f"{searched}/{group.origin.trial}", str(group.seed), epochs, f"{group.origin.score:.4f}", model)
+        table.add_row(f"{searched}/{group.origin.trial}", str(group.seed), epochs, f"{group.origin.score:.3f}", model)
     return table
 
 
@@ -175,10 +175,10 @@ def spread_over_seeds(searched: str, groups: Sequence[Refitted], metric: Metric)
     for origin in dict.fromkeys(group.origin for group in groups):
         scores = [group.score for group in groups if group.origin == origin and group.score is not None]
         if len(scores) > 1:
-            mean = f"{metric.title} {np.mean(scores):.4f}, sd {deviation(scores)} over {len(scores)} seeds"
-            yield f"{searched}/{origin.trial}: {mean}; searched {origin.score:.4f}"
+            mean = f"{metric.title} {np.mean(scores):.3f}, sd {deviation(scores)} over {len(scores)} seeds"
+            yield f"{searched}/{origin.trial}: {mean}; searched {origin.score:.3f}"
 
 
 def deviation(scores: Sequence[float]) -> str:
     """The standard deviation of a sample; one score has none."""
-    return f"{np.std(scores, ddof=1):.4f}" if len(scores) > 1 else "-"
+    return f"{np.std(scores, ddof=1):.3f}" if len(scores) > 1 else "-"

@@ -164,7 +164,7 @@ def search(
 
     def show(row: Row) -> None:
         if not live and row.state != "running":
-            best = f"best {row.best:.4f}" if row.best is not None else "no score"
+            best = f"best {row.best:.3f}" if row.best is not None else "no score"
             words = f"trial {row.number} {row.state} at epoch {row.epoch}, {best}: {row.differs}"
             console.print(words, soft_wrap=True)
 

@@ -110,12 +110,12 @@ def show(console: Console, outcome: Outcome) -> None:
         table.add_column(f"in {name}", justify="center")
     table.add_column("gain over the best trial (95 %)", justify="right")
     for trial in outcome.trials:
-        table.add_row(trial.name, f"{trial.score:.4f}", *("x" if trial in soup.ingredients else "" for soup in outcome.soups.values()), "")
+        table.add_row(trial.name, f"{trial.score:.3f}", *("x" if trial in soup.ingredients else "" for soup in outcome.soups.values()), "")
     for name, soup in outcome.soups.items():
         counts = [str(len(soup.ingredients)) if other == name else "" for other in outcome.soups]
         low, high = outcome.gains[name].interval
-        words = f"{outcome.gains[name].gain:+.4f} ({low:+.4f} to {high:+.4f})" if len(soup.ingredients) > 1 else "the best trial alone"
-        table.add_row(f"{name} soup", f"{soup.score:.4f}", *counts, words, style="bold" if name == outcome.kept else None)
+        words = f"{outcome.gains[name].gain:+.3f} ({low:+.3f} to {high:+.3f})" if len(soup.ingredients) > 1 else "the best trial alone"
+        table.add_row(f"{name} soup", f"{soup.score:.3f}", *counts, words, style="bold" if name == outcome.kept else None)
     console.print(table)
     best = outcome.trials[0].name
     fate = f"The {outcome.kept} soup is kept" if outcome.kept else f"No soup of several trials reaches {best}, so none is kept"

@@ -76,7 +76,7 @@ def test_of_a_metric_to_minimize_the_lowest_leads_and_a_negative_score_is_a_scor
     assert board.leader.number == 1
     text = text_of(board)
     assert text.index("low") < text.index("high") < text.index("none")
-    assert "error rate over mask, age" in text and "best so far -0.1000 (trial 1)" in text
+    assert "error rate over mask, age" in text and "best so far -0.100 (trial 1)" in text
 
 
 def test_an_update_changes_one_row_and_leaves_the_others():
@@ -90,7 +90,7 @@ def test_the_table_shows_running_trials_first_then_the_best():
     text = text_of(board_of(*rows))
     assert text.index("now") < text.index("top") < text.index("low")
     assert "macro F1 over mask, age" in text
-    assert "2 of 8 trials ended, 1 running, best so far 0.4000 (trial 1)" in text
+    assert "2 of 8 trials ended, 1 running, best so far 0.400 (trial 1)" in text
 
 
 def test_a_trial_that_has_not_reported_has_no_score():
@@ -176,7 +176,7 @@ def test_a_trial_that_lost_its_state_and_begins_again_never_turns_the_pace_negat
 def test_trials_that_an_earlier_command_ended_are_in_the_table_and_can_lead():
     board = board_of(Row(0, "before", "finished", 10, 0.5, 0.6, earlier=10), Row(1, "now", "running", 1, 0.1, 0.1, photos=70), trials=20)
     text = text_of(board)
-    assert "1 of 20 trials ended, 1 running, best so far 0.6000 (trial 0)" in text
+    assert "1 of 20 trials ended, 1 running, best so far 0.600 (trial 0)" in text
     assert text.index("now") < text.index("before")
     assert board.photos == 70
 

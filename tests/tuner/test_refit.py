@@ -158,8 +158,8 @@ def test_the_summary_pools_the_folds_as_one_set_of_predictions(folds, best):
     (row,) = [line for line in words.splitlines() if line.strip().startswith(f"faces/{best} ")]
     cells = row.split()
     assert cells[:5] == [f"faces/{best}", "0", "2", "of", "2"]
-    assert cells[5] == f"{pooled:.4f}" and float(cells[6]) <= pooled <= float(cells[8])
-    assert cells[9:] == [f"{np.mean(scores):.4f}", f"{np.std(scores, ddof=1):.4f}", f"{read_run(run).origins[0].score:.4f}"]
+    assert cells[5] == f"{pooled:.3f}" and float(cells[6]) <= pooled <= float(cells[8])
+    assert cells[9:] == [f"{np.mean(scores):.3f}", f"{np.std(scores, ddof=1):.3f}", f"{read_run(run).origins[0].score:.3f}"]
     assert f"python -m tuner.refit --run faces --trials {best} --all-data" in words
 
 

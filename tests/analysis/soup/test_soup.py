@@ -405,8 +405,8 @@ def test_the_command_prints_scores_gains_what_to_believe_and_what_comes_next(twi
     output = call("--run", "faces").output
     runs = load_runs([twins.folder])
     for trial in runs.trials:
-        assert f"{trial.name}" in output and f"{trial.score:.4f}" in output
-    assert output.count("+0.0000 (+0.0000 to +0.0000)") == 4
+        assert f"{trial.name}" in output and f"{trial.score:.3f}" in output
+    assert output.count("+0.000 (+0.000 to +0.000)") == 4
     assert output.count("The greedy soup is kept") == 2
     assert "promises too much" in output
     assert "python -m analysis.ensemble --run faces --run faces-soup" in output
