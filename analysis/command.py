@@ -1,11 +1,14 @@
-"""What the commands share: which runs, words in place of tracebacks, decoding under a progress bar."""
+"""What the commands share: which runs, words in place of tracebacks, decoding under a progress bar, tables and lines that are printed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from analysis.members.trials import newest_run
 from search_spaces.errors import UserError
@@ -43,3 +46,31 @@ def decode(photos: Photos | Unlabelled, views: Sequence[View], cache: Path | Non
     cache = cache or view_cache()
     with progress_bar("decoding photos", count_missing(photos, views, cache)) as progress:
         return build_views(photos, views, cache, progress)
+
+
+def table(title: str, words: Iterable[str], numbers: Iterable[str] = (), rows: Iterable[Sequence[str]] = ()) -> Table:
+    """Columns of words, which are folded where they are long, then columns of numbers, and the rows."""
+    found = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in words:
+        found.add_column(name, overflow="fold")
+    for name in numbers:
+        found.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        found.add_row(*row)
+    return found
+
+
+def warn(console: Console, *lines: object) -> None:
+    """Print what is to be noticed, a line each."""
+    for line in lines:
+        console.print(str(line), style="yellow", soft_wrap=True)
+
+
+def show_left_out(console: Console, items: Iterable[object]) -> None:
+    """Print what was left out and why."""
+    warn(console, *(f"left out: {item}" for item in items))
+
+
+def show_written(console: Console, files: Iterable[object]) -> None:
+    """Print where the results are."""
+    console.print("Written: " + "\n         ".join(map(str, files)), soft_wrap=True)

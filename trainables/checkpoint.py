@@ -15,6 +15,7 @@ from trainables.data.views import View
 from trainables.loop import Parts, Progress
 from trainables.migrations import migrated, stamped
 from trainables.models.assemble import IMAGENET, Classifier, build_model
+from trainables.storage import Folder, local_file
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ def pack_model(model: Classifier, card: Card) -> bytes:
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     # One entry: several would be written in an order that changes from call to call.
     return save(tensors, metadata={"card": card.text()})
+
+
+def read_card(file: Folder) -> Card:
+    """What a file of weights says of its model, wherever it lies."""
+    with local_file(file) as local, safe_open(local, framework="np") as reader:
+        return Card.read(reader.metadata()["card"])
 
 
 def load_model(file: Path, device: str | torch.device = "cpu") -> tuple[Classifier, Card]:

@@ -1,6 +1,5 @@
 """What the command leaves in runs/<run>/ensemble/; every file is whole or absent."""
 
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -196,6 +195,4 @@ def _trial_values(trial: Trial) -> dict[str, Any]:
 
 
 def _write_table(file: Folder, table: pd.DataFrame) -> None:
-    buffer = io.StringIO()
-    table.to_csv(buffer, index=False, float_format="%.6g")
-    write_whole(file, buffer.getvalue().encode())
+    write_whole(file, table.to_csv(index=False, float_format="%.6g").encode())

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from analysis.evaluation.calibration import Calibration
 from analysis.evaluation.steps import Step
-from analysis.members.compose import Member, Part, Predicted
+from analysis.members.compose import Member, Predicted
 from analysis.members.predictions import TrialModels
 from analysis.members.tta import LOOKS
 from analysis.votes import Ensemble
@@ -107,7 +107,6 @@ def read_trial_models(folder: Folder, content: EnsembleFile) -> list[TrialModels
     mistakes = [f"there is no look named {look}; there are {', '.join(LOOKS)}" for look in content.pipeline.looks if look not in LOOKS]
     found = []
     files = model_files(folder, content)
-    parts = _parts_by_trial(content)
     for name in content.pipeline.trials:
         try:
             one = TrialModels.read(name, files[name])
@@ -115,7 +114,8 @@ def read_trial_models(folder: Folder, content: EnsembleFile) -> list[TrialModels
             mistakes.append(str(error))
             continue
         found.append(one)
-        if any(part.scheme != one.task.scheme for part in parts[name]):
+        parts = [part for member in content.pipeline.members for part in member.heard if part.trial == name]
+        if any(part.scheme != one.task.scheme for part in parts):
             mistakes.append(f"{one.models[0]}: the weights of {name} have other classes than the ensemble was made of")
     if mistakes:
         mend = f"Bring the files back as they were, or let others vote: {maker(folder)}"
@@ -131,7 +131,7 @@ def _refuse_misfits(content: EnsembleFile) -> None:
     mistakes += [] if pipeline.members and pipeline.looks else ["it has no members or no looks"]
     if mistakes:
         raise ValueError("; ".join(mistakes))
-    parts = [part for member in pipeline.members for part in (*member.parts, *member.advisors)]
+    parts = [part for member in pipeline.members for part in member.heard]
     predicted = {part.trial: np.full((1, part.scheme.classes), 1 / part.scheme.classes) for part in parts}
     # Before the steps too: these would hide that a vote's weights are not of its members.
     with np.errstate(all="ignore"):
@@ -139,11 +139,3 @@ def _refuse_misfits(content: EnsembleFile) -> None:
     for answer in answers:
         if answer.shape != (1, pipeline.scheme.classes) or not np.isclose(answer.sum(), 1):
             raise ValueError(f"it answers for {pipeline.scheme.classes} classes with scores {answer.tolist()}, which do not sum to 1")
-
-
-def _parts_by_trial(content: EnsembleFile) -> Mapping[str, list[Part]]:
-    parts: dict[str, list[Part]] = {}
-    for member in content.pipeline.members:
-        for part in (*member.parts, *member.advisors):
-            parts.setdefault(part.trial, []).append(part)
-    return parts

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from analysis.command import refusals
+from analysis.command import refusals, show_written, warn
 from analysis.evaluation.fitted_ensemble import FILE, read_ensemble, read_trial_models
 from analysis.export.onnx import ANSWER, Export, export_models, export_pipeline
 from analysis.export.parity import AGREEMENT, TOLERANCE, compare
@@ -80,7 +80,7 @@ def export_ensemble(console: Console, folder: Folder, out: Path) -> bool:
             f"The ensemble looks at photos in several ways ({', '.join(content.pipeline.looks)}), and {', '.join(edged)} wants the edges"
         )
         words += " of each, which are found outside a network: the whole cannot be one file. The models of its trials are written alone."
-        console.print(words, style="yellow", markup=False, soft_wrap=True)
+        warn(console, words)
         files = [(trial, out / f"{trial.name.replace('/', '-')}.onnx") for trial in trials]
         # Each is written, whatever becomes of the others.
         return all([write_checked(console, export_models(trial), file) for trial, file in files])
@@ -90,20 +90,20 @@ def export_ensemble(console: Console, folder: Folder, out: Path) -> bool:
 def write_checked(console: Console, export: Export, out: Path) -> bool:
     """Compare a network with PyTorch and write it, if it answers alike; says which of them, and how to use the file."""
     parity = compare(export)
-    console.print(str(parity), markup=False, soft_wrap=True)
+    console.print(str(parity), soft_wrap=True)
     if not parity.holds:
         words = f"That is no faithful copy (at most {TOLERANCE:g}, at least {AGREEMENT:.1%}): {out} is not written."
-        console.print(words, style="red", markup=False, soft_wrap=True)
+        console.print(words, style="red", soft_wrap=True)
         return False
     try:
         write_whole(out, export.content)
     except OSError as error:
         raise RunError(f"--out {out} cannot be written ({error.strerror or error}); write elsewhere, or make room") from None
     for one in export.inputs:
-        console.print(f"Takes {one}", markup=False, soft_wrap=True)
+        console.print(f"Takes {one}", soft_wrap=True)
     given = ", ".join(f"'{one.name}': {one.name}" for one in export.inputs)
-    console.print(f"Use: onnxruntime.InferenceSession('{out}').run(['{ANSWER}'], {{{given}}})", markup=False, soft_wrap=True)
-    console.print(f"Written: {out} ({len(export.content) / 1e6:.1f} MB)", markup=False, soft_wrap=True)
+    console.print(f"Use: onnxruntime.InferenceSession('{out}').run(['{ANSWER}'], {{{given}}})", soft_wrap=True)
+    show_written(console, [f"{out} ({len(export.content) / 1e6:.1f} MB)"])
     return True
 
 

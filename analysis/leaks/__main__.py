@@ -5,11 +5,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from analysis.command import RunOption, decode, refusals, run_folders
+from analysis.command import RunOption, decode, refusals, run_folders, show_written, table, warn
 from analysis.leaks.files import write
 from analysis.leaks.find import Leaks, clearest_view, features, find_pairs, meaning, nearest_neighbour, pairs_words, split_people
 from analysis.members.predictions import data_folder
@@ -60,9 +58,7 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
     files = decode(photos, [view])
     photos, split = restore_split(runs.folders[0], runs.cards[0], photos.without(files.bad), files.digests, NOBODY)
     if files.bad:
-        console.print(
-            f"{len(files.bad)} photos cannot be decoded and are not compared: {some(list(files.bad))}", style="yellow", markup=False
-        )
+        warn(console, f"{len(files.bad)} photos cannot be decoded and are not compared: {some(list(files.bad))}")
     seen = open_view(files.files[view])
     with progress_bar("hashing photos", len(photos)) as progress:
         prints = fingerprints(seen.images, seen.rows(photos.ids), progress)
@@ -83,37 +79,32 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
     )
     show(console, found, distance)
     written = write(runs.folders[0] / "leaks", found, photos, {"distance": distance, "seed": seed, "view": str(view)})
-    console.print("Written: " + "\n         ".join(map(str, written)), soft_wrap=True, markup=False)
+    show_written(console, written)
 
 
 def show(console: Console, found: Leaks, distance: int) -> None:
     """Print what was looked for, what was found and what that means."""
-    table = Table(title="Leaks", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("looked for")
-    for name in ("found", "of"):
-        table.add_column(name, justify="right")
-    table.add_row("people on two sides", f"{len(found.split_people):,}", f"{found.people:,} people")
-    table.add_row("the same file under two people", pairs_words(found.identical), f"{found.photos:,} photos")
     more = "" if found.complete else "more than "
-    table.add_row("near-duplicates of two people", more + pairs_words(len(found.pairs)), f"{found.photos:,} photos")
-    table.add_row("... of these across sides", pairs_words(found.across), "")
-    table.add_row("held-out photos like one that may train", f"{found.remembered:,}", f"{found.holdout:,} photos")
+    rows = [
+        ("people on two sides", f"{len(found.split_people):,}", f"{found.people:,} people"),
+        ("the same file under two people", pairs_words(found.identical), f"{found.photos:,} photos"),
+        ("near-duplicates of two people", more + pairs_words(len(found.pairs)), f"{found.photos:,} photos"),
+        ("... of these across sides", pairs_words(found.across), ""),
+        ("held-out photos like one that may train", f"{found.remembered:,}", f"{found.holdout:,} photos"),
+    ]
     if found.probe:
         title = METRICS[found.probe.metric].title
-        table.add_row(f"{title} of the probe, split by photo", f"{found.probe.by_photo:.3f}", "")
-        table.add_row(f"{title} of the probe, split by people", f"{found.probe.by_person:.3f}", "")
-    console.print(table)
+        rows.append((f"{title} of the probe, split by photo", f"{found.probe.by_photo:.3f}", ""))
+        rows.append((f"{title} of the probe, split by people", f"{found.probe.by_person:.3f}", ""))
+    console.print(table("Leaks", ("looked for",), ("found", "of"), rows))
     if found.pairs:
-        rows = Table(title="Near-duplicates, those across sides first", title_justify="left", box=box.SIMPLE_HEAD)
-        for name in ("photo", "side", "class", "other photo", "side", "class"):
-            rows.add_column(name, overflow="fold")
-        rows.add_column("bits", justify="right", no_wrap=True)
-        for pair in found.pairs[:HEAD]:
-            ends = (pair.photo, pair.side, pair.label, pair.other_photo, pair.other_side, pair.other_label)
-            rows.add_row(*ends, "identical" if pair.identical else f"{pair.phash} + {pair.dhash}")
-        console.print(rows)
+        pairs = [
+            (*(one.photo, one.side, one.label, one.other_photo, one.other_side, one.other_label), one.bits) for one in found.pairs[:HEAD]
+        ]
+        head = ("photo", "side", "class", "other photo", "side", "class")
+        console.print(table("Near-duplicates, those across sides first", head, ("bits",), pairs))
     for line, style in meaning(found, distance):
-        console.print(line, style=style, markup=False, soft_wrap=True)
+        console.print(line, style=style, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What the command leaves in runs/<run>/leaks/; every file is whole or absent."""
 
-import io
 from dataclasses import asdict
 from typing import Any
 
@@ -20,9 +19,7 @@ def write(folder: Folder, found: Leaks, photos: Photos, settings: dict[str, Any]
     """Write the pairs as a table and, where there are any, as a sheet, and the figures. Returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame([asdict(pair) | {"across": pair.across} for pair in found.pairs], columns=[*Pair.__dataclass_fields__, "across"])
-    buffer = io.StringIO()
-    table.to_csv(buffer, index=False)
-    write_whole(folder / "pairs.csv", buffer.getvalue().encode())
+    write_whole(folder / "pairs.csv", table.to_csv(index=False).encode())
     figures = {name: getattr(found, name) for name in ("photos", "people", "holdout", "identical", "across", "remembered", "complete")}
     probe = found.probe and asdict(found.probe) | {"gap": found.probe.gap}
     write_json(

@@ -40,6 +40,11 @@ class Pair:
     identical: bool  # the files have the same content
 
     @property
+    def bits(self) -> str:
+        """How many bits differ, in words."""
+        return "identical" if self.identical else f"{self.phash} + {self.dhash}"
+
+    @property
     def across(self) -> bool:
         """Whether they stand on two sides, so that one may be trained on and the other scored."""
         return self.side != self.other_side

@@ -42,9 +42,14 @@ class Member:
     advisors: tuple[Part, ...] = ()  # of one part of the scheme each, heard where they are surer than the parts
 
     @property
+    def heard(self) -> tuple[Part, ...]:
+        """The parts, then the advisors."""
+        return (*self.parts, *self.advisors)
+
+    @property
     def trials(self) -> Names:
         """Names of the trials it takes."""
-        return tuple(dict.fromkeys(part.trial for part in (*self.parts, *self.advisors)))
+        return tuple(dict.fromkeys(part.trial for part in self.heard))
 
     def answer(self, predicted: Predicted) -> Array:
         """Joint probabilities (photos, classes of the scheme), float64."""

@@ -7,11 +7,10 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from safetensors import safe_open
 
 from analysis.members.trials import Runs, Sample, Trial
 from analysis.members.tta import LOOKS
-from trainables.checkpoint import Card, load_model
+from trainables.checkpoint import Card, load_model, read_card
 from trainables.data.batches import plain_batches
 from trainables.data.labels import Task
 from trainables.data.photos import Photos, Unlabelled
@@ -51,7 +50,7 @@ class TrialModels:
         mistakes = []
         for file in models:
             try:
-                card = _read_card(file)
+                card = read_card(file)
                 kinds[file] = card.task, card.view, card.config.model.sees_edges
             except StorageError:
                 raise
@@ -203,8 +202,3 @@ def _counted(batches: Iterator[torch.Tensor], progress: Callable[[int], None]) -
 
 def _trial_models(trial: Trial | TrialModels) -> TrialModels:
     return trial if isinstance(trial, TrialModels) else TrialModels.of(trial)
-
-
-def _read_card(file: Folder) -> Card:
-    with local_file(file) as local, safe_open(local, framework="np") as reader:
-        return Card.read(reader.metadata()["card"])

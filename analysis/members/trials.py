@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from safetensors import safe_open
 
-from trainables.checkpoint import Card
+from trainables.checkpoint import Card, read_card
 from trainables.commands import typed
 from trainables.data.labels import Scheme, Task, read_task
 from trainables.data.photos import LeftOut
@@ -34,7 +33,7 @@ from trainables.record import (
     searched_run,
 )
 from trainables.registry import UnknownEntryError, nearest
-from trainables.storage import Folder, local_file
+from trainables.storage import Folder
 
 Key = tuple[str, int]  # a run's folder, and a trial's number
 TOLERANCE = 1e-3  # of the sum of a photo's probabilities, which are kept in single precision
@@ -365,8 +364,7 @@ def _read_task(one: _Found) -> Task:
 def _read_card(one: _Found, task: Task) -> Card:
     """What the record's weights say they are. Raises: one of DAMAGE when these belong to another trial or run."""
     record, card = one.record, one.card
-    with local_file(record.model) as file, safe_open(file, framework="np") as reader:
-        made = Card.read(reader.metadata()["card"])
+    made = read_card(record.model)
     if (made.scheme, made.task, made.view) != (card.scheme, task, View.of(record.config.view)):
         raise ValueError(f"{MODEL} has other labels, another task or another view than the record")
     return made

@@ -1,6 +1,6 @@
 """The command: what the answer of a run gets wrong, in tables and picture sheets."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -8,11 +8,9 @@ import numpy as np
 import torch
 import typer
 from PIL import Image
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from analysis.command import RunOption, decode, refusals, run_folders
+from analysis.command import RunOption, decode, refusals, run_folders, show_left_out, show_written, table, warn
 from analysis.evaluation.fitted_ensemble import FILE, Pipeline, read_ensemble
 from analysis.evaluation.holdout import note_look
 from analysis.evaluation.nested import Wish, contenders_of, known_of, line_up
@@ -73,10 +71,9 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
     """Load, answer, find, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
     runs = load_runs(run_folders(names))
-    for item in runs.left_out:
-        console.print(f"left out: {item}", style="yellow", markup=False, soft_wrap=True)
+    show_left_out(console, runs.left_out)
     whose, pipeline = choose_pipeline(runs, top)
-    console.print(f"Mistakes of {whose}.", markup=False, soft_wrap=True)
+    console.print(f"Mistakes of {whose}.", soft_wrap=True)
     trials = [trial for trial in runs.trials if trial.name in pipeline.trials]
 
     photos = read_photos(data_folder(runs), runs.trials[0].record.config.data)
@@ -93,7 +90,7 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
             words = (
                 f"It averages several looks at a photo ({', '.join(pipeline.looks)}), and records hold the plain one, which is shown here."
             )
-            console.print(f"{words} --side holdout takes them all.", style="yellow", soft_wrap=True)
+            warn(console, f"{words} --side holdout takes them all.")
     answered = Answered(
         metric=runs.metric,
         side=side.value,
@@ -108,7 +105,7 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
         note_look(runs.folders, {"command": "analysis.mistakes", "answer": whose, "trials": list(pipeline.trials)})
     show(console, answered, found)
     written = write_mistakes(runs.folders[0] / "mistakes", answered, found, photos)
-    console.print("Written: " + "\n         ".join(map(str, written)), soft_wrap=True, markup=False)
+    show_written(console, written)
 
 
 def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
@@ -169,21 +166,21 @@ def show(console: Console, answered: Answered, found: Mistakes) -> None:
         for true, predicted in _commonest(one.counts):
             count = one.counts[true, predicted]
             taken.append((one.name or "all attributes", names[true], names[predicted], f"{count:,}", f"{count / photos_of[true]:.0%}"))
-    console.print(_table("What is taken for what most often", ("in", "true", "predicted"), ("photos", "of the class"), taken))
+    console.print(table("What is taken for what most often", ("in", "true", "predicted"), ("photos", "of the class"), taken))
     errors = [(error.photo, error.true, error.predicted, f"{error.probability:.3f}") for error in found.errors[:HEAD]]
-    console.print(_table("The surest errors", ("photo", "true", "predicted"), ("probability",), errors))
+    console.print(table("The surest errors", ("photo", "true", "predicted"), ("probability",), errors))
     if len(answered.members) > 1:
         apart = [
             (one.photo, one.true, "; ".join(f"{votes} x {name}" for name, votes in one.tally), f"{one.divergence:.3f}")
             for one in found.disagreements[:HEAD]
         ]
-        console.print(_table("Where members disagree most", ("photo", "true", "answers"), ("divergence",), apart))
+        console.print(table("Where members disagree most", ("photo", "true", "answers"), ("divergence",), apart))
     rows = [
         (one.name, f"{one.photos:,}", f"{one.people:,}", f"{one.errors:,}", f"{one.rate:.1%}", f"{one.elsewhere:.1%}", _difference(one))
         for one in found.groups[:HEAD]
     ]
     numbers = ("photos", "people", "errors", "rate", "elsewhere", "difference (95 %)")
-    console.print(_table("Where errors gather", ("group",), numbers, rows))
+    console.print(table("Where errors gather", ("group",), numbers, rows))
     judged = [group for group in found.groups if group.interval]
     told = sum(group.distinguishable for group in judged)
     console.print(f"{told} of {len(judged)} groups differ from the other photos by more than chance; about one in twenty does so by luck.")
@@ -199,17 +196,6 @@ def _commonest(counts: np.ndarray, most: int = 3) -> list[tuple[int, int]]:
     wrong = counts * (1 - np.eye(len(counts), dtype=int))
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     return [(true, predicted) for true, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[true, predicted]]
-
-
-def _table(title: str, words: Iterable[str], numbers: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name in words:
-        table.add_column(name, overflow="fold")
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def _difference(group: Group) -> str:

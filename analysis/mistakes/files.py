@@ -1,6 +1,5 @@
 """What the command leaves in runs/<run>/mistakes/; every file is whole or absent."""
 
-import io
 from collections.abc import Sequence
 
 import pandas as pd
@@ -80,6 +79,4 @@ def _disagreement_tile(one: Disagreement, photos: Photos) -> Tile:
 
 
 def _csv(table: pd.DataFrame) -> bytes:
-    buffer = io.StringIO()
-    table.to_csv(buffer, index=False, float_format="%.6g")
-    return buffer.getvalue().encode()
+    return table.to_csv(index=False, float_format="%.6g").encode()

@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 import typer
-from rich import box
 from rich.table import Table
 
-from analysis.command import refusals
+from analysis.command import refusals, show_written, table, warn
 from analysis.members.predictions import Source
 from analysis.predict.files import answer_table, write_answers
 from analysis.predict.job import decoded, prepare
@@ -63,26 +62,22 @@ def answer_photos(folder: Folder, photos: Path, out: Path, device: str, batch: i
     scheme = job.content.pipeline.scheme
     write_answers(out, answer_table(scheme, job.photos.ids, rows, scores, files.bad))
     if files.faceless:
-        console.print(files.faceless_words(len(job.photos.ids)), style="yellow", markup=False, soft_wrap=True)
+        warn(console, files.faceless_words(len(job.photos.ids)))
     if files.bad:
-        console.print(str(LeftOut("photos cannot be used", named(files.bad))), style="yellow", markup=False, soft_wrap=True)
+        warn(console, LeftOut("photos cannot be used", named(files.bad)))
     console.print(shares_table(scheme, scores))
     console.print(f"{len(rows):,} photos answered in {seconds:.1f} s, {len(rows) / seconds:,.0f} a second with decoding, on {job.device}.")
-    console.print(f"Written: {shown(str(out))}", markup=False, soft_wrap=True)
+    show_written(console, [shown(str(out))])
 
 
 def shares_table(scheme: Scheme, scores: np.ndarray) -> Table:
     """How the answers are shared out among the values of each attribute."""
-    table = Table(title="Answers", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("attribute")
-    table.add_column("value")
-    table.add_column("photos", justify="right")
-    table.add_column("share", justify="right")
+    rows = []
     for attribute, values in zip(scheme.attributes, scheme.split(scores.argmax(axis=1)).T, strict=True):
         for number, count in enumerate(np.bincount(values, minlength=len(attribute.values))):
             name = attribute.name if number == 0 else ""
-            table.add_row(name, attribute.values[number], f"{count:,}", f"{count / len(scores):.1%}")
-    return table
+            rows.append((name, attribute.values[number], f"{count:,}", f"{count / len(scores):.1%}"))
+    return table("Answers", ("attribute", "value"), ("photos", "share"), rows)
 
 
 def named(problems: dict[str, str]) -> tuple[str, ...]:

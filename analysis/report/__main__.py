@@ -6,7 +6,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from analysis.command import RunOption, refusals, run_folders
+from analysis.command import RunOption, refusals, run_folders, show_written, warn
 from analysis.evaluation.search.history import costs, ranked
 from analysis.evaluation.search.reading import Search, read_searches
 from analysis.report.page import write_report
@@ -43,11 +43,10 @@ def make_report(names: Sequence[str] | None) -> None:
     searches = read_searches(run_folders(names))
     console.print(summary(searches))
     for search in searches:
-        for item in search.damaged:
-            console.print(f"damaged, left out: {search.name}/{item}", style="yellow", markup=False, soft_wrap=True)
+        warn(console, *(f"damaged, left out: {search.name}/{item}" for item in search.damaged))
     with console.status("drawing"):
         written = write_report(searches[0].folder / "report", ", ".join(search.name for search in searches), report(searches))
-    console.print("Written: " + "\n         ".join(map(str, written)), soft_wrap=True, markup=False)
+    show_written(console, written)
 
 
 def summary(searches: Sequence[Search]) -> Table:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from pydantic import TypeAdapter
 
 from analysis.evaluation.calibration import CalibrationError, calibration_error
 from analysis.evaluation.decide import SINGLE, answer_words, step_words
-from analysis.evaluation.search.reading import damage, is_finite
+from analysis.evaluation.search.reading import is_finite, lenient
 from analysis.members.trials import load_runs
 from trainables.metrics import DEFAULT, METRICS, Metric
-from trainables.record import DAMAGE, RunError, read_json
+from trainables.record import RunError, read_json
 from trainables.storage import Folder
 
 Interval = tuple[float, float]
@@ -100,12 +101,7 @@ class Sheet:
 
 def read_scores(run: Folder, damaged: list[str]) -> Scores | None:
     """What the run's ensemble is worth; None where there is none, or it is damaged, which is noted."""
-    file = run / "ensemble" / "scores.json"
-    try:
-        return scores_of(read_json(file, "scores")) if file.is_file() else None
-    except (*DAMAGE, AttributeError) as error:  # the latter where something is no table of its own
-        damaged.append(damage("ensemble/scores.json", error))
-        return None
+    return lenient(run, "ensemble/scores.json", lambda file: scores_of(read_json(file, "scores")), None, damaged)
 
 
 def scores_of(found: Mapping[str, Any]) -> Scores:
@@ -186,48 +182,36 @@ class Finding:
 
 def read_leaks(run: Folder, damaged: list[str]) -> list[Finding]:
     """What was found out about leaks; nothing where that was not looked for, or its file is damaged, which is noted."""
-    file = run / "leaks" / "leaks.json"
-    try:
-        found = json.loads(file.read_text())["meaning"] if file.is_file() else []
-        return [Finding(str(one["words"]), bool(one["warning"])) for one in found]
-    except DAMAGE as error:
-        damaged.append(damage("leaks/leaks.json", error))
-        return []
+
+    def findings(file: Folder) -> list[Finding]:
+        return [Finding(str(one["words"]), bool(one["warning"])) for one in json.loads(file.read_text())["meaning"]]
+
+    return lenient(run, "leaks/leaks.json", findings, [], damaged)
 
 
-def read_tables(folder: Folder, titles: Mapping[str, str], damaged: list[str]) -> list[Frame]:
+def read_tables(run: Folder, titles: Mapping[str, str], damaged: list[str]) -> list[Frame]:
     """The tables that are there, of the named files and in their order; damaged ones are noted."""
-    found = []
-    for name, title in titles.items():
-        file = folder / name
-        try:
-            if file.is_file():
-                found.append(Frame(title, pd.read_csv(io.BytesIO(file.read_bytes()), keep_default_na=False, na_values=[""])))
-        except DAMAGE as error:
-            damaged.append(damage(f"{folder.name}/{name}", error))
-    return found
+
+    def frame(file: Folder) -> pd.DataFrame:
+        return pd.read_csv(io.BytesIO(file.read_bytes()), keep_default_na=False, na_values=[""])
+
+    found = [(title, lenient(run, name, frame, None, damaged)) for name, title in titles.items()]
+    return [Frame(title, table) for title, table in found if table is not None]
 
 
-def read_sheets(folder: Folder, names: Sequence[str], damaged: list[str]) -> list[Sheet]:
-    """The pictures that are there, of the named files and in their order, made small enough for a page; damaged ones are noted."""
-    found = []
-    for name in names:
-        file = folder / name
-        try:
-            if file.is_file() and len(found) < SHEETS:
-                found.append(_sheet(name.rpartition(".")[0], file.read_bytes()))
-        except (*DAMAGE, Image.DecompressionBombError) as error:
-            damaged.append(damage(f"{folder.name}/{name}", error))
-    return found
+def read_sheets(run: Folder, names: Sequence[str], damaged: list[str]) -> list[Sheet]:
+    """The first pictures that are there, of the named files and in their order, made small enough for a page; damaged ones are noted."""
 
+    def sheet(file: Folder) -> Sheet:
+        with Image.open(io.BytesIO(file.read_bytes())) as picture:
+            picture = picture.convert("RGB")
+            picture.thumbnail((PIXELS, 4 * PIXELS))
+            buffer = io.BytesIO()
+            picture.save(buffer, format="JPEG", quality=72)
+            return Sheet(file.name.rpartition(".")[0], buffer.getvalue(), picture.size)
 
-def _sheet(name: str, content: bytes) -> Sheet:
-    with Image.open(io.BytesIO(content)) as picture:
-        picture = picture.convert("RGB")
-        picture.thumbnail((PIXELS, 4 * PIXELS))
-        buffer = io.BytesIO()
-        picture.save(buffer, format="JPEG", quality=72)
-        return Sheet(name, buffer.getvalue(), picture.size)
+    found = (lenient(run, name, sheet, None, damaged) for name in names)
+    return list(islice(filter(None, found), SHEETS))
 
 
 def cell(value: Any) -> str:

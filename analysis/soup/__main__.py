@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from analysis.command import RunOption, decode, refusals, run_folders
+from analysis.command import RunOption, decode, refusals, run_folders, show_left_out, show_written, warn
 from analysis.members.predictions import data_folder
 from analysis.members.soup.alike import find_groups, kind_words
 from analysis.members.soup.cook import Cook, Soup, kitchen
@@ -62,8 +62,7 @@ def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
     left_out = [*runs.left_out, *unlike]
     if not groups:
         _refuse(runs, left_out)
-    for item in left_out:
-        console.print(f"left out: {item}", style="yellow", markup=False, soft_wrap=True)
+    show_left_out(console, left_out)
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     photos, split, views = restore(runs, [group[0] for group in groups], console)
@@ -86,7 +85,7 @@ def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
     told = "Validation chose the ingredients, so a soup's validation score promises too much; the hold-out has the last word"
     asked = " ".join(f"--run {name_of(folder)}" for folder in (*runs.folders, written))
     console.print(f"{told}: {typed(f'analysis.ensemble {asked}')}", soft_wrap=True)
-    console.print(f"Written: {written}", soft_wrap=True)
+    show_written(console, [written])
 
 
 def restore(runs: Runs, trials: Sequence[Trial], console: Console) -> tuple[Photos, Split, dict[View, OpenView]]:
@@ -96,7 +95,7 @@ def restore(runs: Runs, trials: Sequence[Trial], console: Console) -> tuple[Phot
     found = read_photos(data_folder(runs), settings)
     files = decode(found, views)
     if files.faceless:
-        console.print(files.faceless_words(len(found.ids)), style="yellow", markup=False, soft_wrap=True)
+        warn(console, files.faceless_words(len(found.ids)))
     photos, split = restore_split(runs.folders[0], runs.cards[0], found.without(files.bad), files.digests, settings.fold)
     return photos, split, {view: open_view(files.files[view]) for view in views}
 
@@ -119,7 +118,7 @@ def show(console: Console, outcome: Outcome) -> None:
     console.print(table)
     best = outcome.trials[0].name
     fate = f"The {outcome.kept} soup is kept" if outcome.kept else f"No soup of several trials reaches {best}, so none is kept"
-    console.print(f"{fate}. {outcome.seconds:.0f} seconds.", markup=False)
+    console.print(f"{fate}. {outcome.seconds:.0f} seconds.")
 
 
 def _counting(cook: Cook, advance: Callable[[int], None]) -> Cook:

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from analysis.command import RunOption, refusals, run_folders
+from analysis.command import RunOption, refusals, run_folders, show_left_out, show_written, table, warn
 from analysis.members.predictions import data_folder
 from analysis.members.trials import HELD_OUT, Runs, load_runs
 from analysis.suspects.find import Findings, find_suspects
@@ -72,13 +71,11 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
     called = ", ".join(folder.resolve().name for folder in runs.folders)
     what = f": {len(runs.trials)} trials can judge {len(found.judged):,} people (split {runs.cards[0].split})"
     console.print(Text.assemble((called, "bold"), what))
-    for item in (*runs.left_out, *why, *gone):
-        console.print(f"left out: {item}", style="yellow", markup=False, soft_wrap=True)
+    show_left_out(console, (*runs.left_out, *why, *gone))
     console.print(judgements_table(found))
     if found.suspects:
         console.print(suspects_table(found, people))
-    for line in limits:
-        console.print(line, style="yellow", markup=False, soft_wrap=True)
+    warn(console, *limits)
 
     folder = runs.folders[0] / "suspects"
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +86,7 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
     }
     for name, content in files.items():
         write_whole(folder / name, content)
-    console.print("Written: " + "\n         ".join(str(folder / name) for name in files), markup=False, soft_wrap=True)
+    show_written(console, (folder / name for name in files))
 
 
 def photos_of(runs: Runs) -> tuple[Photos, list[str]]:
@@ -135,11 +132,8 @@ def limits_of(runs: Runs, found: Findings) -> list[str]:
 
 def judgements_table(found: Findings) -> Table:
     """How each attribute was judged, and what came of it."""
-    shown = Table(title="Judged by models that did not train on the photos", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("attribute", "judged", "by the mean of"):
-        shown.add_column(name, overflow="fold")
-    for name in ("labels wrong,\nestimated", *KINDS.values()):
-        shown.add_column(name, justify="right")
+    numbers = ("labels wrong,\nestimated", *KINDS.values())
+    shown = table("Judged by models that did not train on the photos", ("attribute", "judged", "by the mean of"), numbers)
     for one in found.judgements:
         counts = [sum((suspect.attribute, suspect.kind) == (one.attribute, kind) for suspect in found.suspects) for kind in KINDS]
         how = "once a person" if one.by_person else "photo by photo"
@@ -150,15 +144,12 @@ def judgements_table(found: Findings) -> Table:
 
 def suspects_table(found: Findings, people: Mapping[int, str]) -> Table:
     """The first suspects."""
-    title = f"{len(found.suspects):,} suspects, the likeliest first"
-    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("attribute", "given", "suggested", "likely wrong", "what", "of"):
-        shown.add_column(name, overflow="fold", justify="right" if name == "likely wrong" else "left")
+    rows = []
     for one in found.suspects[:ROWS]:
         of = people[one.person] if one.kind == "person" else some(one.photos)
-        words = (one.attribute, one.given, one.suggested, percent(one.score), KINDS[one.kind], of)
-        shown.add_row(*words)
-    return shown
+        rows.append((one.attribute, one.given, one.suggested, KINDS[one.kind], of, percent(one.score)))
+    words = ("attribute", "given", "suggested", "what", "of")
+    return table(f"{len(found.suspects):,} suspects, the likeliest first", words, ("likely wrong",), rows)
 
 
 if __name__ == "__main__":

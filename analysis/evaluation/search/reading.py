@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from PIL.Image import DecompressionBombError
 from pydantic import TypeAdapter
 
 from analysis.evaluation.fidelity import Fidelity
@@ -33,6 +34,7 @@ from trainables.storage import Folder, local_file
 State = Literal["finished", "stopped", "interrupted", "failed"]
 STATES: tuple[State, ...] = ("finished", "stopped", "interrupted", "failed")
 Read = TypeVar("Read")
+FIDELITIES = TypeAdapter(tuple[Fidelity, ...])
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,10 @@ def read_searches(folders: Sequence[Folder]) -> list[Search]:
 def read_search(folder: Folder) -> Search:
     """One run. Raises: RunError when run.json is damaged or names a metric that is not known."""
     card, damaged = read_run(folder), []
-    text = _lenient(folder / SPACE, lambda file: file.read_text(), "", damaged)
-    space = _lenient(folder / SPACE, _space, None, damaged)
+    text = lenient(folder, SPACE, lambda file: file.read_text(), "", damaged)
+    space = lenient(folder, SPACE, _space, None, damaged)
     dimensions = tuple(map(Dimension.of, space.parameters)) if space else ()
-    fidelity = _lenient(folder / "fidelity.json", _fidelities, (), damaged)
+    fidelity = lenient(folder, "fidelity.json", lambda file: FIDELITIES.validate_python(read_json(file, "fidelity")["rungs"]), (), damaged)
     trials = []
     for place in list_trials(folder):
         try:
@@ -100,13 +102,6 @@ def read_search(folder: Folder) -> Search:
         except DAMAGE as error:
             damaged.append(damage(f"trials/{place.name}", error))
     return Search(folder.resolve().name, folder, card, metric_of(folder, card), tuple(trials), dimensions, text, fidelity, tuple(damaged))
-
-
-FIDELITIES = TypeAdapter(tuple[Fidelity, ...])
-
-
-def _fidelities(file: Folder) -> tuple[Fidelity, ...]:
-    return FIDELITIES.validate_python(read_json(file, "fidelity")["rungs"])
 
 
 def _space(file: Folder) -> Space:
@@ -144,12 +139,12 @@ def damage(name: str, error: Exception) -> str:
     return f"{name} ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
 
 
-def _lenient(file: Folder, read: Callable[[Folder], Read], otherwise: Read, damaged: list[str]) -> Read:
-    """What the file holds; `otherwise` where it is not there, or damaged, which is noted."""
+def lenient(run: Folder, name: str, read: Callable[[Folder], Read], otherwise: Read, damaged: list[str]) -> Read:
+    """What a file of the run holds; `otherwise` where it is not there, or damaged, which is noted."""
     try:
-        return read(file) if file.is_file() else otherwise
-    except DAMAGE as error:
-        damaged.append(damage(file.name, error))
+        return read(run / name) if (run / name).is_file() else otherwise
+    except (*DAMAGE, AttributeError, DecompressionBombError) as error:  # AttributeError: something is no table of its own
+        damaged.append(damage(name, error))
         return otherwise
 
 

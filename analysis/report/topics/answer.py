@@ -122,8 +122,7 @@ def _members_table(scores: Scores) -> Table:
 
 
 def _classes(search: Search, scores: Scores, damaged: list[str]) -> Iterator[Part]:
-    folder = search.folder / "ensemble"
-    for frame in read_tables(folder, {"per_class.csv": "Each class on the hold-out"}, damaged):
+    for frame in read_tables(search.folder, {"ensemble/per_class.csv": "Each class on the hold-out"}, damaged):
         yield frame_table(frame, most=200)
     scheme = search.card.scheme.part(scores.attributes or search.card.scheme.names)
     if scores.confusion is not None and scores.confusion.shape == (scheme.classes, scheme.classes):
@@ -132,5 +131,5 @@ def _classes(search: Search, scores: Scores, damaged: list[str]) -> Iterator[Par
         )
         yield Picture("confusion", "Confusion matrix of the hold-out", "Rows are true classes, columns the answer.", figure)
         return
-    for sheet in read_sheets(folder, ["confusion.png"], damaged):
+    for sheet in read_sheets(search.folder, ["ensemble/confusion.png"], damaged):
         yield photo_of(sheet, "What was taken for what: rows are true classes, columns the answer.")

@@ -1,6 +1,7 @@
 """What the other commands found, where they were called, and what everything was made with."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from analysis.evaluation.search.reading import Search, SearchedTrial
@@ -13,9 +14,9 @@ from analysis.report.topics.search import Run
 from trainables.commands import typed
 
 MISTAKE_TABLES = {
-    "groups.csv": "Where mistakes gather",
-    "confident.csv": "Most confident mistakes",
-    "disagreement.csv": "Photos on which the members disagree most",
+    "mistakes/groups.csv": "Where mistakes gather",
+    "mistakes/confident.csv": "Most confident mistakes",
+    "mistakes/disagreement.csv": "Photos on which the members disagree most",
 }
 
 
@@ -36,18 +37,17 @@ def calibration_parts(search: Search, scores: Scores | None) -> Iterator[Part]:
 
 
 def mistakes_parts(search: Search, damaged: list[str]) -> Iterator[Part]:
-    folder = search.folder / "mistakes"
-    frames = read_tables(folder, MISTAKE_TABLES, damaged)
-    titles = {name.removesuffix(".csv"): title for name, title in MISTAKE_TABLES.items()}
+    frames = read_tables(search.folder, MISTAKE_TABLES, damaged)
+    titles = {PurePosixPath(name).stem: title for name, title in MISTAKE_TABLES.items()}
     titles |= {f"confusion-{name}": f"What was taken for what: {name}" for name in search.card.scheme.names}
-    sheets = read_sheets(folder, [f"{name}.png" for name in titles], damaged)
+    sheets = read_sheets(search.folder, [f"mistakes/{name}.png" for name in titles], damaged)
     if not frames and not sheets:
         words = "Which photos it gets wrong, and where these gather, says"
         yield Words(words, "missing", typed(f"analysis.mistakes --run {search.called}"))
         return
     for frame in frames:
         # The sheets show what the tables of photos list.
-        yield frame_table(frame, most=20, folded=frame.title != MISTAKE_TABLES["groups.csv"])
+        yield frame_table(frame, most=20, folded=frame.title != MISTAKE_TABLES["mistakes/groups.csv"])
     for sheet in sheets:
         yield photo_of(sheet, f"{titles[sheet.name]} (mistakes/{sheet.name}.png)")
 
@@ -86,7 +86,7 @@ def _at(shift: dict[str, Any], key: str, place: int) -> Any:
 
 
 def suspects_parts(search: Search, damaged: list[str]) -> Iterator[Part]:
-    frames = read_tables(search.folder / "suspects", {"suspects.csv": "Most suspect labels"}, damaged)
+    frames = read_tables(search.folder, {"suspects/suspects.csv": "Most suspect labels"}, damaged)
     if not frames:
         yield Words("Which labels may be wrong says", "missing", typed(f"analysis.suspects --run {search.called}"))
         return
@@ -102,10 +102,10 @@ def leaks_parts(search: Search, damaged: list[str]) -> Iterator[Part]:
         return
     for one in found:
         yield Words(one.words, "warning" if one.warning else "plain")
-    for frame in read_tables(search.folder / "leaks", {"pairs.csv": "Photos of two people that look the same"}, damaged):
+    for frame in read_tables(search.folder, {"leaks/pairs.csv": "Photos of two people that look the same"}, damaged):
         if len(frame.table):
             yield frame_table(frame, most=20, folded=True)
-    for sheet in read_sheets(search.folder / "leaks", ["pairs.png"], damaged):
+    for sheet in read_sheets(search.folder, ["leaks/pairs.png"], damaged):
         yield photo_of(sheet, "Photos of two people that look the same (leaks/pairs.png)")
 
 
