@@ -59,7 +59,7 @@ class Known:
 
     def classes(self, part: Scheme) -> np.ndarray:
         """True joint classes (n,) of a scheme that has some of the attributes."""
-        return part.joint(self.labels[:, self.scheme.columns(part.names)])
+        return self.scheme.joint_of(part.names, self.labels)
 
 
 def contenders_of(runs: Runs) -> dict[str, Contender]:

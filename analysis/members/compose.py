@@ -74,8 +74,7 @@ def advised(scheme: Scheme, answer: Array, names: Names, advice: Array) -> Array
     xp = library(answer)
     own = scheme.marginal(names, answer)
     surer = xp.amax(advice, axis=1, keepdims=True) > xp.amax(own, axis=1, keepdims=True)
-    part = scheme.part(names)
-    index = part.joint(scheme.split(np.arange(scheme.classes))[:, scheme.columns(part.names)]).tolist()
+    index = scheme.joint_of(names, scheme.split(np.arange(scheme.classes))).tolist()
     changed = advice[:, index] * ratio(answer, own[:, index], 0.0)
     # Where the advice has all its weight on what the answer holds for impossible, nothing is left to share out.
     return xp.where(surer, ratio(changed, changed.sum(axis=1, keepdims=True), answer), answer)
@@ -95,7 +94,8 @@ def candidates(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.nd
         metric: that the trials are ranked by.
     """
     covered = scheme.part(tuple(name for own in trials.values() for name in own.names))
-    ranked = _ranked(trials, predicted, labels, scheme, metric)
+    asked = {(name,) for own in trials.values() for name in own.names} | {own.names for own in trials.values()}
+    ranked = {names: best_at(names, trials, predicted, scheme.joint_of(names, labels), metric) for names in asked}
     tasks = dict.fromkeys(own.names for own in trials.values())
     by_task = {names: [one for one in ranked[names] if trials[one].names == names] for names in tasks}
     ways = partitions(covered.names, sorted(by_task))
@@ -109,20 +109,11 @@ def candidates(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.nd
     return list(dict.fromkeys(found))
 
 
-def _ranked(
-    trials: Mapping[str, Scheme], predicted: Predicted, labels: np.ndarray, scheme: Scheme, metric: Metric
-) -> dict[Names, list[str]]:
-    """Names of the trials that cover some attributes, best on these alone first: for each attribute, and for each trial's own ones."""
-    ranked = {}
-    for names in {(name,) for own in trials.values() for name in own.names} | {own.names for own in trials.values()}:
-        part = scheme.part(names)
-        truth = part.joint(labels[:, scheme.columns(part.names)])
-        scores = {}
-        for trial, own in trials.items():
-            if set(names) <= set(own.names):
-                scores[trial] = metric.sign * metric.score(truth, own.marginal(names, predicted[trial]))
-        ranked[names] = sorted(scores, key=lambda trial: -scores[trial])
-    return ranked
+def best_at(names: Names, trials: Mapping[str, Scheme], predicted: Predicted, truth: np.ndarray, metric: Metric) -> list[str]:
+    """Names of the trials that cover these attributes, best first by their score on these alone; `truth` holds true classes (photos,)."""
+    able = {trial: own for trial, own in trials.items() if set(names) <= set(own.names)}
+    scores = {trial: metric.sign * metric.score(truth, own.marginal(names, predicted[trial])) for trial, own in able.items()}
+    return sorted(scores, key=lambda trial: -scores[trial])
 
 
 def _member(scheme: Scheme, trials: Mapping[str, Scheme], chosen: Iterable[tuple[str, Names]]) -> Member:

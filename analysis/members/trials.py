@@ -25,7 +25,7 @@ from trainables.record import (
     Record,
     RunCard,
     RunError,
-    list_folders,
+    list_trials,
     name_of,
     read_predictions,
     read_record,
@@ -57,7 +57,7 @@ class Sample:
 
     def classes(self, part: Scheme) -> np.ndarray:
         """True joint classes (n,) of a scheme that has some of the attributes."""
-        return part.joint(self.labels[:, self.scheme.columns(part.names)])
+        return self.scheme.joint_of(part.names, self.labels)
 
     def score(self, metric: Metric, part: Scheme, probabilities: np.ndarray) -> float:
         """The score of probabilities (n, classes of `part`)."""
@@ -217,8 +217,7 @@ def _read_all(folders: Sequence[Folder], cards: Sequence[RunCard]) -> tuple[list
     found, unknown, damaged, bare = [], [], [], []
     for folder, card, run in zip(folders, cards, short, strict=True):
         called = run if short.count(run) == 1 else str(folder.resolve())
-        places = [place for place in list_folders(folder / "trials") if place.name.isdigit()]
-        for place in sorted(places, key=lambda place: int(place.name)):
+        for place in list_trials(folder):
             name = f"{called}/{place.name}"
             try:
                 record = read_record(place)

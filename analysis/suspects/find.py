@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 from cleanlab.filter import find_label_issues
 
-from analysis.members.trials import Runs, Sample, Trial
+from analysis.members.compose import best_at
+from analysis.members.trials import Runs, Sample
 from trainables.data.labels import Attribute
 from trainables.record import RunError
 
@@ -81,14 +82,17 @@ def find_suspects(runs: Runs, top: int) -> Findings:
     if top < 1:
         raise RunError(f"--top is {top}; take 1 or more")
     judgements, suspects, uncovered = [], [], []
-    for attribute in runs.scheme.attributes:
-        trials = _best_at(attribute, runs)[:top]
+    schemes = {trial.name: trial.task.scheme for trial in runs.trials}
+    predicted = {trial.name: trial.valid for trial in runs.trials}
+    for column, attribute in enumerate(runs.scheme.attributes):
+        names = (attribute.name,)
+        trials = best_at(names, schemes, predicted, runs.valid.labels[:, column], runs.metric)[:top]
         if not trials:
             uncovered.append(attribute.name)
             continue
-        mean = np.mean([trial.task.scheme.marginal((attribute.name,), trial.valid) for trial in trials], axis=0)
+        mean = np.mean([schemes[trial].marginal(names, predicted[trial]) for trial in trials], axis=0)
         noise, by_person, found = judge(runs.valid, attribute, mean)
-        judgements.append(Judgement(attribute.name, tuple(trial.name for trial in trials), by_person, noise))
+        judgements.append(Judgement(attribute.name, tuple(trials), by_person, noise))
         suspects += found
     ranked = sorted(suspects, key=lambda suspect: -suspect.score)
     judged = set(runs.valid.people.tolist())
@@ -216,17 +220,6 @@ def _swaps(
                 if issues[list(pair)].any():
                     both = prior * odds[list(pair)].prod()
                     yield pair, both / (1 + both)
-
-
-def _best_at(attribute: Attribute, runs: Runs) -> list[Trial]:
-    """The trials that predict the attribute, best first by the score of this alone."""
-    part = runs.scheme.part((attribute.name,))
-    truth = runs.valid.classes(part)
-    scores = {}
-    for trial in runs.trials:
-        if attribute.name in trial.task.scheme.names:
-            scores[trial] = runs.metric.sign * runs.metric.score(truth, trial.task.scheme.marginal(part.names, trial.valid))
-    return sorted(scores, key=lambda trial: -scores[trial])
 
 
 def _sums(group: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -65,6 +65,11 @@ class Scheme:
         """Joint classes (n,) of attribute ids (n, attributes)."""
         return np.ravel_multi_index(tuple(np.asarray(labels).T), self.sizes)
 
+    def joint_of(self, names: tuple[str, ...], labels: np.ndarray) -> np.ndarray:
+        """Joint classes (n,) of some of the attributes, in this scheme's order, of attribute ids (n, attributes)."""
+        part = self.part(names)
+        return part.joint(labels[:, self.columns(part.names)])
+
     def split(self, classes: np.ndarray) -> np.ndarray:
         """Attribute ids (n, attributes) of joint classes (n,): the inverse of `joint`."""
         return np.stack(np.unravel_index(np.asarray(classes), self.sizes), axis=-1)
@@ -122,8 +127,7 @@ class Task:
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
         """Class ids (n, heads), one column per head, of attribute ids (n, attributes of this task's scheme)."""
-        columns = [part.joint(labels[:, self.scheme.columns(part.names)]) for part in self.head_schemes]
-        return np.stack(columns, axis=-1)
+        return np.stack([self.scheme.joint_of(head, labels) for head in self.heads], axis=-1)
 
     def joint_probabilities(self, heads: list[np.ndarray]) -> np.ndarray:
         """Probabilities (n, classes of the scheme) from one (n, classes) array per head, taking heads as independent."""
