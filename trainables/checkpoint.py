@@ -1,51 +1,16 @@
 """Checkpoints: weights together with all that inference needs, so it takes a file and photos and asks nothing."""
 
 import io
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from trainables.config import TrialConfig
-from trainables.data.labels import Attribute, Scheme, Task, read_task
-from trainables.data.views import View
+from trainables.card import Card
 from trainables.loop import Parts, Progress
-from trainables.migrations import migrated, stamped
 from trainables.models.assemble import IMAGENET, Classifier, build_model
-from trainables.storage import Folder, local_file
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a checkpoint says about its model."""
-
-    config: TrialConfig
-    scheme: Scheme  # of the data: every attribute, in order
-    epoch: int  # after which the model was so
-
-    @property
-    def task(self) -> Task:
-        return read_task(self.config.task, self.scheme)
-
-    @property
-    def view(self) -> View:
-        return View.of(self.config.view)
-
-    def text(self) -> str:
-        """The card as JSON."""
-        return json.dumps(
-            {"config": stamped(self.config.values()), "attributes": [one.plain() for one in self.scheme.attributes], "epoch": self.epoch}
-        )
-
-    @classmethod
-    def read(cls, text: str) -> "Card":
-        """The inverse of `text`."""
-        card = json.loads(text)
-        scheme = Scheme(tuple(map(Attribute.read, card["attributes"])))
-        return cls(TrialConfig.read(migrated("config", card["config"], "a file of weights"))[0], scheme, card["epoch"])
 
 
 def pack_model(model: Classifier, card: Card) -> bytes:
@@ -54,12 +19,6 @@ def pack_model(model: Classifier, card: Card) -> bytes:
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     # One entry: several would be written in an order that changes from call to call.
     return save(tensors, metadata={"card": card.text()})
-
-
-def read_card(file: Folder) -> Card:
-    """What a file of weights says of its model, wherever it lies."""
-    with local_file(file) as local, safe_open(local, framework="np") as reader:
-        return Card.read(reader.metadata()["card"])
 
 
 def load_model(file: Path, device: str | torch.device = "cpu") -> tuple[Classifier, Card]:

@@ -14,7 +14,8 @@ import torch
 from ray import tune
 
 from trainables.build import build_parts
-from trainables.checkpoint import Card, pack_model, pack_progress, unpack_progress
+from trainables.card import Card
+from trainables.checkpoint import pack_model, pack_progress, unpack_progress
 from trainables.config import TrialConfig
 from trainables.curves import Curves
 from trainables.data.photos import PhotoError

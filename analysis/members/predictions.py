@@ -10,7 +10,8 @@ import torch
 
 from analysis.members.trials import Runs, Sample, Trial
 from analysis.members.tta import LOOKS
-from trainables.checkpoint import Card, load_model, read_card
+from trainables.card import Card, read_card
+from trainables.checkpoint import load_model
 from trainables.data.batches import plain_batches
 from trainables.data.labels import Task
 from trainables.data.photos import Photos, Unlabelled

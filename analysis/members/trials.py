@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trainables.checkpoint import Card, read_card
+from trainables.card import Card, read_card
 from trainables.commands import typed
 from trainables.data.labels import Scheme, Task, read_task
 from trainables.data.photos import LeftOut

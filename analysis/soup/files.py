@@ -11,7 +11,8 @@ import torch
 
 from analysis.members.trials import Runs
 from analysis.soup.outcome import Outcome
-from trainables.checkpoint import Card, load_model, pack_model
+from trainables.card import Card
+from trainables.checkpoint import load_model, pack_model
 from trainables.metrics import METRICS, target_scores
 from trainables.record import (
     MODEL,

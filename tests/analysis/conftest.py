@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.checkpoint import Card, pack_model
+from trainables.card import Card
+from trainables.checkpoint import pack_model
 from trainables.config import TrialConfig
 from trainables.data.batches import plain_batches
 from trainables.data.labels import read_task

@@ -6,7 +6,8 @@ from torch import nn
 
 from trainables.averaging import moving_average
 from trainables.build import build_parts
-from trainables.checkpoint import Card, pack_model, pack_progress, unpack_progress
+from trainables.card import Card
+from trainables.checkpoint import pack_model, pack_progress, unpack_progress
 from trainables.loop import fit
 
 CPU = torch.device("cpu")

@@ -4,7 +4,8 @@ from safetensors import safe_open
 
 from tests.trainables.models.variants import VARIANTS, with_backbone
 from trainables.build import build_parts
-from trainables.checkpoint import Card, load_model, pack_model, pack_progress, unpack_progress
+from trainables.card import Card
+from trainables.checkpoint import load_model, pack_model, pack_progress, unpack_progress
 from trainables.data.batches import plain_batches
 from trainables.data.views import View
 from trainables.loop import Progress, fit, predict

@@ -17,7 +17,8 @@ from analysis.soup.__main__ import app
 from analysis.soup.outcome import Outcome, cook_group
 from tests.s3 import BUCKET, s3_server
 from trainables.build import build_parts
-from trainables.checkpoint import Card, load_model, pack_model
+from trainables.card import Card
+from trainables.checkpoint import load_model, pack_model
 from trainables.config import TrialConfig
 from trainables.data.batches import plain_batches
 from trainables.data.labels import read_task

@@ -16,7 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from trainables.checkpoint import Card, load_model, pack_model
+from trainables.card import Card
+from trainables.checkpoint import load_model, pack_model
 from trainables.config import section
 from trainables.data.batches import plain_batches
 from trainables.data.faces import Box, find_face
