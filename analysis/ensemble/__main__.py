@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import torch
 import typer
 from rich.console import Console
 
@@ -48,6 +47,9 @@ from trainables.progress import progress_bar
 from trainables.record import RunError, name_of, searched_run
 from trainables.registry import ConfigError, Mistake
 from trainables.seeding import generator
+
+if TYPE_CHECKING:
+    import torch
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -225,11 +227,13 @@ class Predictor:
     data: Path  # where the photos lie
     photos: Photos
     unlabelled: Unlabelled | None
-    device: torch.device
+    device: "torch.device"
     console: Console
 
     @classmethod
     def of(cls, runs: Runs, console: Console) -> "Predictor":
+        import torch
+
         data = data_folder(runs)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return cls(runs, data, read_photos(data, runs.trials[0].record.config.data), read_unlabelled(data), device, console)
@@ -321,8 +325,10 @@ def fold_scores(runs: Runs, decision: Decision) -> dict[str, float]:
     return {fold: runs.valid.take(chosen).score(decision.metric, decision.scheme, decision.nested[chosen]) for fold, chosen in rows.items()}
 
 
-def device_words(device: torch.device) -> str:
+def device_words(device: "torch.device") -> str:
     """Where a price was measured."""
+    import torch
+
     return f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name()
 
 

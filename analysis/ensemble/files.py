@@ -4,10 +4,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from analysis.evaluation.baseline import Baseline
 from analysis.evaluation.calibration import calibration_error
@@ -16,14 +15,15 @@ from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, write_ensemb
 from analysis.evaluation.scoring import absent_classes, class_table
 from analysis.evaluation.shift import Shift, Worth
 from analysis.evaluation.uncertainty import Gain
-from analysis.figures.confusion import confusion_figure
-from analysis.figures.style import as_png
 from analysis.members.trials import Runs, Trial
 from trainables.data.photos import LeftOut, Unlabelled
 from trainables.metrics.confusion import confusion
 from trainables.record import write_json
 from trainables.storage import Folder, write_whole
 from trainables.versions import versions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUBMISSION = ("submission.csv", "probabilities.csv")
 CORRECTED = "corrected.csv"
@@ -48,6 +48,9 @@ def write_answer(folder: Folder, runs: Runs, outcome: Outcome, unlabelled: EvalA
 
     A submission of an earlier ensemble is removed: it would not be of these members.
     """
+    from analysis.figures.confusion import confusion_figure
+    from analysis.figures.style import as_png
+
     scheme, holdout, score = outcome.decision.scheme, runs.holdout, outcome.score
     low, high = score.interval
     figure = confusion_figure(
@@ -81,6 +84,8 @@ def question_of(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_submission(folder: Folder, photos: Unlabelled, answer: np.ndarray, class_names: list[str]) -> list[Folder]:
     """Write the class of every photo and the scores (photos, classes) behind it, in the photos' order."""
+    import pandas as pd
+
     submission, probabilities = (folder / name for name in SUBMISSION)
     write_classes(submission, photos, answer)
     table = pd.DataFrame(answer, columns=class_names)
@@ -91,6 +96,8 @@ def write_submission(folder: Folder, photos: Unlabelled, answer: np.ndarray, cla
 
 def write_classes(file: Folder, photos: Unlabelled, answer: np.ndarray) -> None:
     """Write the likeliest class of every photo, in the photos' order."""
+    import pandas as pd
+
     _write_table(file, pd.DataFrame({"ImageID": photos.ids, "ans": answer.argmax(axis=1)}))
 
 
@@ -194,5 +201,5 @@ def _trial_values(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _write_table(file: Folder, table: pd.DataFrame) -> None:
+def _write_table(file: Folder, table: "pd.DataFrame") -> None:
     write_whole(file, table.to_csv(index=False, float_format="%.6g").encode())

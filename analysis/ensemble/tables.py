@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from rich import box
 from rich.table import Table
 
@@ -15,6 +14,9 @@ from analysis.evaluation.uncertainty import Gain
 from analysis.members.trials import Trial, task_words
 from trainables.data.labels import Scheme
 from trainables.metrics import Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def members_table(outcome: Outcome, trials: Mapping[str, Trial]) -> Table:
@@ -109,7 +111,7 @@ def score_columns(title: str, names: Sequence[str]) -> tuple[str, ...]:
     return f"{title} (95 %)", "gain over the best single (95 %)", "accuracy", *(f"{name}: {title}" for name in names)
 
 
-def classes_table(rows: pd.DataFrame) -> Table:
+def classes_table(rows: "pd.DataFrame") -> Table:
     """The classes of the answer, one row each."""
     table = _table("The answer's classes on the hold-out")
     table.add_column("class")

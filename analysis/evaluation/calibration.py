@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import softmax
 
 from analysis.votes.arrays import Array, library
 from analysis.votes.voting import LEAST
@@ -63,6 +61,8 @@ def fit_calibration(task: Task, joint: np.ndarray, labels: np.ndarray) -> Calibr
 
 
 def _temperature(probabilities: np.ndarray, target: np.ndarray) -> float:
+    from scipy.optimize import minimize_scalar
+
     def loss(log_temperature: float) -> float:
         return log_loss(tempered(probabilities, float(np.exp(log_temperature))), target)
 
@@ -83,6 +83,8 @@ def bias_corrected(probabilities: np.ndarray, target: np.ndarray, others: np.nda
     Source: Alexandari, Kundaje and Shrikumar, Maximum Likelihood with Bias-Corrected Calibration is Hard-To-Beat at Label Shift
     Adaptation, ICML 2020.
     """
+    from scipy.optimize import minimize
+
     logits = np.log(np.maximum(probabilities, LEAST))
     wanted = np.eye(probabilities.shape[1])[target]
 
@@ -100,6 +102,8 @@ def bias_corrected(probabilities: np.ndarray, target: np.ndarray, others: np.nda
 
 def _with_biases(logits: np.ndarray, fit: np.ndarray) -> np.ndarray:
     """Probabilities of logits (n, classes) times the exponential of the fit's first number, plus its others."""
+    from scipy.special import softmax
+
     return softmax(np.exp(fit[0]) * logits + fit[1:], axis=1)
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from analysis.evaluation.uncertainty import Gain, paired_gain
 from analysis.members.trials import Sample
@@ -13,6 +13,9 @@ from trainables.metrics import METRICS, Metric, target_scores
 from trainables.metrics.confusion import class_f1, confusion
 from trainables.metrics.evidence import evidence
 from trainables.seeding import generator
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,11 @@ def score_answers(answers: Mapping[str, np.ndarray], sample: Sample, scheme: Sch
     return scores
 
 
-def class_table(answer: np.ndarray, sample: Sample, scheme: Scheme) -> pd.DataFrame:
+def class_table(answer: np.ndarray, sample: Sample, scheme: Scheme) -> "pd.DataFrame":
     """One row a class: its people and photos, precision (empty where nothing was given the class), recall (empty where nothing
     has it) and F1, which is 0 then, as in the macro F1."""
+    import pandas as pd
+
     truth, predicted = sample.classes(scheme), answer.argmax(axis=1)
     counts = confusion(truth, predicted, scheme.classes)
     hits, true, given = np.diagonal(counts).astype(float), counts.sum(axis=1), counts.sum(axis=0)

@@ -1,19 +1,20 @@
 """The command: an ensemble, or one trial's model, as an ONNX file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from analysis.command import refusals, show_written, warn
 from analysis.evaluation.fitted_ensemble import FILE, read_ensemble, read_trial_models
-from analysis.export.onnx import ANSWER, Export, export_models, export_pipeline
-from analysis.export.parity import AGREEMENT, TOLERANCE, compare
 from analysis.members.predictions import PLAIN, TrialModels
 from trainables.console import output
 from trainables.record import MODEL, RunError, find_run, list_trials, trial_folder
 from trainables.storage import Folder, open_folder, write_whole
+
+if TYPE_CHECKING:
+    from analysis.export.onnx import Export
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -57,6 +58,8 @@ def export_trial(console: Console, run: str, number: int, out: Path) -> bool:
         mistakes.append(f"--out {out}: give the name of a file in a folder that is there, such as {folder.resolve().name}-{number}.onnx")
     if mistakes:
         raise RunError("\n".join(mistakes))
+    from analysis.export.onnx import export_models
+
     trial = TrialModels.read(f"{folder.resolve().name}/{number}", [trial_folder(folder, number) / MODEL])
     return write_checked(console, export_models(trial), out)
 
@@ -74,6 +77,8 @@ def export_ensemble(console: Console, folder: Folder, out: Path) -> bool:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"--out {out}: no folder can be made there ({error.strerror}); give another one") from None
+    from analysis.export.onnx import export_models, export_pipeline
+
     edged = [trial.name for trial in trials if trial.edges]
     if edged and content.pipeline.looks != PLAIN:
         words = (
@@ -87,8 +92,11 @@ def export_ensemble(console: Console, folder: Folder, out: Path) -> bool:
     return write_checked(console, export_pipeline(content.pipeline, trials), out / "ensemble.onnx")
 
 
-def write_checked(console: Console, export: Export, out: Path) -> bool:
+def write_checked(console: Console, export: "Export", out: Path) -> bool:
     """Compare a network with PyTorch and write it, if it answers alike; says which of them, and how to use the file."""
+    from analysis.export.onnx import ANSWER
+    from analysis.export.parity import AGREEMENT, TOLERANCE, compare
+
     parity = compare(export)
     console.print(str(parity), soft_wrap=True)
     if not parity.holds:

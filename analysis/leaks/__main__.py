@@ -8,7 +8,6 @@ import typer
 from rich.console import Console
 
 from analysis.command import RunOption, decode, refusals, run_folders, show_written, table, warn
-from analysis.leaks.files import write
 from analysis.leaks.find import Leaks, clearest_view, features, find_pairs, meaning, nearest_neighbour, pairs_words, split_people
 from analysis.members.predictions import data_folder
 from analysis.members.trials import load_runs
@@ -78,6 +77,8 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
         probe=probe,
     )
     show(console, found, distance)
+    from analysis.leaks.files import write
+
     written = write(runs.folders[0] / "leaks", found, photos, {"distance": distance, "seed": seed, "view": str(view)})
     show_written(console, written)
 

@@ -4,21 +4,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from analysis.members.trials import Runs, Sample, Trial
 from analysis.members.tta import LOOKS
 from trainables.card import Card, read_card
-from trainables.checkpoint import load_model
-from trainables.data.batches import plain_batches
 from trainables.data.labels import Task
 from trainables.data.photos import Photos, Unlabelled
 from trainables.data.views import View, ViewFiles, open_view
-from trainables.loop import choose_precision, predict
 from trainables.record import DAMAGE, RunError
 from trainables.storage import Folder, StorageError, local_file
+
+if TYPE_CHECKING:
+    import torch
 
 PLAIN = ("plain",)  # of LOOKS: the view as it is
 
@@ -127,7 +127,7 @@ def count_passes(trials: Sequence[Trial | TrialModels], source: Source, looks: S
 def predict_trials(
     trials: Sequence[Trial | TrialModels],
     source: Source,
-    device: torch.device,
+    device: "torch.device",
     progress: Callable[[int], None] = lambda photos: None,
     looks: Sequence[str] = PLAIN,
 ) -> dict[str, np.ndarray]:
@@ -144,7 +144,7 @@ def predict_trials(
 def predict_looks(
     trials: Sequence[Trial | TrialModels],
     source: Source,
-    device: torch.device,
+    device: "torch.device",
     looks: Sequence[str],
     progress: Callable[[int], None] = lambda photos: None,
     timed: Callable[[str, float], None] = lambda name, seconds: None,
@@ -164,9 +164,11 @@ def predict_looks(
 
 
 def _predict_trial(
-    trial: TrialModels, source: Source, device: torch.device, looks: Sequence[str], progress: Callable[[int], None]
+    trial: TrialModels, source: Source, device: "torch.device", looks: Sequence[str], progress: Callable[[int], None]
 ) -> tuple[np.ndarray, float]:
     """Joint probabilities (looks, n, classes), the mean over the models, and the seconds that they took."""
+    from trainables.checkpoint import load_model
+
     answers, seconds = [], 0.0
     for file in trial.models:
         with local_file(file) as local:
@@ -178,14 +180,17 @@ def _predict_trial(
 
 
 def _predict_look(
-    model: torch.nn.Module,
+    model: "torch.nn.Module",
     card: Card,
     trial: TrialModels,
     source: Source,
-    device: torch.device,
+    device: "torch.device",
     look: str,
     progress: Callable[[int], None],
 ) -> np.ndarray:
+    from trainables.data.batches import plain_batches
+    from trainables.loop import choose_precision, predict
+
     settings = card.config.train
     # The batches of the training loop's validation, so that on one machine the numbers are the same to the bit.
     most = trial.largest_pass or max(64, settings.batch_size)
@@ -195,7 +200,7 @@ def _predict_look(
     return card.task.joint_probabilities(heads)
 
 
-def _counted(batches: Iterator[torch.Tensor], progress: Callable[[int], None]) -> Iterator[torch.Tensor]:
+def _counted(batches: Iterator["torch.Tensor"], progress: Callable[[int], None]) -> Iterator["torch.Tensor"]:
     for batch in batches:
         yield batch
         progress(len(batch))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from trainables.card import Card, read_card
 from trainables.commands import typed
@@ -310,6 +309,8 @@ def _refuse_mixed(folders: Sequence[Folder], cards: Sequence[RunCard]) -> None:
 
 def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
     """The photos of each part named in split.csv: `holdout`, `fold 0`, ..."""
+    import pandas as pd
+
     file = run / SPLIT
     names = scheme.class_names()
     try:

@@ -1,34 +1,34 @@
 """Looks: other ways to show a trial a photo of its view, so that what it predicts of each can be averaged."""
 
 from collections.abc import Callable
-
-import torch
-from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from typing import TYPE_CHECKING
 
 from trainables.data.edges import with_edges
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # Batches (n, height, width, 3) uint8 of a view, or with edges as a fourth channel, to batches of the same shape. Nothing is drawn by
 # chance, and a photo's look depends on no other photo.
-Look = Callable[[Tensor], Tensor]
+Look = Callable[["Tensor"], "Tensor"]
 
 STRIP = 0.05  # of the height or width, at either side
 
 
-def plain(images: Tensor) -> Tensor:
+def plain(images: "Tensor") -> "Tensor":
     """The view itself."""
     return images
 
 
-def flip(images: Tensor) -> Tensor:
+def flip(images: "Tensor") -> "Tensor":
     """The mirror image."""
     return _of_colours(images, lambda colours: colours.flip(2))
 
 
-def zoom(images: Tensor) -> Tensor:
+def zoom(images: "Tensor") -> "Tensor":
     """The middle of the view, without 5 % at each side, enlarged to its size."""
 
-    def cut(colours: Tensor) -> Tensor:
+    def cut(colours: "Tensor") -> "Tensor":
         height, width = colours.shape[1:3]
         top, left = round(STRIP * height), round(STRIP * width)
         return _resized(colours[:, top : height - top, left : width - left], height, width)
@@ -36,10 +36,12 @@ def zoom(images: Tensor) -> Tensor:
     return _of_colours(images, cut)
 
 
-def wide(images: Tensor) -> Tensor:
+def wide(images: "Tensor") -> "Tensor":
     """The view and a border of 5 % at each side, which repeats the outermost pixels, both shrunk to the size of the view."""
 
-    def frame(colours: Tensor) -> Tensor:
+    from torch.nn.functional import pad
+
+    def frame(colours: "Tensor") -> "Tensor":
         height, width = colours.shape[1:3]
         top, left = round(STRIP * height), round(STRIP * width)
         planes = pad(colours.permute(0, 3, 1, 2).float(), (left, left, top, top), mode="replicate")
@@ -54,16 +56,21 @@ LOOKS: dict[str, Look] = {"plain": plain, "flip": flip, "zoom": zoom, "wide": wi
 LOOK_SETS: tuple[tuple[str, ...], ...] = (("plain",), ("plain", "flip"), ("plain", "flip", "zoom"), ("plain", "flip", "zoom", "wide"))
 
 
-def _of_colours(images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+def _of_colours(images: "Tensor", change: Callable[["Tensor"], "Tensor"]) -> "Tensor":
     """Changed colours, and their own edges where the batch has edges: those of a photo that is resized are not its edges resized."""
+    import torch
+
     changed = change(images[..., :3]).contiguous()
     if images.shape[-1] == 3:
         return changed
     return torch.from_numpy(with_edges(changed.cpu().numpy())).to(images.device)
 
 
-def _resized(colours: Tensor, height: int, width: int) -> Tensor:
+def _resized(colours: "Tensor", height: int, width: int) -> "Tensor":
     """Images (n, any height, any width, 3) at a size, bilinear; smoothed first where they shrink."""
+    import torch
+    from torch.nn.functional import interpolate
+
     planes = colours.permute(0, 3, 1, 2).float()
     resized = interpolate(planes, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
     return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

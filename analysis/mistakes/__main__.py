@@ -5,7 +5,6 @@ from enum import StrEnum
 from typing import Annotated
 
 import numpy as np
-import torch
 import typer
 from PIL import Image
 from rich.console import Console
@@ -17,7 +16,6 @@ from analysis.evaluation.nested import Wish, contenders_of, known_of, line_up
 from analysis.members.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
 from analysis.members.selection import refuse_count
 from analysis.members.trials import Runs, load_runs
-from analysis.mistakes.files import write_mistakes
 from analysis.mistakes.find import Answered, Group, Mistakes, confident_errors, confusions, disagreement, groups, photo_groups
 from trainables.console import output
 from trainables.data.layouts.reading import read_photos
@@ -81,6 +79,8 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
     sample = runs.valid if side is Side.validation else runs.holdout
     source = labelled_source(photos, files, sample)
     if side is Side.holdout:
+        import torch
+
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with progress_bar("predicting the hold-out", count_passes(trials, source, pipeline.looks)) as progress:
             predicted = predict_trials(trials, source, device, progress, looks=pipeline.looks)
@@ -104,6 +104,8 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
     if side is Side.holdout:
         note_look(runs.folders, {"command": "analysis.mistakes", "answer": whose, "trials": list(pipeline.trials)})
     show(console, answered, found)
+    from analysis.mistakes.files import write_mistakes
+
     written = write_mistakes(runs.folders[0] / "mistakes", answered, found, photos)
     show_written(console, written)
 

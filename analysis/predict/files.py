@@ -2,22 +2,27 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from trainables.data.labels import Scheme
 from trainables.record import RunError
 from trainables.storage import write_whole
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def answer_table(scheme: Scheme, names: Sequence[str], rows: np.ndarray, scores: np.ndarray, problems: dict[str, str]) -> pd.DataFrame:
+
+def answer_table(scheme: Scheme, names: Sequence[str], rows: np.ndarray, scores: np.ndarray, problems: dict[str, str]) -> "pd.DataFrame":
     """One row a photo; cells of photos that cannot be used are empty but for `problem`.
 
     Args:
         rows: (answered,) positions of those that are answered.
         scores: (answered, classes).
     """
+    import pandas as pd
+
     classes = scores.argmax(axis=1)
     columns: dict[str, Sequence] = {}
 
@@ -39,7 +44,7 @@ def answer_table(scheme: Scheme, names: Sequence[str], rows: np.ndarray, scores:
     return table
 
 
-def write_answers(file: Path, table: pd.DataFrame) -> None:
+def write_answers(file: Path, table: "pd.DataFrame") -> None:
     """Write the table, whole or not at all, with every digit. Raises: RunError."""
     try:
         # Names of files need not be text of any encoding; their bytes are kept.

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from analysis.command import decode
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, read_ensemble, read_trial_models
@@ -18,6 +18,9 @@ from trainables.progress import progress_bar
 from trainables.record import RunError
 from trainables.storage import Folder
 
+if TYPE_CHECKING:
+    import torch
+
 
 @dataclass(frozen=True)
 class Job:
@@ -26,10 +29,12 @@ class Job:
     content: EnsembleFile
     trials: list[TrialModels]
     photos: Unlabelled
-    device: torch.device
+    device: "torch.device"
 
     def answer(self, source: Source) -> np.ndarray:
         """Scores (photos, classes) under a progress bar. Raises: RunError when a batch does not fit the GPU."""
+        import torch
+
         pipeline = self.content.pipeline
         try:
             with progress_bar("predicting", count_passes(self.trials, source, pipeline.looks)) as progress:
@@ -57,12 +62,21 @@ def prepare(folder: Folder, photos: Path, out: Path, device: str, batch: int | N
         mistakes.append(f"--out {out} is a folder; name the file to write, such as {out / 'answers.csv'}")
     elif not out.parent.is_dir():
         mistakes.append(f"--out {out}: there is no folder {out.parent}; make it, or write elsewhere")
-    if device == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not _has_gpu():
         mistakes.append("--device cuda: there is no GPU that torch can use; take cpu or auto")
     if mistakes:
         raise RunError("\n".join(mistakes))
-    chosen = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+    import torch
+
+    chosen = "cuda" if device == "auto" and _has_gpu() else device.replace("auto", "cpu")
     return Job(content, [replace(one, largest_pass=batch or 0) for one in trials], found, torch.device(chosen))
+
+
+def _has_gpu() -> bool:
+    # torch takes seconds to import: mistakes are told without it, unless the GPU is what was asked for.
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def find_photos(place: Path, out: Path) -> Unlabelled:

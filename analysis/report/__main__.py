@@ -9,8 +9,6 @@ from rich.table import Table
 from analysis.command import RunOption, refusals, run_folders, show_written, warn
 from analysis.evaluation.search.history import costs, ranked
 from analysis.evaluation.search.reading import Search, read_searches
-from analysis.report.page import write_report
-from analysis.report.sections import report
 from trainables.console import output
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -44,6 +42,9 @@ def make_report(names: Sequence[str] | None) -> None:
     console.print(summary(searches))
     for search in searches:
         warn(console, *(f"damaged, left out: {search.name}/{item}" for item in search.damaged))
+    from analysis.report.page import write_report
+    from analysis.report.sections import report
+
     with console.status("drawing"):
         written = write_report(searches[0].folder / "report", ", ".join(search.name for search in searches), report(searches))
     show_written(console, written)

@@ -1,9 +1,8 @@
 """The command: which trials are alike, what soups are made of them, what these are worth."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import torch
 import typer
 from rich import box
 from rich.console import Console
@@ -12,10 +11,7 @@ from rich.table import Table
 from analysis.command import RunOption, decode, refusals, run_folders, show_left_out, show_written, warn
 from analysis.members.predictions import data_folder
 from analysis.members.soup.alike import find_groups, kind_words
-from analysis.members.soup.cook import Cook, Soup, kitchen
 from analysis.members.trials import Runs, Trial, load_runs
-from analysis.soup.files import write_soups
-from analysis.soup.outcome import Outcome, cook_group
 from trainables.commands import typed
 from trainables.console import output
 from trainables.data.layouts.reading import read_photos
@@ -26,6 +22,10 @@ from trainables.progress import progress_bar
 from trainables.record import RunError, name_of
 from trainables.restore_data import restore_split
 from trainables.seeding import generator
+
+if TYPE_CHECKING:
+    from analysis.members.soup.cook import Cook, Soup
+    from analysis.soup.outcome import Outcome
 
 MEASURED = 2048  # training photos by which the statistics of a soup's BatchNorm layers are measured
 
@@ -64,6 +64,12 @@ def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
         _refuse(runs, left_out)
     show_left_out(console, left_out)
 
+    import torch
+
+    from analysis.members.soup.cook import kitchen
+    from analysis.soup.files import write_soups
+    from analysis.soup.outcome import cook_group
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     photos, split, views = restore(runs, [group[0] for group in groups], console)
     train = generator(seed, "soup").permutation(split.train)[:MEASURED]
@@ -100,7 +106,7 @@ def restore(runs: Runs, trials: Sequence[Trial], console: Console) -> tuple[Phot
     return photos, split, {view: open_view(files.files[view]) for view in views}
 
 
-def show(console: Console, outcome: Outcome) -> None:
+def show(console: Console, outcome: "Outcome") -> None:
     """The ingredients with their scores, the soups, and which one is kept."""
     table = Table(title=f"Like trials: {kind_words(outcome.trials[0])}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("trial", overflow="fold")
@@ -121,8 +127,8 @@ def show(console: Console, outcome: Outcome) -> None:
     console.print(f"{fate}. {outcome.seconds:.0f} seconds.")
 
 
-def _counting(cook: Cook, advance: Callable[[int], None]) -> Cook:
-    def counted(ingredients: Sequence[Trial]) -> Soup:
+def _counting(cook: "Cook", advance: Callable[[int], None]) -> "Cook":
+    def counted(ingredients: Sequence[Trial]) -> "Soup":
         soup = cook(ingredients)
         advance(1)
         return soup

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from cleanlab.filter import find_label_issues
 
 from analysis.members.compose import best_at
 from analysis.members.trials import Runs, Sample
@@ -118,6 +117,8 @@ def judge(sample: Sample, attribute: Attribute, probabilities: np.ndarray) -> tu
     _, person = np.unique(sample.people, return_inverse=True)
     logs = np.log(np.maximum(probabilities, FLOOR))
     by_person = is_constant(person, given)
+    from cleanlab.filter import find_label_issues
+
     unit = np.arange(len(given))
     if by_person:
         logs = (_sums(person, logs) / np.bincount(person)[:, None])[person]

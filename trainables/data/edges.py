@@ -1,10 +1,6 @@
 """A channel of edges beside the colours, made from the photo as the view has it."""
 
-import cv2
 import numpy as np
-
-# As in changes.py: the trial decides how many threads it uses.
-cv2.setNumThreads(0)
 
 LOW, HIGH = 100, 200  # thresholds of the gradient, report 000's
 
@@ -14,5 +10,9 @@ def with_edges(images: np.ndarray) -> np.ndarray:
 
     Source: Canny, A Computational Approach to Edge Detection, PAMI 1986.
     """
+    import cv2
+
+    # As in changes.py: the trial decides how many threads it uses.
+    cv2.setNumThreads(0)
     edges = [cv2.Canny(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), LOW, HIGH) for image in images]
     return np.concatenate([images, np.stack(edges)[..., None]], axis=-1)

@@ -3,15 +3,14 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import create_trial
+from typing import TYPE_CHECKING
 
 from analysis.evaluation.search.reading import SearchedTrial
 from analysis.evaluation.search.space import Dimension, When, when_words, words
 from trainables.metrics import Metric
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 FEWEST = 10  # trials; with fewer, who is among the best is mostly chance
 WHOLE = when_words(())
@@ -61,6 +60,10 @@ def leading(branch: Branch, most: int = 6) -> list[tuple[str, float]]:
 
 
 def _shares(trials: Sequence[SearchedTrial], dimensions: Sequence[Dimension], metric: Metric) -> tuple[tuple[str, float], ...]:
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.trial import create_trial
+
     if not dimensions:
         return ()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -78,8 +81,10 @@ def _shares(trials: Sequence[SearchedTrial], dimensions: Sequence[Dimension], me
     return tuple(sorted(shares.items(), key=lambda share: -share[1]))
 
 
-def _distribution(dimension: Dimension, values: Sequence) -> BaseDistribution:
+def _distribution(dimension: Dimension, values: Sequence) -> "BaseDistribution":
     """The domain, widened by values of an earlier version of the space."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
     if dimension.kind == "choice":
         return CategoricalDistribution(tuple(dict.fromkeys(map(words, (*dimension.values, *values)))))
     low, high = min(dimension.values[0], *values), max(dimension.values[1], *values)
