@@ -13,7 +13,7 @@ from rich.console import Console
 from analysis.command import RunOption, decode, refusals, run_folders
 from analysis.ensemble.files import CORRECTED, EvalAnswer, question_of, scores_values, write_answer
 from analysis.ensemble.of_files import vote_over, write_vote
-from analysis.ensemble.summary import Told, answer_lines, summary
+from analysis.ensemble.summary import MOST, Told, answer_lines, summary
 from analysis.ensemble.tables import (
     answers_table,
     classes_table,
@@ -186,7 +186,8 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
     if details:
         show_details(console, runs, outcome, unlabelled)
         console.print(f"The answer takes {1000 * seconds:.3g} ms an image here ({device_words(predictor.device)}), of decoded images.")
-    for line in summary(runs, outcome, Told(baseline, folder, written, predictor.photos.root, left_out, notes)):
+    told = Told(baseline, folder, written, predictor.photos.root, left_out, notes)
+    for line in summary(runs, outcome, told, None if details else MOST - 2 * len(answer.splitlines())):
         console.print(line, soft_wrap=True)
     console.print(answer, style="bold", soft_wrap=True)
 

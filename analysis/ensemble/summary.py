@@ -4,6 +4,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from analysis.ensemble.tables import gain_words, reason
 from analysis.evaluation.baseline import Baseline
@@ -19,8 +20,9 @@ from trainables.record import name_of
 from trainables.storage import Folder
 
 WIDTH = 80  # columns
-MODELS = 8  # that are named
-KINDS = 4  # of what was left out that are named
+MOST = 40  # rows, with the answer first and last
+MODELS = 6  # that are named
+KINDS = 3  # of what was left out that are named
 
 
 @dataclass(frozen=True)
@@ -46,35 +48,66 @@ def answer_lines(runs: Runs, outcome: Outcome) -> str:
     return "\n".join(_wrapped(f"Answer: {answer_words(decision.final)}{of}, {figures} on the hold-out ({images})."))
 
 
-def summary(runs: Runs, outcome: Outcome, told: Told) -> Iterator[str]:
-    """The lines between the answer and the answer: sentences wrapped at 80 columns, paths and commands whole."""
+def summary(runs: Runs, outcome: Outcome, told: Told, room: int | None = None) -> list[str]:
+    """The lines between the answer and the answer: sentences wrapped at 80 columns, paths and commands whole.
+
+    Args:
+        room: rows of a terminal of 80 columns; what matters least is left out where they are not enough. None: as many as it takes.
+    """
+    blocks = list(_blocks(runs, outcome, told))
+    if room is None or sum(block.rows for block in blocks) <= room:
+        return [line for block in blocks for line in block.lines]
+    blocks.insert(-2, Block(("More: --details.",)))
+    while sum(block.rows for block in blocks) > room and (least := max(blocks, key=lambda block: block.rank)).rank:
+        blocks.remove(least)
+    return [line for block in blocks for line in block.lines]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines that stand together."""
+
+    lines: Sequence[str]
+    rank: int = 0  # 0: always printed; else the higher, the sooner it is left out
+
+    @property
+    def rows(self) -> int:
+        """Of a terminal of 80 columns."""
+        return sum(max(1, ceil(len(line) / WIDTH)) for line in self.lines)
+
+
+def _blocks(runs: Runs, outcome: Outcome, told: Told) -> Iterator[Block]:
     decision = outcome.decision
-    yield from model_lines(runs, decision.pipelines[decision.final])
-    yield from _wrapped(f"Why: {reason(decision.choice)}.")
+    answering = decision.pipelines[decision.final]
+    yield Block(list(model_lines(runs, answering)))
+    yield Block(_wrapped(f"Why: {reason(decision.choice)}."))
     if not decision.final.startswith(SINGLE):
-        yield from _wrapped(f"Against the best single model: {_compared(outcome.score.gain)} on the hold-out.")
-    if (baseline := told.baseline) and (baseline.trial,) != voting(decision.pipelines[decision.final]):
+        yield Block(_wrapped(f"Against the best single model: {_compared(outcome.score.gain)} on the hold-out."))
+    if (baseline := told.baseline) and (baseline.trial,) != voting(answering):
         words = "what the space's first start entry gives without a search"
-        yield from _wrapped(f"Against the baseline ({baseline.trial}, {words}): {_compared(baseline.gain)} on validation.")
+        yield Block(_wrapped(f"Against the baseline ({baseline.trial}, {words}): {_compared(baseline.gain)} on validation."))
     judged = sorted(decision.choice.judged.items(), key=lambda one: -decision.metric.sign * one[1].score)
     scores = ", ".join(f"{answer_words(name)} {one.score:.3f}" for name, one in judged)
-    yield from _wrapped(f"Candidates, on validation groups that they were not fitted on: {scores}.")
-    yield "Classes of the hold-out, with images:"
-    for line in decision.scheme.count_lines(runs.holdout.labels[:, runs.scheme.columns(decision.scheme.names)], most=6):
-        yield from _wrapped(line, indent="  ")
+    yield Block(_wrapped(f"Candidates, on validation groups that they were not fitted on: {scores}."), rank=2)
+    counts = decision.scheme.count_lines(runs.holdout.labels[:, runs.scheme.columns(decision.scheme.names)], most=6)
+    wrapped = [row for line in counts for row in _wrapped(line, indent="  ")]
+    yield Block(["Classes of the hold-out, with images:", *wrapped], rank=3)
     if absent := absent_classes(runs.holdout, decision.scheme):
-        yield from _wrapped(f"{len(absent)} joint classes are absent from the hold-out: {some(absent, most=2)}.")
+        yield Block(_wrapped(f"{len(absent)} joint classes are absent from the hold-out: {some(absent, most=2)}."), rank=4)
     for note in told.notes:
-        yield from _wrapped(note)
-    yield from left_out_lines(told.left_out)
-    names = ", ".join(file.name for file in told.written)
-    yield f"Files in {told.folder}/:"
-    yield from _wrapped(names, indent="  ")
+        yield Block(_wrapped(note))
+    if told.left_out:
+        yield Block(list(left_out_lines(told.left_out)), rank=1)
+    yield Block([f"Files in {told.folder}/:", *_wrapped(", ".join(file.name for file in told.written), indent="  ")])
     asked = " ".join(f"--run {name_of(folder)}" for folder in runs.folders)
     folder, photos, out = (shlex.quote(str(one)) for one in (told.folder, told.photos, "answers.csv"))
-    yield "Next: one page with everything, and answers for other images:"
-    yield f"  {typed(f'analysis.report {asked}')}"
-    yield f"  {typed(f'analysis.predict --ensemble {folder} --photos {photos} --out {out}')}"
+    yield Block(
+        [
+            "Next: one page with everything, and answers for other images:",
+            f"  {typed(f'analysis.report {asked}')}",
+            f"  {typed(f'analysis.predict --ensemble {folder} --photos {photos} --out {out}')}",
+        ]
+    )
 
 
 def voting(pipeline: Pipeline) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
 """Who is to vote, as it is said in options: every mistake is told at once, before anything is predicted."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
 from analysis.evaluation.nested import Wish
 from analysis.members.trials import Runs, Trial
+from trainables.commands import typed
 from trainables.registry import ConfigError, Mistake, nearest
 
 TOP = 3
@@ -44,7 +46,11 @@ def settle(wish: Wish, runs: Runs) -> Wish:
     mistakes = []
     for name in wish.named:
         if name in unkept:
-            mistakes.append(Mistake("--members", f"{name} has no weights any more (run/keep); train it again with tuner.refit"))
+            run, _, number = name.rpartition("/")
+            again = typed(f"tuner.refit --run {shlex.quote(run)} --trials {number} --all-data")
+            mistakes.append(
+                Mistake("--members", f"{name} has no weights any more (run/keep); train it again ({again}) and give that run, too")
+            )
         elif name not in trials:
             hint = nearest(name, list(trials)) or f"; there are {', '.join(trials)}"
             mistakes.append(Mistake("--members", f"there is no trial {name!r} that can vote{hint}"))

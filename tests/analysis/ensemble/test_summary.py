@@ -38,6 +38,16 @@ def test_the_answer_stands_first_and_last_in_at_most_forty_lines(here, monkeypat
     assert first == last and f"{scores(here)['answers'][scores(here)['answer']]['score']:.3f}" in " ".join(first)
 
 
+def test_where_it_would_be_longer_the_least_important_is_left_out_with_the_option_that_prints_it(here, monkeypatch):
+    long = call("--top", "2", *QUICK).stdout
+    room = rows(long) - 4
+    monkeypatch.setattr("analysis.ensemble.__main__.MOST", room)
+    short = call("--top", "2", *QUICK).stdout
+    assert rows(short) <= room and "--details" in short
+    assert long.splitlines()[-8:] == short.splitlines()[-8:]
+    assert set(short.splitlines()) - {"More: --details."} < set(long.splitlines())
+
+
 def test_the_models_that_answer_are_named_with_backbone_and_file(here):
     out = call("--top", "2", *QUICK, "--force").stdout
     for member in scores(here)["members"]:
