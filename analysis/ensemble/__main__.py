@@ -19,6 +19,7 @@ from analysis.ensemble.tables import (
     classes_table,
     correction_words,
     decision_lines,
+    decision_notes,
     fold_line,
     members_table,
     shift_table,
@@ -74,7 +75,7 @@ def main(
             help=f"What comes before and after the vote: auto (what helps), none, or any of calibrate, tta, {', '.join(STEPS)}; repeat it."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Let the vote answer though its gain cannot be told from none.")] = False,
+    safe: Annotated[bool, typer.Option("--safe", help="Let a vote answer only if it is significantly better than the best model.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Draws the people of the bootstrap behind every interval.")] = 0,
     csv: Annotated[bool, typer.Option("--csv", help="Let finished submissions or probability files vote instead of trials.")] = False,
     out: Annotated[Path, typer.Option(help="With --csv: the file to write.")] = Path("vote.csv"),
@@ -82,8 +83,9 @@ def main(
 ) -> None:
     """Let the best trials of a search vote, and say honestly what the vote is worth.
 
-    Members, vote and steps are chosen and fitted on validation people, and judged there on those that they were not fitted on. A vote
-    takes the place of the best single model only where its gain is larger than chance (--force: all the same). The held-out people, whom
+    Members, vote and steps are chosen and fitted on validation groups, and evaluated there on groups that they were not fitted on. Of the
+    best single model and all votes the one with the best score answers (--safe: a vote only if it is significantly better than the best
+    single model; --vote: the vote that is named). The held-out people, whom
     no trial and no choice has seen, score the result once, by the run's metric, with a 95 % interval over people. When the data has eval
     photos, their answer is written too, and whether their classes are shared out as in training.
 
@@ -126,7 +128,7 @@ def main(
         refuse_others({str(file): True for file in files or ()}, "is not an option; files vote with --csv")
         steps = tuple(name for name in step or ["auto"] if name != "none")
         wish = read_wish(top, members, whole, per, diverse)
-        ensemble(run, Options(wish, vote, steps, force, seed), details)
+        ensemble(run, Options(wish, vote, steps, safe, seed), details)
 
 
 def refuse_others(given: Mapping[str, object], why: str) -> None:
@@ -165,7 +167,7 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
         "runs": [str(folder) for folder in runs.folders],
         "vote": options.vote,
         "steps": list(options.steps),
-        "force": options.force,
+        "safe": options.safe,
         "seed": options.seed,
         "device": str(predictor.device),
     }
@@ -204,11 +206,12 @@ def refuse_one_group(runs: Runs) -> None:
 
 def notes_of(runs: Runs, outcome: Outcome, looked: Sequence[object], unlabelled: EvalAnswer | None, why_none: str) -> list[str]:
     """Sentences on what to keep in mind about the answer."""
-    notes = []
+    notes: list[str] = []
     if len(looked) > 1:
         notes.append(f"The hold-out has been asked {len(looked)} different questions: the best of many answers looks better than it is.")
     if runs.side == EVERY_FOLD:
         notes.append(fold_line(fold_scores(runs, outcome.decision)))
+    notes += decision_notes(outcome.decision)
     if unlabelled is None:
         notes.append(why_none)
     elif unlabelled.corrected is not None:

@@ -145,11 +145,13 @@ def scores_values(
         ],
         "members_to_choose_from": decision.lineup.choice,
         "untried": list(decision.untried),
+        "too_few_groups_for": list(decision.few),
+        "wanting": None if decision.wanting is None else asdict(decision.wanting),
         "optimism": asdict(decision.optimism),
         "vote": choice.vote,
         "asked": choice.asked,
-        "supported": choice.supported,
-        "forced": choice.forced,
+        "supported": choice.significant,
+        "safe": choice.safe,
         "answer": decision.final,
         "votes": {name: asdict(judged) | _gain_values(judged.gain) for name, judged in choice.judged.items()},
         "steps": [{**asdict(step), "judged": asdict(step.judged) | _gain_values(step.judged.gain)} for step in decision.steps],
@@ -168,7 +170,7 @@ def scores_values(
 
 
 def _gain_values(gain: Gain) -> dict[str, Any]:
-    return {"gain": gain.gain, "gain_interval": gain.interval, "distinguishable": gain.distinguishable}
+    return {"gain": gain.gain, "gain_interval": gain.interval, "distinguishable": gain.significant, "p": gain.p}
 
 
 def ensemble_file(runs: Runs, outcome: Outcome) -> EnsembleFile:

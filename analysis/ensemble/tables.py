@@ -1,6 +1,7 @@
 """What the command prints of members, votes and answers."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +9,22 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from analysis.evaluation.decide import SINGLE, Choice, Decision, Outcome, StepTaken, answer_words, step_words
+from analysis.evaluation.decide import (
+    ENOUGH_GROUPS,
+    SINGLE,
+    WHOLE,
+    Choice,
+    Decision,
+    Outcome,
+    StepTaken,
+    Wanting,
+    answer_words,
+    step_words,
+)
 from analysis.evaluation.shift import Shift, Worth
 from analysis.evaluation.uncertainty import Gain
 from analysis.members.trials import Trial, task_words
+from trainables.commands import typed
 from trainables.data.labels import Scheme
 from trainables.metrics import Metric
 
@@ -149,35 +162,62 @@ def correction_words(worth: Worth, metric: Metric) -> str:
 
 def decision_lines(decision: Decision) -> list[str]:
     """Which answer it is and why, and how far the best member's score can be trusted."""
-    choice, found = decision.choice, decision.optimism
-    low, high = found.interval
+    choice = decision.choice
     lines = [f"The answer is the {answer_words(choice.answer)}: {reason(choice)}."]
-    if found.members > 1:
-        lines.insert(
-            0,
-            f"The best of {found.members} was picked by its score, which is expected to look better than it is by {found.expected:.3f} "
-            f"(95 % {low:.3f} to {high:.3f}).",
-        )
     if len(decision.alike) > 1:
         alike = int(decision.alike[1:].sum())
         lines.insert(0, f"{alike} of the other {len(decision.alike) - 1} members cannot be told apart from the best.")
+    if decision.few:
+        lines.append(
+            f"Not tried, as fewer than {ENOUGH_GROUPS} validation groups cannot tell so many votes apart: {', '.join(decision.few)}."
+        )
     if decision.untried:
         words = "score probabilities" if decision.metric.wants == "probabilities" else "are no sums over images"
         lines.append(f"Not tried, as scores by {decision.metric.title} {words}: {', '.join(map(step_words, decision.untried))}.")
     return lines
 
 
+def decision_notes(decision: Decision) -> list[str]:
+    """What to keep in mind of how the answer was chosen."""
+    found, notes = decision.optimism, []
+    if found.members > 1:
+        notes.append(
+            f"The best of {found.members} members was picked by its score on validation, which makes that optimistic by about "
+            f"{found.expected:.3f}: corrected, it is {score_words(found.corrected, found.corrected_interval)}."
+        )
+    return notes + ([wanting_words(decision.wanting)] if decision.wanting else [])
+
+
+def wanting_words(wanting: Wanting) -> str:
+    """What a vote would be worth whose weights were not all kept, and the commands that bring them back."""
+    by_run: dict[str, list[str]] = {}
+    for name in wanting.trials:
+        run, _, number = name.rpartition("/")
+        by_run.setdefault(run, []).append(number)
+    commands = [typed(f"tuner.refit --run {shlex.quote(run)} --trials {','.join(numbers)} --all-data") for run, numbers in by_run.items()]
+    gain = f"{gain_words(wanting.judged.gain)} over the best single model"
+    return (
+        f"A {answer_words(WHOLE)} that were searched scores {wanting.judged.score:.3f} there ({gain}), "
+        f"but takes {', '.join(wanting.trials)}, whose weights were not kept (run/keep). To train these again: "
+        f"{'; '.join(commands)}; then call this command with the new run as a further --run."
+    )
+
+
 def reason(choice: Choice) -> str:
     """Why this answer."""
-    gain = gain_words(choice.judged[choice.vote].gain)
+    gain = f"{gain_words(choice.gain)}, {significance_words(choice.gain)}"
     how = "chosen on validation" if choice.asked == "auto" else "as asked"
-    if choice.supported:
-        return f"{how}, its gain over the best single on people it was not fitted on is {gain}"
-    if choice.forced:
-        return f"{how} and forced, though its gain over the best single cannot be told from none: {gain}"
-    if choice.asked == "auto" and choice.judged[choice.vote].gain.gain <= 0:
-        return "no vote gains anything over it on people that the vote was not fitted on"
-    return f"the gain of the {answer_words(choice.vote)}, {how}, cannot be told from none: {gain}; --force takes it all the same"
+    if choice.answer != SINGLE:
+        return f"{how}, on groups that it was not fitted on its gain over the best single model is {gain}"
+    if choice.gain.gain <= 0:
+        return f"no vote scores better on groups that it was not fitted on; the best of them gains {gain}"
+    return f"the gain of the {answer_words(choice.vote)} is {gain}, and --safe takes only what is significantly better"
+
+
+def significance_words(gain: Gain) -> str:
+    """`not significant (p 0.21)`."""
+    p = "p < 0.001" if gain.p < 0.001 else f"p {gain.p:.2g}"
+    return f"{'' if gain.significant else 'not '}significant ({p})"
 
 
 def fold_line(scores: Mapping[str, float]) -> str:

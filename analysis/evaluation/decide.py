@@ -1,6 +1,6 @@
 """From members to a scored answer: validation chooses and fits, part by part of the people; the hold-out scores once."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.evaluation.calibration import calibration_error
 from analysis.evaluation.fitted_ensemble import Pipeline
-from analysis.evaluation.nested import Contender, Known, Lineup, Nested, Wish, crossfit_step, line_up, nested_lineups, searched
+from analysis.evaluation.nested import Contender, Known, Lineup, Nested, Wish, crossfit_step, fit_nested, line_up, searched
 from analysis.evaluation.scoring import Score, score_answers
 from analysis.evaluation.steps import STEPS, change_labels
 from analysis.evaluation.uncertainty import Gain, Optimism, indistinguishable, optimism, simultaneous_gains
@@ -26,6 +26,8 @@ from trainables.registry import ConfigError, Mistake, choose
 from trainables.seeding import generator
 
 SINGLE = "best single"
+WHOLE = "greedy_all"  # in ENSEMBLES
+ENOUGH_GROUPS = 150  # of validation images, for every vote to be tried; found by benchmarks/decision.py
 STEP_WORDS = {"calibrate": "temperature calibration", "offsets": "offsets of the classes", "top_two": "rule for the two likeliest classes"}
 WITH_STEPS = " with steps"  # what follows the name of an answer that has some
 Looks = tuple[str, ...]
@@ -43,22 +45,30 @@ class Judged:
 
 @dataclass(frozen=True)
 class Choice:
-    """A vote, and whether it takes the place of the best single member."""
+    """The best of the votes, and whether it takes the place of the best single model."""
 
     asked: str  # auto or a name in ENSEMBLES
-    vote: str
+    vote: str  # the best of those that were tried
     judged: Mapping[str, Judged]  # of SINGLE and every vote that was tried; gains are over SINGLE
-    forced: bool
+    safe: bool = False  # whether a vote answers only where it is significantly better
 
     @property
-    def supported(self) -> bool:
-        """Whether the vote's gain over the best single member leaves 0 out."""
-        return self.judged[self.vote].gain.interval[0] > 0
+    def gain(self) -> Gain:
+        """Of the vote over the best single model."""
+        return self.judged[self.vote].gain
+
+    @property
+    def significant(self) -> bool:
+        """Whether the vote is significantly better than the best single model."""
+        return self.gain.interval[0] > 0
 
     @property
     def answer(self) -> str:
-        """What answers: the vote where it is supported or forced, else the best single member."""
-        return self.vote if self.supported or self.forced else SINGLE
+        """What answers: the candidate with the best score, or the vote that was asked for; `safe`: a vote only if it is significantly
+        better than the best single model."""
+        if self.safe:
+            return self.vote if self.significant else SINGLE
+        return self.vote if self.asked != "auto" or self.gain.gain > 0 else SINGLE
 
 
 @dataclass(frozen=True)
@@ -73,11 +83,19 @@ class StepTaken:
     price: float = 1.0  # times the seconds of a photo
 
 
+@dataclass(frozen=True)
+class Wanting:
+    """A better vote whose weights were not all kept."""
+
+    judged: Judged  # the gain is over SINGLE
+    trials: tuple[str, ...]  # that it takes and that have no weights
+
+
 @dataclass(frozen=True, eq=False)
 class Decision:
     """Everything that validation decides."""
 
-    lineup: Lineup
+    lineup: Lineup  # the members of the vote that was chosen
     choice: Choice
     steps: tuple[StepTaken, ...]
     pipelines: Mapping[str, Pipeline]  # SINGLE, every vote that was tried, and where steps are used the answer WITH_STEPS
@@ -87,6 +105,8 @@ class Decision:
     alike: np.ndarray  # (members,) which cannot be told apart from the best
     optimism: Optimism  # of the best member's score on validation, over all that were searched
     untried: tuple[str, ...]  # votes and steps that the metric has no use for, where auto would have tried them
+    few: tuple[str, ...] = ()  # votes that auto did not try, as there are too few groups to choose among so many
+    wanting: Wanting | None = None
 
     @property
     def scheme(self) -> Scheme:
@@ -104,7 +124,7 @@ class Options:
     wish: Wish
     vote: str = "auto"
     steps: tuple[str, ...] = ("auto",)  # auto: those that help; or names of STEPS, calibrate and tta; empty: none
-    force: bool = False
+    safe: bool = False  # a vote answers only where it is significantly better than the best single model
     seed: int = 0
 
 
@@ -123,24 +143,27 @@ def decide(options: Options, contenders: Mapping[str, Contender], known: Known, 
     no_votes, no_steps = useless(known.metric)
     lineup = line_up(options.wish, contenders, known)
     refuse_count(options.wish.top, lineup.choice)
-    alone = Wish(top=1, alone=True)
     parts = part_people(known.people, lineup.target, options.seed)
     judge = _Judge(known.metric, known.people, lineup.target, options.seed)
-    names = tuple(name for name in ENSEMBLES if name not in no_votes) if options.vote == "auto" else (options.vote,)
-    nested = {SINGLE: Nested(tuple(one.fit("best") for one in nested_lineups(alone, contenders, known, parts)), parts)}
-    pipelines = {SINGLE: line_up(alone, contenders, known).fit("best")}
-    lineups = nested_lineups(options.wish, contenders, known, parts)
-    with progress_bar("fitting votes", len(names)) as fitted:
-        for name in names:
-            nested[name] = Nested(tuple(one.fit(name) for one in lineups), parts)
-            pipelines[name] = lineup.fit(name)
-            fitted(1)
-    answers = {name: one.answer(known.predicted) for name, one in nested.items()}
+    names, few = votes_to_try(options.vote, known.metric, len(np.unique(known.people)))
+    alone, everyone = Wish(top=1, alone=True), replace(options.wish, top=None, choose="best")
+    asked = {SINGLE: (alone, "best")} | {name: (everyone if ENSEMBLES[name].whole else options.wish, name) for name in names}
+    nested, pipelines = {}, {}
+    with progress_bar("fitting votes", len(asked) * (1 + len(parts))) as fitted:
+        for wish in dict.fromkeys(wish for wish, _ in asked.values()):
+            votes = {name: vote for name, (own, vote) in asked.items() if own == wish}
+            found = fit_nested(wish, tuple(dict.fromkeys(votes.values())), contenders, known, parts, fitted)
+            whole = lineup if wish == options.wish else line_up(wish, contenders, known)
+            for name, vote in votes.items():
+                nested[name], pipelines[name] = found[vote], whole.fit(vote)
+                fitted(1)
+    answers = {name: nested[name].answer(known.predicted) for name in (SINGLE, *names)}
     judged = judge.each(answers, answers[SINGLE])
-    vote = judge.best(names, judged)
-    choice = Choice(options.vote, vote, judged, options.force)
-    wish = options.wish if choice.answer != SINGLE else alone
-    walk = _Walk(options, contenders, known, parts, judge, look, wish, choice.answer if choice.answer != SINGLE else "best")
+    judged |= {name: judged[SINGLE] for name in names if _same(pipelines[name], pipelines[SINGLE], known)}
+    choice = Choice(options.vote, judge.best(names, judged), judged, options.safe)
+    if ENSEMBLES[choice.vote].whole:
+        lineup = line_up(everyone, contenders, known).only(pipelines[choice.vote].members)
+    walk = _Walk(options, contenders, known, parts, judge, look, *asked[choice.answer])
     steps, stepped, answer = walk.go(nested[choice.answer], answers[choice.answer], pipelines[choice.answer])
     final = choice.answer + (WITH_STEPS if any(step.used for step in steps) else "")
     pipelines[final] = stepped
@@ -156,7 +179,45 @@ def decide(options: Options, contenders: Mapping[str, Contender], known: Known, 
         alike=indistinguishable(members, generator(options.seed, "bootstrap")),
         optimism=optimism(list(searched(options.wish, contenders, known)), judge.rng()),
         untried=(*(no_votes if options.vote == "auto" else ()), *(no_steps if "auto" in options.steps else ())),
+        few=few,
+        wanting=_wanting(everyone, contenders, known, parts, judge, choice, answers) if WHOLE in names else None,
     )
+
+
+def votes_to_try(asked: str, metric: Metric, groups: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The votes to try by their names, and those that are left out because so few groups of images cannot tell so many apart."""
+    if asked != "auto":
+        return (asked,), ()
+    useful = tuple(name for name in ENSEMBLES if name not in useless(metric)[0])
+    few = tuple(name for name in useful if not ENSEMBLES[name].robust) if groups < ENOUGH_GROUPS else ()
+    return tuple(name for name in useful if name not in few), few
+
+
+def _same(pipeline: Pipeline, single: Pipeline, known: Known) -> bool:
+    """Whether a vote came out as the best single model: it predicts the same of every image. What it gained on the way is luck."""
+    own, other = (known.metric.prediction(one(known.predicted)) for one in (pipeline, single))
+    return own.shape == other.shape and np.allclose(own, other)
+
+
+def _wanting(
+    everyone: Wish,
+    contenders: Mapping[str, Contender],
+    known: Known,
+    parts: Sequence[np.ndarray],
+    judge: "_Judge",
+    choice: Choice,
+    answers: Mapping[str, np.ndarray],
+) -> Wanting | None:
+    """Greedy selection over all trials, those without weights too, where it is better than what answers and takes such trials."""
+    if all(contender.votes for contender in contenders.values()):
+        return None
+    voting = {name: replace(contender, votes=True) for name, contender in contenders.items()}
+    with progress_bar("fitting a vote of all trials", len(parts)) as fitted:
+        answer = fit_nested(everyone, (WHOLE,), voting, known, parts, fitted)[WHOLE].answer(known.predicted)
+    judged = judge(answer, answers[SINGLE])
+    bare = tuple(name for name in line_up(everyone, voting, known).fit(WHOLE).trials if not contenders[name].votes)
+    better = known.metric.sign * (judged.score - choice.judged[choice.answer].score) > 0
+    return Wanting(judged, bare) if better and bare else None
 
 
 def useless(metric: Metric) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -220,9 +281,7 @@ class _Walk:
         predicted = self.known.predicted
         if self._tried("calibrate"):
             wish = replace(self.wish, calibrate=True)
-            tempered = Nested(
-                tuple(one.fit(self.vote) for one in nested_lineups(wish, self.contenders, self.known, self.parts)), self.parts
-            )
+            tempered = fit_nested(wish, (self.vote,), self.contenders, self.known, self.parts)[self.vote]
             changed = tempered.answer(predicted)
             errors = tuple(calibration_error(one, self.judge.target).expected for one in (answer, changed))
             step = self._weigh("calibrate", self.judge(changed, answer), error=errors)
@@ -302,7 +361,7 @@ def answer_words(name: str) -> str:
     """An answer as it is called in a table."""
     if name.endswith(WITH_STEPS):
         return f"{answer_words(name.removesuffix(WITH_STEPS))} with its steps"
-    return {SINGLE: SINGLE, "best": "best member"}.get(name, f"{name} vote")
+    return {SINGLE: SINGLE, "best": "best member", WHOLE: "greedy vote over all trials"}.get(name, f"{name} vote")
 
 
 def step_words(name: str) -> str:

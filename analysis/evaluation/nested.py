@@ -4,7 +4,7 @@ Choosing members, fitting their vote and fitting what corrects it all learn from
 carried out once for each part of the people, on the others, and judged on that part.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from analysis.members.selection import CHOICES
 from analysis.members.trials import Runs, task_words
 from analysis.votes import ENSEMBLES
 from analysis.votes.folds import others
+from analysis.votes.voting import Mean
 from trainables.data.labels import Scheme, Task
 from trainables.metrics import Metric
 from trainables.metrics.evidence import Evidence, evidence
@@ -35,7 +36,7 @@ class Contender:
 class Wish:
     """Which members are to vote."""
 
-    top: int = 3
+    top: int | None = 3  # None: all there are
     choose: str = "best"  # in CHOICES
     per: str = "backbone"  # what taking turns is by: backbone or task
     alone: bool = False  # members of one trial only, where there are any that cover all attributes
@@ -92,8 +93,19 @@ class Lineup:
 
     def fit(self, name: str) -> Pipeline:
         """The members with this vote of ENSEMBLES, fitted on the photos they were chosen on."""
-        vote = ENSEMBLES[name](self.answers, self.target, self.people, self.metric)
-        return Pipeline(self.members[0].scheme, self.members, vote, calibrations=self.calibrations)
+        entry, members, calibrations = ENSEMBLES[name], self.members, self.calibrations
+        vote = entry(self.answers, self.target, self.people, self.metric)
+        if entry.whole:
+            picked = [index for index, weight in enumerate(vote.weights) if weight]
+            vote, members = Mean(tuple(vote.weights[index] for index in picked)), tuple(members[index] for index in picked)
+            used = {trial for member in members for trial in member.trials}
+            calibrations = {trial: one for trial, one in calibrations.items() if trial in used}
+        return Pipeline(members[0].scheme, members, vote, calibrations=calibrations)
+
+    def only(self, members: Sequence[Member]) -> "Lineup":
+        """With some of its members, in its order."""
+        kept = [index for index, member in enumerate(self.members) if member in members]
+        return replace(self, members=tuple(self.members[index] for index in kept), answers=self.answers[kept])
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +146,8 @@ def line_up(wish: Wish, contenders: Mapping[str, Contender], known: Known) -> Li
     found = members_of(voting, replace(known, predicted=predicted), wish.alone)
     answers = np.stack([member.answer(predicted) for member in found])
     target = known.classes(found[0].scheme)
-    order = CHOICES[wish.choose](answers, target, kinds_of(found, contenders, wish.per), min(wish.top, len(found)), known.metric)
+    top = len(found) if wish.top is None else min(wish.top, len(found))
+    order = CHOICES[wish.choose](answers, target, kinds_of(found, contenders, wish.per), top, known.metric)
     members = tuple(found[index] for index in order)
     used = {trial for member in members for trial in member.trials}
     kept = {name: calibration for name, calibration in calibrations.items() if name in used}
@@ -162,9 +175,25 @@ def kinds_of(members: Sequence[Member], contenders: Mapping[str, Contender], per
     return [" x ".join(dict.fromkeys(contenders[trial].kinds[per] for trial in member.trials)) for member in members]
 
 
-def nested_lineups(wish: Wish, contenders: Mapping[str, Contender], known: Known, parts: Sequence[np.ndarray]) -> list[Lineup]:
-    """For each part, the members that the other people choose."""
-    return [line_up(wish, contenders, known.take(others(rows, len(known.people)))) for rows in parts]
+def fit_nested(
+    wish: Wish,
+    votes: Sequence[str],
+    contenders: Mapping[str, Contender],
+    known: Known,
+    parts: Sequence[np.ndarray],
+    fitted: Callable[[int], object] = lambda count: None,
+) -> dict[str, Nested]:
+    """Each of these votes, fitted for each part on the members that the other groups choose; `fitted` hears of each.
+
+    One line-up is held at a time: where all members may be picked, it has all that all of them answer.
+    """
+    found: dict[str, list[Pipeline]] = {name: [] for name in votes}
+    for rows in parts:
+        lineup = line_up(wish, contenders, known.take(others(rows, len(known.people))))
+        for name in votes:
+            found[name].append(lineup.fit(name))
+            fitted(1)
+    return {name: Nested(tuple(pipelines), tuple(parts)) for name, pipelines in found.items()}
 
 
 def crossfit_step(

@@ -14,24 +14,25 @@ class Gain:
 
     gain: float  # in the metric's unit; above 0 is better, whatever its direction
     interval: Interval  # 95 %, of both answers on the same draws
+    p: float = 1.0  # how often chance alone makes a gain as large, either way
 
     @property
-    def distinguishable(self) -> bool:
+    def significant(self) -> bool:
         """Whether the interval leaves 0 out."""
         return not self.interval[0] <= 0 <= self.interval[1]
 
 
 def paired_gain(answer: Evidence, reference: Evidence, rng: np.random.Generator, draws: int = 1000) -> Gain:
     """The gain of an answer over a reference, both of the same groups of images, which are drawn alike for both."""
-    (gain,), (drawn,) = _gains([answer], reference, rng, draws)
-    return Gain(float(gain), interval(drawn))
+    return simultaneous_gains([answer], reference, rng, draws)[0]
 
 
 def simultaneous_gains(answers: Sequence[Evidence], reference: Evidence, rng: np.random.Generator, draws: int = 4000) -> list[Gain]:
     """The gains of several answers over one reference, with intervals that hold all at once with 95 % confidence.
 
     So the interval of the highest gain may be believed although it was picked as the highest. All intervals leave out the same share at
-    either end: the largest with which 95 % of all draws of groups lie within every one of them.
+    either end: the largest with which 95 % of all draws of groups lie within every one of them. The draws are widened for how few groups
+    they come from (`_widened`); p values hold all at once too.
 
     Args:
         answers, reference: of the same groups of images.
@@ -41,18 +42,40 @@ def simultaneous_gains(answers: Sequence[Evidence], reference: Evidence, rng: np
     # Imported here: it takes a while, and --help should not.
     from scipy.stats import rankdata
 
-    gains, drawn = _gains(answers, reference, rng, draws)
+    scores, drawn = _scores([*answers, reference], rng, draws)
+    gains = scores[:-1] - scores[-1]
+    own = reference.influence()
+    drawn = _widened(gains, drawn[:-1] - drawn[-1], np.stack([one.influence() - own for one in answers]))
     below = (rankdata(drawn, axis=1) - 1) / (draws - 1)
     outermost = np.minimum(below, 1 - below).min(axis=0)
     tail = min(np.percentile(outermost, 5), 0.025)
     limits = np.quantile(drawn, [tail, 1 - tail], axis=1).T.tolist()
-    return [Gain(float(gain), (low, high)) for gain, (low, high) in zip(gains, limits, strict=True)]
+    beyond = np.minimum((drawn <= 0).mean(axis=1), (drawn >= 0).mean(axis=1))
+    chances = [min(1.0, max(2 * one, (outermost <= one).mean(), 1 / draws)) for one in beyond]
+    return [Gain(float(gain), (low, high), float(p)) for gain, (low, high), p in zip(gains, limits, chances, strict=True)]
 
 
-def _gains(answers: Sequence[Evidence], reference: Evidence, rng: np.random.Generator, draws: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gains (answers,) of several answers over one, and in each draw of groups, the same for all (answers, draws)."""
-    scores, drawn = _scores([*answers, reference], rng, draws)
-    return scores[:-1] - scores[-1], drawn[:-1] - drawn[-1]
+def _widened(gains: np.ndarray, drawn: np.ndarray, influence: np.ndarray) -> np.ndarray:
+    """Draws of gains (answers, draws), spread about the gains as far as Student's t has them for the groups that tell of the gain.
+
+    The bootstrap takes the sample's own spread for the true one. Where two answers differ on a few groups only, that spread is itself
+    uncertain: it has as many degrees of freedom as the influences of the groups (answers, groups) allow.
+
+    Sources: Satterthwaite, An approximate distribution of estimates of variance components, Biometrics, 1946; Hesterberg, What teachers
+    should know about the bootstrap, The American Statistician, 2015 (draws vary too little, and their quantiles should be t's).
+    """
+    from scipy.special import ndtri, stdtrit
+    from scipy.stats import rankdata
+
+    squares, fourths, groups = (influence**2).sum(axis=1), (influence**4).sum(axis=1), influence.shape[1]
+    spread = drawn.std(axis=1)
+    differ = (squares > 0) & (spread > 0)
+    squares, fourths, spread = (np.where(differ, one, 1.0) for one in (squares, fourths, spread))
+    freedom = 2 * squares**2 / np.maximum(fourths - squares**2 / groups, squares**2 / groups)
+    place = (rankdata(drawn, axis=1) - 0.5) / drawn.shape[1]
+    outer = 0.5 + np.maximum(np.abs(place - 0.5), 0.2)  # in the middle both quantiles are 0
+    longer = np.maximum(1, np.sqrt(squares) / spread)[:, None] * stdtrit(freedom[:, None], outer) / ndtri(outer)
+    return np.where(differ[:, None], gains[:, None] + (drawn - gains[:, None]) * longer, drawn)
 
 
 def indistinguishable(members: Sequence[Evidence], rng: np.random.Generator, draws: int = 1000) -> np.ndarray:
@@ -74,6 +97,8 @@ class Optimism:
     expected: float  # in the metric's unit; above 0: the score looks better than the member is
     interval: Interval  # 95 %
     members: int  # that it was picked from
+    corrected: float  # the score without it
+    corrected_interval: Interval  # 95 %, of what the member is worth on other groups
 
 
 def optimism(members: Sequence[Evidence], rng: np.random.Generator, draws: int = 1000) -> Optimism:
@@ -83,7 +108,8 @@ def optimism(members: Sequence[Evidence], rng: np.random.Generator, draws: int =
     worth is drawn too, from what the scores tell of it: were it the score itself, luck and all, the same member would be picked again
     and again, and members alike in truth would seem apart.
 
-    The luck is that of all groups drawn with replacement, against all groups. Those left out of a draw are too few for a score.
+    The luck is that of all groups drawn with replacement, against all groups. Those left out of a draw are too few for a score. What is
+    left of the score has the studentised interval of the best member's own, moved as far.
 
     Args:
         members: all that there were to choose from; the fewer are left of them, the smaller the optimism seems.
@@ -95,7 +121,10 @@ def optimism(members: Sequence[Evidence], rng: np.random.Generator, draws: int =
     spread = own.std(axis=1) * np.sqrt(len(members) / max(len(members) - 1, 1))
     worth = np.stack([rng.choice(scores, size=draws, p=chance) for chance in likely_worth(scores, spread)])
     picked = luck[(worth + luck).argmax(axis=0), np.arange(draws)]
-    return Optimism(float(picked.mean()), interval(picked), len(members))
+    best, expected = members[scores.argmax()], float(picked.mean())
+    corrected = np.array([best.score(), *best.interval(rng, draws)]) - best.metric.sign * expected
+    worth, low, high = np.clip(corrected, *best.metric.bounds).tolist()
+    return Optimism(expected, interval(picked), len(members), worth, (low, high))
 
 
 def likely_worth(scores: np.ndarray, spread: np.ndarray, rounds: int = 300) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from analysis.votes.greedy import greedy
+from analysis.votes.greedy import greedy, greedy_few
 from analysis.votes.stacking import Logistic, stack
 from analysis.votes.voting import Mean, Ranks, Votes, best, check, hard, rank, soft, weighted
 from trainables.metrics import Metric
@@ -28,6 +28,8 @@ class Vote:
 
     fit: Fit
     shares_only: bool = False  # its scores are shares of votes or of points: metrics that take probabilities cannot use them
+    whole: bool = False  # it picks its members itself, from all there are
+    robust: bool = False  # it is worth trying with few groups of images, where each further vote that is tried makes the choice worse
 
     def __call__(self, probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Ensemble:
         """The vote fitted, behind the door where its input is checked. Raises: ValueError."""
@@ -36,11 +38,12 @@ class Vote:
 
 
 ENSEMBLES: dict[str, Vote] = {
-    "best": Vote(best),
-    "soft": Vote(soft),
+    "best": Vote(best, robust=True),
+    "soft": Vote(soft, robust=True),
     "hard": Vote(hard, shares_only=True),
     "rank": Vote(rank, shares_only=True),
-    "weighted": Vote(weighted),
+    "weighted": Vote(weighted, robust=True),
     "greedy": Vote(greedy),
+    "greedy_all": Vote(greedy_few, whole=True, robust=True),
     "stack": Vote(stack),
 }

@@ -12,6 +12,7 @@ PICKS = 40  # at most, repeats counted
 BAGS = 20
 SHARE = 0.5  # of the library in a bag
 SEED = 0  # of what is drawn into the bags
+FEW = 10  # members, at most, where all there are may be picked: as many as a search keeps the weights of
 
 
 def greedy(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Mean:
@@ -40,6 +41,19 @@ def greedy(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, me
     mean = Mean(tuple((weights / weights.sum()).tolist()))
     found = metric.sign * metric.score(target, mean(probabilities))
     return mean if found > top else best(probabilities, target, people, metric)
+
+
+def greedy_few(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Mean:
+    """The same of many members: the few that are picked most often, in the same proportions.
+
+    Over many bags nearly every member is picked at some time, and each costs a model's time for every image. On these images, too, the
+    result never scores worse than the best single member.
+    """
+    weights = np.array(greedy(probabilities, target, people, metric).weights)
+    weights[np.argsort(-weights, kind="stable")[FEW:]] = 0
+    mean, single = Mean(tuple((weights / weights.sum()).tolist())), best(probabilities, target, people, metric)
+    found, least = (metric.sign * metric.score(target, one(probabilities)) for one in (mean, single))
+    return mean if found > least else single
 
 
 def climb(shares: np.ndarray, target: np.ndarray, metric: Metric, most: int = PICKS) -> np.ndarray:

@@ -30,7 +30,7 @@ def stored(store, faces):
     for file in faces.folder.rglob("*"):
         if file.is_file():
             write_whole(open_folder(f"{address}/{file.relative_to(faces.folder)}"), file.read_bytes())
-    printed = call(ensemble, "--run", address, "--top", 2, "--vote", "soft", "--force", "--step", "none")
+    printed = call(ensemble, "--run", address, "--top", 2, "--vote", "soft", "--step", "none")
     assert f"{address}/ensemble/" in printed
     return address
 

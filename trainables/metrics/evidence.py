@@ -58,6 +58,11 @@ class Sums:
         low, high = np.percentile(distances, [2.5, 97.5])
         return _within((score - high * spread, score - low * spread), self.metric)
 
+    def influence(self) -> np.ndarray:
+        """What each group adds to the score (groups,), to first order: the squares add up to the squared standard error."""
+        added = self.metric.summed.slope(self._drawn(np.ones((1, self.groups)))) @ self.sums.T
+        return added[0] * np.sqrt(self.groups / max(self.groups - 1, 1))
+
     def _drawn(self, drawn: np.ndarray) -> np.ndarray:
         # BLAS multiplies no integers, and single precision holds whole sums exactly.
         return (drawn.astype(self.sums.dtype) @ self.sums).astype(float)
@@ -110,9 +115,8 @@ class Whole:
         from scipy.special import ndtr, ndtri, stdtrit
 
         score, scores = self.score(), self.resampled(draw_groups(self.groups, rng, draws))
-        left_out = self.resampled(_all_but_one_part(self.groups))
-        parts = len(left_out)
-        influence = (parts - 1) * (left_out.mean() - left_out)
+        influence = self._jackknife()
+        parts = len(influence)
         squares = (influence**2).sum()
         if not squares or scores.min() == scores.max():
             return _within(interval(scores), self.metric)
@@ -124,6 +128,15 @@ class Whole:
         ends = bias + stdtrit(freedom, [0.025, 0.975])
         limits = np.quantile(scores, ndtr(bias + ends / (1 - acceleration * ends)))
         return _within(tuple(score + stretch * (limits - score)), self.metric)
+
+    def influence(self) -> np.ndarray:
+        """What each part of the groups adds to the score (parts,): the squares add up to the jackknife's squared standard error."""
+        found = self._jackknife()
+        return found / np.sqrt(len(found) * max(len(found) - 1, 1))
+
+    def _jackknife(self) -> np.ndarray:
+        left_out = self.resampled(_all_but_one_part(self.groups))
+        return (len(left_out) - 1) * (left_out.mean() - left_out)
 
 
 Evidence = Sums | Whole

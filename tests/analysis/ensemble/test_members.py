@@ -12,7 +12,7 @@ from analysis.ensemble.__main__ import Predictor, app
 from analysis.members.trials import load_runs
 from trainables.record import MODEL, trial_folder
 
-PLAIN = ("--step", "none", "--force")
+PLAIN = ("--step", "none")
 
 
 def call(*words):

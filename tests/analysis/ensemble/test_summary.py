@@ -49,7 +49,7 @@ def test_where_it_would_be_longer_the_least_important_is_left_out_with_the_optio
 
 
 def test_the_models_that_answer_are_named_with_backbone_and_file(here):
-    out = call("--top", "2", *QUICK, "--force").stdout
+    out = call("--top", "2", *QUICK).stdout
     for member in scores(here)["members"]:
         for trial in member["trials"]:
             (line,) = [line for line in out.splitlines() if line.startswith(f"  faces/{trial['number']} ")]
@@ -94,7 +94,7 @@ def test_the_baseline_is_the_trial_of_the_first_start_entry_and_nothing_is_said_
         "start": [{"task": "heads", "optimizer": {"lr": 0.001}}] if started else [{"task": "heads", "optimizer": {"lr": 0.05}}],
     }
     (here / "runs/faces/space.yaml").write_text(yaml.safe_dump(space))
-    out = call("--top", "2", *QUICK, "--force").stdout
+    out = call("--top", "2", *QUICK).stdout
     found = scores(here)["baseline"]
     if started:
         assert found["trial"] == "faces/1" and found["gain_interval"][0] <= found["gain"] <= found["gain_interval"][1]

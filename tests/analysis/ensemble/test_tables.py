@@ -1,26 +1,27 @@
 import pytest
 
-from analysis.ensemble.tables import reason
-from analysis.evaluation.decide import SINGLE, Choice, Judged
+from analysis.ensemble.tables import reason, wanting_words
+from analysis.evaluation.decide import SINGLE, Choice, Judged, Wanting
 from analysis.evaluation.uncertainty import Gain
 
 
 @pytest.mark.parametrize(
-    "asked, gain, interval, forced, words",
+    "asked, gain, interval, safe, said",
     [
-        ("auto", 0.05, (0.01, 0.09), False, "chosen on validation, its gain over the best single on people it was not fitted on is +0.050"),
-        ("auto", 0.02, (-0.01, 0.05), False, "the gain of the soft vote, chosen on validation, cannot be told from none: +0.020"),
-        ("auto", 0.0, (0.0, 0.0), False, "no vote gains anything over it on people that the vote was not fitted on"),
-        (
-            "auto",
-            -0.02,
-            (-0.05, 0.01),
-            True,
-            "chosen on validation and forced, though its gain over the best single cannot be told from",
-        ),
-        ("soft", -0.02, (-0.05, 0.01), False, "the gain of the soft vote, as asked, cannot be told from none: -0.020"),
+        ("auto", 0.05, (0.01, 0.09), False, ["chosen on validation", "+0.050", ", significant (p 0.2)"]),
+        ("auto", 0.02, (-0.01, 0.05), False, ["chosen on validation", "+0.020", "not significant (p 0.2)"]),
+        ("auto", 0.02, (-0.01, 0.05), True, ["--safe", "+0.020", "not significant"]),
+        ("auto", 0.0, (0.0, 0.0), False, ["no vote"]),
+        ("soft", -0.02, (-0.05, 0.01), False, ["as asked", "-0.020", "not significant"]),
     ],
 )
-def test_why_this_answers_is_said(asked, gain, interval, forced, words):
-    judged = {SINGLE: Judged(0.5, (0.4, 0.6), Gain(0.0, (0.0, 0.0))), "soft": Judged(0.5 + gain, (0.4, 0.6), Gain(gain, interval))}
-    assert reason(Choice(asked, "soft", judged, forced)).startswith(words)
+def test_why_this_answers_is_said(asked, gain, interval, safe, said):
+    judged = {SINGLE: Judged(0.5, (0.4, 0.6), Gain(0.0, (0.0, 0.0))), "soft": Judged(0.5 + gain, (0.4, 0.6), Gain(gain, interval, 0.2))}
+    found = reason(Choice(asked, "soft", judged, safe))
+    assert all(words in found for words in said), found
+
+
+def test_a_vote_without_all_its_weights_is_named_with_the_commands_that_train_its_trials_again():
+    found = wanting_words(Wanting(Judged(0.6, (0.5, 0.7), Gain(0.1, (0.0, 0.2))), ("faces/7", "my run/1", "faces/12")))
+    assert "tuner.refit --run faces --trials 7,12 --all-data" in found
+    assert "tuner.refit --run 'my run' --trials 1 --all-data" in found

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.evaluation.decide import SINGLE, WITH_STEPS, Options, averaged, decide
+from analysis.evaluation.decide import ENOUGH_GROUPS, SINGLE, WHOLE, WITH_STEPS, Options, averaged, decide
 from analysis.evaluation.nested import Contender, Known, Wish
+from analysis.evaluation.uncertainty import Gain
+from analysis.votes import ENSEMBLES
 from trainables.data.labels import Attribute, Scheme, read_task
 from trainables.metrics import METRICS
 from trainables.record import RunError
@@ -36,21 +38,76 @@ def never(looks, trials):
 
 def test_members_that_err_on_different_people_replace_the_best_single_one():
     decision = decide(PLAIN, *make_known(0, [0.7] * 5), never)
-    assert decision.choice.supported
+    assert decision.choice.significant
     assert decision.final == decision.choice.vote != SINGLE
     assert decision.choice.judged[decision.final].score > decision.choice.judged[SINGLE].score + 0.1
 
 
-def test_members_that_all_say_the_same_replace_nothing_unless_forced():
+def test_members_that_all_say_the_same_gain_nothing_and_answer_only_where_they_were_asked_for():
     contenders, known = make_known(1, [0.6])
     names = [f"copy{number}" for number in range(4)]
     alike = Known(known.metric, known.scheme, known.labels, known.people, dict.fromkeys(names, known.predicted["t0"]))
     contenders = dict.fromkeys(names, contenders["t0"])
-    decision = decide(Options(Wish(top=4), vote="soft", steps=()), contenders, alike, never)
-    assert decision.choice.judged["soft"].gain.interval == (0, 0)
-    assert (decision.choice.supported, decision.final) == (False, SINGLE)
-    forced = decide(Options(Wish(top=4), vote="soft", steps=(), force=True), contenders, alike, never)
-    assert (forced.choice.supported, forced.final) == (False, "soft")
+    decision = decide(Options(Wish(top=4), steps=()), contenders, alike, never)
+    found = {name: one for name, one in decision.choice.judged.items() if name != "stack"}
+    assert all(judged.gain.interval == (0, 0) and judged.gain.p == 1 for judged in found.values())
+    assert (decision.choice.significant, decision.final) == (False, SINGLE)
+    asked = Options(Wish(top=4), vote="soft", steps=())
+    assert decide(asked, contenders, alike, never).final == "soft"
+    assert decide(replace(asked, safe=True), contenders, alike, never).final == SINGLE
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_candidate_with_the_best_score_answers_and_with_safe_only_one_that_is_significantly_better(seed):
+    contenders, known = make_known(seed, [0.75, 0.7, 0.6, 0.6])
+    options = Options(Wish(top=3), steps=())
+    plain, safe = (decide(replace(options, safe=safe), contenders, known, never).choice for safe in (False, True))
+    assert plain.judged[plain.answer].score == max(judged.score for judged in plain.judged.values())
+    assert plain.vote == safe.vote and plain.judged == safe.judged
+    assert safe.answer == (safe.vote if safe.judged[safe.vote].gain.interval[0] > 0 else SINGLE)
+
+
+def test_a_vote_that_comes_out_as_the_best_single_model_gains_nothing_whatever_it_scored_on_the_way():
+    contenders, known = make_known(3, [0.6] * 10)
+    decision = decide(Options(Wish(top=1), steps=()), contenders, known, never)
+    for name in ("best", "soft", "hard", "rank"):
+        assert decision.choice.judged[name] == decision.choice.judged[SINGLE]
+    assert decision.choice.judged[SINGLE].gain == Gain(0.0, (0.0, 0.0))
+
+
+def test_with_few_groups_only_robust_votes_are_tried_and_any_that_is_asked_for():
+    contenders, known = make_known(0, [0.7] * 5)
+    few = known.take(np.flatnonzero(known.people < ENOUGH_GROUPS - 1))
+    decision = decide(PLAIN, contenders, few, never)
+    assert {"soft", SINGLE} <= set(decision.choice.judged) and not set(decision.few) & set(decision.choice.judged)
+    assert set(decision.few) == {name for name, vote in ENSEMBLES.items() if not vote.robust}
+    assert decide(replace(PLAIN, vote="hard"), contenders, few, never).final == "hard"
+    assert decide(PLAIN, contenders, known, never).few == ()
+
+
+def test_greedy_over_all_trials_finds_members_that_the_best_few_leave_out():
+    """Six trials that are right on all groups but their own third, two for each third; the best two share theirs."""
+    contenders, known = make_known(0, [0.8] * 6)
+    truth, rng = known.classes(SCHEME), np.random.default_rng(0)
+    for number, name in enumerate(contenders):
+        blind = known.people % 3 == number // 2
+        wrong = rng.dirichlet(np.ones(6), size=len(truth))
+        right = np.eye(6)[truth] * (0.97 - 0.02 * number) + (0.03 + 0.02 * number) / 6
+        known.predicted[name][:] = np.where(blind[:, None], wrong, right)
+    decision = decide(Options(Wish(top=2), steps=()), contenders, known, never)
+    assert decision.final == WHOLE
+    assert len(decision.pipelines[WHOLE].members) == len(decision.lineup.members) > 2
+    assert decision.choice.judged[WHOLE].score > decision.choice.judged["soft"].score + 0.1
+
+
+def test_a_better_vote_whose_weights_were_not_kept_is_named_with_its_trials_and_does_not_answer():
+    contenders, known = make_known(0, [0.7] * 8)
+    unkept = {name: replace(contender, votes=number < 2) for number, (name, contender) in enumerate(contenders.items())}
+    decision = decide(Options(Wish(top=2), steps=()), unkept, known, never)
+    assert {trial for member in decision.lineup.members for trial in member.trials} <= {"t0", "t1"}
+    assert set(decision.wanting.trials) <= {f"t{number}" for number in range(2, 8)} != set()
+    assert decision.wanting.judged.score > decision.choice.judged[decision.choice.answer].score
+    assert decide(Options(Wish(top=2), steps=()), contenders, known, never).wanting is None
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.evaluation.nested import Contender, Known, Nested, Wish, crossfit_step, kinds_of, line_up, nested_lineups, searched
+from analysis.evaluation.nested import Contender, Known, Wish, crossfit_step, fit_nested, kinds_of, line_up, searched
 from analysis.votes import ENSEMBLES
 from analysis.votes.folds import part_people
 from trainables.data.labels import Attribute, Scheme, read_task
@@ -44,9 +44,7 @@ def test_what_answers_for_a_person_does_not_know_that_persons_labels(name):
     lied[parts[0]] = (lied[parts[0]] + 1) % [2, 3]
     changed = Known(METRIC, SCHEME, lied, known.people, known.predicted)
     wish = Wish(top=3, calibrate=True)
-    true, false = (
-        Nested(tuple(one.fit(name) for one in nested_lineups(wish, contenders, these, parts[:1])), parts[:1]) for these in (known, changed)
-    )
+    true, false = (fit_nested(wish, (name,), contenders, these, parts[:1])[name] for these in (known, changed))
     np.testing.assert_array_equal(true.answer(known.predicted), false.answer(known.predicted))
 
 
@@ -56,8 +54,8 @@ def test_the_luck_of_having_picked_the_best_is_seen_through():
         contenders, known = make_known(seed, {f"t{number}": ("joint", 0.0) for number in range(40)})
         parts = part_people(known.people, SCHEME.joint(known.labels), seed=0)
         chosen.append(score(known, line_up(Wish(top=1), contenders, known).fit("best")(known.predicted)))
-        pipelines = tuple(one.fit("best") for one in nested_lineups(Wish(top=1), contenders, known, parts))
-        nested.append(score(known, Nested(pipelines, parts).answer(known.predicted)))
+        found = fit_nested(Wish(top=1), ("best",), contenders, known, parts)["best"]
+        nested.append(score(known, found.answer(known.predicted)))
     assert np.mean(chosen) > 0.25, "of trials that guess, the luckiest looks far better than the sixth that guessing is worth"
     assert np.mean(nested) < 0.19
 
@@ -70,6 +68,16 @@ def test_members_are_chosen_best_first_and_no_more_than_there_are():
     )
     everyone = line_up(Wish(top=99), contenders, known)
     assert len(everyone.members) == everyone.choice
+
+
+def test_a_vote_that_picks_from_all_members_answers_with_the_few_it_picked_and_as_they_do_together():
+    contenders, known = make_known(2, {f"t{number}": ("joint", 0.5) for number in range(14)})
+    lineup = line_up(Wish(top=None), contenders, known)
+    pipeline = lineup.fit("greedy_all")
+    assert len(lineup.members) >= 14 > len(pipeline.members) > 1
+    assert all(weight > 0 for weight in pipeline.ensemble.weights) and sum(pipeline.ensemble.weights) == pytest.approx(1)
+    few = lineup.only(pipeline.members)
+    np.testing.assert_allclose(pipeline(known.predicted), pipeline.ensemble(few.answers))
 
 
 def test_trials_without_weights_choose_nothing_and_yet_the_best_was_picked_from_them_too():
@@ -101,7 +109,7 @@ def test_turns_are_taken_by_backbone_or_by_task():
 def test_a_nested_answer_puts_every_row_where_it_was():
     contenders, known = make_known(5, {"a": ("joint", 0.5)})
     parts = part_people(known.people, SCHEME.joint(known.labels), seed=3)
-    nested = Nested(tuple(one.fit("best") for one in nested_lineups(Wish(top=1), contenders, known, parts)), parts)
+    nested = fit_nested(Wish(top=1), ("best",), contenders, known, parts)["best"]
     np.testing.assert_allclose(nested.answer(known.predicted), known.predicted["a"])
     assert nested.trials == ("a",)
 

@@ -41,15 +41,15 @@ def test_the_gain_of_an_answer_over_itself_is_nothing_on_every_draw():
     sample, _, answer = case(0)
     scores = score_answers({"one": answer, "same": answer.copy()}, sample, SCHEME, METRIC, 0)
     assert (scores["same"].gain.gain, scores["same"].gain.interval) == (0, (0, 0))
-    assert not scores["same"].gain.distinguishable
+    assert not scores["same"].gain.significant
 
 
-def test_a_much_better_answer_is_distinguishable_and_the_worse_way_round_too():
+def test_a_much_better_answer_is_significant_and_the_worse_way_round_too():
     sample, truth, poor = case(0, people=60, skill=0.1)
     perfect = np.eye(SCHEME.classes)[truth]
     up = score_answers({"poor": poor, "perfect": perfect}, sample, SCHEME, METRIC, 0)["perfect"]
     down = score_answers({"perfect": perfect, "poor": poor}, sample, SCHEME, METRIC, 0)["poor"]
-    assert up.gain.distinguishable and down.gain.distinguishable
+    assert up.gain.significant and down.gain.significant
     assert up.gain.gain == -down.gain.gain > 0
     np.testing.assert_allclose(up.gain.interval, [-down.gain.interval[1], -down.gain.interval[0]])
 

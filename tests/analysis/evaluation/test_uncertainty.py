@@ -133,7 +133,10 @@ def test_gains_equal_a_slow_bootstrap_of_both_answers_on_the_same_people(seed):
         rows = np.repeat(np.arange(30), times)
         gains.append(slow_macro_f1(population.truth[rows], second[rows]) - slow_macro_f1(population.truth[rows], first[rows]))
     assert found.gain == pytest.approx(slow_macro_f1(population.truth, second) - slow_macro_f1(population.truth, first))
-    assert found.interval == pytest.approx(interval(np.array(gains)))
+    low, high = interval(np.array(gains))
+    wide = found.interval[1] - found.interval[0]
+    assert found.interval[0] <= low < high <= found.interval[1], "as wide as the draws, and wider, as they come from a few groups"
+    assert wide < 1.6 * (high - low)
 
 
 def test_the_best_of_eight_worthless_answers_seldom_seems_a_gain_though_alone_it_often_would(equals):
@@ -149,14 +152,14 @@ def test_the_best_of_eight_worthless_answers_seldom_seems_a_gain_though_alone_it
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_simultaneous_intervals_hold_all_at_once_in_95_of_100_draws_and_in_no_more(seed, equals):
+def test_simultaneous_intervals_hold_all_at_once_in_95_of_100_draws_and_in_hardly_more(seed, equals):
     rng = np.random.default_rng(seed)
     reference, *answers = equals.sample(rng)[:6]
     found = simultaneous_gains(answers, reference, np.random.default_rng(seed), draws=1000)
     *drawn, base = resample([*answers, reference], np.random.default_rng(seed), 1000)
     inside = [(gain.interval[0] <= one - base) & (one - base <= gain.interval[1]) for gain, one in zip(found, drawn, strict=True)]
-    assert 0.94 <= np.all(inside, axis=0).mean() <= 0.955
-    assert np.ptp(np.mean(inside, axis=1)) < 0.003, "all leave out the same share of the draws"
+    assert 0.94 <= np.all(inside, axis=0).mean() <= 0.985
+    assert np.ptp(np.mean(inside, axis=1)) < 0.02, "all leave out about the same share of the draws"
 
 
 @pytest.mark.parametrize("copies", [1, 2, 5])
@@ -175,8 +178,47 @@ def test_an_answer_that_is_the_reference_gains_nothing_for_certain_and_widens_no
 
 
 @pytest.mark.parametrize("limits, holds", [((-0.1, 0.1), False), ((0.0, 0.1), False), ((0.01, 0.1), True), ((-0.2, -0.1), True)])
-def test_a_gain_is_distinguishable_when_its_interval_leaves_zero_out(limits, holds):
-    assert Gain(0.0, limits).distinguishable is holds
+def test_a_gain_is_significant_when_its_interval_leaves_zero_out(limits, holds):
+    assert Gain(0.0, limits).significant is holds
+
+
+@pytest.mark.parametrize("groups", [20, 40])
+def test_of_few_groups_too_intervals_hold_all_true_gains_at_once_in_at_least_90_of_100_samples(groups, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.PEOPLE", groups)
+    population = Population.of(20_000, [1.5, 1.4, 1.5, 1.6, 1.5])
+    *true, reference = population.true_scores()
+    hits = []
+    for rng in map(np.random.default_rng, SEEDS):
+        *answers, base = population.sample(rng)
+        found = simultaneous_gains(answers, base, rng, draws=400)
+        hits.append(all(covered(one.interval, worth - reference) for one, worth in zip(found, true, strict=True)))
+    assert sum(hits) >= 90
+
+
+def test_p_is_below_5_percent_where_the_interval_leaves_zero_out_and_nowhere_else(equals):
+    for seed in range(20):
+        reference, *answers = equals.sample(np.random.default_rng(seed))[:9]
+        for gain in simultaneous_gains(answers, reference, np.random.default_rng(seed), draws=400):
+            assert gain.significant is (gain.p < 0.05) or abs(gain.p - 0.05) < 0.01
+
+
+@pytest.mark.parametrize("members, groups", [(50, 204), (200, 204), (50, 60)])
+def test_the_corrected_score_of_the_picked_best_has_an_interval_that_holds_its_worth_in_at_least_90_of_100_samples(
+    members, groups, monkeypatch
+):
+    monkeypatch.setattr(f"{__name__}.PEOPLE", groups)
+    population = Population.of(10_000, [0.8] * members)
+    true_scores, hits, told, plain = population.true_scores(), [], [], []
+    for rng in map(np.random.default_rng, range(40)):
+        found = population.sample(rng)
+        scores = np.array([one.score() for one in found])
+        worth = true_scores[scores.argmax()]
+        best = optimism(found, rng, draws=200)
+        hits.append(covered(best.corrected_interval, worth))
+        told.append(best.corrected - worth)
+        plain.append(scores.max() - worth)
+    assert sum(hits) >= 36
+    assert abs(np.mean(told)) < np.mean(plain) / 2
 
 
 def test_the_gain_over_itself_is_nothing_for_certain(equals):
