@@ -34,7 +34,7 @@ class Told:
     written: Sequence[Folder]  # those files
     photos: Folder  # a folder of images that the models can answer for
     left_out: Sequence[LeftOut]
-    notes: Sequence[str]  # sentences
+    notes: Sequence[str]  # sentences, each with its commands below it, a line each
 
 
 def answer_lines(runs: Runs, outcome: Outcome) -> str:
@@ -95,7 +95,8 @@ def _blocks(runs: Runs, outcome: Outcome, told: Told) -> Iterator[Block]:
     if absent := absent_classes(runs.holdout, decision.scheme):
         yield Block(_wrapped(f"{len(absent)} joint classes are absent from the hold-out: {some(absent, most=2)}."), rank=4)
     for note in told.notes:
-        yield Block(_wrapped(note))
+        words, *commands = note.split("\n")
+        yield Block([*_wrapped(words), *commands])
     if told.left_out:
         yield Block(list(left_out_lines(told.left_out)), rank=1)
     yield Block([f"Files in {told.folder}/:", *_wrapped(", ".join(file.name for file in told.written), indent="  ")])

@@ -26,6 +26,7 @@ from analysis.evaluation.uncertainty import Gain
 from analysis.members.trials import Trial, task_words
 from trainables.commands import typed
 from trainables.data.labels import Scheme
+from trainables.data.names import some
 from trainables.metrics import Metric
 
 if TYPE_CHECKING:
@@ -189,18 +190,19 @@ def decision_notes(decision: Decision) -> list[str]:
 
 
 def wanting_words(wanting: Wanting) -> str:
-    """What a vote would be worth whose weights were not all kept, and the commands that bring them back."""
+    """What a vote would be worth whose weights were not all kept, and below, a line each, the commands that bring them back."""
     by_run: dict[str, list[str]] = {}
     for name in wanting.trials:
         run, _, number = name.rpartition("/")
         by_run.setdefault(run, []).append(number)
     commands = [typed(f"tuner.refit --run {shlex.quote(run)} --trials {','.join(numbers)} --all-data") for run, numbers in by_run.items()]
     gain = f"{gain_words(wanting.judged.gain)} over the best single model"
-    return (
+    words = (
         f"A {answer_words(WHOLE)} that were searched scores {wanting.judged.score:.3f} there ({gain}), "
-        f"but takes {', '.join(wanting.trials)}, whose weights were not kept (run/keep). To train these again: "
-        f"{'; '.join(commands)}; then call this command with the new run as a further --run."
+        f"but takes {some(wanting.trials)}, whose weights were not kept (run/keep). Train these again, then give the new run "
+        "as a further --run:"
     )
+    return "\n".join([words, *(f"  {command}" for command in commands)])
 
 
 def reason(choice: Choice) -> str:
