@@ -24,6 +24,8 @@ def typed(words: str) -> str:
     """
     if UV in os.environ:
         return started(f"python -m {words}")
-    found = shutil.which("python")
-    same = found is not None and Path(found).absolute() == Path(sys.executable).absolute()
+    found = Path(shutil.which("python") or "nowhere").absolute()
+    here = Path(sys.executable).absolute()
+    # An environment is its folder; the names in it, python and python3, are links to one file.
+    same = found.parent == here.parent and found.resolve() == here.resolve()
     return f"{'python' if same else shlex.quote(sys.executable)} -m {words}"

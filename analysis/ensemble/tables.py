@@ -182,9 +182,11 @@ def decision_notes(decision: Decision) -> list[str]:
     """What to keep in mind of how the answer was chosen."""
     found, notes = decision.optimism, []
     if found.members > 1:
+        bias = f"optimistic by about {found.expected:.3f}" if found.expected > 0.0005 else "hardly optimistic"
+        corrected = score_words(found.corrected, found.corrected_interval)
         notes.append(
-            f"The best of {found.members} members was picked by its score on validation, which makes that optimistic by about "
-            f"{found.expected:.3f}: corrected, it is {score_words(found.corrected, found.corrected_interval)}."
+            f"The best of {found.members} members was picked by its score on validation, which makes that {bias}: "
+            f"corrected, it is {corrected}."
         )
     return notes + ([wanting_words(decision.wanting)] if decision.wanting else [])
 

@@ -48,3 +48,6 @@ def test_python_is_called_as_it_was_for_the_command_that_prints(tmp_path, monkey
     assert shlex.split(typed("tuner.run")) == [str(folder / "python"), "-m", "tuner.run"]
     monkeypatch.setenv("PATH", str(folder))
     assert shlex.split(typed("tuner.run")) == ["python", "-m", "tuner.run"]
+    (folder / "python3").symlink_to("python")
+    monkeypatch.setattr(sys, "executable", str(folder / "python3"))
+    assert shlex.split(typed("tuner.run")) == ["python", "-m", "tuner.run"]
