@@ -2,6 +2,7 @@ import json
 
 import torch
 
+from benchmarks.decision import main as decision
 from benchmarks.train_step import main
 from benchmarks.views import main as measure_views
 
@@ -18,3 +19,10 @@ def test_the_benchmark_of_views_ends_with_a_line_of_json(capsys):
     measure_views(photos=8, size=32, batch_size=3, rounds=1)
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["decode all, s"] > 0 and figures["batches/s of the store"] > 0 and figures["ratio"] > 0
+
+
+def test_over_simulated_searches_the_default_rule_gains_more_in_truth_than_the_safe_one_and_seldom_loses(capsys):
+    decision(worlds=2, kind=["equal", "spread", "correlated"], groups=60)
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["new_gain"] >= max(0.01, 1.5 * figures["safe_gain"])
+    assert figures["new_losses"] <= 1 / 6 and figures["worlds"] == 6

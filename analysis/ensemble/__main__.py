@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from analysis.command import RunOption, decode, refusals, run_folders
-from analysis.ensemble.files import CORRECTED, EvalAnswer, question_of, scores_values, write_answer
+from analysis.ensemble.files import CORRECTED, EvalAnswer, findings_of, question_of, scores_values, write_answer
 from analysis.ensemble.of_files import vote_over, write_vote
 from analysis.ensemble.summary import MOST, Told, answer_lines, summary
 from analysis.ensemble.tables import (
@@ -206,7 +206,7 @@ def refuse_one_group(runs: Runs) -> None:
 
 def notes_of(runs: Runs, outcome: Outcome, looked: Sequence[object], unlabelled: EvalAnswer | None, why_none: str) -> list[str]:
     """Sentences on what to keep in mind about the answer."""
-    notes: list[str] = []
+    notes = findings_of(runs, outcome)
     if len(looked) > 1:
         notes.append(f"The hold-out has been asked {len(looked)} different questions: the best of many answers looks better than it is.")
     if runs.side == EVERY_FOLD:

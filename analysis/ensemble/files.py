@@ -12,7 +12,7 @@ from analysis.evaluation.baseline import Baseline
 from analysis.evaluation.calibration import calibration_error
 from analysis.evaluation.decide import Outcome, answer_words
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, write_ensemble
-from analysis.evaluation.scoring import absent_classes, class_table
+from analysis.evaluation.scoring import absent_classes, class_table, plain_findings
 from analysis.evaluation.shift import Shift, Worth
 from analysis.evaluation.uncertainty import Gain
 from analysis.members.trials import Runs, Trial
@@ -144,6 +144,7 @@ def scores_values(
             for index, member in enumerate(decision.lineup.members)
         ],
         "members_to_choose_from": decision.lineup.choice,
+        "findings": findings_of(runs, outcome),
         "untried": list(decision.untried),
         "too_few_groups_for": list(decision.few),
         "wanting": None if decision.wanting is None else asdict(decision.wanting),
@@ -167,6 +168,12 @@ def scores_values(
         "left_out": [str(item) for item in (*runs.left_out, *(unlabelled.black if unlabelled else ()))],
         "versions": versions(),
     }
+
+
+def findings_of(runs: Runs, outcome: Outcome) -> list[str]:
+    """What has to be said first of an answer that knows nothing."""
+    decision = outcome.decision
+    return plain_findings(outcome.answer, runs.holdout, runs.valid, decision.scheme, decision.metric, 0)
 
 
 def _gain_values(gain: Gain) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from trainables.seeding import generator
 if TYPE_CHECKING:
     import pandas as pd
 
+GUESSES = 20  # that a mean is taken of
+
 
 @dataclass(frozen=True)
 class Score:
@@ -48,6 +50,45 @@ def score_answers(answers: Mapping[str, np.ndarray], sample: Sample, scheme: Sch
             gain=paired_gain(found, reference, generator(seed, "bootstrap")),
         )
     return scores
+
+
+def plain_findings(answer: np.ndarray, sample: Sample, known: Sample, scheme: Scheme, metric: Metric, seed: int) -> list[str]:
+    """What has to be said first of an answer that knows nothing: that it is always the same class, or no better than guessing.
+
+    Guessing is the best of three ways that look at no image: the commonest class for every image, classes drawn as often as they are
+    common, and for metrics of probabilities the shares of the classes.
+
+    Args:
+        answer: (n, classes) for the images of the sample.
+        known: other labelled images, which say how common the classes are.
+        seed: draws the groups of the interval, and the guesses.
+    """
+    predicted = answer.argmax(axis=1)
+    labels = scheme.split(predicted)
+    always = [
+        f"{attribute.name} {attribute.values[labels[0, column]]}"
+        for column, attribute in enumerate(scheme.attributes)
+        if len(predicted) > 1 and len(attribute.values) > 1 and (labels[:, column] == labels[0, column]).all()
+    ]
+    found = [f"The answer is always {', '.join(always)}: it is the same for all {len(predicted):,} images."] if always else []
+    own = evidence(metric, sample.classes(scheme), answer, sample.people)
+    least, guess = own.interval(generator(seed, "bootstrap"))[0 if metric.sign > 0 else 1], guess_score(sample, known, scheme, metric, seed)
+    if metric.sign * least <= metric.sign * guess:
+        found.append(
+            f"The answer is no better than guessing: {metric.title} {own.score():.3f}, and guessing by how common the classes are scores "
+            f"{guess:.3f}, which its 95 % CI does not exclude."
+        )
+    return found
+
+
+def guess_score(sample: Sample, known: Sample, scheme: Scheme, metric: Metric, seed: int) -> float:
+    """The best score, expected where it is drawn, of answers that look at no image."""
+    rng, truth, classes = generator(seed, "bootstrap"), sample.classes(scheme), scheme.classes
+    shares = np.bincount(known.classes(scheme), minlength=classes) / len(known.ids)
+    commonest = np.tile(np.eye(classes)[shares.argmax()], (len(truth), 1))
+    drawn = [metric.score(truth, np.eye(classes)[rng.choice(classes, size=len(truth), p=shares)]) for _ in range(GUESSES)]
+    guesses = [metric.score(truth, commonest), float(np.mean(drawn)), metric.score(truth, np.tile(shares, (len(truth), 1)))]
+    return max((guess for guess in guesses if np.isfinite(guess)), key=lambda guess: metric.sign * guess)
 
 
 def class_table(answer: np.ndarray, sample: Sample, scheme: Scheme) -> "pd.DataFrame":

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from analysis.evaluation.scoring import absent_classes, class_table, score_answers
+from analysis.evaluation.scoring import absent_classes, class_table, plain_findings, score_answers
 from analysis.figures.confusion import confusion_figure
 from analysis.members.trials import Sample
 from trainables.data.layouts.contest import contest_scheme
@@ -100,3 +100,37 @@ def test_the_confusion_figure_writes_every_count_and_its_share_of_the_row(names)
         assert {(row, column, str(counts[row, column])), (row, column, f"{share:.0%}")} <= written
     assert [label.get_text() for label in axes.get_xticklabels()] == scheme.class_names()
     assert [text.get_text() for text in figure.texts][:2] == ["title", "subtitle"]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_an_answer_that_is_always_the_same_and_one_that_guesses_are_said_to_be_and_a_good_one_is_not(name):
+    sample, truth, answer = case(0, people=60, skill=0.8, classes=6)
+    known, _, guesses = case(1, people=60, skill=0.0, classes=6)
+    always = np.tile(np.eye(SCHEME.classes)[3], (len(truth), 1))
+    good, constant, luck = (plain_findings(one, sample, known, SCHEME, METRICS[name], 0) for one in (answer, always, guesses))
+    assert good == []
+    assert len(constant) == 2 and "always" in constant[0]
+    assert all(f"{attribute.name} {value}" in constant[0] for attribute, value in zip(SCHEME.attributes, named(3), strict=True))
+    assert len(luck) == 1 and "guessing" in luck[0]
+
+
+def named(number):
+    """The values of a joint class."""
+    return [attribute.values[value] for attribute, value in zip(SCHEME.attributes, SCHEME.split(np.array([number]))[0], strict=True)]
+
+
+def test_guessing_is_seldom_taken_for_knowledge():
+    known, *_ = case(100, people=60, classes=6)
+    said = []
+    for seed in range(30):
+        sample, truth, _ = case(seed, people=60, skill=0.0, classes=6)
+        guesses = np.eye(SCHEME.classes)[np.random.default_rng(seed + 1000).integers(6, size=len(truth))]
+        said.append(bool(plain_findings(guesses, sample, known, SCHEME, METRIC, 0)))
+    assert sum(said) >= 27
+
+
+def test_one_target_that_is_always_answered_alike_is_named():
+    sample, truth, _ = case(2, people=40, skill=1.0)
+    answer = np.eye(SCHEME.classes)[truth - truth % 3 + 1]
+    (first, *_) = plain_findings(answer, sample, sample, SCHEME, METRIC, 0)
+    assert "age" in first and "mask" not in first
