@@ -5,7 +5,7 @@ simulated, or consists of small scikit-learn models on scikit-learn's handwritte
 candidate with the best nested score answers (the default), or a vote answers only where it is significantly better than the best single
 model (--safe).
 
-    uv run python -m benchmarks.decision [--worlds 6] [--kind spread --kind digits] [--groups 40]
+    uv run python -m benchmarks.decision [--worlds 4] [--kind spread --kind digits] [--groups 40]
 """
 
 import json
@@ -154,7 +154,7 @@ def outcome(valid: Answers, test: Answers) -> dict[str, float]:
 
 
 def main(
-    worlds: Annotated[int, typer.Option(min=1, help="Worlds of each kind.")] = 6,
+    worlds: Annotated[int, typer.Option(min=1, help="Worlds of each kind.")] = 4,
     kind: Annotated[list[str] | None, typer.Option(help=f"{', '.join(KINDS)}, {DIGITS}; repeat it. Default: all.")] = None,
     groups: Annotated[int | None, typer.Option(min=10, help="Validation groups. Default: each kind's own.")] = None,
 ) -> None:

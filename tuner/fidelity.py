@@ -1,5 +1,6 @@
 """Does an early score tell the final one? A pruner stops trials by early scores, so its choice is as good as these."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
@@ -8,6 +9,8 @@ from analysis.evaluation.fidelity import MISLEADING, Fidelity
 
 FEWEST = 3  # trials for a correlation: two are always in full agreement or in none
 ENOUGH = 8  # trials for a judgement: a true correlation of 0.8 shows below 0.3 by chance in one sample of 20, with 5 trials in one of 10
+NORMAL_80 = 0.8416  # that the standard normal distribution is below in 80 of 100 draws
+CERTAIN = 1 - 1e-9  # a correlation of 1 has no finite transform
 TELLING = 0.5  # what an advised epoch must reach; well above MISLEADING, else the next search would be as likely to be warned
 
 
@@ -37,10 +40,11 @@ def measure(curves: Mapping[int, Sequence[float]], backbones: Mapping[int, str],
 def warning(curves: Mapping[int, Sequence[float]], backbones: Mapping[int, str], rungs: Iterable[int]) -> str | None:
     """One sentence where early scores mislead the pruner, with the option that fixes it; None where they do not, or too few trials tell.
 
-    A rung misleads where the correlation is below 0.3 over at least 8 trials, be it of all or of one backbone. The advised `run/grace`
+    A rung misleads where the correlation is significantly below 0.3 over at least 8 trials, be it of all or of one backbone: of so few
+    trials a correlation of 0.5 is seen below 0.3 in one search of five, by chance. The advised `run/grace`
     is the earliest later epoch before the last at which it is at least 0.5 for all who were misled, each over at least 8 of the trials.
     """
-    misled = [found for found in _judged(measure(curves, backbones, rungs)) if found.correlation < MISLEADING]
+    misled = [found for found in _judged(measure(curves, backbones, rungs)) if highest(found.correlation, found.trials) < MISLEADING]
     if not misled:
         return None
     where = ", ".join(_place(found) for found in misled)
@@ -50,6 +54,14 @@ def warning(curves: Mapping[int, Sequence[float]], backbones: Mapping[int, str],
     else:
         fix = f"use --set run/grace={telling}, the earliest later epoch that reaches {TELLING}"
     return f"Early scores mislead the pruner, their rank correlation with the final epoch is {where}: for the next search {fix}."
+
+
+def highest(correlation: float, trials: int) -> float:
+    """What the true correlation is at most, with 80 % confidence, where so many trials (4 or more) have this one.
+
+    Source: Fisher, On the probable error of a coefficient of correlation deduced from a small sample, Metron, 1921.
+    """
+    return math.tanh(math.atanh(max(-CERTAIN, min(correlation, CERTAIN))) + NORMAL_80 / math.sqrt(trials - 3))
 
 
 def line(fidelities: Iterable[Fidelity]) -> str | None:

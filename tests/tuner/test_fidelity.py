@@ -5,7 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from tuner.fidelity import Fidelity, line, measure, warning
+from tuner.fidelity import Fidelity, highest, line, measure, warning
 from tuner.settings import RunSettings
 from tuner.stoppers.asha import halving_rungs
 
@@ -143,10 +143,10 @@ def test_a_misleading_rung_is_named_with_the_grace_that_avoids_it():
 
 
 def test_where_no_epoch_before_the_last_tells_more_the_advice_is_not_to_stop_early():
-    curves = curves_through(DOWN, MIXED, MIXED, UP)
+    curves = curves_through(DOWN, DOWN, MIXED, UP)
     assert warning(curves, of_one_backbone(curves), [1, 2]) == (
         "Early scores mislead the pruner, their rank correlation with the final epoch is -1.00 at epoch 1 over 8 trials, "
-        f"{slow_spearman(MIXED, UP):.2f} at epoch 2 over 8 trials: "
+        "-1.00 at epoch 2 over 8 trials: "
         "for the next search use --no-early-stopping, since no later epoch before the last is known to reach 0.5."
     )
 
@@ -202,6 +202,10 @@ def test_the_advice_is_the_earliest_epoch_that_mends_all_that_misled(seed):
     curves, backbones = random_curves(seed)
     rungs = halving_rungs(1, 3, 10)
 
+    def surely_below(value, backbone, epoch):
+        trials = sum(backbone in (None, backbones[number]) and len(curve) > epoch for number, curve in curves.items())
+        return highest(value, trials) < 0.3
+
     def judged(epoch):
         """Backbone, or None for all -> correlation at an epoch, where 8 trials or more go beyond it."""
         found = {}
@@ -211,7 +215,7 @@ def test_the_advice_is_the_earliest_epoch_that_mends_all_that_misled(seed):
                 found[backbone] = slow_spearman([curve[epoch - 1] for curve in own], [curve[-1] for curve in own])
         return found
 
-    misled = [(epoch, backbone) for epoch in rungs for backbone, value in judged(epoch).items() if value < 0.3]
+    misled = [(epoch, backbone) for epoch in rungs for backbone, value in judged(epoch).items() if surely_below(value, backbone, epoch)]
     words = warning(curves, backbones, rungs)
     if not misled:
         assert words is None
@@ -231,7 +235,24 @@ def test_the_advice_is_the_earliest_epoch_that_mends_all_that_misled(seed):
 def test_the_seeds_above_see_every_kind_of_advice():
     words = [str(warning(*random_curves(seed), [1, 3, 9])) for seed in range(60)]
     for kind in ("None", "run/grace", "--no-early-stopping", "of resnet34"):
-        assert sum(kind in text for text in words) >= 3, kind
+        assert sum(kind in text for text in words) >= 2, kind
+
+
+@pytest.mark.parametrize("noise, fewest, most", [(1.6, 0, 8), (0.9, 0, 4), (50.0, 25, 100)])
+def test_warnings_are_rare_where_early_scores_tell_and_not_where_they_are_noise(noise, fewest, most):
+    """Of 100 searches of 60 trials that are thinned to a third twice, of which one in twenty may not be stopped."""
+    warned = plain = 0
+    for rng in map(np.random.default_rng, range(100)):
+        talent = rng.normal(size=60)
+        early, later, final = (talent + spread * rng.normal(size=60) for spread in (noise, 0.6 * noise, 0.1))
+        spared = rng.random(60) < 0.05
+        alive = spared | (early >= np.sort(early)[-20])
+        ended = np.flatnonzero(spared | (alive & (later >= np.sort(later[alive])[-(alive.sum() // 3)])))
+        curves = curves_through(early[ended], later[ended], final[ended])
+        warned += warning(curves, of_one_backbone(curves), [1]) is not None
+        plain += len(ended) >= 8 and correlation(early[ended], final[ended]) < 0.3
+    assert fewest <= warned <= most
+    assert warned < plain or plain == 0
 
 
 def test_the_line_shows_all_trials_rung_by_rung():
