@@ -15,7 +15,11 @@ ALLOWED = {
 }
 # A page about names, printed for people and imported by nobody: spaces themselves stay plain data that knows nothing of training.
 EXCEPTIONS = {"search_spaces/describe.py": {"trainables", "tuner"}}
-FLOORS = ("votes", "members", "evaluation")  # of analysis, from the ground; the commands are its roof, and its figures stand beside
+FLOORS = (
+    "votes",
+    "members",
+    "evaluation",
+)  # of analysis, from the ground; the commands are its roof, and its figures and pages stand beside
 OWNERS = {
     "ray": ("tuner/", "trainables/trial.py"),
     "optuna": ("tuner/searchers/", "analysis/evaluation/search/"),
@@ -121,12 +125,13 @@ def test_inside_analysis_no_import_climbs_to_a_higher_floor():
     assert climbing == []
 
 
-def test_commands_import_figures_and_nobody_imports_a_command():
+def test_commands_import_figures_and_pages_and_nobody_imports_a_command():
     places, files = places_in_analysis(), dotted(modules("analysis"))
     commands = {place for name, place in places.items() if name.endswith(".__main__")}
     assert commands >= {"ensemble", "report", "suspects", "mistakes", "soup", "leaks", "predict", "export"}
-    assert set(places.values()) == commands | {*FLOORS, "figures", "command"}
+    assert set(places.values()) == commands | {*FLOORS, "figures", "pages", "command"}
     for name, place in places.items():
         found = {places[one] for one in imported_modules(files[name]) & places.keys()} - {place}
         assert not found & commands, f"{name} imports a command: {found & commands}"
-        assert "figures" not in found or place in commands, f"{name} imports figures, which are for commands"
+        assert "figures" not in found or place in {*commands, "pages"}, f"{name} imports figures, which are for commands and pages"
+        assert "pages" not in found or place in commands, f"{name} imports pages, which are for commands"

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from analysis.evaluation.calibration import CalibrationError
 from analysis.evaluation.fidelity import Fidelity
@@ -16,14 +16,14 @@ from analysis.evaluation.search.importance import Branch, leading
 from analysis.evaluation.search.reading import STATES, SearchedTrial
 from analysis.evaluation.search.space import Dimension, words
 from analysis.evaluation.search.values import SettingScores
-from analysis.figures.style import BLUE, GRID, INK, ORANGE, PALE, PAPER, PURPLE, RED, RULE, blank, shade, styled
+from analysis.figures.style import BLUE, GRID, INK, ORANGE, PALE, PAPER, PURPLE, RED, RULE, blank, shade, shortened, styled
 from trainables.metrics import Metric
 
 # Outcomes differ in shape as well as in colour.
 MARKS = {"finished": ("o", BLUE), "stopped": ("s", ORANGE), "interrupted": ("^", PURPLE), "failed": ("X", RED)}
 HIGHLIGHTED = 20  # curves that stand out
 MOST = 400  # curves, lines and points of a kind in one picture: more cannot be told apart, and the page has to open on a phone
-WIDTH = 8.0  # inches, like all lengths here
+WIDTH = 5.2  # inches, like all lengths here: as wide as a phone can show without making the text too small to read
 
 
 class Scored(Protocol):
@@ -40,7 +40,7 @@ class Scored(Protocol):
 @styled
 def answers_figure(answers: Sequence[Scored], chosen: str, metric: Metric) -> Figure:
     """The score of each answer with its interval; the chosen one stands out."""
-    figure = blank(WIDTH, 0.8 + 0.36 * len(answers))
+    figure = blank(WIDTH, 0.8 + 0.38 * len(answers))
     axes = figure.subplots()
     for row, answer in enumerate(answers):
         colour = BLUE if answer.name == chosen else PALE
@@ -49,7 +49,7 @@ def answers_figure(answers: Sequence[Scored], chosen: str, metric: Metric) -> Fi
         axes.plot(answer.score, row, "o", color=colour, markersize=6)
         axes.annotate(f"{answer.score:.3f}", (answer.score, row), (0, 5), textcoords="offset points", ha="center", fontsize=8, color=INK)
     axes.set_yticks(range(len(answers)), [answer.name for answer in answers], color=INK)
-    axes.set(ylim=(len(answers) - 0.5, -0.7), xlabel=f"{metric.title} on the hold-out; lines: 95 % intervals over people")
+    axes.set(ylim=(len(answers) - 0.5, -0.7), xlabel=f"{metric.title} on the test images; lines: 95 % CI")
     _quiet(axes, grid="x")
     figure.tight_layout()
     return figure
@@ -58,8 +58,8 @@ def answers_figure(answers: Sequence[Scored], chosen: str, metric: Metric) -> Fi
 @styled
 def history_figure(steps: Sequence[Step], metric: Metric) -> Figure:
     """The score of each trial and the best so far, by order and by hours of training."""
-    figure = blank(WIDTH, 3.6)
-    by_order, by_hours = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    figure = blank(WIDTH, 5.4)
+    by_order, by_hours = figure.subplots(2, 1)
     shown = [step for step in steps if step.score is not None]
     for axes, place in ((by_order, lambda step: step.number), (by_hours, lambda step: step.hours)):
         for state in STATES:
@@ -70,12 +70,13 @@ def history_figure(steps: Sequence[Step], metric: Metric) -> Figure:
         axes.step([place(step) for step in shown], [step.best for step in shown], where="post", color=INK, linewidth=1.2)
         _quiet(axes, grid="y")
     best = next(step for step in shown if step.score == shown[-1].best)
-    _point_at(by_order, (best.number, best.score), f"best so far: {best.score:.3f}, trial {best.number}")
+    _point_at(by_order, (best.number, best.score), f"trial {best.number}: {best.score:.3f}")
     by_order.set(xlabel="trial", ylabel=on_validation(metric))
     by_order.xaxis.set_major_locator(MaxNLocator(integer=True))
-    by_hours.set(xlabel="hours of training, all trials added")
+    by_hours.set(xlabel="hours of training, all trials added", ylabel=on_validation(metric))
+    by_hours.xaxis.set_major_locator(MaxNLocator(5))
     _state_legend(figure, [step.state for step in shown])
-    figure.tight_layout(rect=(0, 0, 1, 0.93))
+    figure.tight_layout(rect=(0, 0, 1, 0.95))
     return figure
 
 
@@ -97,14 +98,14 @@ def curves_figure(trials: Sequence[SearchedTrial], rungs: Sequence[Rung], metric
     _point_at(axes, (dict((score, epoch) for epoch, score in best.curve)[best.score], best.score), f"trial {best.number}: {best.score:.3f}")
     for rung in rungs:
         axes.axvline(rung.epoch, color=PALE, linewidth=0.9, linestyle=(0, (3, 3)), zorder=0)
-        text = f"rung at epoch {rung.epoch}:\n{rung.passed} of {rung.judged} passed"
+        text = f"{rung.passed} of {rung.judged}\npassed"
         place = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
         axes.annotate(text, (rung.epoch, 0), (4, 3), fontsize=7.5, color=PALE, va="bottom", **place)
     axes.set(xlabel="epoch", ylabel=on_validation(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _quiet(axes, grid="y")
     _state_legend(figure, [trial.state for trial in best_first])
-    figure.tight_layout(rect=(0, 0, 1, 0.93))
+    figure.tight_layout(rect=(0, 0, 1, 0.94))
     return figure
 
 
@@ -112,9 +113,9 @@ def curves_figure(trials: Sequence[SearchedTrial], rungs: Sequence[Rung], metric
 def parallel_figure(lines: Sequence[Line], axes_of: Sequence[Dimension]) -> Figure:
     """A line a trial through its settings to its score; the darker the better in light colours, the brighter in dark ones."""
     gaps = any(place is None for line in lines for place in line.places)
-    missing = -0.14 if gaps else 0.0  # below the axes: the trial drew no such value
+    missing = -0.16 if gaps else 0.0  # left of the axes: the trial drew no such value
     count = len(axes_of) + 1
-    figure = blank(max(WIDTH, 1.15 * count), 4.6)
+    figure = blank(WIDTH, 0.5 + 0.62 * count)
     axes = figure.subplots()
     low, high = lines[0].score, lines[-1].score
     shares = [(line.score - low) / (high - low) if high != low else 1.0 for line in lines]
@@ -122,27 +123,31 @@ def parallel_figure(lines: Sequence[Line], axes_of: Sequence[Dimension]) -> Figu
     ways = [[missing if place is None else place for place in lines[row].places] + [shares[row]] for row in shown]
     axes.add_collection(
         LineCollection(
-            [list(enumerate(way)) for way in ways],
+            [[(place, row) for row, place in enumerate(way)] for way in ways],
             colors=[shade(0.25 + 0.75 * shares[row]) for row in shown],
             linewidths=[0.7 + 1.3 * shares[row] ** 3 for row in shown],
             alpha=[1.0 if row >= len(lines) - HIGHLIGHTED else 0.3 for row in shown],
         )
     )
     box = {"facecolor": PAPER, "alpha": 0.8, "linewidth": 0, "pad": 0.8}
-    for column, axis in enumerate(axes_of):
-        axes.axvline(column, 0.06, 0.97, color=RULE, linewidth=0.9, zorder=0)
-        ends = axis.values if axis.kind == "choice" else [f"{words(axis.values[0])}", f"{words(axis.values[1])}"]
-        for row, value in enumerate(ends):
-            place = axis.place(value) if axis.kind == "choice" else float(row)
-            axes.text(column + 0.04, place, _short(words(value), 14), fontsize=7.5, color=INK, va="center", bbox=box)
-    axes.axvline(count - 1, 0.06, 0.97, color=INK, linewidth=1.1, zorder=0)
-    for place, score in ((0.0, low), (1.0, high)):
-        axes.text(count - 1 + 0.05, place, f"{score:.3f}", fontsize=8.5, color=INK, va="center", weight="bold")
+    below = {"xytext": (0, -4), "textcoords": "offset points", "color": INK, "va": "top"}
+    for row, axis in enumerate(axes_of):
+        axes.axhline(row, color=RULE, linewidth=0.9, zorder=0)
+        choice = axis.kind == "choice"
+        # Of many choices the first and the last are named: between them there is no room for words.
+        ends = axis.values if choice and len(axis.values) <= 3 else (axis.values[0], axis.values[-1])
+        for end, value in enumerate(ends):
+            place = axis.place(value) if choice else float(end)
+            side = {0.0: "left", 1.0: "right"}.get(place, "center")
+            axes.annotate(shortened(words(value), 20), (place, row), fontsize=8, ha=side, bbox=box, **below)
+    axes.axhline(count - 1, color=INK, linewidth=1.1, zorder=0)
+    for place, score, side in ((0.0, low, "left"), (1.0, high, "right")):
+        axes.annotate(f"{score:.3f}", (place, count - 1), fontsize=9, weight="bold", ha=side, **below)
     if gaps:
-        axes.text(-0.08, missing, "not drawn", fontsize=7.5, color=PALE, va="center", ha="right")
+        axes.text(missing, -0.3, "not drawn", fontsize=8, color=PALE, va="bottom", ha="left")
     names = [axis.path.replace("/", "/\n") + ("\n(log)" if axis.log else "") for axis in axes_of]
-    axes.set_xticks(range(count), [*names, "score"], fontsize=8, color=INK)
-    axes.set(xlim=(-0.55, count - 0.55), ylim=(missing - 0.06, 1.05), yticks=[])
+    axes.set_yticks(range(count), [*names, "score"], fontsize=8.5, color=INK)
+    axes.set(ylim=(count - 0.45, -0.55), xlim=(missing - 0.03, 1.03), xticks=[])
     axes.tick_params(length=0)
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
@@ -196,11 +201,11 @@ def choices_figure(settings: Sequence[SettingScores], metric: Metric) -> Figure:
             if choice.median is not None:
                 axes.plot(choice.median, row, "|", color=INK, markersize=11, markeredgewidth=2)
             axes.text(1.01, row, f"n = {len(choice.scores)}", fontsize=8, color=PALE, va="center", transform=axes.get_yaxis_transform())
-            ticks.append((row, _short(choice.value, 28)))
+            ticks.append((row, shortened(choice.value, 22)))
             row += 1
         row += 0.3
     axes.set_yticks([place for place, _ in ticks], [name for _, name in ticks], color=INK)
-    axes.set(ylim=(row - 0.3, -0.8), xlabel=f"{on_validation(metric)}; bar: median, line: its 95 % interval (from 5 trials on)")
+    axes.set(ylim=(row - 0.3, -0.8), xlabel=f"{on_validation(metric)}; bar: median, line: its 95 % CI")
     _quiet(axes, grid="x")
     figure.tight_layout()
     return figure
@@ -209,9 +214,9 @@ def choices_figure(settings: Sequence[SettingScores], metric: Metric) -> Figure:
 @styled
 def numbers_figure(settings: Sequence[SettingScores], metric: Metric) -> Figure:
     """A panel for each setting that is a number: a point a trial."""
-    columns = min(3, len(settings))
+    columns = min(2, len(settings))
     rows = -(-len(settings) // columns)
-    figure = blank(WIDTH, 0.3 + 2.3 * rows)
+    figure = blank(WIDTH, 0.3 + 2.1 * rows)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, setting in zip(grid.flat, settings, strict=False):
         points = thinned(setting.points, MOST)
@@ -219,13 +224,14 @@ def numbers_figure(settings: Sequence[SettingScores], metric: Metric) -> Figure:
         axes.plot(*setting.points[0], "o", color=INK, markersize=5)
         if setting.log:
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.tick_params(axis="x", which="minor", length=0)
+            values = [value for value, _ in points]
+            axes.set_xticks(np.geomspace(min(values), max(values), 3))
+            axes.xaxis.set_minor_locator(NullLocator())
         else:
             axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set_title(f"{setting.path}  n = {setting.trials}{'  (log)' if setting.log else ''}", fontsize=8.5, loc="left", weight="bold")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+        title = f"{shortened(setting.path, 26)}\nn = {setting.trials}{', log' if setting.log else ''}"
+        axes.set_title(title, fontsize=8.5, loc="left", weight="bold")
         _quiet(axes, grid="both")
     for axes in grid.flat[len(settings) :]:
         axes.set_axis_off()
@@ -238,9 +244,9 @@ def numbers_figure(settings: Sequence[SettingScores], metric: Metric) -> Figure:
 @styled
 def fidelity_figure(fidelities: Sequence[Fidelity], misleading: float) -> Figure:
     """The rank correlation between the scores at each rung and the final ones."""
-    figure = blank(WIDTH, 0.8 + 0.32 * len(fidelities))
+    figure = blank(WIDTH, 0.9 + 0.42 * len(fidelities))
     axes = figure.subplots()
-    axes.axvspan(-1, misleading, color=GRID, linewidth=0, zorder=0)
+    axes.axvspan(-1.2, misleading, color=GRID, linewidth=0, zorder=0)
     axes.axvline(0, color=RULE, linewidth=0.9)
     for row, found in enumerate(fidelities):
         if found.correlation is None:
@@ -248,10 +254,11 @@ def fidelity_figure(fidelities: Sequence[Fidelity], misleading: float) -> Figure
             continue
         axes.plot((0, found.correlation), (row, row), color=BLUE, linewidth=2)
         axes.plot(found.correlation, row, "o", color=BLUE, markersize=6)
-        axes.text(found.correlation + 0.03, row, f"{found.correlation:z.2f}", fontsize=8, color=INK, va="center")
-    names = [f"epoch {found.epoch}, {_short(found.backbone or 'all trials', 28)}   n = {found.trials}" for found in fidelities]
+        side, place = ("left", 0.05) if found.correlation >= 0 else ("right", -0.05)
+        axes.text(found.correlation + place, row, f"{found.correlation:z.2f}", fontsize=8, color=INK, va="center", ha=side)
+    names = [f"epoch {found.epoch}, n = {found.trials}\n{shortened(found.backbone or 'all trials', 22)}" for found in fidelities]
     axes.set_yticks(range(len(names)), names, color=INK)
-    axes.set(xlim=(-1, 1.12), ylim=(len(names) - 0.4, -0.6), xlabel=f"rank correlation with the final score; shaded: below {misleading}")
+    axes.set(xlim=(-1.2, 1.2), ylim=(len(names) - 0.4, -0.6), xlabel=f"rank correlation with the final score (shaded: below {misleading})")
     _quiet(axes, grid=None)
     figure.tight_layout()
     return figure
@@ -265,9 +272,10 @@ def costs_figure(found: Sequence[Cost]) -> Figure:
     most, total = max(cost.hours for cost in found) or 1.0, sum(cost.hours for cost in found) or 1.0
     for row, cost in enumerate(found):
         axes.barh(row, cost.hours, height=0.6, color=MARKS[cost.state][1])
-        axes.text(cost.hours + most * 0.01, row, f"{cost.hours:.2f} h, {cost.hours / total:.0%}", fontsize=8.5, color=INK, va="center")
-    axes.set_yticks(range(len(found)), [f"{cost.state}   {cost.trials:,}" for cost in found], color=INK)
-    axes.set(xlim=(0, most * 1.2), ylim=(len(found) - 0.4, -0.6), xlabel="hours of training, all trials of the outcome added")
+        axes.text(cost.hours + most * 0.01, row, f"{cost.hours:.3g} h, {cost.hours / total:.0%}", fontsize=8.5, color=INK, va="center")
+    axes.set_yticks(range(len(found)), [f"{cost.state} ({cost.trials:,})" for cost in found], color=INK)
+    axes.set(xlim=(0, most * 1.45), ylim=(len(found) - 0.4, -0.6), xlabel="hours of training")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     _quiet(axes, grid="x")
     figure.tight_layout()
     return figure
@@ -275,16 +283,16 @@ def costs_figure(found: Sequence[Cost]) -> Figure:
 
 @styled
 def reliability_figure(found: CalibrationError) -> Figure:
-    """How often an answer of some confidence was right; on the dashed line the two agree. Points are as large as they have photos."""
+    """How often an answer of some confidence was right; on the dashed line the two agree. Points are as large as they have images."""
     figure = blank(5.2, 4.4)
     axes = figure.subplots()
     axes.plot((0, 1), (0, 1), color=RULE, linewidth=1, linestyle=(0, (3, 3)))
-    axes.text(0.03, 0.95, "less sure than right", fontsize=8, color=PALE, va="top")
-    axes.text(0.97, 0.04, "surer than right", fontsize=8, color=PALE, ha="right")
+    axes.text(0.03, 0.95, "under-confident", fontsize=8, color=PALE, va="top")
+    axes.text(0.97, 0.04, "over-confident", fontsize=8, color=PALE, ha="right")
     confidence, accuracy, photos = (np.array([getattr(one, name) for one in found.bins]) for name in ("confidence", "accuracy", "photos"))
     axes.plot(confidence, accuracy, color=BLUE, linewidth=1.2)
     axes.scatter(confidence, accuracy, 15 + 150 * photos / photos.max(), color=BLUE, linewidths=0)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that was right", aspect="equal")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", aspect="equal")
     _quiet(axes, grid="both")
     figure.tight_layout()
     return figure
@@ -321,10 +329,5 @@ def _state_legend(figure: Figure, states: Sequence[str]) -> None:
             mark, colour = MARKS[state]
             (handle,) = figure.axes[0].plot([], [], mark, color=colour, markersize=6, markeredgewidth=0, label=f"{state} ({count:,})")
             handles.append(handle)
-    figure.legend(handles=handles, loc="upper left", ncols=len(handles), fontsize=8.5, labelcolor=INK, borderaxespad=0.2)
-
-
-def _short(text: str, most: int) -> str:
-    """The text with its middle left out where it is long: names of one family differ at their ends."""
-    end = most // 2
-    return text if len(text) <= most else f"{text[: most - end - 1]}…{text[-end:]}"
+    style = {"fontsize": 8.5, "labelcolor": INK, "borderaxespad": 0.2, "columnspacing": 1.0, "handletextpad": 0.2}
+    figure.legend(handles=handles, loc="upper left", ncols=len(handles), **style)

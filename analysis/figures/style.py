@@ -91,6 +91,12 @@ def blank(width: float, height: float) -> Figure:
     return figure
 
 
+def shortened(text: str, most: int) -> str:
+    """The text with its middle left out where it is long: names of one family differ at their ends."""
+    end = most // 2
+    return text if len(text) <= most else f"{text[: most - end - 1]}…{text[-end:]}"
+
+
 def shade(share: float) -> str:
     """The colour of the scale for a number from 0 to 1."""
     return LIGHT[f"scale{round(share * (STEPS - 1))}"]

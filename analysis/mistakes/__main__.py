@@ -21,6 +21,7 @@ from trainables.console import output
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import Photos
 from trainables.data.views import ViewFiles, open_view
+from trainables.metrics.confusion import most_frequent_errors
 from trainables.progress import progress_bar
 from trainables.record import RunError
 from trainables.seeding import generator
@@ -29,6 +30,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 TOP = 3
 HEAD = 8  # rows of a table that are printed
+COMMONEST = 3  # errors that are printed for each target
 
 
 class Side(StrEnum):
@@ -47,7 +49,7 @@ def main(
     ] = Side.validation,
     seed: Annotated[int, typer.Option(min=0, help="Draws the people behind every interval.")] = 0,
 ) -> None:
-    """Show what the answer of a search gets wrong: what is taken for what, the surest errors, where members disagree, where errors gather.
+    """Show what the answer of a search gets wrong: what is taken for what, the most confident errors, where members disagree.
 
         python -m analysis.mistakes --run faces
 
@@ -58,8 +60,9 @@ def main(
     The photos are those of the validation fold. Look at the held-out ones last: what is changed because of them is no longer scored by
     people whom no choice has seen.
 
-    Everything lands in runs/<first run>/mistakes/: confusion.csv and .png, the same for each attribute, confident.csv and .png,
-    disagreement.csv and .png, groups.csv.
+    Open runs/<first run>/mistakes/index.html: the images, the most confident errors first, to go through by keyboard. It holds small
+    copies of the images, so share it as you would share these. Beside it lie confusion.csv and .png, the same for each target,
+    confident.csv and .png, disagreement.csv and .png, groups.csv, and the counts in mistakes.json.
     """
     with refusals():
         mistakes(run, top=top, side=side, seed=seed)
@@ -165,12 +168,12 @@ def show(console: Console, answered: Answered, found: Mistakes) -> None:
     taken = []
     for one in found.confusions:
         names, photos_of = one.scheme.class_names(), one.counts.sum(axis=1)
-        for true, predicted in _commonest(one.counts):
+        for true, predicted in most_frequent_errors(one.counts, COMMONEST):
             count = one.counts[true, predicted]
             taken.append((one.name or "all attributes", names[true], names[predicted], f"{count:,}", f"{count / photos_of[true]:.0%}"))
     console.print(table("What is taken for what most often", ("in", "true", "predicted"), ("photos", "of the class"), taken))
     errors = [(error.photo, error.true, error.predicted, f"{error.probability:.3f}") for error in found.errors[:HEAD]]
-    console.print(table("The surest errors", ("photo", "true", "predicted"), ("probability",), errors))
+    console.print(table("The most confident errors", ("photo", "true", "predicted"), ("probability",), errors))
     if len(answered.members) > 1:
         apart = [
             (one.photo, one.true, "; ".join(f"{votes} x {name}" for name, votes in one.tally), f"{one.divergence:.3f}")
@@ -191,13 +194,6 @@ def show(console: Console, answered: Answered, found: Mistakes) -> None:
 def _shorter_side(photos: Photos, name: str) -> int:
     with Image.open(photos.root / name) as photo:
         return min(photo.size)
-
-
-def _commonest(counts: np.ndarray, most: int = 3) -> list[tuple[int, int]]:
-    """True and predicted class of the most frequent errors."""
-    wrong = counts * (1 - np.eye(len(counts), dtype=int))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    return [(true, predicted) for true, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[true, predicted]]
 
 
 def _difference(group: Group) -> str:

@@ -2,21 +2,28 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.sheets import Tile, draw_sheet, picture
 from analysis.figures.style import INK, PALE, RED, as_png
 from analysis.mistakes.find import Answered, ConfidentError, Confusion, Disagreement, Group, Mistakes
+from analysis.mistakes.page import SHOWN, images_of, page
+from analysis.pages.page import PAGE
 from trainables.data.photos import Photos
+from trainables.progress import progress_bar
+from trainables.record import write_json
 from trainables.storage import Folder, write_whole
 
 SHEET = 60  # photos on a picture sheet
 
 
 def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, photos: Photos) -> list[Folder]:
-    """Write the tables and the sheets; what an earlier call left and this one does not write is removed. Returns the files."""
-    contents: dict[str, bytes] = {}
+    """Write the page, the tables and the sheets; what an earlier call left and this one does not write is removed. Returns the files."""
+    with progress_bar("reading images", min(SHOWN, len(found.errors)) + min(SHOWN, len(found.disagreements))) as progress:
+        images = images_of(found, photos, progress)
+    contents: dict[str, bytes] = {PAGE: page(folder.resolve().parent.name, answered, found, images)}
     for one in found.confusions:
         name = f"confusion-{one.name}" if one.name else "confusion"
         contents |= {f"{name}.csv": _confusion_table(one), f"{name}.png": _confusion_picture(one, answered)}
@@ -24,8 +31,8 @@ def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, photos: 
     contents["confident.csv"] = _csv(pd.DataFrame(found.errors, columns=[*ConfidentError.__dataclass_fields__]))
     if found.errors:
         tiles = [_error_tile(error, photos) for error in found.errors[:SHEET]]
-        words = f"{len(tiles)} of {len(found.errors):,} errors on {len(answered.sample.ids):,} photos, the surest first"
-        contents["confident.png"] = draw_sheet(tiles, f"{answered.side.capitalize()}: the surest errors", words)
+        words = f"{len(tiles)} of {len(found.errors):,} errors on {len(answered.sample.ids):,} photos, the most confident first"
+        contents["confident.png"] = draw_sheet(tiles, f"{answered.side.capitalize()}: the most confident errors", words)
     if len(answered.members) > 1:
         contents["disagreement.csv"] = _disagreement_table(answered.members, found.disagreements)
     if found.disagreements:
@@ -40,7 +47,19 @@ def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, photos: 
             file.unlink(missing_ok=True)
     for name, content in contents.items():
         write_whole(folder / name, content)
-    return [folder / name for name in contents]
+    write_json(folder / "mistakes.json", _counts(answered, found))
+    return [*(folder / name for name in contents), folder / "mistakes.json"]
+
+
+def _counts(answered: Answered, found: Mistakes) -> dict[str, str | int]:
+    sample = answered.sample
+    return {
+        "side": answered.side,
+        "images": len(sample.ids),
+        "groups": len(np.unique(sample.people)),
+        "errors": len(found.errors),
+        "disagreements": len(found.disagreements),
+    }
 
 
 def _confusion_table(one: Confusion) -> bytes:

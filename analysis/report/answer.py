@@ -7,12 +7,10 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from pydantic import TypeAdapter
 
 from analysis.evaluation.calibration import CalibrationError, calibration_error
@@ -24,8 +22,6 @@ from trainables.record import RunError, read_json
 from trainables.storage import Folder
 
 Interval = tuple[float, float]
-SHEETS = 6  # pictures of the mistakes, at most
-PIXELS = 1000  # width of one, at most
 CALIBRATION_ERROR = TypeAdapter(CalibrationError)
 
 
@@ -47,16 +43,32 @@ class Answer:
         """Whether it is the best single member, which the others are compared with."""
         return self.name == answer_words(SINGLE)
 
+    @property
+    def called(self) -> str:
+        """What a sentence calls it."""
+        return "best single model" if self.is_single else self.name
+
 
 @dataclass(frozen=True)
 class Member:
     """One of those that vote, or could have."""
 
     name: str
+    backbones: tuple[tuple[str, str], ...]  # of its trials, by their names
     weight: float | None
     valid: float | None  # score
     holdout: float | None
     like_the_best: bool
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the answer gains over the trial that one would have trained without searching."""
+
+    trial: str
+    gain: float  # on validation groups that the answer was not fitted on
+    interval: Interval
+    distinguishable: bool
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,7 @@ class Scores:
     calibration: CalibrationError | None  # of the answer on the hold-out
     shifts: tuple[dict[str, Any], ...]
     steps: tuple[str, ...]  # in words, those that are used
+    baseline: Baseline | None
     pool: int  # members that the best one was picked from
     optimism: float | None  # by how much the best one's score on validation is expected to be too high
     settings: dict[str, Any]
@@ -88,15 +101,6 @@ class Frame:
 
     title: str
     table: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A picture of another command."""
-
-    name: str
-    content: bytes  # a JPEG file, bounded
-    size: tuple[int, int]
 
 
 def read_scores(run: Folder, damaged: list[str]) -> Scores | None:
@@ -126,6 +130,7 @@ def scores_of(found: Mapping[str, Any]) -> Scores:
         calibration=None if calibration is None else CALIBRATION_ERROR.validate_python(calibration),
         shifts=tuple(map(dict, found.get("shift", ()))),
         steps=tuple(step_words(step["name"]) for step in found.get("steps", ()) if step["used"]),
+        baseline=_baseline(found.get("baseline")),
         pool=int(optimism.get("members", found.get("members_to_choose_from", 0))),
         optimism=optimism.get("expected"),
         settings=dict(found.get("settings", {})),
@@ -148,9 +153,12 @@ def _answer(name: str, values: Mapping[str, Any]) -> Answer:
 
 
 def _member(values: Mapping[str, Any]) -> Member:
-    trials = [f"{trial['run'].rpartition('/')[2]}/{trial['number']}" for trial in values.get("trials", []) if isinstance(trial, Mapping)]
+    trials = [trial for trial in values.get("trials", []) if isinstance(trial, Mapping)]
+    names = [f"{trial['run'].rpartition('/')[2]}/{trial['number']}" for trial in trials]
+    backbones = [trial.get("config", {}).get("model", {}).get("backbone", "") for trial in trials]
     return Member(
-        name=str(values.get("name") or " x ".join(trials)),
+        name=str(values.get("name") or " x ".join(names)),
+        backbones=tuple(zip(names, backbones, strict=True)),
         weight=values.get("weight"),
         valid=values.get("valid_score"),
         holdout=values.get("holdout_score"),
@@ -158,8 +166,18 @@ def _member(values: Mapping[str, Any]) -> Member:
     )
 
 
+def _baseline(values: Mapping[str, Any] | None) -> Baseline | None:
+    interval = _interval(values.get("gain_interval")) if values else None
+    return values and interval and Baseline(str(values["trial"]), float(values["gain"]), interval, bool(values.get("distinguishable")))
+
+
 def _interval(values: Sequence[float] | None) -> Interval | None:
     return (float(values[0]), float(values[1])) if values is not None else None
+
+
+def read_models(run: Folder, damaged: list[str]) -> list[str]:
+    """The names of the trials that answer; none where there is no ensemble, or it is damaged, which is noted."""
+    return lenient(run, "ensemble/ensemble.json", lambda file: list(map(str, read_json(file, "ensemble")["models"])), [], damaged)
 
 
 def validation_calibration(run: Folder) -> tuple[str, CalibrationError] | None:
@@ -189,6 +207,27 @@ def read_leaks(run: Folder, damaged: list[str]) -> list[Finding]:
     return lenient(run, "leaks/leaks.json", findings, [], damaged)
 
 
+@dataclass(frozen=True)
+class Wrong:
+    """How many images were answered wrongly, and which images these are of."""
+
+    side: str  # validation or holdout
+    images: int
+    groups: int
+    errors: int
+    disagreements: int
+
+
+def read_wrong(run: Folder, damaged: list[str]) -> Wrong | None:
+    """What `analysis.mistakes` counted; None where it did not, or its file is damaged, which is noted."""
+
+    def wrong(file: Folder) -> Wrong:
+        found = json.loads(file.read_text())
+        return Wrong(str(found["side"]), *(int(found[name]) for name in ("images", "groups", "errors", "disagreements")))
+
+    return lenient(run, "mistakes/mistakes.json", wrong, None, damaged)
+
+
 def read_tables(run: Folder, titles: Mapping[str, str], damaged: list[str]) -> list[Frame]:
     """The tables that are there, of the named files and in their order; damaged ones are noted."""
 
@@ -197,21 +236,6 @@ def read_tables(run: Folder, titles: Mapping[str, str], damaged: list[str]) -> l
 
     found = [(title, lenient(run, name, frame, None, damaged)) for name, title in titles.items()]
     return [Frame(title, table) for title, table in found if table is not None]
-
-
-def read_sheets(run: Folder, names: Sequence[str], damaged: list[str]) -> list[Sheet]:
-    """The first pictures that are there, of the named files and in their order, made small enough for a page; damaged ones are noted."""
-
-    def sheet(file: Folder) -> Sheet:
-        with Image.open(io.BytesIO(file.read_bytes())) as picture:
-            picture = picture.convert("RGB")
-            picture.thumbnail((PIXELS, 4 * PIXELS))
-            buffer = io.BytesIO()
-            picture.save(buffer, format="JPEG", quality=72)
-            return Sheet(file.name.rpartition(".")[0], buffer.getvalue(), picture.size)
-
-    found = (lenient(run, name, sheet, None, damaged) for name in names)
-    return list(islice(filter(None, found), SHEETS))
 
 
 def cell(value: Any) -> str:

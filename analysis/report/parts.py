@@ -5,6 +5,8 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
+from analysis.pages.tables import Table
+
 
 @dataclass(frozen=True)
 class Words:
@@ -13,6 +15,7 @@ class Words:
     text: str
     tone: Literal["plain", "lead", "missing", "warning"] = "plain"
     command: str = ""  # to type, after the text
+    link: str = ""  # to another page, after the text: its address from this one
     kind: str = "words"
 
 
@@ -32,31 +35,8 @@ class Picture:
     alt: str  # what it shows, for those who cannot see it
     caption: str
     figure: Figure
-    kind: str = "picture"
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A picture of pixels that the page holds."""
-
-    name: str
-    source: str  # a data URI
-    caption: str
-    size: tuple[int, int]
-    kind: str = "photo"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as texts; columns of numbers are set to the right."""
-
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numbers: tuple[int, ...] = ()  # columns
-    rest: int = 0  # rows that are not shown
     folded: bool = False  # shown when asked for
-    kind: str = "table"
+    kind: str = "picture"
 
 
 @dataclass(frozen=True)
@@ -68,7 +48,7 @@ class Listing:
     kind: str = "listing"
 
 
-Part = Words | Heading | Picture | Photo | Table | Listing
+Part = Words | Heading | Picture | Table | Listing
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ def report(searches: Sequence[Search]) -> list[Section]:
     scores = read_scores(first.folder, found)
     sections = [Section("answer", "The answer", tuple(answer_parts(first, scores, found)))]
     sections += [Section(name, title, tuple(_each(runs, topic))) for name, (title, topic) in TOPICS.items()]
-    sections.append(Section("calibration", "Is it as sure as it is right?", tuple(calibration_parts(first, scores))))
+    sections.append(Section("calibration", "Calibration", tuple(calibration_parts(first, scores))))
     sections.append(Section("mistakes", "Where it is wrong", tuple(mistakes_parts(first, found))))
-    sections.append(Section("shift", "Are the new photos like those it learned from?", tuple(shift_parts(first, scores))))
-    sections.append(Section("suspects", "Labels that may be wrong", tuple(suspects_parts(first, found))))
-    sections.append(Section("leaks", "Has it seen the photos before?", tuple(leaks_parts(first, found))))
+    sections.append(Section("shift", "Prior shift", tuple(shift_parts(first, scores))))
+    sections.append(Section("suspects", "Label issues", tuple(suspects_parts(first, found))))
+    sections.append(Section("leaks", "Leaks", tuple(leaks_parts(first, found))))
     damaged += [f"{first.name}: {item}" for item in found]
     sections.append(Section("settings", "Settings and versions", tuple(settings_parts(runs, scores, damaged))))
     return sections

@@ -13,8 +13,9 @@ from rich.text import Text
 from analysis.command import RunOption, refusals, run_folders, show_left_out, show_written, table, warn
 from analysis.members.predictions import data_folder
 from analysis.members.trials import HELD_OUT, Runs, load_runs
+from analysis.pages.tables import percent
 from analysis.suspects.find import Findings, find_suspects
-from analysis.suspects.page import KINDS, make_cards, page, people_names, percent, suspects_csv, unjudged_csv
+from analysis.suspects.page import KINDS, make_cards, page, people_names, suspects_csv, unjudged_csv
 from trainables.commands import typed
 from trainables.console import output
 from trainables.data.layouts.reading import read_photos
@@ -106,7 +107,7 @@ def photos_of(runs: Runs) -> tuple[Photos, list[str]]:
 
 def limits_of(runs: Runs, found: Findings) -> list[str]:
     """Sentences on what was not judged, and how to have it judged."""
-    lines = [f"No trial predicts {name}: its labels were not judged. Add a run that does (--run)." for name in found.uncovered]
+    lines = [f"No trial predicts {name}: its labels were not evaluated. Add a run that does (--run)." for name in found.uncovered]
     for column, attribute in enumerate(runs.scheme.attributes):
         counts = np.bincount(runs.valid.labels[:, column], minlength=len(attribute.values)).tolist()
         few = [value for value, count in zip(attribute.values, counts, strict=True) if count < FEW]
@@ -120,13 +121,13 @@ def limits_of(runs: Runs, found: Findings) -> list[str]:
         searched = searched_run(run, card) if card.refit_of else run
         of_folds = searched.parent / f"{searched.name}-folds"
         folds = runs.trials[0].record.config.data.folds
-        share = f"{len(found.judged):,} of {people:,} people ({len(found.judged) / people:.0%})"
+        share = f"{len(found.judged):,} of {people:,} groups ({len(found.judged) / people:.0%})"
         lines.append(
-            f"Only {runs.side} was judged, {share}: the others trained the models. To judge them too: "
+            f"Only {runs.side} was evaluated, {share}: the others trained the models. To evaluate them too: "
             + typed(f"tuner.refit --run {name_of(searched)} --top 3 --folds {folds} --name {shlex.quote(of_folds.name)}")
             + f", then {typed(f'analysis.suspects --run {name_of(of_folds)}')}"
         )
-    lines.append(f"{held_out:,} people are held out and were not judged: what scores must not follow what models believe.")
+    lines.append(f"{held_out:,} groups are the test part and were not evaluated: labels that score must not follow what models believe.")
     return lines
 
 

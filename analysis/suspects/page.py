@@ -1,29 +1,23 @@
 """What is left for a person to decide on: the table of suspects, and a page that shows them and writes the accepted corrections."""
 
-import base64
 import csv
 import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pathlib import PurePosixPath
 
 from analysis.members.trials import Sample
+from analysis.pages.page import render, thumbnail
+from analysis.pages.tables import percent
 from analysis.suspects.find import Findings, Suspect
 from trainables.data.corrections import named_photos
 from trainables.data.photos import LeftOut, Photos
-from trainables.data.views import UNREADABLE, read_photo
 
-SIDE = 160  # pixels of a thumbnail's longer side, at most
 SHOWN = 8  # photos of one suspect, at most
-KINDS = {"person": "whole person", "photo": "one photo", "swap": "two photos swapped"}
+KINDS = {"person": "whole group", "photo": "one image", "swap": "two images swapped"}
 COLUMNS = ("rank", "kind", "photo", "person", "attribute", "given", "suggested", "score")
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
 
 
 @dataclass(frozen=True)
@@ -121,28 +115,11 @@ def corrections(suspect: Suspect, person: str, photos: Photos, named: Mapping[st
     return tuple(Correction(name, suspect.attribute, suggested, given) for name, given, suggested in changes)
 
 
-def percent(score: float) -> str:
-    """A probability in words that do not claim more than an estimate can."""
-    return "over 99 %" if score > 0.99 else f"{100 * score:.0f} %"
-
-
 def people_names(samples: Iterable[Sample], photos: Photos) -> dict[int, str]:
     """What everybody is called, by their number in split.csv: their name in the data, or the number where they have none."""
     numbers = {photo: person for sample in samples for photo, person in zip(sample.ids, sample.people.tolist(), strict=True)}
     names = zip(photos.ids, photos.names, strict=True) if photos.names else ()
     return {person: str(person) for person in numbers.values()} | {numbers[photo]: name for photo, name in names if photo in numbers}
-
-
-def thumbnail(file: Path) -> str:
-    """The photo, upright and small, as a data URI; empty where it cannot be opened."""
-    try:
-        photo = read_photo(file)
-    except UNREADABLE:
-        return ""
-    photo.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    photo.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def page(run: str, findings: Findings, cards: Sequence[Card], limits: Sequence[str]) -> bytes:
@@ -152,8 +129,7 @@ def page(run: str, findings: Findings, cards: Sequence[Card], limits: Sequence[s
         limits: sentences on what was not looked at.
     """
     data = {"run": run, "cards": {card.id: [[row.photo, row.attribute, row.value, row.was] for row in card.corrections] for card in cards}}
-    template = TEMPLATES.get_template("page.html.jinja")
-    return template.render(run=run, findings=findings, cards=cards, limits=limits, data=data).encode()
+    return render("suspects/page.html.jinja", run=run, findings=findings, cards=cards, limits=limits, data=data)
 
 
 def suspects_csv(suspects: Sequence[Suspect], people: Mapping[int, str]) -> bytes:

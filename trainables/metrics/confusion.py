@@ -8,6 +8,15 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
     return np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
+def most_frequent_errors(counts: np.ndarray, most: int) -> list[tuple[int, int]]:
+    """True and predicted class of the most frequent errors in counts (classes, classes), those with the most images first."""
+    wrong = counts * (1 - np.eye(len(counts), dtype=int))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    return [
+        (int(true), int(predicted)) for true, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[true, predicted]
+    ]
+
+
 def class_f1(hits: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """F1 per class (..., classes); 0 for a class that nothing has and nothing got.
 

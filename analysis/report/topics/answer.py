@@ -2,14 +2,23 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from analysis.evaluation.search.history import ranked
 from analysis.evaluation.search.reading import Search
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.search import answers_figure
-from analysis.report.answer import Answer, Scores, read_sheets, read_tables
-from analysis.report.cells import as_number, capital, frame_table, number_range, photo_of, table_of
+from analysis.pages.confusion import ALL, taken_for
+from analysis.pages.tables import TOO_SMALL, as_number, number_range, signed, table_of, tells
+from analysis.report.answer import Baseline, Scores, read_models, read_tables
+from analysis.report.cells import capital, frame_table
 from analysis.report.parts import Part, Picture, Table, Words
 from trainables.commands import typed
+from trainables.data.labels import Scheme
+from trainables.metrics import Metric
+
+SMALLEST = 0.0005  # of a difference that three digits show
+SHOWN = 12  # classes of a confusion matrix that a phone has room for
 
 
 def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> Iterator[Part]:
@@ -18,22 +27,27 @@ def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> I
         words = f"The best trial so far is {search.name}/{best.number}: {search.metric.title} {best.score:.3f} on validation."
         yield Words(words, "lead")
         yield Words(
-            "That score chose it, so it flatters. Which trials should answer together, and what they are worth on people whom nothing has "
-            "seen, says",
+            "That score chose it, so it is optimistic. Which trials should vote, and what they are worth on groups that nothing has seen, "
+            "says",
             "missing",
             typed(f"analysis.ensemble --run {search.called}"),
         )
         return
     metric = scores.metric
     yield Words(lead_words(scores), "lead")
+    yield Words(sample_words(scores))
     yield Words(gain_words(scores))
+    if scores.baseline:
+        yield Words(baseline_words(scores.baseline, metric))
+    if models := model_words(search, scores, damaged):
+        yield Words(models)
+    yield from map(Words, caveats(scores))
     if metric.explained:
         yield Words(metric.explained)
-    yield from map(Words, caveats(scores))
     yield Picture(
         "answers",
-        f"{metric.capital} of each answer with its interval",
-        f"Hold-out: {_photos(scores)}.",
+        f"{metric.capital} of each answer with its 95 % CI",
+        f"Every answer on the {_images(scores)}; the one that was chosen is blue.",
         answers_figure(scores.answers, scores.chosen.name, metric),
     )
     yield _answers_table(scores)
@@ -44,92 +58,134 @@ def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> I
 
 def lead_words(scores: Scores) -> str:
     """The answer and its score in one sentence."""
-    chosen = scores.chosen
-    between = f" (95 % interval {chosen.interval[0]:.3f} to {chosen.interval[1]:.3f})" if chosen.interval else ""
-    right = f", {chosen.accuracy:.1%} of the photos right" if chosen.accuracy is not None else ""
-    unseen = f"on {_photos(scores)} that neither training nor any choice has seen"
-    return f"{capital(chosen.name)}: {scores.metric.title} {chosen.score:.3f}{between}{right}, {unseen}."
+    chosen, metric = scores.chosen, scores.metric
+    between = f" (95 % CI {_between(chosen.interval, metric.bounds)})" if chosen.interval else ""
+    return f"{capital(chosen.called)}: {metric.title} {chosen.score:.3f}{between}"
+
+
+def sample_words(scores: Scores) -> str:
+    """What the score was measured on."""
+    right = f": {scores.chosen.accuracy:.1%} of them are right" if scores.chosen.accuracy is not None else ""
+    return f"Scored on {_images(scores)} that neither training nor any choice has seen{right}."
 
 
 def gain_words(scores: Scores) -> str:
-    """What the answer gains over the best single member, and whether that can be told from none."""
+    """What the answer gains over the best single model, and whether that is significant."""
     chosen = scores.chosen
     if chosen.is_single:
         votes = [answer for answer in scores.answers if answer is not chosen and answer.gain is not None]
         clear = [answer.name for answer in votes if answer.distinguishable and answer.gain > 0]
         if not votes:
-            return "It is the best single member."
-        there = (
-            f"{', '.join(clear)} would have gained more than chance on the hold-out" if clear else "no vote gains more than chance over it"
-        )
-        return f"It is the best single member: {there}."
+            return "No vote was compared with it."
+        if clear:
+            return f"On the test images significantly better: {', '.join(clear)}; validation had not shown it."
+        return "On the test images no vote is significantly better."
     if chosen.gain is None or chosen.gain_interval is None:
-        return "What it gains over the best single member is not known."
-    low, high = chosen.gain_interval
-    words = f"Against the best single member: {chosen.gain:+.3f} {scores.metric.title} (95 % interval {low:+.3f} to {high:+.3f})"
-    return f"{words}, {'more than chance' if chosen.distinguishable else 'which cannot be told from no gain'}."
+        return "What it gains over the best single model is not known."
+    return f"Against the best single model: {_difference(chosen.gain, chosen.gain_interval, chosen.distinguishable, scores.metric)}."
+
+
+def baseline_words(baseline: Baseline, metric: Metric) -> str:
+    """What the answer gains over what one would have trained without searching."""
+    gain = _difference(baseline.gain, baseline.interval, baseline.distinguishable, metric)
+    return f"Against the baseline, trial {baseline.trial}, on validation: {gain}."
+
+
+def model_words(search: Search, scores: Scores, damaged: list[str]) -> str:
+    """The models that answer, with their backbones; nothing where that is not known."""
+    backbones = {name: backbone for member in scores.members for name, backbone in member.backbones}
+    backbones |= {f"{search.name}/{trial.number}": str(trial.settings.get("model/backbone", "")) for trial in search.trials}
+    names = [f"{name} ({backbones[name]})" if backbones.get(name) else name for name in read_models(search.folder, damaged)]
+    return f"{'Models' if len(names) > 1 else 'Model'}: {', '.join(names)}." if names else ""
 
 
 def caveats(scores: Scores) -> Iterator[str]:
     """What to know of how the answer was chosen."""
     if scores.supported is False:
         yield (
-            "On validation, judged on people that nothing was fitted on, the vote's gain over the best single member could not be told "
-            "from none."
+            "On validation, evaluated on groups that nothing was fitted on, the vote was not significantly better than the best single "
+            "model."
         )
     if scores.steps:
-        yield f"Taken with it: {'; '.join(scores.steps)}."
-    if scores.optimism is not None and scores.pool > 1:
+        yield f"Steps that it takes: {'; '.join(scores.steps)}."
+    if scores.optimism is not None and scores.optimism >= SMALLEST and scores.pool > 1:
         yield (
-            f"The best of {scores.pool} members was picked by its score on validation, which is expected to look better than it is by "
-            f"{scores.optimism:.3f} for that reason. The hold-out picked nothing."
+            f"The best single model is the best of {scores.pool} on validation, where its score is expected to be optimistic by "
+            f"{scores.optimism:.3f} for that reason. The test images chose nothing."
         )
     if scores.questions > 1:
         yield (
-            f"The hold-out has answered {scores.questions} different calls of analysis.ensemble: if this one was kept for its score, the "
-            "score is too high."
+            f"The test images have scored {scores.questions} different calls of analysis.ensemble: if this one was kept for its score, the "
+            "score is optimistic."
         )
 
 
-def _photos(scores: Scores) -> str:
-    return f"{scores.photos:,} photos of {scores.people:,} people"
+def _images(scores: Scores) -> str:
+    return f"{scores.photos:,} test images of {scores.people:,} groups"
+
+
+def _difference(gain: float, interval: tuple[float, float], significant: bool, metric: Metric) -> str:
+    if abs(gain) < SMALLEST:
+        return "no difference"
+    between = _signed_between(interval, metric.bounds)
+    return f"{signed(gain)} {metric.title} (95 % CI {between}), {'significant' if significant else 'not significant'}"
+
+
+def _between(interval: tuple[float, float], bounds: tuple[float, float]) -> str:
+    return number_range(interval, bounds) if tells(interval, bounds) else f"left out: {TOO_SMALL}"
+
+
+def _signed_between(interval: tuple[float, float], bounds: tuple[float, float]) -> str:
+    """Of a difference of two scores between the bounds."""
+    return f"{signed(interval[0])} to {signed(interval[1])}" if tells(interval, bounds) else f"left out: {TOO_SMALL}"
 
 
 def _answers_table(scores: Scores) -> Table:
-    names, title = tuple(scores.chosen.target_scores), scores.metric.title
-    head = ("answer", title, "95 % interval", "gain over the best single", "accuracy", *(f"{name}: {title}" for name in names))
+    names, title, bounds = tuple(scores.chosen.target_scores), scores.metric.title, scores.metric.bounds
+    head = ("answer", title, "95 % CI", "against the best single model", "accuracy", *(f"{name}: {title}" for name in names))
     rows = []
     for answer in scores.answers:
         own = (as_number(answer.target_scores.get(name)) for name in names)
-        rows.append((answer.name, as_number(answer.score), number_range(answer.interval), _gain(answer), as_number(answer.accuracy), *own))
-    return Table("Every answer on the hold-out", head, tuple(rows), tuple(range(1, len(head))))
-
-
-def _gain(answer: Answer) -> str:
-    if answer.gain is None or answer.gain_interval is None:
-        return ""
-    return f"{answer.gain:+.3f} ({answer.gain_interval[0]:+.3f} to {answer.gain_interval[1]:+.3f})"
+        gain = "" if answer.gain is None or answer.is_single else signed(answer.gain)
+        if gain and answer.gain_interval:
+            gain += f" ({_signed_between(answer.gain_interval, bounds)})"
+        rows.append((answer.called, as_number(answer.score), number_range(answer.interval, bounds), gain, as_number(answer.accuracy), *own))
+    return table_of("Every answer on the test images", head, rows, tuple(range(1, len(head))), folded=True)
 
 
 def _members_table(scores: Scores) -> Table:
     rows = [
-        (member.name, as_number(member.weight), as_number(member.valid), as_number(member.holdout), "yes" if member.like_the_best else "")
+        (
+            member.name,
+            ", ".join(dict.fromkeys(backbone for _, backbone in member.backbones)),
+            as_number(member.weight),
+            as_number(member.valid),
+            as_number(member.holdout),
+            "" if member.like_the_best else "yes",
+        )
         for member in scores.members
     ]
     title = scores.metric.title
-    head = ("member", "weight", f"{title} on validation", f"{title} on the hold-out", "on validation not to be told from the best")
-    return table_of("Members, best on validation first", head, rows, (1, 2, 3))
+    head = ("member", "backbone", "weight", f"{title} on validation", f"{title} on test images", "significantly below the best")
+    return table_of("Members, best on validation first", head, rows, (2, 3, 4))
 
 
 def _classes(search: Search, scores: Scores, damaged: list[str]) -> Iterator[Part]:
-    for frame in read_tables(search.folder, {"ensemble/per_class.csv": "Each class on the hold-out"}, damaged):
-        yield frame_table(frame, most=200)
-    scheme = search.card.scheme.part(scores.attributes or search.card.scheme.names)
-    if scores.confusion is not None and scores.confusion.shape == (scheme.classes, scheme.classes):
-        figure = confusion_figure(
-            scores.confusion, scheme, "What was taken for what", f"{scores.chosen.name} on the hold-out, {_photos(scores)}"
-        )
-        yield Picture("confusion", "Confusion matrix of the hold-out", "Rows are true classes, columns the answer.", figure)
+    for frame in read_tables(search.folder, {"ensemble/per_class.csv": "Each class on the test images"}, damaged):
+        yield frame_table(frame, most=200, folded=len(frame.table) > SHOWN)
+    scheme, counts = search.card.scheme.part(scores.attributes or search.card.scheme.names), scores.confusion
+    if counts is None or counts.shape != (scheme.classes, scheme.classes):
         return
-    for sheet in read_sheets(search.folder, ["ensemble/confusion.png"], damaged):
-        yield photo_of(sheet, "What was taken for what: rows are true classes, columns the answer.")
+    several = len(scheme.names) > 1
+    yield from _confusion(scores, "confusion", ALL if several else scheme.names[0], scheme, counts)
+    for number, name in enumerate(scheme.names if several else ()):
+        own = scheme.marginal((name,), scheme.marginal((name,), counts).T).T
+        yield from _confusion(scores, f"confusion-{number}", name, scheme.part((name,)), own)
+
+
+def _confusion(scores: Scores, file: str, name: str, scheme: Scheme, counts: np.ndarray) -> Iterator[Part]:
+    table, alt = taken_for(name, scheme, counts), f"Confusion matrix: {name}, {scheme.classes} classes"
+    if table.rows:
+        yield table
+    words = f"{alt}. {capital(scores.chosen.called)} on the {_images(scores)}; colour and percentages are shares of the true class."
+    yield Picture(file, alt, words, confusion_figure(counts, scheme), folded=scheme.classes > SHOWN)

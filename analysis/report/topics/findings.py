@@ -1,62 +1,86 @@
 """What the other commands found, where they were called, and what everything was made with."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import pandas as pd
 
 from analysis.evaluation.search.reading import Search, SearchedTrial
 from analysis.evaluation.search.space import words
 from analysis.figures.search import reliability_figure
-from analysis.report.answer import Scores, read_leaks, read_sheets, read_tables, validation_calibration
-from analysis.report.cells import as_percent, capital, frame_table, percent_range, photo_of, table_of
-from analysis.report.parts import Listing, Part, Picture, Table, Words
+from analysis.pages.gathering import TITLE, Gathering, gathering
+from analysis.pages.page import PAGE
+from analysis.pages.tables import TOO_SMALL, Table, as_percent, percent, percent_range, table_of
+from analysis.report.answer import Frame, Scores, read_leaks, read_tables, read_wrong, validation_calibration
+from analysis.report.cells import capital, frame_table
+from analysis.report.parts import Listing, Part, Picture, Words
 from analysis.report.topics.search import Run
 from trainables.commands import typed
+from trainables.storage import Folder
 
-MISTAKE_TABLES = {
-    "mistakes/groups.csv": "Where mistakes gather",
-    "mistakes/confident.csv": "Most confident mistakes",
-    "mistakes/disagreement.csv": "Photos on which the members disagree most",
-}
+SIDES = {"validation": "validation", "holdout": "test"}
+MOST = 20  # rows of another command's table
+GATHERING = 8  # rows that say where errors gather
+COUNTED = ("photos", "people", "errors", "rate", "elsewhere")  # columns of groups.csv
 
 
 def calibration_parts(search: Search, scores: Scores | None) -> Iterator[Part]:
     if scores is not None and scores.calibration is not None:
-        of, found = f"{scores.chosen.name} on the hold-out", scores.calibration
+        of, found = f"{scores.chosen.called} on the test images", scores.calibration
     elif known := validation_calibration(search.folder):
         of, found = f"trial {known[0]} on validation", known[1]
     else:
         words = "This takes a trial with a prediction and weights, which there is none of yet:"
         yield Words(words, "missing", typed(f"tuner.run --resume {search.called}"))
         return
-    yield Words(
-        f"{capital(of)}: how sure it is and how often it is right differ by {100 * found.expected:.1f} percentage points on average."
-    )
-    caption = "Photos by how sure the answer was of them; larger points are more photos."
-    yield Picture("reliability", "How often answers of each confidence were right", caption, reliability_figure(found))
+    apart = f"{100 * found.expected:.1f} percentage points"
+    yield Words(f"{capital(of)}: confidence and accuracy differ by {apart} on average (expected calibration error).")
+    caption = "Accuracy of the images by confidence; larger points are more images."
+    yield Picture("reliability", "Accuracy by confidence", caption, reliability_figure(found))
 
 
 def mistakes_parts(search: Search, damaged: list[str]) -> Iterator[Part]:
-    frames = read_tables(search.folder, MISTAKE_TABLES, damaged)
-    titles = {PurePosixPath(name).stem: title for name, title in MISTAKE_TABLES.items()}
-    titles |= {f"confusion-{name}": f"What was taken for what: {name}" for name in search.card.scheme.names}
-    sheets = read_sheets(search.folder, [f"mistakes/{name}.png" for name in titles], damaged)
-    if not frames and not sheets:
-        words = "Which photos it gets wrong, and where these gather, says"
+    folder = search.folder / "mistakes"
+    wrong = read_wrong(search.folder, damaged)
+    titles = {f"mistakes/{name}.csv": name for name in ("confident", "groups")}
+    frames = {frame.title: frame.table for frame in read_tables(search.folder, titles, damaged)}
+    if wrong is None and not frames:
+        words = "Which images it gets wrong, and where errors gather, says"
         yield Words(words, "missing", typed(f"analysis.mistakes --run {search.called}"))
         return
-    for frame in frames:
-        # The sheets show what the tables of photos list.
-        yield frame_table(frame, most=20, folded=frame.title != MISTAKE_TABLES["mistakes/groups.csv"])
-    for sheet in sheets:
-        yield photo_of(sheet, f"{titles[sheet.name]} (mistakes/{sheet.name}.png)")
+    if wrong is not None:
+        where, share = SIDES.get(wrong.side, wrong.side), f"{wrong.errors / max(1, wrong.images):.1%}"
+        words = f"{wrong.errors:,} of {wrong.images:,} {where} images of {wrong.groups:,} groups are answered wrongly ({share})."
+        yield Words(f"{words} The images, the most confident errors first:" if _page(folder) else words, link=_page(folder))
+    if "groups" in frames:
+        yield _where_errors_gather(frames["groups"])
+    if "confident" in frames:
+        yield frame_table(Frame(f"Most confident errors: {len(frames['confident']):,}", frames["confident"]), most=MOST, folded=True)
+
+
+def _page(folder: Folder) -> str:
+    """The address of a command's page from the report; empty where there is none."""
+    return f"../{folder.name}/{PAGE}" if (folder / PAGE).is_file() else ""
+
+
+def _where_errors_gather(found: pd.DataFrame) -> Part:
+    if not {*COUNTED, "group", "low", "high"} <= set(found.columns):
+        return frame_table(Frame(TITLE, found), most=GATHERING)
+
+    def of(row: Mapping[str, Any]) -> Gathering:
+        low, high = row["low"], row["high"]
+        interval = None if low != low or high != high else (float(low), float(high))
+        return Gathering(str(row["group"]), *(row[name] for name in COUNTED), interval)
+
+    table = gathering(map(of, found.to_dict("records")), most=GATHERING)
+    return table if table.rows else Words(f"{TITLE}: {TOO_SMALL}.")
 
 
 def shift_parts(search: Search, scores: Scores | None) -> Iterator[Part]:
     if scores is None or not scores.shifts:
         yield Words(
-            "Not known. Where the data has photos to answer for (eval/info.csv), how often each value is seen among them and among those "
-            "it learned from is compared by",
+            "Not known. Where the data has images to answer for (eval/info.csv), the class priors among them and among those that trained "
+            "are compared by",
             "missing",
             typed(f"analysis.ensemble --run {search.called}"),
         )
@@ -70,14 +94,14 @@ def shift_parts(search: Search, scores: Scores | None) -> Iterator[Part]:
             own = [_at(shift, key, place) for key in ("predicted", "bbse")]
             between = _at(shift, "intervals", place)
             rows.append((name, value, f"{share:.1%}", *(as_percent(one) for one in own), percent_range(between)))
-    head = ("attribute", "value", "among those it learned from", "answered", "estimated", "95 % interval")
+    head = ("target", "class", "when training", "answered", "estimated", "95 % CI")
     differ, alike = ([str(one.get("attribute")) for one in scores.shifts if bool(one.get("proven")) is proven] for proven in (True, False))
     if differ:
-        words = f"Shares that are proven to differ: {', '.join(differ)}. ensemble/corrected.csv answers with that in mind."
+        words = f"Significant prior shift: {', '.join(differ)}. ensemble/corrected.csv answers with that in mind."
         yield Words(words, "warning")
     if alike:
-        yield Words(f"Not proven to differ: {', '.join(alike)}. What is estimated there may be chance; the intervals say how much of it.")
-    yield table_of("Shares of each value among the photos to answer for", head, rows, (2, 3, 4, 5))
+        yield Words(f"No significant prior shift: {', '.join(alike)}. What is estimated there may be chance.")
+    yield table_of("Class priors among the images to answer for", head, rows, (2, 3, 4, 5))
 
 
 def _at(shift: dict[str, Any], key: str, place: int) -> Any:
@@ -86,27 +110,43 @@ def _at(shift: dict[str, Any], key: str, place: int) -> Any:
 
 
 def suspects_parts(search: Search, damaged: list[str]) -> Iterator[Part]:
-    frames = read_tables(search.folder, {"suspects/suspects.csv": "Most suspect labels"}, damaged)
+    folder = search.folder / "suspects"
+    frames = read_tables(search.folder, {"suspects/suspects.csv": "suspects"}, damaged)
     if not frames:
-        yield Words("Which labels may be wrong says", "missing", typed(f"analysis.suspects --run {search.called}"))
+        yield Words("Which labels are probably wrong says", "missing", typed(f"analysis.suspects --run {search.called}"))
         return
-    yield Words(f"Suspects: {len(frames[0].table):,}. Their photos are shown in suspects/index.html, which writes down what you decide.")
-    yield frame_table(frames[0], most=20)
+    table = frames[0].table
+    # A row is an image; an issue may be of several.
+    issues = [(own.iloc[0], len(own)) for _, own in table.groupby("rank")] if "rank" in table else []
+    words = f"Label issues: {len(issues):,}."
+    yield Words(f"{words} The images, and the page that writes down what you decide:" if _page(folder) else words, link=_page(folder))
+    rows = [
+        (
+            str(one.get("attribute", "")),
+            str(one.get("given", "")),
+            str(one.get("suggested", "")),
+            percent(float(one.get("score", 0.0))),
+            str(one.get("photo", "")) if images == 1 else f"{one.get('person', '')}: {images} images",
+        )
+        for one, images in issues
+    ]
+    if rows:
+        yield table_of("Most probable label issues", ("target", "given", "suggested", "probably wrong", "image"), rows, (3,), most=MOST)
 
 
 def leaks_parts(search: Search, damaged: list[str]) -> Iterator[Part]:
     found = read_leaks(search.folder, damaged)
     if not found:
-        words = "Whether some score flatters, because what trains has seen the photos that it is scored on, says"
+        words = "Whether some score is optimistic, because what trains has seen the images that it is scored on, says"
         yield Words(words, "missing", typed(f"analysis.leaks --run {search.called}"))
         return
     for one in found:
         yield Words(one.words, "warning" if one.warning else "plain")
-    for frame in read_tables(search.folder, {"leaks/pairs.csv": "Photos of two people that look the same"}, damaged):
-        if len(frame.table):
-            yield frame_table(frame, most=20, folded=True)
-    for sheet in read_sheets(search.folder, ["leaks/pairs.png"], damaged):
-        yield photo_of(sheet, "Photos of two people that look the same (leaks/pairs.png)")
+    for frame in read_tables(search.folder, {"leaks/pairs.csv": "pairs"}, damaged):
+        if pairs := len(frame.table):
+            pictures = "../leaks/pairs.png"
+            yield Words(f"Pairs of images of two groups that look the same: {pairs:,}. Side by side:", link=pictures)
+            yield frame_table(Frame("Images of two groups that look the same", frame.table), most=MOST, folded=True)
 
 
 def settings_parts(runs: Sequence[Run], scores: Scores | None, damaged: Sequence[str]) -> Iterator[Part]:
@@ -118,7 +158,7 @@ def settings_parts(runs: Sequence[Run], scores: Scores | None, damaged: Sequence
             ("run", card.name),
             ("command", card.command),
             ("space", card.space),
-            ("photos", card.data),
+            ("images", card.data),
             ("split", card.split),
             ("seed", str(card.seed)),
             ("epochs", str(card.epochs)),

@@ -21,8 +21,9 @@ from analysis.figures.search import (
     numbers_figure,
     parallel_figure,
 )
-from analysis.report.cells import as_number, no_space, number_range, table_of
-from analysis.report.parts import Part, Picture, Table, Words
+from analysis.pages.tables import Table, as_number, number_range, table_of
+from analysis.report.cells import no_space
+from analysis.report.parts import Part, Picture, Words
 from trainables.commands import typed
 
 AXES = 12  # of the parallel coordinates
@@ -43,7 +44,7 @@ def _history(run: Run) -> Iterator[Part]:
     steps = history(run.search.trials, run.search.metric)
     states = [trial.state for trial in run.search.trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    yield Words(f"{len(steps):,} trials: {counts}. {steps[-1].hours:.2f} hours of training, all trials added.")
+    yield Words(f"{len(steps):,} trials: {counts}. {steps[-1].hours:.3g} hours of training, all trials added.")
     thin = f" Of an outcome with more than {MOST} trials, {MOST} are drawn." if max(map(states.count, STATES)) > MOST else ""
     yield Picture(
         f"history{run.suffix}",
@@ -84,7 +85,8 @@ def _curves(run: Run) -> Iterator[Part]:
     yield Picture(
         f"curves{run.suffix}",
         f"{run.search.metric.capital} on validation by epoch, a line a trial",
-        f"{len(scored):,} trials.{shown} The thick line is the best one; marks show how each ended.",
+        f"{len(scored):,} trials.{shown} The thick line is the best one; marks show how each ended. "
+        "Dashed lines are rungs, where trials are stopped.",
         curves_figure(scored, rungs(scored), run.search.metric),
     )
 
@@ -95,7 +97,7 @@ def _settings_together(run: Run) -> Iterator[Part]:
         yield no_space(run.search)
         return
     scored = run.search.scored
-    more = f" {rest} more settings are left out: those that fewer trials drew, or that decided less." if rest else ""
+    more = f" {rest} more settings are left out: those that fewer trials drew, or that mattered less." if rest else ""
     if len(scored) > MOST:
         more += f" {MOST} of {len(scored):,} trials are drawn, evenly spread from the best to the worst."
     yield Picture(
@@ -125,7 +127,7 @@ def _importance(run: Run) -> Iterator[Part]:
         yield Picture(
             f"importance{run.suffix}",
             "Share of the importance of each setting, by branch of the space",
-            "How much each setting decided whether a trial was among the best (PED-ANOVA), within the trials of each branch; the branch's "
+            "How much each setting mattered for a trial to be among the best (PED-ANOVA), within the trials of each branch; the branch's "
             "own settings are dark. With few trials such shares are rough: n is their number.",
             importance_figure(told),
         )
@@ -154,13 +156,13 @@ def _values(run: Run) -> Iterator[Part]:
                 choice.value,
                 str(len(choice.scores)),
                 as_number(choice.median),
-                number_range(choice.interval),
+                number_range(choice.interval, metric.bounds),
                 as_number(choice.best),
             )
             for setting in choices
             for choice in setting.choices
         ]
-        head = ("setting", "value", "trials", f"median {metric.title}", "95 % interval of the median", "best")
+        head = ("setting", "value", "trials", f"median {metric.title}", "95 % CI of the median", "best")
         yield table_of("What each choice gave", head, rows, (2, 3, 4, 5), most=200, folded=True)
     if numbers:
         caption = "A point a trial; the best trial is dark."
@@ -173,12 +175,12 @@ def _fidelity(run: Run) -> Iterator[Part]:
         if rungs(run.search.trials):
             yield Words("The search writes fidelity.json, which is not there:", "missing", typed(f"tuner.run --resume {run.search.called}"))
         else:
-            yield Words("No trial was judged by early epochs.", "missing")
+            yield Words("No trial was stopped by its early epochs.", "missing")
         return
     yield Picture(
         f"fidelity{run.suffix}",
         "Rank correlation of early with final scores",
-        "Where early scores rank the trials as the final ones do (1), stopping early loses nothing; near 0 it is a draw of lots. Only "
+        "Where early scores rank the trials as the final ones do (1), stopping early loses nothing; near 0 it is chance. Only "
         "trials that ran to the end can tell.",
         fidelity_figure(found, MISLEADING),
     )
@@ -190,11 +192,11 @@ def _costs(run: Run) -> Iterator[Part]:
     yield Picture(
         f"cost{run.suffix}",
         "Hours of training by outcome",
-        "Training and validation; loading photos and models is not in it.",
+        "Training and validation; loading images and models is not included.",
         costs_figure(found),
     )
     rows = [
-        (cost.state, f"{cost.trials:,}", f"{cost.epochs:,}", f"{cost.hours:.2f}", f"{cost.gpu_hours:.2f}", as_number(cost.best))
+        (cost.state, f"{cost.trials:,}", f"{cost.epochs:,}", f"{cost.hours:.3g}", f"{cost.gpu_hours:.3g}", as_number(cost.best))
         for cost in found
     ]
     rows.append(
@@ -202,8 +204,8 @@ def _costs(run: Run) -> Iterator[Part]:
             "together",
             f"{sum(cost.trials for cost in found):,}",
             f"{sum(cost.epochs for cost in found):,}",
-            f"{sum(cost.hours for cost in found):.2f}",
-            f"{sum(cost.gpu_hours for cost in found):.2f}",
+            f"{sum(cost.hours for cost in found):.3g}",
+            f"{sum(cost.gpu_hours for cost in found):.3g}",
             as_number(best_of(search.metric, (cost.best for cost in found))),
         )
     )
@@ -219,7 +221,7 @@ TOPICS: dict[str, tuple[str, Topic]] = {
     "history": ("How the search went", _history),
     "curves": ("Learning curves", _curves),
     "parallel": ("Settings side by side", _settings_together),
-    "importance": ("Which settings decided", _importance),
+    "importance": ("Which settings mattered", _importance),
     "values": ("What each value gave", _values),
     "fidelity": ("Could early epochs be trusted?", _fidelity),
     "cost": ("What it cost", _costs),

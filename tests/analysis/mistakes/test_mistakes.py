@@ -286,12 +286,16 @@ def test_the_command_writes_every_table_and_sheet_and_prints_their_heads(here):
     result = call("--top", "3")
     assert result.exit_code == 0, result.output
     folder = here / "runs/faces/mistakes"
-    names = {f"{name}.{ending}" for name in ("confident", "disagreement", "confusion") for ending in ("csv", "png")} | {"groups.csv"}
+    names = {f"{name}.{ending}" for name in ("confident", "disagreement", "confusion") for ending in ("csv", "png")} | {
+        "groups.csv",
+        "index.html",
+        "mistakes.json",
+    }
     attributes = load_runs([here / "runs/faces"]).scheme.names
     names |= {f"confusion-{name}.{ending}" for name in attributes for ending in ("csv", "png")}
     assert {file.name for file in folder.iterdir()} == names
     assert all(f"faces/mistakes/{name}" in result.stdout for name in names)
-    for title in ("What is taken for what", "The surest errors", "Where members disagree most", "Where errors gather"):
+    for title in ("What is taken for what", "The most confident errors", "Where members disagree most", "Where errors gather"):
         assert title in result.stdout
     assert min(Image.open(folder / "confident.png").size) > 500
 

@@ -15,8 +15,9 @@ from analysis.evaluation.search.values import setting_scores
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.search import answers_figure, history_figure
 from analysis.figures.style import DARK, LIGHT, STEPS, as_svg, shade, text_on
+from analysis.pages.tables import TOO_SMALL, number_range, percent_range, signed
 from analysis.report.answer import scores_of
-from analysis.report.topics.answer import caveats, gain_words, lead_words
+from analysis.report.topics.answer import baseline_words, caveats, gain_words, lead_words, sample_words
 from search_spaces.read import read_space
 from trainables.data.labels import Attribute, Scheme
 from trainables.metrics import METRICS
@@ -235,31 +236,52 @@ def scores(**changes):
 
 
 def test_the_answer_is_said_with_its_score_interval_and_gain():
-    assert lead_words(scores()) == (
-        "Soft vote: macro F1 0.700 (95 % interval 0.600 to 0.800), 75.0% of the photos right, on 1,260 photos of 180 people that neither "
-        "training nor any choice has seen."
-    )
-    assert gain_words(scores()) == "Against the best single member: +0.050 macro F1 (95 % interval +0.010 to +0.090), more than chance."
+    assert lead_words(scores()) == "Soft vote: macro F1 0.700 (95 % CI 0.600 to 0.800)"
+    assert "1,260 test images of 180 groups" in sample_words(scores()) and "75.0%" in sample_words(scores())
+    assert gain_words(scores()) == "Against the best single model: +0.050 macro F1 (95 % CI +0.010 to +0.090), significant."
     unclear = {"best single": SINGLE, "soft": {**ANSWER, "gain_interval": [-0.01, 0.09]}}
-    assert gain_words(scores(answers=unclear)).endswith("(95 % interval -0.010 to +0.090), which cannot be told from no gain.")
+    assert gain_words(scores(answers=unclear)).endswith("(95 % CI -0.010 to +0.090), not significant.")
 
 
-def test_where_the_best_single_member_answers_that_is_said():
-    assert gain_words(scores(answer="best single", answers={"best single": SINGLE})) == "It is the best single member."
-    assert "soft vote would have gained more than chance on the hold-out" in gain_words(scores(answer="best single"))
+def test_an_interval_that_says_nothing_is_left_out_in_words():
+    wide = {"best single": SINGLE, "soft": {**ANSWER, "interval": [0.1, 0.9], "gain_interval": [-0.4, 0.5]}}
+    for words in (lead_words(scores(answers=wide)), gain_words(scores(answers=wide))):
+        assert TOO_SMALL in words and "0.9" not in words and "0.5" not in words.replace("+0.050", "")
+    assert number_range((0.0, 0.58)) == percent_range((0.0, 0.58)) == TOO_SMALL
+    assert number_range((-9.0, -1.0), METRICS["neg_log_loss"].bounds) == "-9.000 to -1.000", "what has no end is not too wide"
+
+
+def test_a_difference_that_three_digits_do_not_show_is_none():
+    alike = {"best single": SINGLE, "soft": {**ANSWER, "gain": -0.0001, "gain_interval": [-0.01, 0.01]}}
+    assert gain_words(scores(answers=alike)) == "Against the best single model: no difference."
+    assert [signed(value) for value in (0.0501, -0.0501, 0.0001, -0.0001)] == ["+0.050", "-0.050", "0.000", "0.000"]
+
+
+def test_the_gain_over_the_baseline_is_said_where_there_is_one():
+    assert scores().baseline is None and scores(baseline=None).baseline is None
+    found = scores(baseline={"trial": "faces/0", "valid_score": 0.5, "gain": 0.08, "gain_interval": [0.02, 0.14], "distinguishable": True})
+    words = baseline_words(found.baseline, found.metric)
+    assert "faces/0" in words and words.endswith("+0.080 macro F1 (95 % CI +0.020 to +0.140), significant.")
+
+
+def test_where_the_best_single_model_answers_that_is_said():
+    assert lead_words(scores(answer="best single")).startswith("Best single model: ")
+    assert "soft vote" not in gain_words(scores(answer="best single", answers={"best single": SINGLE}))
+    assert "significantly better: soft vote" in gain_words(scores(answer="best single"))
 
 
 def test_how_the_answer_was_chosen_is_said_as_far_as_it_is_known():
     assert list(caveats(scores())) == []
     (often,) = caveats(scores(holdout={"questions": [{"vote": "soft"}, {"vote": "hard"}]}))
-    assert often.startswith("The hold-out has answered 2 different calls")
+    assert "2 different calls" in often
     steps = [{"name": "tta: plain, flip", "used": True}, {"name": "offsets", "used": False}]
     unsure, taken, luck = caveats(
         scores(supported=False, steps=steps, members_to_choose_from=25, optimism={"expected": 0.021, "members": 40})
     )
-    assert "could not be told from none" in unsure
-    assert taken == "Taken with it: test-time augmentation: plain, flip."
-    assert luck.startswith("The best of 40 members was picked by its score on validation") and "0.021" in luck
+    assert "not significantly better" in unsure
+    assert "test-time augmentation: plain, flip" in taken
+    assert "the best of 40" in luck and "0.021" in luck
+    assert list(caveats(scores(optimism={"expected": -0.002, "members": 40}))) == [], "nothing is optimistic by less than nothing"
 
 
 def test_scores_of_an_older_ensemble_are_read_as_far_as_they_go():
@@ -269,7 +291,7 @@ def test_scores_of_an_older_ensemble_are_read_as_far_as_they_go():
     assert found.chosen.name == "hard vote" and found.chosen.interval is None
     assert [member.name for member in found.members] == ["masks/3 x ages/1"]
     assert found.confusion is None and found.calibration is None and found.shifts == ()
-    assert "gains over the best single member is not known" in gain_words(found)
+    assert "gains over the best single model is not known" in gain_words(found)
     with pytest.raises(KeyError):
         scores_of({"vote": "hard"})
 

@@ -219,7 +219,7 @@ def test_the_command_names_every_suspect_and_everybody_whom_nobody_judged(here, 
     photos, split = planted.made.photos, planted.made.split
     held_out = {photos.names[index] for index in split.holdout}
     assert {row["person"]: row["part"] for row in rows_of(folder / "unjudged.csv")} == dict.fromkeys(held_out, "holdout")
-    assert f"{len(held_out)} people are held out and were not judged" in result.stdout
+    assert f"{len(held_out)} groups are the test part and were not evaluated" in result.stdout
     assert "4 suspects, the likeliest first" in result.stdout
     assert "Only fold" not in result.stdout
 
@@ -230,7 +230,7 @@ def test_a_search_judges_one_fold_and_says_how_to_judge_all(faces, tmp_path, mon
     result = call("--top", "1")
     assert result.exit_code == 0, result.output
     valid, everybody = np.unique(faces.photos.people[faces.split.valid]), np.unique(faces.photos.people)
-    assert f"Only fold 0 was judged, {len(valid)} of {len(everybody)} people" in result.stdout
+    assert f"Only fold 0 was evaluated, {len(valid)} of {len(everybody)} groups" in result.stdout
     words = "python -m tuner.refit --run faces --top 3 --folds 2 --name faces-folds, then python -m analysis.suspects --run faces-folds"
     assert words in unwrapped(result)
     unjudged = rows_of(tmp_path / "runs/faces/suspects/unjudged.csv")
@@ -249,7 +249,7 @@ def test_labels_that_the_models_confirm_leave_an_empty_table_and_a_page_that_say
     result = call()
     assert result.exit_code == 0, result.output
     assert rows_of(here / "runs/planted/suspects/suspects.csv") == []
-    assert "No label is suspect" in (here / "runs/planted/suspects/index.html").read_text()
+    assert "No label issue was found" in (here / "runs/planted/suspects/index.html").read_text()
 
 
 def test_photos_that_are_gone_are_named_and_the_others_shown(here, planted):

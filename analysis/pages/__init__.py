@@ -1,0 +1,1 @@
+"""Pages: what those of the commands share."""
