@@ -91,6 +91,9 @@ class Scores:
     baseline: Baseline | None
     pool: int  # members that the best one was picked from
     optimism: float | None  # by how much the best one's score on validation is expected to be too high
+    findings: tuple[str, ...]  # what has to be said first of an answer that knows nothing
+    corrected: float | None  # that score without it
+    corrected_interval: Interval | None
     settings: dict[str, Any]
     attributes: tuple[str, ...]
 
@@ -133,6 +136,9 @@ def scores_of(found: Mapping[str, Any]) -> Scores:
         baseline=_baseline(found.get("baseline")),
         pool=int(optimism.get("members", found.get("members_to_choose_from", 0))),
         optimism=optimism.get("expected"),
+        findings=tuple(map(str, found.get("findings", ()))),
+        corrected=optimism.get("corrected"),
+        corrected_interval=_interval(optimism.get("corrected_interval")),
         settings=dict(found.get("settings", {})),
         attributes=tuple(found.get("attributes", ())),
     )

@@ -35,6 +35,8 @@ def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> I
         return
     metric = scores.metric
     yield Words(lead_words(scores), "lead")
+    for words in scores.findings:
+        yield Words(words, "warning")
     yield Words(sample_words(scores))
     yield Words(gain_words(scores))
     if scores.baseline:
@@ -109,9 +111,12 @@ def caveats(scores: Scores) -> Iterator[str]:
     if scores.steps:
         yield f"Steps that it takes: {'; '.join(scores.steps)}."
     if scores.optimism is not None and scores.optimism >= SMALLEST and scores.pool > 1:
+        corrected = ""
+        if scores.corrected is not None and scores.corrected_interval is not None:
+            corrected = f": {scores.corrected:.3f} without it (95 % CI {_between(scores.corrected_interval, scores.metric.bounds)})"
         yield (
             f"The best single model is the best of {scores.pool} on validation, where its score is expected to be optimistic by "
-            f"{scores.optimism:.3f} for that reason. The test images chose nothing."
+            f"{scores.optimism:.3f} for that reason{corrected}. The test images chose nothing."
         )
     if scores.questions > 1:
         yield (

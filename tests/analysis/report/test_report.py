@@ -281,6 +281,9 @@ def test_how_the_answer_was_chosen_is_said_as_far_as_it_is_known():
     assert "not significantly better" in unsure
     assert "test-time augmentation: plain, flip" in taken
     assert "the best of 40" in luck and "0.021" in luck
+    corrected = {"expected": 0.021, "members": 40, "corrected": 0.6, "corrected_interval": [0.5, 0.7]}
+    (luck,) = caveats(scores(optimism=corrected))
+    assert "0.600 without it (95 % CI 0.500 to 0.700)" in luck
     assert list(caveats(scores(optimism={"expected": -0.002, "members": 40}))) == [], "nothing is optimistic by less than nothing"
 
 

@@ -200,6 +200,13 @@ def test_what_is_not_known_yet_is_named_with_the_command_that_finds_it(here):
     assert not any(isinstance(part, Picture) for part in sections["answer"])
 
 
+def test_that_an_answer_knows_nothing_is_said_beside_its_score(here):
+    file = here / "runs/faces/ensemble/scores.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "findings": ["The answer is always large."]}))
+    lead, warning, *_ = report([read_search(here / "runs/faces")])[0].parts
+    assert lead.tone == "lead" and (warning.tone, warning.text) == ("warning", "The answer is always large.")
+
+
 def test_a_run_elsewhere_is_called_by_its_place_in_commands(tmp_path):
     search = read_search(write_search(tmp_path / "elsewhere", 4))
     commands = [part.command for section in report([search]) for part in section.parts if isinstance(part, Words) and part.command]
