@@ -44,8 +44,9 @@ def main(trials: Annotated[int, typer.Option(min=3, help="Trials of the search."
         environment = {**os.environ, "PYTHONPATH": str(root)}
         subprocess.run([*command, *options], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
         whole = perf_counter() - start
-        records = read_records(Path(folder) / "runs" / "overhead")
-        ends = [(record.folder / "result.json").stat().st_mtime for record in records]
+        run = Path(folder) / "runs" / "overhead"
+        records = read_records(run)
+        ends = [(run / "trials" / record.folder.name / "result.json").stat().st_mtime for record in records]
     training = [sum(report["seconds"] for report in record.reports) for record in records]
     beyond = [end - before - trained for before, end, trained in zip(ends, ends[1:], training[1:], strict=False)]
 

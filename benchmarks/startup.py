@@ -49,7 +49,8 @@ def main() -> None:
     for words, seconds in imports.items():
         table.add_row(f"imports of {words}, alone", "", f"{seconds:.1f}")
     console.print(table)
-    compiled = Path(cache_from_source(find_spec("torch").origin)).is_file()
+    torch = find_spec("torch")
+    compiled = bool(torch and torch.origin and Path(cache_from_source(torch.origin)).is_file())
     figures = {"cold": cold, "warm": warm, "imports": imports, "byte_code_kept": compiled}
     print(json.dumps({**figures, "python": platform.python_version(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}))
 
@@ -72,22 +73,22 @@ def first_epoch(folder: Path, name: str) -> dict[str, float]:
         ended["first trial begins"] = first_file(run, "config.json", process) - start
         ended["first epoch is reported"] = first_file(run, "reports.jsonl", process) - start
         os.kill(process.pid, signal.SIGTERM)
-        process.stdout.read()
-    up = re.search(r"^(\S+ \S+) INFO ray.*Started a local Ray instance", (run / "ray.log").read_text(), re.MULTILINE)
-    ended["Ray is up"] = datetime.strptime(up[1], "%Y-%m-%d %H:%M:%S,%f").timestamp() - start
+        process.communicate()
+    up, *_ = re.findall(r"^(\S+ \S+) INFO ray.*Started a local Ray instance", (run / "ray.log").read_text(), re.MULTILINE)
+    ended["Ray is up"] = datetime.strptime(up, "%Y-%m-%d %H:%M:%S,%f").timestamp() - start
     return {part: round(seconds, 1) for part, seconds in sorted(ended.items(), key=lambda item: item[1])}
 
 
 def said(process: subprocess.Popen) -> Iterator[tuple[str, float]]:
     """Each part with the time at which the command says that it has ended."""
     left = dict(SAID)
-    while left:
-        line = process.stdout.readline()
-        if not line:
-            raise SystemExit(f"the search ended with {process.wait()} before its first trial")
+    for line in process.stdout or ():
         for part in [part for part, words in left.items() if words.search(line)]:
             del left[part]
             yield part, time()
+        if not left:
+            return
+    raise SystemExit(f"the search ended with {process.wait()} before its first trial")
 
 
 def first_file(run: Path, name: str, process: subprocess.Popen) -> float:

@@ -53,17 +53,16 @@ def main(
 def page() -> str:
     """The page: the tables of each section, in the order in which the settings are declared."""
     # pydantic and the registries take a moment that --help does not need.
-    from trainables.config import CHOOSERS, REGISTRIES, TrialConfig
+    from trainables.config import CHOOSERS, REGISTRIES, SECTIONS, TrialConfig
     from trainables.metrics import METRICS
     from tuner.settings import RunSettings
 
     metrics = {"metric": _names(METRICS)}
 
-    sections = {name: field.annotation for name, field in TrialConfig.model_fields.items() if hasattr(field.annotation, "model_fields")}
-    own = {name: field for name, field in TrialConfig.model_json_schema()["properties"].items() if name not in sections}
+    own = {name: field for name, field in TrialConfig.model_json_schema()["properties"].items() if name not in SECTIONS}
     parts = [HEAD, "## Top level", "Fields without a section.", _table(_rows("", own, metrics))]
     parts += ["## run", "How much to search; never searched itself.", _table(_rows("run/", _fields(RunSettings), metrics))]
-    for name, shared in sections.items():
+    for name, shared in SECTIONS.items():
         if name not in CHOOSERS:
             parts += [f"## {name}", _about(shared), _table(_rows(f"{name}/", _fields(shared)))]
             continue

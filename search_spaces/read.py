@@ -349,7 +349,7 @@ def _misread(node: yaml.Node) -> list[str]:
     if isinstance(node, yaml.MappingNode):
         return [flaw for _, inner in node.value for flaw in _misread(inner)]
     text, tag = node.value, node.tag.rpartition(":")[2]
-    if node.style is not None or tag not in ("bool", "int", "float"):
+    if not isinstance(node, yaml.ScalarNode) or node.style is not None or tag not in ("bool", "int", "float"):
         return []
     if tag == "bool":
         if text.lower() in ("true", "false"):
@@ -398,8 +398,8 @@ def _range(kind: str, spec: dict[str, Any], flaws: list[str]) -> Float | Int | N
         return None
     numbers = {"low": ends[0], "high": ends[1]} | ({"step": step} if "step" in spec else {})
     wrong = [flaw for name, number in numbers.items() if (flaw := _number_flaw(kind, name, number))]
+    low, high = ends
     if not wrong:
-        low, high = ends
         if low > high:
             wrong.append(f"low {show(low)} is above high {show(high)}; write [{show(high)}, {show(low)}].")
         if log is True and low <= 0:
@@ -592,14 +592,15 @@ def _fitting_start(
     mistakes: list[str],
 ) -> tuple[dict[str, Any], ...]:
     """The start entries of the last document that has some, without the values that do not fit the final space."""
-    depth = max((i for i, document in enumerate(documents) if document.start is not None), default=None)
-    if depth is None:
+    with_start = [(depth, document.start) for depth, document in enumerate(documents, start=1) if document.start is not None]
+    if not with_start:
         return ()
-    written = settings_in([document.settings for document in documents[: depth + 1]])
+    depth, starts = with_start[-1]
+    written = settings_in([document.settings for document in documents[:depth]])
     searched = {parameter.path for parameter in parameters}
     fixed = {path for path, entry in entries.items() if not isinstance(entry.value, Domain)}
     fitting: list[dict[str, Any]] = []
-    for start in documents[depth].start:
+    for start in starts:
         known = {path: one.value for path, one in start.items() if one.value is not None}
         mistakes += [f"{start[path].place}: {path}: {misfit}" for path in known if (misfit := _misfit(path, known, written))]
         fits = {path: value for path, value in known.items() if (path in searched or path in fixed) and not _misfit(path, known, entries)}
@@ -642,8 +643,9 @@ def _place_of(path: str, places: Mapping[str, str], file: str) -> str:
 
 
 def _file_and_line(mistake: str) -> tuple[str, int]:
-    name, line = re.match(r"(.*?)(?::(\d+))?: ", mistake).groups()
-    return name, int(line or 0)
+    place, _, _ = mistake.partition(": ")
+    name, _, line = place.rpartition(":")
+    return (name, int(line)) if line.isdecimal() else (place, 0)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

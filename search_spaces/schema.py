@@ -46,6 +46,9 @@ class Choice:
         """The values worth checking: all of them."""
         return self.values
 
+    def every(self) -> tuple:
+        return self.values
+
 
 @dataclass(frozen=True)
 class Float:
@@ -96,7 +99,8 @@ class Int:
         return range(self.low, self.high + 1, self.step or 1)
 
 
-Domain = Choice | Float | Int
+Numeric = Float | Int
+Domain = Choice | Numeric
 When = tuple[tuple[str, tuple], ...]  # conditions that must all hold: a path, and the values that it must have
 
 
@@ -185,8 +189,8 @@ class Space:
         if endless:
             raise SpaceError([f"{p.place}: {p.path}: a float range has no end of values here; list them with choice." for p in endless])
         combinations: list[dict[str, Any]] = [{}]
-        for parameter in inside:
-            values = parameter.domain.every() if isinstance(parameter.domain, Int) else parameter.domain.values
+        listed = [(parameter, parameter.domain.every()) for parameter in inside if not isinstance(parameter.domain, Float)]
+        for parameter, values in listed:
             decidable = [condition for condition in parameter.when if condition[0] not in elsewhere]
             open_ended = len(decidable) < len(parameter.when)
             grown = []

@@ -1,14 +1,14 @@
 """Work that threads do ahead of the one who needs it, in its order."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 
-def ahead(make: Callable[[int], Item], count: int, threads: int, most: int | None = None) -> Iterator[Item]:
+def ahead(make: Callable[[int], Item], count: int, threads: int, most: int | None = None) -> Generator[Item]:
     """`make(0)` ... `make(count - 1)` in order, prepared by threads while the caller works on earlier ones.
 
     Args:

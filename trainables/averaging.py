@@ -1,5 +1,7 @@
 """A moving average of the weights, which is validated and kept in place of the weights themselves."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -15,7 +17,7 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def follow(averaged: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
+    def follow(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
         keep = min(decay, (1 + int(steps)) / (10 + int(steps)))
         for old, new in zip(averaged, current, strict=True):
             # Whole numbers, as BatchNorm's count of batches, have no mean.

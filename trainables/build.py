@@ -144,7 +144,7 @@ def statistics_to_normalise_by(
             message = f"{model.backbone} and {model.second} were trained with different means and deviations; choose imagenet or dataset"
             raise ConfigError([Mistake("normalize", message)])
         return own.pop()
-    return IMAGENET if normalize == "imagenet" else normalize
+    return IMAGENET if isinstance(normalize, str) else normalize
 
 
 def _open(file: ViewFile) -> OpenView:

@@ -27,7 +27,7 @@ from trainables.registry import ConfigError, Count, Entry, Mistake, Section, Sta
 from trainables.schedules import SCHEDULES, ScheduleConfig
 
 # Which names there are, by the setting that chooses one. The other settings of its section are those of the entry.
-REGISTRIES: dict[str, Mapping[str, Entry]] = {
+REGISTRIES: dict[str, Mapping[str, Entry[Section]]] = {
     "view/crop": CROPS,
     "augment/policy": POLICIES,
     "mix/name": MIXERS,
@@ -94,10 +94,11 @@ class TrialConfig(Section):
     def _of_its_entry(cls, given: Any, shared: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Section:
         if not isinstance(given, Mapping):
             return shared(given)
-        name = _chosen(info.field_name, given)
+        field = info.field_name or ""  # pydantic names it wherever a field is validated
+        name = _chosen(field, given)
         if not isinstance(name, str):
             return shared(given)
-        return _entry(info.field_name, name).settings.model_validate(given)
+        return _entry(field, name).settings.model_validate(given)
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
@@ -128,7 +129,7 @@ class TrialConfig(Section):
         for name, value in values.items():
             if name not in cls.model_fields:
                 aside |= {f"{name}/{field}": one for field, one in value.items()} if isinstance(value, Mapping) else {name: value}
-            elif isinstance(value, Mapping) and _is_section(name):
+            elif isinstance(value, Mapping) and name in SECTIONS:
                 fields = settings_of(name, _chosen(name, value))
                 known[name] = {field: one for field, one in value.items() if field in fields}
                 aside |= {f"{name}/{field}": one for field, one in value.items() if field not in fields}
@@ -141,9 +142,16 @@ class TrialConfig(Section):
         return self.model_dump(mode="json")
 
 
+SECTIONS: dict[str, type[Section]] = {
+    name: field.annotation
+    for name, field in TrialConfig.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+
+
 def settings_of(section: str, entry: str | None = None) -> dict[str, FieldInfo]:
     """The settings of a section by name: those of one entry, or without an entry's name those that any has."""
-    shared = TrialConfig.model_fields[section].annotation
+    shared = SECTIONS[section]
     if section not in CHOOSERS:
         return shared.model_fields
     table = REGISTRIES[f"{section}/{CHOOSERS[section]}"]
@@ -155,7 +163,7 @@ def settings_of(section: str, entry: str | None = None) -> dict[str, FieldInfo]:
 def setting_paths() -> Iterator[str]:
     """Every `section/field` path that any configuration has, in the order of declaration."""
     for name in TrialConfig.model_fields:
-        yield from (f"{name}/{field}" for field in settings_of(name)) if _is_section(name) else [name]
+        yield from (f"{name}/{field}" for field in settings_of(name)) if name in SECTIONS else [name]
 
 
 def choosers() -> dict[str, Chooser]:
@@ -172,7 +180,7 @@ def choosers() -> dict[str, Chooser]:
 def section(name: str, /, **values: Any) -> Section:
     """One section of a configuration by itself: `section("loss", name="focal", gamma=1.0)`. Raises: ConfigError."""
     chosen = _chosen(name, values)
-    model = TrialConfig.model_fields[name].annotation
+    model = SECTIONS[name]
     if chosen is not None:
         model = choose(REGISTRIES[f"{name}/{CHOOSERS[name]}"], chosen, f"{name}/{CHOOSERS[name]}").settings
     try:
@@ -182,15 +190,10 @@ def section(name: str, /, **values: Any) -> Section:
         raise ConfigError([_mistake(detail, {name: values}) for detail in details]) from None
 
 
-def _is_section(name: str) -> bool:
-    annotation = TrialConfig.model_fields[name].annotation
-    return isinstance(annotation, type) and issubclass(annotation, Section)
-
-
 def _chosen(section: str, given: Mapping[str, Any]) -> Any:
     """The name of the entry whose settings the section has; None: the section is that of no registry."""
     field = CHOOSERS.get(section)
-    return field and given.get(field, TrialConfig.model_fields[section].annotation.model_fields[field].default)
+    return field and given.get(field, SECTIONS[section].model_fields[field].default)
 
 
 def _unknown_entries(values: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -201,7 +204,7 @@ def _unknown_entries(values: Mapping[str, Any]) -> Iterator[Mistake]:
             yield Mistake(f"{section}/{field}", f"{name!r} is not in this version")
 
 
-def _entry(section: str, name: str) -> Entry:
+def _entry(section: str, name: str) -> Entry[Section]:
     """Raises: ValidationError, at the setting that chooses, for a name that does not exist."""
     field = CHOOSERS[section]
     try:
@@ -215,7 +218,7 @@ def _entry(section: str, name: str) -> Entry:
 def _mistake(detail: Mapping[str, Any], values: Mapping[str, Any]) -> Mistake:
     # Members of a union appear in pydantic's location as type names; only the words of our paths are wanted.
     words = [part for part in detail["loc"] if isinstance(part, str)]
-    in_section = words[0] in TrialConfig.model_fields and _is_section(words[0])
+    in_section = words[0] in SECTIONS
     path = "/".join(words[:2]) if in_section else words[0]
     if detail["type"] == "extra_forbidden":
         return Mistake(path, _no_setting(path, values))
@@ -224,8 +227,8 @@ def _mistake(detail: Mapping[str, Any], values: Mapping[str, Any]) -> Mistake:
     if detail["type"] == "no_entry":
         return Mistake(path, detail["msg"])
     found = settings_of(words[0]).get(words[1]) if in_section and len(words) > 1 else TrialConfig.model_fields.get(path)
-    if extra := found and found.json_schema_extra:
-        return Mistake(path, f"write {extra['values']}; got {detail['input']!r}")
+    if found and isinstance(found.json_schema_extra, dict):
+        return Mistake(path, f"write {found.json_schema_extra['values']}; got {detail['input']!r}")
     message = detail["msg"].removeprefix("Value error, ")
     got = "" if isinstance(detail["input"], Mapping) else f", got {detail['input']!r}"
     return Mistake(path, f"{message[0].lower()}{message[1:]}{got}")
@@ -234,7 +237,7 @@ def _mistake(detail: Mapping[str, Any], values: Mapping[str, Any]) -> Mistake:
 def _no_setting(path: str, values: Mapping[str, Any]) -> str:
     section, _, field = path.partition("/")
     if not field:
-        known = [*setting_paths(), *filter(_is_section, TrialConfig.model_fields)]
+        known = [*setting_paths(), *SECTIONS]
         return f"is not a setting{nearest(path, known) or '; docs/space.md names them all'}"
     if section in CHOOSERS:
         return choosers()[f"{section}/{CHOOSERS[section]}"].refusal(path, [_chosen(section, values[section])])

@@ -16,7 +16,8 @@ def open_console(**settings: Any) -> Console:
     Args:
         settings: of rich's Console.
     """
-    return Console(**{"markup": False, "emoji": False, "highlight": False, **settings})
+    plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+    return Console(**plain | settings)
 
 
 def output() -> Console:

@@ -69,6 +69,7 @@ class Parts:
     @property
     def judged(self) -> Classifier:
         """The model that is validated and kept."""
+        # pyrefly: ignore[bad-return]  AveragedModel holds a copy of the model, which torch annotates as any module
         return self.average.module if self.average else self.model
 
 
@@ -214,6 +215,7 @@ def train_epoch(parts: Parts, settings: TrainConfig, *, epoch: int, first_step: 
     parts.model.begin_epoch(epoch)
     parts.optimizer.zero_grad(set_to_none=True)
     total = photos = steps = 0
+    lr = 0.0
     for batches in in_groups(parts.batches.epoch(epoch), settings.accumulate):
         lr = parts.schedule.lr(first_step + steps)
         step = Step(batches, number=first_step + steps + 1, lr=lr, epoch=epoch, first=steps * settings.accumulate + 1)
@@ -279,8 +281,9 @@ def total_loss(parts: Parts, answer: Answer, targets: Sequence[Tensor], numbers:
 
     A mean over photos, if the losses are.
     """
-    loss = sum(loss(logits, target) for loss, logits, target in zip(parts.losses, answer.logits, targets, strict=True))
-    if parts.regression:
+    first, *others = (loss(logits, target) for loss, logits, target in zip(parts.losses, answer.logits, targets, strict=True))
+    loss = sum(others, start=first)
+    if parts.regression and answer.number is not None:
         known = ~numbers.isnan()
         distance = F.smooth_l1_loss(answer.number.float()[known], numbers[known], reduction="sum")
         loss = loss + parts.regression * distance / len(numbers)

@@ -144,7 +144,7 @@ def _mixup(config: BetaSettings) -> Mixer:
     return Mixer(config.prob, lambda images, partner, rng: mixup(images, partner, rng.beta(alpha, alpha)))
 
 
-MIXERS: dict[str, Entry] = {  # settings -> Mixer, or None
+MIXERS: dict[str, Entry[MixConfig]] = {  # settings -> Mixer, or None
     "none": Entry(MixConfig, lambda config: None),
     "mixup": Entry(BetaSettings, _mixup),
     "cutmix": Entry(BetaSettings, _cutmix),

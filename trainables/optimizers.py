@@ -67,7 +67,7 @@ def _timm(name: str) -> Callable[[OptimizerConfig, list[dict]], Optimizer]:
 
 
 # Weight decay is part of the gradient (L2) in sgd, adam, adagrad and madgrad; the others shrink the weights beside it (decoupled).
-OPTIMIZERS: dict[str, Entry] = {  # settings, parameter groups -> Optimizer
+OPTIMIZERS: dict[str, Entry[OptimizerConfig]] = {  # settings, parameter groups -> Optimizer
     "sgd": Entry(SgdSettings, _sgd),
     "adam": Entry(OptimizerConfig, _torch("Adam", fused=True)),
     "adamw": Entry(OptimizerConfig, _torch("AdamW", fused=True)),
@@ -109,14 +109,14 @@ def climbed(model: nn.Module, radius: float) -> Iterator[None]:
     import torch
     from torch import nn
 
-    moved = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    state = [tensor.detach() for tensor in (*moved, *model.buffers())]
+    moved = [(parameter, parameter.grad) for parameter in model.parameters() if parameter.grad is not None]
+    state = [tensor.detach() for tensor in (*(parameter for parameter, _ in moved), *model.buffers())]
     before = [tensor.clone() for tensor in state]
     with torch.no_grad():
-        norm = nn.utils.get_total_norm([parameter.grad for parameter in moved])
+        norm = nn.utils.get_total_norm([gradient for _, gradient in moved])
         if norm.isfinite():
-            for parameter in moved:
-                parameter.add_(parameter.grad * (radius / (norm + 1e-12)))
+            for parameter, gradient in moved:
+                parameter.add_(gradient * (radius / (norm + 1e-12)))
     try:
         yield
     finally:

@@ -100,7 +100,8 @@ def patch_of(backbone: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
     patch = getattr(getattr(backbone, "patch_embed", None), "patch_size", None)
     if patch is not None and min(patch) >= min(size) // (2 * CELLS):
         return tuple(patch)
-    return tuple(max(1, side // CELLS) for side in size)
+    height, width = size
+    return max(1, height // CELLS), max(1, width // CELLS)
 
 
 def hide(count: int, size: tuple[int, int], patch: tuple[int, int], share: float, rng: np.random.Generator) -> np.ndarray:

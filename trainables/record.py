@@ -152,9 +152,9 @@ class Record:
     aside: Mapping[str, Any] = field(default_factory=dict)  # settings of config.json that this version, or the chosen entry, does not have
 
     @property
-    def best(self) -> dict[str, Any] | None:
-        """The report of the best epoch, or None when no epoch was reported."""
-        return next((report for report in self.reports if report["epoch"] == self.result.best_epoch), None)
+    def best(self) -> dict[str, Any]:
+        """The report of the best epoch; empty when no epoch was reported."""
+        return next((report for report in self.reports if report["epoch"] == self.result.best_epoch), {})
 
     @property
     def model(self) -> Folder:
@@ -265,7 +265,7 @@ def read_decisions(folder: Folder) -> tuple[Decision, ...]:
 
 def write_predictions(folder: Folder, predictions: Predictions) -> None:
     buffer = io.BytesIO()
-    heads = {f"head{index}": head.astype(np.float32) for index, head in enumerate(predictions.heads)}
+    heads: dict[str, Any] = {f"head{index}": head.astype(np.float32) for index, head in enumerate(predictions.heads)}
     np.savez(buffer, ids=np.array(predictions.ids), epoch=predictions.epoch, **heads)
     write_whole(folder / "valid.npz", buffer.getvalue())
 
@@ -328,7 +328,7 @@ def end_record(folder: Folder, state: State, reason: str, cause: Cause = "") -> 
 
 def write_run(run: Folder, card: RunCard) -> None:
     run.mkdir(parents=True, exist_ok=True)
-    values = asdict(card)
+    values: dict[str, Any] = asdict(card)
     write_json(run / "run.json", values.pop("aside") | values)
 
 

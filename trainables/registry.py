@@ -12,9 +12,10 @@ derive from those of its section, which all entries share:
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from search_spaces.errors import UserError
 
@@ -35,20 +36,24 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+Settings = TypeVar("Settings", bound=Section, covariant=True)
+
+
 def setting(meaning: str, default: Any = ..., values: str = "") -> Any:
     """A field that explains itself; both texts stand in docs/space.md.
 
     Args:
         values: how to write one, for a field of several types; of others the type says it.
     """
-    return Field(default, description=meaning, json_schema_extra={"values": values} if values else None)
+    extra: JsonDict | None = {"values": values} if values else None
+    return Field(default, description=meaning, json_schema_extra=extra)
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Generic[Settings]):
     """What a name in a registry stands for."""
 
-    settings: type[Section]  # the section's class, or one that derives from it
+    settings: type[Settings]  # the section's class, or one that derives from it
     build: Callable[..., Any]  # makes the thing from such settings; what else it is given is for the registry to say
 
 

@@ -215,7 +215,7 @@ def _half_wave(height: float) -> float:
     return (1 - math.cos(math.pi * height)) / 2
 
 
-SCHEDULES: dict[str, Entry] = {  # settings, Span -> Schedule
+SCHEDULES: dict[str, Entry[ScheduleConfig]] = {  # settings, Span -> Schedule
     "constant": Entry(ScheduleConfig, lambda config, span: Schedule(span, lambda step: 1.0)),
     "step": Entry(StepSettings, _step),
     "multi_step": Entry(MultiStepSettings, _multi_step),

@@ -129,8 +129,10 @@ def fetched(job: Job, view: View) -> Job:
     if shelf is None:
         return job
 
+    piece = shelf.actor.piece
+
     def here(views: Mapping[View, ViewFile]) -> Mapping[View, ViewFile]:
-        file = ensure_view(views[view], view_cache(), lambda contents: ray.get(shelf.actor.piece.remote(view, contents)))
+        file = ensure_view(views[view], view_cache(), lambda contents: ray.get(piece.remote(view, contents)))
         return {**views, view: file}
 
     extra = tuple(replace(extra, views=here(extra.views)) for extra in job.data.extra)
@@ -160,7 +162,7 @@ def train(number: int, config: TrialConfig, job: Job, report: Report, clock: Cal
                 if smaller is None:
                     _fail(folder, number, error, "memory", report)
                     return
-                result = _with_parts_of(smaller, folder, config)
+                result = _with_parts_of(smaller, folder, config, result)
             # Only here does nothing refer to the failed attempt's tensors any more.
             _free(device)
     except DivergedError as error:
@@ -240,14 +242,16 @@ def why_it_ended(epoch: int, config: TrialConfig) -> str:
     return f"no better score for {config.train.patience} epochs"
 
 
-def _still_ours(folder: Folder, result: Result) -> None:
+def _still_ours(folder: Folder, result: Result) -> Result:
+    """The trial's result as it stands now. Raises: Superseded."""
     now = read_result(folder)
     if now is None or now.attempt != result.attempt:
         raise Superseded
+    return now
 
 
-def _with_parts_of(photos: int, folder: Folder, config: TrialConfig) -> Result:
-    result = read_result(folder)
+def _with_parts_of(photos: int, folder: Folder, config: TrialConfig, result: Result) -> Result:
+    result = _still_ours(folder, result)
     note = (
         f"out of GPU memory in epoch {len(read_reports(folder)) + 1}: batches of {config.train.batch_size} go through in parts of {photos}"
     )

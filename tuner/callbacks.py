@@ -10,7 +10,7 @@ from typing import Any
 from ray import tune
 
 from search_spaces.schema import Space
-from trainables.record import Decision, Record, end_record, read_decisions, trial_folder, write_decisions, write_json
+from trainables.record import Decision, Record, State, end_record, read_decisions, trial_folder, write_decisions, write_json
 from trainables.storage import NO_ROOM, Folder, size_below
 from tuner import fidelity
 from tuner.board import Board, Row, differs
@@ -159,7 +159,7 @@ class Driver(tune.Callback):
     def _why(self) -> str:
         return f"the search was ended by {self._soft_stop.reason or 'an error'}"
 
-    def _close(self, number: int, state: str, reason: str) -> None:
+    def _close(self, number: int, state: State, reason: str) -> None:
         with self._room():
             end_record(trial_folder(self._run, number), state, reason)
         self._end(number, state)

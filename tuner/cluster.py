@@ -19,6 +19,7 @@ from time import monotonic
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainables.commands import started
@@ -140,7 +141,7 @@ def start(address: str | None, *, dashboard: bool, gpus: int | None = None) -> C
         try:
             _knock(address)
             context = ray.init(address=address, **options)
-        except ray.exceptions.AuthenticationError:
+        except AuthenticationError:
             mend = "copy ~/.ray/auth_token from its head node, and set RAY_AUTH_MODE=token"
             raise ClusterError(f"the Ray cluster at {address} wants its token: {mend}") from None
         except (OSError, ValueError, RuntimeError) as error:
@@ -216,7 +217,7 @@ def check_nodes(run: Folder) -> None:
         try:
             if not ray.get(answer, timeout=ANSWER):
                 mistakes.append(f"node {name} does not see {run}: give --storage a folder that every node has, or an object store")
-        except ray.exceptions.RayError as error:
+        except RayError as error:
             why = str(error).strip().splitlines()[-1]
             mistakes.append(f"node {name} cannot run a trial ({why}); it needs the same checkout and environment as this machine")
     if mistakes:

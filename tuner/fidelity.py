@@ -44,7 +44,8 @@ def warning(curves: Mapping[int, Sequence[float]], backbones: Mapping[int, str],
     trials a correlation of 0.5 is seen below 0.3 in one search of five, by chance. The advised `run/grace`
     is the earliest later epoch before the last at which it is at least 0.5 for all who were misled, each over at least 8 of the trials.
     """
-    misled = [found for found in _judged(measure(curves, backbones, rungs)) if highest(found.correlation, found.trials) < MISLEADING]
+    judged = _judged(measure(curves, backbones, rungs))
+    misled = [found for found, correlation in judged if highest(correlation, found.trials) < MISLEADING]
     if not misled:
         return None
     where = ", ".join(_place(found) for found in misled)
@@ -89,15 +90,15 @@ def _telling_epoch(curves: Mapping[int, Sequence[float]], backbones: Mapping[int
     # Beyond all rungs that misled: a new grace must not leave one of them in place.
     later = range(max(found.epoch for found in misled) + 1, max(map(len, curves.values())))
     for epoch in later:
-        telling = {found.backbone for found in _judged(measure(curves, backbones, [epoch])) if found.correlation >= TELLING}
+        telling = {found.backbone for found, correlation in _judged(measure(curves, backbones, [epoch])) if correlation >= TELLING}
         if groups <= telling:
             return epoch
     return None
 
 
-def _judged(fidelities: Iterable[Fidelity]) -> list[Fidelity]:
-    """Those with enough trials for a judgement."""
-    return [fidelity for fidelity in fidelities if fidelity.trials >= ENOUGH and fidelity.correlation is not None]
+def _judged(fidelities: Iterable[Fidelity]) -> list[tuple[Fidelity, float]]:
+    """Those with enough trials for a judgement, and their correlations."""
+    return [(one, one.correlation) for one in fidelities if one.trials >= ENOUGH and one.correlation is not None]
 
 
 def _place(fidelity: Fidelity) -> str:

@@ -77,8 +77,10 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
 
 def _losses_that_the_metric_cannot_score(space: Space) -> list[tuple[str, str]]:
     metric = METRICS.get(space.run.get("metric", DEFAULT))
+    if metric is None:
+        return []
     losses = [name for name in values_of(space).get("loss/name", ()) if name in LOSSES and not LOSSES[name].settings.meaningful]
-    words = [metric and probabilities_missing(metric, "it", name) for name in losses]
+    words = [probabilities_missing(metric, "it", name) for name in losses]
     return [("loss/name", message) for message in words if message]
 
 
@@ -188,8 +190,9 @@ def _check_backbone(name: str, path: str) -> None:
 @cache
 def _networks() -> frozenset[str]:
     """Names of timm's networks as its source registers them."""
-    (timm,) = find_spec("timm").submodule_search_locations
-    sources = (file.read_text() for file in (Path(timm) / "models").glob("*.py"))
+    timm = find_spec("timm")
+    folders = timm.submodule_search_locations if timm else None
+    sources = (file.read_text() for folder in folders or () for file in (Path(folder) / "models").glob("*.py"))
     return frozenset(name for source in sources for name in re.findall(r"^@register_model\ndef (\w+)", source, re.MULTILINE))
 
 

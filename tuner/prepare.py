@@ -34,6 +34,7 @@ from tuner.settings import RunSettings
 
 DEMO_PEOPLE = 300
 DEMO_EVAL = 40  # people of the demo whose labels are not given
+NOTHING_GIVEN = "give --space a YAML file or a shipped space, or --resume a run to go on with"
 MOST_BAD = 0.05  # share of undecodable photos above which something is wrong with the data
 MOST_FACELESS = 0.5  # share of photos without a face above which a crop around faces is no good idea
 
@@ -108,14 +109,16 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
     photos, split = divide(photos, views.digests, sides, plan.seed, plan.split_of)
     tell_photos(photos, split, console)
     by_data = "dataset" in values.get("normalize", [])
-    by_fold = {}
+    tasks, relabels = preflight.tasks_of(plan.space), values.get("labels/relabel", [])
+    completed: dict[int, Completed] = {}
     for fold in values.get("data/fold", [sides.fold]):
         data = Data.of(photos, replace(split, fold=fold), views, with_statistics=by_data)
         # For each fold again: whom the extra images may show depends on who validates.
-        whole = complete(data, plan.folder, sides, preflight.tasks_of(plan.space), values.get("labels/relabel", []), views.digests, decoded)
+        completed[fold] = complete(data, plan.folder, sides, tasks, relabels, views.digests, decoded)
         if plan.split_of:
-            prove_extra(plan.split_of.run, whole.table)
-        by_fold[fold] = whole.data
+            prove_extra(plan.split_of.run, completed[fold].table)
+    by_fold = {fold: one.data for fold, one in completed.items()}
+    *_, whole = completed.values()
     tell_extra(whole, values.get("labels/confidence", [LabelsConfig().confidence]), console)
 
     # torch and timm take seconds, and every mistake up to here is told without them.
@@ -148,7 +151,7 @@ def refuse_options(options: Options) -> None:
     """Raises: RunError for options that do not go together."""
     if not options.resume:
         if options.space is None:
-            raise RunError("give --space a YAML file or a shipped space, or --resume a run to go on with")
+            raise RunError(NOTHING_GIVEN)
         if options.trials and options.trials.more:
             raise RunError(f"--trials +{options.trials.number} adds to a run; give --resume, or leave the + out")
     elif options.name:
@@ -165,11 +168,13 @@ def read_the_space(options: Options, earlier: Earlier | None, has_gpu: bool) -> 
         sides = preflight.sound_sides(with_cuts(space, earlier.card) if earlier else space)
         return preflight.check_space(space, *known_labels(options, earlier, sides))
 
-    if options.space is None and earlier.space is None:
-        raise RunError(f"{earlier.run}/{SPACE} is gone; give --space the space to go on with")
     if options.space:
         space = read_space(options.space, on_cpu=not has_gpu, changes=options.changes, choosers=choosers(), check=check)
         return with_cuts(space, earlier.card) if earlier else space
+    if earlier is None:
+        raise RunError(NOTHING_GIVEN)
+    if earlier.space is None:
+        raise RunError(f"{earlier.run}/{SPACE} is gone; give --space the space to go on with")
     with local_file(earlier.run / SPACE) as file:
         space = read_space(file, changes=options.changes, choosers=choosers(), check=check)
     return with_cuts(replace(space, name=earlier.card.space), earlier.card)

@@ -83,7 +83,7 @@ def main(
         from tuner.refits import Wish
         from tuner.refitting import refit
 
-        wish = Wish(run, top, trials or (), folds, all_data, epochs_from, seeds, storage)
+        wish = Wish(run or "", top, trials or (), folds, all_data, epochs_from, seeds, storage)
         return refit(wish, options, console, start)
 
     carry_out(work, console, address=address, dashboard=dashboard)

@@ -43,7 +43,7 @@ APART = 1000  # between two seeds
 class Wish:
     """What to train again, and how."""
 
-    run: str | None = None
+    run: str = ""
     top: int | None = None  # the best finished trials
     trials: tuple[int, ...] = ()  # or these
     folds: int | None = None  # each configuration once on each fold; must be the run's own number

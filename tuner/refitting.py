@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -106,6 +106,7 @@ def plan_refit(run: Folder, searched: Folder, card: RunCard, refits: Sequence[Re
     split_of = Earlier(searched, replace(card, name=searched.name), None)
     folder = data_folder(options, replace(split_of, card=card), console)
     photos = read_photos(folder, configs[0].data)
+    retries: dict[str, Any] = {} if options.retries is None else {"retries": options.retries}
     settings = RunSettings(
         trials=len(refits),
         epochs=card.epochs,
@@ -113,7 +114,7 @@ def plan_refit(run: Folder, searched: Folder, card: RunCard, refits: Sequence[Re
         grace=card.epochs,  # nor is it measured how far early scores tell
         pruner="none",
         keep=len(refits),
-        **({} if options.retries is None else {"retries": options.retries}),
+        **retries,
     )
     return Plan(
         run,

@@ -113,7 +113,7 @@ def settle(stock: Stock, run: Folder, pruner: Pruner) -> Stock:
             # Its process may have died between the last word and this.
             drop_last(record.folder)
         ended.append(record)
-    pruner.restore((*ended, *stock.going_on, *stock.misfits))
+    pruner.recall((*ended, *stock.going_on, *stock.misfits))
     for record in stock.going_on:
         if record.reports and pruner.stops_earlier(record):
             end_record(record.folder, "stopped", pruner.reasons[record.number])

@@ -42,15 +42,16 @@ def search(options: Options, console: Console, start: Start) -> int:
         join = start(None) if options.address and not options.dry_run else None
         gpus = join().gpus if join else gpus_here()
         plan = check(options, earlier, gpus, stack, console)
-        if not options.dry_run:
-            # All that can be wrong without opening an image is right: Ray starts while images are decoded and the preflight runs.
-            join = join or start(gpus)
         # What a run went on without, it goes on without: that these are the same images is verified.
-        material = prepare(plan, allow_bad=options.allow_bad_photos or earlier is not None, console=console)
+        allow_bad = options.allow_bad_photos or earlier is not None
         if options.dry_run:
+            prepare(plan, allow_bad=allow_bad, console=console)
             valid = f"{preflight.DRAWS} configurations drawn, {len(plan.configurations)} trained for a step, all valid"
             console.print(f"Dry run: {valid}. Nothing was written.")
             return 0
+        # All that can be wrong without opening an image is right: Ray starts while images are decoded and the preflight runs.
+        join = join or start(gpus)
+        material = prepare(plan, allow_bad=allow_bad, console=console)
 
         # Ray Tune is imported by those who need it.
         from tuner.summary import summarize

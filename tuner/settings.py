@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 
 from search_spaces.schema import Space
@@ -82,7 +83,7 @@ def run_mistakes(space: Space) -> list[tuple[str, str]]:
     return []
 
 
-def _mistake(detail: dict) -> tuple[str, str]:
+def _mistake(detail: ErrorDetails) -> tuple[str, str]:
     path = "/".join(["run", *map(str, detail["loc"])])
     if detail["type"] == "extra_forbidden":
         known = [f"run/{name}" for name in RunSettings.model_fields]

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -87,8 +88,7 @@ class Refitted:
     seed: int
     planned: int  # trials
     done: tuple[Record, ...]  # those that ran to their end, by number
-    score: float | None  # of the predictions of all of these, where people validated
-    interval: tuple[float, float] | None  # 95 %
+    pooled: tuple[float, tuple[float, float]] | None  # score of the predictions of all of these, 95 % interval; None: nobody validated
 
     @property
     def fold_scores(self) -> list[float]:
@@ -105,8 +105,8 @@ def refitted(data: Data, card: RunCard, records: Sequence[Record]) -> list[Refit
     for (origin, seed), group in groups.items():
         done = [record for record in group if record.result.state == "finished"]
         predicted = [(record.config, read_predictions(record.folder)) for record in done if record.config.data.fold != NOBODY]
-        score, interval = pooled_score(predicted, data.photos, data.split) if predicted else (None, None)
-        found.append(Refitted(origin, seed, len(group), tuple(done), score, interval))
+        pooled = pooled_score(predicted, data.photos, data.split) if predicted else None
+        found.append(Refitted(origin, seed, len(group), tuple(done), pooled))
     return found
 
 
@@ -134,8 +134,9 @@ def summarize_refit(plan: Plan, data: Data, card: RunCard, board: Board, seconds
             "Each fold's epoch was chosen on that fold, and the configurations on one of them: the hold-out judges more strictly.",
             highlight=False,
         )
-        best = max(done, key=lambda group: plan.settings.score().sign * group.score).origin.trial
-        following = typed(f"tuner.refit --run {name_of(searched)} --trials {best} --all-data")
+        sign = plan.settings.score().sign
+        _, best = max(((sign * group.pooled[0], group.origin) for group in groups if group.pooled), key=itemgetter(0))
+        following = typed(f"tuner.refit --run {name_of(searched)} --trials {best.trial} --all-data")
     else:
         following = vote_command(run, len(done))
     console.print(Text.assemble("Next: ", (following, "bold")), soft_wrap=True)
@@ -150,9 +151,9 @@ def scores_table(plan: Plan, searched: str, groups: Sequence[Refitted]) -> Table
         table.add_column(column, justify="right")
     for group in groups:
         words = ["-"] * 4
-        if group.done:
-            (low, high), folds = group.interval, group.fold_scores
-            words = [f"{group.score:.3f}", f"{low:.3f} - {high:.3f}", f"{np.mean(folds):.3f}", deviation(folds)]
+        if group.pooled:
+            (score, (low, high)), folds = group.pooled, group.fold_scores
+            words = [f"{score:.3f}", f"{low:.3f} - {high:.3f}", f"{np.mean(folds):.3f}", deviation(folds)]
         counts = [f"{len(group.done)} of {group.planned}", *words, f"{group.origin.score:.3f}"]
         table.add_row(f"{searched}/{group.origin.trial}", str(group.seed), *counts)
     return table
@@ -173,7 +174,7 @@ def models_table(searched: str, groups: Sequence[Refitted]) -> Table:
 def spread_over_seeds(searched: str, groups: Sequence[Refitted], metric: Metric) -> Iterator[str]:
     """For each configuration with several seeds, mean and standard deviation of the score over them."""
     for origin in dict.fromkeys(group.origin for group in groups):
-        scores = [group.score for group in groups if group.origin == origin and group.score is not None]
+        scores = [group.pooled[0] for group in groups if group.origin == origin and group.pooled]
         if len(scores) > 1:
             mean = f"{metric.title} {np.mean(scores):.3f}, sd {deviation(scores)} over {len(scores)} seeds"
             yield f"{searched}/{origin.trial}: {mean}; searched {origin.score:.3f}"

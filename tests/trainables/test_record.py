@@ -136,7 +136,7 @@ def test_config_json_holds_every_effective_value(folder, make_config):
 def test_a_trial_that_died_before_its_result_reads_as_interrupted(tmp_path, make_config):
     start_record(trial_folder(tmp_path, 0), make_config())
     record = read_record(trial_folder(tmp_path, 0))
-    assert record.result.state == "interrupted" and record.reports == () and record.best is None
+    assert record.result.state == "interrupted" and record.reports == () and not record.best
     assert record.result.attempt == 0, "no process has worked on it"
 
 

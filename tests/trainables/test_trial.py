@@ -151,7 +151,7 @@ def test_patience_is_a_reason_to_finish(job, make_config):
 def test_a_diverging_trial_fails_with_the_reason_and_says_so(job, make_config):
     reports = run(make_config(**DIVERGING), job)
     record = read_record(trial_folder(job.run, 0))
-    assert record.result.state == "failed" and record.best is None and record.reports == ()
+    assert record.result.state == "failed" and not record.best and record.reports == ()
     assert record.result.reason.startswith("the loss is nan in epoch 1, batch ") and "at learning rate 1.0e+30" in record.result.reason
     assert record.result.cause == "diverged"
     assert reports == [{"number": 0, "failed": record.result.reason, "cause": "diverged"}]
@@ -172,7 +172,7 @@ def test_a_trial_whose_process_died_goes_on_and_leaves_the_record_of_an_unharmed
     run(config, job, number=0)
     die_after(epoch, config, job, number=1)
     left = read_record(trial_folder(job.run, 1))
-    assert left.result.state == "interrupted" and len(left.reports) == epoch and left.best is not None
+    assert left.result.state == "interrupted" and len(left.reports) == epoch and left.best
     assert read_last(left.folder) is not None
     assert [report["epoch"] for report in run(config, job, number=1)] == list(range(epoch + 1, 4))
     assert lasting(trial_folder(job.run, 0)) == lasting(trial_folder(job.run, 1))

@@ -70,7 +70,7 @@ def _trivial(config: AugmentConfig) -> list[BasicTransform]:
     return [Change(trivial_augment)]
 
 
-POLICIES: dict[str, Entry] = {  # settings -> list of transforms of albumentations
+POLICIES: dict[str, Entry[AugmentConfig]] = {  # settings -> list of transforms of albumentations
     "none": Entry(AugmentConfig, lambda config: []),
     "rand": Entry(RandSettings, _rand),
     "trivial": Entry(AugmentConfig, _trivial),
@@ -89,7 +89,9 @@ def build_augment(config: AugmentConfig) -> Augment | None:
     from trainables.data.changes import CHANGES, A
 
     steps = choose(POLICIES, config.policy, "augment/policy").build(config)
-    changes = [build(getattr(config, name)) for name, build in CHANGES.items() if getattr(config, name)]
+    changes: list[A.BasicTransform | A.BaseCompose] = [
+        build(getattr(config, name)) for name, build in CHANGES.items() if getattr(config, name)
+    ]
     steps += [A.SomeOf(changes, n=config.most)] if 0 < config.most < len(changes) else changes
     if not steps:
         return None

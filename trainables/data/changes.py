@@ -145,7 +145,7 @@ def to_uint8(pixels: np.ndarray) -> np.ndarray:
 
 # What each field of AugmentConfig does, given its value above 0, in the order in which photos are changed
 
-CHANGES: dict[str, Callable[[float], A.BasicTransform]] = {
+CHANGES: dict[str, Callable[[float], A.BasicTransform | A.BaseCompose]] = {
     "flip": lambda p: A.HorizontalFlip(p=p),
     "rotate": lambda most: Change(lambda image, rng: rotated(image, rng.uniform(-most, most))),
     "shift": lambda most: Change(lambda image, rng: shifted(image, *rng.uniform(-most, most, size=2))),

@@ -41,6 +41,6 @@ def first_alike(prints: np.ndarray, others: np.ndarray, distance: int = DISTANCE
     first = np.full(len(prints), -1)
     for start in range(0, len(prints) if len(others) else 0, BLOCK):
         block = prints[start : start + BLOCK, None]
-        near = (np.bitwise_count(block ^ others[None]) <= distance).all(axis=2)
+        near = np.all(np.bitwise_count(block ^ others[None]) <= distance, axis=2)
         first[start : start + BLOCK] = np.where(near.any(axis=1), near.argmax(axis=1), -1)
     return first

@@ -192,12 +192,12 @@ def _read_probabilities(file: Path, ids: Sequence[str], scheme: Scheme) -> dict[
             "Take the probabilities.csv of an ensemble over all attributes, with the same data/cuts."
         )
     for line, row in rows:
-        numbers = [read_number(row[name]) for name in classes]
+        numbers = [number for name in classes if (number := read_number(row[name])) is not None]
         if row[IMAGE] not in known:
             mistakes.append(f"{file}:{line}: photo {row[IMAGE]!r} is not in eval/info.csv; take the row out.")
         elif row[IMAGE] in found:
             mistakes.append(f"{file}:{line}: photo {row[IMAGE]} stands twice; keep one row.")
-        elif None in numbers or min(numbers) < 0 or abs(sum(numbers) - 1) > ROUNDING:
+        elif len(numbers) < len(classes) or min(numbers) < 0 or abs(sum(numbers) - 1) > ROUNDING:
             mistakes.append(f"{file}:{line}: these are no probabilities, each from 0 on and 1 in all.")
         else:
             found[row[IMAGE]] = np.array(numbers) / sum(numbers)

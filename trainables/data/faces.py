@@ -34,7 +34,7 @@ def find_face(photo: Image.Image) -> Box | None:
     # The detector cannot cope with a copy in which the smallest face finds no room.
     if min(small.size) < SMALLEST:
         return None
-    boxes, probabilities = _detector().detect(small)
+    boxes, probabilities = _detector().detect(small)[:2]
     if boxes is None:
         return None
     found = [_on_photo(box, small.size, photo.size) for box in boxes[probabilities.astype(float) >= CONFIDENT]]

@@ -82,7 +82,7 @@ def _per_class(count: Callable[[Iterable[int]], int]) -> Callable[[TrainingPhoto
     return size
 
 
-SAMPLERS: dict[str, Entry] = {  # settings -> Sampler
+SAMPLERS: dict[str, Entry[SamplerConfig]] = {  # settings -> Sampler
     "shuffle": Entry(SamplerConfig, lambda config: Sampler(len, shuffled)),
     "weighted": Entry(WeightedSettings, lambda config: Sampler(len, partial(weighted, power=config.power))),
     "oversample": Entry(SamplerConfig, lambda config: Sampler(_per_class(max), oversampled)),

@@ -178,7 +178,7 @@ class Writer:
         pixels = np.ascontiguousarray(image)
         with in_words(self._folder):
             _write(self._pixels, pixels, (self._rows + len(self._added)) * self._size)
-        self._added.append((bytes.fromhex(content), hashlib.sha256(pixels).digest(), int(time.time()), faceless))
+        self._added.append((bytes.fromhex(content), hashlib.sha256(pixels.data).digest(), int(time.time()), faceless))
         self.row[content] = self._rows + len(self._added) - 1
 
     def publish(self) -> None:
@@ -308,8 +308,8 @@ def _new_store(folder: Path, shape: Sequence[int], shows: str) -> Stored:
     folder.mkdir(parents=True, exist_ok=True)
     black = np.zeros(shape, np.uint8)
     head = {"format": FORMAT, "images": f"images-{uuid4().hex[:12]}", "shape": list(shape), "shows": shows}
-    (folder / head["images"]).write_bytes(black)
-    entry = np.array([(bytes.fromhex(BLACK), hashlib.sha256(black).digest(), int(time.time()), False)], ENTRY)
+    (folder / head["images"]).write_bytes(black.data)
+    entry = np.array([(bytes.fromhex(BLACK), hashlib.sha256(black.data).digest(), int(time.time()), False)], ENTRY)
     write_whole(folder / INDEX, _line(head) + entry.tobytes())
     return Stored(head, entry, black[None])
 

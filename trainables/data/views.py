@@ -9,11 +9,11 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import numpy as np
 import PIL
@@ -95,7 +95,7 @@ class View:
         """The view that a trial's settings ask for."""
         crop = choose(CROPS, config.crop, "view/crop")
         own = crop.settings.model_fields.keys() - ViewConfig.model_fields.keys()
-        matters = {"fraction": 1.0} | {name: getattr(config, name) for name in own}
+        matters: dict[str, Any] = {"fraction": 1.0} | {name: getattr(config, name) for name in own}
         return cls(crop=config.crop, height=config.height, width=config.width, fit=config.fit, **matters)
 
     @property
@@ -118,8 +118,9 @@ def _center(size: Size, view: View, face: Box | None) -> Area:
 def _box(size: Size, view: View, face: Box | None) -> Area:
     width, height = size
     # Whole pixels: a box as large as the view is copied, not blurred.
-    left, top = max(0, width - view.box[1]) // 2, max(0, height - view.box[0]) // 2
-    return left, top, min(width, left + view.box[1]), min(height, top + view.box[0])
+    down, across = view.box or (height, width)
+    left, top = max(0, width - across) // 2, max(0, height - down) // 2
+    return left, top, min(width, left + across), min(height, top + down)
 
 
 def _face(size: Size, view: View, face: Box | None) -> Area:
@@ -131,7 +132,7 @@ def _face(size: Size, view: View, face: Box | None) -> Area:
 
 
 @dataclass(frozen=True)
-class Crop(Entry):
+class Crop(Entry[ViewConfig]):
     """One way to choose what a view shows of an image: `build` gives the area, of (size, view, face)."""
 
     build: Callable[[Size, View, Box | None], Area]
@@ -186,7 +187,7 @@ def read_photo(file: Path | BinaryIO) -> Image.Image:
     return _eight_bits(upright, photo.format).convert("RGB")
 
 
-def _eight_bits(photo: Image.Image, kind: str) -> Image.Image:
+def _eight_bits(photo: Image.Image, kind: str | None) -> Image.Image:
     """The photo with 8 bits a channel and what is transparent in it white. Raises: ValueError where its shades have no known range."""
     if photo.mode.startswith("I;16") or (photo.mode == "I" and kind == "PPM"):
         # Pillow would clip 16 bits at 255, which leaves a white photo.
@@ -418,7 +419,7 @@ def _fill(
 Seen = tuple[_File, dict[View, np.ndarray], bool]  # a file, its image in each view whose store lacks it, whether it has no face
 
 
-def _read_all(root: Path, names: Sequence[str], writers: Mapping[View, Writer], faces: Faces | None) -> Iterator[tuple[str, Seen]]:
+def _read_all(root: Path, names: Sequence[str], writers: Mapping[View, Writer], faces: Faces | None) -> Generator[tuple[str, Seen]]:
     def read(index: int) -> Seen:
         return _read(root / names[index], writers, faces)
 

@@ -142,7 +142,7 @@ def _ldam(settings: MarginSettings, counts: np.ndarray) -> Loss:
     return partial(ldam, scale=settings.scale, margins=ldam_margins(counts, settings.margin))
 
 
-LOSSES: dict[str, Entry] = {  # settings, training images per class (classes,) -> Loss
+LOSSES: dict[str, Entry[LossConfig]] = {  # settings, training images per class (classes,) -> Loss
     "cross_entropy": Entry(CrossEntropySettings, _cross_entropy),
     "focal": Entry(FocalSettings, _focal),
     "soft_f1": Entry(LossConfig, _soft_f1),
@@ -170,11 +170,10 @@ def build_losses(config: LossConfig, heads: Sequence[Scheme], counts: Sequence[n
     mistakes = []
     if config.ordinal == "coral" and not any(ordinal):
         mistakes.append(Mistake("loss/ordinal", _no_ordinal_head(heads)))
-    if not all(ordinal):
-        build = choose(LOSSES, config.name, "loss/name").build
-        if isinstance(config, WeightedSettings) and isinstance(config.alpha, tuple):
-            others = [head for head, is_ordinal in zip(heads, ordinal, strict=True) if not is_ordinal]
-            mistakes += _wrong_weights(len(config.alpha), others)
+    build = choose(LOSSES, config.name, "loss/name").build
+    if isinstance(config, WeightedSettings) and isinstance(config.alpha, tuple):
+        others = [head for head, is_ordinal in zip(heads, ordinal, strict=True) if not is_ordinal]
+        mistakes += _wrong_weights(len(config.alpha), others)
     if mistakes:
         raise ConfigError(mistakes)
     return [coral if is_ordinal else build(config, count) for is_ordinal, count in zip(ordinal, counts, strict=True)]

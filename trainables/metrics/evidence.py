@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainables.metrics.metric import Metric
+from trainables.metrics.metric import Metric, Summed, Weighed
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -26,19 +26,26 @@ class Sums:
     less."""
 
     metric: Metric
+    summed: Summed
     sums: "np.ndarray | csr_array"
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """(groups, k)."""
+        # pyrefly: ignore[bad-return]  SciPy has no annotations
+        return self.sums.shape
+
+    @property
     def groups(self) -> int:
-        return self.sums.shape[0]
+        return self.shape[0]
 
     def score(self) -> float:
         """Of all groups."""
-        return float(self.metric.summed.score(np.ones(self.groups) @ self.sums))
+        return float(self.summed.score(np.ones(self.groups) @ self.sums))
 
     def resampled(self, drawn: np.ndarray) -> np.ndarray:
         """The score (draws,) of groups that are there so often (draws, groups)."""
-        return np.concatenate([self.metric.summed.score(self._drawn(block)) for block in _blocks(drawn, self.sums.shape[1])])
+        return np.concatenate([self.summed.score(self._drawn(block)) for block in _blocks(drawn, self.shape[1])])
 
     def interval(self, rng: np.random.Generator, draws: int = 1000) -> Interval:
         """The 95 % interval of the score on other groups, by the studentised bootstrap.
@@ -50,8 +57,8 @@ class Sums:
         """
         score, (spread,) = self.score(), self._spread(np.ones((1, self.groups)))
         scores, spreads = [], []
-        for block in _blocks(draw_groups(self.groups, rng, draws), max(self.sums.shape[1], self.groups)):
-            scores.append(self.metric.summed.score(self._drawn(block)))
+        for block in _blocks(draw_groups(self.groups, rng, draws), max(self.shape[1], self.groups)):
+            scores.append(self.summed.score(self._drawn(block)))
             spreads.append(self._spread(block))
         # Where mistakes are few, a draw may miss them all: without a spread of its own it would stretch the interval without end.
         distances = (np.concatenate(scores) - score) / np.maximum(np.concatenate(spreads), spread / 4 + 1e-9)
@@ -70,7 +77,7 @@ class Sums:
     def _spread(self, drawn: np.ndarray) -> np.ndarray:
         """The standard error (draws,) of the score of groups that are there so often (draws, groups)."""
         # What each group adds: the derivative of the score by how often the group is there.
-        added = self.metric.summed.slope(self._drawn(drawn)) @ self.sums.T
+        added = self.summed.slope(self._drawn(drawn)) @ self.sums.T
         return np.sqrt((drawn * added**2).sum(axis=1))
 
 
@@ -79,6 +86,7 @@ class Whole:
     """Of a metric that is no function of sums: all images. Every draw scores them again."""
 
     metric: Metric
+    weighed: Weighed
     truth: np.ndarray  # (n,)
     prediction: np.ndarray  # what the metric wants: labels (n,) or probabilities (n, classes)
     group: np.ndarray  # (n,) from 0
@@ -90,13 +98,12 @@ class Whole:
 
     def score(self) -> float:
         """Of all groups."""
-        return float(self.metric.weighed(self.truth, self.prediction, self.weights[None])[0])
+        return float(self.weighed(self.truth, self.prediction, self.weights[None])[0])
 
     def resampled(self, drawn: np.ndarray) -> np.ndarray:
         """The score (draws,) of groups that are there so often (draws, groups)."""
         scores = [
-            self.metric.weighed(self.truth, self.prediction, block[:, self.group] * self.weights)
-            for block in _blocks(drawn, len(self.truth))
+            self.weighed(self.truth, self.prediction, block[:, self.group] * self.weights) for block in _blocks(drawn, len(self.truth))
         ]
         return np.concatenate(scores)
 
@@ -161,9 +168,9 @@ def label_evidence(
 ) -> Evidence:
     """Likewise, of what the metric wants: labels (n,) or probabilities (n, classes)."""
     _, group = np.unique(groups, return_inverse=True)
-    if metric.summed:
-        return Sums(metric, group_sums(metric.summed.statistics(truth, prediction, classes), group, weights))
-    return Whole(metric, truth, prediction, group, np.ones(len(truth)) if weights is None else weights)
+    if isinstance(metric.formula, Summed):
+        return Sums(metric, metric.formula, group_sums(metric.formula.statistics(truth, prediction, classes), group, weights))
+    return Whole(metric, metric.formula, truth, prediction, group, np.ones(len(truth)) if weights is None else weights)
 
 
 def group_sums(

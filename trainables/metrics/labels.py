@@ -141,7 +141,7 @@ LABEL_METRICS = (
     Metric(
         "f1_macro",
         "macro F1",
-        summed=Summed(hits_and_ends, f1_macro, f1_macro_slope),
+        formula=Summed(hits_and_ends, f1_macro, f1_macro_slope),
         balanced=True,
         explained="Macro F1 runs from 0 to 1 and is the mean over all classes of how well each is recognised: a rare class counts as much "
         "as a common one.",
@@ -150,20 +150,20 @@ LABEL_METRICS = (
     Metric(
         "f1_weighted",
         "weighted F1",
-        summed=Summed(hits_true_predicted, f1_weighted, f1_weighted_slope),
+        formula=Summed(hits_true_predicted, f1_weighted, f1_weighted_slope),
         explained="Weighted F1 runs from 0 to 1 and is the mean over classes of how well each is recognised: a class counts for as much as "
         "it has images.",
     ),
     Metric(
         "accuracy",
         "accuracy",
-        summed=Summed(right_and_there, mean, mean_slope),
+        formula=Summed(right_and_there, mean, mean_slope),
         explained="Accuracy is the share of images whose class is right; where one class has most images it says little of the others.",
     ),
     Metric(
         "balanced_accuracy",
         "balanced accuracy",
-        summed=Summed(hits_and_true, balanced_accuracy, balanced_accuracy_slope),
+        formula=Summed(hits_and_true, balanced_accuracy, balanced_accuracy_slope),
         balanced=True,
         explained="Balanced accuracy is the mean over classes of the share of its images that are recognised: a rare class counts as much "
         "as a common one.",
@@ -172,7 +172,7 @@ LABEL_METRICS = (
     Metric(
         "quadratic_kappa",
         "quadratic kappa",
-        summed=Summed(moments, quadratic_kappa, quadratic_kappa_slope),
+        formula=Summed(moments, quadratic_kappa, quadratic_kappa_slope),
         bounds=(-1.0, 1.0),
         chance=lambda classes: 0.0,
         explained="Quadratic kappa runs from -1 to 1, where 0 is what chance reaches: a class far from the true one costs more than its "

@@ -27,13 +27,12 @@ class Summed:
 
 @dataclass(frozen=True)
 class Metric:
-    """How good predictions are. It has `summed` or, where it is no function of sums, `weighed`, which is slower."""
+    """How good predictions are."""
 
     name: str  # as in METRICS, scikit-learn's where it has one
     title: str  # the plain word of tables
+    formula: Summed | Weighed  # the second, which is slower, where the score is no function of sums
     direction: Literal["maximize", "minimize"] = "maximize"
-    summed: Summed | None = None
-    weighed: Weighed | None = None  # each image counts for as many as its weight says
     wants: Literal["labels", "probabilities"] = "labels"  # labels: only which class is the most probable counts
     target: Literal["classes"] = "classes"  # the kind of target
     bounds: tuple[float, float] = (0.0, 1.0)  # no score lies outside
@@ -41,6 +40,11 @@ class Metric:
     balanced: bool = False  # every class counts alike, however rare
     explained: str = ""  # in a sentence, for readers of the report
     unseen: str = ""  # what a class that no image has does to the score; empty: nothing
+
+    @property
+    def summed(self) -> Summed | None:
+        """The formula where it is of sums."""
+        return self.formula if isinstance(self.formula, Summed) else None
 
     @property
     def sign(self) -> int:
@@ -63,6 +67,6 @@ class Metric:
     def of_prediction(self, truth: np.ndarray, prediction: np.ndarray, classes: int) -> float:
         """The score of what the metric wants, labels (n,) or probabilities (n, classes), for true classes (n,)."""
         each = np.ones(len(truth))
-        if self.summed:
-            return float(self.summed.score(each @ self.summed.statistics(truth, prediction, classes)))
-        return float(self.weighed(truth, prediction, each[None])[0])
+        if isinstance(self.formula, Summed):
+            return float(self.formula.score(each @ self.formula.statistics(truth, prediction, classes)))
+        return float(self.formula(truth, prediction, each[None])[0])

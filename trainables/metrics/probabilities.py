@@ -47,7 +47,7 @@ PROBABILITY_METRICS = (
     Metric(
         "neg_log_loss",
         "negative log loss",
-        summed=Summed(log_likelihood, mean, mean_slope),
+        formula=Summed(log_likelihood, mean, mean_slope),
         wants="probabilities",
         bounds=(-np.inf, 0.0),
         chance=lambda classes: -float(np.log(classes)),
@@ -57,7 +57,7 @@ PROBABILITY_METRICS = (
     Metric(
         "roc_auc_ovr",
         "ROC AUC",
-        weighed=roc_auc_ovr,
+        formula=roc_auc_ovr,
         wants="probabilities",
         chance=lambda classes: 0.5,
         balanced=True,

@@ -1,16 +1,18 @@
 """Backbones: any timm network by name, or two side by side, with the weights that the settings ask for."""
 
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.layers import DropPath
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from trainables.models.edges import widen
-from trainables.models.settings import ModelConfig
+from trainables.models.settings import FrozenSettings, ModelConfig
 from trainables.registry import ConfigError, Mistake, nearest
 
 UNFIT = (AssertionError, ValueError, RuntimeError, ArithmeticError)  # what timm raises for a size that a network cannot take
@@ -68,8 +70,8 @@ def build_backbone(config: ModelConfig, size: tuple[int, int]) -> tuple[nn.Modul
 
 def pretrained_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Channel means and standard deviations, on the scale 0 to 1, of the photos that timm's weights of this network were trained on."""
-    cfg = timm.get_pretrained_cfg(name)
-    return tuple(cfg.mean), tuple(cfg.std)
+    card = _card(name)
+    return tuple(card.mean), tuple(card.std)
 
 
 def load_weights(backbone: nn.Module, file: Path) -> None:
@@ -80,7 +82,9 @@ def load_weights(backbone: nn.Module, file: Path) -> None:
     if not file.is_file():
         raise _weights_mistake(f"no such file: {file}. Write imagenet, none, or the path of a state dict")
     try:
-        state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = (
+            load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        )
         state = {str(key): value.detach() for key, value in state.get("state_dict", state).items()}
     except (SafetensorError, OSError, RuntimeError, AttributeError, ValueError, EOFError, KeyError) as error:
         raise _weights_mistake(f"{file} is no state dict: {error}") from None
@@ -111,10 +115,10 @@ def load_weights(backbone: nn.Module, file: Path) -> None:
 
 def _build_network(name: str, config: ModelConfig, size: tuple[int, int]) -> tuple[nn.Module, int]:
     # What is frozen for ever stays in eval mode, where no block is left out.
-    resting = config.freeze == "backbone" and config.for_ever
+    resting = isinstance(config, FrozenSettings) and config.freeze == "backbone" and config.for_ever
     drop_path = 0.0 if resting else config.drop_path
     try:
-        network, features = _create(name, size, **({"drop_path_rate": drop_path} if drop_path else {}))
+        network, features = _create(name, size, drop_path)
     except TypeError as error:
         if "drop_path_rate" not in str(error):
             raise
@@ -134,9 +138,10 @@ def _build_network(name: str, config: ModelConfig, size: tuple[int, int]) -> tup
     return network.train(), features
 
 
-def _create(name: str, size: tuple[int, int], **settings: float) -> tuple[nn.Module, int]:
+def _create(name: str, size: tuple[int, int], drop_path: float = 0.0) -> tuple[nn.Module, int]:
     """The network in eval mode and the number of its features. Raises one of UNFIT for a size that it cannot take."""
-    network = timm.create_model(name, num_classes=0, **_grid(name, size), **settings).eval()
+    settings: dict[str, Any] = _grid(name, size) | ({"drop_path_rate": drop_path} if drop_path else {})
+    network = timm.create_model(name, num_classes=0, **settings).eval()
     # One black photo: some networks notice a size that they cannot take only now, and it counts the features of all alike.
     with torch.no_grad():
         return network, network(torch.zeros(1, 3, *size)).shape[1]
@@ -157,8 +162,13 @@ def _leaves_blocks_out(network: nn.Module, size: tuple[int, int]) -> bool:
     return any(passed)
 
 
-def _grid(name: str, size: tuple[int, int]) -> dict[str, tuple[int, int]]:
-    return {"img_size": size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+def _grid(name: str, size: tuple[int, int]) -> dict[str, Any]:
+    return {"img_size": size} if _card(name).fixed_input_size else {}
+
+
+def _card(name: str) -> PretrainedCfg:
+    """What timm says of a network's weights; where it says nothing, what it takes for granted."""
+    return timm.get_pretrained_cfg(name) or PretrainedCfg()
 
 
 def _size_that_fits(name: str, size: tuple[int, int]) -> tuple[int, int] | None:
@@ -167,7 +177,9 @@ def _size_that_fits(name: str, size: tuple[int, int]) -> tuple[int, int] | None:
     def distance(near: tuple[int, int]) -> int:
         return sum(abs(side - asked) for side, asked in zip(near, size, strict=True))
 
-    for near in sorted({tuple(max(1, round(side / step)) * step for side in size) for step in STEPS} - {size}, key=distance):
+    height, width = size
+    sizes = {(max(1, round(height / step)) * step, max(1, round(width / step)) * step) for step in STEPS}
+    for near in sorted(sizes - {size}, key=distance):
         try:
             _create(name, near)
         except UNFIT:

@@ -47,7 +47,8 @@ class Heads(nn.Module):
         masked = [self.dropout(features) for _ in range(self.samples if self.training else 1)]
 
         def mean(layer: nn.Module) -> Tensor:
-            return sum(layer(one) for one in masked) / len(masked)
+            first, *others = (layer(one) for one in masked)
+            return sum(others, start=first) / len(masked)
 
         return Answer([mean(layer) for layer in self.layers], None if self.number is None else mean(self.number))
 

@@ -15,7 +15,7 @@ def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     Source: Clark et al., ELECTRA, ICLR 2020; for images Bao et al., BEiT, ICLR 2022.
     """
     scales = {name: 1.0 for name, _ in model.named_parameters()}
-    for prefix, network in networks(model.backbone).items():
+    for prefix, network in networks(model.get_submodule("backbone")).items():
         for depth, names in enumerate(reversed(layers(network)), start=1):
             scales |= {f"backbone.{prefix}{name}": decay**depth for name in names}
     return scales

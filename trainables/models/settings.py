@@ -42,7 +42,8 @@ class FrozenStagesSettings(FrozenSettings):
     train_stages: Count = setting("how many of the last stages train", 1)
 
 
-FREEZES: dict[str, Entry] = {  # settings, the stages of a network, each a list of parameters' names -> those that keep their weights
+# What is built: settings, the stages of a network, each a list of parameters' names -> those that keep their weights
+FREEZES: dict[str, Entry[ModelConfig]] = {
     "none": Entry(ModelConfig, lambda config, stages: []),
     "backbone": Entry(FrozenSettings, lambda config, stages: stages),
     "stages": Entry(FrozenStagesSettings, lambda config, stages: stages[: -config.train_stages]),

@@ -1,5 +1,7 @@
 """The stages and layers of a timm network, from the input to the features."""
 
+from typing import Any
+
 from timm.models import group_parameters
 from torch import nn
 
@@ -16,7 +18,8 @@ def layers(network: nn.Module) -> list[list[str]]:
 
 def _groups(network: nn.Module, coarse: bool) -> list[list[str]]:
     if hasattr(network, "group_matcher"):
-        groups = list(group_parameters(network, network.group_matcher(coarse=coarse)).values())
+        # pyrefly: ignore[bad-assignment]  timm's own annotations end at dict; asked for no values, it gives names
+        groups: list[list[str]] = list(group_parameters(network, network.group_matcher(coarse=coarse)).values())
     else:
         groups = _by_feature_info(network)
     axes = {name: parameter.ndim for name, parameter in network.named_parameters()}
@@ -28,7 +31,8 @@ def _groups(network: nn.Module, coarse: bool) -> list[list[str]]:
 
 def _by_feature_info(network: nn.Module) -> list[list[str]]:
     """A group begins with each module that timm can take features from; what stands before the first is the stem."""
-    starts = tuple(info["module"] + "." for info in getattr(network, "feature_info", ()))
+    features: Any = getattr(network, "feature_info", ())
+    starts = tuple(info["module"] + "." for info in features)
     groups: list[list[str]] = [[] for _ in range(len(starts) + 1)]
     group = 0
     for name, _ in network.named_parameters():

@@ -23,6 +23,7 @@ _MASK_COLOURS = np.array(
 
 Points = list[tuple[float, float]] | np.ndarray
 Colour = np.ndarray  # (3,), 0 to 255
+RGB = tuple[int, int, int]
 
 
 class Pen:
@@ -156,8 +157,8 @@ def _draw_room(canvas: Image.Image, rng: np.random.Generator) -> None:
 def _draw_body(pen: Pen, look: Look, rng: np.random.Generator) -> None:
     shoulder = 1.45 if look.gender else 1.65
     neck = look.width * (0.5 if look.gender else 0.62)
+    wide, end = look.width + look.volume, look.length
     if look.length > 0.2:
-        wide, end = look.width + look.volume, look.length
         side = [(wide * 0.5, -0.9), (wide, -0.4), (wide * 1.08, 0.3), (wide * 1.02, end * 0.8), (wide * 0.75, end)]
         pen.shape(_curled(_both([(0, -1), *side]), look.curl), look.hair * 0.8)
     pen.shape(_both([(0, 1.15), (neck, 1.2), (shoulder * 0.8, 1.45), (shoulder, 1.75), (shoulder * 1.1, 4), (0, 4)]), look.clothes)
@@ -313,7 +314,7 @@ def _ramp(value: float, low: float, high: float) -> float:
     return float(np.clip((value - low) / (high - low), 0, 1))
 
 
-def _mix(first: Points, second: Points, share: float) -> Colour:
+def _mix(first: Colour | RGB, second: Colour | RGB, share: float) -> Colour:
     return np.asarray(first, dtype=float) * (1 - share) + np.asarray(second, dtype=float) * share
 
 

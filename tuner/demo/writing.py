@@ -58,16 +58,16 @@ def write_people(
         if tested:
             images["eval"].mkdir(parents=True)
         quirk_of = {id: quirk for quirk, id in planted.items()}
-        jobs = [pool.submit(_write_folder, person, images["train"], size, quirk_of.get(person.id)) for person in trained]
-        jobs += [pool.submit(_write_nameless, person, images["eval"], size) for person in tested]
-        for done, job in enumerate(jobs, start=1):
+        written = [pool.submit(_write_folder, person, images["train"], size, quirk_of.get(person.id, "")) for person in trained]
+        nameless = [pool.submit(_write_nameless, person, images["eval"], size) for person in tested]
+        for done, job in enumerate([*written, *nameless], start=1):
             job.result()
             if progress:
                 progress(done)
         rows = [(p.id, GENDERS[p.gender], "Asian", p.age, p.folder) for p in sorted(trained, key=lambda p: p.folder)]
         _write_csv(new / "train" / "train.csv", ("id", "gender", "race", "age", "path"), rows)
         if tested:
-            answers = [row for job in jobs[people:] for row in job.result()]
+            answers = [row for job in nameless for row in job.result()]
             _write_answers(new / "eval", answers, cuts, np.random.default_rng((seed, 2)))
         new.rename(folder)
     return folder
@@ -87,7 +87,7 @@ def _check(folder: Path, people: int, eval_people: int, size: tuple[int, int]) -
         raise ConfigError(mistakes)
 
 
-def _write_folder(person: Person, images: Path, size: tuple[int, int], quirk: str | None) -> None:
+def _write_folder(person: Person, images: Path, size: tuple[int, int], quirk: str) -> None:
     folder = images / person.folder
     folder.mkdir()
     for stem, photo in draw_shots(person, size):

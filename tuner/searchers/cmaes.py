@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search_spaces.schema import Domain, Float
+from search_spaces.schema import Choice, Float, Numeric
 from tuner.searchers.sampling import Ask, Method, conditional_or_choice, modelled
 
 SIGMA = 1 / 6  # of the first generation, as a share of each range: nearly all of it lies within the ranges
@@ -31,7 +31,11 @@ class ReplayedCmaSampler(BaseSampler):
         self._seed = ask.own_seed
         self._random = RandomSampler(seed=ask.own_seed)
         self._modelled = modelled(ask.space, conditional_or_choice)
-        self._domains = {parameter.path: parameter.domain for parameter in ask.space.parameters if parameter.path in self._modelled}
+        self._domains: dict[str, Numeric] = {
+            parameter.path: parameter.domain
+            for parameter in ask.space.parameters
+            if parameter.path in self._modelled and not isinstance(parameter.domain, Choice)
+        }
 
     def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._modelled
@@ -64,7 +68,7 @@ class ReplayedCmaSampler(BaseSampler):
 
 def _standing(trial: FrozenTrial, sign: int) -> tuple[float, ...]:
     """What sorts the better trial first."""
-    if trial.state is TrialState.COMPLETE:
+    if trial.state is TrialState.COMPLETE and trial.value is not None:
         return 0, sign * trial.value
     if trial.constraints or not trial.intermediate_values:
         return 2, 0
@@ -78,13 +82,13 @@ def _ranks(standings: Sequence[tuple[float, ...]]) -> list[float]:
     return [float(order.index(one)) for one in standings]
 
 
-def to_unit(domain: Domain, value: float) -> float:
+def to_unit(domain: Numeric, value: float) -> float:
     """A number as its place between 0 and 1; steps are the middles of equal parts, on the scale of the domain."""
     low, high = _edges(domain)
     return (_scaled(domain, value) - low) / (high - low)
 
 
-def from_unit(domain: Domain, share: float) -> float:
+def from_unit(domain: Numeric, share: float) -> float:
     """The inverse of `to_unit`, at the nearest step."""
     low, high = _edges(domain)
     value = low + share * (high - low)
@@ -95,16 +99,16 @@ def from_unit(domain: Domain, share: float) -> float:
     return float(value) if isinstance(domain, Float) else round(value)
 
 
-def _step(domain: Domain) -> float:
+def _step(domain: Numeric) -> float:
     return domain.step or (0 if isinstance(domain, Float) else 1)
 
 
-def _edges(domain: Domain) -> tuple[float, float]:
+def _edges(domain: Numeric) -> tuple[float, float]:
     half = _step(domain) / 2
     return _scaled(domain, domain.low - half), _scaled(domain, domain.high + half)
 
 
-def _scaled(domain: Domain, value: float) -> float:
+def _scaled(domain: Numeric, value: float) -> float:
     return math.log(value) if domain.log else value
 
 

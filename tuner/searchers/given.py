@@ -35,6 +35,7 @@ class GivenSearcher(Searcher):
         self._given = deque(sorted(given.items()))
         self._running: dict[str, int] = {}
 
+    # pyrefly: ignore[bad-override]  Ray's annotation leaves its own FINISHED out, which is a text
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._stopping() or not (self._given or self.has_more()):
             return Searcher.FINISHED
@@ -59,11 +60,15 @@ class GivenSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to read, see `save`."""
 
-    # What a searcher with proposals of its own overrides, beside a method `propose` that gives the number and the nested values of a trial
+    # What a searcher with proposals of its own overrides
 
     def has_more(self) -> bool:
         """Whether there is more to propose than what was given."""
         return False
+
+    def propose(self) -> tuple[int, dict[str, Any]]:
+        """The number and the nested values of a new trial; asked for only where there is more than what was given."""
+        raise NotImplementedError
 
     def heard(self, number: int, report: Mapping[str, Any]) -> None:
         """Told of an epoch of a trial; of the one at which it is stopped, only `ended` is told."""

@@ -70,8 +70,9 @@ def distribution(domain: Domain) -> BaseDistribution:
     """The domain as Optuna calls it."""
     if isinstance(domain, Choice):
         return CategoricalDistribution([as_optuna(value) for value in domain.values])
-    kind = IntDistribution if isinstance(domain, Int) else FloatDistribution
-    return kind(domain.low, domain.high, log=domain.log, step=domain.step or (1 if isinstance(domain, Int) else None))
+    if isinstance(domain, Int):
+        return IntDistribution(domain.low, domain.high, log=domain.log, step=domain.step or 1)
+    return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
 
 
 def quiet_study(sampler: BaseSampler, metric: Metric = METRICS[DEFAULT]) -> optuna.Study:

@@ -65,7 +65,7 @@ class StudySearcher(GivenSearcher):
         self._trials: dict[int, optuna.Trial] = {}  # those that run, or will again, by our number
         self._reported: dict[int, set[int]] = {}  # epochs of these
         known = {record.number: record for record in earlier}
-        values = {number: record.config.values() for number, record in known.items()} | resumed
+        values = {number: record.config.values() for number, record in known.items()} | dict(resumed)
         self._start = deque(_untried(space.start_trials(), [space.drawn(values[number]) for number in sorted(values)]))
         self._taken = {*values, *taken}
         self._next = 0
@@ -169,7 +169,7 @@ def _optuna_state(record: Record) -> TrialState | None:
             return TrialState.PRUNED if record.reports else None
 
 
-def _untried(starts: Iterable[Mapping[str, Any]], tried: list[dict[str, Any]]) -> Iterator[Mapping[str, Any]]:
+def _untried(starts: Iterable[dict[str, Any]], tried: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The start entries left over when each trial, in order, stands for the first entry that it fits."""
     left = list(tried)
     for start in starts:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from trainables.registry import Entry
 from tuner.stoppers.asha import AshaSettings, asha, halving_rungs
-from tuner.stoppers.history import Stopper
+from tuner.stoppers.history import GraceSettings, Stopper
 from tuner.stoppers.hyperband import hyperband
 from tuner.stoppers.median import MedianSettings, median
 
@@ -15,7 +15,7 @@ def none(settings: AshaSettings, epochs: int) -> Stopper:
 
 
 # What is built is told the settings and the run's maximum epochs.
-STOPPERS: Mapping[str, Entry] = {
+STOPPERS: Mapping[str, Entry[GraceSettings]] = {
     "asha": Entry(AshaSettings, asha),
     "median": Entry(MedianSettings, median),
     "hyperband": Entry(AshaSettings, hyperband),

@@ -25,11 +25,11 @@ class Pruner(FIFOScheduler):
         self.stopper = stopper
         self.history = History()
         self.reasons: dict[int, str] = {}
-        self._metric = metric
+        self._scored_by = metric
         self._spared = spared
         self._decided = decided
 
-    def restore(self, records: Iterable[Record]) -> None:
+    def recall(self, records: Iterable[Record]) -> None:
         """Take in what was heard of trials of earlier commands.
 
         The last report of a trial that was interrupted stays out where nothing was decided about it: its process told it to the record,
@@ -54,7 +54,7 @@ class Pruner(FIFOScheduler):
         self.history.enter(heard)
         if decision is None:
             return False
-        cutoff = None if decision.cutoff is None else self._metric.sign * decision.cutoff
+        cutoff = None if decision.cutoff is None else self._scored_by.sign * decision.cutoff
         decision = replace(decision, score=report["score"], cutoff=cutoff)
         self._decided(number, decision)
         return self._ends(number, decision, report)
@@ -79,16 +79,16 @@ class Pruner(FIFOScheduler):
         reported = {report["epoch"] for report in record.reports}
         for decision in record.decisions:
             if decision.epoch not in reported:
-                yield Heard(number, decision.epoch, self._metric.sign * decision.score, last=False)
+                yield Heard(number, decision.epoch, self._scored_by.sign * decision.score, last=False)
 
     def _as_heard(self, number: int, report: Mapping[str, Any]) -> Heard:
-        return Heard(number, report["epoch"], self._metric.sign * report["score"], report["last"])
+        return Heard(number, report["epoch"], self._scored_by.sign * report["score"], report["last"])
 
     def _ends(self, number: int, decision: Decision, report: Mapping[str, Any]) -> bool:
         # One that ends here by itself counts for others, but is not stopped.
         if decision.passed or report["last"] or self._spared(number):
             return False
-        self.reasons[number] = why_stopped(decision, self.stopper, self._metric)
+        self.reasons[number] = why_stopped(decision, self.stopper, self._scored_by)
         return True
 
 

@@ -243,7 +243,7 @@ def test_the_same_generator_gives_the_same_answers(equals):
 
 def test_a_metric_that_falls_is_better_where_it_is_lower(equals):
     worse, better = sorted(equals.sample(np.random.default_rng(0))[:2], key=lambda one: one.score())
-    errors = replace(METRIC, direction="minimize", summed=replace(METRIC.summed, score=lambda sums: 1 - METRIC.summed.score(sums)))
+    errors = replace(METRIC, direction="minimize", formula=replace(METRIC.summed, score=lambda sums: 1 - METRIC.summed.score(sums)))
     up, down = (
         paired_gain(*(replace(one, metric=metric) for one in (better, worse)), np.random.default_rng(1)) for metric in (METRIC, errors)
     )

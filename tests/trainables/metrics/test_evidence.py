@@ -31,7 +31,7 @@ def as_whole(metric):
         rows = [np.repeat(np.arange(len(truth)), one.astype(int)) for one in weights]
         return np.array([metric.of_prediction(truth[own], prediction[own], len(SHARES)) for own in rows])
 
-    return replace(metric, summed=None, weighed=weighed)
+    return replace(metric, formula=weighed)
 
 
 @pytest.mark.parametrize("name", METRICS)

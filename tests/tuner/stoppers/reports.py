@@ -76,7 +76,7 @@ class Search:
             record_of(number, self.curves[number], state, cause=causes.get(state, ""), decisions=self.decisions[number])
             for number, state in self.states.items()
         ]
-        self.pruner.restore(records)
+        self.pruner.recall(records)
         for record in records:
             if record.result.state == "interrupted" and record.reports and record.number != unheard:
                 assert not self.pruner.stops_earlier(record)

@@ -14,7 +14,7 @@ def test_every_epoch_gets_its_own_score_and_no_later_one(seed):
     pruner = pruner_of(epochs=28)
     scores = [rng.random(rng.integers(0, 29)).tolist() for _ in range(10)]
     states = rng.choice(["finished", "stopped", "failed"], size=10)
-    pruner.restore([record_of(number, scores[number], states[number]) for number in range(10)])
+    pruner.recall([record_of(number, scores[number], states[number]) for number in range(10)])
     for epoch in range(1, 29):
         assert pruner.history.at(epoch) == {number: curve[epoch - 1] for number, curve in enumerate(scores) if len(curve) >= epoch}
 
@@ -36,7 +36,7 @@ def test_an_epoch_that_a_trial_has_to_repeat_is_not_decided_on_again():
     """Its reports end with the epoch that it goes on from, its decisions do not."""
     told = []
     pruner = pruner_of(told=lambda *decision: told.append(decision))
-    pruner.restore([record_of(0, [0.9, 0.9], "stopped"), record_of(1, [0.5], "interrupted", decisions=[Decision(2, 0.8, 1, 0.7, True)])])
+    pruner.recall([record_of(0, [0.9, 0.9], "stopped"), record_of(1, [0.5], "interrupted", decisions=[Decision(2, 0.8, 1, 0.7, True)])])
     assert pruner.history.at(2) == {0: 0.9, 1: 0.8}
     assert not heard(pruner, 1, 0.1, epoch=2)
     assert told == []
@@ -46,7 +46,7 @@ def test_an_epoch_that_a_trial_has_to_repeat_is_not_decided_on_again():
 def test_what_another_pruner_decided_does_not_end_a_trial(name, ends):
     record = record_of(1, [0.2], "interrupted", decisions=[Decision(1, 0.2, 1, 0.8, False)])
     pruner = pruner_of(name)
-    pruner.restore([record])
+    pruner.recall([record])
     assert pruner.stops_earlier(record) == ends
 
 
