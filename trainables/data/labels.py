@@ -6,11 +6,19 @@ The first attribute is the most significant digit: of mask, gender and age with 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import mul
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from trainables.data.names import shown
 from trainables.registry import ConfigError, Mistake
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = TypeVar("Array", np.ndarray, "Tensor")
 
 
 @dataclass(frozen=True)
@@ -134,17 +142,15 @@ class Task:
         return compose(self.scheme, [(part, head.astype(np.float64)) for part, head in zip(self.head_schemes, heads, strict=True)])
 
 
-def compose(scheme: Scheme, parts: list[tuple[Scheme, np.ndarray]]) -> np.ndarray:
+def compose(scheme: Scheme, parts: list[tuple[Scheme, Array]]) -> Array:
     """Joint probabilities (n, classes) of a scheme from parts that cover each of its attributes once.
 
     Args:
         parts: (scheme of some attributes, probabilities (n, classes of that scheme)), taken as independent; arrays, or tensors of torch.
     """
-    joint = 1.0
-    for part, probabilities in parts:
-        shape = [size if name in part.names else 1 for name, size in zip(scheme.names, scheme.sizes, strict=True)]
-        joint = joint * probabilities.reshape(-1, *shape)
-    return joint.reshape(-1, scheme.classes)
+    shapes = ([size if name in part.names else 1 for name, size in zip(scheme.names, scheme.sizes, strict=True)] for part, _ in parts)
+    spread = (probabilities.reshape(-1, *shape) for (_, probabilities), shape in zip(parts, shapes, strict=True))
+    return reduce(mul, spread).reshape(-1, scheme.classes)
 
 
 def read_task(task: str | list[list[str]], scheme: Scheme) -> Task:
