@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import mul
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any
 
 import numpy as np
 
 from trainables.data.names import shown
 from trainables.registry import ConfigError, Mistake
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Array = TypeVar("Array", np.ndarray, "Tensor")
+Array = Any  # of numpy, or a tensor of torch
 
 
 @dataclass(frozen=True)
