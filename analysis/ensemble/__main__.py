@@ -214,7 +214,7 @@ def notes_of(runs: Runs, outcome: Outcome, looked: Sequence[object], unlabelled:
     notes += decision_notes(outcome.decision)
     if unlabelled is None:
         notes.append(why_none)
-    elif unlabelled.corrected is not None:
+    elif unlabelled.corrected is not None and unlabelled.worth is not None:
         shifted = [
             attribute.name for attribute, shift in zip(outcome.decision.scheme.attributes, unlabelled.shifts, strict=True) if shift.proven
         ]
@@ -265,10 +265,10 @@ class Predictor:
         source = labelled_source(self.photos, self._decoded(self.photos, chosen), self.runs.holdout)
         return self._predict("predicting the hold-out", chosen, source, looks, price.__setitem__), price
 
-    def eval(self, looks: tuple[str, ...], trials: tuple[str, ...]) -> tuple[Mapping[str, Predicted], Source]:
+    def eval(self, photos: Unlabelled, looks: tuple[str, ...], trials: tuple[str, ...]) -> tuple[Mapping[str, Predicted], Source]:
         """What the trials predict of the eval photos, in their order."""
         chosen = self._named(trials)
-        source = unlabelled_source(self.unlabelled, self._decoded(self.unlabelled, chosen))
+        source = unlabelled_source(photos, self._decoded(photos, chosen))
         return self._predict("predicting the eval photos", chosen, source, looks), source
 
     def _named(self, names: tuple[str, ...]) -> list[Trial]:
@@ -299,7 +299,7 @@ def answer_unlabelled(runs: Runs, decision: Decision, predictor: Predictor, seed
     if decision.scheme != runs.scheme:
         return None, f"No answer file: the members predict {', '.join(decision.scheme.names)} of {', '.join(runs.scheme.names)}."
     pipeline = decision.pipelines[decision.final]
-    by_look, source = predictor.eval(pipeline.looks, pipeline.trials)
+    by_look, source = predictor.eval(predictor.unlabelled, pipeline.looks, pipeline.trials)
     answer = pipeline(averaged(by_look, pipeline.looks, pipeline.trials))
     shifts = shifts_of(runs, decision, answer, seed)
     bad = tuple(source.files.bad)

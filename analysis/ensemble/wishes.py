@@ -3,6 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from analysis.evaluation.nested import Wish
 from analysis.members.trials import Runs, Trial
@@ -26,7 +27,7 @@ def read_wish(top: int | None, members: str, whole: bool, per: str, diverse: boo
     if mistakes:
         raise ConfigError(mistakes)
     named = tuple(dict.fromkeys(name.strip() for name in members.split(",") if name.strip()))
-    choose = {"choose": "diverse"} if diverse else {"choose": "per kind", "per": per} if per else {}
+    choose: dict[str, Any] = {"choose": "diverse"} if diverse else {"choose": "per kind", "per": per} if per else {}
     return Wish(top=TOP if top is None else top, alone=whole, named=named, **choose)
 
 

@@ -228,7 +228,9 @@ def useless(metric: Metric) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _refuse_useless(options: Options, metric: Metric) -> None:
     votes, steps = useless(metric)
-    mistakes = [Mistake("--vote", probabilities_missing(metric, "it", options.vote))] if options.vote in votes else []
+    mistakes = []
+    if options.vote in votes and (message := probabilities_missing(metric, "it", options.vote)):
+        mistakes.append(Mistake("--vote", message))
     words = f"moves labels, and run/metric is {metric.name}, which it cannot be fitted by; leave it out"
     mistakes += [Mistake("--step", f"{name} {words}") for name in options.steps if name in steps]
     if mistakes:
@@ -313,7 +315,7 @@ class _Walk:
     def _tried(self, name: str) -> bool:
         return name in self.options.steps or ("auto" in self.options.steps and name not in useless(self.judge.metric)[1])
 
-    def _weigh(self, name: str, judged: Judged, **more: object) -> StepTaken:
+    def _weigh(self, name: str, judged: Judged, **more: Any) -> StepTaken:
         asked = name in self.options.steps
         return StepTaken(name, judged, asked, used=asked or judged.gain.interval[0] > 0, **more)
 

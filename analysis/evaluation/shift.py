@@ -203,7 +203,8 @@ def _draw(
         drawn_seen = counts.sum(axis=2)
         chance = drawn_seen / drawn_seen.sum(axis=1, keepdims=True) - seen / seen.sum()
         found.append((shares, shares - (trained + chance)))
-    return tuple(map(np.concatenate, zip(*found, strict=True)))
+    shares, beyond_chance = (np.concatenate(draws) for draws in zip(*found, strict=True))
+    return shares, beyond_chance
 
 
 def _p_value(shift: np.ndarray, draws: np.ndarray) -> float:

@@ -6,7 +6,7 @@ what it found to keep, down to nothing.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -109,6 +109,7 @@ class Shares:
 # Each kind is frozen, holds plain values alone, so that a file of it is data, and is called with scores (photos, classes) whose rows sum
 # to 1; it returns such scores. A photo's answer depends on no other photo.
 Step = Annotated[Offsets | TopTwo | Shares, Field(discriminator="kind")]
+Moves = TypeVar("Moves", Offsets, TopTwo)
 
 
 def offsets(answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, metric: Metric) -> Offsets:
@@ -135,10 +136,17 @@ STEPS: dict[str, Fit] = {"offsets": offsets, "top_two": top_two}
 
 def change_labels(metric: Metric) -> bool:
     """Whether the metric is one that steps are fitted by: they move labels, and try every place where one photo more would move."""
-    return metric.wants == "labels" and metric.summed is not None
+    return metric.wants == "labels" and metric.is_of_sums
 
 
-def _with_other_people(fit: Callable, answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, metric: Metric) -> Step:
+def _with_other_people(
+    fit: Callable[[np.ndarray, np.ndarray, Scheme, Metric], Moves],
+    answer: np.ndarray,
+    target: np.ndarray,
+    people: np.ndarray,
+    scheme: Scheme,
+    metric: Metric,
+) -> Moves:
     """The fit on all photos, and of it the smallest share whose score on people that it was not fitted on is within one standard error
     of the best share's.
 
@@ -237,7 +245,7 @@ def _scores_along(
     for start in range(0, len(moved), rows):
         photos, after = moved[start : start + rows], taken[start : start + rows]
         change = statistics(target[photos], after, classes) - statistics(target[photos], predicted[photos], classes)
-        along = sums + (change.toarray() if hasattr(change, "toarray") else change).astype(float).cumsum(axis=0)
+        along = sums + (change if isinstance(change, np.ndarray) else change.toarray()).astype(float).cumsum(axis=0)
         scores.append(metric.summed.score(along))
         sums = along[-1]
     return metric.sign * np.concatenate(scores)

@@ -137,6 +137,7 @@ def likely_worth(scores: np.ndarray, spread: np.ndarray, rounds: int = 300) -> n
     """
     likelihood = np.exp(-(((scores[:, None] - scores) / np.maximum(spread, 1e-9)[:, None]) ** 2) / 2)
     share = np.full(len(scores), 1 / len(scores))
+    chances = likelihood
     for _ in range(rounds):
         chances = likelihood * share
         chances /= chances.sum(axis=1, keepdims=True)

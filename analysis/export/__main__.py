@@ -38,9 +38,12 @@ def main(
     """
     console = output()
     with refusals():
-        if (ensemble is None) == (run is None) or (run is None) != (trial is None):
+        if ensemble is not None and run is None and trial is None:
+            right = export_ensemble(console, open_folder(ensemble), out)
+        elif ensemble is None and run is not None and trial is not None:
+            right = export_trial(console, run, trial, out)
+        else:
             raise RunError("give either --ensemble with the folder of an ensemble, or --run and --trial")
-        right = export_trial(console, run, trial, out) if ensemble is None else export_ensemble(console, open_folder(ensemble), out)
     if not right:
         raise typer.Exit(1)
 

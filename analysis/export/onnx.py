@@ -102,7 +102,8 @@ def to_onnx(network: torch.nn.Module, inputs: Sequence[Input], outputs: Sequence
         with warnings.catch_warnings():
             # Of torch about its own inside.
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(
+            # pyrefly: ignore[bad-assignment]  None comes of the exporter before this one alone
+            program: torch.onnx.ONNXProgram = torch.onnx.export(
                 network,
                 examples,
                 dynamo=True,

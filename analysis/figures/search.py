@@ -1,7 +1,7 @@
 """The records of a search as pictures."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -69,8 +69,9 @@ def history_figure(steps: Sequence[Step], metric: Metric) -> Figure:
             axes.plot([place(step) for step in own], [step.score for step in own], mark, color=colour, **style)
         axes.step([place(step) for step in shown], [step.best for step in shown], where="post", color=INK, linewidth=1.2)
         _quiet(axes, grid="y")
-    best = next(step for step in shown if step.score == shown[-1].best)
-    _point_at(by_order, (best.number, best.score), f"trial {best.number}: {best.score:.3f}")
+    scored = [(step.number, step.score) for step in steps if step.score is not None]
+    number, score = next(point for point in scored if point[1] == shown[-1].best)
+    _point_at(by_order, (number, score), f"trial {number}: {score:.3f}")
     by_order.set(xlabel="trial", ylabel=on_validation(metric))
     by_order.xaxis.set_major_locator(MaxNLocator(integer=True))
     by_hours.set(xlabel="hours of training, all trials added", ylabel=on_validation(metric))
@@ -95,7 +96,8 @@ def curves_figure(trials: Sequence[SearchedTrial], rungs: Sequence[Rung], metric
     best = best_first[0]
     axes.plot(*zip(*best.curve, strict=True), color=INK, linewidth=1.8)
     axes.autoscale_view()
-    _point_at(axes, (dict((score, epoch) for epoch, score in best.curve)[best.score], best.score), f"trial {best.number}: {best.score:.3f}")
+    epoch, score = next(point for point in reversed(best.curve) if point[1] == best.score)
+    _point_at(axes, (epoch, score), f"trial {best.number}: {score:.3f}")
     for rung in rungs:
         axes.axvline(rung.epoch, color=PALE, linewidth=0.9, linestyle=(0, (3, 3)), zorder=0)
         text = f"{rung.passed} of {rung.judged}\npassed"
@@ -303,7 +305,7 @@ def on_validation(metric: Metric) -> str:
     return f"{metric.title} on validation"
 
 
-def _quiet(axes: Axes, grid: str | None) -> None:
+def _quiet(axes: Axes, grid: Literal["x", "y", "both"] | None) -> None:
     if grid:
         axes.grid(axis=grid, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)

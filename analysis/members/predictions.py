@@ -20,6 +20,8 @@ from trainables.storage import Folder, StorageError, local_file
 if TYPE_CHECKING:
     import torch
 
+    from trainables.models.assemble import Classifier
+
 PLAIN = ("plain",)  # of LOOKS: the view as it is
 
 
@@ -59,13 +61,13 @@ class TrialModels:
                 mistakes.append(f"{file}: the weights of {name} are gone")
             except DAMAGE as error:
                 mistakes.append(f"{file}: the weights of {name} cannot be read ({type(error).__name__}: {error})")
-        first = next(iter(kinds.values()), None)
-        others = [str(file) for file, kind in kinds.items() if kind != first]
+        found = list(kinds.values())
+        others = [str(file) for file, kind in kinds.items() if kind != found[0]]
         if others:
             mistakes.append(f"{', '.join(others)}: the weights are of another task or view than those of {next(iter(kinds))} beside them")
         if mistakes:
             raise RunError("\n".join(mistakes))
-        task, view, edges = first
+        task, view, edges = found[0]
         return cls(name, task, view, tuple(models), edges)
 
 
@@ -180,7 +182,7 @@ def _predict_trial(
 
 
 def _predict_look(
-    model: "torch.nn.Module",
+    model: "Classifier",
     card: Card,
     trial: TrialModels,
     source: Source,

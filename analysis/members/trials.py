@@ -162,7 +162,7 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
         trials = _read_trials(whole, sides, side, metric, damaged)
     else:
         first = next((one for one in scored if one.record.has_model), None)
-        side = _side(first.record) if first else None
+        side = _side(first.record) if first else ""
         words = f"trials validated on another fold than {side}: they are for out-of-fold scores"
         # One without weights is named for that already.
         others = [one for one in scored if one.record.has_model and _side(one.record) != side]
@@ -331,8 +331,9 @@ def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
 def _read_trial(group: Sequence[_Found], sides: Mapping[str, Sample], sample: Sample, metric: Metric) -> Trial:
     """The trial of one record, or of one record a fold; rows of its prediction as in the sample."""
     parts, ids = [], []
-    for one in group:
-        task, predictions = _read_task(one), read_predictions(one.record.folder)
+    tasks = [_read_task(one) for one in group]
+    for one, task in zip(group, tasks, strict=True):
+        predictions = read_predictions(one.record.folder)
         if one.record.has_model and (made := _read_card(one, task)).epoch != predictions.epoch:
             words = f"its weights are of epoch {made.epoch}, its predictions of {predictions.epoch}"
             raise ValueError(f"{words}; tuner.run --resume mends that")
@@ -342,6 +343,7 @@ def _read_trial(group: Sequence[_Found], sides: Mapping[str, Sample], sample: Sa
     row = {photo: index for index, photo in enumerate(ids)}
     valid = np.concatenate(parts)[[row[photo] for photo in sample.ids]]
     kept = {_side(one.record): one.record.model for one in group} if _can_predict(group) else {}
+    task = tasks[0]
     return Trial(_name(group), group[0].record, task, valid, sample.score(metric, task.scheme, valid), tuple(kept.values()), kept)
 
 

@@ -24,7 +24,7 @@ def answer_table(scheme: Scheme, names: Sequence[str], rows: np.ndarray, scores:
     import pandas as pd
 
     classes = scores.argmax(axis=1)
-    columns: dict[str, Sequence] = {}
+    columns: dict[str, Sequence | np.ndarray] = {}
 
     def ours(column: str) -> str:
         # A target may be called as a column of ours is; ours gives way.

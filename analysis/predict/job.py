@@ -64,7 +64,7 @@ def prepare(folder: Folder, photos: Path, out: Path, device: str, batch: int | N
         mistakes.append(f"--out {out}: there is no folder {out.parent}; make it, or write elsewhere")
     if device == "cuda" and not _has_gpu():
         mistakes.append("--device cuda: there is no GPU that torch can use; take cpu or auto")
-    if mistakes:
+    if mistakes or content is None or found is None:
         raise RunError("\n".join(mistakes))
     import torch
 

@@ -3,7 +3,6 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 
@@ -51,11 +50,14 @@ def write_soups(runs: Runs, outcomes: Sequence[Outcome], device: torch.device) -
 
 def new_folder(runs: Folder, name: str) -> Folder:
     """A folder of this name, or with the first number behind it that is free; it is made at once, so that no other command takes it."""
-    for number in count(1):
-        folder = runs / (name if number == 1 else f"{name}-{number}")
-        with suppress(FileExistsError):
+    numbers = count(2)
+    folder = runs / name
+    while True:
+        try:
             folder.mkdir()
             return folder
+        except FileExistsError:
+            folder = runs / f"{name}-{next(numbers)}"
 
 
 def write_soup(folder: Folder, outcome: Outcome, runs: Runs, device: torch.device) -> None:

@@ -27,7 +27,7 @@ class Outcome:
         """The recipe whose soup becomes a trial: the better one, if it has several ingredients and is not below the best trial; or ''."""
         scores = {name: self.metric.sign * soup.score for name, soup in self.soups.items() if len(soup.ingredients) > 1}
         worth = [name for name, score in scores.items() if score >= self.metric.sign * self.single.score]
-        return max(worth, key=scores.get, default="")
+        return max(worth, key=scores.__getitem__, default="")
 
 
 def cook_group(group: tuple[Trial, ...], cook: Cook, sample: Sample, metric: Metric, *, top: int, seed: int) -> Outcome:

@@ -22,7 +22,7 @@ def library(array: Array) -> Any:
     return torch
 
 
-def constant(numbers: Sequence, like: Array) -> Array:
+def constant(numbers: Sequence | np.ndarray, like: Array) -> Array:
     """Fitted numbers as an array of the library that the other array is of, float64."""
     xp = library(like)
     return xp.asarray(numbers, dtype=xp.float64)

@@ -24,6 +24,7 @@ def part_people(people: np.ndarray, target: np.ndarray, seed: int = 0) -> tuple[
     with warnings.catch_warnings():
         # A class of few groups cannot be in every fold, and nothing else is expected of it.
         warnings.filterwarnings("ignore", "The least populated class")
+        # pyrefly: ignore[unexpected-keyword]  the stubs of GroupKFold are of scikit-learn 1.5
         folds = kind(count, shuffle=True, random_state=seed).split(people, target, people)
         # Of few groups, stratification may leave a fold without any.
         return tuple(rows for _, rows in folds if len(rows))

@@ -97,7 +97,7 @@ class _Tally:
     @property
     def of_labels(self) -> bool:
         """Whether labels and sums are enough, so that photos on which all candidates agree are added up once."""
-        return self.metric.summed is not None and self.metric.wants == "labels"
+        return self.metric.is_of_sums and self.metric.wants == "labels"
 
     def scores(self, target: np.ndarray, sums: np.ndarray, settled: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
         """Scores (candidates,), better where higher, rounded so that equal ones whose sums differ in the last bit are equal.
@@ -113,7 +113,7 @@ class _Tally:
         photos, candidates, _ = sums.shape
         statistics = self.metric.summed.statistics(np.repeat(target, candidates), sums.argmax(axis=2).ravel(), self.classes)
         tallied = group_sums(statistics, np.tile(np.arange(candidates), photos), count=candidates)
-        tallied = (tallied.toarray() if hasattr(tallied, "toarray") else tallied).astype(float)
+        tallied = (tallied if isinstance(tallied, np.ndarray) else tallied.toarray()).astype(float)
         if settled is not None:
             truth, total = settled
             tallied += np.ones(len(truth)) @ self.metric.summed.statistics(truth, total.argmax(axis=1), self.classes)

@@ -42,9 +42,16 @@ class Metric:
     unseen: str = ""  # what a class that no image has does to the score; empty: nothing
 
     @property
-    def summed(self) -> Summed | None:
-        """The formula where it is of sums."""
-        return self.formula if isinstance(self.formula, Summed) else None
+    def is_of_sums(self) -> bool:
+        """Whether the score follows from sums over images."""
+        return isinstance(self.formula, Summed)
+
+    @property
+    def summed(self) -> Summed:
+        """The formula of a metric that is of sums. Raises: TypeError."""
+        if not isinstance(self.formula, Summed):
+            raise TypeError(f"{self.name} is no function of sums")
+        return self.formula
 
     @property
     def sign(self) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import itemgetter
 from typing import TypeVar
 
 from analysis.evaluation.search.reading import STATES, SearchedTrial, State
@@ -63,6 +64,7 @@ def parallel_lines(trials: Sequence[SearchedTrial], axes: Sequence[Dimension], m
     return [
         Line(trial.number, trial.score, tuple(axis.place(trial.values[axis.path]) if axis.path in trial.values else None for axis in axes))
         for trial in reversed(ranked(trials, metric))
+        if trial.score is not None
     ]
 
 
@@ -98,7 +100,8 @@ def costs(trials: Sequence[SearchedTrial], gpus_per_trial: float | None, metric:
 
 def ranked(trials: Sequence[SearchedTrial], metric: Metric) -> list[SearchedTrial]:
     """Those with a score, best first; ties go to the lower number."""
-    return sorted((trial for trial in trials if trial.score is not None), key=lambda trial: (-metric.sign * trial.score, trial.number))
+    scored = [(-metric.sign * trial.score, trial.number, trial) for trial in trials if trial.score is not None]
+    return [trial for _, _, trial in sorted(scored, key=itemgetter(0, 1))]
 
 
 def best_of(metric: Metric, scores: Iterable[float | None]) -> float | None:

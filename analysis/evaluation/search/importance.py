@@ -53,9 +53,9 @@ def importances(trials: Sequence[SearchedTrial], space: Sequence[Dimension], met
 
 def leading(branch: Branch, most: int = 6) -> list[tuple[str, float]]:
     """The highest shares, the branch's own settings where it is not the whole space, and what is left for the others together."""
-    own = branch.own if branch.when != WHOLE else ()
-    kept = [share for place, share in enumerate(branch.shares) if place < most or share[0] in own]
-    others = len(branch.shares) - len(kept)
+    own, shares = branch.own if branch.when != WHOLE else (), branch.shares or ()
+    kept = [share for place, share in enumerate(shares) if place < most or share[0] in own]
+    others = len(shares) - len(kept)
     return kept + ([(f"{others} others", 1 - sum(share for _, share in kept))] if others else [])
 
 

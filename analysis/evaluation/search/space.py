@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from search_spaces.schema import Choice, Parameter, is_number, same
+from search_spaces.schema import Choice, Float, Parameter, is_number, same
 
 When = tuple[tuple[str, tuple], ...]  # paths, and the values that each must have
 
@@ -23,7 +23,7 @@ class Dimension:
     @classmethod
     def of(cls, parameter: Parameter) -> "Dimension":
         domain = parameter.domain
-        kind = type(domain).__name__.lower()
+        kind = "choice" if isinstance(domain, Choice) else "float" if isinstance(domain, Float) else "int"
         return cls(parameter.path, kind, domain.ends(), not isinstance(domain, Choice) and domain.log, parameter.when)
 
     def takes(self, value: Any) -> bool:

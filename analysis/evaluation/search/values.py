@@ -46,7 +46,8 @@ def setting_scores(trials: Sequence[SearchedTrial], space: Sequence[Dimension], 
     """
     found = []
     for dimension in space:
-        own = [(trial.values[dimension.path], trial.score) for trial in trials if dimension.path in trial.values]
+        drawn = [(trial.values[dimension.path], trial.score) for trial in trials if dimension.path in trial.values]
+        own = [(value, score) for value, score in drawn if score is not None]
         if own and dimension.kind == "choice":
             values = dict.fromkeys(words(value) for value in (*dimension.values, *(value for value, _ in own)))
             choices = tuple(_value_scores(name, [score for value, score in own if words(value) == name], metric) for name in values)

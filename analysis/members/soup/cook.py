@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from analysis.members.trials import Sample, Trial
@@ -53,7 +53,7 @@ def mean_tensors(files: Sequence[Path]) -> tuple[dict[str, Tensor], set[str]]:
 
 @torch.no_grad()
 def measure_statistics(
-    model: Classifier, layers: Sequence[nn.Module], batches: Iterable[Tensor], device: torch.device, precision: torch.dtype
+    model: Classifier, layers: Sequence[_BatchNorm], batches: Iterable[Tensor], device: torch.device, precision: torch.dtype
 ):
     """Give BatchNorm layers the mean and variance of what reaches them, each the plain mean over batches.
 

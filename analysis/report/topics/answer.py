@@ -76,7 +76,7 @@ def gain_words(scores: Scores) -> str:
     chosen = scores.chosen
     if chosen.is_single:
         votes = [answer for answer in scores.answers if answer is not chosen and answer.gain is not None]
-        clear = [answer.name for answer in votes if answer.distinguishable and answer.gain > 0]
+        clear = [answer.name for answer in votes if answer.distinguishable and (answer.gain or 0) > 0]
         if not votes:
             return "No vote was compared with it."
         if clear:

@@ -195,7 +195,7 @@ def _costs(run: Run) -> Iterator[Part]:
         "Training and validation; loading images and models is not included.",
         costs_figure(found),
     )
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (cost.state, f"{cost.trials:,}", f"{cost.epochs:,}", f"{cost.hours:.3g}", f"{cost.gpu_hours:.3g}", as_number(cost.best))
         for cost in found
     ]

@@ -73,7 +73,7 @@ def test_groups_are_numbered_by_their_ids_whatever_these_are():
     assert one == other
 
 
-@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.summed])
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.is_of_sums])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_slope_is_the_derivative_of_the_score(name, seed):
     truth, probabilities, groups = draw(seed)
@@ -93,7 +93,7 @@ def slow_standard_error(found, times):
     return np.sqrt(np.sum(times * np.square(changes)))
 
 
-@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.summed])
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.is_of_sums])
 def test_the_interval_of_a_score_equals_a_slow_studentised_bootstrap(name):
     metric = METRICS[name]
     found = evidence(metric, *draw(0, groups=40))
