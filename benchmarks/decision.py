@@ -112,7 +112,8 @@ def digits(seed: int, groups: int = 200) -> tuple[Answers, Answers]:
     from sklearn.tree import DecisionTreeClassifier
 
     rng = np.random.default_rng(seed)
-    pixels, target = load_digits(return_X_y=True)
+    known = load_digits()
+    pixels, target = known.data, known.target
     order = rng.permutation(len(target))
     pixels, target = (pixels / 16 + 0.35 * rng.standard_normal(pixels.shape))[order], target[order]
     families: list[Callable[[], Any]] = [

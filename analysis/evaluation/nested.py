@@ -95,7 +95,7 @@ class Lineup:
         """The members with this vote of ENSEMBLES, fitted on the photos they were chosen on."""
         entry, members, calibrations = ENSEMBLES[name], self.members, self.calibrations
         vote = entry(self.answers, self.target, self.people, self.metric)
-        if entry.whole:
+        if entry.whole and isinstance(vote, Mean):
             picked = [index for index, weight in enumerate(vote.weights) if weight]
             vote, members = Mean(tuple(vote.weights[index] for index in picked)), tuple(members[index] for index in picked)
             used = {trial for member in members for trial in member.trials}

@@ -121,7 +121,7 @@ def optimism(members: Sequence[Evidence], rng: np.random.Generator, draws: int =
     spread = own.std(axis=1) * np.sqrt(len(members) / max(len(members) - 1, 1))
     worth = np.stack([rng.choice(scores, size=draws, p=chance) for chance in likely_worth(scores, spread)])
     picked = luck[(worth + luck).argmax(axis=0), np.arange(draws)]
-    best, expected = members[scores.argmax()], float(picked.mean())
+    best, expected = members[int(scores.argmax())], float(picked.mean())
     corrected = np.array([best.score(), *best.interval(rng, draws)]) - best.metric.sign * expected
     worth, low, high = np.clip(corrected, *best.metric.bounds).tolist()
     return Optimism(expected, interval(picked), len(members), worth, (low, high))

@@ -50,9 +50,9 @@ def double_faults(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
     return (wrong / photos[target]) @ wrong.T / np.count_nonzero(photos)
 
 
-def refuse_count(count: int, there: int) -> None:
+def refuse_count(count: int | None, there: int) -> None:
     """Raises: RunError, saying how many there are, when so many members cannot be chosen."""
-    if not 1 <= count <= there:
+    if count is not None and not 1 <= count <= there:
         raise RunError(f"--top is {count}, but there are {there} members to choose from; take 1 to {there}")
 
 
