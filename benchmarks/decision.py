@@ -112,8 +112,10 @@ def digits(seed: int, groups: int = 200) -> tuple[Answers, Answers]:
     from sklearn.tree import DecisionTreeClassifier
 
     rng = np.random.default_rng(seed)
-    known = load_digits()
-    pixels, target = known.data, known.target
+    pixels: np.ndarray
+    target: np.ndarray
+    # pyrefly: ignore[bad-assignment]  the stubs say nothing of what return_X_y changes
+    pixels, target = load_digits(return_X_y=True)
     order = rng.permutation(len(target))
     pixels, target = (pixels / 16 + 0.35 * rng.standard_normal(pixels.shape))[order], target[order]
     families: list[Callable[[], Any]] = [

@@ -25,14 +25,19 @@ class Summed:
     slope: Callable[[np.ndarray], np.ndarray]  # the derivative of the score by each sum (..., k): (..., k)
 
 
+def _scored_elsewhere(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Of a metric whose scores come from elsewhere, so that only what is said of them counts."""
+    raise TypeError("this metric has no formula")
+
+
 @dataclass(frozen=True)
 class Metric:
     """How good predictions are."""
 
     name: str  # as in METRICS, scikit-learn's where it has one
     title: str  # the plain word of tables
-    formula: Summed | Weighed  # the second, which is slower, where the score is no function of sums
     direction: Literal["maximize", "minimize"] = "maximize"
+    formula: Summed | Weighed = _scored_elsewhere  # the second, which is slower, where the score is no function of sums
     wants: Literal["labels", "probabilities"] = "labels"  # labels: only which class is the most probable counts
     target: Literal["classes"] = "classes"  # the kind of target
     bounds: tuple[float, float] = (0.0, 1.0)  # no score lies outside
