@@ -140,7 +140,7 @@ def parallel_figure(lines: Sequence[Line], axes_of: Sequence[Dimension]) -> Figu
         ends = axis.values if choice and len(axis.values) <= 3 else (axis.values[0], axis.values[-1])
         for end, value in enumerate(ends):
             place = axis.place(value) if choice else float(end)
-            side = {0.0: "left", 1.0: "right"}.get(place, "center")
+            side = "left" if place == 0.0 else "right" if place == 1.0 else "center"
             axes.annotate(shortened(words(value), 20), (place, row), fontsize=8, ha=side, bbox=box, **below)
     axes.axhline(count - 1, color=INK, linewidth=1.1, zorder=0)
     for place, score, side in ((0.0, low, "left"), (1.0, high, "right")):

@@ -174,7 +174,9 @@ def _member(values: Mapping[str, Any]) -> Member:
 
 def _baseline(values: Mapping[str, Any] | None) -> Baseline | None:
     interval = _interval(values.get("gain_interval")) if values else None
-    return values and interval and Baseline(str(values["trial"]), float(values["gain"]), interval, bool(values.get("distinguishable")))
+    if not values or not interval:
+        return None
+    return Baseline(str(values["trial"]), float(values["gain"]), interval, bool(values.get("distinguishable")))
 
 
 def _interval(values: Sequence[float] | None) -> Interval | None:

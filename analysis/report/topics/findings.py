@@ -1,6 +1,6 @@
 """What the other commands found, where they were called, and what everything was made with."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -67,10 +67,11 @@ def _where_errors_gather(found: pd.DataFrame) -> Part:
     if not {*COUNTED, "group", "low", "high"} <= set(found.columns):
         return frame_table(Frame(TITLE, found), most=GATHERING)
 
-    def of(row: Mapping[str, Any]) -> Gathering:
+    def of(row: Mapping[Hashable, Any]) -> Gathering:
         low, high = row["low"], row["high"]
         interval = None if low != low or high != high else (float(low), float(high))
-        return Gathering(str(row["group"]), *(row[name] for name in COUNTED), interval)
+        images, groups, errors, rate, elsewhere = (row[name] for name in COUNTED)
+        return Gathering(str(row["group"]), images, groups, errors, rate, elsewhere, interval)
 
     table = gathering(map(of, found.to_dict("records")), most=GATHERING)
     return table if table.rows else Words(f"{TITLE}: {TOO_SMALL}.")
