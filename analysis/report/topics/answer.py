@@ -115,7 +115,7 @@ def caveats(scores: Scores) -> Iterator[str]:
         if scores.corrected is not None and scores.corrected_interval is not None:
             corrected = f": {scores.corrected:.3f} without it (95 % CI {_between(scores.corrected_interval, scores.metric.bounds)})"
         yield (
-            f"The best single model is the best of {scores.pool} on validation, where its score is expected to be optimistic by "
+            f"On validation the best of {scores.pool} members was picked by its score there, which is expected to be optimistic by "
             f"{scores.optimism:.3f} for that reason{corrected}. The test images chose nothing."
         )
     if scores.questions > 1:
