@@ -3,22 +3,25 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from analysis.members.trials import newest_run
+from analysis.members.trials import Runs, load_runs, newest_run
 from search_spaces.errors import UserError
 from trainables.console import complain
 from trainables.data.photos import Photos, Unlabelled
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
-from trainables.progress import progress_bar
+from trainables.progress import progress_bar, waiting
 from trainables.record import find_run
 from trainables.storage import Folder
+
+if TYPE_CHECKING:
+    import torch
 
 RunOption = Annotated[
     list[str] | None, typer.Option(help="A run's name in runs/, or its folder; repeat it for several. [default: the newest run]")
@@ -39,6 +42,21 @@ def run_folders(names: Sequence[str] | None) -> list[Folder]:
     """The folders of the runs that were named, each once, or the newest run's. Raises: RunError."""
     folders = [find_run(name) for name in names] if names else [newest_run()]
     return list({folder.resolve(): folder for folder in folders}.values())
+
+
+def read_runs(names: Sequence[str] | None) -> Runs:
+    """The trials of the runs that were named, or of the newest run. Raises: RunError."""
+    folders = run_folders(names)
+    with waiting(f"reading the trials of {', '.join(folder.resolve().name for folder in folders)}"):
+        return load_runs(folders)
+
+
+def choose_device() -> "torch.device":
+    """The GPU where there is one. torch takes seconds to import: what can be wrong is checked before."""
+    with waiting("importing torch"):
+        import torch
+
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def decode(photos: Photos | Unlabelled, views: Sequence[View], cache: Path | None = None) -> ViewFiles:

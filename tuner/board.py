@@ -91,17 +91,23 @@ class Board:
         left = epochs_left * (monotonic() - self.started) / epochs_done
         return left if self.deadline is None else min(left, max(0.0, self.deadline - monotonic()))
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        running = sum(row.state == "running" for row in self.rows.values())
-        rows = sorted(self.rows.values(), key=lambda row: (row.state != "running", *self._order(row)))
-        left = self.seconds_left()
-        words = [f"{len(self.rows) - running} of {self.trials} trials ended", f"{running} running"]
+    def words(self) -> str:
+        """How far the search is, in a line."""
+        rows, left = self.rows.values(), self.seconds_left()
+        running = sum(row.state == "running" for row in rows)
+        words = [f"{len(rows) - running} of {self.trials} trials ended", f"{running} running"]
+        if not any(row.trained for row in rows):
+            words.append("workers are starting")
         if self.leader:
             words.append(f"best so far {self.leader.best:.3f} (trial {self.leader.number})")
         words.append("time left " + (clock(left) if left is not None else "unknown"))
         if self.size is not None:
             words.append(f"run {self.size / 1e6:,.0f} MB")
-        below = [*map(Text, self.notes), Text(", ".join(words), style="bold")]
+        return ", ".join(words)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = sorted(self.rows.values(), key=lambda row: (row.state != "running", *self._order(row)))
+        below = [*map(Text, self.notes), Text(self.words(), style="bold")]
         # What is below takes the place of rows: a terminal cuts off what is too much at the bottom, where it matters most.
         shown = max(1, SHOWN + 1 - sum(len(text.wrap(console, options.max_width)) for text in below))
         yield trial_table(rows[:shown], self.attributes, self.metric)

@@ -122,9 +122,9 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
     tell_extra(whole, values.get("labels/confidence", [LabelsConfig().confidence]), console)
 
     # torch and timm take seconds, and every mistake up to here is told without them.
-    from tuner.rehearsal import rehearse
-
     with progress_bar("preflight: one step of each kind of trial", len(plan.configurations)) as advance:
+        from tuner.rehearsal import rehearse
+
         rehearse(plan.space, plan.configurations, by_fold, advance)
     return Material(by_fold, views.digests, whole.table)
 

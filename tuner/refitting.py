@@ -14,6 +14,7 @@ from rich.text import Text
 
 from trainables.data.layouts.reading import read_photos
 from trainables.data.views import View
+from trainables.progress import waiting
 from trainables.record import SPLIT, RunCard, find_run, read_run, searched_run, write_run
 from trainables.restore_data import EXTRA
 from trainables.storage import Folder, open_folder, write_whole
@@ -78,10 +79,10 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
             # Last: from here on it is a run, and all its trials are there.
             write_run(run, card)
 
-        # Ray Tune is imported by those who need it.
-        from tuner.searchers.given import GivenSearcher
-        from tuner.summary import summarize_refit
-        from tuner.training import Work, train_and_sum_up
+        with waiting("importing Ray Tune"):
+            from tuner.searchers.given import GivenSearcher
+            from tuner.summary import summarize_refit
+            from tuner.training import Work, train_and_sum_up
 
         def searcher(plan: Plan, slots: "Slots", stock: "Stock", stopping: Callable[[], bool]) -> "Searcher":
             # Damaged records are set aside by now; what takes their place is on disk before it is trained.

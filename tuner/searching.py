@@ -12,6 +12,7 @@ from rich.text import Text
 
 from search_spaces.write import space_text
 from trainables.data.splits import split_table
+from trainables.progress import waiting
 from trainables.record import SPACE, SPLIT, RunCard, RunError, write_run
 from trainables.restore_data import EXTRA
 from trainables.storage import Folder, open_folder, write_whole
@@ -53,9 +54,9 @@ def search(options: Options, console: Console, start: Start) -> int:
         join = join or start(gpus)
         material = prepare(plan, allow_bad=allow_bad, console=console)
 
-        # Ray Tune is imported by those who need it.
-        from tuner.summary import summarize
-        from tuner.training import Work, study_searcher, train_and_sum_up
+        with waiting("importing Ray Tune"):
+            from tuner.summary import summarize
+            from tuner.training import Work, study_searcher, train_and_sum_up
 
         work = Work(
             plan,

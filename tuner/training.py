@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +18,7 @@ from rich.text import Text
 from trainables.config import TrialConfig
 from trainables.data.view_store import cache_folder
 from trainables.data.views import View
+from trainables.progress import waiting
 from trainables.storage import Folder, remove_partials
 from trainables.trial import Job, Shelf, run_trial
 from trainables.versions import code_version
@@ -57,7 +57,8 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
     plan, material = work.plan, work.material
     log = log_file(plan.run)
     cluster.log_to(log)
-    joined = join()
+    with waiting("starting Ray"):
+        joined = join()
     slots = cluster.Slots(*resources(options, joined, work, console), waiting=1 if options.address else 0)
     remove_partials(plan.run)
     work.write()
@@ -100,7 +101,8 @@ def resources(options: Options, joined: cluster.Cluster, work: Work, console: Co
     if gpus is None:
         measure = ray.remote(num_gpus=1, max_calls=1)(measure_here)
         configurations = work.plan.configurations
-        memory = ray.get(measure.remote(configurations, work.material.by_fold))
+        with waiting("measuring how much memory of the GPU a trial takes"):
+            memory = ray.get(measure.remote(configurations, work.material.by_fold))
         tell_too_large([configurations[position] for position in memory.too_large], memory, console)
         gpus = cluster.share_of_gpu(memory.peak, memory.size)
         gpus = max(gpus, joined.gpus / joined.cpus)  # every trial needs a core
@@ -215,7 +217,7 @@ def search(
             ),
         )
         try:
-            with live or nullcontext():
+            with live or waiting(board.words):
                 tuner.fit()
         except KeyboardInterrupt:
             cluster.stop()

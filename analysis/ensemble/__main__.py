@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +11,8 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from analysis.command import RunOption, decode, refusals, run_folders
+from analysis.command import RunOption, choose_device, decode, read_runs, refusals
 from analysis.ensemble.files import CORRECTED, EvalAnswer, findings_of, question_of, scores_values, write_answer
-from analysis.ensemble.of_files import vote_over, write_vote
 from analysis.ensemble.summary import MOST, Told, answer_lines, summary
 from analysis.ensemble.tables import (
     answers_table,
@@ -36,7 +36,7 @@ from analysis.evaluation.shift import Shift, correction, estimate_all, reweighte
 from analysis.evaluation.steps import STEPS
 from analysis.members.compose import Predicted
 from analysis.members.predictions import Source, count_passes, data_folder, labelled_source, predict_looks, unlabelled_source, wanted_views
-from analysis.members.trials import EVERY_FOLD, Runs, Trial, load_runs
+from analysis.members.trials import EVERY_FOLD, Runs, Trial
 from analysis.votes import ENSEMBLES
 from trainables.commands import typed
 from trainables.console import open_console, output
@@ -44,7 +44,7 @@ from trainables.data.layouts.reading import read_photos, read_unlabelled
 from trainables.data.names import shown
 from trainables.data.photos import LeftOut, Photos, Unlabelled
 from trainables.data.views import ViewFiles
-from trainables.progress import progress_bar
+from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of, searched_run
 from trainables.registry import ConfigError, Mistake
 from trainables.seeding import generator
@@ -140,6 +140,8 @@ def refuse_others(given: Mapping[str, object], why: str) -> None:
 
 def files_vote(files: Sequence[Path], vote: str, out: Path) -> None:
     """Let finished files vote. Raises: ConfigError, StorageError."""
+    from analysis.ensemble.of_files import vote_over, write_vote
+
     voted = vote_over(files, vote, out)
     write_vote(out, voted)
     console, images = output(), len(voted.table)
@@ -149,17 +151,20 @@ def files_vote(files: Sequence[Path], vote: str, out: Path) -> None:
 
 def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> None:
     """Load, choose, predict, score, write, print. Raises: RunError, DataError, ConfigError, StorageError."""
-    runs = load_runs(run_folders(names))
+    runs = read_runs(names)
     status = open_console(stderr=True)
     status.print(runs_words(runs), soft_wrap=True)
     refuse_one_group(runs)
     options = replace(options, wish=settle(options.wish, runs))
     predictor = Predictor.of(runs, status)
-    decision = decide(options, contenders_of(runs), known_of(runs), predictor.validation)
+    with waiting("choosing who votes, and how"):
+        decision = decide(options, contenders_of(runs), known_of(runs), predictor.validation)
     trials = tuple(dict.fromkeys(name for pipeline in decision.pipelines.values() for name in pipeline.trials))
     looks = tuple(dict.fromkeys(look for pipeline in decision.pipelines.values() for look in pipeline.looks))
     predicted, price = predictor.holdout(looks, trials)
-    outcome = score_on(decision, runs.holdout, predicted, options.seed)
+    with waiting("scoring the answer"):
+        outcome = score_on(decision, runs.holdout, predicted, options.seed)
+        baseline = find_baseline(runs, decision, options.seed)
     unlabelled, why_none = answer_unlabelled(runs, decision, predictor, options.seed)
     asked = {
         "top": options.wish.top,
@@ -175,12 +180,12 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
     asked |= {"members": sorted(options.wish.named)} if options.wish.named else {"whole": True} if options.wish.alone else {}
     answering = decision.pipelines[decision.final]
     seconds = len(answering.looks) * sum(price[name] for name in answering.trials)
-    baseline = find_baseline(runs, decision, options.seed)
     # From here on nothing is computed, and nothing is shown before it is written.
     looked = note_look(runs.folders, question_of(asked))
     folder = runs.folders[0] / "ensemble"
     scores = scores_values(runs, outcome, asked, looked, baseline, seconds, unlabelled)
-    written = write_answer(folder, runs, outcome, unlabelled, scores)
+    with waiting("writing files and figures"):
+        written = write_answer(folder, runs, outcome, unlabelled, scores)
     notes = notes_of(runs, outcome, looked, unlabelled, why_none)
     left_out = (*runs.left_out, *(unlabelled.black if unlabelled else ()))
     console, answer = output(), answer_lines(runs, outcome)
@@ -231,16 +236,17 @@ class Predictor:
     data: Path  # where the photos lie
     photos: Photos
     unlabelled: Unlabelled | None
-    device: "torch.device"
     console: Console
 
     @classmethod
     def of(cls, runs: Runs, console: Console) -> "Predictor":
-        import torch
-
         data = data_folder(runs)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(runs, data, read_photos(data, runs.trials[0].record.config.data), read_unlabelled(data), device, console)
+        return cls(runs, data, read_photos(data, runs.trials[0].record.config.data), read_unlabelled(data), console)
+
+    @cached_property
+    def device(self) -> "torch.device":
+        """Where models compute; asked for late, when all that can be wrong has been checked."""
+        return choose_device()
 
     def validation(self, looks: tuple[str, ...], trials: tuple[str, ...]) -> Mapping[str, Predicted]:
         """What the trials predict of the validation photos, each photo by weights that have not seen it."""

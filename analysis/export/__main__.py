@@ -1,7 +1,7 @@
 """The command: an ensemble, or one trial's model, as an ONNX file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -10,6 +10,7 @@ from analysis.command import refusals, show_written, warn
 from analysis.evaluation.fitted_ensemble import FILE, read_ensemble, read_trial_models
 from analysis.members.predictions import PLAIN, TrialModels
 from trainables.console import output
+from trainables.progress import waiting
 from trainables.record import MODEL, RunError, find_run, list_trials, trial_folder
 from trainables.storage import Folder, open_folder, write_whole
 
@@ -61,10 +62,16 @@ def export_trial(console: Console, run: str, number: int, out: Path) -> bool:
         mistakes.append(f"--out {out}: give the name of a file in a folder that is there, such as {folder.resolve().name}-{number}.onnx")
     if mistakes:
         raise RunError("\n".join(mistakes))
-    from analysis.export.onnx import export_models
-
     trial = TrialModels.read(f"{folder.resolve().name}/{number}", [trial_folder(folder, number) / MODEL])
-    return write_checked(console, export_models(trial), out)
+    return write_checked(console, exported(trial), out)
+
+
+def exported(*wanted: Any) -> "Export":
+    """A trial's models, or a pipeline and its trials, in the format of ONNX. Raises: RunError."""
+    with waiting("exporting to ONNX"):
+        from analysis.export.onnx import export_models, export_pipeline
+
+        return export_models(*wanted) if len(wanted) == 1 else export_pipeline(*wanted)
 
 
 def export_ensemble(console: Console, folder: Folder, out: Path) -> bool:
@@ -80,8 +87,6 @@ def export_ensemble(console: Console, folder: Folder, out: Path) -> bool:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"--out {out}: no folder can be made there ({error.strerror}); give another one") from None
-    from analysis.export.onnx import export_models, export_pipeline
-
     edged = [trial.name for trial in trials if trial.edges]
     if edged and content.pipeline.looks != PLAIN:
         words = (
@@ -91,16 +96,17 @@ def export_ensemble(console: Console, folder: Folder, out: Path) -> bool:
         warn(console, words)
         files = [(trial, out / f"{trial.name.replace('/', '-')}.onnx") for trial in trials]
         # Each is written, whatever becomes of the others.
-        return all([write_checked(console, export_models(trial), file) for trial, file in files])
-    return write_checked(console, export_pipeline(content.pipeline, trials), out / "ensemble.onnx")
+        return all([write_checked(console, exported(trial), file) for trial, file in files])
+    return write_checked(console, exported(content.pipeline, trials), out / "ensemble.onnx")
 
 
 def write_checked(console: Console, export: "Export", out: Path) -> bool:
     """Compare a network with PyTorch and write it, if it answers alike; says which of them, and how to use the file."""
-    from analysis.export.onnx import ANSWER
-    from analysis.export.parity import AGREEMENT, TOLERANCE, compare
+    with waiting("comparing with PyTorch"):
+        from analysis.export.onnx import ANSWER
+        from analysis.export.parity import AGREEMENT, TOLERANCE, compare
 
-    parity = compare(export)
+        parity = compare(export)
     console.print(str(parity), soft_wrap=True)
     if not parity.holds:
         words = f"That is no faithful copy (at most {TOLERANCE:g}, at least {AGREEMENT:.1%}): {out} is not written."

@@ -7,10 +7,9 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from analysis.command import RunOption, decode, refusals, run_folders, show_written, table, warn
+from analysis.command import RunOption, decode, read_runs, refusals, show_written, table, warn
 from analysis.leaks.find import Leaks, clearest_view, features, find_pairs, meaning, nearest_neighbour, pairs_words, split_people
 from analysis.members.predictions import data_folder
-from analysis.members.trials import load_runs
 from trainables.console import output
 from trainables.data.copies import DISTANCE, fingerprints
 from trainables.data.layouts.reading import read_photos
@@ -18,7 +17,7 @@ from trainables.data.names import some
 from trainables.data.splits import HOLDOUT, NOBODY
 from trainables.data.views import open_view
 from trainables.metrics import METRICS, of_labels
-from trainables.progress import progress_bar
+from trainables.progress import progress_bar, waiting
 from trainables.restore_data import restore_split
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -51,7 +50,7 @@ def main(
 def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
     """Load, look, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
-    runs = load_runs(run_folders(names))
+    runs = read_runs(names)
     photos = read_photos(data_folder(runs), runs.trials[0].record.config.data)
     view = clearest_view(runs)
     files = decode(photos, [view])
@@ -64,7 +63,7 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
     digests = np.array([files.digests[name] for name in photos.ids])
     pairs, complete = find_pairs(photos, split.part, prints, digests, distance)
     searched = np.flatnonzero(split.part != HOLDOUT)
-    with console.status("cross-validating the probe by photo and by person"):
+    with waiting("cross-validating the probe by photo and by person"):
         probed = photos.take(searched)
         probe = nearest_neighbour(features(seen.images, seen.rows(probed.ids)), probed, of_labels(runs.metric), seed)
     found = Leaks(
@@ -77,9 +76,10 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
         probe=probe,
     )
     show(console, found, distance)
-    from analysis.leaks.files import write
+    with waiting("drawing"):
+        from analysis.leaks.files import write
 
-    written = write(runs.folders[0] / "leaks", found, photos, {"distance": distance, "seed": seed, "view": str(view)})
+        written = write(runs.folders[0] / "leaks", found, photos, {"distance": distance, "seed": seed, "view": str(view)})
     show_written(console, written)
 
 

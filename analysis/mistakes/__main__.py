@@ -9,20 +9,20 @@ import typer
 from PIL import Image
 from rich.console import Console
 
-from analysis.command import RunOption, decode, refusals, run_folders, show_left_out, show_written, table, warn
+from analysis.command import RunOption, choose_device, decode, read_runs, refusals, show_left_out, show_written, table, warn
 from analysis.evaluation.fitted_ensemble import FILE, Pipeline, read_ensemble
 from analysis.evaluation.holdout import note_look
 from analysis.evaluation.nested import Wish, contenders_of, known_of, line_up
 from analysis.members.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
 from analysis.members.selection import refuse_count
-from analysis.members.trials import Runs, load_runs
+from analysis.members.trials import Runs
 from analysis.mistakes.find import Answered, Group, Mistakes, confident_errors, confusions, disagreement, groups, photo_groups
 from trainables.console import output
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import Photos
 from trainables.data.views import ViewFiles, open_view
 from trainables.metrics.confusion import most_frequent_errors
-from trainables.progress import progress_bar
+from trainables.progress import progress_bar, waiting
 from trainables.record import RunError
 from trainables.seeding import generator
 
@@ -71,7 +71,7 @@ def main(
 def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: int) -> None:
     """Load, answer, find, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
-    runs = load_runs(run_folders(names))
+    runs = read_runs(names)
     show_left_out(console, runs.left_out)
     whose, pipeline = choose_pipeline(runs, top)
     console.print(f"Mistakes of {whose}.", soft_wrap=True)
@@ -82,9 +82,7 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
     sample = runs.valid if side is Side.validation else runs.holdout
     source = labelled_source(photos, files, sample)
     if side is Side.holdout:
-        import torch
-
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = choose_device()
         with progress_bar("predicting the hold-out", count_passes(trials, source, pipeline.looks)) as progress:
             predicted = predict_trials(trials, source, device, progress, looks=pipeline.looks)
     else:
@@ -103,13 +101,15 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
         probabilities=np.stack([member.answer(predicted) for member in pipeline.members]),
         answer=pipeline(predicted),
     )
-    found = find_mistakes(answered, photos, files, seed)
+    with waiting("finding where errors gather"):
+        found = find_mistakes(answered, photos, files, seed)
     if side is Side.holdout:
         note_look(runs.folders, {"command": "analysis.mistakes", "answer": whose, "trials": list(pipeline.trials)})
     show(console, answered, found)
-    from analysis.mistakes.files import write_mistakes
+    with waiting("drawing"):
+        from analysis.mistakes.files import write_mistakes
 
-    written = write_mistakes(runs.folders[0] / "mistakes", answered, found, photos)
+        written = write_mistakes(runs.folders[0] / "mistakes", answered, found, photos)
     show_written(console, written)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.command import decode
+from analysis.command import choose_device, decode
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, read_ensemble, read_trial_models
 from analysis.members.predictions import Source, TrialModels, count_passes, predict_trials, wanted_views
 from trainables.data.photos import DataError, Unlabelled
@@ -62,21 +62,17 @@ def prepare(folder: Folder, photos: Path, out: Path, device: str, batch: int | N
         mistakes.append(f"--out {out} is a folder; name the file to write, such as {out / 'answers.csv'}")
     elif not out.parent.is_dir():
         mistakes.append(f"--out {out}: there is no folder {out.parent}; make it, or write elsewhere")
-    if device == "cuda" and not _has_gpu():
+    if device == "cuda" and choose_device().type == "cpu":
         mistakes.append("--device cuda: there is no GPU that torch can use; take cpu or auto")
     if mistakes or content is None or found is None:
         raise RunError("\n".join(mistakes))
-    import torch
+    if device == "auto":
+        chosen = choose_device()
+    else:
+        import torch
 
-    chosen = "cuda" if device == "auto" and _has_gpu() else device.replace("auto", "cpu")
-    return Job(content, [replace(one, largest_pass=batch or 0) for one in trials], found, torch.device(chosen))
-
-
-def _has_gpu() -> bool:
-    # torch takes seconds to import: mistakes are told without it, unless the GPU is what was asked for.
-    import torch
-
-    return torch.cuda.is_available()
+        chosen = torch.device(device)
+    return Job(content, [replace(one, largest_pass=batch or 0) for one in trials], found, chosen)
 
 
 def find_photos(place: Path, out: Path) -> Unlabelled:

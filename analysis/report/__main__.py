@@ -10,6 +10,7 @@ from analysis.command import RunOption, refusals, run_folders, show_written, war
 from analysis.evaluation.search.history import costs, ranked
 from analysis.evaluation.search.reading import Search, read_searches
 from trainables.console import output
+from trainables.progress import waiting
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -38,14 +39,15 @@ def main(
 def make_report(names: Sequence[str] | None) -> None:
     """Read, print a summary, write. Raises: RunError, StorageError."""
     console = output()
-    searches = read_searches(run_folders(names))
+    with waiting("reading the records of all trials"):
+        searches = read_searches(run_folders(names))
     console.print(summary(searches))
     for search in searches:
         warn(console, *(f"damaged, left out: {search.name}/{item}" for item in search.damaged))
-    from analysis.report.page import write_report
-    from analysis.report.sections import report
+    with waiting("drawing"):
+        from analysis.report.page import write_report
+        from analysis.report.sections import report
 
-    with console.status("drawing"):
         written = write_report(searches[0].folder / "report", ", ".join(search.name for search in searches), report(searches))
     show_written(console, written)
 

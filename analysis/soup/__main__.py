@@ -8,17 +8,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from analysis.command import RunOption, decode, refusals, run_folders, show_left_out, show_written, warn
+from analysis.command import RunOption, choose_device, decode, read_runs, refusals, show_left_out, show_written, warn
 from analysis.members.predictions import data_folder
 from analysis.members.soup.alike import find_groups, kind_words
-from analysis.members.trials import Runs, Trial, load_runs
+from analysis.members.trials import Runs, Trial
 from trainables.commands import typed
 from trainables.console import output
 from trainables.data.layouts.reading import read_photos
 from trainables.data.photos import LeftOut, Photos
 from trainables.data.splits import Split
 from trainables.data.views import OpenView, View, open_view
-from trainables.progress import progress_bar
+from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of
 from trainables.restore_data import restore_split
 from trainables.seeding import generator
@@ -57,20 +57,19 @@ def main(
 def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
     """Load, group, cook, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
-    runs = load_runs(run_folders(names))
+    runs = read_runs(names)
     groups, unlike = find_groups(runs.trials, runs.metric)
     left_out = [*runs.left_out, *unlike]
     if not groups:
         _refuse(runs, left_out)
     show_left_out(console, left_out)
 
-    import torch
+    device = choose_device()
+    with waiting("importing timm"):
+        from analysis.members.soup.cook import kitchen
+        from analysis.soup.files import write_soups
+        from analysis.soup.outcome import cook_group
 
-    from analysis.members.soup.cook import kitchen
-    from analysis.soup.files import write_soups
-    from analysis.soup.outcome import cook_group
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     photos, split, views = restore(runs, [group[0] for group in groups], console)
     train = generator(seed, "soup").permutation(split.train)[:MEASURED]
     outcomes = []

@@ -10,9 +10,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from analysis.command import RunOption, refusals, run_folders, show_left_out, show_written, table, warn
+from analysis.command import RunOption, read_runs, refusals, show_left_out, show_written, table, warn
 from analysis.members.predictions import data_folder
-from analysis.members.trials import HELD_OUT, Runs, load_runs
+from analysis.members.trials import HELD_OUT, Runs
 from analysis.pages.tables import percent
 from analysis.suspects.find import Findings, find_suspects
 from analysis.suspects.page import KINDS, make_cards, page, people_names, suspects_csv, unjudged_csv
@@ -21,7 +21,7 @@ from trainables.console import output
 from trainables.data.layouts.reading import read_photos
 from trainables.data.names import some
 from trainables.data.photos import DataError, Photos
-from trainables.progress import progress_bar
+from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of, searched_run
 from trainables.storage import write_whole
 
@@ -61,8 +61,9 @@ def main(
 def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
     """Load, judge, print, write. Raises: RunError, DataError, ConfigError."""
     console = output()
-    runs = load_runs(run_folders(names))
-    found = find_suspects(runs, top)
+    runs = read_runs(names)
+    with waiting("comparing labels with predictions"):
+        found = find_suspects(runs, top)
     photos, why = photos_of(runs)
     people = people_names((runs.learned, runs.holdout), photos)
     limits = limits_of(runs, found)

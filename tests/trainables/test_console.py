@@ -45,6 +45,7 @@ def test_a_name_prints_as_it_is_written_in_an_error_and_a_result(name, capsys):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_shows_as_it_is_written_beside_a_progress_bar(name, monkeypatch):
     drawn = []
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     monkeypatch.setattr(Progress, "start", lambda bar: drawn.append(bar))
     monkeypatch.setattr(Progress, "stop", lambda bar: None)
     with progress_bar(f"decoding {name}", 3):
