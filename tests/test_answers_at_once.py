@@ -116,7 +116,7 @@ def searched(tmp_path_factory) -> Path:
         ("analysis.mistakes --run format1 --top 40", "40"),
         ("analysis.export --run format1 --trial 9", "9"),
         ("tuner.replay --run format1 --trial 9", "9"),
-        ("tuner.refit --run format1 --folds 9", "9"),
+        ("tuner.refit --run format1 --folds 9", "--folds 2"),
         ("tuner.run --resume format1 --name faces", "--name"),
     ],
 )
