@@ -53,8 +53,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 STARTS_PROCESSES = {"ray_cluster", "start_command", "command", "search"}
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests share a process of pytest-xdist's.
+    """Which tests share a process of pytest-xdist's, which reads their groups in the same hook.
 
     Files that start Ray or whole commands are one group, so that no two clusters want the same cores; it comes first, as it takes longest.
     The others are a group for each file, whose fixtures are then made once.
