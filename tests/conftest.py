@@ -1,13 +1,16 @@
 """A small demo data set and the settings of a tiny trial, shared by all tests; nothing outside pytest's own folders is touched."""
 
 import atexit
+import functools
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import PIPE, Popen
+from typing import Any
 
 # Before any test imports torch or the hub's client: no network, and the CPU unless somebody asks for a GPU by number.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -17,6 +20,7 @@ os.environ.pop("UV", None)
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from trainables.config import TrialConfig
 from trainables.data.layouts.reading import read_photos
@@ -30,6 +34,7 @@ from tuner.cli import Join, Start
 from tuner.cluster import Cluster
 from tuner.demo.writing import write_people
 
+ROOT = Path(__file__).parent.parent
 # Sixty people hold four of the rarest kind: enough for two folds and a hold-out.
 SIDES = {"holdout": 0.2, "folds": 2}
 TINY = {
@@ -50,20 +55,31 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[SESSION] = session
 
 
-STARTS_PROCESSES = {"ray_cluster", "start_command", "command", "search"}
+@functools.cache
+def starts_processes(file: str) -> bool:
+    """Whether a file of tests starts Ray or whole commands."""
+    return re.search(r"\b(ray_cluster|start_command|tests\.faults)\b", (ROOT / file).read_text()) is not None
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests share a process of pytest-xdist's, which reads their groups in the same hook.
+    """What starts Ray or whole commands comes first, as it takes longest."""
+    items.sort(key=lambda item: not starts_processes(item.nodeid.partition("::")[0]))
 
-    Files that start Ray or whole commands are one group, so that no two clusters want the same cores; it comes first, as it takes longest.
-    The others are a group for each file, whose fixtures are then made once.
+
+class OneCluster(LoadScopeScheduling):
+    """Which tests share a process of pytest-xdist's.
+
+    All that start Ray or whole commands do, so that no two clusters want the same cores. So do those of any other file, whose fixtures
+    are then made once.
     """
-    files = {item.path for item in items if STARTS_PROCESSES & set(getattr(item, "fixturenames", ()))}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("processes" if item.path in files else item.nodeid.partition("::")[0]))
-    items.sort(key=lambda item: item.path not in files)
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "processes" if starts_processes(file) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneCluster:
+    return OneCluster(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -133,7 +149,6 @@ def make_config() -> Callable[..., TrialConfig]:
 
 # Whole commands
 
-ROOT = Path(__file__).parent.parent
 TINY_SPACE = """
 run:       {trials: 4, epochs: 4, grace: 2, reduction: 2, keep: 2}
 data:      {holdout: 0.2, folds: 2}
