@@ -81,7 +81,8 @@ def test_the_ensemble_file_leads_to_the_models_and_answers_as_the_submission_doe
     assert [step.kind for step in found.pipeline.steps] == ["offsets"]
     assert all((here / "runs" / model).is_file() for models in found.models.values() for model in models)
     runs = load_runs([here / "runs/faces"])
-    eval_photos = Predictor.of(runs, Console(quiet=True)).eval(found.pipeline.looks, found.pipeline.trials)[0]["plain"]
+    predictor = Predictor.of(runs, Console(quiet=True))
+    eval_photos = predictor.eval(predictor.unlabelled, found.pipeline.looks, found.pipeline.trials)[0]["plain"]
     submission = pd.read_csv(folder / "submission.csv")
     assert (found.pipeline(eval_photos).argmax(axis=1) == submission["ans"]).all()
 

@@ -37,7 +37,8 @@ def refused(*words):
 def by_hand(here, names):
     """The majority of the named trials over the eval images; ties go to the higher sum of probabilities."""
     runs = load_runs([here / "runs/faces"])
-    predicted = Predictor.of(runs, Console(quiet=True)).eval(("plain",), names)[0]["plain"]
+    predictor = Predictor.of(runs, Console(quiet=True))
+    predicted = predictor.eval(predictor.unlabelled, ("plain",), names)[0]["plain"]
     shares = np.stack([predicted[name] for name in names])
     counts = np.stack([(shares.argmax(axis=2) == number).sum(axis=0) for number in range(shares.shape[2])], axis=1)
     return (counts + shares.mean(axis=0) / 2).argmax(axis=1)
