@@ -104,7 +104,9 @@ def test_where_no_place_can_be_written_the_fault_is_told_with_every_place_that_w
 
 
 START = """
-import json, os, ray
+import faulthandler, json, os
+faulthandler.dump_traceback_later(240, exit=True)  # where it hangs, should it
+import ray
 from tuner import cluster
 found = cluster.start(None, dashboard=True)
 answer = ray.get(ray.remote(lambda: os.environ["TMPDIR"]).remote())
@@ -114,6 +116,7 @@ print(json.dumps([found.cpus, found.token, answer, token, os.environ["TMPDIR"], 
 """
 
 
+@pytest.mark.nightly  # it has hung once on a busy machine, in Ray's start or end, and has not since
 def test_ray_starts_where_tmpdir_is_too_long_and_home_cannot_be_written_and_leaves_nothing_behind(tmp_path):
     temp = tmp_path / LONG.relative_to("/")
     temp.mkdir(parents=True)
