@@ -9,6 +9,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +49,12 @@ def resize(browser: webdriver.Chrome, width: int, height: int) -> None:
 def prefer(browser: webdriver.Chrome, colours: str) -> None:
     """What prefers-color-scheme says: light or dark."""
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": colours}]})
+
+
+def press(browser: webdriver.Chrome, *keys: str) -> None:
+    """Type keys one after the other."""
+    for key in keys:
+        ActionChains(browser).send_keys(key).perform()
 
 
 def errors(browser: webdriver.Chrome) -> list[str]:

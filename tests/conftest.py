@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import json
 import logging
 import os
 import re
@@ -29,6 +30,7 @@ from trainables.data.settings import DataConfig
 from trainables.data.splits import Split, split_people
 from trainables.data.training import Data
 from trainables.data.views import View, ViewConfig, build_views
+from trainables.record import write_json
 from tuner import cluster
 from tuner.cli import Join, Start
 from tuner.cluster import Cluster
@@ -185,6 +187,11 @@ def start_command(cache) -> Callable[..., Popen]:
         return Popen(command, cwd=folder, env=settings, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True)
 
     return start
+
+
+def edit(file: Path, **changes: object) -> None:
+    """Change fields of a record's JSON file."""
+    write_json(file, json.loads(file.read_text()) | changes)
 
 
 def already(joined: Cluster) -> Start:

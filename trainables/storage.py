@@ -312,14 +312,16 @@ def move_tree(folder: Folder, to: Folder) -> None:
         raise FileNotFoundError(f"{folder} is not there")
     if to.exists():
         raise FileExistsError(f"{to} is there already")
-    if isinstance(folder, Address) and isinstance(to, Address):
+    if isinstance(folder, Path) and isinstance(to, Path):
+        to.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(to)
+    elif isinstance(folder, Address) and isinstance(to, Address):
         for info in folder.files():
             with _in_plain_words(to):
                 folder.filesystem.copy_file(info.path, to.path + info.path.removeprefix(folder.path))
         remove_tree(folder)
     else:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        Path(str(folder)).rename(str(to))
+        raise TypeError(f"{folder} and {to} do not lie in one store")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from analysis.command import RunOption, choose_device, decode, read_runs, refusals
-from analysis.ensemble.files import CORRECTED, EvalAnswer, findings_of, question_of, scores_values, write_answer
+from analysis.ensemble.files import CORRECTED, EvalAnswer, question_of, scores_values, write_answer
 from analysis.ensemble.summary import MOST, Told, answer_lines, summary
 from analysis.ensemble.tables import (
     answers_table,
@@ -186,7 +186,7 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
     scores = scores_values(runs, outcome, asked, looked, baseline, seconds, unlabelled)
     with waiting("writing files and figures"):
         written = write_answer(folder, runs, outcome, unlabelled, scores)
-    notes = notes_of(runs, outcome, looked, unlabelled, why_none)
+    notes = [*scores["findings"], *notes_of(runs, outcome, looked, unlabelled, why_none)]
     left_out = (*runs.left_out, *(unlabelled.black if unlabelled else ()))
     console, answer = output(), answer_lines(runs, outcome)
     console.print(answer, style="bold", soft_wrap=True)
@@ -211,7 +211,7 @@ def refuse_one_group(runs: Runs) -> None:
 
 def notes_of(runs: Runs, outcome: Outcome, looked: Sequence[object], unlabelled: EvalAnswer | None, why_none: str) -> list[str]:
     """Sentences on what to keep in mind about the answer."""
-    notes = findings_of(runs, outcome)
+    notes = []
     if len(looked) > 1:
         notes.append(f"The hold-out has been asked {len(looked)} different questions: the best of many answers looks better than it is.")
     if runs.side == EVERY_FOLD:

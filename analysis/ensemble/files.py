@@ -144,7 +144,7 @@ def scores_values(
             for index, member in enumerate(decision.lineup.members)
         ],
         "members_to_choose_from": decision.lineup.choice,
-        "findings": findings_of(runs, outcome),
+        "findings": plain_findings(outcome.answer, runs.holdout, runs.valid, scheme, decision.metric, seed=0),
         "untried": list(decision.untried),
         "too_few_groups_for": list(decision.few),
         "wanting": None if decision.wanting is None else asdict(decision.wanting),
@@ -168,12 +168,6 @@ def scores_values(
         "left_out": [str(item) for item in (*runs.left_out, *(unlabelled.black if unlabelled else ()))],
         "versions": versions(),
     }
-
-
-def findings_of(runs: Runs, outcome: Outcome) -> list[str]:
-    """What has to be said first of an answer that knows nothing."""
-    decision = outcome.decision
-    return plain_findings(outcome.answer, runs.holdout, runs.valid, decision.scheme, decision.metric, 0)
 
 
 def _gain_values(gain: Gain) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """What the command prints of members, votes and answers."""
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich import box
 from rich.table import Table
 
+from analysis.command import table
 from analysis.evaluation.decide import (
     ENOUGH_GROUPS,
     SINGLE,
@@ -23,8 +22,7 @@ from analysis.evaluation.decide import (
 )
 from analysis.evaluation.shift import Shift, Worth
 from analysis.evaluation.uncertainty import Gain
-from analysis.members.trials import Trial, task_words
-from trainables.commands import typed
+from analysis.members.trials import Trial, task_words, train_again
 from trainables.data.labels import Scheme
 from trainables.data.names import some
 from trainables.metrics import Metric
@@ -36,11 +34,9 @@ if TYPE_CHECKING:
 def members_table(outcome: Outcome, trials: Mapping[str, Trial]) -> Table:
     """The voters: which trials, with which weight, what they predict with, and how well."""
     decision = outcome.decision
-    table = _table("Members, best on validation first")
-    for name in ("member", "task", "backbone", "what else differs"):
-        table.add_column(name, overflow="fold")
-    for name in ("weight", f"validation\n{decision.metric.title}", f"hold-out\n{decision.metric.title}", "told apart\nfrom the best"):
-        table.add_column(name, justify="right", no_wrap=True)
+    title = decision.metric.title
+    figures = ("weight", f"validation\n{title}", f"hold-out\n{title}", "told apart\nfrom the best")
+    found = table("Members, best on validation first", ("member", "task", "backbone", "what else differs"), figures)
     members = decision.lineup.members
     differs = differences([trials[name] for member in members for name in member.trials])
     weights = vote_weights(decision) or ["-"] * len(members)
@@ -51,14 +47,14 @@ def members_table(outcome: Outcome, trials: Mapping[str, Trial]) -> Table:
         words += [f"advised by {advisor}" for advisor in member.advisors]
         for row, (word, part) in enumerate(zip(words, (*member.parts, *member.advisors), strict=True)):
             trial = trials[part.trial]
-            table.add_row(
+            found.add_row(
                 word,
                 task_words(trial),
                 trial.record.config.model.backbone,
                 differs[trial],
                 *(figures if row == 0 else ()),
             )
-    return table
+    return found
 
 
 def vote_weights(decision: Decision) -> list[str] | None:
@@ -69,28 +65,28 @@ def vote_weights(decision: Decision) -> list[str] | None:
 
 def votes_table(decision: Decision) -> Table:
     """What each vote, and each step around the chosen one, is worth on validation people that it was not fitted on."""
-    table = _table("Votes on validation, each person answered for by what was chosen and fitted on the others")
-    table.add_column("vote")
+    found = table("Votes on validation, each person answered for by what was chosen and fitted on the others", ())
+    found.add_column("vote")
     share = "95 %, all at once" if len(decision.choice.judged) > 2 else "95 %"
     for name in (f"{decision.metric.title} (95 %)", f"gain over the best single ({share})"):
-        table.add_column(name, justify="right")
+        found.add_column(name, justify="right")
     for name, judged in decision.choice.judged.items():
         gain = "" if name == SINGLE else gain_words(judged.gain)
         score = score_words(judged.score, judged.interval)
-        table.add_row(answer_words(name), score, gain, style="bold" if name == decision.choice.vote else None)
-    return table
+        found.add_row(answer_words(name), score, gain, style="bold" if name == decision.choice.vote else None)
+    return found
 
 
 def steps_table(decision: Decision) -> Table:
     """What each step is worth, on top of those taken before it."""
-    table = _table("Steps before and after it, judged in the same way")
-    table.add_column("step")
+    found = table("Steps before and after it, judged in the same way", ())
+    found.add_column("step")
     for name in (f"{decision.metric.title} (95 %)", "gain (95 %)", "calibration error", "time"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+        found.add_column(name, justify="right")
+    found.add_column("")
     for step in decision.steps:
         error = "" if step.error is None else f"{step.error[0]:.3f} to {step.error[1]:.3f}"
-        table.add_row(
+        found.add_row(
             step_words(step.name),
             score_words(step.judged.score, step.judged.interval),
             gain_words(step.judged.gain),
@@ -98,18 +94,18 @@ def steps_table(decision: Decision) -> Table:
             f"x {step.price:g}",
             _use(step),
         )
-    return table
+    return found
 
 
 def answers_table(outcome: Outcome) -> Table:
     """What each answer is worth on the hold-out."""
-    table = _table("Answers on the hold-out")
-    table.add_column("answer")
+    found = table("Answers on the hold-out", ())
+    found.add_column("answer")
     names, title = outcome.decision.scheme.names, outcome.decision.metric.title
     for name in score_columns(title, names):
-        table.add_column(name, justify="right")
+        found.add_column(name, justify="right")
     for name, score in outcome.scores.items():
-        table.add_row(
+        found.add_row(
             answer_words(name),
             score_words(score.score, score.interval),
             "" if name == SINGLE else gain_words(score.gain),
@@ -117,7 +113,7 @@ def answers_table(outcome: Outcome) -> Table:
             *(f"{score.target_scores[attribute]:.3f}" for attribute in names),
             style="bold" if name == outcome.decision.final else None,
         )
-    return table
+    return found
 
 
 def score_columns(title: str, names: Sequence[str]) -> tuple[str, ...]:
@@ -127,31 +123,31 @@ def score_columns(title: str, names: Sequence[str]) -> tuple[str, ...]:
 
 def classes_table(rows: "pd.DataFrame") -> Table:
     """The classes of the answer, one row each."""
-    table = _table("The answer's classes on the hold-out")
-    table.add_column("class")
+    found = table("The answer's classes on the hold-out", ())
+    found.add_column("class")
     for name in rows.columns[1:]:
-        table.add_column(name, justify="right")
+        found.add_column(name, justify="right")
     for row in rows.itertuples(index=False):
         figures = [f"{value:,}" if isinstance(value, int) else "" if np.isnan(value) else f"{value:.3f}" for value in row[1:]]
-        table.add_row(row[0], *figures)
-    return table
+        found.add_row(row[0], *figures)
+    return found
 
 
 def shift_table(scheme: Scheme, shifts: Sequence[Shift]) -> Table:
     """Shares of the values among the photos without labels, beside those learned from; two estimates take known mistakes out."""
-    table = _table("Shares of the values: learned from, and found among the eval photos")
-    table.add_column("attribute")
-    table.add_column("value")
+    found = table("Shares of the values: learned from, and found among the eval photos", ())
+    found.add_column("attribute")
+    found.add_column("value")
     for name in ("learned from", "answered", "BBSE (95 %)", "EM", "shift"):
-        table.add_column(name, justify="right")
+        found.add_column(name, justify="right")
     for attribute, shift in zip(scheme.attributes, shifts, strict=True):
         rows = zip(attribute.values, shift.trained, shift.predicted, shift.bbse, shift.intervals, shift.em, strict=True)
         for row, (value, trained, predicted, unmixed, (low, high), likeliest) in enumerate(rows):
             proof = f"{'proven' if shift.proven else 'not proven'} (p {shift.p_value:.3f})" if row == 0 else ""
             name = shift.attribute if row == 0 else ""
             estimated = (f"{unmixed:.1%} ({low:.1%} to {high:.1%})", f"{likeliest:.1%}")
-            table.add_row(name, value, f"{trained:.1%}", f"{predicted:.1%}", *estimated, proof)
-    return table
+            found.add_row(name, value, f"{trained:.1%}", f"{predicted:.1%}", *estimated, proof)
+    return found
 
 
 def correction_words(worth: Worth, metric: Metric) -> str:
@@ -193,18 +189,13 @@ def decision_notes(decision: Decision) -> list[str]:
 
 def wanting_words(wanting: Wanting) -> str:
     """What a vote would be worth whose weights were not all kept, and below, a line each, the commands that bring them back."""
-    by_run: dict[str, list[str]] = {}
-    for name in wanting.trials:
-        run, _, number = name.rpartition("/")
-        by_run.setdefault(run, []).append(number)
-    commands = [typed(f"tuner.refit --run {shlex.quote(run)} --trials {','.join(numbers)} --all-data") for run, numbers in by_run.items()]
     gain = f"{gain_words(wanting.judged.gain)} over the best single model"
     words = (
         f"A {answer_words(WHOLE)} that were searched scores {wanting.judged.score:.3f} there ({gain}), "
         f"but takes {some(wanting.trials)}, whose weights were not kept (run/keep). Train these again, then give the new run "
         "as a further --run:"
     )
-    return "\n".join([words, *(f"  {command}" for command in commands)])
+    return "\n".join([words, *(f"  {command}" for command in train_again(wanting.trials))])
 
 
 def reason(choice: Choice) -> str:
@@ -245,10 +236,6 @@ def _use(step: StepTaken) -> str:
     if step.asked:
         return "used, as asked"
     return "used" if step.used else "not used: no gain that the interval supports"
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
 
 
 def differences(trials: Sequence[Trial], most: int = 3) -> dict[Trial, str]:

@@ -1,13 +1,11 @@
 """Who is to vote, as it is said in options: every mistake is told at once, before anything is predicted."""
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from analysis.evaluation.nested import Wish
-from analysis.members.trials import Runs, Trial
-from trainables.commands import typed
+from analysis.members.trials import Runs, Trial, train_again
 from trainables.registry import ConfigError, Mistake, nearest
 
 TOP = 3
@@ -47,8 +45,7 @@ def settle(wish: Wish, runs: Runs) -> Wish:
     mistakes = []
     for name in wish.named:
         if name in unkept:
-            run, _, number = name.rpartition("/")
-            again = typed(f"tuner.refit --run {shlex.quote(run)} --trials {number} --all-data")
+            (again,) = train_again([name])
             mistakes.append(
                 Mistake("--members", f"{name} has no weights any more (run/keep); train it again ({again}) and give that run, too")
             )

@@ -1,6 +1,7 @@
 """Reading runs: the trials that can stand in an ensemble, and the photos that choose and score it."""
 
 import io
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,6 +82,15 @@ class Trial:
 
     def __str__(self) -> str:
         return self.name
+
+
+def train_again(names: Sequence[str]) -> list[str]:
+    """The commands, one a run, that give trials (by name, such as `faces/3`) the weights that were not kept."""
+    by_run: dict[str, list[str]] = {}
+    for name in names:
+        run, _, number = name.rpartition("/")
+        by_run.setdefault(run, []).append(number)
+    return [typed(f"tuner.refit --run {shlex.quote(run)} --trials {','.join(numbers)} --all-data") for run, numbers in by_run.items()]
 
 
 def task_words(trial: Trial) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-Array = Any  # of numpy, or a tensor of torch
+from trainables.data.labels import Array
 
 
 def library(array: Array) -> Any:

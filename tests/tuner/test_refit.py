@@ -1,4 +1,3 @@
-import json
 import shutil
 from dataclasses import replace
 from io import StringIO
@@ -14,11 +13,11 @@ from typer.testing import CliRunner
 
 from analysis.members.trials import load_runs
 from search_spaces.schema import SpaceError
-from tests.conftest import already, never
+from tests.conftest import already, edit, never
 from tests.faults.commands import start
 from trainables.data.photos import DataError
 from trainables.data.splits import NOBODY
-from trainables.record import MODEL, SPLIT, RunError, read_predictions, read_record, read_records, read_run, trial_folder, write_json
+from trainables.record import MODEL, SPLIT, RunError, read_predictions, read_record, read_records, read_run, trial_folder
 from trainables.trial import Job, train
 from tuner.cli import Options, Wanted
 from tuner.refit import main
@@ -99,10 +98,6 @@ def alone(data, tmp_path_factory):
         return trial_folder(job.run, 0)
 
     return train_alone
-
-
-def edit(file: Path, **changes) -> None:
-    write_json(file, json.loads(file.read_text()) | changes)
 
 
 # Every fold

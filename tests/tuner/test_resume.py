@@ -9,6 +9,7 @@ import torch
 
 from search_spaces.read import read_space
 from search_spaces.schema import nested
+from tests.conftest import edit
 from tests.tuner.stoppers.reports import nobody, pruner_of
 from trainables.config import TrialConfig
 from trainables.record import (
@@ -111,10 +112,6 @@ def put(trained, tmp_path):
 
     put.run = run
     return put
-
-
-def edit(file, **values):
-    write_json(file, json.loads(file.read_text()) | values)
 
 
 def numbers(records):

@@ -26,7 +26,6 @@ class Sums:
     less."""
 
     metric: Metric
-    summed: Summed
     sums: "np.ndarray | csr_array"
 
     @property
@@ -41,11 +40,11 @@ class Sums:
 
     def score(self) -> float:
         """Of all groups."""
-        return float(self.summed.score(np.ones(self.groups) @ self.sums))
+        return float(self.metric.summed.score(np.ones(self.groups) @ self.sums))
 
     def resampled(self, drawn: np.ndarray) -> np.ndarray:
         """The score (draws,) of groups that are there so often (draws, groups)."""
-        return np.concatenate([self.summed.score(self._drawn(block)) for block in _blocks(drawn, self.shape[1])])
+        return np.concatenate([self.metric.summed.score(self._drawn(block)) for block in _blocks(drawn, self.shape[1])])
 
     def interval(self, rng: np.random.Generator, draws: int = 1000) -> Interval:
         """The 95 % interval of the score on other groups, by the studentised bootstrap.
@@ -58,7 +57,7 @@ class Sums:
         score, (spread,) = self.score(), self._spread(np.ones((1, self.groups)))
         scores, spreads = [], []
         for block in _blocks(draw_groups(self.groups, rng, draws), max(self.shape[1], self.groups)):
-            scores.append(self.summed.score(self._drawn(block)))
+            scores.append(self.metric.summed.score(self._drawn(block)))
             spreads.append(self._spread(block))
         # Where mistakes are few, a draw may miss them all: without a spread of its own it would stretch the interval without end.
         distances = (np.concatenate(scores) - score) / np.maximum(np.concatenate(spreads), spread / 4 + 1e-9)
@@ -67,8 +66,8 @@ class Sums:
 
     def influence(self) -> np.ndarray:
         """What each group adds to the score (groups,), to first order: the squares add up to the squared standard error."""
-        added = self.metric.summed.slope(self._drawn(np.ones((1, self.groups)))) @ self.sums.T
-        return added[0] * np.sqrt(self.groups / max(self.groups - 1, 1))
+        (added,) = self._added(np.ones((1, self.groups)))
+        return added * np.sqrt(self.groups / max(self.groups - 1, 1))
 
     def _drawn(self, drawn: np.ndarray) -> np.ndarray:
         # BLAS multiplies no integers, and single precision holds whole sums exactly.
@@ -76,9 +75,11 @@ class Sums:
 
     def _spread(self, drawn: np.ndarray) -> np.ndarray:
         """The standard error (draws,) of the score of groups that are there so often (draws, groups)."""
-        # What each group adds: the derivative of the score by how often the group is there.
-        added = self.summed.slope(self._drawn(drawn)) @ self.sums.T
-        return np.sqrt((drawn * added**2).sum(axis=1))
+        return np.sqrt((drawn * self._added(drawn) ** 2).sum(axis=1))
+
+    def _added(self, drawn: np.ndarray) -> np.ndarray:
+        """What each group adds (draws, groups): the derivative of the score by how often it is there (draws, groups)."""
+        return self.metric.summed.slope(self._drawn(drawn)) @ self.sums.T
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +170,7 @@ def label_evidence(
     """Likewise, of what the metric wants: labels (n,) or probabilities (n, classes)."""
     _, group = np.unique(groups, return_inverse=True)
     if isinstance(metric.formula, Summed):
-        return Sums(metric, metric.formula, group_sums(metric.formula.statistics(truth, prediction, classes), group, weights))
+        return Sums(metric, group_sums(metric.formula.statistics(truth, prediction, classes), group, weights))
     return Whole(metric, metric.formula, truth, prediction, group, np.ones(len(truth)) if weights is None else weights)
 
 

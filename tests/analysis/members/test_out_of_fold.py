@@ -1,6 +1,5 @@
 """Runs of tuner.refit --folds: one model a fold, together one trial that was validated on everybody who is not held out."""
 
-import json
 import os
 import shutil
 from dataclasses import replace
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.members.trials import EVERY_FOLD, load_runs
+from tests.conftest import edit
 from trainables.data.splits import HOLDOUT
 from trainables.record import MODEL, read_predictions, trial_folder, write_predictions
 
@@ -24,10 +24,6 @@ def copied(refit, tmp_path):
     folder = tmp_path / "runs" / "refit"
     shutil.copytree(refit.folder, folder)
     return folder
-
-
-def edit(file, **changes):
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def left_out(runs):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.members.trials import load_runs, newest_run
+from tests.conftest import edit
 from trainables.data.splits import HOLDOUT
 from trainables.record import MODEL, SPLIT, RunError, read_predictions, trial_folder, write_predictions
 
@@ -17,10 +18,6 @@ def copied(faces, tmp_path):
     folder = tmp_path / "runs" / "faces"
     shutil.copytree(faces.folder, folder)
     return folder
-
-
-def edit(file, **changes):
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def left_out(runs):

@@ -5,12 +5,11 @@ import shutil
 
 import pandas as pd
 import pytest
-from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from typer.testing import CliRunner
 
 from analysis.mistakes.__main__ import app
-from tests.browser import browser, chromium, errors, prefer, resize  # noqa: F401
+from tests.browser import browser, chromium, errors, prefer, press, resize  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +27,6 @@ def opened(browser, folder):  # noqa: F811
     browser.get((folder / "index.html").as_uri())
     assert errors(browser) == []
     return browser
-
-
-def press(chrome, *keys):
-    for key in keys:
-        ActionChains(chrome).send_keys(key).perform()
 
 
 def shown(chrome):

@@ -15,7 +15,7 @@ from analysis.pages.page import SIDE
 from analysis.suspects.__main__ import app
 from analysis.suspects.find import Findings, Suspect
 from analysis.suspects.page import SHOWN, make_cards, page, people_names
-from tests.browser import browser, chromium, errors, prefer, resize  # noqa: F401
+from tests.browser import browser, chromium, errors, prefer, press, resize  # noqa: F401
 from trainables.data.corrections import correct
 from trainables.data.layouts.reading import read_photos
 from trainables.data.settings import DataConfig
@@ -46,11 +46,6 @@ def open_page(chrome, file, downloads):
         chrome.get(file.as_uri())
     assert errors(chrome) == []
     return chrome
-
-
-def press(chrome, *keys):
-    for key in keys:
-        ActionChains(chrome).send_keys(key).perform()
 
 
 def count(chrome):
