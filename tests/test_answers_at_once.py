@@ -12,7 +12,10 @@ import pytest
 
 from tests.conftest import ROOT
 
-HEAVY = ("ray", "torch", "torchvision", "timm", "albumentations", "matplotlib", "sklearn", "cleanlab", "onnxruntime")
+HEAVY = (
+    *("ray", "torch", "torchvision", "timm", "albumentations", "matplotlib", "sklearn", "cleanlab", "onnxruntime"),
+    *("pyarrow", "pandas", "scipy", "cv2", "fsspec", "skimage", "optuna"),
+)
 COMMANDS = (
     *(f"tuner.{name}" for name in ("run", "refit", "replay", "pretrain")),
     *(f"analysis.{file.parent.name}" for file in sorted((ROOT / "analysis").glob("*/__main__.py"))),

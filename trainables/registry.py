@@ -33,7 +33,8 @@ Named = TypeVar("Named")
 
 class Section(BaseModel):
     # Tuples among the fields lift `strict` for themselves: YAML and JSON know lists only.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    # Built when first used: a command's help needs no validator, and there are dozens.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 Settings = TypeVar("Settings", bound=Section, covariant=True)

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qsl, unquote, urlencode
 from uuid import uuid4
 
-from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, S3FileSystem, resolve_s3_region
-
 from search_spaces.errors import UserError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileInfo, FileSystem
 
 S3_SETTINGS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
 READS = 20  # of a file, until it was not replaced meanwhile
@@ -49,7 +50,7 @@ class Address:
     """A file or folder in an object store. What is missing raises FileNotFoundError, as with `Path`; all else raises StorageError."""
 
     uri: str  # without settings and secrets; with the same environment `open_folder` understands it again
-    filesystem: FileSystem = field(repr=False, hash=False)
+    filesystem: "FileSystem" = field(repr=False, hash=False)
     path: str  # below the store: bucket/folder/file
 
     def __str__(self) -> str:
@@ -73,16 +74,18 @@ class Address:
         return self
 
     def is_file(self) -> bool:
-        return self._type() == FileType.File
+        return self._kind() == "File"
 
     def is_dir(self) -> bool:
-        return self._type() == FileType.Directory
+        return self._kind() == "Directory"
 
     def exists(self) -> bool:
-        return self._type() != FileType.NotFound
+        return self._kind() != "NotFound"
 
     def iterdir(self) -> Iterator[Self]:
         """The files and folders in it; none where nothing is there."""
+        from pyarrow.fs import FileSelector
+
         with _in_plain_words(self):
             found = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
         return (self / info.base_name for info in found)
@@ -126,15 +129,17 @@ class Address:
             if not missing_ok:
                 raise
 
-    def files(self) -> list[FileInfo]:
+    def files(self) -> "list[FileInfo]":
         """All files below it; none where nothing is there."""
+        from pyarrow.fs import FileSelector
+
         with _in_plain_words(self):
             below = self.filesystem.get_file_info(FileSelector(self.path, recursive=True, allow_not_found=True))
-        return [info for info in below if info.type == FileType.File]
+        return [info for info in below if info.is_file]
 
-    def _type(self) -> FileType:
+    def _kind(self) -> str:
         with _in_plain_words(self):
-            return self.filesystem.get_file_info(self.path).type
+            return self.filesystem.get_file_info(self.path).type.name
 
 
 Folder = Path | Address
@@ -167,7 +172,9 @@ def open_folder(text: str) -> Folder:
         return Address(uri, STORES[scheme](bucket, secrets, dict(parse_qsl(query))), path)
 
 
-def _open_s3(bucket: str, secrets: str, settings: Mapping[str, str]) -> FileSystem:
+def _open_s3(bucket: str, secrets: str, settings: Mapping[str, str]) -> "FileSystem":
+    from pyarrow.fs import S3FileSystem, resolve_s3_region
+
     if unknown := sorted(settings.keys() - set(S3_SETTINGS)):
         raise StorageError(f"s3://{bucket}: {', '.join(unknown)} is no setting of an address; there are {', '.join(S3_SETTINGS)}")
     key, _, secret = secrets.partition(":")
@@ -190,7 +197,9 @@ def _open_s3(bucket: str, secrets: str, settings: Mapping[str, str]) -> FileSyst
     )
 
 
-def _open_gs(bucket: str, secrets: str, settings: Mapping[str, str]) -> FileSystem:
+def _open_gs(bucket: str, secrets: str, settings: Mapping[str, str]) -> "FileSystem":
+    from pyarrow.fs import FileSystem
+
     # By default it would try for a quarter of an hour.
     query = urlencode({"retry_limit_seconds": "15", **settings})
     return FileSystem.from_uri(f"gs://{secrets}{'@' if secrets else ''}{bucket}?{query}")[0]
