@@ -92,6 +92,59 @@ def mean_slope(sums: np.ndarray) -> np.ndarray:
     return np.stack([1 / images, -mean(sums) / images], axis=-1)
 
 
+def right_true_predicted(truth: np.ndarray, predicted: np.ndarray, classes: int) -> "csr_array":
+    """Whether an image is right, its true class and its predicted class (n, 1 + 2 classes)."""
+    return indicators(1 + 2 * classes, (np.zeros_like(truth), truth == predicted), (1 + truth, 1), (1 + classes + predicted, 1))
+
+
+def cohen_kappa(sums: np.ndarray) -> np.ndarray:
+    """How much more often than by chance an answer is right, in shares of what is left to chance; 0 where nothing is left to it.
+
+    Source: Cohen, A coefficient of agreement for nominal scales, Educational and Psychological Measurement, 1960.
+    """
+    _, _, images, beyond, by_chance = _agreement(sums)
+    return shares(beyond, images**2 - by_chance)
+
+
+def cohen_kappa_slope(sums: np.ndarray) -> np.ndarray:
+    true, predicted, images, beyond, by_chance = (one[..., None] if one.ndim < sums.ndim else one for one in _agreement(sums))
+    right, left = sums[..., :1], images**2 - by_chance
+    inverse = shares(np.ones_like(left), left)
+    by_true = (right - predicted) * inverse - beyond * (2 * images - predicted) * inverse**2
+    by_predicted = true * (right * images - images**2) * inverse**2
+    return np.concatenate([images * inverse, by_true, by_predicted], axis=-1)
+
+
+def matthews_corrcoef(sums: np.ndarray) -> np.ndarray:
+    """The correlation of true and predicted classes, from -1 to 1; 0 where all images have one class or all got one.
+
+    Source: Gorodkin, Comparing two K-category assignments by a K-category correlation coefficient, Computational Biology and
+        Chemistry, 2004.
+    """
+    true, predicted, images, beyond, _ = _agreement(sums)
+    spread = (images**2 - (true**2).sum(axis=-1)) * (images**2 - (predicted**2).sum(axis=-1))
+    return shares(beyond, np.sqrt(np.maximum(spread, 0)))
+
+
+def matthews_corrcoef_slope(sums: np.ndarray) -> np.ndarray:
+    true, predicted, images, beyond, _ = (one[..., None] if one.ndim < sums.ndim else one for one in _agreement(sums))
+    of_true, of_predicted = (images**2 - (one**2).sum(axis=-1, keepdims=True) for one in (true, predicted))
+    inverse = shares(np.ones_like(images), np.sqrt(np.maximum(of_true * of_predicted, 0)))
+    score = beyond * inverse
+    per_true, per_predicted = (shares(np.ones_like(one), one) for one in (of_true, of_predicted))
+    by_true = (sums[..., :1] - predicted) * inverse - score * (images * per_predicted + (images - true) * per_true)
+    by_predicted = -true * inverse + score * predicted * per_predicted
+    return np.concatenate([images * inverse, by_true, by_predicted], axis=-1)
+
+
+def _agreement(sums: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Images per true and per predicted class (..., classes), all images (...), and times the count of images those that are right beyond
+    chance and those that are right by chance."""
+    true, predicted = np.split(sums[..., 1:], 2, axis=-1)
+    images, by_chance = true.sum(axis=-1), (true * predicted).sum(axis=-1)
+    return true, predicted, images, sums[..., 0] * images - by_chance, by_chance
+
+
 def moments(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """All that the quadratic kappa takes of an image (n, 6): 1, and of its true class t and predicted class p: t, p, t², p², (t - p)²."""
     true, answer = truth.astype(float), predicted.astype(float)
@@ -168,6 +221,22 @@ LABEL_METRICS = (
         explained="Balanced accuracy is the mean over classes of the share of its images that are recognised: a rare class counts as much "
         "as a common one.",
         unseen="are left out of the balanced accuracy",
+    ),
+    Metric(
+        "cohen_kappa",
+        "kappa",
+        formula=Summed(right_true_predicted, cohen_kappa, cohen_kappa_slope),
+        bounds=(-1.0, 1.0),
+        chance=lambda classes: 0.0,
+        explained="Kappa runs from -1 to 1 and is how much more often than by chance the class is right: 0 is what chance reaches.",
+    ),
+    Metric(
+        "matthews_corrcoef",
+        "Matthews correlation",
+        formula=Summed(right_true_predicted, matthews_corrcoef, matthews_corrcoef_slope),
+        bounds=(-1.0, 1.0),
+        chance=lambda classes: 0.0,
+        explained="The Matthews correlation of true and predicted classes runs from -1 to 1, where 0 is what chance reaches.",
     ),
     Metric(
         "quadratic_kappa",

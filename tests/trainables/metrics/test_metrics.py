@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import (
     accuracy_score,
+    average_precision_score,
     balanced_accuracy_score,
+    brier_score_loss,
     cohen_kappa_score,
     confusion_matrix,
     f1_score,
     get_scorer_names,
     log_loss,
+    matthews_corrcoef,
     roc_auc_score,
+    top_k_accuracy_score,
 )
 
 from trainables.data.layouts.contest import contest_scheme
@@ -30,8 +34,13 @@ def area(truth, probabilities):
     return np.mean([roc_auc_score(truth == one, probabilities[:, one]) for one in known]) if known else 0.5
 
 
-def kappa(truth, predicted, classes):
-    found = cohen_kappa_score(truth, predicted, weights="quadratic", labels=range(classes))
+def precision(truth, probabilities):
+    """The mean average precision over the classes that some image has."""
+    return np.mean([average_precision_score(truth == one, probabilities[:, one]) for one in np.unique(truth)])
+
+
+def kappa(truth, predicted, classes, weights=None):
+    found = cohen_kappa_score(truth, predicted, weights=weights, labels=range(classes))
     return 0.0 if np.isnan(found) else found
 
 
@@ -40,7 +49,14 @@ SLOW = {
     "f1_weighted": lambda t, p: f1_score(t, p.argmax(axis=1), average="weighted", zero_division=0),
     "accuracy": lambda t, p: accuracy_score(t, p.argmax(axis=1)),
     "balanced_accuracy": lambda t, p: balanced_accuracy_score(t, p.argmax(axis=1)),
-    "quadratic_kappa": lambda t, p: kappa(t, p.argmax(axis=1), p.shape[1]),
+    "cohen_kappa": lambda t, p: kappa(t, p.argmax(axis=1), p.shape[1]),
+    "matthews_corrcoef": lambda t, p: matthews_corrcoef(t, p.argmax(axis=1)),
+    "quadratic_kappa": lambda t, p: kappa(t, p.argmax(axis=1), p.shape[1], "quadratic"),
+    "neg_brier_score": lambda t, p: -brier_score_loss(t, p, labels=range(p.shape[1]), scale_by_half=False),
+    "top_2_accuracy": lambda t, p: top_k_accuracy_score(t, p, k=2, labels=range(p.shape[1])),
+    "top_3_accuracy": lambda t, p: top_k_accuracy_score(t, p, k=3, labels=range(p.shape[1])),
+    "top_5_accuracy": lambda t, p: top_k_accuracy_score(t, p, k=5, labels=range(p.shape[1])),
+    "average_precision": precision,
     "neg_log_loss": lambda t, p: -log_loss(t, p, labels=range(p.shape[1])),
     "roc_auc_ovr": area,
 }
@@ -67,8 +83,22 @@ def test_a_metric_equals_scikit_learns(name, seed):
 
 
 def test_names_are_scikit_learns_where_it_has_the_scorer():
-    assert set(METRICS) - set(get_scorer_names()) == {"quadratic_kappa"}
+    assert set(METRICS) - set(get_scorer_names()) == {
+        "cohen_kappa",
+        "quadratic_kappa",
+        "top_2_accuracy",
+        "top_3_accuracy",
+        "top_5_accuracy",
+    }
     assert all(name == metric.name and metric.title and metric.explained for name, metric in METRICS.items())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_average_precision_equals_scikit_learns_with_level_scores_too(seed):
+    rng = np.random.default_rng(seed)
+    truth = np.concatenate([np.arange(4), rng.integers(4, size=200)])
+    probabilities = rng.integers(1, 4, size=(len(truth), 4)) + 2.0 * np.eye(4)[truth]
+    assert METRICS["average_precision"].score(truth, probabilities) == pytest.approx(precision(truth, probabilities), abs=1e-12)
 
 
 @pytest.mark.parametrize("images", [50, 500])
