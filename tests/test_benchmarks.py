@@ -3,6 +3,7 @@ import json
 import torch
 
 from benchmarks.decision import main as decision
+from benchmarks.shift import main as shift
 from benchmarks.train_step import main
 from benchmarks.views import main as measure_views
 
@@ -26,3 +27,9 @@ def test_over_simulated_searches_the_default_rule_gains_more_in_truth_than_the_s
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["new_gain"] >= max(0.01, 1.5 * figures["safe_gain"])
     assert figures["new_losses"] <= 1 / 6 and figures["worlds"] == 6
+
+
+def test_the_benchmark_of_prior_shift_ends_with_a_line_of_json(capsys):
+    shift(worlds=1, sharpness=2.0)
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {f"{way}_{world}_rmse" for way in ("em", "bbse") for world in ("shift", "none")} < set(figures) and figures["worlds"] == 1

@@ -221,7 +221,9 @@ def notes_of(runs: Runs, outcome: Outcome, looked: Sequence[object], unlabelled:
         notes.append(why_none)
     elif unlabelled.corrected is not None and unlabelled.worth is not None:
         shifted = [
-            attribute.name for attribute, shift in zip(outcome.decision.scheme.attributes, unlabelled.shifts, strict=True) if shift.proven
+            attribute.name
+            for attribute, shift in zip(outcome.decision.scheme.attributes, unlabelled.shifts, strict=True)
+            if shift.significant
         ]
         lead = f"Class priors of the eval images differ significantly ({', '.join(shifted)}): {CORRECTED} answers with that in mind"
         notes.append(f"{lead}, {correction_words(unlabelled.worth, runs.metric)}.")
@@ -311,7 +313,7 @@ def answer_unlabelled(runs: Runs, decision: Decision, predictor: Predictor, seed
     bad = tuple(source.files.bad)
     black = (LeftOut("eval photos cannot be decoded; they were predicted as black", bad),) if bad else ()
     found = EvalAnswer(predictor.unlabelled, answer, shifts, black=black)
-    if any(shift.proven for shift in shifts):
+    if any(shift.significant for shift in shifts):
         step, truth = correction(decision.scheme, shifts), runs.valid.classes(decision.scheme)
         worth = reweighted_gain(decision.nested, truth, runs.valid.people, step, runs.metric, generator(seed, "bootstrap"))
         found = replace(found, corrected=step(answer), worth=worth)

@@ -162,7 +162,7 @@ def scores_values(
         "baseline": baseline and {"trial": baseline.trial, "valid_score": baseline.score, **_gain_values(baseline.gain)},
         "seconds_per_photo": seconds,
         "shift": [
-            asdict(shift) | {"values": attribute.values, "proven": shift.proven}
+            asdict(shift) | {"values": attribute.values, "significant": shift.significant}
             for attribute, shift in zip(scheme.attributes, unlabelled.shifts if unlabelled else (), strict=bool(unlabelled))
         ],
         "left_out": [str(item) for item in (*runs.left_out, *(unlabelled.black if unlabelled else ()))],

@@ -134,19 +134,19 @@ def classes_table(rows: "pd.DataFrame") -> Table:
 
 
 def shift_table(scheme: Scheme, shifts: Sequence[Shift]) -> Table:
-    """Shares of the values among the photos without labels, beside those learned from; two estimates take known mistakes out."""
-    found = table("Shares of the values: learned from, and found among the eval photos", ())
-    found.add_column("attribute")
+    """Class priors among the images without labels, beside those learned from; two estimates take known mistakes out."""
+    found = table("Class priors: learned from, and found among the eval images", ())
+    found.add_column("target")
     found.add_column("value")
-    for name in ("learned from", "answered", "BBSE (95 %)", "EM", "shift"):
+    for name in ("learned from", "answered", "EM (95 %)", "BBSE", "prior shift"):
         found.add_column(name, justify="right")
     for attribute, shift in zip(scheme.attributes, shifts, strict=True):
-        rows = zip(attribute.values, shift.trained, shift.predicted, shift.bbse, shift.intervals, shift.em, strict=True)
-        for row, (value, trained, predicted, unmixed, (low, high), likeliest) in enumerate(rows):
-            proof = f"{'proven' if shift.proven else 'not proven'} (p {shift.p_value:.3f})" if row == 0 else ""
+        rows = zip(attribute.values, shift.trained, shift.predicted, shift.em, shift.em_intervals, shift.bbse, strict=True)
+        for row, (value, trained, predicted, estimated, (low, high), unmixed) in enumerate(rows):
+            shifted = f"{'significant' if shift.significant else 'not significant'} (p {shift.p_value:.3f})" if row == 0 else ""
             name = shift.attribute if row == 0 else ""
-            estimated = (f"{unmixed:.1%} ({low:.1%} to {high:.1%})", f"{likeliest:.1%}")
-            found.add_row(name, value, f"{trained:.1%}", f"{predicted:.1%}", *estimated, proof)
+            both = (f"{estimated:.1%} ({low:.1%} to {high:.1%})", f"{unmixed:.1%}")
+            found.add_row(name, value, f"{trained:.1%}", f"{predicted:.1%}", *both, shifted)
     return found
 
 

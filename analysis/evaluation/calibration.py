@@ -7,9 +7,11 @@ import numpy as np
 from analysis.votes.arrays import Array, library
 from analysis.votes.voting import LEAST
 from trainables.data.labels import Scheme, Task, compose
+from trainables.metrics.evidence import group_sums
 
 LOWEST, HIGHEST = 0.05, 20.0  # the temperatures that are tried
 PENALTY = 1e-4  # of a class's number, squared, in nats
+FLAT = 1e-10  # of the steepest direction: a fit is free to lie anywhere along one that is flatter
 
 
 @dataclass(frozen=True)
@@ -71,40 +73,77 @@ def _temperature(probabilities: np.ndarray, target: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-def bias_corrected(probabilities: np.ndarray, target: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets of probabilities after the temperature, and the number added to the logits of each class, that make the log loss lowest.
+@dataclass(frozen=True, eq=False)
+class BiasCorrection:
+    """One sharpness for a model's logits, and a number that is added to each class's."""
 
-    What drew or weighed rare classes more often in training makes a model promise too much of them, which no temperature mends.
+    numbers: np.ndarray  # (1 + classes,): the logarithm of what logits are multiplied by, then the biases
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities (n, classes) of logits."""
+        from scipy.special import softmax
+
+        return softmax(np.exp(self.numbers[0]) * logits + self.numbers[1:], axis=1)
+
+    def moved(self, by: np.ndarray) -> "BiasCorrection":
+        """With other numbers, within the bounds of a fit."""
+        numbers = self.numbers + by
+        numbers[0] = np.clip(numbers[0], -np.log(HIGHEST), -np.log(LOWEST))
+        return BiasCorrection(numbers)
+
+
+def as_logits(probabilities: np.ndarray) -> np.ndarray:
+    """Logits of probabilities; of 0 too."""
+    return np.log(np.maximum(probabilities, LEAST))
+
+
+def bias_correction(logits: np.ndarray, target: np.ndarray) -> BiasCorrection:
+    """The temperature, and the number added to the logits of each class, that make the log loss of these images lowest.
+
+    What drew or weighed rare classes more often in training makes a model promise too much of them, which no temperature fixes.
 
     Args:
-        probabilities: (n, classes) of photos whose true classes are known and that did not train.
+        logits: (n, classes) of images whose true classes are known and that did not train.
         target: those classes (n,).
-        others: (k, classes), of the same model.
     Source: Alexandari, Kundaje and Shrikumar, Maximum Likelihood with Bias-Corrected Calibration is Hard-To-Beat at Label Shift
     Adaptation, ICML 2020.
     """
     from scipy.optimize import minimize
 
-    logits = np.log(np.maximum(probabilities, LEAST))
-    wanted = np.eye(probabilities.shape[1])[target]
+    classes = logits.shape[1]
+    wanted = np.eye(classes)[target]
 
     def loss(fit: np.ndarray) -> tuple[float, np.ndarray]:
-        answer = _with_biases(logits, fit)
+        answer = BiasCorrection(fit)(logits)
         error = (answer - wanted) / len(target)
-        # The penalty keeps the number of a class that nobody shows finite.
+        # The penalty keeps the number of a class that no image shows finite.
         slope = np.concatenate([[(error * logits).sum() * np.exp(fit[0])], error.sum(axis=0) + 2 * PENALTY * fit[1:]])
         return log_loss(answer, target) + PENALTY * (fit[1:] ** 2).sum(), slope
 
-    bounds = [(-np.log(HIGHEST), -np.log(LOWEST)), *[(None, None)] * probabilities.shape[1]]
-    fit = minimize(loss, np.zeros(1 + probabilities.shape[1]), jac=True, bounds=bounds).x
-    return _with_biases(logits, fit), _with_biases(np.log(np.maximum(others, LEAST)), fit)
+    bounds = [(-np.log(HIGHEST), -np.log(LOWEST)), *[(None, None)] * classes]
+    return BiasCorrection(minimize(loss, np.zeros(1 + classes), jac=True, bounds=bounds).x)
 
 
-def _with_biases(logits: np.ndarray, fit: np.ndarray) -> np.ndarray:
-    """Probabilities of logits (n, classes) times the exponential of the fit's first number, plus its others."""
-    from scipy.special import softmax
+def group_pulls(fitted: BiasCorrection, logits: np.ndarray, target: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """By how much the numbers of a fit to these images move (groups, 1 + classes) when a group counts once more, to first order.
 
-    return softmax(np.exp(fit[0]) * logits + fit[1:], axis=1)
+    So that a bootstrap over groups need not fit again: one Newton step from the fit, with its Hessian.
+
+    Args:
+        group: number of each image's (n,), from 0.
+    Source: Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 2.7 (the influence function).
+    """
+    images, classes = logits.shape
+    scaled, answer = np.exp(fitted.numbers[0]) * logits, fitted(logits)
+    spread = answer * (scaled - (answer * scaled).sum(axis=1, keepdims=True))
+    hessian = np.empty((1 + classes, 1 + classes))
+    hessian[0, 0] = (spread * scaled).sum() / images
+    hessian[0, 1:] = hessian[1:, 0] = spread.sum(axis=0) / images
+    hessian[1:, 1:] = (np.diag(answer.sum(axis=0)) - answer.T @ answer) / images + 2 * PENALTY * np.eye(classes)
+    error = answer - np.eye(classes)[target]
+    slopes = group_sums(np.column_stack([(error * scaled).sum(axis=1), error]) / images, group)
+    # A model that is sure of everything leaves the temperature open: what the Hessian does not tell stays as it is.
+    return -slopes @ np.linalg.pinv(hessian, rcond=FLAT, hermitian=True)
 
 
 @dataclass(frozen=True)

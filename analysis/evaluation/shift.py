@@ -1,47 +1,47 @@
-"""Label shift: how often each value of an attribute occurs among photos without labels, and whether answers should follow that.
+"""Prior shift: how often each value of a target occurs among images without labels, and whether answers should follow that.
 
-It rests on one assumption: a value looks among those photos as it does among the labelled ones, and only its share is another.
-Nothing is corrected before a shift is proven, since estimated shares of photos that did not shift are noise.
+It rests on one assumption: a value looks among those images as it does among the labelled ones, and only its class prior is another.
+Nothing is corrected before a shift is significant, since estimated priors of images that did not shift are noise.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.evaluation.calibration import bias_corrected
+from analysis.evaluation.calibration import BiasCorrection, as_logits, bias_correction, group_pulls
 from analysis.evaluation.steps import Shares
 from trainables.data.labels import Scheme
 from trainables.metrics import Metric
 from trainables.metrics.confusion import confusion
 from trainables.metrics.evidence import draw_groups, evidence, group_sums, interval, resample
-from trainables.metrics.labels import indicators
 
-DRAWS = 1000  # of the bootstrap
-BLOCK = 4_000_000  # numbers that are held at a time
-LEVEL = 0.05  # a shift that is not there is proven this often at most
+DRAWS = 400  # of the bootstrap of an estimate
+GAIN_DRAWS = 1000  # of the bootstrap of a correction's worth
+LEVEL = 0.05  # in a data set without a shift one is found this often at most, all targets and values together
 WEAKEST = 0.1  # directions in which the confusion matrix keeps less than this share of a shift tell nothing about it
-STEADY, ROUNDS = 1e-8, 1000  # expectation maximisation ends when no share moves by more, or after so many rounds
+STEADY, ROUNDS = 1e-8, 1000  # expectation maximisation ends when no prior moves by more, or after so many rounds
+STEADY_DRAW, DRAW_ROUNDS = 1e-5, 100  # likewise of a bootstrap draw
+SMALLEST = 1e-9  # of a prior on the way: from 0 no round leads away
+NOISE = 1e-9  # differences and standard errors below it are rounding
 
 
 @dataclass(frozen=True)
 class Shift:
-    """The shares of one attribute's values among photos without labels; tuples hold one entry a value."""
+    """The class priors of one target among images without labels; tuples hold one entry a value."""
 
     attribute: str
-    trained: tuple[float, ...]  # shares among the photos that the trials learned from
-    predicted: tuple[float, ...]  # shares of the likeliest values, with all the mistakes in them
-    bbse: tuple[float, ...]  # shares after the mistakes known from validation are taken out
-    em: tuple[float, ...]  # shares under which the probabilities are likeliest, after these were calibrated
-    intervals: tuple[tuple[float, float], ...]  # 95 %, of bbse
-    error: float  # share of validation photos whose likeliest value is wrong
-    distance: float  # the most that a value's predicted share is from the trained one
+    trained: tuple[float, ...]  # shares among the images that the trials learned from
+    predicted: tuple[float, ...]  # shares of the predicted values, with all the mistakes in them
+    em: tuple[float, ...]  # priors under which the calibrated probabilities are the most probable: the estimate
+    em_intervals: tuple[tuple[float, float], ...]  # 95 %
+    bbse: tuple[float, ...]  # a second opinion: shares after the mistakes known from validation are taken out
     p_value: float  # of no shift, all values together
 
     @property
-    def proven(self) -> bool:
-        """Whether there is a shift: no accident of who was photographed, and more than mistakes could make where there is none."""
-        return self.p_value < LEVEL and self.distance > self.error
+    def significant(self) -> bool:
+        """Whether there is a shift, and not only chance in which groups the images show."""
+        return self.p_value < LEVEL
 
 
 def estimate(
@@ -52,42 +52,48 @@ def estimate(
     trained: np.ndarray,
     evaluation: np.ndarray,
     rng: np.random.Generator,
+    draws: int = DRAWS,
 ) -> Shift:
-    """The shift of one attribute.
+    """The shift of one target.
 
-    Whom the photos without labels show is not known, and photos of one person share their values. So these photos are worth as many
-    independent ones as they would be if each person had as many photos as one in validation and all of these had the same value: the
-    intervals are wider than the truth, never narrower. The trained shares count for as uncertain as those of the validation people,
-    who are fewer than those who trained.
+    The priors are those under which the calibrated probabilities of the new images are the most probable. The intervals come from a
+    bootstrap over both: validation groups, on which the calibration depends, and new images. Which groups these show is not known, so
+    they are worth as many independent ones as they would be if they were grouped as validation is. The trained shares count for as
+    uncertain as those of the validation groups, who are fewer than those who trained.
+
+    The test asks whether one round of expectation maximisation leads away from the trained shares by more than chance makes it, for
+    the value where it does most (in standard errors). Unlike the estimate that round is a mean over images, and has no borders.
 
     Args:
-        valid: probabilities (n, values) of validation photos.
+        valid: probabilities (n, values) of validation images.
         target: their true values (n,).
-        people: whom they show (n,).
-        trained: shares (values,) among the training photos.
-        evaluation: probabilities (k, values) of the photos without labels, at least one.
+        people: their groups (n,).
+        trained: shares (values,) among the training images.
+        evaluation: probabilities (k, values) of the images without labels, at least one.
         rng: draws the bootstrap.
-    Sources: bbse of Lipton et al., Detecting and Correcting for Label Shift with Black Box Predictors, ICML 2018; em of Saerens et
-    al., Adjusting the Outputs of a Classifier to New a Priori Probabilities, Neural Computation 2002, on calibrated probabilities
-    (`bias_corrected`).
+        draws: how many.
+    Sources: expectation maximisation of Saerens, Latinne and Decaestecker, Adjusting the Outputs of a Classifier to New a Priori
+    Probabilities, Neural Computation 2002, on calibrated probabilities (`bias_correction`); the test is the score test of that
+    likelihood, Rao 1948; bbse of Lipton et al., Detecting and Correcting for Label Shift with Black Box Predictors, ICML 2018.
     """
     values = len(trained)
     answered = valid.argmax(axis=1)
     predicted = np.bincount(evaluation.argmax(axis=1), minlength=values) / len(evaluation)
-    recalled = _recalled(confusion(target, answered, values))
-    drawn_shares, drawn_shifts = _draw(target, answered, people, trained, predicted, len(evaluation), rng)
-    bbse = _unmixed(recalled, predicted, trained)
-    calibrated, asked = bias_corrected(valid, target, evaluation)
+    known, asked = as_logits(valid), as_logits(evaluation)
+    fitted = bias_correction(known, target)
+    calibrated, alike = fitted(known), np.full(len(asked), 1 / len(asked))
+    priors = calibrated.mean(axis=0)
+    likelihoods = fitted(asked) / priors
+    em = most_probable_priors(likelihoods, alike, priors)
+    drawn, by_chance = _draw(fitted, known, target, people, trained, asked, em, rng, draws)
     return Shift(
         attribute=attribute,
         trained=tuple(map(float, trained)),
         predicted=tuple(predicted.tolist()),
-        bbse=tuple(bbse.tolist()),
-        em=tuple(_likeliest_shares(asked, calibrated.mean(axis=0)).tolist()),
-        intervals=tuple(interval(draws) for draws in drawn_shares.T),
-        error=float((answered != target).mean()),
-        distance=float(np.abs(predicted - trained).max()),
-        p_value=_p_value(bbse - trained, drawn_shifts),
+        em=tuple(em.tolist()),
+        em_intervals=tuple(interval(found) for found in drawn.T),
+        bbse=tuple(unmixed(recalled(confusion(target, answered, values)), predicted, trained).tolist()),
+        p_value=_p_value(_round(likelihoods, alike, trained)[0] - trained, by_chance),
     )
 
 
@@ -100,31 +106,36 @@ def estimate_all(
     evaluation: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[Shift, ...]:
-    """The shift of each attribute of a scheme, from joint answers.
+    """The shift of each target of a scheme, from joint answers; p-values are adjusted for how many targets there are.
 
     Args:
         valid, evaluation: probabilities (n, classes) and (k, classes).
         target: true joint classes (n,).
-        trained: by attribute, shares (values,) among the training photos.
+        trained: by target, shares (values,) among the training images.
+    Source of the adjustment: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics, 1979.
     """
     labels = scheme.split(target)
-    return tuple(
+    found = [
         estimate(name, scheme.marginal((name,), valid), labels[:, column], people, trained[name], scheme.marginal((name,), evaluation), rng)
         for column, name in enumerate(scheme.names)
-    )
+    ]
+    order = np.argsort([shift.p_value for shift in found], kind="stable")
+    ordered = [found[place].p_value * (len(found) - rank) for rank, place in enumerate(order)]
+    adjusted = dict(zip(order.tolist(), np.minimum(np.maximum.accumulate(ordered), 1.0).tolist(), strict=True))
+    return tuple(replace(shift, p_value=adjusted[place]) for place, shift in enumerate(found))
 
 
 def correction(scheme: Scheme, shifts: Sequence[Shift]) -> Shares:
-    """The step that gives each value its estimated share, for attributes with a proven shift; for others it changes nothing.
+    """The step that gives each value its estimated prior, for targets with a significant shift; for others it changes nothing.
 
-    Attributes are corrected one by one, as if the shares of one were alike within each value of another.
+    Targets are corrected one by one, as if the priors of one were alike within each value of another.
     """
     return Shares(
         scheme,
         {
-            shift.attribute: tuple(new / learned if learned > 0 else 1.0 for new, learned in zip(shift.bbse, shift.trained, strict=True))
+            shift.attribute: tuple(new / learned if learned > 0 else 1.0 for new, learned in zip(shift.em, shift.trained, strict=True))
             for shift in shifts
-            if shift.proven
+            if shift.significant
         },
     )
 
@@ -153,58 +164,107 @@ def reweighted_gain(
     """
     weights = shares.class_factors()[target]
     before, after = (evidence(metric, target, one, people, weights) for one in (answer, shares(answer)))
-    drawn_before, drawn_after = resample([before, after], np.random.default_rng(int(rng.integers(2**63))), DRAWS)
+    drawn_before, drawn_after = resample([before, after], np.random.default_rng(int(rng.integers(2**63))), GAIN_DRAWS)
     return Worth(before.score(), after.score(), interval(metric.sign * (drawn_after - drawn_before)))
 
 
-def _recalled(counts: np.ndarray) -> np.ndarray:
-    """How a true value's photos are shared out over predicted values (..., predicted, true), from confusion counts (..., true, predicted).
+def recalled(counts: np.ndarray) -> np.ndarray:
+    """How a true value's images are shared out over predicted values (..., predicted, true), from confusion counts (..., true, predicted).
 
-    A value that no photo has counts as always recognised.
+    A value that no image has counts as always recognised.
     """
-    photos = counts.sum(axis=-1, keepdims=True)
-    shares = np.where(photos > 0, counts / np.maximum(photos, 1), np.eye(counts.shape[-1]))
+    images = counts.sum(axis=-1, keepdims=True)
+    shares = np.where(images > 0, counts / np.maximum(images, 1), np.eye(counts.shape[-1]))
     return np.swapaxes(shares, -1, -2)
 
 
-def _unmixed(recalled: np.ndarray, predicted: np.ndarray, trained: np.ndarray) -> np.ndarray:
+def unmixed(mistakes: np.ndarray, predicted: np.ndarray, trained: np.ndarray) -> np.ndarray:
     """The shares (..., values) of true values that make these shares of predicted ones; as the trained ones where nothing can be told."""
     # Solved for the difference from the trained shares: what a singular matrix leaves open is then no shift.
-    unexplained = predicted - (recalled @ trained)
-    found = trained + np.einsum("...ij,...j->...i", np.linalg.pinv(recalled, rcond=WEAKEST), unexplained)
+    unexplained = predicted - (mistakes @ trained)
+    found = trained + np.einsum("...ij,...j->...i", np.linalg.pinv(mistakes, rcond=WEAKEST), unexplained)
     inside = np.clip(found, 0, None)
     return inside / inside.sum(axis=-1, keepdims=True)
 
 
+def most_probable_priors(
+    likelihoods: np.ndarray, weights: np.ndarray, start: np.ndarray, steady: float = STEADY, rounds: int = ROUNDS
+) -> np.ndarray:
+    """The priors (values,) that make images the most probable.
+
+    Expectation maximisation, which never makes them less probable; two rounds foretell where it leads, which is tried too.
+
+    Args:
+        likelihoods: (n, values), of each image under each value, but for a factor of the image's own.
+        weights: (n,) for how much each image counts; their sum is 1.
+        start: priors (values,) to start from: where nothing tells values apart, they stay as they are.
+    Source: the steps of Varadhan and Roland, Simple and globally convergent methods for accelerating the convergence of any EM
+    algorithm (SQUAREM), Scandinavian Journal of Statistics, 2008.
+    """
+    priors = start
+    for _ in range(rounds):
+        first, _ = _round(likelihoods, weights, priors)
+        second, probable = _round(likelihoods, weights, first)
+        step, bend = first - priors, second - 2 * first + priors
+        if np.abs(second - first).max() < steady:
+            return second / second.sum()
+        far = max(1.0, float(np.linalg.norm(step) / max(np.linalg.norm(bend), NOISE)))
+        ahead = np.maximum(priors + 2 * far * step + far**2 * bend, SMALLEST)
+        found, more_probable = _round(likelihoods, weights, ahead / ahead.sum())
+        priors = found if more_probable >= probable else second
+    return priors / priors.sum()
+
+
+def _round(likelihoods: np.ndarray, weights: np.ndarray, priors: np.ndarray) -> tuple[np.ndarray, float]:
+    """The mean posterior (values,) under some priors, and the mean logarithm of how probable images are under these."""
+    total = np.maximum(likelihoods @ priors, np.finfo(float).tiny)
+    return priors * (likelihoods.T @ (weights / total)), float(weights @ np.log(total))
+
+
 def _draw(
+    fitted: BiasCorrection,
+    known: np.ndarray,
     target: np.ndarray,
-    answered: np.ndarray,
     people: np.ndarray,
     trained: np.ndarray,
-    predicted: np.ndarray,
-    photos: int,
+    asked: np.ndarray,
+    em: np.ndarray,
     rng: np.random.Generator,
+    draws: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap draws of the shares and of their differences from the trained ones, both (draws, values)."""
+    """Bootstrap draws of the priors and of where one round leads from the trained shares, both (draws, values)."""
     values = len(trained)
-    _, person, sizes = np.unique(people, return_inverse=True, return_counts=True)
-    cells = group_sums(indicators(values * values, (target * values + answered, 1)), person)
-    drawn = draw_groups(len(sizes), rng, DRAWS)
-    independent = max(1, round(photos / ((sizes**2).sum() / sizes.sum())))
-    # One more photo, of the trained shares: without it a few photos that agree would vary in no draw and prove anything.
-    expected = (independent * predicted + _recalled(confusion(target, answered, values)) @ trained) / (independent + 1)
-    predicted_draws = rng.multinomial(independent, expected, size=DRAWS) / independent
-    seen = np.bincount(target, minlength=values)
-    found = []
-    rows = max(1, BLOCK // values**2)  # each draw has a confusion matrix of its own: some at a time
-    for start in range(0, DRAWS, rows):
-        counts = (drawn[start : start + rows] @ cells).astype(float).reshape(-1, values, values)
-        shares = _unmixed(_recalled(counts), predicted_draws[start : start + rows], trained)
-        drawn_seen = counts.sum(axis=2)
-        chance = drawn_seen / drawn_seen.sum(axis=1, keepdims=True) - seen / seen.sum()
-        found.append((shares, shares - (trained + chance)))
-    shares, beyond_chance = (np.concatenate(draws) for draws in zip(*found, strict=True))
-    return shares, beyond_chance
+    _, group = np.unique(people, return_inverse=True)
+    pulls, seen = group_pulls(fitted, known, target, group), group_sums(np.eye(values)[target], group)
+    share = np.bincount(target, minlength=values) / len(target)
+    independent = max(1, round(len(asked) / _images_per_independent(fitted(known), group)))
+    # One more image, of validation: without it a few images that agree would vary in no draw and prove anything.
+    both = np.concatenate([asked, known])
+    chances = np.repeat([independent / len(asked), 1 / len(known)], [len(asked), len(known)]) / (independent + 1)
+    weights, start = np.full(independent, 1 / independent), 0.9 * em + 0.1 * trained  # from a prior of 0 no round leads away
+    drawn, by_chance = [], []
+    for times in draw_groups(len(pulls), rng, draws).astype(float):
+        correction = fitted.moved((times - 1) @ pulls)
+        often = times[group]
+        likelihoods = correction(both[rng.choice(len(both), size=independent, p=chances)]) / (often @ correction(known) / often.sum())
+        drawn.append(most_probable_priors(likelihoods, weights, start, STEADY_DRAW, DRAW_ROUNDS))
+        counts = times @ seen
+        learned = np.clip(trained + counts / counts.sum() - share, 0, None)
+        learned /= learned.sum()
+        by_chance.append(_round(likelihoods, weights, learned)[0] - learned)
+    return np.stack(drawn), np.stack(by_chance)
+
+
+def _images_per_independent(calibrated: np.ndarray, group: np.ndarray) -> float:
+    """How many images in groups tell as much of a prior as one image that belongs to no other; at least 1.
+
+    Source: the design effect of clusters, Kish, Survey Sampling, 1965: of the value whose groups agree most.
+    """
+    distances = calibrated - calibrated.mean(axis=0)
+    together, alone = (group_sums(distances, group) ** 2).sum(axis=0), (distances**2).sum(axis=0)
+    groups = int(group.max()) + 1
+    effects = np.divide(together, alone, out=np.ones(len(alone)), where=alone > NOISE)
+    return max(1.0, float(effects.max()) * groups / max(groups - 1, 1))
 
 
 def _p_value(shift: np.ndarray, draws: np.ndarray) -> float:
@@ -212,20 +272,6 @@ def _p_value(shift: np.ndarray, draws: np.ndarray) -> float:
     errors = draws.std(axis=0)
 
     def farthest(differences: np.ndarray) -> np.ndarray:
-        return np.divide(np.abs(differences), errors, out=np.zeros(differences.shape), where=errors > 0).max(axis=-1)
+        return np.divide(np.abs(differences), errors, out=np.zeros(differences.shape), where=errors > NOISE).max(axis=-1)
 
     return float((1 + (farthest(draws - draws.mean(axis=0)) >= farthest(shift)).sum()) / (1 + len(draws)))
-
-
-def _likeliest_shares(probabilities: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Shares (values,) found by expectation maximisation from probabilities (k, values) that are right under the known shares."""
-    shares = np.array(known, dtype=float)
-    for _ in range(ROUNDS):
-        ratio = np.divide(shares, known, out=np.zeros(len(shares)), where=known > 0)
-        joint = probabilities * ratio
-        total = joint.sum(axis=1, keepdims=True)
-        updated = np.divide(joint, total, out=probabilities.astype(float), where=total > 0).mean(axis=0)
-        if np.abs(updated - shares).max() < STEADY:
-            return updated
-        shares = updated
-    return shares

@@ -90,19 +90,25 @@ def shift_parts(search: Search, scores: Scores | None) -> Iterator[Part]:
     rows = []
     for shift in scores.shifts:
         name, trained = str(shift.get("attribute", "")), shift.get("trained", ())
+        # Earlier versions estimated by BBSE.
+        estimate, limits = ("em", "em_intervals") if "em_intervals" in shift else ("bbse", "intervals")
         for place, share in enumerate(trained):
             value = named.get(name, ())[place] if place < len(named.get(name, ())) else str(place)
-            own = [_at(shift, key, place) for key in ("predicted", "bbse")]
-            between = _at(shift, "intervals", place)
+            own = [_at(shift, key, place) for key in ("predicted", estimate)]
+            between = _at(shift, limits, place)
             rows.append((name, value, f"{share:.1%}", *(as_percent(one) for one in own), percent_range(between)))
     head = ("target", "class", "when training", "answered", "estimated", "95 % CI")
-    differ, alike = ([str(one.get("attribute")) for one in scores.shifts if bool(one.get("proven")) is proven] for proven in (True, False))
+    differ, alike = ([str(one.get("attribute")) for one in scores.shifts if _shifted(one) is shifted] for shifted in (True, False))
     if differ:
         words = f"Significant prior shift: {', '.join(differ)}. ensemble/corrected.csv answers with that in mind."
         yield Words(words, "warning")
     if alike:
         yield Words(f"No significant prior shift: {', '.join(alike)}. What is estimated there may be chance.")
     yield table_of("Class priors among the images to answer for", head, rows, (2, 3, 4, 5))
+
+
+def _shifted(shift: dict[str, Any]) -> bool:
+    return bool(shift.get("significant", shift.get("proven")))  # the word of earlier versions
 
 
 def _at(shift: dict[str, Any], key: str, place: int) -> Any:

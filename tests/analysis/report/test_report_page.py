@@ -85,8 +85,9 @@ def write_findings(folder):
         "attribute": "shape",
         "trained": [0.5, 0.5],
         "predicted": [0.6, 0.4],
-        "bbse": [0.61, 0.39],
-        "intervals": [[0.5, 0.7], [0.3, 0.5]],
+        "bbse": [0.64, 0.36],
+        "em": [0.61, 0.39],
+        "em_intervals": [[0.5, 0.7], [0.3, 0.5]],
     }
     (folder / "ensemble").mkdir()
     values = {
@@ -221,15 +222,27 @@ def test_a_run_without_a_space_says_that_what_varied_is_not_known(here):
         assert words.text == "Nothing varied in faces, or that is not known: space.yaml, which says what varied, is not there."
 
 
-def test_targets_with_a_significant_prior_shift_are_named_and_their_answers_pointed_to(here):
+@pytest.mark.parametrize("word", ["significant", "proven"])  # today's, and that of earlier versions
+def test_targets_with_a_significant_prior_shift_are_named_and_their_answers_pointed_to(here, word):
     file = here / "runs/faces/ensemble/scores.json"
     found = json.loads(file.read_text())
-    found["shift"] = [found["shift"][0] | {"attribute": name, "proven": name == "size"} for name in ("shape", "size")]
+    found["shift"] = [found["shift"][0] | {"attribute": name, word: name == "size"} for name in ("shape", "size")]
     file.write_text(json.dumps(found))
     sections = {section.id: section.parts for section in report([read_search(here / "runs/faces")])}
     differ, alike = sections["shift"][:2]
     assert "size" in differ.text and "corrected.csv" in differ.text and differ.tone == "warning"
     assert "shape" in alike.text and alike.tone == "plain"
+
+
+def test_the_estimated_priors_of_an_earlier_version_are_those_that_its_intervals_are_of(here):
+    file = here / "runs/faces/ensemble/scores.json"
+    found = json.loads(file.read_text())
+    new = found["shift"][0]
+    found["shift"] = [new, {name: value for name, value in new.items() if name != "em_intervals"} | {"intervals": [[0.6, 0.7], [0.3, 0.4]]}]
+    file.write_text(json.dumps(found))
+    sections = {section.id: section.parts for section in report([read_search(here / "runs/faces")])}
+    text = str(sections["shift"])
+    assert "61.0%" in text and "64.0%" in text and "60.0% to 70.0%" in text
 
 
 def test_trials_with_weights_are_asked_how_sure_they_are_and_pictures_of_an_earlier_report_go(faces, tmp_path, monkeypatch):
