@@ -13,7 +13,7 @@ from rich.table import Table
 from analysis.members.trials import Runs, load_runs, newest_run
 from search_spaces.errors import UserError
 from trainables.console import complain
-from trainables.data.photos import Photos, Unlabelled
+from trainables.data.images import Images, Unlabelled
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
 from trainables.progress import progress_bar, waiting
@@ -59,11 +59,11 @@ def choose_device() -> "torch.device":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def decode(photos: Photos | Unlabelled, views: Sequence[View], cache: Path | None = None) -> ViewFiles:
-    """The views of the photos, from the cache that the trials filled or another one, or decoded under a progress bar."""
+def decode(images: Images | Unlabelled, views: Sequence[View], cache: Path | None = None) -> ViewFiles:
+    """The views of the images, from the cache that the trials filled or another one, or decoded under a progress bar."""
     cache = cache or view_cache()
-    with progress_bar("decoding photos", count_missing(photos, views, cache)) as progress:
-        return build_views(photos, views, cache, progress)
+    with progress_bar("decoding images", count_missing(images, views, cache)) as progress:
+        return build_views(images, views, cache, progress)
 
 
 def table(title: str, words: Iterable[str], numbers: Iterable[str] = (), rows: Iterable[Sequence[str]] = ()) -> Table:

@@ -20,7 +20,7 @@ import typer
 from rich.table import Table
 
 from analysis.evaluation.decide import SINGLE, Options, decide
-from analysis.evaluation.nested import Contender, Known, Wish
+from analysis.evaluation.nested import Candidate, Known, Wish
 from trainables.console import open_console
 from trainables.data.labels import Attribute, Scheme, read_task
 from trainables.metrics import DEFAULT, METRICS
@@ -143,12 +143,12 @@ def outcome(valid: Answers, test: Answers) -> dict[str, float]:
     task = read_task("joint", scheme)
     names = [f"trial/{number}" for number in range(trials)]
     known = Known(metric, scheme, valid.target[:, None], valid.groups, dict(zip(names, valid.probabilities, strict=True)))
-    contenders = {name: Contender(task, {"backbone": name, "task": "joint"}) for name in names}
+    candidates = {name: Candidate(task, {"backbone": name, "task": "joint"}) for name in names}
 
     def no_look(looks: object, trials: object) -> Mapping[str, Any]:
         raise AssertionError("no step is tried")
 
-    decision = decide(Options(Wish(top=3), steps=()), contenders, known, no_look)
+    decision = decide(Options(Wish(top=3), steps=()), candidates, known, no_look)
     others = dict(zip(names, test.probabilities, strict=True))
     true = {name: metric.score(test.target, pipeline(others)) for name, pipeline in decision.pipelines.items()}
     rules = {"new": true[decision.choice.answer], "safe": true[replace(decision.choice, safe=True).answer]}

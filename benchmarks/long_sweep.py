@@ -28,8 +28,8 @@ from rich.table import Table
 from search_spaces.read import read_space
 from trainables.config import TrialConfig, choosers
 from trainables.console import open_console
+from trainables.data.images import Images
 from trainables.data.layouts.contest import contest_scheme
-from trainables.data.photos import Photos
 from trainables.data.splits import Split
 from trainables.data.training import Data
 from trainables.record import (
@@ -57,7 +57,7 @@ from tuner.stoppers.soft_stop import SoftStop
 from tuner.training import search
 
 EPOCHS = 3
-PHOTOS = 100  # of the made-up validation
+IMAGES = 100  # of the made-up validation
 SPACE = """
 run: {epochs: 3, grace: 1}
 model: {backbone: {choice: [small, medium, large]}, dropout: {float: [0.0, 0.5]}}
@@ -75,7 +75,7 @@ def pretend(proposal: dict[str, Any], job: Job) -> None:
     start_record(folder, config)
     result = Result("interrupted", "at work", 1, job.data.split.hash, "none", job.code)
     write_result(folder, result)
-    write_predictions(folder, Predictions(tuple(map(str, range(PHOTOS))), [np.full((PHOTOS, 18), 1 / 18)], 1))
+    write_predictions(folder, Predictions(tuple(map(str, range(IMAGES))), [np.full((IMAGES, 18), 1 / 18)], 1))
     reports, quality = [], random.Random(number).random()
     for epoch in range(1, EPOCHS + 1):
         score = quality * epoch / EPOCHS
@@ -87,8 +87,8 @@ def pretend(proposal: dict[str, Any], job: Job) -> None:
             target_scores={},
             lr=1e-3,
             seconds=0.01,
-            photos=PHOTOS,
-            distinct=PHOTOS,
+            photos=IMAGES,
+            distinct=IMAGES,
             largest_repeat=1,
             images_per_second=1e4,
             peak_memory=100.0,
@@ -112,7 +112,7 @@ def main(trials: Annotated[int, typer.Option(min=100, help="Trials of the search
         cluster.log_to(run / "ray.log")
         cluster.start(None, dashboard=False)
         plan = make_plan(run, trials)
-        job = Job(run, Data(plan.photos, Split(plan.photos.people, 0, "none"), {}, {}), "benchmark", 1)
+        job = Job(run, Data(plan.images, Split(plan.images.groups, 0, "none"), {}, {}), "benchmark", 1)
         board = Board(trials, EPOCHS, "nothing", plan.settings.score())
         samples, done = [], Event()
         watcher = Thread(target=watch, args=(board, samples, done), daemon=True)
@@ -165,12 +165,12 @@ def proposal_seconds(plan: Plan, known: Sequence[Record]) -> float:
 
 
 def make_plan(run: Path, trials: int) -> Plan:
-    """A plan over a made-up space and photos that are not there."""
+    """A plan over a made-up space and images that are not there."""
     file = run.parent / "space.yaml"
     file.write_text(SPACE)
     scheme = contest_scheme((30, 60))
     nobody = np.zeros(0, dtype=int)
-    photos = Photos(run, (), nobody, np.zeros((0, 3), dtype=int), scheme)
+    images = Images(run, (), nobody, np.zeros((0, 3), dtype=int), scheme)
     return Plan(
         run,
         read_space(file, choosers=choosers()),
@@ -181,7 +181,7 @@ def make_plan(run: Path, trials: int) -> Plan:
         configurations=[],
         views=[],
         folder=run,
-        photos=photos,
+        images=images,
         split_of=None,
     )
 

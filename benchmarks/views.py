@@ -24,25 +24,25 @@ from PIL import Image
 from rich.table import Table
 
 from trainables.console import open_console
-from trainables.data.photos import Unlabelled
+from trainables.data.images import Unlabelled
 from trainables.data.views import View, build_views, open_view
 
 
 def main(
-    photos: Annotated[int, typer.Option(min=2, help="Images, JPEG files of 400 x 300 pixels.")] = 2000,
+    images: Annotated[int, typer.Option("--photos", min=2, help="Images, JPEG files of 400 x 300 pixels.")] = 2000,
     size: Annotated[int, typer.Option(min=8, help="Pixels of a view's side.")] = 224,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     rounds: Annotated[int, typer.Option(min=1, help="Passes over all images.")] = 5,
 ) -> None:
     """Draw images, decode them, and time what a run asks of them."""
     with tempfile.TemporaryDirectory() as folder:
-        found = draw(Path(folder) / "photos", photos + 1)
+        found = draw(Path(folder) / "photos", images + 1)
         figures = measure(found, View("none", 1.0, size, size), Path(folder), batch_size, rounds)
     table = Table("what", "figure")
     for name, value in figures.items():
         table.add_row(name, f"{value:,.3f}" if value < 100 else f"{value:,.0f}")
     open_console().print(table)
-    settings = {"photos": photos, "size": size, "batch_size": batch_size, "cores": os.cpu_count(), "machine": platform.machine()}
+    settings = {"photos": images, "size": size, "batch_size": batch_size, "cores": os.cpu_count(), "machine": platform.machine()}
     print(json.dumps(settings | {name: round(value, 4) for name, value in figures.items()}))
 
 
@@ -61,8 +61,8 @@ def measure(found: Unlabelled, view: View, folder: Path, batch_size: int, rounds
     """Seconds of each step, and batches per second."""
     cache, fewer = folder / "cache", replace(found, ids=found.ids[:-1])
 
-    def build(photos: Unlabelled) -> float:
-        return seconds(lambda: build_views(photos, [view], cache))
+    def build(images: Unlabelled) -> float:
+        return seconds(lambda: build_views(images, [view], cache))
 
     figures = {"decode all, s": build(fewer), "find all again, s": build(fewer)}
     figures["one image less, s"] = build(replace(fewer, ids=fewer.ids[1:]))

@@ -24,10 +24,10 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from trainables.config import TrialConfig
-from trainables.data.layouts.reading import read_photos
-from trainables.data.photos import Photos
+from trainables.data.images import Images
+from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
-from trainables.data.splits import Split, split_people
+from trainables.data.splits import Split, split_groups
 from trainables.data.training import Data
 from trainables.data.views import View, ViewConfig, build_views
 from trainables.record import write_json
@@ -120,22 +120,22 @@ def demo(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def photos(demo, cache) -> Photos:
-    """The demo's photos that can be decoded."""
-    found = read_photos(demo, DataConfig())
+def images(demo, cache) -> Images:
+    """The demo's images that can be decoded."""
+    found = read_images(demo, DataConfig())
     return found.without(build_views(found, [View.of(ViewConfig(size=32))], cache).bad)
 
 
 @pytest.fixture(scope="session")
-def split(photos) -> Split:
-    return split_people(photos, DataConfig(**SIDES), seed=0)
+def split(images) -> Split:
+    return split_groups(images, DataConfig(**SIDES), seed=0)
 
 
 @pytest.fixture(scope="session")
-def data(demo, photos, split, cache) -> Data:
+def data(demo, images, split, cache) -> Data:
     """The demo as trials of 32 pixels need it."""
     view = View.of(ViewConfig(size=32))
-    return Data.of(photos, split, build_views(read_photos(demo, DataConfig()), [view], cache), with_statistics=True)
+    return Data.of(images, split, build_views(read_images(demo, DataConfig()), [view], cache), with_statistics=True)
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,14 @@ from benchmarks.views import main as measure_views
 
 def test_the_benchmark_of_a_training_step_ends_with_a_line_of_json(capsys):
     before = torch.get_num_threads()
-    main(backbone="test_efficientnet", size=32, batch_size=16, photos=64, rounds=1, threads=1)
+    main(backbone="test_efficientnet", size=32, batch_size=16, images=64, rounds=1, threads=1)
     torch.set_num_threads(before)
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["fit photos/s"] > 0 and figures["bare loop photos/s"] > 0 and figures["ratio"] > 0
 
 
 def test_the_benchmark_of_views_ends_with_a_line_of_json(capsys):
-    measure_views(photos=8, size=32, batch_size=3, rounds=1)
+    measure_views(images=8, size=32, batch_size=3, rounds=1)
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["decode all, s"] > 0 and figures["batches/s of the store"] > 0 and figures["ratio"] > 0
 

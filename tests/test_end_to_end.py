@@ -1,4 +1,4 @@
-"""From photos to an answer file, by the commands that people type."""
+"""From images to an answer file, by the commands that people type."""
 
 import json
 from pathlib import Path
@@ -124,7 +124,7 @@ def test_the_last_table_ranks_the_trials_and_says_what_to_do_next(printed, recor
     assert sum(line.startswith("trial ") for line in lines) == 4, "one line for every ended trial"
 
 
-def test_the_best_two_vote_and_answer_for_every_eval_photo_in_order(home, run, demo, start_command):
+def test_the_best_two_vote_and_answer_for_every_eval_image_in_order(home, run, demo, start_command):
     process = start_command(home, "analysis.ensemble", "--top", "2", "--run", "tiny-1")
     out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, out + errors

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from search_spaces.schema import flat, nested
 from trainables.build import build_parts
 from trainables.config import TrialConfig
-from trainables.data.layouts.reading import read_photos
+from trainables.data.layouts.reading import read_images
 from trainables.data.sampling import Sampler
-from trainables.data.splits import NOBODY, split_people
+from trainables.data.splits import NOBODY, split_groups
 from trainables.data.training import Data, Extra
 from trainables.data.views import View, build_views, statistics_of
 from trainables.loop import Parts, train_epoch
@@ -154,7 +154,7 @@ TECHNIQUES: dict[str, dict] = {
     "3.1 bars": {"view/fit": "contain"},
     "3.1 distortions": {"augment/elastic": 0.3, "augment/distort": 0.2, "augment/tiles": 0.3},
     "3.1 TrivialAugment": {"augment/policy": "trivial"},
-    "3.1 one photo of seven": {"sampler/name": "one_per_person", "train/batch_size": 8},
+    "3.1 one image of seven": {"sampler/name": "one_per_person", "train/batch_size": 8},
     "3.1 Adagrad": {"optimizer/name": "adagrad", "optimizer/lr": 1e-2},
     "3.1 RAdam": {"optimizer/name": "radam"},
     "3.1 NAdam": {"optimizer/name": "nadam"},
@@ -175,11 +175,11 @@ LEFT_OUT = {
         ("S0-24", "S0-25", "S1-20", "S2-21", "S3-9", "S4-30", "S4-31", "S4-37"),
         "a step after training: `analysis` votes over trials and combines those of several tasks; rules on their answers belong there too",
     ),
-    "S1-18": "dropped by the team itself for the licence of the photos; any photos with labels come in by data/extra",
+    "S1-18": "dropped by the team itself for the licence of the images; any images with labels come in by data/extra",
     "S1-30": "wishes: MC dropout, FixMatch, Grad-CAM; nobody did them, and pseudo-labels (S1-22) are there",
     "S1-28": "attention heads on a ViT gave that team nothing; the other heads there are: model/hidden, model/neck",
-    "S4-8": "a wish: removing the background takes a segmentation network; photos prepared that way can be given as they are",
-    "S4-18": "not done by the team: ages made by a GAN blur the very border that is hard; made photos come in by data/extra",
+    "S4-8": "a wish: removing the background takes a segmentation network; images prepared that way can be given as they are",
+    "S4-18": "not done by the team: ages made by a GAN blur the very border that is hard; made images come in by data/extra",
 }
 
 WANTED = {  # every row of kind D or C in the checklist
@@ -241,28 +241,28 @@ def config_of(weights) -> Callable[[str], TrialConfig]:
 
 @pytest.fixture(scope="module")
 def data_of(demo, strangers, cache) -> Callable[[TrialConfig], Data]:
-    """The demo people as a trial needs them, with extra photos, pseudo-labels, corrections and weights at hand."""
+    """The demo people as a trial needs them, with extra images, pseudo-labels, corrections and weights at hand."""
 
     def data(config: TrialConfig) -> Data:
         view = View.of(config.view)
-        found = read_photos(demo, config.data)
+        found = read_images(demo, config.data)
         files = build_views(found, [view], cache)
-        photos = found.without(files.bad)
-        split = split_people(photos, config.data, seed=0)
-        others = read_photos(strangers, config.data)
+        images = found.without(files.bad)
+        split = split_groups(images, config.data, seed=0)
+        others = read_images(strangers, config.data)
         views = build_views(others, [view], cache)
         others = others.without(views.bad)
         soft = np.random.default_rng(0).dirichlet(np.full(others.scheme.classes, 0.05), size=len(others)).astype(np.float32)
-        corrected = photos.labels.copy()
+        corrected = images.labels.copy()
         corrected[:7, 1] = 1 - corrected[:7, 1]
         return Data(
-            photos,
+            images,
             split,
             files.files,
-            {view: statistics_of(files.files[view], photos.take(split.train).ids)},
+            {view: statistics_of(files.files[view], images.take(split.train).ids)},
             extra=(Extra(others, views.files), Extra(others, views.files, soft)),
             relabelled={"consensus": corrected},
-            weights=np.where(photos.labels[:, 0] == 1, 2.0, 1.0),
+            weights=np.where(images.labels[:, 0] == 1, 2.0, 1.0),
         )
 
     return data
@@ -271,8 +271,8 @@ def data_of(demo, strangers, cache) -> Callable[[TrialConfig], Data]:
 def on_one_group(parts: Parts, accumulate: int) -> Parts:
     """The parts with the batches of one optimizer step, repeated for ever."""
     positions = parts.batches.order(1)[: accumulate * parts.batches.batch_size]
-    always = Sampler(len, lambda photos, rng: np.arange(len(photos)))
-    return replace(parts, batches=replace(parts.batches, photos=parts.batches.photos.take(positions), sampler=always))
+    always = Sampler(len, lambda images, rng: np.arange(len(images)))
+    return replace(parts, batches=replace(parts.batches, images=parts.batches.images.take(positions), sampler=always))
 
 
 @every_technique

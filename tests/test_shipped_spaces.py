@@ -14,7 +14,7 @@ from search_spaces.schema import Choice, Space, SpaceError, flat, same
 from trainables.build import build_parts
 from trainables.config import TrialConfig, choosers
 from trainables.data.layouts.contest import contest_scheme
-from trainables.data.layouts.reading import read_photos
+from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
 from trainables.data.training import Data
 from trainables.data.views import build_views
@@ -173,23 +173,23 @@ def test_every_kind_of_trial_of_a_shipped_space_is_built_for_a_gpu(name, data):
 
 
 @every_space
-def test_every_kind_of_trial_of_a_shipped_space_trains_a_step_without_a_gpu(name, demo, photos, split, cache):
-    space, data = without_gpu(name, demo, photos, split, cache)
+def test_every_kind_of_trial_of_a_shipped_space_trains_a_step_without_a_gpu(name, demo, images, split, cache):
+    space, data = without_gpu(name, demo, images, split, cache)
     train_a_step(space, cover(space, draw(space, FIXED, seed=0)), data)
 
 
-def test_twenty_trials_of_the_widest_space_train_a_step(demo, photos, split, cache):
-    space, data = without_gpu("all.yaml", demo, photos, split, cache)
+def test_twenty_trials_of_the_widest_space_train_a_step(demo, images, split, cache):
+    space, data = without_gpu("all.yaml", demo, images, split, cache)
     train_a_step(space, draw(space, FIXED, seed=2, count=20), data)
 
 
 @pytest.mark.nightly
 @every_space
-def test_a_hundred_trials_of_every_shipped_space_are_built_for_a_gpu_and_train_a_step_without(name, demo, photos, split, cache, data):
+def test_a_hundred_trials_of_every_shipped_space_are_built_for_a_gpu_and_train_a_step_without(name, demo, images, split, cache, data):
     space = read_space(name, changes=[*DEMO, "model/weights=none"], choosers=choosers())
     for values in draw(space, FIXED, seed=2, count=100):
         build_in_full_size(space, values, data)
-    space, data = without_gpu(name, demo, photos, split, cache)
+    space, data = without_gpu(name, demo, images, split, cache)
     train_a_step(space, draw(space, FIXED, seed=2, count=100), data)
 
 
@@ -201,20 +201,20 @@ def test_a_base_is_not_offered_as_a_space_and_alone_it_is_refused(name):
 
 
 def build_in_full_size(space: Space, values: dict, data: Data) -> None:
-    """Build a trial whose tensors have shapes alone. The view files hold smaller photos, which nobody looks at before training."""
+    """Build a trial whose tensors have shapes alone. The view files hold smaller images, which nobody looks at before training."""
     (file,), (statistics,) = data.views.values(), data.statistics.values()
     views = views_of(space)
-    data = Data(data.photos, data.split, dict.fromkeys(views, file), dict.fromkeys(views, statistics))
+    data = Data(data.images, data.split, dict.fromkeys(views, file), dict.fromkeys(views, statistics))
     meta = torch.device("meta")
     with meta:
         build_parts(TrialConfig.from_values(values), data, meta).batches.make_augment()
 
 
-def without_gpu(name: str, demo, photos, split, cache) -> tuple[Space, Data]:
-    """The space as it is where there is no GPU, and the demo's photos as its trials see them."""
+def without_gpu(name: str, demo, images, split, cache) -> tuple[Space, Data]:
+    """The space as it is where there is no GPU, and the demo's images as its trials see them."""
     space = read_space(name, on_cpu=True, changes=DEMO, choosers=choosers())
-    files = build_views(read_photos(demo, DataConfig()), views_of(space), cache)
-    return space, Data.of(photos, split, files, with_statistics=True)
+    files = build_views(read_images(demo, DataConfig()), views_of(space), cache)
+    return space, Data.of(images, split, files, with_statistics=True)
 
 
 def train_a_step(space: Space, configurations: list[dict], data: Data) -> None:

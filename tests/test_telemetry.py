@@ -1,4 +1,4 @@
-"""Three libraries would report to their makers; what is searched for, and on whose photos, is nobody else's business."""
+"""Three libraries would report to their makers; what is searched for, and on whose images, is nobody else's business."""
 
 import os
 import sys

@@ -11,10 +11,10 @@ from trainables.averaging import moving_average
 from trainables.config import TrialConfig
 from trainables.data.augment import build_augment
 from trainables.data.batches import TrainBatches, rows_of
+from trainables.data.images import DataError, ImageError
 from trainables.data.labels import Task, read_task
-from trainables.data.photos import DataError, PhotoError
 from trainables.data.sampling import build_sampler
-from trainables.data.training import ChannelStatistics, Data, TrainingPhotos, jittered, ordinal_attribute, training_photos
+from trainables.data.training import ChannelStatistics, Data, TrainingImages, jittered, ordinal_attribute, training_images
 from trainables.data.views import OpenView, View, ViewFile, open_view
 from trainables.loop import Parts, Validation, choose_precision, optimizer_steps
 from trainables.losses import build_losses
@@ -34,16 +34,16 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
 
     Args:
         threads: that prepare batches ahead; 0 for none.
-        micro_batch: photos per forward and backward pass, 2 or more; 0: the whole batch.
-    Raises: ConfigError for names that do not exist and combinations that cannot be built, PhotoError for photos that
+        micro_batch: images per forward and backward pass, 2 or more; 0: the whole batch.
+    Raises: ConfigError for names that do not exist and combinations that cannot be built, ImageError for images that
         are neither decoded nor can be.
     """
     view = View.of(config.view)
-    task = read_task(config.task, data.photos.scheme)
-    train = training_photos(config.labels, data, task)
+    task = read_task(config.task, data.images.scheme)
+    train = training_images(config.labels, data, task)
     valid = data.split.valid
     if config.train.batch_size > len(train):
-        message = f"{config.train.batch_size} is more than the {len(train)} training photos; take fewer"
+        message = f"{config.train.batch_size} is more than the {len(train)} training images; take fewer"
         raise ConfigError([Mistake("train/batch_size", message)])
     if not len(valid):
         _refuse_what_needs_scores(config)
@@ -55,7 +55,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
     batches = TrainBatches(
         views=[seen.images for seen in views],
         rows=rows_of(train, views),
-        photos=train,
+        images=train,
         batch_size=config.train.batch_size,
         sampler=build_sampler(config.sampler),
         make_augment=partial(build_augment, config.augment),
@@ -66,7 +66,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
     statistics = statistics_to_normalise_by(config.normalize, config.model, data.statistics, view)
     model = build_model(config, task, statistics, numbers).to(device)
     counts = [class_counts(target, scheme.classes) for target, scheme in zip(train.targets, task.head_schemes, strict=True)]
-    labels = data.photos.labels[:, data.photos.scheme.columns(task.scheme.names)]
+    labels = data.images.labels[:, data.images.scheme.columns(task.scheme.names)]
     steps = optimizer_steps(len(batches), config.train.accumulate)
     precision = choose_precision(config.train.precision, device)
     average = moving_average(model, config.train.ema) if config.train.ema else None
@@ -79,7 +79,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         task=task,
         metric=choose(METRICS, config.metric, "run/metric"),
         batches=batches,
-        validation=Validation(own.images, own.rows(data.photos.take(valid).ids), task.scheme.joint(labels[valid]), edges),
+        validation=Validation(own.images, own.rows(data.images.take(valid).ids), task.scheme.joint(labels[valid]), edges),
         losses=build_losses(config.loss, task.head_schemes, counts),
         regression=config.loss.regression,
         mixer=build_mixer(config.mix),
@@ -93,8 +93,8 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
     )
 
 
-def with_numbers(train: TrainingPhotos, config: TrialConfig, task: Task) -> tuple[TrainingPhotos, tuple[float, float]]:
-    """The photos with the numbers to predict, and their mean and standard deviation. Raises: ConfigError where there are none."""
+def with_numbers(train: TrainingImages, config: TrialConfig, task: Task) -> tuple[TrainingImages, tuple[float, float]]:
+    """The images with the numbers to predict, and their mean and standard deviation. Raises: ConfigError where there are none."""
     if ordinal_attribute(task) is None or np.isnan(train.numbers).all():
         message = "needs a task with an attribute that is cut from a number, as years are cut into bands; leave it out or 0"
         raise ConfigError([Mistake("loss/regression", message)])
@@ -103,12 +103,12 @@ def with_numbers(train: TrainingPhotos, config: TrialConfig, task: Task) -> tupl
         # Other data sets have caps of their own, or none.
         own, rng = train.source == 0, generator(config.seed, "jitter")
         numbers = numbers.copy()
-        numbers[own] = jittered(numbers[own], train.people[own], config.labels.jitter, rng)
+        numbers[own] = jittered(numbers[own], train.groups[own], config.labels.jitter, rng)
     return replace(train, numbers=numbers), (float(np.nanmean(numbers)), float(np.nanstd(numbers)) or 1.0)
 
 
 def class_counts(target: np.ndarray, classes: int) -> np.ndarray:
-    """Photos (or, of soft labels, their probabilities added up) per class (classes,)."""
+    """Images (or, of soft labels, their probabilities added up) per class (classes,)."""
     return target.sum(axis=0) if target.ndim == 2 else np.bincount(target, minlength=classes).astype(float)
 
 
@@ -151,4 +151,4 @@ def _open(file: ViewFile) -> OpenView:
     try:
         return open_view(file)
     except DataError as error:
-        raise PhotoError(str(error)) from None
+        raise ImageError(str(error)) from None

@@ -1,4 +1,4 @@
-"""Checkpoints: weights together with all that inference needs, so it takes a file and photos and asks nothing."""
+"""Checkpoints: weights together with all that inference needs, so it takes a file and images and asks nothing."""
 
 import io
 from dataclasses import asdict

@@ -43,7 +43,7 @@ CHOOSERS = dict(path.split("/") for path in REGISTRIES)  # by section
 class TrainConfig(Section):
     """The loop."""
 
-    batch_size: Annotated[int, Field(ge=2)] = setting("photos of a batch; one alone has no batch statistics", 64)
+    batch_size: Annotated[int, Field(ge=2)] = setting("images of a batch; one alone has no batch statistics", 64)
     accumulate: Count = setting("batches per optimizer step", 1)
     clip: Annotated[float, Field(ge=0)] = setting("largest norm of the gradient; 0 is off", 0.0)
     patience: Annotated[int, Field(ge=0)] = setting("epochs without a better score before the trial ends itself; 0 is never", 0)

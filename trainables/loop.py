@@ -37,7 +37,7 @@ class DivergedError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Validation:
-    """The photos that score an epoch; none where nobody validates."""
+    """The images that score an epoch; none where nobody validates."""
 
     view: np.ndarray  # (rows, height, width, 3) uint8
     rows: np.ndarray  # (n,) their rows
@@ -64,7 +64,7 @@ class Parts:
     device: torch.device
     precision: torch.dtype
     scaler: torch.amp.GradScaler  # keeps float16 gradients from vanishing; does nothing in other precisions
-    micro_batch: int = 0  # photos per forward and backward pass, 2 or more; 0: the whole batch
+    micro_batch: int = 0  # images per forward and backward pass, 2 or more; 0: the whole batch
 
     @property
     def judged(self) -> Classifier:
@@ -112,7 +112,7 @@ def fit(
     Args:
         progress: where to go on; the parts must hold the tensors of that moment.
         told: scores of the first epochs that stand, though a GPU may compute other last bits where it does such an epoch again.
-    Raises: DivergedError when the loss, a weight or a validation probability is not finite, PhotoError for a photo that cannot be
+    Raises: DivergedError when the loss, a weight or a validation probability is not finite, ImageError for an image that cannot be
         prepared.
     """
     for epoch in range(progress.epoch + 1, epochs + 1):
@@ -142,10 +142,10 @@ def fit(
             target_scores=scores.target_scores,
             lr=trained.lr,
             seconds=perf_counter() - start,
-            photos=trained.photos,
+            photos=trained.images,
             distinct=int((shown > 0).sum()),
             largest_repeat=int(shown.max()),
-            images_per_second=trained.photos / training_seconds,
+            images_per_second=trained.images / training_seconds,
             peak_memory=_peak_memory(parts.device),
             micro_batch=parts.micro_batch,
             best_epoch=progress.best_epoch,
@@ -158,7 +158,7 @@ def fit(
 
 @dataclass(frozen=True)
 class Scores:
-    """How well the validation photos were answered for."""
+    """How well the validation images were answered for."""
 
     score: float | None = None
     accuracy: float | None = None
@@ -166,7 +166,7 @@ class Scores:
 
     @classmethod
     def of(cls, parts: Parts, probabilities: list[np.ndarray]) -> Self:
-        """The scores of the validation photos; none where nobody validates."""
+        """The scores of the validation images; none where nobody validates."""
         truth, scheme = parts.validation.truth, parts.task.scheme
         if not len(truth):
             return cls()
@@ -176,7 +176,7 @@ class Scores:
 
 
 def validate(parts: Parts, pass_size: int) -> list[np.ndarray]:
-    """Probabilities (n, classes) float32 per head for the validation photos, which go through the model so many at a time."""
+    """Probabilities (n, classes) float32 per head for the validation images, which go through the model so many at a time."""
     valid = parts.validation
     batches = plain_batches(valid.view, valid.rows, pass_size, parts.batches.threads, valid.edges)
     found = predict(parts.judged, batches, parts.device, parts.precision)
@@ -187,8 +187,8 @@ def validate(parts: Parts, pass_size: int) -> list[np.ndarray]:
 class Trained:
     """What one epoch of training came to."""
 
-    loss: float  # mean over photos
-    photos: int
+    loss: float  # mean over images
+    images: int
     steps: int  # of the optimizer
     lr: float  # of the last step
 
@@ -210,11 +210,11 @@ def train_epoch(parts: Parts, settings: TrainConfig, *, epoch: int, first_step: 
     Args:
         first_step: steps of the optimizer before this epoch.
         rng: of the mixing.
-    Raises: DivergedError, PhotoError.
+    Raises: DivergedError, ImageError.
     """
     parts.model.begin_epoch(epoch)
     parts.optimizer.zero_grad(set_to_none=True)
-    total = photos = steps = 0
+    total = images = steps = 0
     lr = 0.0
     for batches in in_groups(parts.batches.epoch(epoch), settings.accumulate):
         lr = parts.schedule.lr(first_step + steps)
@@ -230,17 +230,17 @@ def train_epoch(parts: Parts, settings: TrainConfig, *, epoch: int, first_step: 
                 add_gradients(parts, step, again)
         change_weights(parts, settings.clip)
         total += sum(loss * len(batch.images) for loss, batch in zip(losses, batches, strict=True))
-        photos += sum(len(batch.images) for batch in batches)
+        images += sum(len(batch.images) for batch in batches)
         steps += 1
-    return Trained(total / photos, photos, steps, lr)
+    return Trained(total / images, images, steps, lr)
 
 
 def add_gradients(parts: Parts, step: Step, rng: np.random.Generator) -> list[float]:
     """Add up the gradients of a step's batches, each of which counts alike; returns the loss of each.
 
     A batch is mixed as a whole and goes through the model in micro-batches, whose losses and gradients are weighted by their shares
-    of its photos. For losses that are a mean over photos, both sums are those of the whole batch. BatchNorm, and losses that look at
-    several photos together, see one micro-batch at a time.
+    of its images. For losses that are a mean over images, both sums are those of the whole batch. BatchNorm, and losses that look at
+    several images together, see one micro-batch at a time.
 
     Raises: DivergedError.
     """
@@ -279,7 +279,7 @@ def _mixed(parts: Parts, batch: Batch, rng: np.random.Generator) -> Mixed:
 def total_loss(parts: Parts, answer: Answer, targets: Sequence[Tensor], numbers: Tensor) -> Tensor:
     """The losses of all heads added up, and the weighted distance of predicted numbers from true ones, 0 where these are unknown.
 
-    A mean over photos, if the losses are.
+    A mean over images, if the losses are.
     """
     first, *others = (loss(logits, target) for loss, logits, target in zip(parts.losses, answer.logits, targets, strict=True))
     loss = sum(others, start=first)
@@ -310,14 +310,14 @@ def in_groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def micro_batches(batch: Mixed, most: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...], Tensor]]:
-    """A batch in nearly equal parts of at most `most` photos; 0: in one.
+    """A batch in nearly equal parts of at most `most` images; 0: in one.
 
-    No part is a single photo, which has no batch statistics; so where `most` is 2, an odd batch has one part of three.
+    No part is a single image, which has no batch statistics; so where `most` is 2, an odd batch has one part of three.
 
     Returns: images, targets and numbers of each part, in the batch's order.
     """
-    photos = len(batch.images)
-    count = max(1, min(math.ceil(photos / most), photos // 2)) if most else 1
+    images = len(batch.images)
+    count = max(1, min(math.ceil(images / most), images // 2)) if most else 1
     per_head = zip(*(target.tensor_split(count) for target in batch.targets), strict=True)
     return zip(batch.images.tensor_split(count), per_head, batch.numbers.tensor_split(count), strict=True)
 
@@ -325,7 +325,7 @@ def micro_batches(batch: Mixed, most: int) -> Iterator[tuple[Tensor, tuple[Tenso
 def next_micro_batch(batch_size: int, micro_batch: int) -> int | None:
     """The micro-batch to try when memory ran out with `micro_batch` (0: whole batches); None when none is smaller.
 
-    It is half the photos of a pass so far, rounded up, and at least 2.
+    It is half the images of a pass so far, rounded up, and at least 2.
     """
     used = min(micro_batch or batch_size, batch_size)
     half = max(2, math.ceil(used / 2))
@@ -339,7 +339,7 @@ def optimizer_steps(batches: int, accumulate: int) -> int:
 
 @torch.inference_mode()
 def predict(model: Classifier, batches: Iterable[Tensor], device: torch.device, precision: torch.dtype) -> list[np.ndarray]:
-    """Probabilities (n, classes) float32 per head for batches of photos (n, height, width, 3) uint8."""
+    """Probabilities (n, classes) float32 per head for batches of images (n, height, width, 3) uint8."""
     model.eval()
     found: list[list[Tensor]] = []
     for batch in batches:

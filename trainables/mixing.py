@@ -1,6 +1,6 @@
 """Mixing of images within a batch, and of their targets to the same shares.
 
-The mixing functions are pure: they take images (n, c, h, w), a permutation `partner` (n,) and the share `kept` of each photo that
+The mixing functions are pure: they take images (n, c, h, w), a permutation `partner` (n,) and the share `kept` of each image that
 stays its own, and return the mixed images, in the same dtype and memory format, and the share that truly stayed.
 """
 
@@ -52,12 +52,12 @@ class VerticalSettings(MixingSettings):
 
 
 def anybody(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
-    """A partner (n,) for each photo, from the whole batch."""
+    """A partner (n,) for each image, from the whole batch."""
     return rng.permutation(len(targets[0]))
 
 
 def fellows(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
-    """A partner (n,) for each photo, from the others of its class in every head; a photo without a fellow is its own."""
+    """A partner (n,) for each image, from the others of its class in every head; an image without a fellow is its own."""
     import torch
 
     ids = torch.stack([target.argmax(dim=1) if target.ndim == 2 else target for target in targets], dim=1)
@@ -79,7 +79,7 @@ class Mixer:
 
 
 def cutmix(images: Tensor, partner: Tensor, kept: float, middle: tuple[float, float]) -> tuple[Tensor, float]:
-    """Take a box from each photo's partner that covers the share 1 - kept of the photo, less what lies beyond its border.
+    """Take a box from each image's partner that covers the share 1 - kept of the image, less what lies beyond its border.
 
     Args:
         middle: of the box, from the top and from the left, as shares of the sides.
@@ -96,7 +96,7 @@ def cutmix(images: Tensor, partner: Tensor, kept: float, middle: tuple[float, fl
 
 
 def cutmix_vertical(images: Tensor, partner: Tensor, kept: float) -> tuple[Tensor, float]:
-    """Take the right part of each photo's width from its partner, so that upright, centred faces stay whole faces.
+    """Take the right part of each image's width from its partner, so that upright, centred faces stay whole faces.
 
     Returns: the mixed images, and the exact share of columns kept, which is `kept` rounded to a column.
     Source: Yun et al., CutMix, ICCV 2019, with a vertical cut at full height in place of the random box.
@@ -109,7 +109,7 @@ def cutmix_vertical(images: Tensor, partner: Tensor, kept: float) -> tuple[Tenso
 
 
 def mixup(images: Tensor, partner: Tensor, kept: float) -> tuple[Tensor, float]:
-    """Blend each photo with its partner: kept * photo + (1 - kept) * partner, rounded where pixels are integers.
+    """Blend each image with its partner: kept * image + (1 - kept) * partner, rounded where pixels are integers.
 
     Source: Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018.
     """
@@ -119,7 +119,7 @@ def mixup(images: Tensor, partner: Tensor, kept: float) -> tuple[Tensor, float]:
 
 
 def mix_targets(rows: Tensor, partner: Tensor, kept_area: float) -> Tensor:
-    """Target rows (n, classes) shared between each photo and its partner by the area that each has."""
+    """Target rows (n, classes) shared between each image and its partner by the area that each has."""
     return rows.lerp(rows[partner], 1 - kept_area)
 
 
@@ -149,7 +149,7 @@ MIXERS: dict[str, Entry[MixConfig]] = {  # settings -> Mixer, or None
     "mixup": Entry(BetaSettings, _mixup),
     "cutmix": Entry(BetaSettings, _cutmix),
     "cutmix_vertical": Entry(VerticalSettings, _cutmix_vertical),
-    # Within a class a mixed photo is a new one of that class, much as SMOTE makes them (Chawla et al., JAIR 2002).
+    # Within a class a mixed image is a new one of that class, much as SMOTE makes them (Chawla et al., JAIR 2002).
     "cutmix_intra": Entry(VerticalSettings, partial(_cutmix_vertical, pair=fellows)),
 }
 

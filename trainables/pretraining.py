@@ -1,4 +1,4 @@
-"""Further pre-training of a backbone on photos without labels: parts of each photo are hidden, and the network learns to paint them.
+"""Further pre-training of a backbone on images without labels: parts of each image are hidden, and the network learns to paint them.
 
 Masked image modelling after SimMIM (Xie et al., CVPR 2022): the hidden patches are blank at the input and one linear layer turns the
 last features into pixels. A ViT's patch projection gives every blank patch the same embedding, its bias, in place of SimMIM's token.
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trainables.data.augment import AugmentConfig, build_augment
 from trainables.data.batches import TrainBatches
 from trainables.data.sampling import SamplerConfig, build_sampler
-from trainables.data.training import TrainingPhotos
+from trainables.data.training import TrainingImages
 from trainables.loop import DivergedError, choose_precision, mixed_precision
 from trainables.models.assemble import IMAGENET, ChannelStatistics, to_input
 from trainables.models.backbone import build_backbone
@@ -28,7 +28,7 @@ from trainables.registry import ConfigError, Mistake
 from trainables.schedules import FloorSettings, build_schedule
 from trainables.seeding import generator, seed_for
 
-CELLS = 8  # that each side of a photo is parted into for a network without patches of its own
+CELLS = 8  # that each side of an image is parted into for a network without patches of its own
 AUGMENT = AugmentConfig(flip=0.5, zoom=0.3)
 
 
@@ -42,7 +42,7 @@ class Pretraining:
     batch_size: int = 64
     lr: float = 1e-3
     weight_decay: float = 0.05
-    hide: float = 0.6  # share of each photo that is hidden
+    hide: float = 0.6  # share of each image that is hidden
     seed: int = 0
 
 
@@ -53,7 +53,7 @@ class PretrainedEpoch:
     epoch: int
     loss: float  # mean absolute error of the hidden pixels, in standard deviations of the channels
     seconds: float
-    photos: int
+    images: int
 
 
 class Painter(nn.Module):
@@ -68,19 +68,19 @@ class Painter(nn.Module):
         self.to_pixels = nn.Conv2d(channels, 3 * self.cell[0] * self.cell[1], kernel_size=1)
         backbone.train()
 
-    def forward(self, photos: Tensor) -> Tensor:
-        """Painted photos (n, 3, rows * cell height, columns * cell width) for photos (n, 3, height, width)."""
-        pixels = self.to_pixels(last_features(self.backbone, photos))
+    def forward(self, images: Tensor) -> Tensor:
+        """Painted images (n, 3, rows * cell height, columns * cell width) for images (n, 3, height, width)."""
+        pixels = self.to_pixels(last_features(self.backbone, images))
         n, _, rows, columns = pixels.shape
         high, wide = self.cell
         return pixels.view(n, 3, high, wide, rows, columns).permute(0, 1, 4, 2, 5, 3).reshape(n, 3, rows * high, columns * wide)
 
 
-def last_features(backbone: nn.Module, photos: Tensor) -> Tensor:
+def last_features(backbone: nn.Module, images: Tensor) -> Tensor:
     """The features before pooling, (n, channels, rows, columns)."""
     if hasattr(backbone, "forward_intermediates"):
-        return backbone.forward_intermediates(photos, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True)[-1]
-    return backbone.forward_features(photos)
+        return backbone.forward_intermediates(images, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True)[-1]
+    return backbone.forward_features(images)
 
 
 def build_painter(settings: Pretraining, size: tuple[int, int]) -> Painter:
@@ -105,7 +105,7 @@ def patch_of(backbone: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def hide(count: int, size: tuple[int, int], patch: tuple[int, int], share: float, rng: np.random.Generator) -> np.ndarray:
-    """Which pixels are hidden, (count, 1, height, width) bool: the same number of whole patches in every photo, at least one."""
+    """Which pixels are hidden, (count, 1, height, width) bool: the same number of whole patches in every image, at least one."""
     rows, columns = (math.ceil(side / part) for side, part in zip(size, patch, strict=True))
     hidden = min(rows * columns - 1, max(1, round(share * rows * columns)))
     order = rng.permuted(np.tile(np.arange(rows * columns), (count, 1)), axis=1)
@@ -113,18 +113,18 @@ def hide(count: int, size: tuple[int, int], patch: tuple[int, int], share: float
     return cells.repeat(patch[0], axis=1).repeat(patch[1], axis=2)[:, None, : size[0], : size[1]]
 
 
-def photos_to_paint(found: Sequence[Sequence[str]]) -> TrainingPhotos:
-    """Photos without labels, from several sources.
+def images_to_paint(found: Sequence[Sequence[str]]) -> TrainingImages:
+    """Images without labels, from several sources.
 
     Args:
         found: names (n,) for each source.
     """
     counts = [len(names) for names in found]
     total = sum(counts)
-    return TrainingPhotos(
+    return TrainingImages(
         ids=np.array([name for names in found for name in names], dtype=object),
         source=np.repeat(np.arange(len(found)), counts),
-        people=np.arange(total),
+        groups=np.arange(total),
         classes=np.zeros(total, dtype=int),
         targets=(),
         numbers=np.full(total, np.nan, dtype=np.float32),
@@ -133,18 +133,18 @@ def photos_to_paint(found: Sequence[Sequence[str]]) -> TrainingPhotos:
 
 
 def batches_to_paint(
-    settings: Pretraining, views: Sequence[np.ndarray], rows: np.ndarray, photos: TrainingPhotos, threads: int = 0
+    settings: Pretraining, views: Sequence[np.ndarray], rows: np.ndarray, images: TrainingImages, threads: int = 0
 ) -> TrainBatches:
-    """The batches of every epoch: all photos, flipped and zoomed at random.
+    """The batches of every epoch: all images, flipped and zoomed at random.
 
     Args:
         views: per source (rows, height, width, 3) uint8.
-        rows: of each photo (n,) in the view of its source.
+        rows: of each image (n,) in the view of its source.
         threads: that prepare batches ahead; 0 for none.
     """
     shuffle = build_sampler(SamplerConfig())
-    size = min(settings.batch_size, len(photos))
-    return TrainBatches(views, rows, photos, size, shuffle, partial(build_augment, AUGMENT), settings.seed, threads)
+    size = min(settings.batch_size, len(images))
+    return TrainBatches(views, rows, images, size, shuffle, partial(build_augment, AUGMENT), settings.seed, threads)
 
 
 def pretrain(
@@ -155,7 +155,7 @@ def pretrain(
     Args:
         statistics: means and standard deviations of the channels, on the scale 0 to 1, to normalise by as later training will.
 
-    Raises: DivergedError when the loss is not finite, PhotoError for a photo that cannot be prepared.
+    Raises: DivergedError when the loss is not finite, ImageError for an image that cannot be prepared.
     """
     size = batches.views[0].shape[1:3]
     patch = patch_of(painter.backbone, size)
@@ -171,12 +171,12 @@ def pretrain(
         rng = generator(settings.seed, "pretrain hide", epoch)
         painter.train()
         for batch in batches.epoch(epoch):
-            photos = (to_input(batch.images, device) - mean) / std
-            hidden = torch.from_numpy(hide(len(photos), size, patch, settings.hide, rng)).to(device)
+            images = (to_input(batch.images, device) - mean) / std
+            hidden = torch.from_numpy(hide(len(images), size, patch, settings.hide, rng)).to(device)
             with mixed_precision(device, precision):
-                painted = painter(photos.masked_fill(hidden, 0.0)).float()
+                painted = painter(images.masked_fill(hidden, 0.0)).float()
             # Networks that round their strides up paint a few pixels more than there are.
-            loss = (painted[..., : size[0], : size[1]] - photos).abs()[hidden.expand_as(photos)].mean()
+            loss = (painted[..., : size[0], : size[1]] - images).abs()[hidden.expand_as(images)].mean()
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
                 place = f"epoch {epoch}, batch {len(losses)} of {len(batches)}"

@@ -2,7 +2,7 @@
 
 runs/<run>/run.json          what all its trials share (RunCard)
 runs/<run>/space.yaml        the space in effect
-runs/<run>/split.csv         every photo, its content's hash, and who trains, validates, is held out
+runs/<run>/split.csv         every image, its content's hash, and who trains, validates, is held out
 runs/<run>/trials/<number>/  config.json, reports.jsonl, result.json, rungs.json, valid.npz, model.safetensors, last/
 
 Every file is written whole or not at all, in today's format; reading takes every earlier one (see migrations). A field that is not
@@ -60,7 +60,7 @@ class RunCard:
 
     name: str
     space: str
-    data: str  # the folder of the photos
+    data: str  # the folder of the images
     cuts: tuple[int, ...]
     seed: int
     split: str  # hash
@@ -97,7 +97,7 @@ class EpochReport:
     largest_repeat: int  # how often the one shown most was shown
     images_per_second: float  # trained, validation aside
     peak_memory: float  # MB; of the GPU where there is one, else of the process
-    micro_batch: int  # photos per forward and backward pass; 0: whole batches
+    micro_batch: int  # images per forward and backward pass; 0: whole batches
     best_epoch: int  # so far; the newest where nobody validates
     last: bool  # the trial ends here by itself
 
@@ -116,7 +116,7 @@ class Result:
     cause: Cause = ""  # of a failure; only a crash is worth another attempt
     attempt: int = 1  # processes that worked on the trial so far
     threads: int = 1  # CPU threads, on whose number a sum's last bits depend
-    micro_batch: int = 0  # photos a pass, where a batch was too large for the GPU; 0: whole batches
+    micro_batch: int = 0  # images a pass, where a batch was too large for the GPU; 0: whole batches
     notes: tuple[str, ...] = ()  # what happened on the way, in plain words
 
 

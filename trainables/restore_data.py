@@ -1,10 +1,10 @@
-"""The photos of an earlier run and what trains beside them, proven to be the same, with its split."""
+"""The images of an earlier run and what trains beside them, proven to be the same, with its split."""
 
 from collections.abc import Mapping
 
 from trainables.data.extra import refuse_other_extra
 from trainables.data.groups import merge_tied, tie_copies
-from trainables.data.photos import DataError, Photos
+from trainables.data.images import DataError, Images
 from trainables.data.splits import Split, in_order_of, read_split, same_groups
 from trainables.record import SPLIT, RunCard, RunError
 from trainables.storage import Folder
@@ -12,35 +12,35 @@ from trainables.storage import Folder
 EXTRA = "extra.csv"
 
 
-def restore_split(run: Folder, card: RunCard, photos: Photos, digests: Mapping[str, str], fold: int) -> tuple[Photos, Split]:
-    """The photos in the order of the run's table, which proves them to be the same, and the run's split of them.
+def restore_split(run: Folder, card: RunCard, images: Images, digests: Mapping[str, str], fold: int) -> tuple[Images, Split]:
+    """The images in the order of the run's table, which proves them to be the same, and the run's split of them.
 
     Groups are those of the table: a run that began before copies were looked for has kept them apart, and nothing is regrouped.
 
     Args:
-        digests: of every photo's content, as the views were made of it.
+        digests: of every image's content, as the views were made of it.
     Raises: RunError saying what differs.
     """
     table = run / SPLIT
     try:
         content = table.read_bytes()
-        if not same_groups(content, photos):
-            photos = merge_tied(tie_copies(photos, digests))
-        split = read_split(content, photos, digests, fold)
+        if not same_groups(content, images):
+            images = merge_tied(tie_copies(images, digests))
+        split = read_split(content, images, digests, fold)
     except OSError as error:
         raise RunError(f"{table} cannot be read ({error.strerror or error}); bring a copy back") from None
     except DataError as error:
-        raise RunError(f"{photos.root} is not what run {card.name} was made of. {error}") from None
+        raise RunError(f"{images.root} is not what run {card.name} was made of. {error}") from None
     if split.hash != card.split:
         raise RunError(f"{table} has the hash {split.hash}, and {run}/run.json says {card.split}; bring copies back")
-    return in_order_of(content, photos, split)
+    return in_order_of(content, images, split)
 
 
 def prove_extra(run: Folder, table: bytes) -> None:
-    """Compare what trains beside the photos with the run's table of it.
+    """Compare what trains beside the images with the run's table of it.
 
     Args:
-        table: of today; empty where nothing is added to the photos.
+        table: of today; empty where nothing is added to the images.
     Raises: RunError saying what differs.
     """
     file = run / EXTRA

@@ -18,7 +18,7 @@ from trainables.card import Card
 from trainables.checkpoint import pack_model, pack_progress, unpack_progress
 from trainables.config import TrialConfig
 from trainables.curves import Curves
-from trainables.data.photos import PhotoError
+from trainables.data.images import ImageError
 from trainables.data.shipping import ensure_view
 from trainables.data.training import Data
 from trainables.data.view_store import view_cache
@@ -66,7 +66,7 @@ class Job:
     data: Data
     code: str  # version of this project
     threads: int  # CPU threads a trial may use
-    shelf: Shelf | None = None  # None: every trial runs where the photos are
+    shelf: Shelf | None = None  # None: every trial runs where the images are
     others: Mapping[int, Data] = field(default_factory=dict)  # by the fold that validates, where that is not the one of `data`
     searched: tuple[str, ...] = ()  # paths of the settings that differ among the trials
 
@@ -169,7 +169,7 @@ def train(number: int, config: TrialConfig, job: Job, report: Report, clock: Cal
         _fail(folder, number, error, "diverged", report)
     except ConfigError as error:
         _fail(folder, number, error, "settings", report)
-    except PhotoError as error:
+    except ImageError as error:
         _fail(folder, number, error, "photo", report)
     except Superseded:
         return
@@ -209,7 +209,7 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
         progress = unpack_progress(state, parts) if state else Progress()
         reports = list(read_reports(folder))
         told = [line["score"] for line in reports]
-        valid_ids = tuple(job.data.photos.ids[index] for index in job.data.split.valid)
+        valid_ids = tuple(job.data.images.ids[index] for index in job.data.split.valid)
         for epoch in fit(parts, config.train, epochs=config.epochs, seed=config.seed, progress=progress, told=told):
             _still_ours(folder, result)
             number_of_epoch, last = epoch.report.epoch, epoch.report.last
@@ -218,7 +218,7 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
                 reports.append(asdict(epoch.report))
                 result = replace(result, reason=AT_WORK, best_epoch=epoch.progress.best_epoch)
                 if epoch.report.best_epoch == number_of_epoch:
-                    card = Card(config, job.data.photos.scheme, number_of_epoch)
+                    card = Card(config, job.data.images.scheme, number_of_epoch)
                     write_whole(folder / MODEL, pack_model(parts.judged, card))
                     write_predictions(folder, Predictions(valid_ids, epoch.probabilities, number_of_epoch))
                 # Before the reports: an epoch that is drawn twice is one point, one that is missing stays a gap.
@@ -250,12 +250,12 @@ def _still_ours(folder: Folder, result: Result) -> Result:
     return now
 
 
-def _with_parts_of(photos: int, folder: Folder, config: TrialConfig, result: Result) -> Result:
+def _with_parts_of(images: int, folder: Folder, config: TrialConfig, result: Result) -> Result:
     result = _still_ours(folder, result)
     note = (
-        f"out of GPU memory in epoch {len(read_reports(folder)) + 1}: batches of {config.train.batch_size} go through in parts of {photos}"
+        f"out of GPU memory in epoch {len(read_reports(folder)) + 1}: batches of {config.train.batch_size} go through in parts of {images}"
     )
-    result = replace(result, micro_batch=photos, notes=(*result.notes, note))
+    result = replace(result, micro_batch=images, notes=(*result.notes, note))
     write_result(folder, result)
     return result
 

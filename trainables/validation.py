@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from trainables.config import TrialConfig
+from trainables.data.images import Images
 from trainables.data.labels import read_task
-from trainables.data.photos import Photos
 from trainables.data.splits import Split
 from trainables.metrics import METRICS
 from trainables.metrics.evidence import Evidence, evidence
@@ -16,32 +16,32 @@ from trainables.registry import choose
 from trainables.seeding import generator
 
 
-def validation_interval(config: TrialConfig, predictions: Predictions, photos: Photos, split: Split) -> tuple[float, float]:
+def validation_interval(config: TrialConfig, predictions: Predictions, images: Images, split: Split) -> tuple[float, float]:
     """The 95 % interval, by the bootstrap over groups, of the score of a trial's predictions on its validation images, in their order.
 
     Raises: ConfigError for a metric that is not known.
     """
-    return _evidence([(config, predictions)], photos, split).interval(generator(config.seed, "bootstrap"))
+    return _evidence([(config, predictions)], images, split).interval(generator(config.seed, "bootstrap"))
 
 
-def pooled_score(trials: Sequence[tuple[TrialConfig, Predictions]], photos: Photos, split: Split) -> tuple[float, tuple[float, float]]:
+def pooled_score(trials: Sequence[tuple[TrialConfig, Predictions]], images: Images, split: Split) -> tuple[float, tuple[float, float]]:
     """The score of the predictions of several trials taken together, and its 95 % interval by the bootstrap over groups.
 
     Args:
         trials: one for each of some folds, so that nobody is predicted twice, nor by a trial that trained on them.
     """
-    found = _evidence(trials, photos, split)
+    found = _evidence(trials, images, split)
     return found.score(), found.interval(generator(trials[0][0].seed, "bootstrap"))
 
 
-def _evidence(trials: Sequence[tuple[TrialConfig, Predictions]], photos: Photos, split: Split) -> Evidence:
+def _evidence(trials: Sequence[tuple[TrialConfig, Predictions]], images: Images, split: Split) -> Evidence:
     """Of the images of the folds that validated the trials; groups are numbered fold by fold."""
     truths, answers, groups, count = [], [], [], 0
     for config, predictions in trials:
-        task, valid = read_task(config.task, photos.scheme), replace(split, fold=config.data.fold).valid
-        truths.append(task.scheme.joint(photos.labels[valid][:, photos.scheme.columns(task.scheme.names)]))
+        task, valid = read_task(config.task, images.scheme), replace(split, fold=config.data.fold).valid
+        truths.append(task.scheme.joint(images.labels[valid][:, images.scheme.columns(task.scheme.names)]))
         answers.append(task.joint_probabilities(predictions.heads))
-        own, group = np.unique(photos.people[valid], return_inverse=True)
+        own, group = np.unique(images.groups[valid], return_inverse=True)
         groups.append(count + group)
         count += len(own)
     return evidence(choose(METRICS, trials[0][0].metric, "run/metric"), *map(np.concatenate, (truths, answers, groups)))

@@ -29,7 +29,7 @@ class Row:
     epoch: int = 0  # the last whole one
     score: float | None = None  # of the last epoch
     best: float | None = None
-    photos: int = 0  # trained by this command
+    images: int = 0  # trained by this command
     seconds: float = 0.0  # of training, by this command
     earlier: int = 0  # epochs of these that an earlier command trained
 
@@ -75,9 +75,9 @@ class Board:
         return (math.inf if row.best is None else -self.metric.sign * row.best), row.number
 
     @property
-    def photos(self) -> int:
+    def images(self) -> int:
         """Trained by this command."""
-        return sum(row.photos for row in self.rows.values())
+        return sum(row.images for row in self.rows.values())
 
     def seconds_left(self) -> float | None:
         """An estimate from this command's pace so far; None before there is one."""

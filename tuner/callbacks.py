@@ -110,7 +110,7 @@ class Driver(tune.Callback):
                 epoch=result["epoch"],
                 score=result["score"],
                 best=result["best"],
-                photos=row.photos + result["photos"],
+                images=row.images + result["photos"],
                 seconds=row.seconds + result["seconds"],
             )
         )

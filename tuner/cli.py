@@ -86,7 +86,7 @@ class Options:
     changes: tuple[str, ...] = ()
     dashboard: bool = True
     dry_run: bool = False
-    allow_bad_photos: bool = False
+    allow_bad_images: bool = False
 
 
 def carry_out(work: Callable[[Start], int], console: Console, *, address: str | None, dashboard: bool) -> NoReturn:

@@ -14,16 +14,16 @@ from trainables.record import Cause, Predictions, Record, Result
 COMPARED = ("train_loss", "score", "accuracy", "target_scores", "lr", "photos", "best_epoch", "last")
 # How far a training may drift where the same bits cannot be asked for. Sums in another order differ in their last bits, and every
 # step makes that larger. In 48 epochs of six small networks, trained from scratch with one thread and again with two, and validated
-# on 399 photos, train losses came to differ by up to 4.8 %, macro F1 of an epoch by up to 0.07, of the best epochs by up to 0.03.
-# So the loss, a mean over all training photos, is judged in every epoch, by twice that; and of the scores only the best one, by half
-# its 95 % interval over people, which is no less than SCORE. Five of the six are within that; the other had learned next to nothing.
+# on 399 images, train losses came to differ by up to 4.8 %, macro F1 of an epoch by up to 0.07, of the best epochs by up to 0.03.
+# So the loss, a mean over all training images, is judged in every epoch, by twice that; and of the scores only the best one, by half
+# its 95 % interval over groups, which is no less than SCORE. Five of the six are within that; the other had learned next to nothing.
 LOSS, SCORE = 0.1, 0.02
 SHOWN = 3  # differences named in a row of the table
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What decides the bits of a training besides its settings and photos."""
+    """What decides the bits of a training besides its settings and images."""
 
     device: str
     threads: int
@@ -117,9 +117,9 @@ def compare_predictions(then: Predictions | None, now: Predictions | None) -> It
     if then is None or now is None:
         return
     if then.ids != now.ids or [head.shape for head in then.heads] != [head.shape for head in now.heads]:
-        yield Finding(then.epoch, "valid.npz holds other photos or classes, or photos in another order", False)
+        yield Finding(then.epoch, "valid.npz holds other images or classes, or images in another order", False)
     elif largest := max(float(abs(before - after).max(initial=0)) for before, after in zip(then.heads, now.heads, strict=True)):
-        # One photo may tip over where the score of all hardly moves.
+        # One image may tip over where the score of all hardly moves.
         yield Finding(then.epoch, f"validation probabilities by up to {largest:.1e}", True)
 
 

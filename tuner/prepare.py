@@ -13,12 +13,12 @@ from search_spaces.schema import Space, nested
 from trainables.config import choosers
 from trainables.data.extra import Completed, complete
 from trainables.data.groups import merge_tied, tie_copies
+from trainables.data.images import DataError, Images
 from trainables.data.labels import Scheme
-from trainables.data.layouts.reading import find_layout, read_photos, refuse_odd_names
+from trainables.data.layouts.reading import find_layout, read_images, refuse_odd_names
 from trainables.data.names import some
-from trainables.data.photos import DataError, Photos
 from trainables.data.settings import DataConfig, LabelsConfig
-from trainables.data.splits import Split, absent_classes, rare_classes, split_people
+from trainables.data.splits import Split, absent_classes, rare_classes, split_groups
 from trainables.data.training import Data
 from trainables.data.view_store import cache_folder, view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
@@ -35,8 +35,8 @@ from tuner.settings import RunSettings
 DEMO_PEOPLE = 300
 DEMO_EVAL = 40  # people of the demo whose labels are not given
 NOTHING_GIVEN = "give --space a YAML file or a shipped space, or --resume a run to go on with"
-MOST_BAD = 0.05  # share of undecodable photos above which something is wrong with the data
-MOST_FACELESS = 0.5  # share of photos without a face above which a crop around faces is no good idea
+MOST_BAD = 0.05  # share of undecodable images above which something is wrong with the data
+MOST_FACELESS = 0.5  # share of images without a face above which a crop around faces is no good idea
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Plan:
     configurations: list[dict[str, Any]]  # that show all that can vary
     views: list[View]
     folder: Path  # of the images, or their table
-    photos: Photos  # as they were read; not decoded yet
+    images: Images  # as they were read; not decoded yet
     split_of: Earlier | None  # the run whose split is kept; None: they are split here
 
     @property
@@ -80,17 +80,17 @@ def plan_search(run: Folder, space: Space, settings: RunSettings, options: Optio
     fixed = {"epochs": settings.epochs, "metric": settings.metric, "seed": seed}
     drawn = preflight.draw(space, fixed, seed)
     folder = data_folder(options, earlier, console)
-    photos = read_photos(folder, sides_of(space))
+    images = read_images(folder, sides_of(space))
     if earlier is None:
-        refuse_odd_names(folder, photos)
-        # Too few people are told before anything is decoded; that leaves out some at most.
-        split_people(photos, sides_of(space), seed)
-    attributes = preflight.covered_attributes(preflight.tasks_of(space), photos.scheme)
+        refuse_odd_names(folder, images)
+        # Too few groups are told before anything is decoded; that leaves out some at most.
+        split_groups(images, sides_of(space), seed)
+    attributes = preflight.covered_attributes(preflight.tasks_of(space), images.scheme)
     if earlier and earlier.card.predicts != attributes:
         was, now = (", ".join(names) for names in (earlier.card.predicts, attributes))
         refuse(earlier.card, [f"task: its trials predict {was}, new ones would predict {now}: the scores cannot be compared"])
     views = preflight.views_of(space)
-    return Plan(run, space, settings, seed, fixed, attributes, preflight.cover(space, drawn), views, folder, photos, earlier)
+    return Plan(run, space, settings, seed, fixed, attributes, preflight.cover(space, drawn), views, folder, images, earlier)
 
 
 def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
@@ -102,17 +102,17 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
     """
     values, sides = preflight.values_of(plan.space), plan.sides
 
-    def decoded(photos: Photos) -> tuple[Photos, ViewFiles]:
-        return decode(photos, plan.views, allow_bad, console)
+    def decoded(images: Images) -> tuple[Images, ViewFiles]:
+        return decode(images, plan.views, allow_bad, console)
 
-    photos, views = decoded(plan.photos)
-    photos, split = divide(photos, views.digests, sides, plan.seed, plan.split_of)
-    tell_photos(photos, split, console)
+    images, views = decoded(plan.images)
+    images, split = divide(images, views.digests, sides, plan.seed, plan.split_of)
+    tell_images(images, split, console)
     by_data = "dataset" in values.get("normalize", [])
     tasks, relabels = preflight.tasks_of(plan.space), values.get("labels/relabel", [])
     completed: dict[int, Completed] = {}
     for fold in values.get("data/fold", [sides.fold]):
-        data = Data.of(photos, replace(split, fold=fold), views, with_statistics=by_data)
+        data = Data.of(images, replace(split, fold=fold), views, with_statistics=by_data)
         # For each fold again: whom the extra images may show depends on who validates.
         completed[fold] = complete(data, plan.folder, sides, tasks, relabels, views.digests, decoded)
         if plan.split_of:
@@ -129,17 +129,17 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
     return Material(by_fold, views.digests, whole.table)
 
 
-def divide(photos: Photos, digests: Mapping[str, str], sides: DataConfig, seed: int, earlier: Earlier | None) -> tuple[Photos, Split]:
+def divide(images: Images, digests: Mapping[str, str], sides: DataConfig, seed: int, earlier: Earlier | None) -> tuple[Images, Split]:
     """Who trains, validates and is held out: as in the earlier run where there is one.
 
     Args:
-        digests: of every photo's content.
-    Raises: RunError where the photos are not those of the earlier run, DataError where they cannot be split.
+        digests: of every image's content.
+    Raises: RunError where the images are not those of the earlier run, DataError where they cannot be split.
     """
     if earlier:
-        return restore_split(earlier.run, earlier.card, photos, digests, sides.fold)
-    tied = tie_copies(photos, digests)
-    return merge_tied(tied), split_people(tied, sides, seed)
+        return restore_split(earlier.run, earlier.card, images, digests, sides.fold)
+    tied = tie_copies(images, digests)
+    return merge_tied(tied), split_groups(tied, sides, seed)
 
 
 def sides_of(space: Space) -> DataConfig:
@@ -212,13 +212,13 @@ def settings_of(options: Options, space: Space, earlier: Earlier | None) -> RunS
 
 
 def data_folder(options: Options, earlier: Earlier | None, console: Console) -> Path:
-    """Where the photos lie. Raises: RunError when those of the earlier run are gone."""
+    """Where the images lie. Raises: RunError when those of the earlier run are gone."""
     if options.data:
         return options.data
     if earlier is None or Path(earlier.card.data) == demo_folder().resolve():
         return demo_people(console)
     if not Path(earlier.card.data).exists():
-        raise RunError(f"the photos of {earlier.card.name} were in {earlier.card.data}, which is gone; give --data where they are now")
+        raise RunError(f"the images of {earlier.card.name} were in {earlier.card.data}, which is gone; give --data where they are now")
     return Path(earlier.card.data)
 
 
@@ -243,52 +243,52 @@ def demo_people(console: Console) -> Path:
     return folder
 
 
-def decode(photos: Photos, views: list[View], allow_bad: bool, console: Console) -> tuple[Photos, ViewFiles]:
-    """The photos that can be decoded, and the view files. Raises: DataError when too many cannot."""
+def decode(images: Images, views: list[View], allow_bad: bool, console: Console) -> tuple[Images, ViewFiles]:
+    """The images that can be decoded, and the view files. Raises: DataError when too many cannot."""
     cache = view_cache()
-    missing = count_missing(photos, views, cache)
+    missing = count_missing(images, views, cache)
     if missing:
         size = sum(missing * view.height * view.width * 3 for view in views)
-        console.print(f"Decoding {missing} photos for {len(views)} view(s), {size / 1e6:,.0f} MB in {cache}")
-    words = "decoding photos, finding faces" if any(view.wants_face for view in views) else "decoding photos"
+        console.print(f"Decoding {missing} images for {len(views)} view(s), {size / 1e6:,.0f} MB in {cache}")
+    words = "decoding images, finding faces" if any(view.wants_face for view in views) else "decoding images"
     with progress_bar(words, missing) as advance:
-        files = build_views(photos, views, cache, advance)
-    good = photos.without(files.bad)
-    if len(files.bad) > MOST_BAD * len(photos) and not allow_bad:
+        files = build_views(images, views, cache, advance)
+    good = images.without(files.bad)
+    if len(files.bad) > MOST_BAD * len(images) and not allow_bad:
         mend = "Mend them, or go on without them: --allow-bad-photos"
         raise DataError(f"{good.left_out[-1]}.\nThat is more than {MOST_BAD:.0%} of them. {mend}")
     if files.faceless:
         console.print(files.faceless_words(len(good)), style="yellow")
         if len(files.faceless) > MOST_FACELESS * len(good):
-            unfit = "That is more than half of them: view/crop: face does not suit these photos; center, box or none do not look for faces."
+            unfit = "That is more than half of them: view/crop: face does not suit these images; center, box or none do not look for faces."
             console.print(unfit, style="bold red")
     return good, files
 
 
-def tell_photos(photos: Photos, split: Split, console: Console) -> None:
+def tell_images(images: Images, split: Split, console: Console) -> None:
     """What is used, what is left out, who is on which side."""
     sides = {"train": split.train, "validate": split.valid, "hold out": split.holdout}
-    counts = [f"{len(photos.people[rows])} to {side}" for side, rows in sides.items()]
-    people = len(set(photos.people.tolist()))
-    console.print(f"{len(photos)} photos of {people} people: {', '.join(counts)} (split {split.hash})")
-    for line in photos.scheme.count_lines(photos.labels):
+    counts = [f"{len(images.groups[rows])} to {side}" for side, rows in sides.items()]
+    groups = len(set(images.groups.tolist()))
+    console.print(f"{len(images)} images of {groups} groups: {', '.join(counts)} (split {split.hash})")
+    for line in images.scheme.count_lines(images.labels):
         console.print(f"  {line}")
-    for item in photos.left_out:
+    for item in images.left_out:
         console.print(f"  left out or noted: {item}", style="yellow")
     parts = np.unique(split.part)
-    if rare := rare_classes(photos, len(parts)):
+    if rare := rare_classes(images, len(parts)):
         words = f"  {len(rare)} classes are in fewer groups than the {len(parts)} parts of the split, so some part has none of them"
         console.print(f"{words}: {some(rare)}", style="yellow")
-    absent = absent_classes(photos)
+    absent = absent_classes(images)
     if absent:
-        console.print(f"  no photo has {len(absent)} of the classes, each counts as F1 0: {'; '.join(absent)}", style="yellow")
+        console.print(f"  no image has {len(absent)} of the classes, each counts as F1 0: {'; '.join(absent)}", style="yellow")
 
 
 def tell_extra(whole: Completed, confidences: Iterable[float], console: Console) -> None:
-    """How many photos train beside the run's own, and what of them and of the corrections was left out.
+    """How many images train beside the run's own, and what of them and of the corrections was left out.
 
     Args:
-        confidences: smallest probabilities at which a photo with soft labels trains.
+        confidences: smallest probabilities at which an image with soft labels trains.
     """
     for one in whole.found:
         soft = one.extra.soft
@@ -296,6 +296,6 @@ def tell_extra(whole: Completed, confidences: Iterable[float], console: Console)
         if soft is not None:
             kept = [f"{int((soft.max(axis=1) >= least).sum())} of them at labels/confidence {least:g}" for least in confidences]
             words = f"pseudo-labelled: {', '.join(kept)}"
-        console.print(f"{len(one.extra.photos)} further photos train, from {one.source}, {words}")
+        console.print(f"{len(one.extra.images)} further images train, from {one.source}, {words}")
     for item in whole.left_out:
         console.print(f"  left out or noted: {item}", style="yellow")

@@ -1,4 +1,4 @@
-"""`python -m tuner.pretrain --backbone vit_tiny_patch16_224 --data photos`: a backbone learns from photos without their labels."""
+"""`python -m tuner.pretrain --backbone vit_tiny_patch16_224 --data photos`: a backbone learns from images without their labels."""
 
 import json
 import shlex
@@ -35,21 +35,21 @@ NO_SPACE = "model: {{backbone: {backbone}, weights: none}}\noptimizer: {{lr: 0.0
 def main(
     backbone: Annotated[str, typer.Option(help="Any timm network; ViTs learn the most from it.")],
     run: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A run whose split, photos, view and normalisation are taken. Default: none.")
+        str | None, typer.Option(metavar="NAME", help="A run whose split, images, view and normalisation are taken. Default: none.")
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Photos, as tuner.run takes them; their labels are not used. Default: those of --run, or drawn people."),
+        typer.Option(help="Images, as tuner.run takes them; their labels are not used. Default: those of --run, or drawn people."),
     ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="data/..., view/... or normalize, as the search will have it. Repeatable."),
     ] = None,
     size: Annotated[int | None, typer.Option(min=16, help="Short for --set view/size=SIZE: pixels of a side.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Times that every photo is shown.")] = 50,
-    batch_size: Annotated[int, typer.Option(min=2, help="Photos of a batch.")] = 64,
+    epochs: Annotated[int, typer.Option(min=1, help="Times that every image is shown.")] = 50,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images of a batch.")] = 64,
     lr: Annotated[float, typer.Option(help="Peak of the learning rate.")] = 1e-3,
-    hide: Annotated[float, typer.Option(min=0.05, max=0.95, help="Share of each photo that is hidden.")] = 0.6,
+    hide: Annotated[float, typer.Option(min=0.05, max=0.95, help="Share of each image that is hidden.")] = 0.6,
     weights: Annotated[str, typer.Option(help="To begin with: imagenet, none, or a file.")] = "none",
     seed: Annotated[
         int | None,
@@ -57,12 +57,12 @@ def main(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The weights file. Default: weights/<backbone>-pretrained.safetensors.")] = None,
 ) -> None:
-    """Train a backbone on photos without labels, and write weights for a search to begin with.
+    """Train a backbone on images without labels, and write weights for a search to begin with.
 
-    Parts of every photo are hidden and the network learns to paint them (masked image modelling). Nobody learns from the held-out
-    people, so the score on them stays honest: give --run the run whose split it is, or --set the same data/... and --seed as the
-    search will have. Photos of the validation people take part, without their labels, and so do photos to predict (eval/), but no
-    copy of a held-out photo. The weights file says what split, view and normalisation it was made with. It is written after every
+    Parts of every image are hidden and the network learns to paint them (masked image modelling). Nobody learns from the held-out
+    groups, so the score on them stays honest: give --run the run whose split it is, or --set the same data/... and --seed as the
+    search will have. Images of the validation groups take part, without their labels, and so do images to predict (eval/), but no
+    copy of a held-out image. The weights file says what split, view and normalisation it was made with. It is written after every
     epoch: Ctrl-C keeps what was learned.
 
         python -m tuner.pretrain --backbone vit_tiny_patch16_224 --data photos --size 224
@@ -70,7 +70,7 @@ def main(
         python -m tuner.pretrain --backbone resnet18 --run faces-1
     """
     console = output()
-    from trainables.data.photos import DataError
+    from trainables.data.images import DataError
     from trainables.loop import DivergedError
     from trainables.pretraining import Pretraining
     from tuner.runs import open_run
@@ -124,7 +124,7 @@ def shared_settings(backbone: str, earlier: "Earlier | None", data: Path | None,
 
 @dataclass(frozen=True)
 class Source:
-    """Photos that may be learned from."""
+    """Images that may be learned from."""
 
     names: Sequence[str]
     view: "ViewFile"
@@ -148,7 +148,7 @@ def learn(settings: "Pretraining", space: "Space", data: Path | None, earlier: "
     from trainables.data.batches import rows_of
     from trainables.data.views import View, ViewConfig, open_view
     from trainables.models.backbone import check_backbone
-    from trainables.pretraining import batches_to_paint, build_painter, photos_to_paint, pretrain
+    from trainables.pretraining import batches_to_paint, build_painter, images_to_paint, pretrain
     from tuner.cli import Options
     from tuner.prepare import data_folder
 
@@ -157,11 +157,11 @@ def learn(settings: "Pretraining", space: "Space", data: Path | None, earlier: "
     painter = build_painter(settings, (view.height, view.width))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     material = gather(data_folder(Options(data=data), earlier, console), view, space, settings, earlier, console)
-    photos = photos_to_paint([source.names for source in material.sources])
+    images = images_to_paint([source.names for source in material.sources])
     views = [open_view(source.view) for source in material.sources]
     threads = 4 if device.type == "cuda" else 0
-    batches = batches_to_paint(settings, [seen.images for seen in views], rows_of(photos, views), photos, threads)
-    plan = f"{len(photos)} photos at {view} pixels, {settings.epochs} epochs of {len(batches)} batches, on {device}"
+    batches = batches_to_paint(settings, [seen.images for seen in views], rows_of(images, views), images, threads)
+    plan = f"{len(images)} images at {view} pixels, {settings.epochs} epochs of {len(batches)} batches, on {device}"
     console.print(Text.assemble((settings.backbone, "bold"), f": {plan}"))
     out.parent.mkdir(parents=True, exist_ok=True)
     first = None
@@ -170,7 +170,7 @@ def learn(settings: "Pretraining", space: "Space", data: Path | None, earlier: "
         state = {name: value.detach().cpu().contiguous() for name, value in painter.backbone.state_dict().items()}
         card = asdict(settings) | {"epoch": epoch.epoch} | material.origin
         write_whole(out, save(state, metadata={"pretraining": json.dumps(card)}))
-        speed = f"{epoch.photos / epoch.seconds:,.0f} photos/s"
+        speed = f"{epoch.images / epoch.seconds:,.0f} images/s"
         console.print(f"epoch {epoch.epoch} of {settings.epochs}: error of hidden pixels {epoch.loss:.4f}, {speed}")
     console.print(
         f"Hidden pixels are painted with an error of {epoch.loss:.4f} after {settings.epochs} epochs, {first:.4f} after the first."
@@ -180,12 +180,12 @@ def learn(settings: "Pretraining", space: "Space", data: Path | None, earlier: "
 
 
 def gather(folder: Path, view: "View", space: "Space", settings: "Pretraining", earlier: "Earlier | None", console: Console) -> Material:
-    """The photos of all but the hold-out, then those to predict. Raises: DataError, RunError."""
+    """The images of all but the hold-out, then those to predict. Raises: DataError, RunError."""
     import numpy as np
 
     from trainables.build import statistics_to_normalise_by
     from trainables.config import TrialConfig
-    from trainables.data.layouts.reading import read_photos, read_unlabelled
+    from trainables.data.layouts.reading import read_images, read_unlabelled
     from trainables.data.training import Data
     from trainables.data.view_store import view_cache
     from trainables.data.views import build_views, count_missing
@@ -194,20 +194,20 @@ def gather(folder: Path, view: "View", space: "Space", settings: "Pretraining", 
     from tuner.prepare import decode, divide, sides_of
 
     sides = sides_of(space)
-    photos, files = decode(read_photos(folder, sides), [view], True, console)
-    photos, split = divide(photos, files.digests, sides, settings.seed, earlier)
+    images, files = decode(read_images(folder, sides), [view], True, console)
+    images, split = divide(images, files.digests, sides, settings.seed, earlier)
     normalize = space.fixed.get("normalize", TrialConfig.model_fields["normalize"].default)
-    by = Data.of(photos, split, files, with_statistics=normalize == "dataset").statistics
+    by = Data.of(images, split, files, with_statistics=normalize == "dataset").statistics
     statistics = statistics_to_normalise_by(normalize, ModelConfig(backbone=settings.backbone, weights=settings.weights), by, view)
 
-    used, held_out = photos.take(np.concatenate([split.train, split.valid])), photos.take(split.holdout)
-    console.print(f"{len(used)} photos to learn from; {len(held_out)} held-out ones are left out (split {split.hash})")
-    for line in photos.scheme.count_lines(photos.labels):
+    used, held_out = images.take(np.concatenate([split.train, split.valid])), images.take(split.holdout)
+    console.print(f"{len(used)} images to learn from; {len(held_out)} held-out ones are left out (split {split.hash})")
+    for line in images.scheme.count_lines(images.labels):
         console.print(f"  {line}")
     sources = [Source(used.ids, files.files[view])]
     unlabelled = read_unlabelled(folder)
     if unlabelled is not None:
-        with progress_bar("decoding photos to predict", count_missing(unlabelled, [view], view_cache())) as advance:
+        with progress_bar("decoding images to predict", count_missing(unlabelled, [view], view_cache())) as advance:
             built = build_views(unlabelled, [view], view_cache(), advance)
         secret = {files.digests[name] for name in held_out.ids}
         names = [name for name in unlabelled.ids if name not in built.bad and built.digests[name] not in secret]

@@ -48,7 +48,7 @@ def main(
             "Default: the searched seed.",
         ),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="The folder of the photos. Default: where they were then.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The folder of the images. Default: where they were then.")] = None,
     name: Annotated[str | None, typer.Option(help="The new run's folder in the storage. Default: RUN-refit, RUN-refit-2, ...")] = None,
     storage: Annotated[str | None, typer.Option(help="Where the new run lies: a folder or an address. Default: beside the search.")] = None,
     time_budget: TimeBudget = None,
@@ -60,10 +60,10 @@ def main(
 ) -> None:
     """Train the best configurations of a search again: on every fold, on all data, with other seeds.
 
-    With --folds each fold is predicted by a model that did not train on it, which gives one score over all people but the hold-out.
+    With --folds each fold is predicted by a model that did not train on it, which gives one score over all groups but the hold-out.
     With --all-data models see everybody but the hold-out, where analysis.ensemble scores them. --seeds tells how much of a score is luck.
 
-    The folds are those of the run's split.csv, and the held-out people never train. The trials are Ray trials with records like all
+    The folds are those of the run's split.csv, and the held-out groups never train. The trials are Ray trials with records like all
     others, in a run of their own. Ctrl-C, SIGTERM and the end of --time-budget stop softly, and `--resume RUN-refit` goes on.
     """
     console = output()

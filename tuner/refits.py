@@ -154,7 +154,7 @@ def plan_refits(chosen: Sequence[Record], wish: Wish) -> list[Refit]:
     """
     own = chosen[0].config.data.folds
     if wish.folds not in (None, own):
-        raise RunError(f"the people were parted into {own} folds when the search began, and its split.csv keeps them: write --folds {own}")
+        raise RunError(f"the groups were split into {own} folds when the search began, and its split.csv keeps them: write --folds {own}")
     by_score = [record.number for record in chosen if isinstance(record.config.schedule, PlateauSettings)] if wish.all_data else []
     if by_score:
         raise RunError(
@@ -210,7 +210,7 @@ def read_refits(run: Folder, card: RunCard) -> list[Refit]:
 
 
 def card_of(card: RunCard, run: Folder, searched: Folder, refits: Sequence[Refit]) -> RunCard:
-    """What all refits share; the people are parted as in the search."""
+    """What all refits share; the groups are split as in the search."""
     beside = run.parent.resolve() == searched.parent.resolve()
     return replace(
         card,

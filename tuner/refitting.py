@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from trainables.data.layouts.reading import read_photos
+from trainables.data.layouts.reading import read_images
 from trainables.data.views import View
 from trainables.progress import waiting
 from trainables.record import SPLIT, RunCard, find_run, read_run, searched_run, write_run
@@ -106,7 +106,7 @@ def plan_refit(run: Folder, searched: Folder, card: RunCard, refits: Sequence[Re
     configs = [refit.config for refit in refits]
     split_of = Earlier(searched, replace(card, name=searched.name), None)
     folder = data_folder(options, replace(split_of, card=card), console)
-    photos = read_photos(folder, configs[0].data)
+    images = read_images(folder, configs[0].data)
     retries: dict[str, Any] = {} if options.retries is None else {"retries": options.retries}
     settings = RunSettings(
         trials=len(refits),
@@ -123,10 +123,10 @@ def plan_refit(run: Folder, searched: Folder, card: RunCard, refits: Sequence[Re
         settings,
         seed=card.seed,
         fixed={},
-        attributes=card.predicts or photos.scheme.names,
+        attributes=card.predicts or images.scheme.names,
         configurations=[config.values() for config in {refit.origin: refit.config for refit in reversed(refits)}.values()],
         views=sorted({View.of(config.view) for config in configs}, key=str),
         folder=folder,
-        photos=photos,
+        images=images,
         split_of=split_of,
     )

@@ -112,13 +112,13 @@ def train_a_step(config: TrialConfig, data: Data, device: torch.device) -> None:
         next(fit(_only(parts, config.train.batch_size), config.train, epochs=config.epochs, seed=config.seed))
 
 
-def _only(parts: Parts, photos: int) -> Parts:
-    """The parts with one batch of the first photos to train on, and as many to validate."""
-    few = slice(photos)
+def _only(parts: Parts, images: int) -> Parts:
+    """The parts with one batch of the first images to train on, and as many to validate."""
+    few = slice(images)
     batches = replace(
         parts.batches,
-        photos=parts.batches.photos.take(few),
-        batch_size=photos,
+        images=parts.batches.images.take(few),
+        batch_size=images,
         sampler=Sampler(len, lambda chosen, rng: np.arange(len(chosen))),
     )
     validation = replace(parts.validation, rows=parts.validation.rows[few], truth=parts.validation.truth[few])

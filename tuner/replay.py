@@ -51,7 +51,7 @@ from tuner.comparison import (
 if TYPE_CHECKING:
     import torch
 
-    from trainables.data.photos import Photos
+    from trainables.data.images import Images
     from trainables.data.training import Data
     from trainables.data.views import ViewFiles
 
@@ -62,7 +62,7 @@ def main(
     run: Annotated[str, typer.Option(help="A run's name in runs/, its folder, or its address.")],
     trial: Annotated[int, typer.Option(help="The trial's number.")],
     epochs: Annotated[int | None, typer.Option(min=1, help="Train at most so many epochs. Default: all that were reported.")] = None,
-    data: Annotated[Path | None, typer.Option(help="The photos, as tuner.run takes them. Default: where the photos were then.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The images, as tuner.run takes them. Default: where the images were then.")] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; with another number sums may differ in their last bits. Default: as then.")
     ] = None,
@@ -116,10 +116,10 @@ def replay(
 
     Args:
         epochs: to train at most; None for all that were reported.
-        folder: of the photos; None for where they were.
+        folder: of the images; None for where they were.
         threads: None for as many as then.
         go_on: called after each epoch; may raise.
-    Raises: RunError, DataError, ConfigError, PhotoError, StorageError for what the user can mend.
+    Raises: RunError, DataError, ConfigError, ImageError, StorageError for what the user can mend.
     """
     from trainables.versions import code_version, device_name, versions
 
@@ -226,32 +226,32 @@ def describe(card: RunCard, record: Record) -> Iterator[str]:
 
 
 def read_data(run: Folder, card: RunCard, record: Record, folder: Path | None) -> "Data":
-    """The photos of the run in the order of its split.csv, proven to be the same.
+    """The images of the run in the order of its split.csv, proven to be the same.
 
     Raises: RunError when they are not, naming what differs, DataError when they cannot be read.
     """
     from trainables.data.extra import complete
-    from trainables.data.layouts.reading import read_photos
+    from trainables.data.layouts.reading import read_images
     from trainables.data.training import Data
     from trainables.data.view_store import view_cache
     from trainables.data.views import View, build_views, count_missing
     from trainables.restore_data import prove_extra, restore_split
 
     if folder is None and not Path(card.data).exists():
-        raise RunError(f"the photos of {card.name} were in {card.data}, which is gone; give --data where they are now")
+        raise RunError(f"the images of {card.name} were in {card.data}, which is gone; give --data where they are now")
     source, view = folder or Path(card.data), View.of(record.config.view)
 
-    def decoded(photos: "Photos") -> "tuple[Photos, ViewFiles]":
-        with progress_bar("decoding photos", count_missing(photos, [view], view_cache())) as advance:
-            views = build_views(photos, [view], view_cache(), advance)
-        return photos.without(views.bad), views
+    def decoded(images: "Images") -> "tuple[Images, ViewFiles]":
+        with progress_bar("decoding images", count_missing(images, [view], view_cache())) as advance:
+            views = build_views(images, [view], view_cache(), advance)
+        return images.without(views.bad), views
 
-    photos, views = decoded(read_photos(source, record.config.data))
-    photos, split = restore_split(run, card, photos, views.digests, record.config.data.fold)
+    images, views = decoded(read_images(source, record.config.data))
+    images, split = restore_split(run, card, images, views.digests, record.config.data.fold)
     if split.hash != record.result.split:
         raise RunError(f"trial {record.number} was trained on the split {record.result.split}, and the run's is {split.hash}")
     by_data = record.config.normalize == "dataset"
-    data = Data.of(photos, split, views, with_statistics=by_data)
+    data = Data.of(images, split, views, with_statistics=by_data)
     whole = complete(data, source, record.config.data, [record.config.task], [record.config.labels.relabel], views.digests, decoded)
     prove_extra(run, whole.table)
     return whole.data
@@ -267,7 +267,7 @@ def train_again(
         threads: that prepare batches for a GPU.
         keep: the epoch whose validation probabilities are wanted.
         advance: called with 1 after every epoch.
-    Raises: ConfigError, PhotoError, and RunError where the GPU is too small.
+    Raises: ConfigError, ImageError, and RunError where the GPU is too small.
     """
     from torch.cuda import OutOfMemoryError
 
@@ -275,7 +275,7 @@ def train_again(
     from trainables.loop import DivergedError, fit
 
     config, result = record.config, record.result
-    ids = tuple(data.photos.ids[index] for index in data.split.valid)
+    ids = tuple(data.images.ids[index] for index in data.split.valid)
     reports, predictions, cause, reason = [], None, "", ""
     try:
         parts = build_parts(config, data, device, threads=threads if device.type == "cuda" else 0, micro_batch=result.micro_batch)
@@ -299,12 +299,12 @@ def train_again(
 
 
 def score_tolerance(record: Record, predictions: Predictions | None, data: "Data") -> float:
-    """How far the best score may be from the record's: half its 95 % interval over people, and at least SCORE."""
+    """How far the best score may be from the record's: half its 95 % interval over groups, and at least SCORE."""
     from trainables.validation import validation_interval
 
-    if predictions is None or not predictions.ids or predictions.ids != tuple(data.photos.ids[index] for index in data.split.valid):
+    if predictions is None or not predictions.ids or predictions.ids != tuple(data.images.ids[index] for index in data.split.valid):
         return SCORE
-    low, high = validation_interval(record.config, predictions, data.photos, data.split)
+    low, high = validation_interval(record.config, predictions, data.images, data.split)
     return max(SCORE, (high - low) / 2)
 
 

@@ -65,8 +65,8 @@ def run(
     ] = None,
     dashboard: Dashboard = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, train one step of each kind of trial, and stop there.")] = False,
-    allow_bad_photos: Annotated[
-        bool, typer.Option("--allow-bad-photos", help="Go on though over 5 % of the photos cannot be decoded.")
+    allow_bad_images: Annotated[
+        bool, typer.Option("--allow-bad-photos", help="Go on though over 5 % of the images cannot be decoded.")
     ] = False,
 ) -> None:
     """Search a space for the best models, on every core and GPU there is.

@@ -55,7 +55,7 @@ def refuse_changes(card: RunCard, before: Space | None, space: Space, seed: int 
         mistakes.append(f"its seed is {card.seed}, not {seed}: leave --seed out")
     if before is not None:
         was, would_be = (DataConfig(**nested(one.fixed).get("data", {})).model_dump(mode="json") for one in (before, space))
-        other = "the people would be parted, or the classes cut, in another way"
+        other = "the groups would be split, or the classes cut, in another way"
         mistakes += [
             f"data/{name} was {show(was[name])} and would be {show(would_be[name])}: {other}" for name in was if was[name] != would_be[name]
         ]

@@ -44,7 +44,7 @@ def search(options: Options, console: Console, start: Start) -> int:
         gpus = join().gpus if join else gpus_here()
         plan = check(options, earlier, gpus, stack, console)
         # What a run went on without, it goes on without: that these are the same images is verified.
-        allow_bad = options.allow_bad_photos or earlier is not None
+        allow_bad = options.allow_bad_images or earlier is not None
         if options.dry_run:
             prepare(plan, allow_bad=allow_bad, console=console)
             valid = f"{preflight.DRAWS} configurations drawn, {len(plan.configurations)} trained for a step, all valid"
@@ -113,9 +113,9 @@ def with_shares_of(card: RunCard, options: Options) -> Options:
 def write_plan(plan: Plan, material: Material, options: Options) -> None:
     """Write run.json, space.yaml and, for a new run, split.csv and extra.csv."""
     run, split, earlier = plan.run, material.data.split, plan.split_of
-    photos = material.data.photos
+    images = material.data.images
     if earlier is None:
-        write_whole(run / SPLIT, split_table(photos, split, material.digests))
+        write_whole(run / SPLIT, split_table(images, split, material.digests))
         if material.extra:
             write_whole(run / EXTRA, material.extra)
     header = f"The space of {run.name} with all that was laid over it. To change it, copy it, edit the copy, and go on with:\n"
@@ -130,7 +130,7 @@ def write_plan(plan: Plan, material: Material, options: Options) -> None:
             cuts=plan.sides.cuts,
             seed=plan.seed,
             split=split.hash,
-            attributes=tuple(attribute.plain() for attribute in photos.scheme.attributes),
+            attributes=tuple(attribute.plain() for attribute in images.scheme.attributes),
             epochs=plan.settings.epochs,
             trials=plan.settings.trials,
             command=earlier.card.command if earlier else shlex.join(["python", "-m", "tuner.run", *sys.argv[1:]]),

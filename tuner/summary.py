@@ -39,7 +39,7 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
     table.add_column("what differs", overflow="fold")
     for record in scored[:SUMMED_UP]:
         best = record.best
-        low, high = validation_interval(record.config, read_predictions(record.folder), data.photos, data.split)
+        low, high = validation_interval(record.config, read_predictions(record.folder), data.images, data.split)
         row = [f"{best['epoch']} of {len(record.reports)}", f"{best['score']:.3f}", f"{low:.3f} - {high:.3f}"]
         row += [f"{best[name]:.3f}" for name in beside]
         table.add_row(str(record.number), record.result.state, *row, differs(plan.space, record.config.values()))
@@ -65,7 +65,7 @@ def tell_end(
             console.print(f"  trial {record.number} failed: {record.result.reason}", style="red", highlight=False, markup=False)
     for note in board.notes:
         console.print(note, highlight=False, markup=False)
-    pace = f"{board.photos:,} photos trained in {clock(seconds)}, {board.photos / seconds:,.0f} a second over the whole command"
+    pace = f"{board.images:,} images trained in {clock(seconds)}, {board.images / seconds:,.0f} a second over the whole command"
     console.print(f"{pace}. Size of {run}: {size_below(run) / 1e6:,.0f} MB", highlight=False)
     if soft_stop.reason:
         console.print(f"Ended early by {soft_stop.reason}; every epoch that was reported is kept.", highlight=False)
@@ -105,7 +105,7 @@ def refitted(data: Data, card: RunCard, records: Sequence[Record]) -> list[Refit
     for (origin, seed), group in groups.items():
         done = [record for record in group if record.result.state == "finished"]
         predicted = [(record.config, read_predictions(record.folder)) for record in done if record.config.data.fold != NOBODY]
-        pooled = pooled_score(predicted, data.photos, data.split) if predicted else None
+        pooled = pooled_score(predicted, data.images, data.split) if predicted else None
         found.append(Refitted(origin, seed, len(group), tuple(done), pooled))
     return found
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
-OBJECT_STORE = 256 * 2**20  # bytes; trials share photos through mapped files, not through Ray
+OBJECT_STORE = 256 * 2**20  # bytes; trials share images through mapped files, not through Ray
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107  # bytes of a UNIX socket's path, see unix(7)
 # What Ray puts between its folder and the socket with the longest name, with the largest process id of Linux.
 SOCKET = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")

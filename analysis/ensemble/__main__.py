@@ -1,4 +1,4 @@
-"""The command: choose members and their vote on validation, score once on the hold-out, answer for the eval photos."""
+"""The command: choose members and their vote on validation, score once on the hold-out, answer for the eval images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from analysis.ensemble.wishes import read_wish, settle
 from analysis.evaluation.baseline import find_baseline
 from analysis.evaluation.decide import Decision, Options, Outcome, averaged, decide, score_on
 from analysis.evaluation.holdout import note_look
-from analysis.evaluation.nested import contenders_of, known_of
+from analysis.evaluation.nested import candidates_of, known_of
 from analysis.evaluation.scoring import class_table
 from analysis.evaluation.shift import Shift, correction, estimate_all, reweighted_gain
 from analysis.evaluation.steps import STEPS
@@ -40,9 +40,9 @@ from analysis.members.trials import EVERY_FOLD, Runs, Trial
 from analysis.votes import ENSEMBLES
 from trainables.commands import typed
 from trainables.console import open_console, output
-from trainables.data.layouts.reading import read_photos, read_unlabelled
+from trainables.data.images import Images, LeftOut, Unlabelled
+from trainables.data.layouts.reading import read_images, read_unlabelled
 from trainables.data.names import shown
-from trainables.data.photos import LeftOut, Photos, Unlabelled
 from trainables.data.views import ViewFiles
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of, searched_run
@@ -76,7 +76,7 @@ def main(
         ),
     ] = None,
     safe: Annotated[bool, typer.Option("--safe", help="Let a vote answer only if it is significantly better than the best model.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the people of the bootstrap behind every interval.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the groups of the bootstrap behind every interval.")] = 0,
     csv: Annotated[bool, typer.Option("--csv", help="Let finished submissions or probability files vote instead of trials.")] = False,
     out: Annotated[Path, typer.Option(help="With --csv: the file to write.")] = Path("vote.csv"),
     details: Annotated[bool, typer.Option("--details", help="Print every table behind the answer, too.")] = False,
@@ -85,9 +85,9 @@ def main(
 
     Members, vote and steps are chosen and fitted on validation groups, and evaluated there on groups that they were not fitted on. Of the
     best single model and all votes the one with the best score answers (--safe: a vote only if it is significantly better than the best
-    single model; --vote: the vote that is named). The held-out people, whom
-    no trial and no choice has seen, score the result once, by the run's metric, with a 95 % interval over people. When the data has eval
-    photos, their answer is written too, and whether their classes are shared out as in training.
+    single model; --vote: the vote that is named). The held-out groups, whom
+    no trial and no choice has seen, score the result once, by the run's metric, with a 95 % interval over groups. When the data has eval
+    images, their answer is written too, and whether their classes are shared out as in training.
 
     Trials that predict different attributes join into members in every sensible way, so specialists stand beside models that predict
     everything:
@@ -158,7 +158,7 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
     options = replace(options, wish=settle(options.wish, runs))
     predictor = Predictor.of(runs, status)
     with waiting("choosing who votes, and how"):
-        decision = decide(options, contenders_of(runs), known_of(runs), predictor.validation)
+        decision = decide(options, candidates_of(runs), known_of(runs), predictor.validation)
     trials = tuple(dict.fromkeys(name for pipeline in decision.pipelines.values() for name in pipeline.trials))
     looks = tuple(dict.fromkeys(look for pipeline in decision.pipelines.values() for look in pipeline.looks))
     predicted, price = predictor.holdout(looks, trials)
@@ -193,7 +193,7 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
     if details:
         show_details(console, runs, outcome, unlabelled)
         console.print(f"The answer takes {1000 * seconds:.3g} ms an image here ({device_words(predictor.device)}), of decoded images.")
-    told = Told(baseline, folder, written, predictor.photos.root, left_out, notes)
+    told = Told(baseline, folder, written, predictor.images.root, left_out, notes)
     for line in summary(runs, outcome, told, None if details else MOST - 2 * len(answer.splitlines())):
         console.print(line, soft_wrap=True)
     console.print(answer, style="bold", soft_wrap=True)
@@ -201,7 +201,7 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
 
 def refuse_one_group(runs: Runs) -> None:
     """Raises: RunError where a single group validates: nothing can be evaluated on groups that it was not chosen on."""
-    if len(np.unique(runs.valid.people)) > 1:
+    if len(np.unique(runs.valid.groups)) > 1:
         return
     run, card, folds = runs.folders[0], runs.cards[0], runs.trials[0].record.config.data.folds
     again = typed(f"tuner.refit --run {name_of(searched_run(run, card) if card.refit_of else run)} --top 3 --folds {folds}")
@@ -232,18 +232,18 @@ def notes_of(runs: Runs, outcome: Outcome, looked: Sequence[object], unlabelled:
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """Predicts the photos of the runs under a progress bar."""
+    """Predicts the images of the runs under a progress bar."""
 
     runs: Runs
-    data: Path  # where the photos lie
-    photos: Photos
+    data: Path  # where the images lie
+    images: Images
     unlabelled: Unlabelled | None
     console: Console
 
     @classmethod
     def of(cls, runs: Runs, console: Console) -> "Predictor":
         data = data_folder(runs)
-        return cls(runs, data, read_photos(data, runs.trials[0].record.config.data), read_unlabelled(data), console)
+        return cls(runs, data, read_images(data, runs.trials[0].record.config.data), read_unlabelled(data), console)
 
     @cached_property
     def device(self) -> "torch.device":
@@ -251,15 +251,15 @@ class Predictor:
         return choose_device()
 
     def validation(self, looks: tuple[str, ...], trials: tuple[str, ...]) -> Mapping[str, Predicted]:
-        """What the trials predict of the validation photos, each photo by weights that have not seen it."""
+        """What the trials predict of the validation images, each image by weights that have not seen it."""
         chosen, valid = self._named(trials), self.runs.valid
-        files = self._decoded(self.photos, chosen)
+        files = self._decoded(self.images, chosen)
         found: dict[str, dict[str, list[np.ndarray]]] = {look: {trial: [] for trial in trials} for look in looks}
         order = []
         for side in np.unique(valid.sides):
             rows = np.flatnonzero(valid.sides == side)
             judges = [replace(trial, models=(trial.judged[side],)) for trial in chosen]
-            source = labelled_source(self.photos, files, valid.take(rows))
+            source = labelled_source(self.images, files, valid.take(rows))
             by_look = self._predict(f"predicting {side} in other looks", judges, source, looks)
             for look, trial in product(looks, trials):
                 found[look][trial].append(by_look[look][trial])
@@ -268,16 +268,16 @@ class Predictor:
         return {look: {trial: np.concatenate(parts)[back] for trial, parts in by_trial.items()} for look, by_trial in found.items()}
 
     def holdout(self, looks: tuple[str, ...], trials: tuple[str, ...]) -> tuple[Mapping[str, Predicted], dict[str, float]]:
-        """What the trials predict of the held-out photos, and each trial's seconds for one look at one photo."""
+        """What the trials predict of the held-out images, and each trial's seconds for one look at one image."""
         chosen, price = self._named(trials), {}
-        source = labelled_source(self.photos, self._decoded(self.photos, chosen), self.runs.holdout)
+        source = labelled_source(self.images, self._decoded(self.images, chosen), self.runs.holdout)
         return self._predict("predicting the hold-out", chosen, source, looks, price.__setitem__), price
 
-    def eval(self, photos: Unlabelled, looks: tuple[str, ...], trials: tuple[str, ...]) -> tuple[Mapping[str, Predicted], Source]:
-        """What the trials predict of the eval photos, in their order."""
+    def eval(self, images: Unlabelled, looks: tuple[str, ...], trials: tuple[str, ...]) -> tuple[Mapping[str, Predicted], Source]:
+        """What the trials predict of the eval images, in their order."""
         chosen = self._named(trials)
-        source = unlabelled_source(photos, self._decoded(photos, chosen))
-        return self._predict("predicting the eval photos", chosen, source, looks), source
+        source = unlabelled_source(images, self._decoded(images, chosen))
+        return self._predict("predicting the eval images", chosen, source, looks), source
 
     def _named(self, names: tuple[str, ...]) -> list[Trial]:
         return [trial for trial in self.runs.trials if trial.name in names]
@@ -293,15 +293,15 @@ class Predictor:
         with progress_bar(words, count_passes(trials, source, looks)) as progress:
             return predict_looks(trials, source, self.device, looks, progress, timed)
 
-    def _decoded(self, photos: Photos | Unlabelled, trials: Sequence[Trial]) -> ViewFiles:
-        files = decode(photos, wanted_views(trials))
+    def _decoded(self, images: Images | Unlabelled, trials: Sequence[Trial]) -> ViewFiles:
+        files = decode(images, wanted_views(trials))
         if files.faceless:
-            self.console.print(files.faceless_words(len(photos.ids)), style="yellow", markup=False, soft_wrap=True)
+            self.console.print(files.faceless_words(len(images.ids)), style="yellow", markup=False, soft_wrap=True)
         return files
 
 
 def answer_unlabelled(runs: Runs, decision: Decision, predictor: Predictor, seed: int) -> tuple[EvalAnswer | None, str]:
-    """The answer for the eval photos and what their classes' shares are found to be; or why there is none."""
+    """The answer for the eval images and what their classes' shares are found to be; or why there is none."""
     if predictor.unlabelled is None:
         return None, f"No answer file: {predictor.data} has no eval/info.csv."
     if decision.scheme != runs.scheme:
@@ -311,28 +311,28 @@ def answer_unlabelled(runs: Runs, decision: Decision, predictor: Predictor, seed
     answer = pipeline(averaged(by_look, pipeline.looks, pipeline.trials))
     shifts = shifts_of(runs, decision, answer, seed)
     bad = tuple(source.files.bad)
-    black = (LeftOut("eval photos cannot be decoded; they were predicted as black", bad),) if bad else ()
+    black = (LeftOut("eval images cannot be decoded; they were predicted as black", bad),) if bad else ()
     found = EvalAnswer(predictor.unlabelled, answer, shifts, black=black)
     if any(shift.significant for shift in shifts):
         step, truth = correction(decision.scheme, shifts), runs.valid.classes(decision.scheme)
-        worth = reweighted_gain(decision.nested, truth, runs.valid.people, step, runs.metric, generator(seed, "bootstrap"))
+        worth = reweighted_gain(decision.nested, truth, runs.valid.groups, step, runs.metric, generator(seed, "bootstrap"))
         found = replace(found, corrected=step(answer), worth=worth)
     return found, ""
 
 
 def shifts_of(runs: Runs, decision: Decision, answer: np.ndarray, seed: int) -> tuple[Shift, ...]:
-    """How the classes of photos without labels (photos, classes) are shared out, beside those that the trials learned from."""
+    """How the classes of images without labels (images, classes) are shared out, beside those that the trials learned from."""
     scheme, learned = decision.scheme, runs.learned
     trained = {
         attribute.name: np.bincount(learned.labels[:, column], minlength=len(attribute.values)) / len(learned.ids)
         for column, attribute in enumerate(learned.scheme.attributes)
     }
     truth = runs.valid.classes(scheme)
-    return estimate_all(scheme, decision.nested, truth, runs.valid.people, trained, answer, generator(seed, "bootstrap"))
+    return estimate_all(scheme, decision.nested, truth, runs.valid.groups, trained, answer, generator(seed, "bootstrap"))
 
 
 def fold_scores(runs: Runs, decision: Decision) -> dict[str, float]:
-    """The score of the answer on each fold, each person answered for by what was fitted on others."""
+    """The score of the answer on each fold, each group answered for by what was fitted on others."""
     rows = {fold: np.flatnonzero(runs.valid.sides == fold) for fold in np.unique(runs.valid.sides).tolist()}
     return {fold: runs.valid.take(chosen).score(decision.metric, decision.scheme, decision.nested[chosen]) for fold, chosen in rows.items()}
 
@@ -347,7 +347,7 @@ def device_words(device: "torch.device") -> str:
 def runs_words(runs: Runs) -> str:
     """Which runs, and how much there is to choose from and by."""
     names = ", ".join(folder.resolve().name for folder in runs.folders)
-    valid = f"{len(runs.valid.ids):,} images of {len(np.unique(runs.valid.people)):,} groups"
+    valid = f"{len(runs.valid.ids):,} images of {len(np.unique(runs.valid.groups)):,} groups"
     return f"{names}: {len(runs.trials)} trials can predict; {runs.side} chooses, {valid} (split {runs.cards[0].split})"
 
 

@@ -16,7 +16,7 @@ from analysis.evaluation.scoring import absent_classes, class_table, plain_findi
 from analysis.evaluation.shift import Shift, Worth
 from analysis.evaluation.uncertainty import Gain
 from analysis.members.trials import Runs, Trial
-from trainables.data.photos import LeftOut, Unlabelled
+from trainables.data.images import LeftOut, Unlabelled
 from trainables.metrics.confusion import confusion
 from trainables.record import write_json
 from trainables.storage import Folder, write_whole
@@ -33,14 +33,14 @@ NO_QUESTION = ("seed", "device")  # settings that change no answer
 
 @dataclass(frozen=True, eq=False)
 class EvalAnswer:
-    """What the ensemble answers for the photos without labels that come with the data."""
+    """What the ensemble answers for the images without labels that come with the data."""
 
-    photos: Unlabelled
-    answer: np.ndarray  # (photos, classes)
+    images: Unlabelled
+    answer: np.ndarray  # (images, classes)
     shifts: tuple[Shift, ...]
     corrected: np.ndarray | None = None  # likewise, with significant shifts in mind
     worth: Worth | None = None  # of that correction
-    black: tuple[LeftOut, ...] = ()  # photos that cannot be decoded
+    black: tuple[LeftOut, ...] = ()  # images that cannot be decoded
 
 
 def write_answer(folder: Folder, runs: Runs, outcome: Outcome, unlabelled: EvalAnswer | None, scores: Mapping[str, Any]) -> list[Folder]:
@@ -58,7 +58,7 @@ def write_answer(folder: Folder, runs: Runs, outcome: Outcome, unlabelled: EvalA
         scheme,
         f"Hold-out: {answer_words(outcome.decision.final)}",
         f"{outcome.decision.metric.title} {score.score:.3f} (95 % {low:.3f} to {high:.3f}) "
-        f"· {len(holdout.ids):,} photos of {count_people(runs):,} people",
+        f"· {len(holdout.ids):,} images of {count_groups(runs):,} groups",
     )
     picture, table = as_png(figure), class_table(outcome.answer, holdout, scheme)
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,9 +69,9 @@ def write_answer(folder: Folder, runs: Runs, outcome: Outcome, unlabelled: EvalA
     write_whole(folder / "confusion.png", picture)
     written = [folder / name for name in (FILE, "per_class.csv", "confusion.png")]
     if unlabelled:
-        written += write_submission(folder, unlabelled.photos, unlabelled.answer, scheme.class_names())
+        written += write_submission(folder, unlabelled.images, unlabelled.answer, scheme.class_names())
         if unlabelled.corrected is not None:
-            write_classes(folder / CORRECTED, unlabelled.photos, unlabelled.corrected)
+            write_classes(folder / CORRECTED, unlabelled.images, unlabelled.corrected)
             written.append(folder / CORRECTED)
     write_json(folder / SCORES, scores)
     return [folder / SCORES, *written]
@@ -82,23 +82,23 @@ def question_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in NO_QUESTION}
 
 
-def write_submission(folder: Folder, photos: Unlabelled, answer: np.ndarray, class_names: list[str]) -> list[Folder]:
-    """Write the class of every photo and the scores (photos, classes) behind it, in the photos' order."""
+def write_submission(folder: Folder, images: Unlabelled, answer: np.ndarray, class_names: list[str]) -> list[Folder]:
+    """Write the class of every image and the scores (images, classes) behind it, in the images' order."""
     import pandas as pd
 
     submission, probabilities = (folder / name for name in SUBMISSION)
-    write_classes(submission, photos, answer)
+    write_classes(submission, images, answer)
     table = pd.DataFrame(answer, columns=class_names)
-    table.insert(0, "ImageID", photos.ids)
+    table.insert(0, "ImageID", images.ids)
     _write_table(probabilities, table)
     return [submission, probabilities]
 
 
-def write_classes(file: Folder, photos: Unlabelled, answer: np.ndarray) -> None:
-    """Write the likeliest class of every photo, in the photos' order."""
+def write_classes(file: Folder, images: Unlabelled, answer: np.ndarray) -> None:
+    """Write the likeliest class of every image, in the images' order."""
     import pandas as pd
 
-    _write_table(file, pd.DataFrame({"ImageID": photos.ids, "ans": answer.argmax(axis=1)}))
+    _write_table(file, pd.DataFrame({"ImageID": images.ids, "ans": answer.argmax(axis=1)}))
 
 
 def scores_values(
@@ -114,7 +114,7 @@ def scores_values(
 
     Args:
         asked: what the hold-out has been asked so far.
-        seconds: a photo.
+        seconds: an image.
     """
     decision, trials = outcome.decision, {trial.name: trial for trial in runs.trials}
     choice, scheme = decision.choice, decision.scheme
@@ -127,11 +127,11 @@ def scores_values(
         "metric": decision.metric.name,
         "holdout": {
             "photos": len(runs.holdout.ids),
-            "people": count_people(runs),
+            "people": count_groups(runs),
             "absent_classes": absent_classes(runs.holdout, scheme),
             "questions": list(asked),
         },
-        "validation": {"photos": len(runs.valid.ids), "people": len(np.unique(runs.valid.people)), "side": runs.side},
+        "validation": {"photos": len(runs.valid.ids), "people": len(np.unique(runs.valid.groups)), "side": runs.side},
         "members": [
             {
                 "name": str(member),
@@ -189,9 +189,9 @@ def _location(model: Folder, root: Folder) -> str:
     return os.path.relpath(model.resolve(), root) if isinstance(model, Path) and isinstance(root, Path) else str(model.resolve())
 
 
-def count_people(runs: Runs) -> int:
-    """People held out."""
-    return len(np.unique(runs.holdout.people))
+def count_groups(runs: Runs) -> int:
+    """Groups held out."""
+    return len(np.unique(runs.holdout.groups))
 
 
 def _trial_values(trial: Trial) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from analysis.evaluation.scoring import absent_classes
 from analysis.evaluation.uncertainty import Gain
 from analysis.members.trials import Runs, Trial
 from trainables.commands import typed
+from trainables.data.images import LeftOut
 from trainables.data.names import some
-from trainables.data.photos import LeftOut
 from trainables.record import name_of
 from trainables.storage import Folder
 
@@ -32,7 +32,7 @@ class Told:
     baseline: Baseline | None
     folder: Folder  # of the answer's files
     written: Sequence[Folder]  # those files
-    photos: Folder  # a folder of images that the models can answer for
+    images: Folder  # a folder of images that the models can answer for
     left_out: Sequence[LeftOut]
     notes: Sequence[str]  # sentences, each with its commands below it, a line each
 
@@ -43,7 +43,7 @@ def answer_lines(runs: Runs, outcome: Outcome) -> str:
     low, high = score.interval
     of = "" if len(models := voting(decision.pipelines[decision.final])) == 1 else f" of {len(models)} models"
     figures = f"{decision.metric.title} {score.score:.3f} (95 % CI {low:.3f} to {high:.3f})"
-    groups = len(set(runs.holdout.people.tolist()))
+    groups = len(set(runs.holdout.groups.tolist()))
     images = f"{len(runs.holdout.ids):,} images of {groups:,} groups"
     return "\n".join(_wrapped(f"Answer: {answer_words(decision.final)}{of}, {figures} on the hold-out ({images})."))
 
@@ -101,12 +101,12 @@ def _blocks(runs: Runs, outcome: Outcome, told: Told) -> Iterator[Block]:
         yield Block(list(left_out_lines(told.left_out)), rank=1)
     yield Block([f"Files in {told.folder}/:", *_wrapped(", ".join(file.name for file in told.written), indent="  ")])
     asked = " ".join(f"--run {name_of(folder)}" for folder in runs.folders)
-    folder, photos, out = (shlex.quote(str(one)) for one in (told.folder, told.photos, "answers.csv"))
+    folder, images, out = (shlex.quote(str(one)) for one in (told.folder, told.images, "answers.csv"))
     yield Block(
         [
             "Next: one page with everything, and answers for other images:",
             f"  {typed(f'analysis.report {asked}')}",
-            f"  {typed(f'analysis.predict --ensemble {folder} --photos {photos} --out {out}')}",
+            f"  {typed(f'analysis.predict --ensemble {folder} --photos {images} --out {out}')}",
         ]
     )
 

@@ -64,8 +64,8 @@ def vote_weights(decision: Decision) -> list[str] | None:
 
 
 def votes_table(decision: Decision) -> Table:
-    """What each vote, and each step around the chosen one, is worth on validation people that it was not fitted on."""
-    found = table("Votes on validation, each person answered for by what was chosen and fitted on the others", ())
+    """What each vote, and each step around the chosen one, is worth on validation groups that it was not fitted on."""
+    found = table("Votes on validation, each group answered for by what was chosen and fitted on the others", ())
     found.add_column("vote")
     share = "95 %, all at once" if len(decision.choice.judged) > 2 else "95 %"
     for name in (f"{decision.metric.title} (95 %)", f"gain over the best single ({share})"):
@@ -151,9 +151,9 @@ def shift_table(scheme: Scheme, shifts: Sequence[Shift]) -> Table:
 
 
 def correction_words(worth: Worth, metric: Metric) -> str:
-    """What a correction for shifted shares is worth on validation people who stand for those shares."""
+    """What a correction for shifted shares is worth on validation groups who stand for those shares."""
     low, high = worth.interval
-    found = f"{worth.before:.3f} to {worth.after:.3f} {metric.title} on validation people weighted to them"
+    found = f"{worth.before:.3f} to {worth.after:.3f} {metric.title} on validation groups weighted to them"
     return f"{found}, {metric.sign * (worth.after - worth.before):+.3f} ({low:+.3f} to {high:+.3f})"
 
 

@@ -35,7 +35,7 @@ def find_baseline(runs: Runs, decision: Decision, seed: int) -> Baseline | None:
     trial = min(started, key=lambda one: one.record.number)
     truth = runs.valid.classes(scheme)
     answers = decision.nested, trial.task.scheme.marginal(scheme.names, trial.valid)
-    answer, baseline = (evidence(runs.metric, truth, one, runs.valid.people) for one in answers)
+    answer, baseline = (evidence(runs.metric, truth, one, runs.valid.groups) for one in answers)
     return Baseline(trial.name, baseline.score(), paired_gain(answer, baseline, generator(seed, "bootstrap")))
 
 

@@ -23,7 +23,7 @@ class Calibration:
     temperatures: tuple[float, ...]  # one a head; 1 changes nothing, higher ones make it less sure
 
     def __call__(self, joint: Array) -> Array:
-        """Joint probabilities (photos, classes) with each head at its temperature, from those of the trial; heads are independent."""
+        """Joint probabilities (images, classes) with each head at its temperature, from those of the trial; heads are independent."""
         changed = [
             (self.scheme.part(head), tempered(self.scheme.marginal(head, joint), temperature))
             for head, temperature in zip(self.heads, self.temperatures, strict=True)
@@ -36,7 +36,7 @@ def tempered(probabilities: Array, temperature: float) -> Array:
 
     Which class is the likeliest does not change. A probability of 0 stays 0.
     """
-    # Relative to the likeliest class no power can underflow in all classes of a photo.
+    # Relative to the likeliest class no power can underflow in all classes of an image.
     powers = (probabilities / library(probabilities).amax(probabilities, axis=1, keepdims=True)) ** (1 / temperature)
     return powers / powers.sum(axis=1, keepdims=True)
 
@@ -47,12 +47,12 @@ def log_loss(probabilities: np.ndarray, target: np.ndarray) -> float:
 
 
 def fit_calibration(task: Task, joint: np.ndarray, labels: np.ndarray) -> Calibration:
-    """The temperature of each head that makes its log loss on these photos lowest.
+    """The temperature of each head that makes its log loss on these images lowest.
 
     Args:
         task: of the trial.
-        joint: its probabilities (photos, classes of the task's scheme), on photos that it was not trained on.
-        labels: attribute ids (photos, attributes of the task's scheme).
+        joint: its probabilities (images, classes of the task's scheme), on images that it was not trained on.
+        labels: attribute ids (images, attributes of the task's scheme).
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
     targets = task.targets(labels)
@@ -148,12 +148,12 @@ def group_pulls(fitted: BiasCorrection, logits: np.ndarray, target: np.ndarray, 
 
 @dataclass(frozen=True)
 class Bin:
-    """Photos of which the likeliest class is about equally sure."""
+    """Images of which the likeliest class is about equally sure."""
 
     low: float  # probabilities from above this,
     high: float  # up to and with this
     confidence: float  # mean probability of the likeliest class
-    accuracy: float  # share of photos of which this is the true one
+    accuracy: float  # share of images of which this is the true one
     photos: int
 
 
@@ -161,12 +161,12 @@ class Bin:
 class CalibrationError:
     """How far the probability of the likeliest class is from how often it is right."""
 
-    expected: float  # the mean distance over photos, 0..1
-    bins: tuple[Bin, ...]  # those that hold photos, least sure first
+    expected: float  # the mean distance over images, 0..1
+    bins: tuple[Bin, ...]  # those that hold images, least sure first
 
 
 def calibration_error(probabilities: np.ndarray, target: np.ndarray, bins: int = 15) -> CalibrationError:
-    """The expected calibration error of probabilities (photos, classes) against true classes (photos,), over bins of equal width.
+    """The expected calibration error of probabilities (images, classes) against true classes (images,), over bins of equal width.
 
     Source: Naeini et al., Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015.
     """

@@ -1,4 +1,4 @@
-"""From members to a scored answer: validation chooses and fits, part by part of the people; the hold-out scores once."""
+"""From members to a scored answer: validation chooses and fits, part by part of the groups; the hold-out scores once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.evaluation.calibration import calibration_error
 from analysis.evaluation.fitted_ensemble import Pipeline
-from analysis.evaluation.nested import Contender, Known, Lineup, Nested, Wish, crossfit_step, fit_nested, line_up, searched
+from analysis.evaluation.nested import Candidate, Known, Lineup, Nested, Wish, crossfit_step, fit_nested, line_up, searched
 from analysis.evaluation.scoring import Score, score_answers
 from analysis.evaluation.steps import STEPS, change_labels
 from analysis.evaluation.uncertainty import Gain, Optimism, indistinguishable, optimism, simultaneous_gains
@@ -17,7 +17,7 @@ from analysis.members.selection import refuse_count
 from analysis.members.trials import Sample
 from analysis.members.tta import LOOK_SETS
 from analysis.votes import ENSEMBLES
-from analysis.votes.folds import part_people
+from analysis.votes.folds import part_groups
 from trainables.data.labels import Scheme
 from trainables.metrics import Metric, probabilities_missing
 from trainables.metrics.evidence import Evidence, evidence
@@ -31,12 +31,12 @@ ENOUGH_GROUPS = 150  # of validation images, for every vote to be tried; found b
 STEP_WORDS = {"calibrate": "temperature calibration", "offsets": "offsets of the classes", "top_two": "rule for the two likeliest classes"}
 WITH_STEPS = " with steps"  # what follows the name of an answer that has some
 Looks = tuple[str, ...]
-Look = Callable[[Looks, tuple[str, ...]], Mapping[str, Predicted]]  # predicts the validation photos: looks, trials -> by look
+Look = Callable[[Looks, tuple[str, ...]], Mapping[str, Predicted]]  # predicts the validation images: looks, trials -> by look
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What an answer is worth on validation people that it was not fitted on."""
+    """What an answer is worth on validation groups that it was not fitted on."""
 
     score: float  # by the run's metric
     interval: tuple[float, float]  # 95 %
@@ -80,7 +80,7 @@ class StepTaken:
     asked: bool
     used: bool
     error: tuple[float, float] | None = None  # expected calibration error before and after
-    price: float = 1.0  # times the seconds of a photo
+    price: float = 1.0  # times the seconds of an image
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class Decision:
     steps: tuple[StepTaken, ...]
     pipelines: Mapping[str, Pipeline]  # SINGLE, every vote that was tried, and where steps are used the answer WITH_STEPS
     final: str  # the name of the pipeline that answers
-    nested: np.ndarray  # (n, classes) the final answer for the validation photos, each by what has not seen its person
-    member_scores: tuple[float, ...]  # of each member on the photos that it was chosen on
+    nested: np.ndarray  # (n, classes) the final answer for the validation images, each by what has not seen its group
+    member_scores: tuple[float, ...]  # of each member on the images that it was chosen on
     alike: np.ndarray  # (members,) which cannot be told apart from the best
     optimism: Optimism  # of the best member's score on validation, over all that were searched
     untried: tuple[str, ...]  # votes and steps that the metric has no use for, where auto would have tried them
@@ -128,11 +128,11 @@ class Options:
     seed: int = 0
 
 
-def decide(options: Options, contenders: Mapping[str, Contender], known: Known, look: Look) -> Decision:
-    """Choose members, their vote and the steps around it by what each is worth on people that it was not fitted on.
+def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, look: Look) -> Decision:
+    """Choose members, their vote and the steps around it by what each is worth on groups that it was not fitted on.
 
     Args:
-        look: predicts the validation photos again, in other looks.
+        look: predicts the validation images again, in other looks.
     Raises: ConfigError for a vote or step that is unknown or has no use for the metric, RunError when there are fewer members than asked
         for.
     """
@@ -141,19 +141,19 @@ def decide(options: Options, contenders: Mapping[str, Contender], known: Known, 
         choose({"auto": None, "tta": None, "calibrate": None, **STEPS}, name, "--step")
     _refuse_useless(options, known.metric)
     no_votes, no_steps = useless(known.metric)
-    lineup = line_up(options.wish, contenders, known)
+    lineup = line_up(options.wish, candidates, known)
     refuse_count(options.wish.top, lineup.choice)
-    parts = part_people(known.people, lineup.target, options.seed)
-    judge = _Judge(known.metric, known.people, lineup.target, options.seed)
-    names, few = votes_to_try(options.vote, known.metric, len(np.unique(known.people)))
+    parts = part_groups(known.groups, lineup.target, options.seed)
+    judge = _Judge(known.metric, known.groups, lineup.target, options.seed)
+    names, few = votes_to_try(options.vote, known.metric, len(np.unique(known.groups)))
     alone, everyone = Wish(top=1, alone=True), replace(options.wish, top=None, choose="best")
     asked = {SINGLE: (alone, "best")} | {name: (everyone if ENSEMBLES[name].whole else options.wish, name) for name in names}
     nested, pipelines = {}, {}
     with progress_bar("fitting votes", len(asked) * (1 + len(parts))) as fitted:
         for wish in dict.fromkeys(wish for wish, _ in asked.values()):
             votes = {name: vote for name, (own, vote) in asked.items() if own == wish}
-            found = fit_nested(wish, tuple(dict.fromkeys(votes.values())), contenders, known, parts, fitted)
-            whole = lineup if wish == options.wish else line_up(wish, contenders, known)
+            found = fit_nested(wish, tuple(dict.fromkeys(votes.values())), candidates, known, parts, fitted)
+            whole = lineup if wish == options.wish else line_up(wish, candidates, known)
             for name, vote in votes.items():
                 nested[name], pipelines[name] = found[vote], whole.fit(vote)
                 fitted(1)
@@ -162,8 +162,8 @@ def decide(options: Options, contenders: Mapping[str, Contender], known: Known, 
     judged |= {name: judged[SINGLE] for name in names if _same(pipelines[name], pipelines[SINGLE], known)}
     choice = Choice(options.vote, judge.best(names, judged), judged, options.safe)
     if ENSEMBLES[choice.vote].whole:
-        lineup = line_up(everyone, contenders, known).only(pipelines[choice.vote].members)
-    walk = _Walk(options, contenders, known, parts, judge, look, *asked[choice.answer])
+        lineup = line_up(everyone, candidates, known).only(pipelines[choice.vote].members)
+    walk = _Walk(options, candidates, known, parts, judge, look, *asked[choice.answer])
     steps, stepped, answer = walk.go(nested[choice.answer], answers[choice.answer], pipelines[choice.answer])
     final = choice.answer + (WITH_STEPS if any(step.used for step in steps) else "")
     pipelines[final] = stepped
@@ -177,10 +177,10 @@ def decide(options: Options, contenders: Mapping[str, Contender], known: Known, 
         nested=answer,
         member_scores=tuple(one.score() for one in members),
         alike=indistinguishable(members, generator(options.seed, "bootstrap")),
-        optimism=optimism(list(searched(options.wish, contenders, known)), judge.rng()),
+        optimism=optimism(list(searched(options.wish, candidates, known)), judge.rng()),
         untried=(*(no_votes if options.vote == "auto" else ()), *(no_steps if "auto" in options.steps else ())),
         few=few,
-        wanting=_wanting(everyone, contenders, known, parts, judge, choice, answers) if WHOLE in names else None,
+        wanting=_wanting(everyone, candidates, known, parts, judge, choice, answers) if WHOLE in names else None,
     )
 
 
@@ -201,7 +201,7 @@ def _same(pipeline: Pipeline, single: Pipeline, known: Known) -> bool:
 
 def _wanting(
     everyone: Wish,
-    contenders: Mapping[str, Contender],
+    candidates: Mapping[str, Candidate],
     known: Known,
     parts: Sequence[np.ndarray],
     judge: "_Judge",
@@ -209,13 +209,13 @@ def _wanting(
     answers: Mapping[str, np.ndarray],
 ) -> Wanting | None:
     """Greedy selection over all trials, those without weights too, where it is better than what answers and takes such trials."""
-    if all(contender.votes for contender in contenders.values()):
+    if all(candidate.votes for candidate in candidates.values()):
         return None
-    voting = {name: replace(contender, votes=True) for name, contender in contenders.items()}
+    voting = {name: replace(candidate, votes=True) for name, candidate in candidates.items()}
     with progress_bar("fitting a vote of all trials", len(parts)) as fitted:
         answer = fit_nested(everyone, (WHOLE,), voting, known, parts, fitted)[WHOLE].answer(known.predicted)
     judged = judge(answer, answers[SINGLE])
-    bare = tuple(name for name in line_up(everyone, voting, known).fit(WHOLE).trials if not contenders[name].votes)
+    bare = tuple(name for name in line_up(everyone, voting, known).fit(WHOLE).trials if not candidates[name].votes)
     better = known.metric.sign * (judged.score - choice.judged[choice.answer].score) > 0
     return Wanting(judged, bare) if better and bare else None
 
@@ -240,12 +240,12 @@ def _refuse_useless(options: Options, metric: Metric) -> None:
 @dataclass(frozen=True, eq=False)
 class _Judge:
     metric: Metric
-    people: np.ndarray
+    groups: np.ndarray
     target: np.ndarray
     seed: int
 
     def evidence(self, answer: np.ndarray) -> Evidence:
-        return evidence(self.metric, self.target, answer, self.people)
+        return evidence(self.metric, self.target, answer, self.groups)
 
     def each(self, answers: Mapping[Any, np.ndarray], reference: np.ndarray) -> dict[Any, Judged]:
         """What each of some answers is worth, of which the best is going to be picked."""
@@ -269,7 +269,7 @@ class _Walk:
     """Trying one step after the other, each on top of those that were taken."""
 
     options: Options
-    contenders: Mapping[str, Contender]
+    candidates: Mapping[str, Candidate]
     known: Known
     parts: tuple[np.ndarray, ...]
     judge: _Judge
@@ -283,13 +283,13 @@ class _Walk:
         predicted = self.known.predicted
         if self._tried("calibrate"):
             wish = replace(self.wish, calibrate=True)
-            tempered = fit_nested(wish, (self.vote,), self.contenders, self.known, self.parts)[self.vote]
+            tempered = fit_nested(wish, (self.vote,), self.candidates, self.known, self.parts)[self.vote]
             changed = tempered.answer(predicted)
             errors = tuple(calibration_error(one, self.judge.target).expected for one in (answer, changed))
             step = self._weigh("calibrate", self.judge(changed, answer), error=errors)
             taken.append(step)
             if step.used:
-                nested, answer, pipeline = tempered, changed, line_up(wish, self.contenders, self.known).fit(self.vote)
+                nested, answer, pipeline = tempered, changed, line_up(wish, self.candidates, self.known).fit(self.vote)
         if self._tried("tta"):
             trials = tuple(dict.fromkeys((*nested.trials, *pipeline.trials)))
             looks = dict.fromkeys(look for names in LOOK_SETS for look in names if look != "plain")
@@ -304,11 +304,11 @@ class _Walk:
         for name, fit in STEPS.items():
             if not self._tried(name):
                 continue
-            changed = crossfit_step(name, answer, self.judge.target, self.judge.people, pipeline.scheme, self.judge.metric, self.parts)
+            changed = crossfit_step(name, answer, self.judge.target, self.judge.groups, pipeline.scheme, self.judge.metric, self.parts)
             step = self._weigh(name, self.judge(changed, answer))
             taken.append(step)
             if step.used:
-                fitted = fit(answer, self.judge.target, self.judge.people, pipeline.scheme, self.judge.metric)
+                fitted = fit(answer, self.judge.target, self.judge.groups, pipeline.scheme, self.judge.metric)
                 answer, pipeline = changed, replace(pipeline, steps=(*pipeline.steps, fitted))
         return taken, pipeline, answer
 
@@ -331,7 +331,7 @@ class Outcome:
 
     decision: Decision
     member_scores: tuple[float, ...]  # of each member on the hold-out
-    answers: Mapping[str, np.ndarray]  # hold-out (photos, classes) of every pipeline
+    answers: Mapping[str, np.ndarray]  # hold-out (images, classes) of every pipeline
     scores: Mapping[str, Score]  # likewise; gains are over SINGLE
 
     @property
@@ -344,7 +344,7 @@ class Outcome:
 
 
 def score_on(decision: Decision, holdout: Sample, by_look: Mapping[str, Predicted], seed: int) -> Outcome:
-    """The outcome on held-out photos; the seed draws the people of the bootstrap.
+    """The outcome on held-out images; the seed draws the groups of the bootstrap.
 
     Args:
         by_look: what the trials of the pipelines predict of them, in every look that some pipeline takes.

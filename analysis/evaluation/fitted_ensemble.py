@@ -1,4 +1,4 @@
-"""A fitted answer: everything between what the trials predict and one class a photo, as plain values that a file can hold."""
+"""A fitted answer: everything between what the trials predict and one class an image, as plain values that a file can hold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -39,7 +39,7 @@ class Pipeline:
         return tuple(dict.fromkeys(name for member in self.members for name in member.trials))
 
     def __call__(self, predicted: Predicted) -> Array:
-        """Scores (photos, classes) whose rows sum to 1 and whose highest is the answer, of what the trials predict over its looks."""
+        """Scores (images, classes) whose rows sum to 1 and whose highest is the answer, of what the trials predict over its looks."""
         tempered = {
             name: self.calibrations[name](predicted[name]) if name in self.calibrations else predicted[name] for name in self.trials
         }

@@ -1,7 +1,7 @@
-"""What an answer is worth on people that no part of it was fitted on.
+"""What an answer is worth on groups that no part of it was fitted on.
 
-Choosing members, fitting their vote and fitting what corrects it all learn from photos whose classes are known. So the whole of it is
-carried out once for each part of the people, on the others, and judged on that part.
+Choosing members, fitting their vote and fitting what corrects it all learn from images whose classes are known. So the whole of it is
+carried out once for each part of the groups, on the others, and judged on that part.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from analysis.evaluation.calibration import Calibration, fit_calibration
 from analysis.evaluation.fitted_ensemble import Pipeline
 from analysis.evaluation.steps import STEPS
-from analysis.members.compose import Member, Predicted, candidates
+from analysis.members.compose import Member, Predicted, possible_members
 from analysis.members.selection import CHOICES
 from analysis.members.trials import Runs, task_words
 from analysis.votes import ENSEMBLES
@@ -24,7 +24,7 @@ from trainables.metrics.evidence import Evidence, evidence
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """What choosing has to know of a trial beside its predictions."""
 
     task: Task
@@ -46,27 +46,27 @@ class Wish:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Photos whose classes are known, and what each trial predicts of them."""
+    """Images whose classes are known, and what each trial predicts of them."""
 
     metric: Metric  # that choices are made by
     scheme: Scheme  # of the data
     labels: np.ndarray  # (n, attributes) class ids
-    people: np.ndarray  # (n,)
+    groups: np.ndarray  # (n,)
     predicted: Predicted
 
     def take(self, rows: np.ndarray) -> "Known":
-        """Some of the photos."""
-        return Known(self.metric, self.scheme, self.labels[rows], self.people[rows], take(self.predicted, rows))
+        """Some of the images."""
+        return Known(self.metric, self.scheme, self.labels[rows], self.groups[rows], take(self.predicted, rows))
 
     def classes(self, part: Scheme) -> np.ndarray:
         """True joint classes (n,) of a scheme that has some of the attributes."""
         return self.scheme.joint_of(part.names, self.labels)
 
 
-def contenders_of(runs: Runs) -> dict[str, Contender]:
+def candidates_of(runs: Runs) -> dict[str, Candidate]:
     """What choosing has to know of each trial, those included that cannot vote any more."""
     return {
-        trial.name: Contender(
+        trial.name: Candidate(
             trial.task, {"backbone": trial.record.config.model.backbone, "task": task_words(trial)}, votes=bool(trial.models)
         )
         for trial in (*runs.trials, *runs.unkept)
@@ -74,27 +74,27 @@ def contenders_of(runs: Runs) -> dict[str, Contender]:
 
 
 def known_of(runs: Runs) -> Known:
-    """The validation photos, and what the records say that each trial predicts of them, those included that cannot vote any more."""
+    """The validation images, and what the records say that each trial predicts of them, those included that cannot vote any more."""
     predicted = {trial.name: trial.valid for trial in (*runs.trials, *runs.unkept)}
-    return Known(runs.metric, runs.scheme, runs.valid.labels, runs.valid.people, predicted)
+    return Known(runs.metric, runs.scheme, runs.valid.labels, runs.valid.groups, predicted)
 
 
 @dataclass(frozen=True, eq=False)
 class Lineup:
-    """Members chosen on some photos, and what they answer there."""
+    """Members chosen on some images, and what they answer there."""
 
     members: tuple[Member, ...]  # best first
     answers: np.ndarray  # (members, n, classes)
     target: np.ndarray  # (n,)
-    people: np.ndarray  # (n,)
+    groups: np.ndarray  # (n,)
     calibrations: Mapping[str, Calibration]
     choice: int  # how many members there were to choose from
     metric: Metric
 
     def fit(self, name: str) -> Pipeline:
-        """The members with this vote of ENSEMBLES, fitted on the photos they were chosen on."""
+        """The members with this vote of ENSEMBLES, fitted on the images they were chosen on."""
         entry, members, calibrations = ENSEMBLES[name], self.members, self.calibrations
-        vote = entry(self.answers, self.target, self.people, self.metric)
+        vote = entry(self.answers, self.target, self.groups, self.metric)
         if entry.whole and isinstance(vote, Mean):
             picked = [index for index, weight in enumerate(vote.weights) if weight]
             vote, members = Mean(tuple(vote.weights[index] for index in picked)), tuple(members[index] for index in picked)
@@ -110,7 +110,7 @@ class Lineup:
 
 @dataclass(frozen=True, eq=False)
 class Nested:
-    """The same work done once for each part of the people, on the others."""
+    """The same work done once for each part of the groups, on the others."""
 
     pipelines: tuple[Pipeline, ...]
     rows: tuple[np.ndarray, ...]  # of the part that each has not seen
@@ -121,64 +121,64 @@ class Nested:
         return tuple(dict.fromkeys(name for pipeline in self.pipelines for name in pipeline.trials))
 
     def answer(self, predicted: Predicted) -> np.ndarray:
-        """Scores (n, classes), each row by the pipeline that has not seen its person."""
+        """Scores (n, classes), each row by the pipeline that has not seen its group."""
         parts = [pipeline(take(predicted, rows)) for pipeline, rows in zip(self.pipelines, self.rows, strict=True)]
         return _in_order(parts, self.rows)
 
 
 def take(predicted: Predicted, rows: np.ndarray) -> Predicted:
-    """What is predicted of some of the photos."""
+    """What is predicted of some of the images."""
     return {name: joint[rows] for name, joint in predicted.items()}
 
 
-def line_up(wish: Wish, contenders: Mapping[str, Contender], known: Known) -> Lineup:
-    """The members that these photos choose, of trials that can vote; all there are where more are wished for.
+def line_up(wish: Wish, candidates: Mapping[str, Candidate], known: Known) -> Lineup:
+    """The members that these images choose, of trials that can vote; all there are where more are wished for.
 
     Raises: RunError when the trials' attributes overlap so that no choice parts them.
     """
-    voting = {name: one for name, one in contenders.items() if one.votes and (not wish.named or name in wish.named)}
+    voting = {name: one for name, one in candidates.items() if one.votes and (not wish.named or name in wish.named)}
     predicted, calibrations = known.predicted, {}
     if wish.calibrate:
-        for name, contender in voting.items():
-            columns = known.scheme.columns(contender.task.scheme.names)
-            calibrations[name] = fit_calibration(contender.task, predicted[name], known.labels[:, columns])
+        for name, candidate in voting.items():
+            columns = known.scheme.columns(candidate.task.scheme.names)
+            calibrations[name] = fit_calibration(candidate.task, predicted[name], known.labels[:, columns])
         predicted = {name: calibration(predicted[name]) for name, calibration in calibrations.items()}
     found = members_of(voting, replace(known, predicted=predicted), wish.alone)
     answers = np.stack([member.answer(predicted) for member in found])
     target = known.classes(found[0].scheme)
     top = len(found) if wish.top is None else min(wish.top, len(found))
-    order = CHOICES[wish.choose](answers, target, kinds_of(found, contenders, wish.per), top, known.metric)
+    order = CHOICES[wish.choose](answers, target, kinds_of(found, candidates, wish.per), top, known.metric)
     members = tuple(found[index] for index in order)
     used = {trial for member in members for trial in member.trials}
     kept = {name: calibration for name, calibration in calibrations.items() if name in used}
-    return Lineup(members, answers[order], target, known.people, kept, len(found), known.metric)
+    return Lineup(members, answers[order], target, known.groups, kept, len(found), known.metric)
 
 
-def members_of(contenders: Mapping[str, Contender], known: Known, alone: bool = False) -> list[Member]:
+def members_of(candidates: Mapping[str, Candidate], known: Known, alone: bool = False) -> list[Member]:
     """Every sensible member of some trials; `alone`: those of one trial, where there are any."""
-    schemes = {name: contender.task.scheme for name, contender in contenders.items()}
-    found = candidates(schemes, known.predicted, known.labels, known.scheme, known.metric)
+    schemes = {name: candidate.task.scheme for name, candidate in candidates.items()}
+    found = possible_members(schemes, known.predicted, known.labels, known.scheme, known.metric)
     return [member for member in found if len(member.trials) == 1] or found if alone else found
 
 
-def searched(wish: Wish, contenders: Mapping[str, Contender], known: Known) -> Iterator[Evidence]:
+def searched(wish: Wish, candidates: Mapping[str, Candidate], known: Known) -> Iterator[Evidence]:
     """The evidence for every member that the best one was picked from: of all trials, whether they can still vote or not.
 
     Trials lose their weights because their scores are lower, so those that keep them were picked too.
     """
-    for member in members_of(contenders, known, wish.alone):
-        yield evidence(known.metric, known.classes(member.scheme), member.answer(known.predicted), known.people)
+    for member in members_of(candidates, known, wish.alone):
+        yield evidence(known.metric, known.classes(member.scheme), member.answer(known.predicted), known.groups)
 
 
-def kinds_of(members: Sequence[Member], contenders: Mapping[str, Contender], per: str) -> list[str]:
+def kinds_of(members: Sequence[Member], candidates: Mapping[str, Candidate], per: str) -> list[str]:
     """What each member is of, such as its trials' backbones."""
-    return [" x ".join(dict.fromkeys(contenders[trial].kinds[per] for trial in member.trials)) for member in members]
+    return [" x ".join(dict.fromkeys(candidates[trial].kinds[per] for trial in member.trials)) for member in members]
 
 
 def fit_nested(
     wish: Wish,
     votes: Sequence[str],
-    contenders: Mapping[str, Contender],
+    candidates: Mapping[str, Candidate],
     known: Known,
     parts: Sequence[np.ndarray],
     fitted: Callable[[int], object] = lambda count: None,
@@ -189,7 +189,7 @@ def fit_nested(
     """
     found: dict[str, list[Pipeline]] = {name: [] for name in votes}
     for rows in parts:
-        lineup = line_up(wish, contenders, known.take(others(rows, len(known.people))))
+        lineup = line_up(wish, candidates, known.take(others(rows, len(known.groups))))
         for name in votes:
             found[name].append(lineup.fit(name))
             fitted(1)
@@ -197,13 +197,13 @@ def fit_nested(
 
 
 def crossfit_step(
-    name: str, answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, metric: Metric, parts: Sequence[np.ndarray]
+    name: str, answer: np.ndarray, target: np.ndarray, groups: np.ndarray, scheme: Scheme, metric: Metric, parts: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """An answer (n, classes) of photos after a step of STEPS that was fitted, for each part, on the answer for the others."""
+    """An answer (n, classes) of images after a step of STEPS that was fitted, for each part, on the answer for the others."""
     found = []
     for rows in parts:
         seen = others(rows, len(target))
-        found.append(STEPS[name](answer[seen], target[seen], people[seen], scheme, metric)(answer[rows]))
+        found.append(STEPS[name](answer[seen], target[seen], groups[seen], scheme, metric)(answer[rows]))
     return _in_order(found, parts)
 
 

@@ -1,4 +1,4 @@
-"""What an answer is worth on photos that chose nothing: scores with intervals, and the gain over a reference on the same draws."""
+"""What an answer is worth on images that chose nothing: scores with intervals, and the gain over a reference on the same draws."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Score:
 
 
 def score_answers(answers: Mapping[str, np.ndarray], sample: Sample, scheme: Scheme, metric: Metric, seed: int) -> dict[str, Score]:
-    """The scores of answers, each (photos, classes) with the highest as its answer; gains are over the first one.
+    """The scores of answers, each (images, classes) with the highest as its answer; gains are over the first one.
 
     The seed draws the groups of the bootstrap, the same ones for every answer.
     """
@@ -40,7 +40,7 @@ def score_answers(answers: Mapping[str, np.ndarray], sample: Sample, scheme: Sch
     scores: dict[str, Score] = {}
     reference = None
     for name, answer in answers.items():
-        found = evidence(metric, truth, answer, sample.people)
+        found = evidence(metric, truth, answer, sample.groups)
         reference = found if reference is None else reference
         scores[name] = Score(
             score=found.score(),
@@ -71,7 +71,7 @@ def plain_findings(answer: np.ndarray, sample: Sample, known: Sample, scheme: Sc
         if len(predicted) > 1 and len(attribute.values) > 1 and (labels[:, column] == labels[0, column]).all()
     ]
     found = [f"The answer is always {', '.join(always)}: it is the same for all {len(predicted):,} images."] if always else []
-    own = evidence(metric, sample.classes(scheme), answer, sample.people)
+    own = evidence(metric, sample.classes(scheme), answer, sample.groups)
     least, guess = own.interval(generator(seed, "bootstrap"))[0 if metric.sign > 0 else 1], guess_score(sample, known, scheme, metric, seed)
     if metric.sign * least <= metric.sign * guess:
         found.append(
@@ -92,7 +92,7 @@ def guess_score(sample: Sample, known: Sample, scheme: Scheme, metric: Metric, s
 
 
 def class_table(answer: np.ndarray, sample: Sample, scheme: Scheme) -> "pd.DataFrame":
-    """One row a class: its people and photos, precision (empty where nothing was given the class), recall (empty where nothing
+    """One row a class: its groups and images, precision (empty where nothing was given the class), recall (empty where nothing
     has it) and F1, which is 0 then, as in the macro F1."""
     import pandas as pd
 
@@ -104,7 +104,7 @@ def class_table(answer: np.ndarray, sample: Sample, scheme: Scheme) -> "pd.DataF
     return pd.DataFrame(
         {
             "class": scheme.class_names(),
-            "people": [len(np.unique(sample.people[truth == number])) for number in range(scheme.classes)],
+            "people": [len(np.unique(sample.groups[truth == number])) for number in range(scheme.classes)],
             "photos": true,
             "precision": precision,
             "recall": recall,
@@ -114,5 +114,5 @@ def class_table(answer: np.ndarray, sample: Sample, scheme: Scheme) -> "pd.DataF
 
 
 def absent_classes(sample: Sample, scheme: Scheme) -> list[str]:
-    """Names of the classes that no photo of the sample has."""
+    """Names of the classes that no image of the sample has."""
     return scheme.absent(sample.classes(scheme))

@@ -48,7 +48,7 @@ def estimate(
     attribute: str,
     valid: np.ndarray,
     target: np.ndarray,
-    people: np.ndarray,
+    groups: np.ndarray,
     trained: np.ndarray,
     evaluation: np.ndarray,
     rng: np.random.Generator,
@@ -67,7 +67,7 @@ def estimate(
     Args:
         valid: probabilities (n, values) of validation images.
         target: their true values (n,).
-        people: their groups (n,).
+        groups: their groups (n,).
         trained: shares (values,) among the training images.
         evaluation: probabilities (k, values) of the images without labels, at least one.
         rng: draws the bootstrap.
@@ -85,7 +85,7 @@ def estimate(
     priors = calibrated.mean(axis=0)
     likelihoods = fitted(asked) / priors
     em = most_probable_priors(likelihoods, alike, priors)
-    drawn, by_chance = _draw(fitted, known, target, people, trained, asked, em, rng, draws)
+    drawn, by_chance = _draw(fitted, known, target, groups, trained, asked, em, rng, draws)
     return Shift(
         attribute=attribute,
         trained=tuple(map(float, trained)),
@@ -101,7 +101,7 @@ def estimate_all(
     scheme: Scheme,
     valid: np.ndarray,
     target: np.ndarray,
-    people: np.ndarray,
+    groups: np.ndarray,
     trained: Mapping[str, np.ndarray],
     evaluation: np.ndarray,
     rng: np.random.Generator,
@@ -116,7 +116,7 @@ def estimate_all(
     """
     labels = scheme.split(target)
     found = [
-        estimate(name, scheme.marginal((name,), valid), labels[:, column], people, trained[name], scheme.marginal((name,), evaluation), rng)
+        estimate(name, scheme.marginal((name,), valid), labels[:, column], groups, trained[name], scheme.marginal((name,), evaluation), rng)
         for column, name in enumerate(scheme.names)
     ]
     order = np.argsort([shift.p_value for shift in found], kind="stable")
@@ -150,20 +150,20 @@ class Worth:
 
 
 def reweighted_gain(
-    answer: np.ndarray, target: np.ndarray, people: np.ndarray, shares: Shares, metric: Metric, rng: np.random.Generator
+    answer: np.ndarray, target: np.ndarray, groups: np.ndarray, shares: Shares, metric: Metric, rng: np.random.Generator
 ) -> Worth:
-    """The score before and after the correction on labelled photos, each of which counts for as many as have its values after the shift.
+    """The score before and after the correction on labelled images, each of which counts for as many as have its values after the shift.
 
-    The photos that shifted have no labels, and the labelled ones did not shift: this is what can be known of the gain without either.
+    The images that shifted have no labels, and the labelled ones did not shift: this is what can be known of the gain without either.
 
     Args:
-        answer: probabilities (n, classes) of labelled photos with about the trained shares.
+        answer: probabilities (n, classes) of labelled images with about the trained shares.
         target: their true joint classes (n,).
-        people: whom they show (n,).
-        rng: draws the people, the same ones for before and after.
+        groups: whom they show (n,).
+        rng: draws the groups, the same ones for before and after.
     """
     weights = shares.class_factors()[target]
-    before, after = (evidence(metric, target, one, people, weights) for one in (answer, shares(answer)))
+    before, after = (evidence(metric, target, one, groups, weights) for one in (answer, shares(answer)))
     drawn_before, drawn_after = resample([before, after], np.random.default_rng(int(rng.integers(2**63))), GAIN_DRAWS)
     return Worth(before.score(), after.score(), interval(metric.sign * (drawn_after - drawn_before)))
 
@@ -225,7 +225,7 @@ def _draw(
     fitted: BiasCorrection,
     known: np.ndarray,
     target: np.ndarray,
-    people: np.ndarray,
+    groups: np.ndarray,
     trained: np.ndarray,
     asked: np.ndarray,
     em: np.ndarray,
@@ -234,7 +234,7 @@ def _draw(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bootstrap draws of the priors and of where one round leads from the trained shares, both (draws, values)."""
     values = len(trained)
-    _, group = np.unique(people, return_inverse=True)
+    _, group = np.unique(groups, return_inverse=True)
     pulls, seen = group_pulls(fitted, known, target, group), group_sums(np.eye(values)[target], group)
     share = np.bincount(target, minlength=values) / len(target)
     independent = max(1, round(len(asked) / _images_per_independent(fitted(known), group)))

@@ -1,6 +1,6 @@
-"""Steps after the vote: how an answer is corrected, photo by photo, by what was learned on photos whose classes are known.
+"""Steps after the vote: how an answer is corrected, image by image, by what was learned on images whose classes are known.
 
-Fitted numbers fit the photos they were fitted on, rare classes above all. Each fit therefore asks photos of other people how much of
+Fitted numbers fit the images they were fitted on, rare classes above all. Each fit therefore asks images of other groups how much of
 what it found to keep, down to nothing.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from analysis.votes.arrays import Array, constant, library, picked, ratio
-from analysis.votes.folds import others, part_people
+from analysis.votes.folds import others, part_groups
 from trainables.data.labels import Attribute, Scheme
 from trainables.metrics import Metric
 from trainables.metrics.evidence import label_evidence, resample
@@ -20,7 +20,7 @@ from trainables.seeding import generator
 
 FARTHEST_OFFSET = 2.0  # in nats: a class's score changes by a factor of 7.4 at most
 WIDEST_GAP = 1.0  # in nats: the likeliest class is at most 2.7 times as likely as the second that takes its place
-MARGIN = 0.05  # in nats: how far beyond the last photo that it should move a fitted number goes, where there is room
+MARGIN = 0.05  # in nats: how far beyond the last image that it should move a fitted number goes, where there is room
 PASSES = 10  # over all numbers that are fitted; more than are needed
 KEPT = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of a fit
 DRAWS = 200  # of the bootstrap, for a standard error
@@ -35,7 +35,7 @@ class Offsets:
     kind: Literal["offsets"] = "offsets"
 
     def __call__(self, answer: Array) -> Array:
-        """Scores (photos, classes) whose rows sum to 1, of such scores."""
+        """Scores (images, classes) whose rows sum to 1, of such scores."""
         changed = answer * library(answer).exp(constant(self.values, answer))
         return changed / changed.sum(axis=1, keepdims=True)
 
@@ -56,14 +56,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class TopTwo:
-    """Rules for photos whose two likeliest classes lie close together; at most one of them speaks of a photo."""
+    """Rules for images whose two likeliest classes lie close together; at most one of them speaks of an image."""
 
     scheme: Scheme
     rules: tuple[Rule, ...]
     kind: Literal["top_two"] = "top_two"
 
     def __call__(self, answer: Array) -> Array:
-        """Scores (photos, classes) of such scores: where a rule takes the second class, the two likeliest have changed places.
+        """Scores (images, classes) of such scores: where a rule takes the second class, the two likeliest have changed places.
 
         Between classes that are equally likely no rule decides.
         """
@@ -88,9 +88,9 @@ class Shares:
     kind: Literal["shares"] = "shares"
 
     def __call__(self, answer: Array) -> Array:
-        """Scores (photos, classes) whose rows sum to 1, of such scores: each times the factors of its values, in shares of their sum.
+        """Scores (images, classes) whose rows sum to 1, of such scores: each times the factors of its values, in shares of their sum.
 
-        A photo whose every class would get nothing stays as it is.
+        An image whose every class would get nothing stays as it is.
         """
         if not self.factors:
             return answer
@@ -106,59 +106,59 @@ class Shares:
         return product
 
 
-# Each kind is frozen, holds plain values alone, so that a file of it is data, and is called with scores (photos, classes) whose rows sum
-# to 1; it returns such scores. A photo's answer depends on no other photo.
+# Each kind is frozen, holds plain values alone, so that a file of it is data, and is called with scores (images, classes) whose rows sum
+# to 1; it returns such scores. An image's answer depends on no other image.
 Step = Annotated[Offsets | TopTwo | Shares, Field(discriminator="kind")]
 Moves = TypeVar("Moves", Offsets, TopTwo)
 
 
-def offsets(answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, metric: Metric) -> Offsets:
-    """The offset of each class that brings the best score, as much of it as other people confirm.
+def offsets(answer: np.ndarray, target: np.ndarray, groups: np.ndarray, scheme: Scheme, metric: Metric) -> Offsets:
+    """The offset of each class that brings the best score, as much of it as other groups confirm.
 
     Why F1 has thresholds of its own: Lipton et al., Optimal Thresholding of Classifiers to Maximize F1 Measure, ECML 2014.
     """
-    return _with_other_people(best_offsets, answer, target, people, scheme, metric)
+    return _with_other_groups(best_offsets, answer, target, groups, scheme, metric)
 
 
-def top_two(answer: np.ndarray, target: np.ndarray, people: np.ndarray, scheme: Scheme, metric: Metric) -> TopTwo:
-    """The gap of each rule that brings the best score, as much of it as other people confirm.
+def top_two(answer: np.ndarray, target: np.ndarray, groups: np.ndarray, scheme: Scheme, metric: Metric) -> TopTwo:
+    """The gap of each rule that brings the best score, as much of it as other groups confirm.
 
     There is a rule for every two values of an attribute and either order, for neighbours alone where it is cut from a number.
     """
-    return _with_other_people(best_top_two, answer, target, people, scheme, metric)
+    return _with_other_groups(best_top_two, answer, target, groups, scheme, metric)
 
 
-# How each is fitted: scores (photos, classes) whose rows sum to 1, true classes (photos,), people (photos,), the scheme, and a metric
+# How each is fitted: scores (images, classes) whose rows sum to 1, true classes (images,), groups (images,), the scheme, and a metric
 # of labels that is a function of sums.
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, Scheme, Metric], Step]
 STEPS: dict[str, Fit] = {"offsets": offsets, "top_two": top_two}
 
 
 def change_labels(metric: Metric) -> bool:
-    """Whether the metric is one that steps are fitted by: they move labels, and try every place where one photo more would move."""
+    """Whether the metric is one that steps are fitted by: they move labels, and try every place where one image more would move."""
     return metric.wants == "labels" and metric.is_of_sums
 
 
-def _with_other_people(
+def _with_other_groups(
     fit: Callable[[np.ndarray, np.ndarray, Scheme, Metric], Moves],
     answer: np.ndarray,
     target: np.ndarray,
-    people: np.ndarray,
+    groups: np.ndarray,
     scheme: Scheme,
     metric: Metric,
 ) -> Moves:
-    """The fit on all photos, and of it the smallest share whose score on people that it was not fitted on is within one standard error
+    """The fit on all images, and of it the smallest share whose score on groups that it was not fitted on is within one standard error
     of the best share's.
 
     Source of the rule: Breiman et al., Classification and Regression Trees, 1984.
     """
     predicted = np.tile(answer.argmax(axis=1), (len(KEPT), 1))
-    for outside in part_people(people, target):
+    for outside in part_groups(groups, target):
         inside = others(outside, len(target))
         step = fit(answer[inside], target[inside], scheme, metric)
         for row, share in enumerate(KEPT):
             predicted[row, outside] = step.kept(share)(answer[outside]).argmax(axis=1)
-    found = [label_evidence(metric, target, row, people, scheme.classes) for row in predicted]
+    found = [label_evidence(metric, target, row, groups, scheme.classes) for row in predicted]
     scores = metric.sign * np.array([one.score() for one in found])
     draws = metric.sign * resample(found, generator(0, "steps"), DRAWS)
     best = scores.argmax()
@@ -167,19 +167,19 @@ def _with_other_people(
 
 
 def best_offsets(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metric: Metric) -> Offsets:
-    """The offset of each class that brings the best score on these photos, found class by class until no class improves it."""
+    """The offset of each class that brings the best score on these images, found class by class until no class improves it."""
     with np.errstate(divide="ignore"):
         logs = np.log(answer)
     values = np.zeros(scheme.classes)
     score = _worth(metric, target, answer.argmax(axis=1), scheme.classes)
-    photos = np.arange(len(answer))
+    images = np.arange(len(answer))
     for _ in range(PASSES):
         before = score
         for one in range(scheme.classes):
             rivals = logs + values
             rivals[:, one] = -np.inf
             rival = rivals.argmax(axis=1)
-            needed = rivals[photos, rival] - logs[:, one]  # the class's offset from which on the photo is its own
+            needed = rivals[images, rival] - logs[:, one]  # the class's offset from which on the image is its own
             order = np.argsort(needed, kind="stable")
             moved = order[np.abs(needed[order]) < FARTHEST_OFFSET]
             start = np.where(needed <= -FARTHEST_OFFSET, one, rival)
@@ -196,7 +196,7 @@ def best_offsets(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metric:
 
 
 def best_top_two(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metric: Metric) -> TopTwo:
-    """The gap of each rule that brings the best score on these photos, found rule by rule until no rule improves it."""
+    """The gap of each rule that brings the best score on these images, found rule by rule until no rule improves it."""
     likeliest, second, _, _, gap = two_likeliest(answer)
     rules = [Rule(attribute.name, *pair, gap=0.0) for attribute in scheme.attributes for pair in _pairs(attribute)]
     near = (gap > 0) & (gap < WIDEST_GAP)
@@ -223,18 +223,18 @@ def best_top_two(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metric:
 
 
 def _worth(metric: Metric, target: np.ndarray, predicted: np.ndarray, classes: int) -> float:
-    """The score of labels (photos,), better where higher."""
+    """The score of labels (images,), better where higher."""
     return metric.sign * metric.of_prediction(target, predicted, classes)
 
 
 def _scores_along(
     metric: Metric, target: np.ndarray, predicted: np.ndarray, moved: np.ndarray, taken: np.ndarray, classes: int
 ) -> np.ndarray:
-    """Scores (moved + 1,), better where higher, when the first 0, 1, 2, ... of some photos have changed their label.
+    """Scores (moved + 1,), better where higher, when the first 0, 1, 2, ... of some images have changed their label.
 
     Args:
-        target, predicted: the true class of every photo, and its label before that (photos,).
-        moved: which photos change (moved,), in this order.
+        target, predicted: the true class of every image, and its label before that (images,).
+        moved: which images change (moved,), in this order.
         taken: the label of each after that (moved,).
     """
     statistics = metric.summed.statistics
@@ -243,8 +243,8 @@ def _scores_along(
     # Sums of every step lie side by side: some steps at a time.
     rows = max(1, BLOCK // len(sums))
     for start in range(0, len(moved), rows):
-        photos, after = moved[start : start + rows], taken[start : start + rows]
-        change = statistics(target[photos], after, classes) - statistics(target[photos], predicted[photos], classes)
+        images, after = moved[start : start + rows], taken[start : start + rows]
+        change = statistics(target[images], after, classes) - statistics(target[images], predicted[images], classes)
         along = sums + (change if isinstance(change, np.ndarray) else change.toarray()).astype(float).cumsum(axis=0)
         scores.append(metric.summed.score(along))
         sums = along[-1]
@@ -266,7 +266,7 @@ def _pairs(attribute: Attribute) -> list[tuple[int, int]]:
 
 
 def two_likeliest(answer: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """Of each photo (photos,): its likeliest class and its second, the lower one of those that are equally likely, their scores, and
+    """Of each image (images,): its likeliest class and its second, the lower one of those that are equally likely, their scores, and
     the logarithm of the ratio of these."""
     xp = library(answer)
     likeliest = answer.argmax(axis=1)

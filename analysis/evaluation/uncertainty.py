@@ -1,4 +1,4 @@
-"""How sure one can be of a choice: gains on the same people, members that may be the best, and what is luck in the highest score."""
+"""How sure one can be of a choice: gains on the same groups, members that may be the best, and what is luck in the highest score."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ def main(
 ) -> None:
     """Write an ensemble as one ONNX file, or one trial's model.
 
-    The file takes photos as their view shows them, uint8 (photos, height, width, channels), and answers with probabilities: what lies
+    The file takes images as their view shows them, uint8 (images, height, width, channels), and answers with probabilities: what lies
     between, normalisation and vote included, is inside. Its metadata say, as JSON under `card`, what the classes are and which view each
     input wants. It is compared with PyTorch before it is written.
 
@@ -90,7 +90,7 @@ def export_ensemble(console: Console, folder: Folder, out: Path) -> bool:
     edged = [trial.name for trial in trials if trial.edges]
     if edged and content.pipeline.looks != PLAIN:
         words = (
-            f"The ensemble looks at photos in several ways ({', '.join(content.pipeline.looks)}), and {', '.join(edged)} wants the edges"
+            f"The ensemble looks at images in several ways ({', '.join(content.pipeline.looks)}), and {', '.join(edged)} wants the edges"
         )
         words += " of each, which are found outside a network: the whole cannot be one file. The models of its trials are written alone."
         warn(console, words)

@@ -12,7 +12,7 @@ from trainables.models.assemble import Classifier, to_input
 
 
 class TrialNetwork(nn.Module):
-    """Photos (n, height, width, channels) uint8 of a view to joint probabilities (n, classes) of a trial."""
+    """Images (n, height, width, channels) uint8 of a view to joint probabilities (n, classes) of a trial."""
 
     def __init__(self, models: Sequence[Classifier], task: Task, looks: Sequence[str] = ("plain",), precision: torch.dtype = torch.float64):
         """
@@ -26,9 +26,9 @@ class TrialNetwork(nn.Module):
         self.looks = tuple(looks)
         self.precision = precision
 
-    def forward(self, photos: Tensor) -> Tensor:
-        seen = [to_input(LOOKS[look](photos), photos.device) for look in self.looks]
-        return torch.stack([self._answer(model(images).logits) for model in self.models for images in seen]).mean(dim=0)
+    def forward(self, images: Tensor) -> Tensor:
+        seen = [to_input(LOOKS[look](images), images.device) for look in self.looks]
+        return torch.stack([self._answer(model(pixels).logits) for model in self.models for pixels in seen]).mean(dim=0)
 
     def _answer(self, logits: Sequence[Tensor]) -> Tensor:
         heads = [head.float().softmax(dim=1).to(self.precision) for head in logits]
@@ -36,7 +36,7 @@ class TrialNetwork(nn.Module):
 
 
 class PipelineNetwork(nn.Module):
-    """Photos, one batch (n, height, width, channels) uint8 for each input, to the scores (n, classes) of a pipeline.
+    """Images, one batch (n, height, width, channels) uint8 for each input, to the scores (n, classes) of a pipeline.
 
     Behind the scores come the joint probabilities (n, classes) of each of its trials, in the pipeline's order.
     """
@@ -52,6 +52,6 @@ class PipelineNetwork(nn.Module):
         self.trials = nn.ModuleList(trials[name] for name in pipeline.trials)
         self.inputs = [inputs[name] for name in pipeline.trials]
 
-    def forward(self, *photos: Tensor) -> tuple[Tensor, ...]:
-        answers = [trial(photos[number]) for trial, number in zip(self.trials, self.inputs, strict=True)]
+    def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
+        answers = [trial(images[number]) for trial, number in zip(self.trials, self.inputs, strict=True)]
         return self.pipeline(dict(zip(self.pipeline.trials, answers, strict=True))), *answers

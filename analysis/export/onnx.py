@@ -25,7 +25,7 @@ ANSWER = "probabilities"
 
 @dataclass(frozen=True)
 class Input:
-    """One batch of photos that a network takes."""
+    """One batch of images that a network takes."""
 
     name: str
     view: View
@@ -33,7 +33,7 @@ class Input:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Height, width, channels of a photo."""
+        """Height, width, channels of an image."""
         return self.view.height, self.view.width, 4 if self.edges else 3
 
     def plain(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class Input:
 
     def __str__(self) -> str:
         channels = "RGB and Canny edges as trainables.data.edges finds them" if self.edges else "RGB"
-        return f"{self.name}: uint8 (photos, {', '.join(map(str, self.shape))}), {channels}, of the view {self.view}"
+        return f"{self.name}: uint8 (images, {', '.join(map(str, self.shape))}), {channels}, of the view {self.view}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ def card(scheme: Scheme, inputs: Sequence[Input], outputs: dict[str, str]) -> di
 
 
 def to_onnx(network: torch.nn.Module, inputs: Sequence[Input], outputs: Sequence[str], about: dict[str, Any]) -> bytes:
-    """The network in the format of ONNX, for any number of photos. Raises: RunError when it cannot be said in it."""
+    """The network in the format of ONNX, for any number of images. Raises: RunError when it cannot be said in it."""
     network.eval()
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
     if size > LARGEST:

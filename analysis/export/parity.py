@@ -13,72 +13,72 @@ from PIL import Image
 from analysis.export.onnx import Export, Input
 from analysis.members.predictions import PLAIN, Source, predict_trials
 from trainables.data.edges import with_edges
-from trainables.data.photos import Unlabelled
+from trainables.data.images import Unlabelled
 from trainables.data.views import View, ViewFiles, build_views, open_view
 from trainables.seeding import generator
 
-PHOTOS = 200  # drawn ones, on which a file is compared with PyTorch
-PASS = 64  # of them at a time; the last pass is smaller, so the number of photos is seen to be free
+IMAGES = 200  # drawn ones, on which a file is compared with PyTorch
+PASS = 64  # of them at a time; the last pass is smaller, so the number of images is seen to be free
 TOLERANCE = 1e-4  # the largest difference of two probabilities
-AGREEMENT = 0.999  # the least share of photos with the same answer
+AGREEMENT = 0.999  # the least share of images with the same answer
 
 
 @dataclass(frozen=True)
 class Parity:
     """How alike ONNX Runtime and PyTorch answer."""
 
-    photos: int
+    images: int
     difference: float  # the largest of two probabilities
-    agreement: float  # share of photos with the same answer
+    agreement: float  # share of images with the same answer
 
     @property
     def holds(self) -> bool:
         return self.difference < TOLERANCE and self.agreement >= AGREEMENT
 
     def __str__(self) -> str:
-        same = f"the answers to {self.agreement:.1%} of {self.photos} photos are the same"
+        same = f"the answers to {self.agreement:.1%} of {self.images} images are the same"
         return f"ONNX Runtime against PyTorch: probabilities differ by at most {self.difference:.1e}, {same}"
 
 
 def compare(export: Export) -> Parity:
-    """What ONNX Runtime answers to drawn photos, against what the trials and the pipeline answer.
+    """What ONNX Runtime answers to drawn images, against what the trials and the pipeline answer.
 
-    Votes and steps decide at thresholds, where the last bits of a network's probability tip a photo. So each trial's probabilities are
+    Votes and steps decide at thresholds, where the last bits of a network's probability tip an image. So each trial's probabilities are
     compared with those of PyTorch, and the answer with what the pipeline makes of the trials' probabilities in ONNX Runtime; whether
-    photos get the same answer is asked from end to end.
+    images get the same answer is asked from end to end.
     """
     session = onnxruntime.InferenceSession(export.content, providers=["CPUExecutionProvider"])
     looks = export.pipeline.looks if export.pipeline else PLAIN
     with TemporaryDirectory() as scratch:
         files = draw_views([one.view for one in export.inputs], Path(scratch))
         expected = predict_trials(export.trials, Source(files, list(files.digests)), torch.device("cpu"), looks=looks)
-        photos = {one.name: _photos(one, files) for one in export.inputs}
+        images = {one.name: _images(one, files) for one in export.inputs}
     passes = [
-        session.run(None, {name: images[start : start + PASS] for name, images in photos.items()}) for start in range(0, PHOTOS, PASS)
+        session.run(None, {name: pixels[start : start + PASS] for name, pixels in images.items()}) for start in range(0, IMAGES, PASS)
     ]
     answer, *rest = (np.concatenate(parts) for parts in zip(*passes, strict=True))
     if export.pipeline is None:
         (right,) = expected.values()
-        return Parity(PHOTOS, float(np.abs(answer - right).max()), float((answer.argmax(axis=1) == right.argmax(axis=1)).mean()))
+        return Parity(IMAGES, float(np.abs(answer - right).max()), float((answer.argmax(axis=1) == right.argmax(axis=1)).mean()))
     found = dict(zip(export.pipeline.trials, rest, strict=True))
     difference = max(np.abs(found[name] - expected[name]).max() for name in found)
     difference = max(difference, np.abs(answer - export.pipeline(found)).max())
     agreement = (answer.argmax(axis=1) == export.pipeline(expected).argmax(axis=1)).mean()
-    return Parity(PHOTOS, float(difference), float(agreement))
+    return Parity(IMAGES, float(difference), float(agreement))
 
 
 def draw_views(views: Sequence[View], folder: Path) -> ViewFiles:
-    """Views of photos that show soft spots of colour and grain; there are no faces in them."""
+    """Views of images that show soft spots of colour and grain; there are no faces in them."""
     rng = generator(0, "export")
-    names = tuple(f"{number}.png" for number in range(PHOTOS))
+    names = tuple(f"{number}.png" for number in range(IMAGES))
     for name in names:
         spots = Image.fromarray(rng.integers(0, 256, (7, 5, 3), dtype=np.uint8)).resize((180, 240), Image.Resampling.BICUBIC)
         grain = rng.normal(0, rng.uniform(0, 30), (240, 180, 3))
         Image.fromarray(np.clip(np.asarray(spots) + grain, 0, 255).astype(np.uint8)).save(folder / name)
-    return build_views(Unlabelled(folder, names), views, folder / "views", find=lambda photo: None)
+    return build_views(Unlabelled(folder, names), views, folder / "views", find=lambda image: None)
 
 
-def _photos(one: Input, files: ViewFiles) -> np.ndarray:
+def _images(one: Input, files: ViewFiles) -> np.ndarray:
     seen = open_view(files.files[one.view])
     images = seen.images[seen.rows(files.digests)]
     return with_edges(images) if one.edges else images

@@ -19,12 +19,12 @@ def confusion_figure(counts: np.ndarray, scheme: Scheme, title: str = "", subtit
     matrix are left out, for a page that has them in its caption.
     """
     classes = scheme.classes
-    photos = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, photos, out=np.zeros(counts.shape), where=photos > 0)
+    images = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, images, out=np.zeros(counts.shape), where=images > 0)
     names = [shortened(name, LONGEST) for name in scheme.class_names()]
 
     cell = max(CELL[0], min(CELL[1], ROOM / classes), 1.8 / classes)
-    rows = [f"{name} ({count:,})" for name, count in zip(names, photos[:, 0], strict=True)]
+    rows = [f"{name} ({count:,})" for name, count in zip(names, images[:, 0], strict=True)]
     side, longest, widest = classes * cell, *(0.075 * max(map(len, texts)) for texts in (names, rows))
     left, right, top, bottom = 0.5 + widest, 0.4, 1.35 if title else 0.1, 0.6 + 0.75 * longest
     width, height = max(left + side + right, 7.0 if title else 0.0), top + side + bottom

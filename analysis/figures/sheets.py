@@ -1,4 +1,4 @@
-"""Picture sheets: a grid of photos with a few words under each."""
+"""Picture sheets: a grid of images with a few words under each."""
 
 import io
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from analysis.figures.style import GRID, INK, PALE, PAPER
-from trainables.data.views import read_photo
+from trainables.data.views import read_image
 
 PICTURE, GAP, SIDE = (180, 200), 20, 28  # pixels: of one picture, between tiles, around the sheet
 TEXT, TITLE = 15, 24  # pixels: sizes of the words under a picture and over the sheet
@@ -25,8 +25,8 @@ class Tile:
 
 
 def picture(file: Path) -> Image.Image:
-    """A photo as a tile shows it: letterboxed and not cut, because what was taken wrongly may stand at the edge."""
-    return ImageOps.pad(read_photo(file), PICTURE, Image.Resampling.BICUBIC, color=GRID)
+    """An image as a tile shows it: letterboxed and not cut, because what was taken wrongly may stand at the edge."""
+    return ImageOps.pad(read_image(file), PICTURE, Image.Resampling.BICUBIC, color=GRID)
 
 
 def draw_sheet(tiles: Sequence[Tile], title: str, subtitle: str) -> bytes:

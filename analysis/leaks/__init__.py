@@ -1,1 +1,1 @@
-"""Leaks: photos and people that stand on two sides of a run's split."""
+"""Leaks: images and groups that stand on two sides of a run's split."""

@@ -1,4 +1,4 @@
-"""The command: photos and people that stand on two sides of a run's split, and what a split by photo would pretend."""
+"""The command: images and groups that stand on two sides of a run's split, and what a split by image would pretend."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 
 from analysis.command import RunOption, decode, read_runs, refusals, show_written, table, warn
-from analysis.leaks.find import Leaks, clearest_view, features, find_pairs, meaning, nearest_neighbour, pairs_words, split_people
+from analysis.leaks.find import Leaks, clearest_view, features, find_pairs, meaning, nearest_neighbour, pairs_words, split_groups
 from analysis.members.predictions import data_folder
 from trainables.console import output
 from trainables.data.copies import DISTANCE, fingerprints
-from trainables.data.layouts.reading import read_photos
+from trainables.data.layouts.reading import read_images
 from trainables.data.names import some
 from trainables.data.splits import HOLDOUT, NOBODY
 from trainables.data.views import open_view
@@ -30,16 +30,16 @@ def main(
     distance: Annotated[
         int, typer.Option(min=0, max=16, help="How many of 64 bits may differ in each of the two hashes of a pair.")
     ] = DISTANCE,
-    seed: Annotated[int, typer.Option(min=0, help="Parts the photos and the people for the probe.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Parts the images and the groups for the probe.")] = 0,
 ) -> None:
-    """Look for photos and people that stand on two sides of a run's split.
+    """Look for images and groups that stand on two sides of a run's split.
 
         python -m analysis.leaks --run faces
 
-    Photos of different people are compared by two perceptual hashes; those that look the same in both are listed, those across sides
-    first: they are one person under two names, or one file under two. Photos of one person are no finding, they stay on one side.
+    Images of different groups are compared by two perceptual hashes; those that look the same in both are listed, those across sides
+    first: they are one group under two names, or one file under two. Images of one group are no finding, they stay on one side.
 
-    A probe then says what a split by photo would pretend: a nearest neighbour is cross-validated by photo and by person.
+    A probe then says what a split by image would pretend: a nearest neighbour is cross-validated by image and by group.
 
     Everything lands in runs/<first run>/leaks/: pairs.csv, pairs.png and leaks.json. Findings are no failure of the command.
     """
@@ -51,26 +51,26 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
     """Load, look, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
     runs = read_runs(names)
-    photos = read_photos(data_folder(runs), runs.trials[0].record.config.data)
+    images = read_images(data_folder(runs), runs.trials[0].record.config.data)
     view = clearest_view(runs)
-    files = decode(photos, [view])
-    photos, split = restore_split(runs.folders[0], runs.cards[0], photos.without(files.bad), files.digests, NOBODY)
+    files = decode(images, [view])
+    images, split = restore_split(runs.folders[0], runs.cards[0], images.without(files.bad), files.digests, NOBODY)
     if files.bad:
-        warn(console, f"{len(files.bad)} photos cannot be decoded and are not compared: {some(list(files.bad))}")
+        warn(console, f"{len(files.bad)} images cannot be decoded and are not compared: {some(list(files.bad))}")
     seen = open_view(files.files[view])
-    with progress_bar("hashing photos", len(photos)) as progress:
-        prints = fingerprints(seen.images, seen.rows(photos.ids), progress)
-    digests = np.array([files.digests[name] for name in photos.ids])
-    pairs, complete = find_pairs(photos, split.part, prints, digests, distance)
+    with progress_bar("hashing images", len(images)) as progress:
+        prints = fingerprints(seen.images, seen.rows(images.ids), progress)
+    digests = np.array([files.digests[name] for name in images.ids])
+    pairs, complete = find_pairs(images, split.part, prints, digests, distance)
     searched = np.flatnonzero(split.part != HOLDOUT)
-    with waiting("cross-validating the probe by photo and by person"):
-        probed = photos.take(searched)
+    with waiting("cross-validating the probe by image and by group"):
+        probed = images.take(searched)
         probe = nearest_neighbour(features(seen.images, seen.rows(probed.ids)), probed, of_labels(runs.metric), seed)
     found = Leaks(
-        photos=len(photos),
-        people=len(np.unique(photos.people)),
+        images=len(images),
+        groups=len(np.unique(images.groups)),
         holdout=len(split.holdout),
-        split_people=split_people(photos, split.part),
+        split_groups=split_groups(images, split.part),
         pairs=pairs,
         complete=complete,
         probe=probe,
@@ -79,7 +79,7 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
     with waiting("drawing"):
         from analysis.leaks.files import write
 
-        written = write(runs.folders[0] / "leaks", found, photos, {"distance": distance, "seed": seed, "view": str(view)})
+        written = write(runs.folders[0] / "leaks", found, images, {"distance": distance, "seed": seed, "view": str(view)})
     show_written(console, written)
 
 
@@ -87,22 +87,22 @@ def show(console: Console, found: Leaks, distance: int) -> None:
     """Print what was looked for, what was found and what that means."""
     more = "" if found.complete else "more than "
     rows = [
-        ("people on two sides", f"{len(found.split_people):,}", f"{found.people:,} people"),
-        ("the same file under two people", pairs_words(found.identical), f"{found.photos:,} photos"),
-        ("near-duplicates of two people", more + pairs_words(len(found.pairs)), f"{found.photos:,} photos"),
+        ("groups on two sides", f"{len(found.split_groups):,}", f"{found.groups:,} groups"),
+        ("the same file under two groups", pairs_words(found.identical), f"{found.images:,} images"),
+        ("near-duplicates of two groups", more + pairs_words(len(found.pairs)), f"{found.images:,} images"),
         ("... of these across sides", pairs_words(found.across), ""),
-        ("held-out photos like one that may train", f"{found.remembered:,}", f"{found.holdout:,} photos"),
+        ("held-out images like one that may train", f"{found.remembered:,}", f"{found.holdout:,} images"),
     ]
     if found.probe:
         title = METRICS[found.probe.metric].title
-        rows.append((f"{title} of the probe, split by photo", f"{found.probe.by_photo:.3f}", ""))
-        rows.append((f"{title} of the probe, split by people", f"{found.probe.by_person:.3f}", ""))
+        rows.append((f"{title} of the probe, split by image", f"{found.probe.by_image:.3f}", ""))
+        rows.append((f"{title} of the probe, split by group", f"{found.probe.by_group:.3f}", ""))
     console.print(table("Leaks", ("looked for",), ("found", "of"), rows))
     if found.pairs:
         pairs = [
-            (*(one.photo, one.side, one.label, one.other_photo, one.other_side, one.other_label), one.bits) for one in found.pairs[:HEAD]
+            (*(one.image, one.side, one.label, one.other_image, one.other_side, one.other_label), one.bits) for one in found.pairs[:HEAD]
         ]
-        head = ("photo", "side", "class", "other photo", "side", "class")
+        head = ("image", "side", "class", "other image", "side", "class")
         console.print(table("Near-duplicates, those across sides first", head, ("bits",), pairs))
     for line, style in meaning(found, distance):
         console.print(line, style=style, soft_wrap=True)

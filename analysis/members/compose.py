@@ -1,6 +1,6 @@
 """Members: trials that together answer for every attribute, so that specialists stand beside trials that predict all.
 
-A member is a recipe without numbers; what it answers follows from what its trials predict, of whichever photos.
+A member is a recipe without numbers; what it answers follows from what its trials predict, of whichever images.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from trainables.data.labels import Scheme, compose
 from trainables.metrics import Metric
 
 Names = tuple[str, ...]
-Predicted = Mapping[str, Array]  # by a trial's name: joint probabilities (photos, classes of its scheme)
+Predicted = Mapping[str, Array]  # by a trial's name: joint probabilities (images, classes of its scheme)
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Part:
     names: Names  # the attributes that it is asked for, some or all of them
 
     def answer(self, predicted: Predicted) -> Array:
-        """Joint probabilities (photos, classes) of the attributes asked for."""
+        """Joint probabilities (images, classes) of the attributes asked for."""
         return self.scheme.marginal(self.names, predicted[self.trial])
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Member:
         return tuple(dict.fromkeys(part.trial for part in self.heard))
 
     def answer(self, predicted: Predicted) -> Array:
-        """Joint probabilities (photos, classes of the scheme), float64."""
+        """Joint probabilities (images, classes of the scheme), float64."""
         answer = compose(self.scheme, [(self.scheme.part(part.names), part.answer(predicted)) for part in self.parts])
         for advisor in self.advisors:
             answer = advised(self.scheme, answer, advisor.names, advisor.answer(predicted))
@@ -64,7 +64,7 @@ class Member:
 
 
 def advised(scheme: Scheme, answer: Array, names: Names, advice: Array) -> Array:
-    """The answer (photos, classes) with the advice (photos, classes of these attributes) in place of its own marginal, for those photos
+    """The answer (images, classes) with the advice (images, classes of these attributes) in place of its own marginal, for those images
     on which the advice is surer of its likeliest class than that marginal is of its own.
 
     What the answer says of the other attributes, given these, stays as it is.
@@ -80,8 +80,10 @@ def advised(scheme: Scheme, answer: Array, names: Names, advice: Array) -> Array
     return xp.where(surer, ratio(changed, changed.sum(axis=1, keepdims=True), answer), answer)
 
 
-def candidates(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.ndarray, scheme: Scheme, metric: Metric) -> list[Member]:
-    """Every sensible way to answer for the attributes that some trial covers, ranked by what the trials are worth on these photos.
+def possible_members(
+    trials: Mapping[str, Scheme], predicted: Predicted, labels: np.ndarray, scheme: Scheme, metric: Metric
+) -> list[Member]:
+    """Every sensible way to answer for the attributes that some trial covers, ranked by what the trials are worth on these images.
 
     These are: the r-th best trials of every way to part the attributes by the tasks there are, which holds each trial that covers all;
     for each attribute the r-th best of all trials that cover it, which need not be the same trial for two of them; and each trial that
@@ -89,7 +91,7 @@ def candidates(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.nd
 
     Args:
         trials: what each predicts.
-        labels: attribute ids (photos, attributes of the data's scheme).
+        labels: attribute ids (images, attributes of the data's scheme).
         scheme: of the data.
         metric: that the trials are ranked by.
     """
@@ -110,7 +112,7 @@ def candidates(trials: Mapping[str, Scheme], predicted: Predicted, labels: np.nd
 
 
 def best_at(names: Names, trials: Mapping[str, Scheme], predicted: Predicted, truth: np.ndarray, metric: Metric) -> list[str]:
-    """Names of the trials that cover these attributes, best first by their score on these alone; `truth` holds true classes (photos,)."""
+    """Names of the trials that cover these attributes, best first by their score on these alone; `truth` holds true classes (images,)."""
     able = {trial: own for trial, own in trials.items() if set(names) <= set(own.names)}
     scores = {trial: metric.sign * metric.score(truth, own.marginal(names, predicted[trial])) for trial, own in able.items()}
     return sorted(scores, key=lambda trial: -scores[trial])

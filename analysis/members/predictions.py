@@ -1,4 +1,4 @@
-"""Predicting photos from checkpoints alone: each brings its view, its normalisation and its task."""
+"""Predicting images from checkpoints alone: each brings its view, its normalisation and its task."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ import numpy as np
 from analysis.members.trials import Runs, Sample, Trial
 from analysis.members.tta import LOOKS
 from trainables.card import Card, read_card
+from trainables.data.images import Images, Unlabelled
 from trainables.data.labels import Task
-from trainables.data.photos import Photos, Unlabelled
 from trainables.data.views import View, ViewFiles, open_view
 from trainables.record import DAMAGE, RunError
 from trainables.storage import Folder, StorageError, local_file
@@ -34,7 +34,7 @@ class TrialModels:
     view: View
     models: tuple[Folder, ...]  # files of weights
     edges: bool = False  # whether the models want a channel of edges beside the colours
-    largest_pass: int = 0  # photos that go through a model at a time; 0: as many as in validation
+    largest_pass: int = 0  # images that go through a model at a time; 0: as many as in validation
 
     @classmethod
     def of(cls, trial: Trial) -> "TrialModels":
@@ -73,14 +73,14 @@ class TrialModels:
 
 @dataclass(frozen=True)
 class Source:
-    """Photos to predict."""
+    """Images to predict."""
 
     files: ViewFiles
     ids: Sequence[str]  # (n,)
 
 
 def data_folder(runs: Runs) -> Path:
-    """Where the photos lie; runs of one split share them, so any run's folder will do. Raises: RunError when none is there."""
+    """Where the images lie; runs of one split share them, so any run's folder will do. Raises: RunError when none is there."""
     folders = dict.fromkeys(Path(card.data) for card in runs.cards)
     for folder in folders:
         if folder.exists():
@@ -88,7 +88,7 @@ def data_folder(runs: Runs) -> Path:
     names = ", ".join(card.name for card in runs.cards)
     cards = ", ".join(str(folder / "run.json") for folder in runs.folders)
     gone = ", ".join(map(str, folders))
-    raise RunError(f"the photos of {names} were in {gone}, which is gone. Put it back, or correct data in {cards}.")
+    raise RunError(f"the images of {names} were in {gone}, which is gone. Put it back, or correct data in {cards}.")
 
 
 def wanted_views(trials: Sequence[Trial | TrialModels]) -> list[View]:
@@ -96,33 +96,33 @@ def wanted_views(trials: Sequence[Trial | TrialModels]) -> list[View]:
     return list(dict.fromkeys(_trial_models(trial).view for trial in trials))
 
 
-def labelled_source(photos: Photos, files: ViewFiles, sample: Sample) -> Source:
-    """The photos of one side of the split, in its order.
+def labelled_source(images: Images, files: ViewFiles, sample: Sample) -> Source:
+    """The images of one side of the split, in its order.
 
     Raises: RunError when one is gone, cannot be decoded any more or has another label: the score would not be the run's.
     """
-    whole = photos.without(files.bad)
+    whole = images.without(files.bad)
     index = {name: number for number, name in enumerate(whole.ids)}
     gone = [name for name in sample.ids if name not in index]
     if gone:
-        raise RunError(f"{photos.root}: {len(gone)} photos of the run are gone or cannot be decoded, {gone[0]} among them. Put them back.")
+        raise RunError(f"{images.root}: {len(gone)} images of the run are gone or cannot be decoded, {gone[0]} among them. Put them back.")
     chosen = np.array([index[name] for name in sample.ids])
     changed = np.flatnonzero((whole.labels[chosen] != sample.labels).any(axis=1))
     if len(changed):
         raise RunError(
-            f"{photos.root}: {len(changed)} photos have another label than when the run was made, {sample.ids[changed[0]]} among them. "
+            f"{images.root}: {len(changed)} images have another label than when the run was made, {sample.ids[changed[0]]} among them. "
             "Bring the old train.csv back, or train a new run on the new labels."
         )
     return Source(files, sample.ids)
 
 
-def unlabelled_source(photos: Unlabelled, files: ViewFiles) -> Source:
-    """All photos, in the order in which the answer must be written; those that cannot be decoded are black."""
-    return Source(files, photos.ids)
+def unlabelled_source(images: Unlabelled, files: ViewFiles) -> Source:
+    """All images, in the order in which the answer must be written; those that cannot be decoded are black."""
+    return Source(files, images.ids)
 
 
 def count_passes(trials: Sequence[Trial | TrialModels], source: Source, looks: Sequence[str] = PLAIN) -> int:
-    """What the progress of a prediction adds up to: photos, once for each model and look."""
+    """What the progress of a prediction adds up to: images, once for each model and look."""
     return sum(len(models) for models in {trial.name: trial.models for trial in trials}.values()) * len(looks) * len(source.ids)
 
 
@@ -130,13 +130,13 @@ def predict_trials(
     trials: Sequence[Trial | TrialModels],
     source: Source,
     device: "torch.device",
-    progress: Callable[[int], None] = lambda photos: None,
+    progress: Callable[[int], None] = lambda images: None,
     looks: Sequence[str] = PLAIN,
 ) -> dict[str, np.ndarray]:
     """Joint probabilities (n, classes of the trial's scheme), float64, by trial: the mean over its models and over looks.
 
     Args:
-        progress: called with the number of photos of each batch.
+        progress: called with the number of images of each batch.
         looks: names in LOOKS.
     """
     seen = predict_looks(trials, source, device, looks, progress)
@@ -148,13 +148,13 @@ def predict_looks(
     source: Source,
     device: "torch.device",
     looks: Sequence[str],
-    progress: Callable[[int], None] = lambda photos: None,
+    progress: Callable[[int], None] = lambda images: None,
     timed: Callable[[str, float], None] = lambda name, seconds: None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Joint probabilities as of `predict_trials`, by look and then by trial; each model is loaded once.
 
     Args:
-        timed: called with each trial's name and its seconds for one look at one photo, all its models together, without loading them.
+        timed: called with each trial's name and its seconds for one look at one image, all its models together, without loading them.
     """
     found: dict[str, dict[str, np.ndarray]] = {look: {} for look in looks}
     for trial in {trial.name: trial for trial in trials}.values():

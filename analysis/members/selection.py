@@ -1,4 +1,4 @@
-"""Which members vote: the best, the best of each kind, or good ones that fail on different photos."""
+"""Which members vote: the best, the best of each kind, or good ones that fail on different images."""
 
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
@@ -26,7 +26,7 @@ def per_kind(probabilities: np.ndarray, target: np.ndarray, kinds: Sequence[str]
 def diverse(probabilities: np.ndarray, target: np.ndarray, kinds: Sequence[str], count: int, metric: Metric) -> list[int]:
     """The best member; then, again and again, the one with the highest score less its mean double fault with those taken.
 
-    The double fault of two members is the share of photos on which both are wrong, meant over the classes. So disagreement counts only
+    The double fault of two members is the share of images on which both are wrong, meant over the classes. So disagreement counts only
     where the newcomer is right: to be taken before another member, its score and its recall together must exceed that member's score,
     however much it disagrees. That weighs a score against a share: it is made for metrics that run from 0 to 1.
 
@@ -44,10 +44,10 @@ def diverse(probabilities: np.ndarray, target: np.ndarray, kinds: Sequence[str],
 
 
 def double_faults(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """For each two members the share of photos on which both are wrong, the mean over the classes that there are (members, members)."""
+    """For each two members the share of images on which both are wrong, the mean over the classes that there are (members, members)."""
     wrong = (probabilities.argmax(axis=2) != target).astype(float)
-    photos = np.bincount(target)
-    return (wrong / photos[target]) @ wrong.T / np.count_nonzero(photos)
+    images = np.bincount(target)
+    return (wrong / images[target]) @ wrong.T / np.count_nonzero(images)
 
 
 def refuse_count(count: int | None, there: int) -> None:
@@ -67,7 +67,7 @@ def _ranked(scores: np.ndarray, count: int) -> list[int]:
     return np.argsort(-scores, kind="stable").tolist()
 
 
-# Each is called with probabilities (members, photos, classes), true classes (photos,), a kind for each member, such as its backbone,
+# Each is called with probabilities (members, images, classes), true classes (images,), a kind for each member, such as its backbone,
 # how many to choose, and the metric to choose by. It returns so many different members, by their places, in the order in which they
 # were chosen; ties go to the earlier one. Raises: RunError, saying how many there are, when the number is below 1 or above that.
 CHOICES: dict[str, Callable[[np.ndarray, np.ndarray, Sequence[str], int, Metric], list[int]]] = {

@@ -1,4 +1,4 @@
-"""Reading runs: the trials that can stand in an ensemble, and the photos that choose and score it."""
+"""Reading runs: the trials that can stand in an ensemble, and the images that choose and score it."""
 
 import io
 import shlex
@@ -10,8 +10,8 @@ import numpy as np
 
 from trainables.card import Card, read_card
 from trainables.commands import typed
+from trainables.data.images import LeftOut
 from trainables.data.labels import Scheme, Task, read_task
-from trainables.data.photos import LeftOut
 from trainables.data.splits import NOBODY
 from trainables.data.views import View
 from trainables.metrics import METRICS, Metric
@@ -36,24 +36,24 @@ from trainables.registry import UnknownEntryError, nearest
 from trainables.storage import Folder
 
 Key = tuple[str, int]  # a run's folder, and a trial's number
-TOLERANCE = 1e-3  # of the sum of a photo's probabilities, which are kept in single precision
+TOLERANCE = 1e-3  # of the sum of an image's probabilities, which are kept in single precision
 HELD_OUT, EVERY_FOLD = "holdout", "every fold"  # sides beside `fold 0`, `fold 1`, ...
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Labelled photos of one side of the split; arrays are parallel, one entry a photo."""
+    """Labelled images of one side of the split; arrays are parallel, one entry an image."""
 
     ids: tuple[str, ...]
-    people: np.ndarray  # (n,)
+    groups: np.ndarray  # (n,)
     labels: np.ndarray  # (n, attributes) class ids in the scheme's order
     scheme: Scheme
     sides: np.ndarray  # (n,) the side of each: holdout, fold 0, fold 1, ...
 
     def take(self, rows: np.ndarray) -> "Sample":
-        """Some of the photos, in the given order."""
+        """Some of the images, in the given order."""
         ids = tuple(self.ids[row] for row in rows.tolist())
-        return Sample(ids, self.people[rows], self.labels[rows], self.scheme, self.sides[rows])
+        return Sample(ids, self.groups[rows], self.labels[rows], self.scheme, self.sides[rows])
 
     def classes(self, part: Scheme) -> np.ndarray:
         """True joint classes (n,) of a scheme that has some of the attributes."""
@@ -65,7 +65,7 @@ class Sample:
 
     def evidence(self, metric: Metric, part: Scheme, probabilities: np.ndarray) -> Evidence:
         """All that the score of probabilities (n, classes of `part`) and its uncertainty take."""
-        return evidence(metric, self.classes(part), probabilities, self.people)
+        return evidence(metric, self.classes(part), probabilities, self.groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +105,9 @@ class Runs:
 
     folders: tuple[Folder, ...]
     cards: tuple[RunCard, ...]
-    side: str  # whose photos choose: `fold 0`, or `every fold`
-    valid: Sample  # the photos that choose
-    holdout: Sample  # the photos that score
+    side: str  # whose images choose: `fold 0`, or `every fold`
+    valid: Sample  # the images that choose
+    holdout: Sample  # the images that score
     learned: Sample  # all others: of them every trial saw some or all
     trials: tuple[Trial, ...]  # that can predict, run by run, by number
     unkept: tuple[Trial, ...]  # likewise, that have a validation prediction and no weights any more: the best was picked from them too
@@ -147,7 +147,7 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
     """The trials that have a validation prediction, however they ended: `trials` where they have weights too, else `unkept`. The others,
     and those without weights, are named in `left_out`.
 
-    Configurations that a refit trained on every fold come first: they are judged on everybody who is not held out, each photo by the
+    Configurations that a refit trained on every fold come first: they are judged on everybody who is not held out, each image by the
     model that did not train on it. Where there are none, all trials are validated on one fold, that of the first trial. A refit on all
     data, which nobody validated, takes the place of the searched trial that it was chosen as, with that trial's validation prediction,
     where that is among the folders too.
@@ -302,11 +302,11 @@ def _refuse_mixed(folders: Sequence[Folder], cards: Sequence[RunCard]) -> None:
     for folder, card in zip(folders[1:], cards[1:], strict=True):
         pair = f"{folders[0].resolve().name} and {folder.resolve().name}"
         if card.split != first.split:
-            mistakes.append(f"{pair} split the people differently: their split hashes are {first.split} and {card.split}")
+            mistakes.append(f"{pair} split the groups differently: their split hashes are {first.split} and {card.split}")
         if card.scheme != first.scheme:
             mistakes.append(f"{pair} name their classes differently: {_words(first.scheme)} and {_words(card.scheme)}")
     if mistakes:
-        mistakes.append("Choose runs of the same data, cuts, hold-out, folds and seed; others would have trained on these hold-out photos.")
+        mistakes.append("Choose runs of the same data, cuts, hold-out, folds and seed; others would have trained on these hold-out images.")
     mistakes += [
         f"{folders[0].resolve().name} and {folder.resolve().name} were searched by different metrics: {first.metric} and {card.metric}. "
         "Choose runs of one metric (run/metric)."
@@ -318,7 +318,7 @@ def _refuse_mixed(folders: Sequence[Folder], cards: Sequence[RunCard]) -> None:
 
 
 def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
-    """The photos of each part named in split.csv: `holdout`, `fold 0`, ..."""
+    """The images of each part named in split.csv: `holdout`, `fold 0`, ..."""
     import pandas as pd
 
     file = run / SPLIT
@@ -331,8 +331,8 @@ def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
             raise ValueError("nobody is held out")
         if len(rows) == 1:
             raise ValueError("everybody is held out")
-        photos, people, parts = (table[name].to_numpy() for name in ("photo", "person", "part"))
-        whole = Sample(tuple(photos), people, scheme.split(classes), scheme, parts)
+        images, groups, parts = (table[name].to_numpy() for name in ("photo", "person", "part"))
+        whole = Sample(tuple(images), groups, scheme.split(classes), scheme, parts)
     except DAMAGE as error:
         raise RunError(f"{file} cannot be used ({type(error).__name__}: {error}); bring a copy back or leave the run out") from None
     return {part: whole.take(chosen) for part, chosen in rows.items()}
@@ -350,8 +350,8 @@ def _read_trial(group: Sequence[_Found], sides: Mapping[str, Sample], sample: Sa
         own = sides[_side(one.record)]
         parts.append(_aligned(predictions, task, own.ids))
         ids += own.ids
-    row = {photo: index for index, photo in enumerate(ids)}
-    valid = np.concatenate(parts)[[row[photo] for photo in sample.ids]]
+    row = {image: index for index, image in enumerate(ids)}
+    valid = np.concatenate(parts)[[row[image] for image in sample.ids]]
     kept = {_side(one.record): one.record.model for one in group} if _can_predict(group) else {}
     task = tasks[0]
     return Trial(_name(group), group[0].record, task, valid, sample.score(metric, task.scheme, valid), tuple(kept.values()), kept)
@@ -386,7 +386,7 @@ def _aligned(predictions: Predictions, task: Task, ids: tuple[str, ...]) -> np.n
     """Joint probabilities in the order of `ids`."""
     row = {name: index for index, name in enumerate(predictions.ids)}
     if row.keys() != set(ids):
-        raise ValueError("valid.npz holds other photos than the validation fold of split.csv")
+        raise ValueError("valid.npz holds other images than the validation fold of split.csv")
     shapes = [(len(ids), scheme.classes) for scheme in task.head_schemes]
     if [head.shape for head in predictions.heads] != shapes or not all(np.isfinite(head).all() for head in predictions.heads):
         raise ValueError(f"valid.npz does not hold one finite array of each of the shapes {shapes}")
@@ -397,11 +397,11 @@ def _aligned(predictions: Predictions, task: Task, ids: tuple[str, ...]) -> np.n
 
 
 def _joined(sides: Mapping[str, Sample], folds: set[str]) -> Sample:
-    """The photos of several folds."""
+    """The images of several folds."""
     parts = [sides[fold] for fold in sorted(folds)]
-    ids = tuple(photo for part in parts for photo in part.ids)
-    people, labels, named = (np.concatenate([getattr(part, name) for part in parts]) for name in ("people", "labels", "sides"))
-    return Sample(ids, people, labels, parts[0].scheme, named)
+    ids = tuple(image for part in parts for image in part.ids)
+    groups, labels, named = (np.concatenate([getattr(part, name) for part in parts]) for name in ("groups", "labels", "sides"))
+    return Sample(ids, groups, labels, parts[0].scheme, named)
 
 
 def _merged(items: Sequence[LeftOut]) -> list[LeftOut]:

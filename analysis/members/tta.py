@@ -1,4 +1,4 @@
-"""Looks: other ways to show a trial a photo of its view, so that what it predicts of each can be averaged."""
+"""Looks: other ways to show a trial an image of its view, so that what it predicts of each can be averaged."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Batches (n, height, width, 3) uint8 of a view, or with edges as a fourth channel, to batches of the same shape. Nothing is drawn by
-# chance, and a photo's look depends on no other photo.
+# chance, and an image's look depends on no other image.
 Look = Callable[["Tensor"], "Tensor"]
 
 STRIP = 0.05  # of the height or width, at either side
@@ -57,7 +57,7 @@ LOOK_SETS: tuple[tuple[str, ...], ...] = (("plain",), ("plain", "flip"), ("plain
 
 
 def _of_colours(images: "Tensor", change: Callable[["Tensor"], "Tensor"]) -> "Tensor":
-    """Changed colours, and their own edges where the batch has edges: those of a photo that is resized are not its edges resized."""
+    """Changed colours, and their own edges where the batch has edges: those of an image that is resized are not its edges resized."""
     import torch
 
     changed = change(images[..., :3]).contiguous()

@@ -12,14 +12,14 @@ from rich.console import Console
 from analysis.command import RunOption, choose_device, decode, read_runs, refusals, show_left_out, show_written, table, warn
 from analysis.evaluation.fitted_ensemble import FILE, Pipeline, read_ensemble
 from analysis.evaluation.holdout import note_look
-from analysis.evaluation.nested import Wish, contenders_of, known_of, line_up
+from analysis.evaluation.nested import Wish, candidates_of, known_of, line_up
 from analysis.members.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
 from analysis.members.selection import refuse_count
 from analysis.members.trials import Runs
-from analysis.mistakes.find import Answered, Group, Mistakes, confident_errors, confusions, disagreement, groups, photo_groups
+from analysis.mistakes.find import Answered, Mistakes, Subgroup, confident_errors, confusions, disagreement, subgroups, subgroups_of
 from trainables.console import output
-from trainables.data.layouts.reading import read_photos
-from trainables.data.photos import Photos
+from trainables.data.images import Images
+from trainables.data.layouts.reading import read_images
 from trainables.data.views import ViewFiles, open_view
 from trainables.metrics.confusion import most_frequent_errors
 from trainables.progress import progress_bar, waiting
@@ -47,7 +47,7 @@ def main(
     side: Annotated[
         Side, typer.Option(help="validation takes the predictions of the records; holdout predicts, which takes longer.")
     ] = Side.validation,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the people behind every interval.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the groups behind every interval.")] = 0,
 ) -> None:
     """Show what the answer of a search gets wrong: what is taken for what, the most confident errors, where members disagree.
 
@@ -57,8 +57,8 @@ def main(
 
     The answer is that of runs/<first run>/ensemble/ where python -m analysis.ensemble has made one, else the soft vote of the best members.
 
-    The photos are those of the validation fold. Look at the held-out ones last: what is changed because of them is no longer scored by
-    people whom no choice has seen.
+    The images are those of the validation fold. Look at the held-out ones last: what is changed because of them is no longer scored by
+    groups whom no choice has seen.
 
     Open runs/<first run>/mistakes/index.html: the images, the most confident errors first, to go through by keyboard. It holds small
     copies of the images, so share it as you would share these. Beside it lie confusion.csv and .png, the same for each target,
@@ -77,10 +77,10 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
     console.print(f"Mistakes of {whose}.", soft_wrap=True)
     trials = [trial for trial in runs.trials if trial.name in pipeline.trials]
 
-    photos = read_photos(data_folder(runs), runs.trials[0].record.config.data)
-    files = decode(photos, wanted_views(trials))
+    images = read_images(data_folder(runs), runs.trials[0].record.config.data)
+    files = decode(images, wanted_views(trials))
     sample = runs.valid if side is Side.validation else runs.holdout
-    source = labelled_source(photos, files, sample)
+    source = labelled_source(images, files, sample)
     if side is Side.holdout:
         device = choose_device()
         with progress_bar("predicting the hold-out", count_passes(trials, source, pipeline.looks)) as progress:
@@ -89,7 +89,7 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
         predicted = {trial.name: trial.valid for trial in trials}
         if pipeline.looks != PLAIN:
             words = (
-                f"It averages several looks at a photo ({', '.join(pipeline.looks)}), and records hold the plain one, which is shown here."
+                f"It averages several looks at an image ({', '.join(pipeline.looks)}), and records hold the plain one, which is shown here."
             )
             warn(console, f"{words} --side holdout takes them all.")
     answered = Answered(
@@ -102,14 +102,14 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
         answer=pipeline(predicted),
     )
     with waiting("finding where errors gather"):
-        found = find_mistakes(answered, photos, files, seed)
+        found = find_mistakes(answered, images, files, seed)
     if side is Side.holdout:
         note_look(runs.folders, {"command": "analysis.mistakes", "answer": whose, "trials": list(pipeline.trials)})
     show(console, answered, found)
     with waiting("drawing"):
         from analysis.mistakes.files import write_mistakes
 
-        written = write_mistakes(runs.folders[0] / "mistakes", answered, found, photos)
+        written = write_mistakes(runs.folders[0] / "mistakes", answered, found, images)
     show_written(console, written)
 
 
@@ -125,80 +125,80 @@ def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
             mend = "Give the runs that it was made of (--run), or --top to let the best members vote"
             raise RunError(f"{folder / FILE} takes {', '.join(absent)}, which cannot predict here. {mend}.")
         return str(folder / FILE), pipeline
-    lineup = line_up(Wish(top=TOP if top is None else top), contenders_of(runs), known_of(runs))
+    lineup = line_up(Wish(top=TOP if top is None else top), candidates_of(runs), known_of(runs))
     if top is not None:
         refuse_count(top, lineup.choice)
     return f"the soft vote of {', '.join(map(str, lineup.members))}", lineup.fit("soft")
 
 
-def find_mistakes(answered: Answered, photos: Photos, files: ViewFiles, seed: int) -> Mistakes:
+def find_mistakes(answered: Answered, images: Images, files: ViewFiles, seed: int) -> Mistakes:
     """What an answer gets wrong.
 
     Args:
-        seed: draws the people behind the intervals of the groups.
+        seed: draws the groups behind the intervals of the subgroups.
     """
     sample, scheme, answer = answered.sample, answered.scheme, answered.answer
-    place = {name: number for number, name in enumerate(photos.ids)}
+    place = {name: number for number, name in enumerate(images.ids)}
     view = open_view(next(iter(files.files.values())))
-    inside = photo_groups(
+    inside = subgroups_of(
         sample,
-        numbers=None if photos.numbers is None else photos.numbers[[place[name] for name in sample.ids]],
+        numbers=None if images.numbers is None else images.numbers[[place[name] for name in sample.ids]],
         brightness=np.array([view.images[row].mean() for row in view.rows(sample.ids)]),
-        shorter=np.array([_shorter_side(photos, name) for name in sample.ids]),
+        shorter=np.array([_shorter_side(images, name) for name in sample.ids]),
         faceless=files.faceless,
     )
     return Mistakes(
         confusions(answer, sample, scheme, answered.metric),
         confident_errors(answer, sample, scheme),
         disagreement(answered.probabilities, sample, scheme),
-        groups(answer.argmax(axis=1) != sample.classes(scheme), sample.people, inside, generator(seed, "bootstrap")),
+        subgroups(answer.argmax(axis=1) != sample.classes(scheme), sample.groups, inside, generator(seed, "bootstrap")),
     )
 
 
 def show(console: Console, answered: Answered, found: Mistakes) -> None:
     """Print how many mistakes there are, and the heads of the tables."""
-    photos, people = len(answered.sample.ids), len(np.unique(answered.sample.people))
-    share = f"{len(found.errors):,} of {photos:,} {answered.side} photos are answered wrongly ({len(found.errors) / photos:.1%})"
-    console.print(f"{share}; they show {people:,} people.")
+    images, groups = len(answered.sample.ids), len(np.unique(answered.sample.groups))
+    share = f"{len(found.errors):,} of {images:,} {answered.side} images are answered wrongly ({len(found.errors) / images:.1%})"
+    console.print(f"{share}; they show {groups:,} groups.")
     if answered.side == Side.validation:
-        console.print("These photos chose the members, so new people are answered a little worse.")
+        console.print("These images chose the members, so new groups are answered a little worse.")
     else:
-        console.print("What is changed because of these photos is no longer scored by people whom no choice has seen.", style="yellow")
+        console.print("What is changed because of these images is no longer scored by groups whom no choice has seen.", style="yellow")
 
     taken = []
     for one in found.confusions:
-        names, photos_of = one.scheme.class_names(), one.counts.sum(axis=1)
+        names, images_of = one.scheme.class_names(), one.counts.sum(axis=1)
         for true, predicted in most_frequent_errors(one.counts, COMMONEST):
             count = one.counts[true, predicted]
-            taken.append((one.name or "all attributes", names[true], names[predicted], f"{count:,}", f"{count / photos_of[true]:.0%}"))
-    console.print(table("What is taken for what most often", ("in", "true", "predicted"), ("photos", "of the class"), taken))
-    errors = [(error.photo, error.true, error.predicted, f"{error.probability:.3f}") for error in found.errors[:HEAD]]
-    console.print(table("The most confident errors", ("photo", "true", "predicted"), ("probability",), errors))
+            taken.append((one.name or "all attributes", names[true], names[predicted], f"{count:,}", f"{count / images_of[true]:.0%}"))
+    console.print(table("What is taken for what most often", ("in", "true", "predicted"), ("images", "of the class"), taken))
+    errors = [(error.image, error.true, error.predicted, f"{error.probability:.3f}") for error in found.errors[:HEAD]]
+    console.print(table("The most confident errors", ("image", "true", "predicted"), ("probability",), errors))
     if len(answered.members) > 1:
         apart = [
-            (one.photo, one.true, "; ".join(f"{votes} x {name}" for name, votes in one.tally), f"{one.divergence:.3f}")
+            (one.image, one.true, "; ".join(f"{votes} x {name}" for name, votes in one.tally), f"{one.divergence:.3f}")
             for one in found.disagreements[:HEAD]
         ]
-        console.print(table("Where members disagree most", ("photo", "true", "answers"), ("divergence",), apart))
+        console.print(table("Where members disagree most", ("image", "true", "answers"), ("divergence",), apart))
     rows = [
-        (one.name, f"{one.photos:,}", f"{one.people:,}", f"{one.errors:,}", f"{one.rate:.1%}", f"{one.elsewhere:.1%}", _difference(one))
-        for one in found.groups[:HEAD]
+        (one.name, f"{one.images:,}", f"{one.groups:,}", f"{one.errors:,}", f"{one.rate:.1%}", f"{one.elsewhere:.1%}", _difference(one))
+        for one in found.subgroups[:HEAD]
     ]
-    numbers = ("photos", "people", "errors", "rate", "elsewhere", "difference (95 %)")
+    numbers = ("images", "groups", "errors", "rate", "elsewhere", "difference (95 %)")
     console.print(table("Where errors gather", ("group",), numbers, rows))
-    judged = [group for group in found.groups if group.interval]
+    judged = [group for group in found.subgroups if group.interval]
     told = sum(group.distinguishable for group in judged)
-    console.print(f"{told} of {len(judged)} groups differ from the other photos by more than chance; about one in twenty does so by luck.")
+    console.print(f"{told} of {len(judged)} groups differ from the other images by more than chance; about one in twenty does so by luck.")
 
 
-def _shorter_side(photos: Photos, name: str) -> int:
-    with Image.open(photos.root / name) as photo:
-        return min(photo.size)
+def _shorter_side(images: Images, name: str) -> int:
+    with Image.open(images.root / name) as image:
+        return min(image.size)
 
 
-def _difference(group: Group) -> str:
+def _difference(group: Subgroup) -> str:
     if group.interval is None:
-        return "too few people"
+        return "too few groups"
     low, high = group.interval
     return f"{group.rate - group.elsewhere:+.1%} ({low:+.1%} to {high:+.1%})"
 

@@ -1,6 +1,7 @@
 """What the command leaves in runs/<run>/mistakes/; every file is whole or absent."""
 
 from collections.abc import Sequence
+from dataclasses import astuple
 
 import numpy as np
 import pandas as pd
@@ -8,36 +9,37 @@ import pandas as pd
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.sheets import Tile, draw_sheet, picture
 from analysis.figures.style import INK, PALE, RED, as_png
-from analysis.mistakes.find import Answered, ConfidentError, Confusion, Disagreement, Group, Mistakes
+from analysis.mistakes.find import Answered, ConfidentError, Confusion, Disagreement, Mistakes, Subgroup
 from analysis.mistakes.page import SHOWN, images_of, page
 from analysis.pages.page import PAGE
-from trainables.data.photos import Photos
+from trainables.data.images import Images
 from trainables.progress import progress_bar
 from trainables.record import write_json
 from trainables.storage import Folder, write_whole
 
-SHEET = 60  # photos on a picture sheet
+SHEET = 60  # images on a picture sheet
+CONFIDENT = ("photo", "person", "true", "predicted", "probability")  # columns of confident.csv, by the fields of an error
 
 
-def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, photos: Photos) -> list[Folder]:
+def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, images: Images) -> list[Folder]:
     """Write the page, the tables and the sheets; what an earlier call left and this one does not write is removed. Returns the files."""
     with progress_bar("reading images", min(SHOWN, len(found.errors)) + min(SHOWN, len(found.disagreements))) as progress:
-        images = images_of(found, photos, progress)
-    contents: dict[str, bytes] = {PAGE: page(folder.resolve().parent.name, answered, found, images)}
+        shown = images_of(found, images, progress)
+    contents: dict[str, bytes] = {PAGE: page(folder.resolve().parent.name, answered, found, shown)}
     for one in found.confusions:
         name = f"confusion-{one.name}" if one.name else "confusion"
         contents |= {f"{name}.csv": _confusion_table(one), f"{name}.png": _confusion_picture(one, answered)}
-    contents["groups.csv"] = _groups_table(found.groups)
-    contents["confident.csv"] = _csv(pd.DataFrame(found.errors, columns=[*ConfidentError.__dataclass_fields__]))
+    contents["groups.csv"] = _subgroups_table(found.subgroups)
+    contents["confident.csv"] = _csv(pd.DataFrame([astuple(error) for error in found.errors], columns=CONFIDENT))
     if found.errors:
-        tiles = [_error_tile(error, photos) for error in found.errors[:SHEET]]
-        words = f"{len(tiles)} of {len(found.errors):,} errors on {len(answered.sample.ids):,} photos, the most confident first"
+        tiles = [_error_tile(error, images) for error in found.errors[:SHEET]]
+        words = f"{len(tiles)} of {len(found.errors):,} errors on {len(answered.sample.ids):,} images, the most confident first"
         contents["confident.png"] = draw_sheet(tiles, f"{answered.side.capitalize()}: the most confident errors", words)
     if len(answered.members) > 1:
         contents["disagreement.csv"] = _disagreement_table(answered.members, found.disagreements)
     if found.disagreements:
-        tiles = [_disagreement_tile(one, photos) for one in found.disagreements[:SHEET]]
-        words = f"{len(tiles)} of {len(found.disagreements):,} photos that members answer differently, those furthest apart first"
+        tiles = [_disagreement_tile(one, images) for one in found.disagreements[:SHEET]]
+        words = f"{len(tiles)} of {len(found.disagreements):,} images that members answer differently, those furthest apart first"
         contents["disagreement.png"] = draw_sheet(
             tiles, f"{answered.side.capitalize()}: where {len(answered.members)} members disagree", words
         )
@@ -56,7 +58,7 @@ def _counts(answered: Answered, found: Mistakes) -> dict[str, str | int]:
     return {
         "side": answered.side,
         "images": len(sample.ids),
-        "groups": len(np.unique(sample.people)),
+        "groups": len(np.unique(sample.groups)),
         "errors": len(found.errors),
         "disagreements": len(found.disagreements),
     }
@@ -70,31 +72,31 @@ def _confusion_table(one: Confusion) -> bytes:
 
 
 def _confusion_picture(one: Confusion, answered: Answered) -> bytes:
-    words = f"{answered.metric.title} {one.score:.3f}, accuracy {one.accuracy:.3f} · {one.counts.sum():,} photos"
+    words = f"{answered.metric.title} {one.score:.3f}, accuracy {one.accuracy:.3f} · {one.counts.sum():,} images"
     return as_png(confusion_figure(one.counts, one.scheme, f"{answered.side.capitalize()}: {one.name or 'all attributes'}", words))
 
 
-def _groups_table(found: Sequence[Group]) -> bytes:
+def _subgroups_table(found: Sequence[Subgroup]) -> bytes:
     rows = [
-        (one.name, one.photos, one.people, one.errors, one.rate, one.elsewhere, one.rate - one.elsewhere, *(one.interval or (None, None)))
+        (one.name, one.images, one.groups, one.errors, one.rate, one.elsewhere, one.rate - one.elsewhere, *(one.interval or (None, None)))
         for one in found
     ]
     return _csv(pd.DataFrame(rows, columns=["group", "photos", "people", "errors", "rate", "elsewhere", "difference", "low", "high"]))
 
 
 def _disagreement_table(members: Sequence[str], found: Sequence[Disagreement]) -> bytes:
-    rows = [(one.photo, one.person, one.true, one.divergence, *one.answers) for one in found]
+    rows = [(one.image, one.group, one.true, one.divergence, *one.answers) for one in found]
     return _csv(pd.DataFrame(rows, columns=["photo", "person", "true", "divergence", *members]))
 
 
-def _error_tile(error: ConfidentError, photos: Photos) -> Tile:
-    lines = ((error.true, INK), (f"→ {error.predicted}", RED), (f"{error.probability:.0%} · {error.photo}", PALE))
-    return Tile((picture(photos.root / error.photo),), lines)
+def _error_tile(error: ConfidentError, images: Images) -> Tile:
+    lines = ((error.true, INK), (f"→ {error.predicted}", RED), (f"{error.probability:.0%} · {error.image}", PALE))
+    return Tile((picture(images.root / error.image),), lines)
 
 
-def _disagreement_tile(one: Disagreement, photos: Photos) -> Tile:
+def _disagreement_tile(one: Disagreement, images: Images) -> Tile:
     answers = tuple((f"→ {votes} x {name}", INK if name == one.true else RED) for name, votes in one.tally[:3])
-    return Tile((picture(photos.root / one.photo),), ((one.true, INK), *answers, (f"{one.divergence:.2f} · {one.photo}", PALE)))
+    return Tile((picture(images.root / one.image),), ((one.true, INK), *answers, (f"{one.divergence:.2f} · {one.image}", PALE)))
 
 
 def _csv(table: pd.DataFrame) -> bytes:

@@ -15,7 +15,7 @@ from trainables.metrics.evidence import interval
 
 NEAR = 2  # of a cut, in the unit of the number
 FIFTHS = ("darkest fifth", "second fifth", "middle fifth", "fourth fifth", "brightest fifth")
-FEW = 10  # people; of fewer, on either side, an interval by resampling them means nothing
+FEW = 10  # groups; of fewer, on either side, an interval by resampling them means nothing
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ConfidentError:
-    """A photo that is answered wrongly."""
+    """An image that is answered wrongly."""
 
-    photo: str
-    person: int
+    image: str
+    group: int
     true: str  # the name of its class
     predicted: str
     probability: float  # of the predicted class
@@ -42,10 +42,10 @@ class ConfidentError:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A photo on which members disagree."""
+    """An image on which members disagree."""
 
-    photo: str
-    person: int
+    image: str
+    group: int
     true: str
     divergence: float  # from 0, all alike, to 1, each certain of another class
     answers: tuple[str, ...]  # the likeliest class of each member
@@ -57,16 +57,16 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Photos that have something in common, beside all others."""
+class Subgroup:
+    """Images that have something in common, beside all others."""
 
     name: str
-    photos: int
-    people: int
+    images: int
+    groups: int
     errors: int
-    rate: float  # errors a photo
-    elsewhere: float  # the same of the other photos
-    interval: tuple[float, float] | None  # 95 %, of the difference of the two, over people; None of too few people
+    rate: float  # errors an image
+    elsewhere: float  # the same of the other images
+    interval: tuple[float, float] | None  # 95 %, of the difference of the two, over groups; None of too few groups
 
     @property
     def distinguishable(self) -> bool:
@@ -76,15 +76,15 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """An answer, the members behind it, and the photos that they were given."""
+    """An answer, the members behind it, and the images that they were given."""
 
     metric: Metric  # the run's
     side: str  # validation or holdout
     sample: Sample
     scheme: Scheme  # of what is answered
     members: tuple[str, ...]
-    probabilities: np.ndarray  # (members, photos, classes)
-    answer: np.ndarray  # (photos, classes)
+    probabilities: np.ndarray  # (members, images, classes)
+    answer: np.ndarray  # (images, classes)
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ class Mistakes:
     confusions: list[Confusion]
     errors: list[ConfidentError]
     disagreements: list[Disagreement]
-    groups: list[Group]
+    subgroups: list[Subgroup]
 
 
 def confusions(answer: np.ndarray, sample: Sample, scheme: Scheme, metric: Metric) -> list[Confusion]:
-    """What an answer (photos, classes) takes for what: in all attributes together, then in each of them."""
+    """What an answer (images, classes) takes for what: in all attributes together, then in each of them."""
     truth, predicted = sample.classes(scheme), answer.argmax(axis=1)
     right = METRICS["accuracy"]
     found = [Confusion("", scheme, confusion(truth, predicted, scheme.classes), metric.score(truth, answer), right.score(truth, answer))]
@@ -112,18 +112,18 @@ def confusions(answer: np.ndarray, sample: Sample, scheme: Scheme, metric: Metri
 
 
 def confident_errors(answer: np.ndarray, sample: Sample, scheme: Scheme, most: int | None = None) -> list[ConfidentError]:
-    """The photos that an answer (photos, classes) gets wrong, the surest first; at most so many, or all."""
+    """The images that an answer (images, classes) gets wrong, the surest first; at most so many, or all."""
     truth, predicted, sure = sample.classes(scheme), answer.argmax(axis=1), answer.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     names = scheme.class_names()
     return [
-        ConfidentError(sample.ids[row], int(sample.people[row]), names[truth[row]], names[predicted[row]], float(sure[row]))
+        ConfidentError(sample.ids[row], int(sample.groups[row]), names[truth[row]], names[predicted[row]], float(sure[row]))
         for row in wrong[np.argsort(-sure[wrong], kind="stable")][:most]
     ]
 
 
 def divergence(probabilities: np.ndarray) -> np.ndarray:
-    """How far members (members, photos, classes) are apart on each photo (photos,): 0 where all say the same, 1 where each is certain of
+    """How far members (members, images, classes) are apart on each image (images,): 0 where all say the same, 1 where each is certain of
     another class; 0 for one member.
 
     It is the entropy of their mean less the mean of their entropies, as a share of the most that so many members can reach.
@@ -137,45 +137,45 @@ def divergence(probabilities: np.ndarray) -> np.ndarray:
 
 
 def disagreement(probabilities: np.ndarray, sample: Sample, scheme: Scheme, most: int | None = None) -> list[Disagreement]:
-    """The photos that members (members, photos, classes) answer differently, those first on which they are furthest apart."""
+    """The images that members (members, images, classes) answer differently, those first on which they are furthest apart."""
     likeliest, apart, truth = probabilities.argmax(axis=2), divergence(probabilities), sample.classes(scheme)
     rows = np.flatnonzero((likeliest != likeliest[0]).any(axis=0))
     names = scheme.class_names()
     return [
         Disagreement(
-            sample.ids[row], int(sample.people[row]), names[truth[row]], float(apart[row]), tuple(names[one] for one in likeliest[:, row])
+            sample.ids[row], int(sample.groups[row]), names[truth[row]], float(apart[row]), tuple(names[one] for one in likeliest[:, row])
         )
         for row in rows[np.argsort(-apart[rows], kind="stable")][:most]
     ]
 
 
-def groups(
-    wrong: np.ndarray, people: np.ndarray, inside: Mapping[str, np.ndarray], rng: np.random.Generator, draws: int = 1000
-) -> list[Group]:
-    """How errors fall on groups of photos; those first whose errors are most surely more frequent than elsewhere.
+def subgroups(
+    wrong: np.ndarray, groups: np.ndarray, inside: Mapping[str, np.ndarray], rng: np.random.Generator, draws: int = 1000
+) -> list[Subgroup]:
+    """How errors fall on subgroups of the images; those first whose errors are most surely more frequent than elsewhere.
 
-    Whole people are drawn, the same ones for every group: photos of one person are no independent evidence. A group of no photo, or
+    Whole groups are drawn, the same ones for every subgroup: images of one group are no independent evidence. A subgroup of no image, or
     of all, is left out.
 
     Args:
-        wrong: whether a photo's answer is wrong (photos,).
-        people: any person ids (photos,).
-        inside: by a group's name, which photos belong to it (photos,), bool.
+        wrong: whether an image's answer is wrong (images,).
+        groups: any group ids (images,).
+        inside: by a group's name, which images belong to it (images,), bool.
     """
-    _, person = np.unique(people, return_inverse=True)
-    count = person.max() + 1
+    _, group = np.unique(groups, return_inverse=True)
+    count = group.max() + 1
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=draws)
     found = []
     for name, chosen in inside.items():
         if chosen.all() or not chosen.any():
             continue
-        here, there = _tally(wrong, person, chosen, count), _tally(wrong, person, ~chosen, count)
+        here, there = _tally(wrong, group, chosen, count), _tally(wrong, group, ~chosen, count)
         known = min((here[1] > 0).sum(), (there[1] > 0).sum()) >= FEW
         found.append(
-            Group(
+            Subgroup(
                 name=name,
-                photos=int(here[1].sum()),
-                people=int((here[1] > 0).sum()),
+                images=int(here[1].sum()),
+                groups=int((here[1] > 0).sum()),
                 errors=int(here[0].sum()),
                 rate=float(np.divide(*here.sum(axis=1))),
                 elsewhere=float(np.divide(*there.sum(axis=1))),
@@ -185,7 +185,7 @@ def groups(
     return sorted(found, key=lambda group: -(group.interval[0] if group.interval else -1))
 
 
-def photo_groups(
+def subgroups_of(
     sample: Sample,
     *,
     numbers: np.ndarray | None = None,
@@ -193,13 +193,13 @@ def photo_groups(
     shorter: np.ndarray | None = None,
     faceless: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Which photos belong together, by the name of what they have in common: (photos,) bool each.
+    """Which images belong together, by the name of what they have in common: (images,) bool each.
 
     Args:
-        numbers: what the attributes with cuts are cut from (photos,).
-        brightness: of what the models see (photos,), in any unit.
-        shorter: the shorter side of each file's picture in pixels (photos,).
-        faceless: ids of photos in which no face was found.
+        numbers: what the attributes with cuts are cut from (images,).
+        brightness: of what the models see (images,), in any unit.
+        shorter: the shorter side of each file's picture in pixels (images,).
+        faceless: ids of images in which no face was found.
     """
     inside = {}
     for attribute, values in zip(sample.scheme.attributes, sample.labels.T, strict=True):
@@ -216,23 +216,23 @@ def photo_groups(
     return inside | _shots(sample)
 
 
-def _tally(wrong: np.ndarray, person: np.ndarray, chosen: np.ndarray, people: int) -> np.ndarray:
-    """Errors and photos (2, people) of each person among the chosen photos."""
-    return np.stack([np.bincount(person[chosen], weights, people) for weights in (wrong[chosen], np.ones(chosen.sum()))])
+def _tally(wrong: np.ndarray, group: np.ndarray, chosen: np.ndarray, groups: int) -> np.ndarray:
+    """Errors and images (2, groups) of each group among the chosen images."""
+    return np.stack([np.bincount(group[chosen], weights, groups) for weights in (wrong[chosen], np.ones(chosen.sum()))])
 
 
 def _difference(here: np.ndarray, there: np.ndarray) -> tuple[float, float]:
-    """The interval of the difference of two rates, each of errors and photos (2, draws); draws that lack one of the two do not count."""
+    """The interval of the difference of two rates, each of errors and images (2, draws); draws that lack one of the two do not count."""
     seen = (here[1] > 0) & (there[1] > 0)
     return interval(here[0, seen] / here[1, seen] - there[0, seen] / there[1, seen])
 
 
 def _shots(sample: Sample) -> dict[str, np.ndarray]:
-    """The photos of each file name, without its ending, that most people have."""
-    stems = np.array([PurePosixPath(photo).stem for photo in sample.ids])
-    people = len(np.unique(sample.people))
+    """The images of each file name, without its ending, that most groups have."""
+    stems = np.array([PurePosixPath(image).stem for image in sample.ids])
+    groups = len(np.unique(sample.groups))
     inside = {f"shot {stem}": stems == stem for stem in np.unique(stems)} if len(set(stems)) < len(stems) else {}
-    return {name: chosen for name, chosen in inside.items() if 2 * len(np.unique(sample.people[chosen])) > people}
+    return {name: chosen for name, chosen in inside.items() if 2 * len(np.unique(sample.groups[chosen])) > groups}
 
 
 def _entropy(probabilities: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from analysis.pages.confusion import ALL, taken_for
 from analysis.pages.gathering import Gathering, gathering
 from analysis.pages.page import inline, render, thumbnail
 from analysis.pages.tables import percent
-from trainables.data.photos import Photos
+from trainables.data.images import Images
 
 SHOWN = 200  # images of a kind, at most
 CLASSES = 60  # of a confusion matrix that can be told apart on a page
@@ -35,7 +35,7 @@ class Image:
         return f"{self.true} → {self.answers[0][0]}"
 
 
-def images_of(found: Mistakes, photos: Photos, progress: Callable[[int], None] = lambda images: None) -> list[Image]:
+def images_of(found: Mistakes, images: Images, progress: Callable[[int], None] = lambda images: None) -> list[Image]:
     """The most confident errors, then the images on which members disagree most, each with its picture.
 
     Args:
@@ -44,17 +44,17 @@ def images_of(found: Mistakes, photos: Photos, progress: Callable[[int], None] =
 
     def image(kind: str, rank: int, name: str, true: str, answers: tuple[tuple[str, bool], ...], note: str) -> Image:
         progress(1)
-        return Image(kind, rank, name, PurePosixPath(name).name, thumbnail(photos.root / name), true, answers, note)
+        return Image(kind, rank, name, PurePosixPath(name).name, thumbnail(images.root / name), true, answers, note)
 
     errors = [
-        image("error", rank, one.photo, one.true, ((one.predicted, False),), f"confidence {percent(one.probability)}")
+        image("error", rank, one.image, one.true, ((one.predicted, False),), f"confidence {percent(one.probability)}")
         for rank, one in enumerate(found.errors[:SHOWN], start=1)
     ]
     apart = [
         image(
             "disagreement",
             rank,
-            one.photo,
+            one.image,
             one.true,
             tuple((f"{votes} x {name}", name == one.true) for name, votes in one.tally),
             f"divergence {one.divergence:.2f}",
@@ -69,7 +69,7 @@ def page(title: str, answered: Answered, found: Mistakes, images: list[Image]) -
     side = {"holdout": "test"}.get(answered.side, answered.side)
     several = len(answered.scheme.names) > 1
     shown = [(one, one.name or ALL) for one in found.confusions if one.name or several]
-    groups = [Gathering(one.name, one.photos, one.people, one.errors, one.rate, one.elsewhere, one.interval) for one in found.groups]
+    rows = [Gathering(one.name, one.images, one.groups, one.errors, one.rate, one.elsewhere, one.interval) for one in found.subgroups]
     return render(
         "mistakes/page.html.jinja",
         title=title,
@@ -80,7 +80,7 @@ def page(title: str, answered: Answered, found: Mistakes, images: list[Image]) -
         members=len(answered.members),
         images=images,
         tables=[table for one, name in shown if (table := taken_for(name, one.scheme, one.counts)).rows],
-        gathering=gathering(groups),
+        gathering=gathering(rows),
         matrices=[
             (name, inline(figure, f"matrix-{place}"), figure.get_figwidth())
             for place, (one, name) in enumerate(shown)

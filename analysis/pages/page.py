@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from trainables.data.views import UNREADABLE, read_photo
+from trainables.data.views import UNREADABLE, read_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ def inline(figure: "Figure", name: str) -> Markup:
 def thumbnail(file: Path) -> str:
     """The image, upright and small, as a data URI; empty where it cannot be opened."""
     try:
-        image = read_photo(file)
+        image = read_image(file)
     except UNREADABLE:
         return ""
     image.thumbnail((SIDE, SIDE))

@@ -1,1 +1,1 @@
-"""Answers of an ensemble for photos without labels."""
+"""Answers of an ensemble for images without labels."""

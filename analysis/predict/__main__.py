@@ -1,4 +1,4 @@
-"""The command: answers of an ensemble for photos without labels."""
+"""The command: answers of an ensemble for images without labels."""
 
 from pathlib import Path
 from time import perf_counter
@@ -13,9 +13,9 @@ from analysis.members.predictions import Source
 from analysis.predict.files import answer_table, write_answers
 from analysis.predict.job import decoded, prepare
 from trainables.console import output
+from trainables.data.images import DataError, LeftOut
 from trainables.data.labels import Scheme
 from trainables.data.names import shown
-from trainables.data.photos import DataError, LeftOut
 from trainables.storage import Folder, open_folder
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -24,49 +24,51 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 @app.command()
 def main(
     ensemble: Annotated[str, typer.Option(help="The folder of an ensemble, runs/<run>/ensemble, or its address.")],
-    photos: Annotated[Path, typer.Option(help="A photo, or a folder of photos with all its folders; hidden files are passed over.")],
+    images: Annotated[
+        Path, typer.Option("--photos", help="An image, or a folder of images with all its folders; hidden files are passed over.")
+    ],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="Where models compute; auto takes a GPU if there is one.")
     ] = "auto",
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Photos that go through a model at a time. [default: as many as in its validation]")
+        int | None, typer.Option(min=1, help="Images that go through a model at a time. [default: as many as in its validation]")
     ] = None,
 ) -> None:
-    """Let an ensemble answer for photos without labels.
+    """Let an ensemble answer for images without labels.
 
     The models' files are enough: each brings its view, its normalisation and its classes, and answers as it did in validation. No record
     or data set of the search is needed.
 
-        python -m analysis.predict --ensemble runs/faces/ensemble --photos new_photos --out answers.csv
+        python -m analysis.predict --ensemble runs/faces/ensemble --photos new_images --out answers.csv
 
-    One row a photo, in the order of their names: its image, the values of the likeliest joint class and the probability of each value,
-    that class's number, the probability of every joint class, and what is wrong with a photo that cannot be used.
+    One row an image, in the order of their names: its image, the values of the likeliest joint class and the probability of each value,
+    that class's number, the probability of every joint class, and what is wrong with an image that cannot be used.
     """
     with refusals():
-        answer_photos(open_folder(ensemble), photos, out, device, batch)
+        answer_images(open_folder(ensemble), images, out, device, batch)
 
 
-def answer_photos(folder: Folder, photos: Path, out: Path, device: str, batch: int | None) -> None:
+def answer_images(folder: Folder, images: Path, out: Path, device: str, batch: int | None) -> None:
     """Check, decode, predict, write, print. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
-    job = prepare(folder, photos, out, device, batch)
+    job = prepare(folder, images, out, device, batch)
     start = perf_counter()
-    with decoded(job.photos, job.trials, single=photos.is_file()) as files:
-        rows = np.flatnonzero([name not in files.bad for name in job.photos.ids])
+    with decoded(job.images, job.trials, single=images.is_file()) as files:
+        rows = np.flatnonzero([name not in files.bad for name in job.images.ids])
         if not len(rows):
-            unusable = LeftOut("files are there, none of which can be used as a photo", named(files.bad))
-            raise DataError(f"{photos}: {unusable}. Give --photos a photo, or a folder that holds some.")
-        scores = job.answer(Source(files, [job.photos.ids[row] for row in rows]))
+            unusable = LeftOut("files are there, none of which can be used as an image", named(files.bad))
+            raise DataError(f"{images}: {unusable}. Give --photos an image, or a folder that holds some.")
+        scores = job.answer(Source(files, [job.images.ids[row] for row in rows]))
     seconds = perf_counter() - start
     scheme = job.content.pipeline.scheme
-    write_answers(out, answer_table(scheme, job.photos.ids, rows, scores, files.bad))
+    write_answers(out, answer_table(scheme, job.images.ids, rows, scores, files.bad))
     if files.faceless:
-        warn(console, files.faceless_words(len(job.photos.ids)))
+        warn(console, files.faceless_words(len(job.images.ids)))
     if files.bad:
-        warn(console, LeftOut("photos cannot be used", named(files.bad)))
+        warn(console, LeftOut("images cannot be used", named(files.bad)))
     console.print(shares_table(scheme, scores))
-    console.print(f"{len(rows):,} photos answered in {seconds:.1f} s, {len(rows) / seconds:,.0f} a second with decoding, on {job.device}.")
+    console.print(f"{len(rows):,} images answered in {seconds:.1f} s, {len(rows) / seconds:,.0f} a second with decoding, on {job.device}.")
     show_written(console, [shown(str(out))])
 
 
@@ -77,11 +79,11 @@ def shares_table(scheme: Scheme, scores: np.ndarray) -> Table:
         for number, count in enumerate(np.bincount(values, minlength=len(attribute.values))):
             name = attribute.name if number == 0 else ""
             rows.append((name, attribute.values[number], f"{count:,}", f"{count / len(scores):.1%}"))
-    return table("Answers", ("attribute", "value"), ("photos", "share"), rows)
+    return table("Answers", ("attribute", "value"), ("images", "share"), rows)
 
 
 def named(problems: dict[str, str]) -> tuple[str, ...]:
-    """Photos and what is wrong with each, to print."""
+    """Images and what is wrong with each, to print."""
     return tuple(f"{name} ({why})" for name, why in problems.items())
 
 

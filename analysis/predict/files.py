@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def answer_table(scheme: Scheme, names: Sequence[str], rows: np.ndarray, scores: np.ndarray, problems: dict[str, str]) -> "pd.DataFrame":
-    """One row a photo; cells of photos that cannot be used are empty but for `problem`.
+    """One row an image; cells of images that cannot be used are empty but for `problem`.
 
     Args:
         rows: (answered,) positions of those that are answered.

@@ -13,7 +13,7 @@ import numpy as np
 from analysis.command import choose_device, decode
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, read_ensemble, read_trial_models
 from analysis.members.predictions import Source, TrialModels, count_passes, predict_trials, wanted_views
-from trainables.data.photos import DataError, Unlabelled
+from trainables.data.images import DataError, Unlabelled
 from trainables.progress import progress_bar
 from trainables.record import RunError
 from trainables.storage import Folder
@@ -28,11 +28,11 @@ class Job:
 
     content: EnsembleFile
     trials: list[TrialModels]
-    photos: Unlabelled
+    images: Unlabelled
     device: "torch.device"
 
     def answer(self, source: Source) -> np.ndarray:
-        """Scores (photos, classes) under a progress bar. Raises: RunError when a batch does not fit the GPU."""
+        """Scores (images, classes) under a progress bar. Raises: RunError when a batch does not fit the GPU."""
         import torch
 
         pipeline = self.content.pipeline
@@ -43,7 +43,7 @@ class Job:
             raise RunError("the GPU has no room for a batch; give a smaller one, such as --batch 8, or --device cpu") from None
 
 
-def prepare(folder: Folder, photos: Path, out: Path, device: str, batch: int | None) -> Job:
+def prepare(folder: Folder, images: Path, out: Path, device: str, batch: int | None) -> Job:
     """What the options ask for. Raises: RunError naming everything that is wrong with them."""
     if folder.name == FILE:
         folder = folder.parent
@@ -55,7 +55,7 @@ def prepare(folder: Folder, photos: Path, out: Path, device: str, batch: int | N
     except RunError as error:
         mistakes.append(str(error))
     try:
-        found = find_photos(photos, out)
+        found = find_images(images, out)
     except DataError as error:
         mistakes.append(str(error))
     if out.is_dir():
@@ -75,15 +75,15 @@ def prepare(folder: Folder, photos: Path, out: Path, device: str, batch: int | N
     return Job(content, [replace(one, largest_pass=batch or 0) for one in trials], found, chosen)
 
 
-def find_photos(place: Path, out: Path) -> Unlabelled:
-    """A photo, or every file below a folder but hidden ones and `out`, in the order of their names.
+def find_images(place: Path, out: Path) -> Unlabelled:
+    """An image, or every file below a folder but hidden ones and `out`, in the order of their names.
 
-    Whether a file is a photo shows when it is decoded; its name says little. Raises: DataError when there is none.
+    Whether a file is an image shows when it is decoded; its name says little. Raises: DataError when there is none.
     """
     if place.is_file():
         return Unlabelled(place.parent, (place.name,))
     if not place.is_dir():
-        raise DataError(f"--photos {place}: there is no such file or folder. Give a photo, or a folder of photos.")
+        raise DataError(f"--photos {place}: there is no such file or folder. Give an image, or a folder of images.")
 
     def refuse(error: OSError) -> None:
         raise DataError(f"--photos {error.filename}: {error.strerror}. Make it readable, or give another folder.")
@@ -96,12 +96,12 @@ def find_photos(place: Path, out: Path) -> Unlabelled:
         names += [here / name for name in files if not name.startswith(".") and (here / name).is_file()]
     names = sorted(file.relative_to(place).as_posix() for file in names if file.resolve() != out.resolve())
     if not names:
-        raise DataError(f"--photos {place}: the folder holds no files. Give a photo, or a folder of photos.")
+        raise DataError(f"--photos {place}: the folder holds no files. Give an image, or a folder of images.")
     return Unlabelled(place, tuple(names))
 
 
 @contextmanager
-def decoded(photos: Unlabelled, trials: Sequence[TrialModels], single: bool):
-    """The views of photos, under a progress bar: those of a folder stay in the cache, those of a single photo go at the end."""
+def decoded(images: Unlabelled, trials: Sequence[TrialModels], single: bool):
+    """The views of images, under a progress bar: those of a folder stay in the cache, those of a single image go at the end."""
     with TemporaryDirectory() as scratch:
-        yield decode(photos, wanted_views(trials), Path(scratch) if single else None)
+        yield decode(images, wanted_views(trials), Path(scratch) if single else None)

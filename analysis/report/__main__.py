@@ -30,7 +30,7 @@ def main(
         python -m analysis.report --run faces --run masks --run genders
 
     Everything lands in runs/<first run>/report/: index.html, and each figure as a PNG of its own.
-    Where analysis.mistakes has made sheets of photos the page holds small copies of them, so share it as you would share these.
+    Where analysis.mistakes has made sheets of images the page holds small copies of them, so share it as you would share these.
     """
     with refusals():
         make_report(run)

@@ -81,8 +81,8 @@ class Scores:
     vote: str
     supported: bool | None  # whether validation had shown a gain of the vote; None where that was not asked
     members: tuple[Member, ...]
-    photos: int
-    people: int
+    images: int
+    groups: int
     questions: int  # different calls that the hold-out has answered
     confusion: np.ndarray | None  # counts of the hold-out, rows true
     calibration: CalibrationError | None  # of the answer on the hold-out
@@ -126,8 +126,8 @@ def scores_of(found: Mapping[str, Any]) -> Scores:
         vote=str(found.get("vote", "")),
         supported=found.get("supported"),
         members=tuple(_member(values) for values in found.get("members", [])),
-        photos=int(holdout.get("photos", 0)),
-        people=int(holdout.get("people", 0)),
+        images=int(holdout.get("photos", 0)),
+        groups=int(holdout.get("people", 0)),
         questions=len(holdout.get("questions", ())),
         confusion=None if counts is None else np.asarray(counts, dtype=int),
         calibration=None if calibration is None else CALIBRATION_ERROR.validate_python(calibration),

@@ -14,8 +14,8 @@ from analysis.members.soup.alike import find_groups, kind_words
 from analysis.members.trials import Runs, Trial
 from trainables.commands import typed
 from trainables.console import output
-from trainables.data.layouts.reading import read_photos
-from trainables.data.photos import LeftOut, Photos
+from trainables.data.images import Images, LeftOut
+from trainables.data.layouts.reading import read_images
 from trainables.data.splits import Split
 from trainables.data.views import OpenView, View, open_view
 from trainables.progress import progress_bar, waiting
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from analysis.members.soup.cook import Cook, Soup
     from analysis.soup.outcome import Outcome
 
-MEASURED = 2048  # training photos by which the statistics of a soup's BatchNorm layers are measured
+MEASURED = 2048  # training images by which the statistics of a soup's BatchNorm layers are measured
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -36,7 +36,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 def main(
     run: RunOption = None,
     top: Annotated[int, typer.Option(min=2, help="How many of a group's best trials the uniform soup takes.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the training photos for BatchNorm, and the people of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the training images for BatchNorm, and the groups of the bootstrap.")] = 0,
 ) -> None:
     """Average the weights of like trials into one network that costs at inference what one trial does.
 
@@ -70,14 +70,14 @@ def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
         from analysis.soup.files import write_soups
         from analysis.soup.outcome import cook_group
 
-    photos, split, views = restore(runs, [group[0] for group in groups], console)
+    images, split, views = restore(runs, [group[0] for group in groups], console)
     train = generator(seed, "soup").permutation(split.train)[:MEASURED]
     outcomes = []
     # The best trial alone, the uniform soup, and one try for each further trial.
     with progress_bar("cooking soups", sum(len(group) + 1 for group in groups)) as advance:
         for group in groups:
             view = views[View.of(group[0].record.config.view)]
-            taught, validated = (view.rows(photos.take(part).ids) for part in (train, split.valid))
+            taught, validated = (view.rows(images.take(part).ids) for part in (train, split.valid))
             with kitchen(group, view.images, taught, validated, runs.valid, runs.metric, device) as cook:
                 outcomes.append(cook_group(group, _counting(cook, advance), runs.valid, runs.metric, top=top, seed=seed))
     for outcome in outcomes:
@@ -93,16 +93,16 @@ def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
     show_written(console, [written])
 
 
-def restore(runs: Runs, trials: Sequence[Trial], console: Console) -> tuple[Photos, Split, dict[View, OpenView]]:
-    """The photos, proven to be those of the runs, their split, and the views of these trials. Raises: RunError, DataError."""
+def restore(runs: Runs, trials: Sequence[Trial], console: Console) -> tuple[Images, Split, dict[View, OpenView]]:
+    """The images, proven to be those of the runs, their split, and the views of these trials. Raises: RunError, DataError."""
     settings = trials[0].record.config.data
     views = list(dict.fromkeys(View.of(trial.record.config.view) for trial in trials))
-    found = read_photos(data_folder(runs), settings)
+    found = read_images(data_folder(runs), settings)
     files = decode(found, views)
     if files.faceless:
         warn(console, files.faceless_words(len(found.ids)))
-    photos, split = restore_split(runs.folders[0], runs.cards[0], found.without(files.bad), files.digests, settings.fold)
-    return photos, split, {view: open_view(files.files[view]) for view in views}
+    images, split = restore_split(runs.folders[0], runs.cards[0], found.without(files.bad), files.digests, settings.fold)
+    return images, split, {view: open_view(files.files[view]) for view in views}
 
 
 def show(console: Console, outcome: "Outcome") -> None:

@@ -15,12 +15,12 @@ from analysis.members.predictions import data_folder
 from analysis.members.trials import HELD_OUT, Runs
 from analysis.pages.tables import percent
 from analysis.suspects.find import Findings, find_suspects
-from analysis.suspects.page import KINDS, make_cards, page, people_names, suspects_csv, unjudged_csv
+from analysis.suspects.page import KINDS, groups_names, make_cards, page, suspects_csv, unjudged_csv
 from trainables.commands import typed
 from trainables.console import output
-from trainables.data.layouts.reading import read_photos
+from trainables.data.images import DataError, Images
+from trainables.data.layouts.reading import read_images
 from trainables.data.names import some
-from trainables.data.photos import DataError, Photos
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of, searched_run
 from trainables.storage import write_whole
@@ -38,10 +38,10 @@ def main(
 ) -> None:
     """Find labels that are likely wrong, and decide on them one by one.
 
-    Every photo is judged by models that did not train on it. What a whole person was given wrongly, what one photo was, and two
-    photos of a person that were swapped are told apart; the likeliest mistake comes first, whichever attribute it is of.
+    Every image is judged by models that did not train on it. What a whole group was given wrongly, what one image was, and two
+    images of a group that were swapped are told apart; the likeliest mistake comes first, whichever attribute it is of.
 
-    A search validates on one fold, so only the people of that fold are judged. A refit on every fold judges all but the held-out:
+    A search validates on one fold, so only the groups of that fold are judged. A refit on every fold judges all but the held-out:
 
         python -m tuner.refit --run faces --top 3 --folds 5 --name faces-folds
 
@@ -51,8 +51,8 @@ def main(
 
         python -m tuner.run --space effnet.yaml --data photos --set labels/relabel=relabel.csv
 
-    The page holds small copies of the photos, so share it as you would share these. suspects.csv lists all suspects, unjudged.csv the
-    people whom nobody judged.
+    The page holds small copies of the images, so share it as you would share these. suspects.csv lists all suspects, unjudged.csv the
+    groups whom nobody judged.
     """
     with refusals():
         suspects(run, top=top, most=most)
@@ -64,46 +64,46 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
     runs = read_runs(names)
     with waiting("comparing labels with predictions"):
         found = find_suspects(runs, top)
-    photos, why = photos_of(runs)
-    people = people_names((runs.learned, runs.holdout), photos)
+    images, why = images_of(runs)
+    groups = groups_names((runs.learned, runs.holdout), images)
     limits = limits_of(runs, found)
-    with progress_bar("reading photos", min(most, len(found.suspects))) as progress:
-        cards, gone = make_cards(found.suspects[:most], photos, people, progress)
+    with progress_bar("reading images", min(most, len(found.suspects))) as progress:
+        cards, gone = make_cards(found.suspects[:most], images, groups, progress)
 
     called = ", ".join(folder.resolve().name for folder in runs.folders)
-    what = f": {len(runs.trials)} trials can judge {len(found.judged):,} people (split {runs.cards[0].split})"
+    what = f": {len(runs.trials)} trials can judge {len(found.judged):,} groups (split {runs.cards[0].split})"
     console.print(Text.assemble((called, "bold"), what))
     show_left_out(console, (*runs.left_out, *why, *gone))
     console.print(judgements_table(found))
     if found.suspects:
-        console.print(suspects_table(found, people))
+        console.print(suspects_table(found, groups))
     warn(console, *limits)
 
     folder = runs.folders[0] / "suspects"
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         "index.html": page(called, found, cards, limits),
-        "suspects.csv": suspects_csv(found.suspects, people),
-        "unjudged.csv": unjudged_csv(found.unjudged, people),
+        "suspects.csv": suspects_csv(found.suspects, groups),
+        "unjudged.csv": unjudged_csv(found.unjudged, groups),
     }
     for name, content in files.items():
         write_whole(folder / name, content)
     show_written(console, (folder / name for name in files))
 
 
-def photos_of(runs: Runs) -> tuple[Photos, list[str]]:
-    """The photos of the split that are still there, and why there is none where the data cannot be read any more."""
+def images_of(runs: Runs) -> tuple[Images, list[str]]:
+    """The images of the split that are still there, and why there is none where the data cannot be read any more."""
     scheme = runs.scheme
     nothing = np.zeros(0, dtype=int)
-    none = Photos(Path(), (), nothing, np.zeros((0, len(scheme.attributes)), dtype=int), scheme)
+    none = Images(Path(), (), nothing, np.zeros((0, len(scheme.attributes)), dtype=int), scheme)
     try:
-        photos = read_photos(data_folder(runs), runs.trials[0].record.config.data)
+        images = read_images(data_folder(runs), runs.trials[0].record.config.data)
     except (RunError, DataError) as error:
-        return none, [f"all photos, so the page shows none: {error}"]
-    if photos.scheme != scheme:
-        return none, [f"all photos, so the page shows none: the labels in {photos.root} have other values than when the run was made"]
+        return none, [f"all images, so the page shows none: {error}"]
+    if images.scheme != scheme:
+        return none, [f"all images, so the page shows none: the labels in {images.root} have other values than when the run was made"]
     ids = {*runs.learned.ids, *runs.holdout.ids}
-    return photos.take(np.flatnonzero([name in ids for name in photos.ids])), []
+    return images.take(np.flatnonzero([name in ids for name in images.ids])), []
 
 
 def limits_of(runs: Runs, found: Findings) -> list[str]:
@@ -116,13 +116,13 @@ def limits_of(runs: Runs, found: Findings) -> list[str]:
             words = f"fewer than {FEW} evaluated images, too few to tell which of their labels are wrong"
             lines.append(f"{len(few)} of {len(counts)} classes of {attribute.name} have {words}: {some(few)}.")
     held_out = sum(side == HELD_OUT for side in found.unjudged.values())
-    people = len(found.judged) + len(found.unjudged)
+    groups = len(found.judged) + len(found.unjudged)
     if len(found.unjudged) > held_out:
         card, run = runs.cards[0], runs.folders[0]
         searched = searched_run(run, card) if card.refit_of else run
         of_folds = searched.parent / f"{searched.name}-folds"
         folds = runs.trials[0].record.config.data.folds
-        share = f"{len(found.judged):,} of {people:,} groups ({len(found.judged) / people:.0%})"
+        share = f"{len(found.judged):,} of {groups:,} groups ({len(found.judged) / groups:.0%})"
         lines.append(
             f"Only {runs.side} was evaluated, {share}: the others trained the models. To evaluate them too: "
             + typed(f"tuner.refit --run {name_of(searched)} --top 3 --folds {folds} --name {shlex.quote(of_folds.name)}")
@@ -135,20 +135,20 @@ def limits_of(runs: Runs, found: Findings) -> list[str]:
 def judgements_table(found: Findings) -> Table:
     """How each attribute was judged, and what came of it."""
     numbers = ("labels wrong,\nestimated", *KINDS.values())
-    shown = table("Judged by models that did not train on the photos", ("attribute", "judged", "by the mean of"), numbers)
+    shown = table("Judged by models that did not train on the images", ("attribute", "judged", "by the mean of"), numbers)
     for one in found.judgements:
         counts = [sum((suspect.attribute, suspect.kind) == (one.attribute, kind) for suspect in found.suspects) for kind in KINDS]
-        how = "once a person" if one.by_person else "photo by photo"
+        how = "once a group" if one.by_group else "image by image"
         trials = ", ".join(one.trials)
         shown.add_row(one.attribute, how, trials, f"{100 * one.noise.wrong:.1f} %", *(str(count or "") for count in counts))
     return shown
 
 
-def suspects_table(found: Findings, people: Mapping[int, str]) -> Table:
+def suspects_table(found: Findings, groups: Mapping[int, str]) -> Table:
     """The first suspects."""
     rows = []
     for one in found.suspects[:ROWS]:
-        of = people[one.person] if one.kind == "person" else some(one.photos)
+        of = groups[one.group] if one.kind == "person" else some(one.images)
         rows.append((one.attribute, one.given, one.suggested, KINDS[one.kind], of, percent(one.score)))
     words = ("attribute", "given", "suggested", "what", "of")
     return table(f"{len(found.suspects):,} suspects, the likeliest first", words, ("likely wrong",), rows)

@@ -1,4 +1,4 @@
-"""Which given labels are likely wrong, from predictions of photos by models that did not train on them.
+"""Which given labels are likely wrong, from predictions of images by models that did not train on them.
 
 What ranks suspects is an estimate of the probability that the label is wrong, which means the same for an attribute that is easy to see
 as for one that is hard. Suspect is what is rather wrong than right by it, and what confident learning finds (Northcutt, Jiang and
@@ -18,7 +18,7 @@ from analysis.members.trials import Runs, Sample
 from trainables.data.labels import Attribute
 from trainables.record import RunError
 
-CONSTANT = 0.99  # share of people whose photos must agree for an attribute to be one of the person
+CONSTANT = 0.99  # share of groups whose images must agree for an attribute to be one of the group
 FLOOR = 1e-6  # no prediction counts as surer than this
 SHARPNESS = np.geomspace(1 / 4, 4, 33)
 WRONG = np.geomspace(1e-4, 0.5, 61)
@@ -26,22 +26,22 @@ WRONG = np.geomspace(1e-4, 0.5, 61)
 
 @dataclass(frozen=True)
 class Suspect:
-    """A label that is likely wrong: of every photo of a person that was given it, of one photo, or of two that seem swapped."""
+    """A label that is likely wrong: of every image of a group that was given it, of one image, or of two that seem swapped."""
 
-    photos: tuple[str, ...]
-    person: int  # as in split.csv
+    images: tuple[str, ...]
+    group: int  # as in split.csv
     attribute: str
-    given: str  # of a swap: the first photo's, which is suggested for the second
-    suggested: str  # of a swap: the first photo's, which was given to the second
+    given: str  # of a swap: the first image's, which is suggested for the second
+    suggested: str  # of a swap: the first image's, which was given to the second
     score: float  # estimated probability that the given label is wrong
     kind: Literal["person", "photo", "swap"]
 
     def changes(self) -> list[tuple[str, str, str]]:
-        """The photo, what it was given, and what is suggested, for each photo."""
-        pairs = [(self.given, self.suggested)] * len(self.photos)
+        """The image, what it was given, and what is suggested, for each image."""
+        pairs = [(self.given, self.suggested)] * len(self.images)
         if self.kind == "swap":
             pairs[1] = (self.suggested, self.given)
-        return [(photo, *pair) for photo, pair in zip(self.photos, pairs, strict=True)]
+        return [(image, *pair) for image, pair in zip(self.images, pairs, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Judgement:
 
     attribute: str
     trials: tuple[str, ...]  # whose mean prediction judged, best first
-    by_person: bool  # judged once a person, from all photos
+    by_group: bool  # judged once a group, from all images
     noise: Noise
 
 
@@ -69,8 +69,8 @@ class Findings:
     suspects: tuple[Suspect, ...]  # likeliest to be wrong first
     judgements: tuple[Judgement, ...]
     uncovered: tuple[str, ...]  # attributes that no trial predicts
-    judged: tuple[int, ...]  # people, as in split.csv
-    unjudged: dict[int, str]  # the side of each person whom no model predicted: `holdout`, `fold 1`, ...
+    judged: tuple[int, ...]  # groups, as in split.csv
+    unjudged: dict[int, str]  # the side of each group whom no model predicted: `holdout`, `fold 1`, ...
 
 
 def find_suspects(runs: Runs, top: int) -> Findings:
@@ -90,39 +90,39 @@ def find_suspects(runs: Runs, top: int) -> Findings:
             uncovered.append(attribute.name)
             continue
         mean = np.mean([schemes[trial].marginal(names, predicted[trial]) for trial in trials], axis=0)
-        noise, by_person, found = judge(runs.valid, attribute, mean)
-        judgements.append(Judgement(attribute.name, tuple(trials), by_person, noise))
+        noise, by_group, found = judge(runs.valid, attribute, mean)
+        judgements.append(Judgement(attribute.name, tuple(trials), by_group, noise))
         suspects += found
     ranked = sorted(suspects, key=lambda suspect: -suspect.score)
-    judged = set(runs.valid.people.tolist())
+    judged = set(runs.valid.groups.tolist())
     sides = {
-        person: side
+        group: side
         for sample in (runs.learned, runs.holdout)
-        for person, side in zip(sample.people.tolist(), sample.sides.tolist(), strict=True)
+        for group, side in zip(sample.groups.tolist(), sample.sides.tolist(), strict=True)
     }
-    unjudged = {person: side for person, side in sorted(sides.items()) if person not in judged}
+    unjudged = {group: side for group, side in sorted(sides.items()) if group not in judged}
     return Findings(tuple(ranked), tuple(judgements), tuple(uncovered), tuple(sorted(judged)), unjudged)
 
 
 def judge(sample: Sample, attribute: Attribute, probabilities: np.ndarray) -> tuple[Noise, bool, list[Suspect]]:
-    """What is wrong with one attribute: its noise, whether people were judged in place of photos, and the suspects.
+    """What is wrong with one attribute: its noise, whether groups were judged in place of images, and the suspects.
 
-    An attribute on which nearly all people's photos agree is judged by the mean log probability over a person's photos, once for each
-    value that they were given; any other one photo by photo.
+    An attribute on which nearly all groups' images agree is judged by the mean log probability over a group's images, once for each
+    value that they were given; any other one image by image.
 
     Args:
-        probabilities: (photos, values of the attribute).
+        probabilities: (images, values of the attribute).
     """
     given = sample.labels[:, sample.scheme.names.index(attribute.name)]
-    _, person = np.unique(sample.people, return_inverse=True)
+    _, group = np.unique(sample.groups, return_inverse=True)
     logs = np.log(np.maximum(probabilities, FLOOR))
-    by_person = is_constant(person, given)
+    by_group = is_constant(group, given)
     from cleanlab.filter import find_label_issues
 
     unit = np.arange(len(given))
-    if by_person:
-        logs = (_sums(person, logs) / np.bincount(person)[:, None])[person]
-        unit = person * len(attribute.values) + given
+    if by_group:
+        logs = (_sums(group, logs) / np.bincount(group)[:, None])[group]
+        unit = group * len(attribute.values) + given
     _, first, unit = np.unique(unit, return_index=True, return_inverse=True)
     labels = given[first]
     noise = fit_noise(logs[first], labels)
@@ -139,29 +139,29 @@ def judge(sample: Sample, attribute: Attribute, probabilities: np.ndarray) -> tu
     others[np.arange(len(labels)), labels] = -1
     suggested = others.argmax(axis=1)
 
-    photos_of = defaultdict(list)
-    for photo, number in zip(sample.ids, unit.tolist(), strict=True):
-        photos_of[number].append(photo)
+    images_of = defaultdict(list)
+    for image, number in zip(sample.ids, unit.tolist(), strict=True):
+        images_of[number].append(image)
 
     def suspect(units: Sequence[int], score: float, kind: Literal["person", "photo", "swap"]) -> Suspect:
-        photos = tuple(photo for number in units for photo in photos_of[number])
+        images = tuple(image for number in units for image in images_of[number])
         values = (attribute.values[labels[units[0]]], attribute.values[suggested[units[0]]])
-        return Suspect(photos, int(sample.people[first[units[0]]]), attribute.name, *values, float(score), kind)
+        return Suspect(images, int(sample.groups[first[units[0]]]), attribute.name, *values, float(score), kind)
 
-    if by_person:
+    if by_group:
         return noise, True, [suspect([number], scores[number], "person") for number in np.flatnonzero(issues).tolist()]
-    swaps = dict(_swaps(person, chances, labels, issues, noise))
+    swaps = dict(_swaps(group, chances, labels, issues, noise))
     single = issues.copy()
     single[[number for pair in swaps for number in pair]] = False
     found = [suspect(pair, score, "swap") for pair, score in swaps.items()]
     return noise, False, found + [suspect([number], scores[number], "photo") for number in np.flatnonzero(single).tolist()]
 
 
-def is_constant(person: np.ndarray, given: np.ndarray) -> bool:
-    """Whether at least 99 % of the people (n,) with several photos were given one value (n,) on all of them."""
-    values = np.unique(np.stack([person, given], axis=-1), axis=0)[:, 0]
-    photos, kinds = np.bincount(person), np.bincount(values)
-    several = photos > 1
+def is_constant(group: np.ndarray, given: np.ndarray) -> bool:
+    """Whether at least 99 % of the groups (n,) with several images were given one value (n,) on all of them."""
+    values = np.unique(np.stack([group, given], axis=-1), axis=0)[:, 0]
+    images, kinds = np.bincount(group), np.bincount(values)
+    several = images > 1
     return bool(several.any() and (kinds[several] == 1).mean() >= CONSTANT)
 
 
@@ -201,11 +201,11 @@ def _likelihood(right: np.ndarray, wrong: float, values: int) -> np.ndarray:
 
 
 def _swaps(
-    person: np.ndarray, chances: np.ndarray, given: np.ndarray, issues: np.ndarray, noise: Noise
+    group: np.ndarray, chances: np.ndarray, given: np.ndarray, issues: np.ndarray, noise: Noise
 ) -> Iterator[tuple[tuple[int, int], float]]:
-    """Pairs of photos of one person that are taken for what the other was given, and how probable the swap is.
+    """Pairs of images of one group that are taken for what the other was given, and how probable the swap is.
 
-    At least one photo of a pair is an issue by itself. One swap is as probable as one wrong label: both photos speak for one mishap.
+    At least one image of a pair is an issue by itself. One swap is as probable as one wrong label: both images speak for one mishap.
     """
     predicted = chances.argmax(axis=1)
     sides: dict[tuple[int, int, int], list[int]] = defaultdict(list)
@@ -213,11 +213,11 @@ def _swaps(
     odds = np.zeros(len(given))
     odds[surprising] = chances[surprising, predicted[surprising]] / np.maximum(chances[surprising, given[surprising]], FLOOR)
     for number in surprising[np.argsort(-odds[surprising], kind="stable")].tolist():
-        sides[person[number], given[number], predicted[number]].append(number)
+        sides[group[number], given[number], predicted[number]].append(number)
     prior = noise.wrong / (1 - noise.wrong) / (chances.shape[1] - 1)
-    for (who, low, high), photos in sides.items():
+    for (who, low, high), images in sides.items():
         if low < high:
-            for pair in zip(photos, sides.get((who, high, low), ()), strict=False):
+            for pair in zip(images, sides.get((who, high, low), ()), strict=False):
                 if issues[list(pair)].any():
                     both = prior * odds[list(pair)].prod()
                     yield pair, both / (1 + both)

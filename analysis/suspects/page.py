@@ -12,10 +12,10 @@ from analysis.members.trials import Sample
 from analysis.pages.page import render, thumbnail
 from analysis.pages.tables import percent
 from analysis.suspects.find import Findings, Suspect
-from trainables.data.corrections import named_photos
-from trainables.data.photos import LeftOut, Photos
+from trainables.data.corrections import named_images
+from trainables.data.images import Images, LeftOut
 
-SHOWN = 8  # photos of one suspect, at most
+SHOWN = 8  # images of one suspect, at most
 KINDS = {"person": "whole group", "photo": "one image", "swap": "two images swapped"}
 COLUMNS = ("rank", "kind", "photo", "person", "attribute", "given", "suggested", "score")
 
@@ -24,7 +24,7 @@ COLUMNS = ("rank", "kind", "photo", "person", "attribute", "given", "suggested",
 class Correction:
     """A row of the table that labels/relabel takes."""
 
-    photo: str  # or a person's name, for all photos of theirs that were given this value
+    image: str  # or a group's name, for all images of theirs that were given this value
     attribute: str
     value: str
     was: str
@@ -32,11 +32,11 @@ class Correction:
 
 @dataclass(frozen=True)
 class Picture:
-    """One photo of a suspect."""
+    """One image of a suspect."""
 
     name: str
     short: str  # without the folders
-    source: str  # a data URI; empty where the photo cannot be opened
+    source: str  # a data URI; empty where the image cannot be opened
     given: str
     suggested: str
 
@@ -48,43 +48,43 @@ class Card:
     id: str  # the same for the same corrections, so that decisions outlive another look at the run
     rank: int
     kind: str  # in words
-    person: str
+    group: str
     attribute: str
     percent: str
     pictures: tuple[Picture, ...]
-    more: int  # photos that are not shown
-    changes: tuple[tuple[str, str], ...]  # given and suggested: one pair, or one for each photo of a swap
+    more: int  # images that are not shown
+    changes: tuple[tuple[str, str], ...]  # given and suggested: one pair, or one for each image of a swap
     corrections: tuple[Correction, ...]
 
 
 def make_cards(
-    suspects: Sequence[Suspect], photos: Photos, people: Mapping[int, str], progress: Callable[[int], None] = lambda suspects: None
+    suspects: Sequence[Suspect], images: Images, groups: Mapping[int, str], progress: Callable[[int], None] = lambda suspects: None
 ) -> tuple[list[Card], tuple[LeftOut, ...]]:
-    """The suspects as the page shows them, and the photos of theirs that cannot be opened.
+    """The suspects as the page shows them, and the images of theirs that cannot be opened.
 
     Args:
-        photos: those of the run that are still there.
-        people: what `people_names` calls everybody.
+        images: those of the run that are still there.
+        groups: what `groups_names` calls everybody.
         progress: called with 1 for each suspect.
     """
-    named, there, gone, cards = named_photos(photos), set(photos.ids), [], []
+    named, there, gone, cards = named_images(images), set(images.ids), [], []
     for rank, suspect in enumerate(suspects, start=1):
         changes = suspect.changes()
         pictures = []
-        for photo, given, suggested in changes[:SHOWN]:
-            # A name from a run's table is opened only if it is the name of a photo of the data.
-            source = thumbnail(photos.root / photo) if photo in there else ""
-            pictures.append(Picture(photo, PurePosixPath(photo).name, source, given, suggested))
+        for image, given, suggested in changes[:SHOWN]:
+            # A name from a run's table is opened only if it is the name of an image of the data.
+            source = thumbnail(images.root / image) if image in there else ""
+            pictures.append(Picture(image, PurePosixPath(image).name, source, given, suggested))
             if not source:
-                gone.append(photo)
-        rows = corrections(suspect, people[suspect.person], photos, named)
-        text = json.dumps([(row.photo, row.attribute, row.value, row.was) for row in rows])
+                gone.append(image)
+        rows = corrections(suspect, groups[suspect.group], images, named)
+        text = json.dumps([(row.image, row.attribute, row.value, row.was) for row in rows])
         cards.append(
             Card(
                 id=hashlib.sha256(text.encode()).hexdigest()[:16],
                 rank=rank,
                 kind=KINDS[suspect.kind],
-                person=people[suspect.person],
+                group=groups[suspect.group],
                 attribute=suspect.attribute,
                 percent=percent(suspect.score),
                 pictures=tuple(pictures),
@@ -94,32 +94,32 @@ def make_cards(
             )
         )
         progress(1)
-    left_out = LeftOut("photos of suspects are gone or cannot be opened; their place is empty", tuple(dict.fromkeys(gone)))
+    left_out = LeftOut("images of suspects are gone or cannot be opened; their place is empty", tuple(dict.fromkeys(gone)))
     return cards, (left_out,) if gone else ()
 
 
-def corrections(suspect: Suspect, person: str, photos: Photos, named: Mapping[str, Sequence[int]]) -> tuple[Correction, ...]:
-    """The rows that correct a suspect: one for a person whose name means all these photos and no others, else one for each photo.
+def corrections(suspect: Suspect, group: str, images: Images, named: Mapping[str, Sequence[int]]) -> tuple[Correction, ...]:
+    """The rows that correct a suspect: one for a group whose name means all these images and no others, else one for each image.
 
     Args:
-        person: the name.
-        named: what `named_photos` finds of the photos.
+        group: the name.
+        named: what `named_images` finds of the images.
     """
     changes = suspect.changes()
     if suspect.kind == "person":
-        column = photos.scheme.names.index(suspect.attribute)
-        given = photos.scheme.attributes[column].values.index(suspect.given)
-        meant = {photos.ids[index] for index in named.get(person, ()) if photos.labels[index, column] == given}
-        if meant == set(suspect.photos):
-            changes = [(person, suspect.given, suspect.suggested)]
+        column = images.scheme.names.index(suspect.attribute)
+        given = images.scheme.attributes[column].values.index(suspect.given)
+        meant = {images.ids[index] for index in named.get(group, ()) if images.labels[index, column] == given}
+        if meant == set(suspect.images):
+            changes = [(group, suspect.given, suspect.suggested)]
     return tuple(Correction(name, suspect.attribute, suggested, given) for name, given, suggested in changes)
 
 
-def people_names(samples: Iterable[Sample], photos: Photos) -> dict[int, str]:
+def groups_names(samples: Iterable[Sample], images: Images) -> dict[int, str]:
     """What everybody is called, by their number in split.csv: their name in the data, or the number where they have none."""
-    numbers = {photo: person for sample in samples for photo, person in zip(sample.ids, sample.people.tolist(), strict=True)}
-    names = zip(photos.ids, photos.names, strict=True) if photos.names else ()
-    return {person: str(person) for person in numbers.values()} | {numbers[photo]: name for photo, name in names if photo in numbers}
+    numbers = {image: group for sample in samples for image, group in zip(sample.ids, sample.groups.tolist(), strict=True)}
+    names = zip(images.ids, images.names, strict=True) if images.names else ()
+    return {group: str(group) for group in numbers.values()} | {numbers[image]: name for image, name in names if image in numbers}
 
 
 def page(run: str, findings: Findings, cards: Sequence[Card], limits: Sequence[str]) -> bytes:
@@ -128,23 +128,23 @@ def page(run: str, findings: Findings, cards: Sequence[Card], limits: Sequence[s
     Args:
         limits: sentences on what was not looked at.
     """
-    data = {"run": run, "cards": {card.id: [[row.photo, row.attribute, row.value, row.was] for row in card.corrections] for card in cards}}
+    data = {"run": run, "cards": {card.id: [[row.image, row.attribute, row.value, row.was] for row in card.corrections] for card in cards}}
     return render("suspects/page.html.jinja", run=run, findings=findings, cards=cards, limits=limits, data=data)
 
 
-def suspects_csv(suspects: Sequence[Suspect], people: Mapping[int, str]) -> bytes:
-    """All suspects: one row for each photo, those of one suspect with one rank."""
+def suspects_csv(suspects: Sequence[Suspect], groups: Mapping[int, str]) -> bytes:
+    """All suspects: one row for each image, those of one suspect with one rank."""
     rows = [
-        (rank, suspect.kind, photo, people[suspect.person], suspect.attribute, given, suggested, f"{suspect.score:.6g}")
+        (rank, suspect.kind, image, groups[suspect.group], suspect.attribute, given, suggested, f"{suspect.score:.6g}")
         for rank, suspect in enumerate(suspects, start=1)
-        for photo, given, suggested in suspect.changes()
+        for image, given, suggested in suspect.changes()
     ]
     return _csv(COLUMNS, rows)
 
 
-def unjudged_csv(unjudged: Mapping[int, str], people: Mapping[int, str]) -> bytes:
-    """The people whom no model predicted, and their side of the split."""
-    return _csv(("person", "part"), [(people[person], side) for person, side in unjudged.items()])
+def unjudged_csv(unjudged: Mapping[int, str], groups: Mapping[int, str]) -> bytes:
+    """The groups whom no model predicted, and their side of the split."""
+    return _csv(("person", "part"), [(groups[group], side) for group, side in unjudged.items()])
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:

@@ -12,12 +12,12 @@ from analysis.votes.stacking import Logistic, stack
 from analysis.votes.voting import Mean, Ranks, Votes, best, check, hard, rank, soft, weighted
 from trainables.metrics import Metric
 
-# Each kind is frozen, holds plain values alone, so that a file of it is data, and is called with probabilities (members, photos,
-# classes): it returns scores (photos, classes) whose rows sum to 1 and whose highest is the answer. A photo's answer depends on no
-# other photo.
+# Each kind is frozen, holds plain values alone, so that a file of it is data, and is called with probabilities (members, images,
+# classes): it returns scores (images, classes) whose rows sum to 1 and whose highest is the answer. An image's answer depends on no
+# other image.
 Ensemble = Annotated[Mean | Votes | Ranks | Logistic, Field(discriminator="kind")]
 
-# How each is fitted: probabilities (members, photos, classes) with the best member first, true classes (photos,), people (photos,), and
+# How each is fitted: probabilities (members, images, classes) with the best member first, true classes (images,), groups (images,), and
 # the metric that the answer is to be good by.
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, Metric], Ensemble]
 
@@ -31,10 +31,10 @@ class Vote:
     whole: bool = False  # it picks its members itself, from all there are
     robust: bool = False  # it is worth trying with few groups of images, where each further vote that is tried makes the choice worse
 
-    def __call__(self, probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Ensemble:
+    def __call__(self, probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, metric: Metric) -> Ensemble:
         """The vote fitted, behind the door where its input is checked. Raises: ValueError."""
-        check(probabilities, target, people)
-        return self.fit(probabilities, target, people, metric)
+        check(probabilities, target, groups)
+        return self.fit(probabilities, target, groups, metric)
 
 
 ENSEMBLES: dict[str, Vote] = {

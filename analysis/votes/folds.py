@@ -7,7 +7,7 @@ import numpy as np
 FOLDS = 5
 
 
-def part_people(people: np.ndarray, target: np.ndarray, seed: int = 0) -> tuple[np.ndarray, ...]:
+def part_groups(groups: np.ndarray, target: np.ndarray, seed: int = 0) -> tuple[np.ndarray, ...]:
     """The rows of each fold: whole groups (n,), classes (n,) spread as evenly as they can be.
 
     Where every class has fewer images than there are folds, no class can be in each of them: groups are spread at random then. There are
@@ -16,7 +16,7 @@ def part_people(people: np.ndarray, target: np.ndarray, seed: int = 0) -> tuple[
     # Imported here: scikit-learn takes a second, and --help should not.
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-    count = min(FOLDS, len(np.unique(people)))
+    count = min(FOLDS, len(np.unique(groups)))
     if count < 2:
         return ()
     stratified = np.unique(target, return_counts=True)[1].max() >= count
@@ -25,7 +25,7 @@ def part_people(people: np.ndarray, target: np.ndarray, seed: int = 0) -> tuple[
         # A class of few groups cannot be in every fold, and nothing else is expected of it.
         warnings.filterwarnings("ignore", "The least populated class")
         # pyrefly: ignore[unexpected-keyword]  the stubs of GroupKFold are of scikit-learn 1.5
-        folds = kind(count, shuffle=True, random_state=seed).split(people, target, people)
+        folds = kind(count, shuffle=True, random_state=seed).split(groups, target, groups)
         # Of few groups, stratification may leave a fold without any.
         return tuple(rows for _, rows in folds if len(rows))
 

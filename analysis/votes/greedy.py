@@ -15,12 +15,12 @@ SEED = 0  # of what is drawn into the bags
 FEW = 10  # members, at most, where all there are may be picked: as many as a search keeps the weights of
 
 
-def greedy(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Mean:
+def greedy(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, metric: Metric) -> Mean:
     """The mean probability with weights by how often a member is picked, averaged over bags that hold part of the members.
 
     One pick after the other is the member that makes the score of the mean best, repeats allowed, from the best few on. Bags keep
     members from being picked for their luck alone, and so does that they must be better than halfway from chance to the best one. On
-    these photos the result never scores worse than the best single member, which it is where nothing scores better.
+    these images the result never scores worse than the best single member, which it is where nothing scores better.
 
     Source: Caruana et al., Ensemble Selection from Libraries of Models, ICML 2004; the pruned library: Caruana et al., Getting the Most
     out of Ensemble Selection, ICDM 2006.
@@ -40,18 +40,18 @@ def greedy(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, me
         weights[library[bag]] += picks / picks.sum()
     mean = Mean(tuple((weights / weights.sum()).tolist()))
     found = metric.sign * metric.score(target, mean(probabilities))
-    return mean if found > top else best(probabilities, target, people, metric)
+    return mean if found > top else best(probabilities, target, groups, metric)
 
 
-def greedy_few(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Mean:
+def greedy_few(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, metric: Metric) -> Mean:
     """The same of many members: the few that are picked most often, in the same proportions.
 
     Over many bags nearly every member is picked at some time, and each costs a model's time for every image. On these images, too, the
     result never scores worse than the best single member.
     """
-    weights = np.array(greedy(probabilities, target, people, metric).weights)
+    weights = np.array(greedy(probabilities, target, groups, metric).weights)
     weights[np.argsort(-weights, kind="stable")[FEW:]] = 0
-    mean, single = Mean(tuple((weights / weights.sum()).tolist())), best(probabilities, target, people, metric)
+    mean, single = Mean(tuple((weights / weights.sum()).tolist())), best(probabilities, target, groups, metric)
     found, least = (metric.sign * metric.score(target, one(probabilities)) for one in (mean, single))
     return mean if found > least else single
 
@@ -63,8 +63,8 @@ def climb(shares: np.ndarray, target: np.ndarray, metric: Metric, most: int = PI
     addition scores highest is picked, the first of several, until none scores higher than what there is.
 
     Args:
-        shares: probabilities (photos, members, classes), best member first.
-        target: true classes (photos,).
+        shares: probabilities (images, members, classes), best member first.
+        target: true classes (images,).
         most: picks, at most.
     """
     _, members, classes = shares.shape
@@ -89,30 +89,30 @@ def climb(shares: np.ndarray, target: np.ndarray, metric: Metric, most: int = PI
 
 @dataclass(frozen=True)
 class _Tally:
-    """Scores of candidates that answer most photos alike."""
+    """Scores of candidates that answer most images alike."""
 
     metric: Metric
     classes: int
 
     @property
     def of_labels(self) -> bool:
-        """Whether labels and sums are enough, so that photos on which all candidates agree are added up once."""
+        """Whether labels and sums are enough, so that images on which all candidates agree are added up once."""
         return self.metric.is_of_sums and self.metric.wants == "labels"
 
     def scores(self, target: np.ndarray, sums: np.ndarray, settled: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
         """Scores (candidates,), better where higher, rounded so that equal ones whose sums differ in the last bit are equal.
 
         Args:
-            sums: each candidate's probabilities, added up over its members (photos, candidates, classes).
-            settled: photos (m,) beside these that all candidates answer alike: true classes and added probabilities (m, classes).
+            sums: each candidate's probabilities, added up over its members (images, candidates, classes).
+            settled: images (m,) beside these that all candidates answer alike: true classes and added probabilities (m, classes).
         """
         found = self._of_sums(target, sums, settled) if self.of_labels else self._one_by_one(target, sums)
         return np.round(self.metric.sign * found, 12)
 
     def _of_sums(self, target: np.ndarray, sums: np.ndarray, settled: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
-        photos, candidates, _ = sums.shape
+        images, candidates, _ = sums.shape
         statistics = self.metric.summed.statistics(np.repeat(target, candidates), sums.argmax(axis=2).ravel(), self.classes)
-        tallied = group_sums(statistics, np.tile(np.arange(candidates), photos), count=candidates)
+        tallied = group_sums(statistics, np.tile(np.arange(candidates), images), count=candidates)
         tallied = (tallied if isinstance(tallied, np.ndarray) else tallied.toarray()).astype(float)
         if settled is not None:
             truth, total = settled

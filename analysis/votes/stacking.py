@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 
 from analysis.votes.arrays import Array, constant, library
-from analysis.votes.folds import others, part_people
+from analysis.votes.folds import others, part_groups
 from analysis.votes.voting import LEAST
 from trainables.metrics import Metric
 
 FLOOR = 1e-6  # what a probability counts for at least: below, its logarithm says little and weighs much
 STRENGTHS = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)  # inverse penalties, the most cautious first
-BALANCE = 0.5  # for metrics in which all classes count alike: 1 lets them do so here, and rare ones lead astray; 0 lets all photos
+BALANCE = 0.5  # for metrics in which all classes count alike: 1 lets them do so here, and rare ones lead astray; 0 lets all images
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Logistic:
     kind: Literal["logistic"] = "logistic"
 
     def __call__(self, probabilities: Array) -> Array:
-        """Probabilities (photos, classes) of members (members, photos, classes)."""
+        """Probabilities (images, classes) of members (members, images, classes)."""
         coefficients, intercept = (constant(numbers, probabilities) for numbers in (self.coefficients, self.intercept))
         shares = softmax(features(probabilities) @ coefficients.T + intercept)
         # In the columns of all classes, 0 in those that are not known.
@@ -35,7 +35,7 @@ class Logistic:
 
 
 def features(probabilities: Array) -> Array:
-    """Logarithms (photos, members * classes) of the probabilities (members, photos, classes), member by member."""
+    """Logarithms (images, members * classes) of the probabilities (members, images, classes), member by member."""
     xp = library(probabilities)
     return xp.log(xp.concatenate(tuple(probabilities), axis=1).clip(min=FLOOR))
 
@@ -47,8 +47,8 @@ def softmax(scores: Array) -> Array:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def photo_weights(target: np.ndarray, metric: Metric) -> np.ndarray:
-    """How much each photo counts (n,) when an answer is learned for a metric, which may hear rare classes as loud as common ones."""
+def image_weights(target: np.ndarray, metric: Metric) -> np.ndarray:
+    """How much each image counts (n,) when an answer is learned for a metric, which may hear rare classes as loud as common ones."""
     if not metric.balanced:
         return np.ones(len(target))
     _, place, counts = np.unique(target, return_inverse=True, return_counts=True)
@@ -60,14 +60,14 @@ def weighted_loss(probabilities: np.ndarray, target: np.ndarray, weights: np.nda
     return float(-weights @ np.log(np.maximum(probabilities[np.arange(len(target)), target], LEAST)))
 
 
-def stack(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Logistic:
-    """Multinomial logistic regression; its penalty is the one with the lowest log loss on people that it was not fitted on.
+def stack(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, metric: Metric) -> Logistic:
+    """Multinomial logistic regression; its penalty is the one with the lowest log loss on groups that it was not fitted on.
 
     Source: Wolpert, Stacked Generalization, Neural Networks, 1992; Ting and Witten, Issues in Stacked Generalization, JAIR, 1999.
     """
     losses = np.zeros(len(STRENGTHS))
-    weights = photo_weights(target, metric)
-    for unseen in part_people(people, target):
+    weights = image_weights(target, metric)
+    for unseen in part_groups(groups, target):
         seen = others(unseen, len(target))
         path = logistics(probabilities[:, seen], target[seen], STRENGTHS, metric)
         losses += [weighted_loss(model(probabilities[:, unseen]), target[unseen], weights[unseen]) for model in path]
@@ -87,7 +87,7 @@ def logistics(probabilities: np.ndarray, target: np.ndarray, strengths: Sequence
     # Standardised, the features are far better conditioned, and one penalty suits them all. A feature that never changes says nothing.
     middle, scale = inputs.mean(axis=0), inputs.std(axis=0)
     scale[scale == 0] = 1
-    weights = photo_weights(target, metric)
+    weights = image_weights(target, metric)
     model = LogisticRegression(warm_start=True, max_iter=1000)
     path = []
     # The matrices are small: threads would wait for each other most of the time, and their number would change the last bits.

@@ -9,10 +9,10 @@ from analysis.votes.arrays import Array, constant, library, picked
 from trainables.metrics import Metric
 
 LEAST = 1e-12  # what a probability counts for at least, so that one sure mistake costs much and not everything
-TOLERANCE = 1e-3  # how far the sum of a photo's probabilities may be from 1
+TOLERANCE = 1e-3  # how far the sum of an image's probabilities may be from 1
 STEPS = 2000  # of EM, at most
 CLOSE = 1e-4  # nats that the log loss may be above the lowest there is
-PAIRS = 4096  # of a photo's classes that are compared at a time
+PAIRS = 4096  # of an image's classes that are compared at a time
 SMALL = 1e-3  # a weight of less than this share of an equal one is none: such members need not be asked at all
 
 
@@ -24,7 +24,7 @@ class Mean:
     kind: Literal["mean"] = "mean"
 
     def __call__(self, probabilities: Array) -> Array:
-        """Probabilities (photos, classes) of members (members, photos, classes)."""
+        """Probabilities (images, classes) of members (members, images, classes)."""
         return library(probabilities).einsum("m,mnc->nc", constant(self.weights, probabilities), probabilities)
 
 
@@ -35,7 +35,7 @@ class Votes:
     kind: Literal["votes"] = "votes"
 
     def __call__(self, probabilities: Array) -> Array:
-        """Shares (photos, classes) of the votes of members (members, photos, classes).
+        """Shares (images, classes) of the votes of members (members, images, classes).
 
         The mean probability joins as one more voter that shares its vote out, so ties go to the higher summed probability, then to the
         lower class. It cannot overturn a majority: that takes a lead of a whole vote, which only a class that is certain to every
@@ -48,19 +48,19 @@ class Votes:
 
 @dataclass(frozen=True)
 class Ranks:
-    """The mean rank of each class among the classes of a photo: how sure a member is does not count, only in which order it has them."""
+    """The mean rank of each class among the classes of an image: how sure a member is does not count, only in which order it has them."""
 
     kind: Literal["ranks"] = "ranks"
 
     def __call__(self, probabilities: Array) -> Array:
-        """Shares (photos, classes) of the points of members (members, photos, classes): one for a photo's last class, two for the next,
+        """Shares (images, classes) of the points of members (members, images, classes): one for an image's last class, two for the next,
         and so on. Classes that a member holds for equally likely share their points.
 
         Source: Borda, Mémoire sur les élections au scrutin, 1781.
         """
         members, _, classes = probabilities.shape
         rivals = [slice(first, first + max(1, PAIRS // classes)) for first in range(0, classes, max(1, PAIRS // classes))]
-        # Of the classes of a photo, how many are below each less how many are above it: a class's place is half of that from the middle.
+        # Of the classes of an image, how many are below each less how many are above it: a class's place is half of that from the middle.
         sign = library(probabilities).sign
         lead = sum(sign(member[:, :, None] - member[:, None, some]).sum(axis=2) for member in probabilities for some in rivals)
         # Halves add up exactly, so classes with as many points are level to the bit.
@@ -68,16 +68,16 @@ class Ranks:
         return points / points.sum(axis=1, keepdims=True)
 
 
-def check(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray) -> None:
-    """Raises: ValueError that names every mistake, unless each member has a row of probabilities for each photo, and each photo a true
-    class and a person."""
+def check(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray) -> None:
+    """Raises: ValueError that names every mistake, unless each member has a row of probabilities for each image, and each image a true
+    class and a group."""
     if probabilities.ndim != 3 or 0 in probabilities.shape:
-        raise ValueError(f"probabilities must be of the shape (members, photos, classes), none of these 0; theirs is {probabilities.shape}")
-    members, photos, classes = probabilities.shape
+        raise ValueError(f"probabilities must be of the shape (members, images, classes), none of these 0; theirs is {probabilities.shape}")
+    members, images, classes = probabilities.shape
     mistakes = [
-        f"the {words} are of the shape {found.shape}, the members' photos are {photos}; give one for each photo, in the same order"
-        for words, found in (("true classes", target), ("people", people))
-        if found.shape != (photos,)
+        f"the {words} are of the shape {found.shape}, the members' images are {images}; give one for each image, in the same order"
+        for words, found in (("true classes", target), ("groups", groups))
+        if found.shape != (images,)
     ]
     if not np.issubdtype(target.dtype, np.integer) or ((target < 0) | (target >= classes)).any():
         mistakes.append(f"true classes must be whole numbers from 0 to {classes - 1}, the last class that the members have")
@@ -85,45 +85,45 @@ def check(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray) -> 
         # Written so that what is not a number is wrong, too.
         right = (member >= 0).all(axis=1) & (np.abs(member.sum(axis=1) - 1) <= TOLERANCE)
         if not right.all():
-            wrong = f"{(~right).sum()} of {photos} photos, photo {right.argmin()} the first"
+            wrong = f"{(~right).sum()} of {images} images, image {right.argmin()} the first"
             mistakes.append(f"member {number}: what it has for {wrong}, is not finite, is below 0 or does not sum to 1; leave it out")
     if mistakes:
         raise ValueError("\n".join(mistakes))
 
 
-def best(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Mean:
+def best(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, metric: Metric) -> Mean:
     """The one member with the best score; the first where several have it."""
     scores = metric.sign * member_scores(probabilities, target, metric)
     return Mean(tuple(float(index == scores.argmax()) for index in range(len(scores))))
 
 
-def soft(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Mean:
+def soft(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, metric: Metric) -> Mean:
     """The mean probability."""
     return Mean((1 / len(probabilities),) * len(probabilities))
 
 
-def hard(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Votes:
+def hard(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, metric: Metric) -> Votes:
     """The majority of the members' most probable classes."""
     return Votes()
 
 
-def rank(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Ranks:
+def rank(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, metric: Metric) -> Ranks:
     """The mean rank."""
     return Ranks()
 
 
-def weighted(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, metric: Metric) -> Mean:
+def weighted(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, metric: Metric) -> Mean:
     """The mean probability with the weights that make its log loss lowest.
 
     Found by EM for the weights of a mixture, from equal ones on: members that are alike get the same weight.
 
     Source: Cover, An Algorithm for Maximizing Expected Log Investment Return, IEEE Transactions on Information Theory, 1984.
     """
-    members, photos, _ = probabilities.shape
-    true = np.maximum(probabilities[:, np.arange(photos), target], LEAST)
+    members, images, _ = probabilities.shape
+    true = np.maximum(probabilities[:, np.arange(images), target], LEAST)
     weights = np.full(members, 1 / members)
     for _ in range(STEPS):
-        gain = true @ (1 / (weights @ true)) / photos
+        gain = true @ (1 / (weights @ true)) / images
         # No weights at all have a log loss that is lower by more than the logarithm of the highest gain.
         if np.log(gain.max()) < CLOSE:
             break
@@ -133,5 +133,5 @@ def weighted(probabilities: np.ndarray, target: np.ndarray, people: np.ndarray, 
 
 
 def member_scores(probabilities: np.ndarray, target: np.ndarray, metric: Metric) -> np.ndarray:
-    """The score (members,) of members (members, photos, classes)."""
+    """The score (members,) of members (members, images, classes)."""
     return np.array([metric.score(target, member) for member in probabilities])

@@ -12,11 +12,11 @@ from trainables.card import Card
 from trainables.checkpoint import pack_model
 from trainables.config import TrialConfig
 from trainables.data.batches import plain_batches
+from trainables.data.images import Images
 from trainables.data.labels import read_task
-from trainables.data.layouts.reading import read_photos
-from trainables.data.photos import Photos
+from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
-from trainables.data.splits import Split, split_people, split_table
+from trainables.data.splits import Split, split_groups, split_table
 from trainables.data.views import View, ViewConfig, build_views, open_view
 from trainables.loop import choose_precision, predict
 from trainables.metrics import METRICS
@@ -44,7 +44,7 @@ SIDES = {"holdout": 0.3, "folds": 2}
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory):
-    """A data set of 60 people, 3 of them for the eval folder."""
+    """A data set of 60 groups, 3 of them for the eval folder."""
     return write_people(tmp_path_factory.mktemp("data") / "people", people=57, eval_people=3, seed=0, size=(36, 48), quirks=False)
 
 
@@ -53,7 +53,7 @@ class Made:
     """A run on disk, and what it was made of."""
 
     folder: Path
-    photos: Photos
+    images: Images
     split: Split
 
 
@@ -75,13 +75,13 @@ def make_run(people, cache):
         folds = range(settings.folds) if refit_of else [settings.fold]
         wanted = [(trial, values, fold) for trial, values in enumerate(trials) for fold in folds]
         origins = tuple(Origin(trial, epoch=1, score=0.5) for trial, _, _ in wanted) if refit_of else ()
-        photos = read_photos(data, settings)
-        split = split_people(photos, settings, seed)
-        attributes = tuple(attribute.plain() for attribute in photos.scheme.attributes)
+        images = read_images(data, settings)
+        split = split_groups(images, settings, seed)
+        attributes = tuple(attribute.plain() for attribute in images.scheme.attributes)
         card = RunCard(name, "test.yaml", str(data), cuts, seed, split.hash, attributes, 1, len(wanted), "test")
         write_run(runs / name, replace(card, refit_of=refit_of, origins=origins))
-        digests = build_views(photos, [View.of(ViewConfig(size=32))], cache).digests
-        write_whole(runs / name / SPLIT, split_table(photos, split, digests))
+        digests = build_views(images, [View.of(ViewConfig(size=32))], cache).digests
+        write_whole(runs / name / SPLIT, split_table(images, split, digests))
         for number, (trial, values, fold) in enumerate(wanted):
             config = TrialConfig.from_values(
                 {
@@ -94,25 +94,25 @@ def make_run(people, cache):
                     "data": settings.model_dump() | {"fold": fold},
                 }
             )
-            write_trial(trial_folder(runs / name, number), config, photos, replace(split, fold=fold), cache)
-        return Made(runs / name, photos, split)
+            write_trial(trial_folder(runs / name, number), config, images, replace(split, fold=fold), cache)
+        return Made(runs / name, images, split)
 
     return make
 
 
-def write_trial(folder: Path, config: TrialConfig, photos: Photos, split: Split, cache: Path) -> None:
-    task, view, device = read_task(config.task, photos.scheme), View.of(config.view), torch.device("cpu")
+def write_trial(folder: Path, config: TrialConfig, images: Images, split: Split, cache: Path) -> None:
+    task, view, device = read_task(config.task, images.scheme), View.of(config.view), torch.device("cpu")
     model = build_model(config, task, IMAGENET)
-    seen = open_view(build_views(photos, [view], cache).files[view])
+    seen = open_view(build_views(images, [view], cache).files[view])
     batches = plain_batches(
-        seen.images, seen.rows(photos.take(split.valid).ids), max(64, config.train.batch_size), edges=config.model.sees_edges
+        seen.images, seen.rows(images.take(split.valid).ids), max(64, config.train.batch_size), edges=config.model.sees_edges
     )
     heads = predict(model, batches, device, choose_precision("auto", device))
-    truth = task.scheme.joint(photos.labels[split.valid][:, photos.scheme.columns(task.scheme.names)])
+    truth = task.scheme.joint(images.labels[split.valid][:, images.scheme.columns(task.scheme.names)])
     score = METRICS[config.metric].score(truth, task.joint_probabilities(heads))
     start_record(folder, config)
-    write_whole(folder / MODEL, pack_model(model, Card(config, photos.scheme, epoch=1)))
-    write_predictions(folder, Predictions(tuple(np.array(photos.ids)[split.valid]), heads, epoch=1))
+    write_whole(folder / MODEL, pack_model(model, Card(config, images.scheme, epoch=1)))
+    write_predictions(folder, Predictions(tuple(np.array(images.ids)[split.valid]), heads, epoch=1))
     write_reports(folder, [{"epoch": 1, "score": score}])
     write_result(folder, Result("finished", "trained all 1 epochs", 1, split.hash, "CPU", "test"))
 
@@ -138,30 +138,30 @@ class Planted:
     """A run whose models are sure of everybody, and the labels that they hold for wrong."""
 
     made: Made
-    people: dict[str, str]  # name -> the gender that the models see on all photos
-    swapped: tuple[str, str]  # ids of two photos of one person, of which the models see what the other was given
+    groups: dict[str, str]  # name -> the gender that the models see on all images
+    swapped: tuple[str, str]  # ids of two images of one group, of which the models see what the other was given
 
 
 @pytest.fixture(scope="session")
 def planted(make_run, tmp_path_factory):
-    """An out-of-fold run with three people of the wrong gender and one swapped pair. Read it, do not change it."""
+    """An out-of-fold run with three groups of the wrong gender and one swapped pair. Read it, do not change it."""
     made = make_run(tmp_path_factory.mktemp("planted"), "planted", [{"task": "heads"}], refit_of="searched")
-    photos, rng = made.photos, np.random.default_rng(0)
-    seen = photos.labels.copy()
-    judged = np.unique(photos.people[made.split.part >= 0])
+    images, rng = made.images, np.random.default_rng(0)
+    seen = images.labels.copy()
+    judged = np.unique(images.groups[made.split.part >= 0])
     *wrong, swapper = rng.choice(judged, size=4, replace=False).tolist()
-    genders = photos.scheme.attributes[1].values
-    for person in wrong:
-        seen[photos.people == person, 1] = 1 - seen[photos.people == person, 1]
-    pair = [np.flatnonzero((photos.people == swapper) & (photos.labels[:, 0] == value))[0] for value in (1, 2)]
+    genders = images.scheme.attributes[1].values
+    for group in wrong:
+        seen[images.groups == group, 1] = 1 - seen[images.groups == group, 1]
+    pair = [np.flatnonzero((images.groups == swapper) & (images.labels[:, 0] == value))[0] for value in (1, 2)]
     seen[pair, 0] = [2, 1]
     for number in range(2):
-        folder, ids = trial_folder(made.folder, number), np.array(photos.ids)
-        rows = [photos.ids.index(name) for name in read_predictions(folder).ids]
-        heads = [sure_of(seen[rows, column], size, rng) for column, size in enumerate(photos.scheme.sizes)]
+        folder, ids = trial_folder(made.folder, number), np.array(images.ids)
+        rows = [images.ids.index(name) for name in read_predictions(folder).ids]
+        heads = [sure_of(seen[rows, column], size, rng) for column, size in enumerate(images.scheme.sizes)]
         write_predictions(folder, Predictions(tuple(ids[rows]), heads, epoch=1))
-    people = {photos.names[np.flatnonzero(photos.people == person)[0]]: genders[seen[photos.people == person, 1][0]] for person in wrong}
-    return Planted(made, people, (photos.ids[pair[0]], photos.ids[pair[1]]))
+    groups = {images.names[np.flatnonzero(images.groups == group)[0]]: genders[seen[images.groups == group, 1][0]] for group in wrong}
+    return Planted(made, groups, (images.ids[pair[0]], images.ids[pair[1]]))
 
 
 def sure_of(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -60,7 +60,7 @@ def test_the_ensemble_lies_beside_the_trials_and_names_their_models(stored, else
     assert list(elsewhere.iterdir()) == []
 
 
-def test_photos_are_answered_by_an_ensemble_in_the_store(stored, people, elsewhere):
+def test_images_are_answered_by_an_ensemble_in_the_store(stored, people, elsewhere):
     call(predict, "--ensemble", f"{stored}/ensemble", "--photos", people / "eval" / "images", "--out", "answers.csv")
     answers = pd.read_csv(elsewhere / "answers.csv")
     assert len(answers) == len(list((people / "eval" / "images").iterdir()))

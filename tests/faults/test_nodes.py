@@ -1,4 +1,4 @@
-"""Nodes of a cluster that die, join, lack the photos or do not see the records. Each is a real one, with a raylet on this machine."""
+"""Nodes of a cluster that die, join, lack the images or do not see the records. Each is a real one, with a raylet on this machine."""
 
 import logging
 import os

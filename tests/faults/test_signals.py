@@ -112,9 +112,9 @@ def test_a_second_ctrl_c_does_not_wait_for_a_trial_that_hangs_and_the_records_st
     "number, code, moment",
     [
         (signal.SIGTERM, 143, "while Ray starts"),
-        pytest.param(signal.SIGINT, 130, "while the photos are read", marks=pytest.mark.nightly),
+        pytest.param(signal.SIGINT, 130, "while the images are read", marks=pytest.mark.nightly),
         pytest.param(signal.SIGINT, 130, "while Ray starts", marks=pytest.mark.nightly),
-        pytest.param(signal.SIGTERM, 143, "while the photos are read", marks=pytest.mark.nightly),
+        pytest.param(signal.SIGTERM, 143, "while the images are read", marks=pytest.mark.nightly),
     ],
 )
 def test_a_signal_before_the_first_trial_ends_the_command_and_nothing_is_written(here, search, number, code, moment):

@@ -18,7 +18,7 @@ from search_spaces.schema import SpaceError
 from tests.faults.commands import searched, told, wait_for, went_on
 from tests.faults.disk import Disk
 from tests.s3 import BUCKET, S3Server, s3_server
-from trainables.data.photos import DataError
+from trainables.data.images import DataError
 from trainables.record import LAST, MODEL, Record, RunError, read_predictions, read_record, read_records
 from trainables.storage import StorageError, open_folder
 from tuner.cli import Wanted
@@ -241,7 +241,7 @@ def test_an_unknown_run_is_refused_with_the_runs_there_are(left):
     "options, message",
     [
         ({"changes": ("data/cuts=[30,50]",)}, "data/cuts was [] and would be [30, 50]"),
-        ({"changes": ("data/folds=3",)}, "data/folds was 2 and would be 3: the people would be parted, or the classes cut, in another way"),
+        ({"changes": ("data/folds=3",)}, "data/folds was 2 and would be 3: the groups would be split, or the classes cut, in another way"),
         ({"seed": 1}, "its seed is 0, not 1: leave --seed out"),
         ({"seed": 1, "changes": ("data/folds=3",)}, "its seed is 0, not 1: leave --seed out\n  data/folds was 2 and would be 3"),
         ({"changes": ("task=age",)}, "task: its trials predict mask, gender, age, new ones would predict age: the scores cannot"),
@@ -253,11 +253,11 @@ def test_going_on_with_other_settings_is_refused_with_what_differs(left, options
     assert message in refused(left, **options)
 
 
-def test_going_on_with_other_photos_is_refused_with_what_differs(left, plain, tmp_path):
+def test_going_on_with_other_images_is_refused_with_what_differs(left, plain, tmp_path):
     spoiled = shutil.copytree(plain, tmp_path / "spoiled")
-    photos = sorted((spoiled / "train" / "images").rglob("mask1.jpg"))
-    shutil.copy(photos[1], photos[0])
-    name = photos[0].relative_to(spoiled / "train" / "images")
+    images = sorted((spoiled / "train" / "images").rglob("mask1.jpg"))
+    shutil.copy(images[1], images[0])
+    name = images[0].relative_to(spoiled / "train" / "images")
     said = refused(left, data=spoiled)
     assert said.startswith(f"{spoiled}/train/images is not what run first was made of")
     assert f"of other content, 1: {name}\n" in said and said.endswith("or start a new one.")
@@ -270,12 +270,12 @@ def test_going_on_with_other_photos_is_refused_with_what_differs(left, plain, tm
     said = refused(left, data=spoiled)
     assert "of another class, 7: " in said and "of other content" not in said
 
-    photos = sorted((shutil.copytree(plain, tmp_path / "fewer") / "train" / "images").rglob("mask2.jpg"))
-    photos[0].unlink()
+    images = sorted((shutil.copytree(plain, tmp_path / "fewer") / "train" / "images").rglob("mask2.jpg"))
+    images[0].unlink()
     assert "gone, or cannot be decoded any more, 1: " in refused(left, data=tmp_path / "fewer")
 
 
-def test_photos_that_are_gone_are_missed_in_words(left):
+def test_images_that_are_gone_are_missed_in_words(left):
     card = left.run / "run.json"
     card.write_text(card.read_text().replace('"data": "', '"data": "/nowhere'))
     assert "which is gone; give --data where they are now" in refused(left)

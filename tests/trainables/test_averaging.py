@@ -81,7 +81,7 @@ def test_the_average_is_what_a_trial_validates_and_its_checkpoint_holds(data, ma
         images = torch.from_numpy(parts.validation.view[parts.validation.rows]).permute(0, 3, 1, 2).float()
         expected = parts.average.module.eval()(images).logits[0].softmax(dim=1)
     np.testing.assert_allclose(epoch.probabilities[0], expected, atol=1e-5)
-    kept = load(pack_model(parts.judged, Card(config, data.photos.scheme, 1)))
+    kept = load(pack_model(parts.judged, Card(config, data.images.scheme, 1)))
     assert kept.keys() == plain.model.state_dict().keys()
     assert all(torch.equal(value, parts.average.module.state_dict()[name]) for name, value in kept.items())
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from trainables.build import build_parts
-from trainables.data.photos import PhotoError
+from trainables.data.images import ImageError
 from trainables.data.splits import NOBODY
-from trainables.data.views import View, look, open_view, read_photo
+from trainables.data.views import View, look, open_view, read_image
 from trainables.models.backbone import pretrained_statistics
 from trainables.registry import ConfigError
 
@@ -16,29 +16,29 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("task", ["joint", "heads", "gender", [["mask", "age"], ["gender"]]])
-def test_training_sees_the_training_photos_only_each_with_the_targets_of_its_task(data, make_config, task):
+def test_training_sees_the_training_images_only_each_with_the_targets_of_its_task(data, make_config, task):
     parts = build_parts(make_config(task=task), data, CPU)
-    train, photos = data.split.train, parts.batches.photos
-    assert list(photos.ids) == [data.photos.ids[index] for index in train]
+    train, images = data.split.train, parts.batches.images
+    assert list(images.ids) == [data.images.ids[index] for index in train]
     for head, part in enumerate(parts.task.head_schemes):
-        for labels, target in zip(data.photos.labels[train], photos.targets[head], strict=True):
-            assert part.split(target).tolist() == [labels[data.photos.scheme.names.index(name)] for name in part.names]
+        for labels, target in zip(data.images.labels[train], images.targets[head], strict=True):
+            assert part.split(target).tolist() == [labels[data.images.scheme.names.index(name)] for name in part.names]
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_every_training_photo_goes_by_its_own_name(data, make_config, threads):
+def test_every_training_image_goes_by_its_own_name(data, make_config, threads):
     batches = build_parts(make_config(), data, CPU, threads=threads).batches
     [view], [images] = data.views, batches.views
-    for name, row in list(zip(batches.photos.ids, batches.rows, strict=True))[::20]:
-        np.testing.assert_array_equal(images[row], look(read_photo(data.photos.root / name), view))
+    for name, row in list(zip(batches.images.ids, batches.rows, strict=True))[::20]:
+        np.testing.assert_array_equal(images[row], look(read_image(data.images.root / name), view))
 
 
-def test_photos_that_are_neither_decoded_nor_there_are_named(data, make_config, tmp_path):
+def test_images_that_are_neither_decoded_nor_there_are_named(data, make_config, tmp_path):
     [(view, file)] = data.views.items()
     elsewhere = replace(data, views={view: replace(file, cache=tmp_path / "cache", root=tmp_path)})
-    with pytest.raises(PhotoError, match=re.escape(str(tmp_path / "cache"))) as caught:
+    with pytest.raises(ImageError, match=re.escape(str(tmp_path / "cache"))) as caught:
         build_parts(make_config(), elsewhere, CPU)
-    assert data.photos.ids[0] in str(caught.value)
+    assert data.images.ids[0] in str(caught.value)
 
 
 def test_a_view_that_was_deleted_is_decoded_again(data, make_config, tmp_path):
@@ -48,11 +48,11 @@ def test_a_view_that_was_deleted_is_decoded_again(data, make_config, tmp_path):
     np.testing.assert_array_equal(again.views[0][again.rows], before.views[0][before.rows])
 
 
-def test_validation_has_the_true_classes_of_the_validation_photos(data, make_config):
+def test_validation_has_the_true_classes_of_the_validation_images(data, make_config):
     validation = build_parts(make_config(), data, CPU).validation
     [file] = data.views.values()
-    np.testing.assert_array_equal(validation.rows, open_view(file).rows(data.photos.take(data.split.valid).ids))
-    np.testing.assert_array_equal(validation.truth, data.photos.scheme.joint(data.photos.labels)[data.split.valid])
+    np.testing.assert_array_equal(validation.rows, open_view(file).rows(data.images.take(data.split.valid).ids))
+    np.testing.assert_array_equal(validation.truth, data.images.scheme.joint(data.images.labels)[data.split.valid])
 
 
 def test_normalisation_is_the_data_sets_where_asked_for(data, make_config):
@@ -75,7 +75,7 @@ def nobody_validates(data):
 
 def test_where_nobody_validates_all_but_the_holdout_train(data, make_config):
     parts = build_parts(make_config(data={"fold": NOBODY}), nobody_validates(data), CPU)
-    assert set(parts.batches.photos.ids) == {data.photos.ids[index] for index in (*data.split.train, *data.split.valid)}
+    assert set(parts.batches.images.ids) == {data.images.ids[index] for index in (*data.split.train, *data.split.valid)}
     assert len(parts.validation.rows) == len(parts.validation.truth) == 0
 
 
@@ -109,8 +109,8 @@ def test_a_moving_average_is_kept_only_where_one_is_asked_for(data, make_config)
     assert parts.judged is parts.average.module and parts.judged is not parts.model
 
 
-def test_a_batch_larger_than_the_training_photos_is_refused(data, make_config):
-    with pytest.raises(ConfigError, match=f"train/batch_size: 500 is more than the {len(data.split.train)} training photos; take fewer"):
+def test_a_batch_larger_than_the_training_images_is_refused(data, make_config):
+    with pytest.raises(ConfigError, match=f"train/batch_size: 500 is more than the {len(data.split.train)} training images; take fewer"):
         build_parts(make_config(train={"batch_size": 500}), data, CPU)
 
 

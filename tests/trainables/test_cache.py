@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from trainables.cache import app
-from trainables.data.photos import Unlabelled
+from trainables.data.images import Unlabelled
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, build_views, open_view
 
@@ -17,8 +17,8 @@ SQUARE, WIDE = View("none", 1.0, 16, 16), View("none", 1.0, 16, 32)
 
 
 @pytest.fixture
-def photos(tmp_path, monkeypatch) -> Unlabelled:
-    """Two photos, and a cache of their own."""
+def images(tmp_path, monkeypatch) -> Unlabelled:
+    """Two images, and a cache of their own."""
     monkeypatch.setenv("SWEEPVOTE_CACHE", str(tmp_path / "cache"))
     for number in range(2):
         Image.new("RGB", (20, 20), (number + 1, 2, 3)).save(tmp_path / f"{number}.png")
@@ -42,12 +42,12 @@ def old(folder: Path) -> list[Path]:
     return files
 
 
-def test_an_empty_cache_is_listed(photos):
+def test_an_empty_cache_is_listed(images):
     assert call().exit_code == 0 and told()["views"] == [] and call("--empty").exit_code == 0
 
 
-def test_views_are_listed_with_images_bytes_and_use(photos):
-    built = build_views(photos, [SQUARE, WIDE], view_cache())
+def test_views_are_listed_with_images_bytes_and_use(images):
+    built = build_views(images, [SQUARE, WIDE], view_cache())
     listed = {one["view"]: one for one in told()["views"]}
     assert {name: (one["images"], one["in_use"]) for name, one in listed.items()} == {"16x16": (2, True), "16x32": (2, True)}
     assert all(one["bytes"] > 2 * 16 * 16 * 3 and one["last_used"] for one in listed.values())
@@ -56,10 +56,10 @@ def test_views_are_listed_with_images_bytes_and_use(photos):
     assert built
 
 
-def test_emptying_removes_all_but_what_is_in_use_and_what_is_in_use_goes_on(photos):
-    built = build_views(photos, [SQUARE], view_cache())
+def test_emptying_removes_all_but_what_is_in_use_and_what_is_in_use_goes_on(images):
+    built = build_views(images, [SQUARE], view_cache())
     seen = open_view(built.files[SQUARE])
-    build_views(photos, [WIDE], view_cache())
+    build_views(images, [WIDE], view_cache())
     files = old(view_cache())
     before = told()
     assert before["earlier_versions"] == {"files": 2, "bytes": 2000} and before["freed"] is None and len(before["views"]) == 2
@@ -68,25 +68,25 @@ def test_emptying_removes_all_but_what_is_in_use_and_what_is_in_use_goes_on(phot
     assert not any(file.exists() for file in files) and seen.images[1].any()
     del built, seen
     assert told("--empty")["views"] == []
-    assert open_view(build_views(photos, [SQUARE], view_cache()).files[SQUARE]).images[1].any()
+    assert open_view(build_views(images, [SQUARE], view_cache()).files[SQUARE]).images[1].any()
 
 
-def test_what_was_used_lately_stays(photos):
-    build_views(photos, [SQUARE], view_cache())
+def test_what_was_used_lately_stays(images):
+    build_views(images, [SQUARE], view_cache())
     old_ones = old(view_cache())
     assert len(told("--older", "1d")["views"]) == 1 and all(file.exists() for file in old_ones)
     assert told("--older", "0m")["views"] == [] or told("--older", "0.0001m")["views"] == []
 
 
 @pytest.mark.parametrize("words", [("--older", "long"), ("--older", "30"), ("--older", "-1d"), ("--empty", "--older", "30d")])
-def test_a_wrong_option_is_refused_and_nothing_is_removed(photos, words):
-    build_views(photos, [SQUARE], view_cache())
+def test_a_wrong_option_is_refused_and_nothing_is_removed(images, words):
+    build_views(images, [SQUARE], view_cache())
     result = call(*words)
     assert result.exit_code == 2 and "--older" in result.output
     assert len(told()["views"]) == 1
 
 
-def test_a_wrong_limit_is_refused(photos, monkeypatch):
+def test_a_wrong_limit_is_refused(images, monkeypatch):
     monkeypatch.setenv("SWEEPVOTE_CACHE_LIMIT", "much")
     result = call()
     assert result.exit_code == 2 and "SWEEPVOTE_CACHE_LIMIT" in result.output and "much" in result.output

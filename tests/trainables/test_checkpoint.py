@@ -29,7 +29,7 @@ def without_weights(config):
 def test_a_reloaded_model_predicts_the_same_bits_and_asks_for_nothing(data, make_config, tmp_path, backbone, variant):
     # The weights it began with need not be there any more.
     config = make_config(**with_backbone(variant, backbone, weights="imagenet") | {"task": [["age"], ["mask", "gender"]]})
-    card = Card(config, data.photos.scheme, epoch=4)
+    card = Card(config, data.images.scheme, epoch=4)
     model = build_model(without_weights(config), card.task, STATISTICS, (40.0, 12.0))
     edges = config.model.edges != "none"
     # Nothing in it stays as it is built.
@@ -41,8 +41,8 @@ def test_a_reloaded_model_predicts_the_same_bits_and_asks_for_nothing(data, make
     reloaded, read = load_model(tmp_path / "model.safetensors")
     assert read == card and not reloaded.training
     assert probabilities(reloaded, edges) == probabilities(model, edges)
-    photos = torch.rand(2, 4 if edges else 3, 32, 32) * 255
-    answered, expected = reloaded(photos).number, model(photos).number
+    images = torch.rand(2, 4 if edges else 3, 32, 32) * 255
+    answered, expected = reloaded(images).number, model(images).number
     assert (answered is None and expected is None) or torch.equal(answered, expected)
     assert (expected is not None) == bool(config.loss.regression)
     torch.testing.assert_close(reloaded.mean.flatten()[:3] / 255, torch.tensor(STATISTICS[0]))
@@ -50,15 +50,15 @@ def test_a_reloaded_model_predicts_the_same_bits_and_asks_for_nothing(data, make
 
 def test_a_card_says_what_goes_in_and_what_comes_out(data, make_config):
     config = make_config(task=[["age"], ["gender"]], view={"size": [40, 32], "crop": "center", "fraction": 0.6})
-    card = Card.read(Card(config, data.photos.scheme, epoch=4).text())
-    assert card.config == config and card.scheme == data.photos.scheme and card.epoch == 4
+    card = Card.read(Card(config, data.images.scheme, epoch=4).text())
+    assert card.config == config and card.scheme == data.images.scheme and card.epoch == 4
     assert card.view == View("center", 0.6, 40, 32)
     assert card.task.heads == (("age",), ("gender",))
 
 
 def test_the_same_model_packs_to_the_same_bytes_and_packing_leaves_it_alone(data, make_config):
     config = make_config()
-    card = Card(config, data.photos.scheme, epoch=4)
+    card = Card(config, data.images.scheme, epoch=4)
     model, again = (build_model(config, card.task, STATISTICS) for _ in range(2))
     before = probabilities(model)
     assert pack_model(model, card) == pack_model(model, card) == pack_model(again, card)
@@ -67,7 +67,7 @@ def test_the_same_model_packs_to_the_same_bytes_and_packing_leaves_it_alone(data
 
 def test_a_checkpoint_is_a_plain_safetensors_file(data, make_config, tmp_path):
     config = make_config()
-    card = Card(config, data.photos.scheme, epoch=4)
+    card = Card(config, data.images.scheme, epoch=4)
     model = build_model(config, card.task, STATISTICS)
     (tmp_path / "model.safetensors").write_bytes(pack_model(model, card))
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:

@@ -34,7 +34,7 @@ from trainables.optimizers import OPTIMIZERS
 from trainables.seeding import generator
 
 CPU = torch.device("cpu")
-VIT = {"backbone": "test_vit", "weights": "none"}  # no BatchNorm, so a batch is the sum of its photos
+VIT = {"backbone": "test_vit", "weights": "none"}  # no BatchNorm, so a batch is the sum of its images
 EVERYTHING = {
     "task": [["mask", "gender"], ["age"]],
     "epochs": 4,
@@ -47,7 +47,7 @@ EVERYTHING = {
     "schedule": {"name": "plateau", "patience": 0, "factor": 0.5, "warmup": 0.2},
     "train": {"accumulate": 2, "clip": 1.0, "ema": 0.9},
 }
-MEANS = sorted(LOSSES.keys() - {"soft_f1", "ce_f1"})  # losses that are a mean over photos
+MEANS = sorted(LOSSES.keys() - {"soft_f1", "ce_f1"})  # losses that are a mean over images
 START = Progress()
 CLOCKS = {"seconds": 0.0, "images_per_second": 0.0, "peak_memory": 0.0}
 
@@ -178,7 +178,7 @@ STILL = {"name": "sgd", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0}  # one 
 
 
 def slow_gradient(config: TrialConfig, parts: Parts) -> torch.Tensor:
-    """What one step over all batches of the first epoch gathers, photo by photo."""
+    """What one step over all batches of the first epoch gathers, image by image."""
     batches = list(parts.batches.epoch(1))
     parts.model.train()
     for batch in batches:
@@ -193,16 +193,16 @@ def slow_gradient(config: TrialConfig, parts: Parts) -> torch.Tensor:
 
 
 def some_unknown(parts: Parts) -> Parts:
-    """The parts with training photos of which two in three have no number."""
-    photos = parts.batches.photos
-    numbers = np.where(np.arange(len(photos)) % 3, np.float32(np.nan), photos.numbers)
-    return replace(parts, batches=replace(parts.batches, photos=replace(photos, numbers=numbers)))
+    """The parts with training images of which two in three have no number."""
+    images = parts.batches.images
+    numbers = np.where(np.arange(len(images)) % 3, np.float32(np.nan), images.numbers)
+    return replace(parts, batches=replace(parts.batches, images=replace(images, numbers=numbers)))
 
 
 @pytest.mark.parametrize(
     ("name", "micro_batch"), [*((name, 7) for name in MEANS), *(("cross_entropy", size) for size in (0, 2, 16, 31, 500))]
 )
-def test_the_gradient_of_a_mean_loss_is_that_of_its_photos_however_they_are_parted(data, make_config, name, micro_batch):
+def test_the_gradient_of_a_mean_loss_is_that_of_its_images_however_they_are_parted(data, make_config, name, micro_batch):
     config = make_config(epochs=1, task="heads", model=VIT, loss={"name": name}, optimizer=STILL, train={"accumulate": 5})
     parts = build_parts(config, data, CPU, micro_batch=micro_batch)
     before = weights(parts)
@@ -230,7 +230,7 @@ def test_micro_batches_train_mixed_batches_as_whole_ones_do(data, make_config, n
 
 
 @pytest.mark.parametrize("micro_batch", [0, 2, 7, 500])
-def test_the_gradient_of_predicted_numbers_is_that_of_the_photos_whose_number_is_known(data, make_config, micro_batch):
+def test_the_gradient_of_predicted_numbers_is_that_of_the_images_whose_number_is_known(data, make_config, micro_batch):
     config = make_config(epochs=1, model=VIT, loss={"regression": 0.05}, optimizer=STILL, train={"accumulate": 5})
     parts = some_unknown(build_parts(config, data, CPU, micro_batch=micro_batch))
     before = weights(parts)
@@ -252,7 +252,7 @@ def test_known_numbers_add_their_weighted_distance_in_full_and_in_half_precision
     parts = build_parts(make_config(loss={"regression": 0.5}), data, CPU)
     logits, ids = torch.zeros(4, 18), torch.arange(4)
     numbers = torch.tensor([30.0, torch.nan, 20.0, 50.5])
-    # Distances of 10 and 0.5; a photo whose number is unknown has none. Smooth: a half of the square below 1.
+    # Distances of 10 and 0.5; an image whose number is unknown has none. Smooth: a half of the square below 1.
     expected = float(np.log(18)) + 0.5 * ((10 - 0.5) + 0 + 0 + 0.5**2 / 2) / 4
     for precision in (torch.float32, torch.float16):
         number = torch.tensor([40.0, 25.0, 20.0, 50.0], dtype=precision)
@@ -301,7 +301,7 @@ def test_the_same_micro_batches_compute_the_same_bits(data, make_config):
 
 
 @pytest.mark.parametrize("micro_batch", [3, 10])
-def test_no_pass_has_more_photos_than_the_micro_batch_and_none_in_training_a_single_one(data, make_config, micro_batch):
+def test_no_pass_has_more_images_than_the_micro_batch_and_none_in_training_a_single_one(data, make_config, micro_batch):
     config = make_config(epochs=1)
     parts = build_parts(config, data, CPU, micro_batch=micro_batch)
     passes = {True: [], False: []}
@@ -311,28 +311,28 @@ def test_no_pass_has_more_photos_than_the_micro_batch_and_none_in_training_a_sin
     assert sum(passes[True]) == epoch.report.photos and sum(passes[False]) == len(parts.validation.rows)
 
 
-@pytest.mark.parametrize("photos", range(1, 40))
-def test_micro_batches_are_the_batch_in_order_in_even_parts_none_of_a_single_photo(photos):
-    images, ids, rows, numbers = torch.arange(photos), torch.arange(photos) % 3, torch.rand(photos, 4), torch.rand(photos)
+@pytest.mark.parametrize("images", range(1, 40))
+def test_micro_batches_are_the_batch_in_order_in_even_parts_none_of_a_single_image(images):
+    shown, ids, rows, numbers = torch.arange(images), torch.arange(images) % 3, torch.rand(images, 4), torch.rand(images)
     for most in range(2, 45):
-        parted = list(micro_batches(Mixed(images, [ids, rows], numbers), most))
+        parted = list(micro_batches(Mixed(shown, [ids, rows], numbers), most))
         sizes = [len(part) for part, _, _ in parted]
-        assert torch.equal(torch.cat([part for part, _, _ in parted]), images)
+        assert torch.equal(torch.cat([part for part, _, _ in parted]), shown)
         assert torch.equal(torch.cat([targets[0] for _, targets, _ in parted]), ids)
         assert torch.equal(torch.cat([targets[1] for _, targets, _ in parted]), rows)
         assert torch.equal(torch.cat([known for _, _, known in parted]), numbers)
-        assert max(sizes) <= max(most, 3 if photos % 2 else 2) and max(sizes) - min(sizes) <= 1
-        assert min(sizes) >= min(2, photos)
-        assert len(parted) == (-(-photos // most) if most > 2 else max(1, photos // 2))
-    [(part, targets, known)] = micro_batches(Mixed(images, [ids], numbers), 0)
-    assert torch.equal(part, images) and torch.equal(targets[0], ids) and torch.equal(known, numbers)
+        assert max(sizes) <= max(most, 3 if images % 2 else 2) and max(sizes) - min(sizes) <= 1
+        assert min(sizes) >= min(2, images)
+        assert len(parted) == (-(-images // most) if most > 2 else max(1, images // 2))
+    [(part, targets, known)] = micro_batches(Mixed(shown, [ids], numbers), 0)
+    assert torch.equal(part, shown) and torch.equal(targets[0], ids) and torch.equal(known, numbers)
 
 
 @pytest.mark.parametrize(
     ("batch_size", "micro_batch", "expected"),
     [(64, 0, [32, 16, 8, 4, 2]), (100, 0, [50, 25, 13, 7, 4, 2]), (64, 20, [10, 5, 3, 2]), (16, 40, [8, 4, 2]), (3, 0, [2]), (2, 0, [])],
 )
-def test_micro_batches_are_halved_until_two_photos_are_left(batch_size, micro_batch, expected):
+def test_micro_batches_are_halved_until_two_images_are_left(batch_size, micro_batch, expected):
     tried = []
     while micro_batch := next_micro_batch(batch_size, micro_batch):
         tried.append(micro_batch)
@@ -441,10 +441,10 @@ def test_a_diverging_trial_says_epoch_batch_step_and_learning_rate(data, make_co
 def test_a_batch_that_spoils_the_loss_is_named_whichever_step_gathers_it(data, make_config, accumulate, bad, step):
     config = make_config(epochs=1, train={"accumulate": accumulate}, loss={"regression": 0.1})
     parts = build_parts(config, data, CPU)
-    photos = parts.batches.photos
-    numbers = photos.numbers.copy()
+    images = parts.batches.images
+    numbers = images.numbers.copy()
     numbers[parts.batches.order(1)[32 * (bad - 1)]] = np.inf
-    parts = replace(parts, batches=replace(parts.batches, photos=replace(photos, numbers=numbers)))
+    parts = replace(parts, batches=replace(parts.batches, images=replace(images, numbers=numbers)))
     said = f"the loss is inf in epoch 1, batch {bad} of 5 (step {step}), at learning rate {parts.schedule.lr(step - 1):.1e}"
     with pytest.raises(DivergedError) as caught:
         run(config, parts)
@@ -494,7 +494,7 @@ def test_reports_measure_time_speed_and_memory(data, make_config):
 
 
 @pytest.mark.parametrize("sampler", ["shuffle", "weighted"])
-def test_reports_count_the_different_photos_of_an_epoch_and_the_one_shown_most(data, make_config, sampler):
+def test_reports_count_the_different_images_of_an_epoch_and_the_one_shown_most(data, make_config, sampler):
     config = make_config(sampler={"name": sampler})
     parts = build_parts(config, data, CPU)
     for epoch in run(config, parts):
@@ -604,7 +604,7 @@ def test_where_nobody_validates_a_trial_trains_on_all_and_its_newest_epoch_is_it
     config = make_config(epochs=3, data={"fold": NOBODY})
     parts = build_parts(config, unvalidated(data), CPU)
     epochs = run(config, parts)
-    assert len(parts.batches.photos) == len(data.split.train) + len(data.split.valid)
+    assert len(parts.batches.images) == len(data.split.train) + len(data.split.valid)
     for number, epoch in enumerate(epochs, start=1):
         assert (epoch.report.score, epoch.report.accuracy, epoch.report.target_scores) == (None, None, {})
         assert epoch.report.best_epoch == epoch.progress.best_epoch == number

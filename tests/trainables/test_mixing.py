@@ -11,18 +11,18 @@ MIXING = [name for name in MIXERS if name != "none"]
 CLASSES = [6, 3]
 
 
-def batch(seed, photos=8, width=10):
+def batch(seed, batch_size=8, width=10):
     """Images (n, 3, 5, width), class ids per head and a partner (n,)."""
     generator = torch.Generator().manual_seed(seed)
-    images = torch.randn(photos, 3, 5, width, generator=generator)
-    targets = [torch.randint(count, (photos,), generator=generator) for count in CLASSES]
-    return images, targets, torch.randperm(photos, generator=generator)
+    images = torch.randn(batch_size, 3, 5, width, generator=generator)
+    targets = [torch.randint(count, (batch_size,), generator=generator) for count in CLASSES]
+    return images, targets, torch.randperm(batch_size, generator=generator)
 
 
-def halves(photos=2, height=5, width=64):
+def halves(batch_size=2, height=5, width=64):
     """Images filled with 0 and 1 in turn, which is also their class."""
-    ids = torch.arange(photos) % 2
-    return ids.float().reshape(photos, 1, 1, 1).expand(photos, 3, height, width).contiguous(), ids
+    ids = torch.arange(batch_size) % 2
+    return ids.float().reshape(batch_size, 1, 1, 1).expand(batch_size, 3, height, width).contiguous(), ids
 
 
 def mix(mixer, images, targets, rng, numbers=None, classes=CLASSES):
@@ -36,10 +36,10 @@ def mix(mixer, images, targets, rng, numbers=None, classes=CLASSES):
 def test_cutmix_vertical_takes_the_columns_right_of_the_cut_from_the_partner(seed, kept):
     images, _, partner = batch(seed)
     mixed, kept_area = cutmix_vertical(images, partner, kept)
-    for photo in range(len(images)):
+    for image in range(len(images)):
         for column in range(10):
-            source = photo if column < round(kept * 10) else partner[photo]
-            assert torch.equal(mixed[photo, :, :, column], images[source, :, :, column])
+            source = image if column < round(kept * 10) else partner[image]
+            assert torch.equal(mixed[image, :, :, column], images[source, :, :, column])
     assert kept_area == round(kept * 10) / 10
 
 
@@ -47,7 +47,7 @@ def test_cutmix_vertical_takes_the_columns_right_of_the_cut_from_the_partner(see
 @pytest.mark.parametrize("seed", range(10))
 def test_the_kept_area_of_cutmix_vertical_is_the_measured_area(width, seed):
     kept = np.random.default_rng(seed).uniform()
-    images = torch.arange(2.0).reshape(2, 1, 1, 1).expand(2, 3, 5, width)  # a photo of zeros and a photo of ones
+    images = torch.arange(2.0).reshape(2, 1, 1, 1).expand(2, 3, 5, width)  # an image of zeros and an image of ones
     mixed, kept_area = cutmix_vertical(images, torch.tensor([1, 0]), kept)
     assert (mixed[0] == 0).double().mean().item() == pytest.approx(kept_area)
     assert (mixed[1] == 1).double().mean().item() == pytest.approx(kept_area)
@@ -55,11 +55,11 @@ def test_the_kept_area_of_cutmix_vertical_is_the_measured_area(width, seed):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_mixup_blends_each_photo_with_its_partner(seed):
+def test_mixup_blends_each_image_with_its_partner(seed):
     images, _, partner = batch(seed)
     mixed, kept_area = mixup(images, partner, 0.7)
-    for photo in range(len(images)):
-        torch.testing.assert_close(mixed[photo], 0.7 * images[photo] + 0.3 * images[partner[photo]])
+    for image in range(len(images)):
+        torch.testing.assert_close(mixed[image], 0.7 * images[image] + 0.3 * images[partner[image]])
     assert kept_area == 0.7
 
 
@@ -85,7 +85,7 @@ def test_mixup_of_integer_pixels_rounds_to_the_nearest():
 
 @pytest.mark.parametrize("name", MIXING)
 @pytest.mark.parametrize("seed", range(10))
-def test_a_photo_mixed_with_itself_is_unchanged(name, seed):
+def test_an_image_mixed_with_itself_is_unchanged(name, seed):
     images, targets, _ = batch(seed)
     mixer, itself = build_mixer(section("mix", name=name)), torch.arange(len(images))
     mixed, kept_area = mixer.mix(images, itself, np.random.default_rng(seed))
@@ -95,13 +95,13 @@ def test_a_photo_mixed_with_itself_is_unchanged(name, seed):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_mixed_targets_give_each_of_the_two_photos_its_area(seed):
+def test_mixed_targets_give_each_of_the_two_images_its_area(seed):
     _, targets, partner = batch(seed)
     rows = F.one_hot(targets[0], CLASSES[0]).float()
-    for photo, row in enumerate(mix_targets(rows, partner, 0.7)):
+    for image, row in enumerate(mix_targets(rows, partner, 0.7)):
         expected = torch.zeros(CLASSES[0])
-        expected[targets[0][photo]] += 0.7
-        expected[targets[0][partner[photo]]] += 0.3
+        expected[targets[0][image]] += 0.7
+        expected[targets[0][partner[image]]] += 0.3
         torch.testing.assert_close(row, expected)
 
 
@@ -117,8 +117,8 @@ def test_every_head_of_a_mixed_batch_gets_rows_that_sum_to_1_and_keep_the_count_
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix", "cutmix_vertical"])
 @pytest.mark.parametrize("seed", range(20))
-def test_the_mean_pixel_the_target_and_the_number_of_a_mixed_photo_tell_the_same_share(name, seed):
-    images, ids = halves(photos=8, height=21)
+def test_the_mean_pixel_the_target_and_the_number_of_a_mixed_image_tell_the_same_share(name, seed):
+    images, ids = halves(batch_size=8, height=21)
     mixer = build_mixer(
         section("mix", name=name, prob=1.0, **({"alpha": 1.0} if name in ("mixup", "cutmix") else {"low": 0.0, "high": 1.0}))
     )
@@ -131,7 +131,7 @@ def test_the_mean_pixel_the_target_and_the_number_of_a_mixed_photo_tell_the_same
 @pytest.mark.parametrize("seed", range(5))
 def test_a_number_mixed_with_an_unknown_one_is_unknown(name, seed):
     images, targets, _ = batch(seed)
-    targets = [torch.zeros_like(ids) for ids in targets]  # so that each photo has fellows
+    targets = [torch.zeros_like(ids) for ids in targets]  # so that each image has fellows
     mixer, numbers = build_mixer(section("mix", name=name, prob=1.0)), torch.arange(8.0).where(torch.arange(8) % 3 > 0, torch.nan)
     rng = np.random.default_rng(seed)
     rng.random()  # which decides that the batch is mixed
@@ -153,7 +153,7 @@ def test_soft_targets_are_mixed_as_they_are(seed):
 
 @pytest.mark.parametrize("prob", [0.0, 0.3, 1.0])
 def test_the_share_of_batches_that_are_mixed_is_prob(prob):
-    images, targets, _ = batch(0, photos=2)
+    images, targets, _ = batch(0, batch_size=2)
     mixer, rng = build_mixer(section("mix", name="mixup", prob=prob)), np.random.default_rng(0)
     mixed = [mix(mixer, images, targets, rng)[0] is not images for _ in range(2000)]
     error = 4 * (prob * (1 - prob) / 2000) ** 0.5
@@ -179,7 +179,7 @@ def test_the_same_generator_mixes_in_the_same_way(name):
 
 
 def kept_areas(config, images, count=4000) -> list[float]:
-    """The shares kept in many batches, measured on the second photo, whose pixels are 1."""
+    """The shares kept in many batches, measured on the second image, whose pixels are 1."""
     rng, mixer, partner = np.random.default_rng(0), build_mixer(config), torch.tensor([1, 0])
     drawn = []
     for _ in range(count):
@@ -222,7 +222,7 @@ def test_cutmix_takes_one_box_from_the_partner_whose_share_is_told_exactly(seed,
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
-def test_a_box_inside_the_photo_covers_what_is_not_kept_and_one_at_the_border_less(kept):
+def test_a_box_inside_the_image_covers_what_is_not_kept_and_one_at_the_border_less(kept):
     images, partner = halves(height=100, width=200)[0], torch.tensor([1, 0])
     middle, corner = (cutmix(images, partner, kept, place)[1] for place in ((0.5, 0.5), (0.0, 1.0)))
     assert middle == pytest.approx(kept, abs=0.01)
@@ -242,14 +242,14 @@ def test_cutmix_boxes_lie_anywhere_and_have_areas_of_a_beta():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_cutmix_intra_pairs_each_photo_with_another_of_its_class_in_every_head_or_else_with_itself(seed):
-    _, targets, _ = batch(seed, photos=20)
+def test_cutmix_intra_pairs_each_image_with_another_of_its_class_in_every_head_or_else_with_itself(seed):
+    _, targets, _ = batch(seed, batch_size=20)
     partner = fellows(targets, np.random.default_rng(seed))
     assert sorted(partner) == list(range(20))
     kinds = list(zip(*(ids.tolist() for ids in targets), strict=True))
-    for photo, other in enumerate(partner):
-        assert kinds[photo] == kinds[other]
-        assert (photo == other) == (kinds.count(kinds[photo]) == 1)
+    for image, other in enumerate(partner):
+        assert kinds[image] == kinds[other]
+        assert (image == other) == (kinds.count(kinds[image]) == 1)
 
 
 def test_over_many_batches_every_fellow_is_a_partner_equally_often():
@@ -260,14 +260,14 @@ def test_over_many_batches_every_fellow_is_a_partner_equally_often():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_fellows_of_a_soft_target_are_those_of_its_likeliest_class(seed):
-    _, targets, _ = batch(seed, photos=20)
+    _, targets, _ = batch(seed, batch_size=20)
     soft = [F.one_hot(ids, count) * 0.6 + 0.4 / count for ids, count in zip(targets, CLASSES, strict=True)]
     np.testing.assert_array_equal(fellows(soft, np.random.default_rng(seed)), fellows(targets, np.random.default_rng(seed)))
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_cutmix_intra_changes_photos_and_leaves_the_classes_as_they_are(seed):
-    images, targets, _ = batch(seed, photos=40)
+def test_cutmix_intra_changes_images_and_leaves_the_classes_as_they_are(seed):
+    images, targets, _ = batch(seed, batch_size=40)
     mixed, rows = mix(build_mixer(section("mix", name="cutmix_intra", prob=1.0)), images, targets, np.random.default_rng(seed))
     for ids, row, count in zip(targets, rows, CLASSES, strict=True):
         assert torch.equal(row, F.one_hot(ids, count).float())

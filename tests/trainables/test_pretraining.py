@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.pretraining import Pretraining, batches_to_paint, build_painter, hide, patch_of, photos_to_paint, pretrain
+from trainables.pretraining import Pretraining, batches_to_paint, build_painter, hide, images_to_paint, patch_of, pretrain
 from trainables.registry import ConfigError
 
 CPU = torch.device("cpu")
@@ -17,26 +17,26 @@ NETWORKS = ["test_vit", "test_efficientnet", "test_resnet", "swin_s3_tiny_224", 
 
 def trained(settings: Pretraining, size: tuple[int, int] = SIZE):
     painter = build_painter(settings, size)
-    batches = batches_to_paint(settings, [VIEW[:, : size[0], : size[1]]], np.arange(40), photos_to_paint([list("x" * 40)]))
+    batches = batches_to_paint(settings, [VIEW[:, : size[0], : size[1]]], np.arange(40), images_to_paint([list("x" * 40)]))
     return painter, list(pretrain(painter, settings, batches, CPU))
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.95])
 @pytest.mark.parametrize("patch", [(8, 8), (16, 16), (10, 7)])
-def test_every_photo_has_the_asked_share_of_whole_patches_hidden_and_each_its_own(share, patch):
+def test_every_image_has_the_asked_share_of_whole_patches_hidden_and_each_its_own(share, patch):
     hidden = hide(20, SIZE, patch, share, np.random.default_rng(0))
     rows, columns = -(-SIZE[0] // patch[0]), -(-SIZE[1] // patch[1])
     assert hidden.shape == (20, 1, *SIZE)
     wanted = min(rows * columns - 1, max(1, round(share * rows * columns)))
-    for photo in hidden[:, 0]:
-        cells = [photo[r * patch[0] : (r + 1) * patch[0], c * patch[1] : (c + 1) * patch[1]] for r in range(rows) for c in range(columns)]
+    for image in hidden[:, 0]:
+        cells = [image[r * patch[0] : (r + 1) * patch[0], c * patch[1] : (c + 1) * patch[1]] for r in range(rows) for c in range(columns)]
         assert all(cell.all() or not cell.any() for cell in cells)
         assert sum(cell.all() for cell in cells) == wanted
-    assert len({photo.tobytes() for photo in hidden}) > 1
+    assert len({image.tobytes() for image in hidden}) > 1
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_painted_photos_have_the_size_of_the_photos(name):
+def test_painted_images_have_the_size_of_the_images(name):
     size = (64, 64)
     painter = build_painter(replace(SETTINGS, backbone=name), size)
     painted = painter(torch.zeros(2, 3, *size))
@@ -63,10 +63,10 @@ def test_a_vit_hides_its_own_patches_and_a_cnn_eighths():
 
 def test_a_hidden_patch_is_embedded_alike_wherever_it_is():
     vit = build_painter(SETTINGS, (64, 64)).backbone.eval()
-    photos = torch.randn(1, 3, 64, 64)
+    images = torch.randn(1, 3, 64, 64)
     hidden = torch.from_numpy(hide(1, (64, 64), patch_of(vit, (64, 64)), 0.5, np.random.default_rng(0)))
     with torch.no_grad():
-        tokens = vit.patch_embed(photos.masked_fill(hidden, 0.0)).flatten(0, -2)
+        tokens = vit.patch_embed(images.masked_fill(hidden, 0.0)).flatten(0, -2)
     high, wide = patch_of(vit, (64, 64))
     covered = hidden[0, 0, ::high, ::wide].flatten()
     torch.testing.assert_close(tokens[covered], vit.patch_embed.proj.bias.expand(int(covered.sum()), -1))

@@ -129,11 +129,11 @@ def test_a_finished_trial_leaves_a_whole_record(job, data, make_config):
 
 
 @on_cpu
-def test_predictions_are_those_of_the_kept_model_on_the_validation_photos(job, data, make_config):
+def test_predictions_are_those_of_the_kept_model_on_the_validation_images(job, data, make_config):
     run(make_config(**EVERYTHING), job)
     folder = trial_folder(job.run, 0)
     kept = read_predictions(folder)
-    assert kept.ids == tuple(data.photos.ids[index] for index in data.split.valid)
+    assert kept.ids == tuple(data.images.ids[index] for index in data.split.valid)
     model, card = load_model(folder / MODEL)
     seen = open_view(data.views[card.view])
     batches = plain_batches(seen.images, seen.rows(kept.ids), 64)
@@ -279,7 +279,7 @@ def test_a_job_has_the_data_of_each_fold_and_its_own_where_there_is_no_other(job
 
 
 class Small(torch.nn.Module):
-    """A model on a device that has room for few photos at a time."""
+    """A model on a device that has room for few images at a time."""
 
     def __init__(self, model, room: int):
         super().__init__()
@@ -302,7 +302,7 @@ class Small(torch.nn.Module):
 
 @pytest.fixture
 def small_device(monkeypatch):
-    """Stands for a GPU that has room for a number of photos, from an epoch on."""
+    """Stands for a GPU that has room for a number of images, from an epoch on."""
 
     def build(room: int, from_build: int = 1) -> None:
         built = []

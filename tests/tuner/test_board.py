@@ -174,11 +174,11 @@ def test_a_trial_that_lost_its_state_and_begins_again_never_turns_the_pace_negat
 
 
 def test_trials_that_an_earlier_command_ended_are_in_the_table_and_can_lead():
-    board = board_of(Row(0, "before", "finished", 10, 0.5, 0.6, earlier=10), Row(1, "now", "running", 1, 0.1, 0.1, photos=70), trials=20)
+    board = board_of(Row(0, "before", "finished", 10, 0.5, 0.6, earlier=10), Row(1, "now", "running", 1, 0.1, 0.1, images=70), trials=20)
     text = text_of(board)
     assert "1 of 20 trials ended, 1 running, best so far 0.600 (trial 0)" in text
     assert text.index("now") < text.index("before")
-    assert board.photos == 70
+    assert board.images == 70
 
 
 @pytest.mark.parametrize("seconds, text", [(0, "0:00"), (59.6, "1:00"), (247, "4:07"), (3909, "1:05:09"), (90000, "25:00:00")])

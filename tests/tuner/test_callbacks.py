@@ -92,7 +92,7 @@ def test_an_epoch_that_is_trained_again_counts_once_and_is_no_progress(driver, p
     trial.run_metadata.num_failures = 1
     driver.on_trial_result(**NOBODY, trial=trial, result=report(0, 1, 0.5))
     row = driver._board.rows[0]
-    assert (row.epoch, row.photos, row.seconds) == (2, 20, 2.0) and trial.run_metadata.num_failures == 1
+    assert (row.epoch, row.images, row.seconds) == (2, 20, 2.0) and trial.run_metadata.num_failures == 1
 
 
 def test_an_ended_trial_leaves_no_statistics_in_memory(driver, proposed):
@@ -134,4 +134,4 @@ def test_trials_of_earlier_commands_are_on_the_board_and_those_that_go_on_when_t
     driver.on_trial_start(**NOBODY, trial=trial)
     driver.on_trial_result(**NOBODY, trial=trial, result=report(1, 3, 0.4))
     row = driver._board.rows[1]
-    assert (row.state, row.epoch, row.trained, row.photos) == ("running", 3, 1, 10)
+    assert (row.state, row.epoch, row.trained, row.images) == ("running", 3, 1, 10)

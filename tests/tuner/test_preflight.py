@@ -187,11 +187,11 @@ def test_the_cover_shows_every_choice_and_every_conditional_value_with_few_confi
 def test_a_sound_space_is_rehearsed_without_a_word_and_without_a_trace(read, data):
     space = read(CONDITIONAL)
     chosen = cover(space, draw(space, FIXED, seed=0))
-    before = [array.copy() for array in (data.photos.labels, data.split.train)]
+    before = [array.copy() for array in (data.images.labels, data.split.train)]
     done = []
     rehearse(space, chosen, {0: data}, done.append)
     assert sum(done) == len(chosen)
-    assert all(np.array_equal(one, other) for one, other in zip(before, (data.photos.labels, data.split.train), strict=True))
+    assert all(np.array_equal(one, other) for one, other in zip(before, (data.images.labels, data.split.train), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -227,9 +227,9 @@ def test_what_one_entry_alone_has_is_drawn_and_set_only_where_it_is_chosen(read)
         assert values.get("sampler/power") == {"weighted": 0.5, "shuffle": None}[values["sampler/name"]]
 
 
-def test_what_cannot_be_built_with_these_photos_is_refused_before_the_search(read, data):
+def test_what_cannot_be_built_with_these_images_is_refused_before_the_search(read, data):
     space = read(BASE.replace("batch_size: 32", "batch_size: {choice: [32, 5000]}"))
-    with pytest.raises(SpaceError, match="my.yaml:5: train/batch_size: 5000 is more than the .* training photos"):
+    with pytest.raises(SpaceError, match="my.yaml:5: train/batch_size: 5000 is more than the .* training images"):
         rehearse(space, cover(space, draw(space, FIXED, seed=0)), {0: data}, lambda done: None)
 
 

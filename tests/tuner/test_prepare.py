@@ -6,45 +6,45 @@ from rich.console import Console
 
 from trainables.config import section
 from trainables.data.faces import find_face
-from trainables.data.photos import Photos
-from trainables.data.views import View, read_photo
+from trainables.data.images import Images
+from trainables.data.views import View, read_image
 from tuner.prepare import decode
 
 
 @pytest.fixture(scope="module")
-def kinds(photos) -> tuple[np.ndarray, np.ndarray]:
-    """Of the demo's first photos: those in which the detector sees a face, and those in which it sees none."""
-    seen = np.array([find_face(read_photo(photos.root / name)) is not None for name in photos.ids[:40]])
+def kinds(images) -> tuple[np.ndarray, np.ndarray]:
+    """Of the demo's first images: those in which the detector sees a face, and those in which it sees none."""
+    seen = np.array([find_face(read_image(images.root / name)) is not None for name in images.ids[:40]])
     return np.flatnonzero(seen), np.flatnonzero(~seen)
 
 
 @pytest.fixture
 def told(tmp_path, monkeypatch):
-    """What the user is told while these photos are decoded, in one line."""
+    """What the user is told while these images are decoded, in one line."""
     monkeypatch.setenv("SWEEPVOTE_CACHE", str(tmp_path))
 
-    def tell(photos: Photos, crop: str) -> str:
+    def tell(images: Images, crop: str) -> str:
         console = Console(file=StringIO(), width=10_000)
-        decode(photos, [View.of(section("view", crop=crop, size=32))], False, console)
+        decode(images, [View.of(section("view", crop=crop, size=32))], False, console)
         return console.file.getvalue()
 
     return tell
 
 
-def test_photos_without_a_face_are_counted_and_named(photos, kinds, told):
-    some = photos.take(np.concatenate([kinds[0][:5], kinds[1][:2]]))
-    words = f"no face found in 2 of 7 photos (28.6%): their centre is used instead: {some.ids[5]}, {some.ids[6]}\n"
+def test_images_without_a_face_are_counted_and_named(images, kinds, told):
+    some = images.take(np.concatenate([kinds[0][:5], kinds[1][:2]]))
+    words = f"no face found in 2 of 7 images (28.6%): their centre is used instead: {some.ids[5]}, {some.ids[6]}\n"
     assert words in told(some, "face") and words in told(some, "face")
     assert "does not suit" not in told(some, "face")
 
 
-def test_where_most_photos_have_no_face_the_crop_is_called_unfit(photos, kinds, told):
-    some = photos.take(np.concatenate([kinds[0][:2], kinds[1][:7]]))
+def test_where_most_images_have_no_face_the_crop_is_called_unfit(images, kinds, told):
+    some = images.take(np.concatenate([kinds[0][:2], kinds[1][:7]]))
     said = told(some, "face")
-    assert "no face found in 7 of 9 photos (77.8%)" in said and f"{some.ids[6]} and 2 more\n" in said
-    assert "more than half of them: view/crop: face does not suit these photos" in said
+    assert "no face found in 7 of 9 images (77.8%)" in said and f"{some.ids[6]} and 2 more\n" in said
+    assert "more than half of them: view/crop: face does not suit these images" in said
 
 
-def test_nothing_is_said_of_faces_where_all_have_one_or_nobody_asks(photos, kinds, told):
-    assert "no face" not in told(photos.take(kinds[0][:5]), "face")
-    assert "no face" not in told(photos.take(kinds[1][:5]), "center")
+def test_nothing_is_said_of_faces_where_all_have_one_or_nobody_asks(images, kinds, told):
+    assert "no face" not in told(images.take(kinds[0][:5]), "face")
+    assert "no face" not in told(images.take(kinds[1][:5]), "center")

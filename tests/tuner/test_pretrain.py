@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from trainables import pretraining
-from trainables.data.layouts.reading import read_photos, read_unlabelled
+from trainables.data.layouts.reading import read_images, read_unlabelled
 from trainables.data.settings import DataConfig
 from trainables.data.splits import split_table
 from trainables.data.training import Data
@@ -40,13 +40,13 @@ def test_the_command_writes_weights_that_a_search_begins_with(demo, tmp_path):
 
 @pytest.fixture
 def learned(monkeypatch) -> list[tuple[set[str], tuple]]:
-    """Ids of the photos, and the channel statistics, of every pre-training."""
+    """Ids of the images, and the channel statistics, of every pre-training."""
     seen, ids = [], []
     prepare, train = pretraining.batches_to_paint, pretraining.pretrain
 
-    def batches(settings, views, rows, photos, threads=0):
-        ids.append(set(photos.ids.tolist()))
-        return prepare(settings, views, rows, photos, threads)
+    def batches(settings, views, rows, images, threads=0):
+        ids.append(set(images.ids.tolist()))
+        return prepare(settings, views, rows, images, threads)
 
     def trained(painter, settings, batches, device, statistics):
         seen.append((ids[-1], statistics))
@@ -58,9 +58,9 @@ def learned(monkeypatch) -> list[tuple[set[str], tuple]]:
 
 
 def split_with(demo, seed=0, **settings):
-    """The photos of the demo and their split, as a search with these settings of `data` makes it; and the digests."""
+    """The images of the demo and their split, as a search with these settings of `data` makes it; and the digests."""
     sides = DataConfig(**settings)
-    found = read_photos(demo, sides)
+    found = read_images(demo, sides)
     files = build_views(found, [VIEW], view_cache())
     return *divide(found.without(files.bad), files.digests, sides, seed, None), files.digests
 
@@ -82,41 +82,41 @@ TINY = ("--backbone", "test_vit", "--epochs", 1)
 )
 def test_everybody_but_those_whom_a_search_with_these_settings_holds_out_is_learned_from(demo, tmp_path, learned, seed, settings):
     settings = {"folds": 2} | settings
-    photos, split, _ = split_with(demo, seed, **settings)
+    images, split, _ = split_with(demo, seed, **settings)
     changes = [word for name, value in settings.items() for word in ("--set", f"data/{name}={value}")]
     done = pretrain(*TINY, "--data", demo, "--size", 32, "--seed", seed, *changes, "--out", tmp_path / "a.safetensors")
     assert done.exit_code == 0, done.output
     ((ids, _),) = learned
-    assert ids & set(photos.ids) == {photos.ids[row] for row in (*split.train, *split.valid)}
+    assert ids & set(images.ids) == {images.ids[row] for row in (*split.train, *split.valid)}
     to_predict = read_unlabelled(demo)
-    assert ids - set(photos.ids) == set(to_predict.ids), "photos to predict take part"
+    assert ids - set(images.ids) == set(to_predict.ids), "images to predict take part"
 
 
 @pytest.fixture
 def run(demo, tmp_path):
     """A run with cuts, a hold-out, a view and a normalisation of its own."""
     settings = {"cuts": [25, 40], "holdout": 0.3, "folds": 2}
-    photos, split, digests = split_with(demo, 7, **settings)
+    images, split, digests = split_with(demo, 7, **settings)
     folder = tmp_path / "runs" / "mine"
     folder.mkdir(parents=True)
-    (folder / "split.csv").write_bytes(split_table(photos, split, digests))
+    (folder / "split.csv").write_bytes(split_table(images, split, digests))
     (folder / "space.yaml").write_text(
         "data: {cuts: [25, 40], holdout: 0.3, folds: 2}\nview: {size: 32}\nnormalize: dataset\n"
         "model: {backbone: test_resnet, weights: none}\noptimizer: {lr: 0.001}\n"
     )
-    names = tuple(attribute.plain() for attribute in photos.scheme.attributes)
+    names = tuple(attribute.plain() for attribute in images.scheme.attributes)
     write_run(folder, RunCard("mine", "mine", str(demo), (25, 40), 7, split.hash, names, 1, 1, "python -m tuner.run"))
-    return folder, photos, split
+    return folder, images, split
 
 
 def test_a_runs_split_view_and_normalisation_are_taken_and_written_into_the_weights(run, tmp_path, learned):
-    folder, photos, split = run
+    folder, images, split = run
     out = tmp_path / "a.safetensors"
     done = pretrain(*TINY, "--run", folder, "--out", out)
     assert done.exit_code == 0, done.output
     ((ids, statistics),) = learned
-    assert ids & set(photos.ids) == {photos.ids[row] for row in (*split.train, *split.valid)}
-    data = Data.of(photos, split, build_views(photos, [VIEW], view_cache()), with_statistics=True)
+    assert ids & set(images.ids) == {images.ids[row] for row in (*split.train, *split.valid)}
+    data = Data.of(images, split, build_views(images, [VIEW], view_cache()), with_statistics=True)
     assert statistics == data.statistics[VIEW]
     with safe_open(out, framework="pt") as file:
         card = json.loads(file.metadata()["pretraining"])
@@ -140,12 +140,12 @@ def test_who_is_held_out_cannot_be_changed_beside_a_run(run, change, named):
     assert done.exit_code == 2 and named in done.stderr
 
 
-def test_a_photo_to_predict_that_copies_a_held_out_one_is_not_learned_from(demo, tmp_path, learned):
+def test_an_image_to_predict_that_copies_a_held_out_one_is_not_learned_from(demo, tmp_path, learned):
     data = shutil.copytree(demo, tmp_path / "data")
-    photos, split, _ = split_with(data, folds=2)
+    images, split, _ = split_with(data, folds=2)
     copied = read_unlabelled(data)
     first = copied.root / copied.ids[0]
-    first.write_bytes((photos.root / photos.ids[split.holdout[0]]).read_bytes())
+    first.write_bytes((images.root / images.ids[split.holdout[0]]).read_bytes())
     done = pretrain(*TINY, "--data", data, "--size", 32, "--set", "data/folds=2", "--out", tmp_path / "a.safetensors")
     assert done.exit_code == 0, done.output
     ((ids, _),) = learned

@@ -15,7 +15,7 @@ from analysis.members.trials import load_runs
 from search_spaces.schema import SpaceError
 from tests.conftest import already, edit, never
 from tests.faults.commands import start
-from trainables.data.photos import DataError
+from trainables.data.images import DataError
 from trainables.data.splits import NOBODY
 from trainables.record import MODEL, SPLIT, RunError, read_predictions, read_record, read_records, read_run, trial_folder
 from trainables.trial import Job, train
@@ -89,7 +89,7 @@ def folds(home, searched, ray_cluster) -> tuple[Path, str]:
 
 @pytest.fixture(scope="module")
 def alone(data, tmp_path_factory):
-    """Train a configuration in this process, with the people on the sides that it names."""
+    """Train a configuration in this process, with the groups on the sides that it names."""
 
     def train_alone(config) -> Path:
         sides = replace(data, split=replace(data.split, fold=config.data.fold))
@@ -302,7 +302,7 @@ def test_every_refit_has_its_place_in_the_space_of_what_differs(searched):
         (Wish(run="faces", trials=(1, 7), seeds=1), "there is no trial 7 in faces; there are 0, 1"),
         (
             Wish(run="faces", folds=5),
-            "the people were parted into 2 folds when the search began, and its split.csv keeps them: write --folds 2",
+            "the groups were split into 2 folds when the search began, and its split.csv keeps them: write --folds 2",
         ),
     ],
 )
@@ -345,11 +345,11 @@ def test_a_schedule_that_asks_for_scores_cannot_be_trained_on_all_data(copied):
     assert len(planned(copied, Wish(trials=(1,), folds=2))) == 2
 
 
-def test_photos_that_changed_are_refused_with_what_differs(searched, demo, tmp_path):
-    photos = shutil.copytree(demo, tmp_path / "photos")
-    one, other = sorted((photos / "train" / "images").glob("*/mask1.jpg"))[3:5]
+def test_images_that_changed_are_refused_with_what_differs(searched, demo, tmp_path):
+    images = shutil.copytree(demo, tmp_path / "photos")
+    one, other = sorted((images / "train" / "images").glob("*/mask1.jpg"))[3:5]
     shutil.copy(one, other)
-    said = refused(Wish(run="faces", folds=2), already(None), data=photos)
+    said = refused(Wish(run="faces", folds=2), already(None), data=images)
     assert "is not what run faces was made of" in said and "of other content, 1: " in said
 
 

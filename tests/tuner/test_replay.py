@@ -14,7 +14,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from trainables.data.layouts.reading import read_photos
+from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
 from trainables.data.splits import NOBODY, split_table
 from trainables.data.views import build_views
@@ -91,11 +91,11 @@ def known_code(monkeypatch):
 def trained(demo, data, cache, make_config, tmp_path_factory) -> Path:
     """A run with a trial of every kind. Read it, do not change it."""
     run = tmp_path_factory.mktemp("trained") / "faces"
-    digests = build_views(read_photos(demo, DataConfig()), data.views, cache).digests
-    attributes = tuple(attribute.plain() for attribute in data.photos.scheme.attributes)
+    digests = build_views(read_images(demo, DataConfig()), data.views, cache).digests
+    attributes = tuple(attribute.plain() for attribute in data.images.scheme.attributes)
     card = RunCard("faces", "tiny.yaml", str(demo), (30, 60), 0, data.split.hash, attributes, epochs=3, trials=7, command="")
     write_run(run, card)
-    write_whole(run / SPLIT, split_table(data.photos, data.split, digests))
+    write_whole(run / SPLIT, split_table(data.images, data.split, digests))
     job = Job(run, data, CODE, threads=1)
     diverging = make_config(optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"})
     before = torch.get_num_threads()
@@ -126,7 +126,7 @@ def run(trained, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def moved(demo, tmp_path) -> Path:
-    """A copy of the photos in another folder."""
+    """A copy of the images in another folder."""
     return shutil.copytree(demo, tmp_path / "photos")
 
 
@@ -234,7 +234,7 @@ def test_nothing_of_the_run_is_changed(run, changed):
         assert contents(run) == before
 
 
-def test_photos_that_were_moved_and_a_table_that_was_sorted_anew_give_the_same_bits(run, moved):
+def test_images_that_were_moved_and_a_table_that_was_sorted_anew_give_the_same_bits(run, moved):
     table = moved / "train" / "train.csv"
     rows = pd.read_csv(table, dtype=str, keep_default_na=False)
     rows.iloc[::-1].to_csv(table, index=False)
@@ -291,13 +291,13 @@ def test_changed_probabilities_are_named_with_the_largest_difference(run):
     assert said.code == 1 and f"Not equal: epoch {kept.epoch}: validation probabilities by up to 2.5e-01" in said.out
 
 
-def test_probabilities_of_other_photos_are_no_probabilities_to_compare(run):
+def test_probabilities_of_other_images_are_no_probabilities_to_compare(run):
     folder = trial_folder(run, PLAIN)
     kept = read_predictions(folder)
     write_predictions(folder, Predictions(kept.ids[::-1], kept.heads, kept.epoch))
     another_torch(run, PLAIN)
     said = replayed(PLAIN)
-    assert said.code == 1 and "valid.npz holds other photos or classes, or photos in another order" in said.out
+    assert said.code == 1 and "valid.npz holds other images or classes, or images in another order" in said.out
 
 
 def test_a_failure_that_does_not_come_again_is_a_difference(run):
@@ -344,7 +344,7 @@ def test_other_versions_are_named_and_equal_bits_are_equal_all_the_same(run):
 def test_with_other_versions_the_best_macro_f1_may_drift_by_half_its_interval(run, data, share, code):
     another_torch(run, PLAIN)
     record = read_record(trial_folder(run, PLAIN))
-    low, high = validation_interval(record.config, read_predictions(record.folder), data.photos, data.split)
+    low, high = validation_interval(record.config, read_predictions(record.folder), data.images, data.split)
     tolerance = max(SCORE, (high - low) / 2)
     now = record.best["score"]
     for epoch in (1, 2):
@@ -396,7 +396,7 @@ def test_with_other_versions_every_train_loss_may_drift_by_a_share_of_itself(run
 
 
 def test_a_row_names_three_differences_and_counts_the_rest(run):
-    change_report(run, PLAIN, 1, train_loss=9.0, accuracy=0.0, lr=1.0, photos=0, last=True)
+    change_report(run, PLAIN, 1, train_loss=9.0, accuracy=0.0, lr=1.0, images=0, last=True)
     said = replayed(PLAIN, "--epochs", 1)
     assert said.out.count("; and 2 more") == 1 and "and 4 more differences" in said.out
 
@@ -494,7 +494,7 @@ def test_a_damaged_record_is_refused_with_what_is_wrong(run, file, content, word
     assert said.startswith(f"runs/faces/trials/1 is damaged ({words}") and said.endswith("bring a copy back")
 
 
-def test_photos_that_changed_are_refused_with_what_differs(run, moved):
+def test_images_that_changed_are_refused_with_what_differs(run, moved):
     one, other = read_predictions(trial_folder(run, PLAIN)).ids[:2]
     shutil.copy(moved / "train" / "images" / one, moved / "train" / "images" / other)
     said = refused(PLAIN, "--data", moved)
@@ -502,10 +502,10 @@ def test_photos_that_changed_are_refused_with_what_differs(run, moved):
     assert f"of other content, 1: {other} " in said
 
 
-def test_photos_that_are_gone_are_refused_with_the_way_to_name_them(run, tmp_path):
+def test_images_that_are_gone_are_refused_with_the_way_to_name_them(run, tmp_path):
     card = json.loads((run / "run.json").read_text())
     write_json(run / "run.json", card | {"data": str(tmp_path / "gone")})
-    assert refused(PLAIN) == f"the photos of faces were in {tmp_path}/gone, which is gone; give --data where they are now"
+    assert refused(PLAIN) == f"the images of faces were in {tmp_path}/gone, which is gone; give --data where they are now"
 
 
 def test_a_split_that_is_gone_or_not_the_trials_own_is_refused(run):

@@ -189,10 +189,10 @@ def test_everything_about_which_old_and_new_trials_would_not_agree_is_named_at_o
     assert mistakes == [
         "  run/metric was accuracy and would be f1_macro: the scores cannot be compared",
         "  its seed is 0, not 7: leave --seed out",
-        "  data/cuts was [30, 60] and would be [20, 40]: the people would be parted, or the classes cut, in another way",
-        "  data/holdout was 0.2 and would be 0.3: the people would be parted, or the classes cut, in another way",
-        "  data/folds was 2 and would be 5: the people would be parted, or the classes cut, in another way",
-        "  data/fold was 0 and would be 1: the people would be parted, or the classes cut, in another way",
+        "  data/cuts was [30, 60] and would be [20, 40]: the groups would be split, or the classes cut, in another way",
+        "  data/holdout was 0.2 and would be 0.3: the groups would be split, or the classes cut, in another way",
+        "  data/folds was 2 and would be 5: the groups would be split, or the classes cut, in another way",
+        "  data/fold was 0 and would be 1: the groups would be split, or the classes cut, in another way",
     ]
     assert last == "Start a new run for that."
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from search_spaces.read import shipped_spaces
 from search_spaces.schema import SpaceError
 from tests.conftest import already, never
-from trainables.data.photos import DataError
+from trainables.data.images import DataError
 from trainables.metrics import METRICS
 from trainables.record import RunError, read_records, read_run
 from trainables.registry import ConfigError
@@ -86,10 +86,10 @@ def test_a_table_that_cannot_be_understood_is_refused_with_what_is_wrong(here, t
     assert len(said.splitlines()) <= 21, "a long list is cut"
 
 
-def test_two_photos_are_too_few(here, tiny_space, tmp_path):
+def test_two_images_are_too_few(here, tiny_space, tmp_path):
     data = write_people(tmp_path / "one", people=1, seed=0, size=(36, 48))
-    for photo in list((data / "train" / "images").rglob("*.jpg"))[2:]:
-        photo.unlink()
+    for image in list((data / "train" / "images").rglob("*.jpg"))[2:]:
+        image.unlink()
     assert "1 groups of images are too few for 2 folds and a hold-out" in refused(space=str(tiny_space), data=data)
 
 
@@ -153,19 +153,19 @@ def test_a_storage_that_is_a_file_is_refused(here, tiny_space, plain):
     assert refused(space=str(tiny_space), data=plain, storage="file") == "file: File exists; records are written there; give another folder"
 
 
-def test_photos_that_cannot_be_decoded_are_named_and_counted_and_stop_the_search_where_they_are_many(here, tiny_space, spoiled):
-    photos = sorted((spoiled / "train" / "images").rglob("mask1.jpg"))
-    for photo in photos[:2]:
-        photo.write_bytes(b"no photo")
+def test_images_that_cannot_be_decoded_are_named_and_counted_and_stop_the_search_where_they_are_many(here, tiny_space, spoiled):
+    images = sorted((spoiled / "train" / "images").rglob("mask1.jpg"))
+    for image in images[:2]:
+        image.write_bytes(b"no image")
     code, said = searched(space=str(tiny_space), data=spoiled, dry_run=True)
     assert code == 0
-    assert f"2 photos cannot be decoded: {photos[0].parent.name}/mask1.jpg" in said.replace("\n", " ")
-    for photo in photos[:30]:
-        photo.write_bytes(b"no photo")
+    assert f"2 images cannot be decoded: {images[0].parent.name}/mask1.jpg" in said.replace("\n", " ")
+    for image in images[:30]:
+        image.write_bytes(b"no image")
     message = refused(already(None), space=str(tiny_space), data=spoiled)
-    assert message.startswith("30 photos cannot be decoded: ") and "more than 5% of them" in message and "--allow-bad-photos" in message
-    code, said = searched(space=str(tiny_space), data=spoiled, dry_run=True, allow_bad_photos=True)
-    assert code == 0 and "30 photos cannot be decoded" in said and "390 photos of 60 people" in said
+    assert message.startswith("30 images cannot be decoded: ") and "more than 5% of them" in message and "--allow-bad-photos" in message
+    code, said = searched(space=str(tiny_space), data=spoiled, dry_run=True, allow_bad_images=True)
+    assert code == 0 and "30 images cannot be decoded" in said and "390 images of 60 groups" in said
 
 
 # The command line

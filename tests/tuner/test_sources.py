@@ -1,4 +1,4 @@
-"""A search is prepared from every layout of photos, with what trains beside them."""
+"""A search is prepared from every layout of images, with what trains beside them."""
 
 import os
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from rich.console import Console
 from analysis.ensemble.files import write_submission
 from search_spaces.read import read_space
 from search_spaces.schema import SpaceError
+from trainables.data.images import DataError
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.layouts.reading import read_unlabelled
-from trainables.data.photos import DataError
 from trainables.data.settings import DataConfig
 from tuner.cli import Options
 from tuner.preflight import sound_sides
@@ -26,7 +26,7 @@ from tuner.searching import check
 
 @pytest.fixture
 def prepared(tiny_space, tmp_path) -> Callable[..., tuple[Plan, Material, str]]:
-    """The plan of a search over these photos, what they are decoded to, and what the user was told."""
+    """The plan of a search over these images, what they are decoded to, and what the user was told."""
 
     def prepared(data: Path, *changes: str) -> tuple[Plan, Material, str]:
         console = Console(file=StringIO(), width=10_000)
@@ -40,7 +40,7 @@ def prepared(tiny_space, tmp_path) -> Callable[..., tuple[Plan, Material, str]]:
 
 @pytest.fixture
 def table(tmp_path) -> Path:
-    """Two photos of each of forty people, in a table that stands beside a folder for each class of them."""
+    """Two images of each of forty people, in a table that stands beside a folder for each class of them."""
     rows = ["image,person,years"]
     for person in range(40):
         for shot in range(2):
@@ -55,14 +55,14 @@ def table(tmp_path) -> Path:
 def test_a_search_over_class_folders_is_prepared(prepared, table):
     (table.parent / "runs").mkdir()
     plan, material, said = prepared(table.parent)
-    assert plan.attributes == ("class",) and material.data.photos.scheme.classes == 2 and material.extra == b""
-    assert "80 photos of 80 people" in said and "each taken for a person of its own" in said
+    assert plan.attributes == ("class",) and material.data.images.scheme.classes == 2 and material.extra == b""
+    assert "80 images of 80 groups" in said and "each taken for a group of its own" in said
 
 
 def test_a_search_over_a_table_is_prepared_with_whole_people_on_each_side(prepared, table):
     plan, material, said = prepared(table, "data/ordinal=years", "data/cuts=[20]", "task=years")
-    assert plan.attributes == ("years",) and material.data.photos.scheme.class_names() == ["<20", ">=20"]
-    assert "80 photos of 40 people" in said
+    assert plan.attributes == ("years",) and material.data.images.scheme.class_names() == ["<20", ">=20"]
+    assert "80 images of 40 groups" in said
 
 
 def test_a_number_without_cuts_is_refused_with_cuts_that_fit_it_and_never_cut_as_the_contest_cuts(prepared, table):
@@ -100,13 +100,13 @@ def test_sides_that_are_wrong_are_left_out_of_those_that_are_sound(tiny_space):
 
 
 @pytest.mark.parametrize("change", ["labels/extra={choice: [true, false]}", "labels/confidence={float: [0.5, 0.9]}"])
-def test_a_space_that_searches_settings_of_extra_photos_without_any_is_refused(prepared, demo, change):
+def test_a_space_that_searches_settings_of_extra_images_without_any_is_refused(prepared, demo, change):
     path = change.split("=")[0]
     with pytest.raises(SpaceError, match=f"{path}: .* without data/"):
         prepared(demo, change)
 
 
-def test_extra_photos_are_told_with_the_confidence_at_which_they_train(prepared, demo, tmp_path):
+def test_extra_images_are_told_with_the_confidence_at_which_they_train(prepared, demo, tmp_path):
     answer = np.full((28, 18), 0.4 / 17)
     answer[:, 0] = 0.6
     answer[:10] = np.eye(18)[3]
@@ -114,13 +114,13 @@ def test_extra_photos_are_told_with_the_confidence_at_which_they_train(prepared,
     searched = "labels/confidence={choice: [0.5, 0.9]}"
     plan, material, said = prepared(demo, f"data/pseudo={file}", searched, "labels/relabel=consensus")
     kept = "28 of them at labels/confidence 0.5, 10 of them at labels/confidence 0.9"
-    assert f"28 further photos train, from {file}, pseudo-labelled: {kept}\n" in said
-    assert "corrections of consensus that do not fit these photos, ignored" in said
+    assert f"28 further images train, from {file}, pseudo-labelled: {kept}\n" in said
+    assert "corrections of consensus that do not fit these images, ignored" in said
     assert len(material.data.extra) == 1 and material.extra.count(b"\n") == 29
     assert material.data.extra[0].views.keys() == material.data.views.keys()
     assert set(material.data.relabelled) == {"consensus"}
 
 
-def test_photos_that_judge_are_refused_before_the_search(prepared, demo):
+def test_images_that_judge_are_refused_before_the_search(prepared, demo):
     with pytest.raises(DataError, match="held out would train"):
         prepared(demo, f"data/extra=[{demo}]")

@@ -10,16 +10,16 @@ import torch
 from trainables.ahead import ahead
 from trainables.data.augment import Augment
 from trainables.data.edges import with_edges
-from trainables.data.photos import PhotoError
+from trainables.data.images import ImageError
 from trainables.data.sampling import Sampler
-from trainables.data.training import TrainingPhotos
+from trainables.data.training import TrainingImages
 from trainables.data.views import OpenView
 from trainables.seeding import generator, seed_for
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Training photos as they come from the data; mixing and the model follow on the device."""
+    """Training images as they come from the data; mixing and the model follow on the device."""
 
     images: torch.Tensor  # (n, height, width, 3) uint8; 4 channels with edges
     targets: tuple[torch.Tensor, ...]  # per head: class ids (n,) int64, or rows (n, classes) float32
@@ -31,8 +31,8 @@ class TrainBatches:
     """Drawn, augmented batches; the numbers of an epoch depend on seed and epoch alone."""
 
     views: Sequence[np.ndarray]  # per source (rows, height, width, 3) uint8, mapped
-    rows: np.ndarray  # (n,) of each photo in the view of its source
-    photos: TrainingPhotos
+    rows: np.ndarray  # (n,) of each image in the view of its source
+    images: TrainingImages
     batch_size: int
     sampler: Sampler
     make_augment: Callable[[], Augment | None]  # one per thread
@@ -42,15 +42,15 @@ class TrainBatches:
 
     def __len__(self) -> int:
         """Batches an epoch. A last, incomplete batch is left out unless it is the only one."""
-        return max(1, self.sampler.size(self.photos) // self.batch_size)
+        return max(1, self.sampler.size(self.images) // self.batch_size)
 
     def order(self, epoch: int) -> np.ndarray:
-        """Positions of the photos that an epoch shows, in their order."""
-        drawn = self.sampler.draw(self.photos, generator(self.seed, "order", epoch))
+        """Positions of the images that an epoch shows, in their order."""
+        drawn = self.sampler.draw(self.images, generator(self.seed, "order", epoch))
         return drawn[: len(self) * self.batch_size]
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of one epoch. Raises: PhotoError naming the first photo of a batch that cannot be prepared."""
+        """The batches of one epoch. Raises: ImageError naming the first image of a batch that cannot be prepared."""
         order = self.order(number)
         state = local()
 
@@ -59,13 +59,13 @@ class TrainBatches:
                 state.augment = self.make_augment()
             picked = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             images = self._images(picked, state.augment, seed_for(self.seed, "augment", number, batch))
-            targets = tuple(torch.from_numpy(target[picked]) for target in self.photos.targets)
-            return Batch(torch.from_numpy(images), targets, torch.from_numpy(self.photos.numbers[picked]))
+            targets = tuple(torch.from_numpy(target[picked]) for target in self.images.targets)
+            return Batch(torch.from_numpy(images), targets, torch.from_numpy(self.images.numbers[picked]))
 
         return ahead(prepare, len(self), self.threads)
 
     def _look(self, picked: np.ndarray) -> np.ndarray:
-        source, rows = self.photos.source[picked], self.rows[picked]
+        source, rows = self.images.source[picked], self.rows[picked]
         images = np.empty((len(picked), *self.views[0].shape[1:]), dtype=np.uint8)
         for number in np.unique(source):
             images[source == number] = self.views[number][rows[source == number]]
@@ -80,28 +80,28 @@ class TrainBatches:
         try:
             return make(picked)
         except MemoryError:
-            # No photo's fault.
+            # No image's fault.
             raise
         except Exception:
-            # What numpy, OpenCV and albumentations raise has no common class, and none says which photo it was. The photos before
+            # What numpy, OpenCV and albumentations raise has no common class, and none says which image it was. The images before
             # it come along, so that it is given the random numbers with which it failed.
-            for count, photo in enumerate(picked, start=1):
+            for count, image in enumerate(picked, start=1):
                 try:
                     make(picked[:count])
                 except Exception as error:
-                    what = f"photo {self.photos.ids[photo]} (row {self.rows[photo]} of its view) cannot be read or augmented"
+                    what = f"image {self.images.ids[image]} (row {self.rows[image]} of its view) cannot be read or augmented"
                     # On one line: records keep the first line of a reason, and OpenCV's end with a line break.
                     cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                    raise PhotoError(f"{what} ({cause}). Mend it, or take it out of the data.") from error
+                    raise ImageError(f"{what} ({cause}). Mend it, or take it out of the data.") from error
             raise
 
 
-def rows_of(photos: TrainingPhotos, views: Sequence[OpenView]) -> np.ndarray:
-    """The row (n,) of each photo in the view of its source."""
-    rows = np.zeros(len(photos), dtype=np.int64)
+def rows_of(images: TrainingImages, views: Sequence[OpenView]) -> np.ndarray:
+    """The row (n,) of each image in the view of its source."""
+    rows = np.zeros(len(images), dtype=np.int64)
     for number, view in enumerate(views):
-        own = photos.source == number
-        rows[own] = view.rows(photos.ids[own])
+        own = images.source == number
+        rows[own] = view.rows(images.ids[own])
     return rows
 
 

@@ -34,7 +34,7 @@ class Change(A.ImageOnlyTransform):
         return self.function(img, self.random_generator)
 
 
-# Geometry. Beyond the border lies the photo's mirror image: black wedges would tell the network that a photo was turned.
+# Geometry. Beyond the border lies the image's mirror image: black wedges would tell the network that an image was turned.
 
 
 def warped(image: np.ndarray, matrix: np.ndarray, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
@@ -143,7 +143,7 @@ def to_uint8(pixels: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
-# What each field of AugmentConfig does, given its value above 0, in the order in which photos are changed
+# What each field of AugmentConfig does, given its value above 0, in the order in which images are changed
 
 CHANGES: dict[str, Callable[[float], A.BasicTransform | A.BaseCompose]] = {
     "flip": lambda p: A.HorizontalFlip(p=p),

@@ -1,6 +1,6 @@
-"""Tables that people write about single photos: corrections of their labels, and how much likelier each is shown.
+"""Tables that people write about single images: corrections of their labels, and how much likelier each is shown.
 
-A photo is named by its id, with or without suffix, or as `person/stem`; a person by its name, or by what stands before the first "_" in it.
+An image is named by its id, with or without suffix, or as `person/stem`; a group by its name, or by what stands before the first "_" in it.
 """
 
 from collections import Counter, defaultdict
@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from trainables.data.images import DataError, Images, LeftOut
 from trainables.data.layouts.reading import LAYOUTS
-from trainables.data.photos import DataError, LeftOut, Photos
 from trainables.data.rows import read_number, read_rows, refuse
 from trainables.registry import ConfigError, Mistake, nearest
 
@@ -20,7 +20,7 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class Corrected:
-    """Labels (n, attributes) with a table's corrections, and what of the table did not fit the photos."""
+    """Labels (n, attributes) with a table's corrections, and what of the table did not fit the images."""
 
     labels: np.ndarray
     left_out: tuple[LeftOut, ...] = ()
@@ -36,54 +36,54 @@ def check_relabel(relabel: str, lists: Collection[str]) -> None:
         raise ConfigError([Mistake("labels/relabel", f"{relabel!r} {why}{nearest(relabel, known)}; {fix}")])
 
 
-def correct(relabel: str, photos: Photos, lists: Mapping[str, Path]) -> Corrected:
+def correct(relabel: str, images: Images, lists: Mapping[str, Path]) -> Corrected:
     """The labels with the corrections of one of the lists that come with the data, or of a table `photo,attribute,value[,was]`.
 
-    A row changes every photo that it names, but where `was` is given only those with that value. Rows of a list that do not fit
-    these photos are left out; so are those of other tables that name photos which are not there.
+    A row changes every image that it names, but where `was` is given only those with that value. Rows of a list that do not fit
+    these images are left out; so are those of other tables that name images which are not there.
     Raises: DataError naming every wrong row, and when no row of a table fits; ConfigError for a list that is not there.
     """
     if relabel == NONE:
-        return Corrected(photos.labels)
+        return Corrected(images.labels)
     check_relabel(relabel, lists)
     file, shipped = lists.get(relabel, Path(relabel)), relabel in lists
     rows = read_rows(file, ("photo", "attribute", "value"))
-    named = named_photos(photos)
-    labels, line_of = photos.labels.copy(), {}
+    named = named_images(images)
+    labels, line_of = images.labels.copy(), {}
     mistakes, misfits = [], []
     for line, row in rows:
-        wrong = _mistakes(row, photos)
+        wrong = _mistakes(row, images)
         if wrong and not shipped:
             mistakes += [f"{file}:{line}: {words}" for words in wrong]
         if wrong:
             misfits.append(row["photo"])
             continue
-        column = photos.scheme.names.index(row["attribute"])
-        values = photos.scheme.attributes[column].values
+        column = images.scheme.names.index(row["attribute"])
+        values = images.scheme.attributes[column].values
         was, value = row.get("was"), values.index(row["value"])
-        chosen = [index for index in named.get(row["photo"], ()) if not was or values[photos.labels[index, column]] == was]
+        chosen = [index for index in named.get(row["photo"], ()) if not was or values[images.labels[index, column]] == was]
         if not chosen:
             misfits.append(row["photo"])
         for index in chosen:
             before = line_of.setdefault((index, column), line)
             if before != line and labels[index, column] != value:
-                mistakes.append(f"{file}:{line}: {photos.ids[index]} has another {row['attribute']} in line {before}; keep one row.")
+                mistakes.append(f"{file}:{line}: {images.ids[index]} has another {row['attribute']} in line {before}; keep one row.")
             labels[index, column] = value
     refuse(file, mistakes)
     if len(misfits) == len(rows) and not shipped:
-        raise DataError(f"{file}: no row fits these photos. Name a photo as {photos.ids[0]}, or a person, and leave was empty or as it is.")
-    words = f"corrections of {relabel} that do not fit these photos, ignored"
+        raise DataError(f"{file}: no row fits these images. Name an image as {images.ids[0]}, or a group, and leave was empty or as it is.")
+    words = f"corrections of {relabel} that do not fit these images, ignored"
     return Corrected(labels, (LeftOut(words, tuple(misfits)),) if misfits else ())
 
 
-def read_weights(file: Path, photos: Photos, train: np.ndarray) -> tuple[np.ndarray, tuple[LeftOut, ...]]:
-    """The weights (n,) that a table `photo,weight` gives the photos, 1 where it names none, and what of it did not fit.
+def read_weights(file: Path, images: Images, train: np.ndarray) -> tuple[np.ndarray, tuple[LeftOut, ...]]:
+    """The weights (n,) that a table `photo,weight` gives the images, 1 where it names none, and what of it did not fit.
 
     Args:
-        train: indices of the training photos, of which some must weigh more than 0.
+        train: indices of the training images, of which some must weigh more than 0.
     Raises: DataError naming every wrong row.
     """
-    named, weights, line_of = named_photos(photos), np.ones(len(photos)), {}
+    named, weights, line_of = named_images(images), np.ones(len(images)), {}
     mistakes, unknown = [], []
     for line, row in read_rows(file, ("photo", "weight")):
         weight = read_number(row["weight"])
@@ -94,33 +94,33 @@ def read_weights(file: Path, photos: Photos, train: np.ndarray) -> tuple[np.ndar
             unknown.append(row["photo"])
         for index in named.get(row["photo"], ()):
             if (before := line_of.setdefault(index, line)) != line:
-                mistakes.append(f"{file}:{line}: {photos.ids[index]} is weighed in line {before} already; keep one row.")
+                mistakes.append(f"{file}:{line}: {images.ids[index]} is weighed in line {before} already; keep one row.")
             weights[index] = weight
     if not mistakes and not weights[train].any():
-        mistakes.append(f"{file}: every training photo weighs 0, and none could be shown. Give some a weight above 0.")
+        mistakes.append(f"{file}: every training image weighs 0, and none could be shown. Give some a weight above 0.")
     refuse(file, mistakes)
-    words = "photos of data/weights that are not in the data, ignored"
+    words = "images of data/weights that are not in the data, ignored"
     return weights, (LeftOut(words, tuple(unknown)),) if unknown else ()
 
 
-def named_photos(photos: Photos) -> dict[str, list[int]]:
-    """Indices of the photos by everything that a table may call them or their person."""
-    by_photo, by_person = defaultdict(list), defaultdict(list)
-    short = Counter(name.split("_")[0] for name in set(photos.names))
-    for index, name in enumerate(photos.ids):
+def named_images(images: Images) -> dict[str, list[int]]:
+    """Indices of the images by everything that a table may call them or their group."""
+    by_image, by_group = defaultdict(list), defaultdict(list)
+    short = Counter(name.split("_")[0] for name in set(images.names))
+    for index, name in enumerate(images.ids):
         stem = PurePosixPath(name).stem
-        whole = photos.names[index] if photos.names else ""
-        # What two people's names begin with names neither.
-        people = {whole} | {first for first in [whole.split("_")[0]] if short[first] == 1} if whole else set()
-        for word in people:
-            by_person[word].append(index)
-        for word in {name, str(PurePosixPath(name).with_suffix("")), *(f"{word}/{stem}" for word in people)}:
-            by_photo[word].append(index)
-    return {**by_person, **by_photo}
+        whole = images.names[index] if images.names else ""
+        # What two groups' names begin with names neither.
+        groups = {whole} | {first for first in [whole.split("_")[0]] if short[first] == 1} if whole else set()
+        for word in groups:
+            by_group[word].append(index)
+        for word in {name, str(PurePosixPath(name).with_suffix("")), *(f"{word}/{stem}" for word in groups)}:
+            by_image[word].append(index)
+    return {**by_group, **by_image}
 
 
-def _mistakes(row: dict[str, str], photos: Photos) -> list[str]:
-    attributes = {attribute.name: attribute.values for attribute in photos.scheme.attributes}
+def _mistakes(row: dict[str, str], images: Images) -> list[str]:
+    attributes = {attribute.name: attribute.values for attribute in images.scheme.attributes}
     name = row["attribute"]
     if name not in attributes:
         return [f"attribute is {name!r}; write one of {', '.join(attributes)}."]

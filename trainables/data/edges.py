@@ -1,4 +1,4 @@
-"""A channel of edges beside the colours, made from the photo as the view has it."""
+"""A channel of edges beside the colours, made from the image as the view has it."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a run is trained on beside its own photos: further labelled ones, those that an ensemble labelled, corrections and weights.
+"""What a run is trained on beside its own images: further labelled ones, those that an ensemble labelled, corrections and weights.
 
 `extra.csv` names all of it but the corrections, with the hashes of its content, so that a run goes on with the same or not at all.
 """
@@ -16,10 +16,10 @@ import numpy as np
 
 from trainables.data.copies import fingerprints, first_alike
 from trainables.data.corrections import NONE, Corrected, correct, read_weights
+from trainables.data.images import DataError, Images, LeftOut
 from trainables.data.labels import Scheme, read_task
 from trainables.data.layouts.reading import find_layout, read_joining, read_unlabelled
 from trainables.data.names import some
-from trainables.data.photos import DataError, LeftOut, Photos
 from trainables.data.rows import read_number, read_rows, refuse
 from trainables.data.settings import DataConfig
 from trainables.data.splits import HOLDOUT
@@ -28,14 +28,14 @@ from trainables.data.views import ViewFiles, open_view
 
 COLUMNS = ("source", "photo", "class", "sha256")
 IMAGE = "ImageID"  # of probabilities.csv, as the ensemble writes it
-ROUNDING = 0.01  # by which probabilities of a photo may miss 1
+ROUNDING = 0.01  # by which probabilities of an image may miss 1
 
-Decode = Callable[[Photos], tuple[Photos, ViewFiles]]
+Decode = Callable[[Images], tuple[Images, ViewFiles]]
 
 
 @dataclass(frozen=True)
 class Found:
-    """Extra photos and where they were found."""
+    """Extra images and where they were found."""
 
     source: str  # as the settings name it
     extra: Extra
@@ -44,7 +44,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Completed:
-    """The data of a run with all that its settings add to the photos."""
+    """The data of a run with all that its settings add to the images."""
 
     data: Data
     found: tuple[Found, ...]
@@ -61,32 +61,32 @@ def complete(
     digests: Mapping[str, str],
     decode: Decode,
 ) -> Completed:
-    """Add extra photos, weights, and the labels under each of the corrections to the photos of a run.
+    """Add extra images, weights, and the labels under each of the corrections to the images of a run.
 
-    What is decided of the extra photos holds for all folds: those whose group is held out are refused, and those whose group validates
+    What is decided of the extra images holds for all folds: those whose group is held out are refused, and those whose group validates
     in some fold train in the others.
 
     Args:
-        source: where the photos lie, to find those that data/pseudo labels.
-        tasks: every value that task can have; extra photos need the labels of their attributes alone.
+        source: where the images lie, to find those that data/pseudo labels.
+        tasks: every value that task can have; extra images need the labels of their attributes alone.
         relabels: every value that labels/relabel can have.
-        digests: of every photo's content.
-        decode: makes view files of photos, and leaves out those that cannot be decoded.
+        digests: of every image's content.
+        decode: makes view files of images, and leaves out those that cannot be decoded.
     Raises: DataError naming everything that is wrong with one of the sources.
     """
-    scheme = data.photos.scheme
+    scheme = data.images.scheme
     needed = {name for task in tasks for name in read_task(task, scheme).scheme.names}
     found = [_read_labelled(name, settings, scheme, needed, decode) for name in filter(None, settings.extra)]
     if settings.pseudo:
         refuse_seen(Path(settings.pseudo), data, digests)
         found.append(_read_pseudo(settings.pseudo, source, scheme, decode))
     found = place(data, digests, found)
-    corrected = {relabel: correct(relabel, data.photos, find_layout(source).corrections) for relabel in relabels if relabel != NONE}
-    left_out = [item for one in (*(one.extra.photos for one in found), *corrected.values()) for item in one.left_out]
+    corrected = {relabel: correct(relabel, data.images, find_layout(source).corrections) for relabel in relabels if relabel != NONE}
+    left_out = [item for one in (*(one.extra.images for one in found), *corrected.values()) for item in one.left_out]
     left_out += [*_apart(found, data.split.fold), *_alike(data, digests, found), *_seen(data, corrected)]
     weights = None
     if settings.weights:
-        weights, unknown = read_weights(Path(settings.weights), data.photos, data.split.train)
+        weights, unknown = read_weights(Path(settings.weights), data.images, data.split.train)
         left_out += unknown
     whole = replace(
         data,
@@ -98,15 +98,15 @@ def complete(
 
 
 def extra_table(found: Sequence[Found], weights: str = "") -> bytes:
-    """The extra photos, and the table of weights, as a CSV table: source, photo, class, sha256. Empty where there are none.
+    """The extra images, and the table of weights, as a CSV table: source, photo, class, sha256. Empty where there are none.
 
-    The class of a photo with probabilities is the word soft with a hash of them.
+    The class of an image with probabilities is the word soft with a hash of them.
     """
     rows = []
     for one in found:
-        photos, soft = one.extra.photos, one.extra.soft
-        names = photos.scheme.class_names()
-        for index, (name, label) in enumerate(zip(photos.ids, photos.scheme.joint(photos.labels).tolist(), strict=True)):
+        images, soft = one.extra.images, one.extra.soft
+        names = images.scheme.class_names()
+        for index, (name, label) in enumerate(zip(images.ids, images.scheme.joint(images.labels).tolist(), strict=True)):
             taught = names[label] if soft is None else f"soft {hashlib.sha256(soft[index].tobytes()).hexdigest()[:16]}"
             rows.append((one.source, name, taught, one.files.digests[name]))
     if weights:
@@ -118,12 +118,12 @@ def extra_table(found: Sequence[Found], weights: str = "") -> bytes:
 
 
 def refuse_other_extra(then: bytes, now: bytes) -> None:
-    """Raises: DataError naming what differs between the extra photos of a run, as its extra.csv has them, and those of today."""
+    """Raises: DataError naming what differs between the extra images of a run, as its extra.csv has them, and those of today."""
     was, is_now = (set(map(tuple, csv.reader(io.StringIO(content.decode(errors="replace"), newline="")))) for content in (then, now))
     if was != is_now:
         kinds = {"only then": list(map(",".join, sorted(was - is_now))), "only now": list(map(",".join, sorted(is_now - was)))}
         lines = [f"  {words}, {len(rows)}: {some(rows)}" for words, rows in kinds.items() if rows]
-        lead = "What trains beside the photos (data/extra, data/pseudo, data/weights) is not what the run began with:"
+        lead = "What trains beside the images (data/extra, data/pseudo, data/weights) is not what the run began with:"
         raise DataError("\n".join([lead, *lines, "Put the old files back to go on with the run, or start a new one."]))
 
 
@@ -137,7 +137,7 @@ def refuse_seen(pseudo: Path, data: Data, digests: Mapping[str, str]) -> None:
     if not table.is_file():
         return
     used = {row["sha256"] for _, row in read_rows(table, ("photo", "part", "sha256")) if row["part"] != "holdout"}
-    seen = [name for name in np.array(data.photos.ids)[data.split.holdout].tolist() if digests[name] in used]
+    seen = [name for name in np.array(data.images.ids)[data.split.holdout].tolist() if digests[name] in used]
     if seen:
         fix = "Take an ensemble of runs with this split (the same data, seed and data/holdout), or leave data/pseudo out"
         raise DataError(
@@ -149,38 +149,38 @@ def _seen(data: Data, corrected: Mapping[str, Corrected]) -> list[LeftOut]:
     """Corrections of held-out images: they change no score, but whoever made such a table has seen these."""
     held_out, found = data.split.holdout, []
     for relabel, one in corrected.items():
-        changed = held_out[(one.labels[held_out] != data.photos.labels[held_out]).any(axis=1)]
+        changed = held_out[(one.labels[held_out] != data.images.labels[held_out]).any(axis=1)]
         if len(changed):
             words = f"corrections in {relabel} are of held-out images, whose labels stay as they are; who wrote them has seen these"
-            found.append(LeftOut(words, tuple(data.photos.ids[row] for row in changed.tolist())))
+            found.append(LeftOut(words, tuple(data.images.ids[row] for row in changed.tolist())))
     return found
 
 
 def _read_labelled(name: str, settings: DataConfig, scheme: Scheme, needed: Collection[str], decode: Decode) -> Found:
     try:
-        photos, files = decode(read_joining(Path(name), settings, scheme, needed))
+        images, files = decode(read_joining(Path(name), settings, scheme, needed))
     except DataError as error:
         raise DataError(f"data/extra: {error}") from None
-    return Found(name, Extra(photos, files.files), files)
+    return Found(name, Extra(images, files.files), files)
 
 
 def _read_pseudo(name: str, source: Path, scheme: Scheme, decode: Decode) -> Found:
     unlabelled = read_unlabelled(source)
     if unlabelled is None:
-        raise DataError(f"data/pseudo: {source} has no eval/info.csv, whose photos {name} would label. Leave data/pseudo out.")
+        raise DataError(f"data/pseudo: {source} has no eval/info.csv, whose images {name} would label. Leave data/pseudo out.")
     soft_of = _read_probabilities(Path(name), unlabelled.ids, scheme)
     # All of them are decoded, in their order: the ensemble has done so already, and left them in the cache.
     everything = np.arange(len(unlabelled.ids))
     nothing = np.zeros((len(everything), len(scheme.names)), dtype=int)
-    photos, files = decode(Photos(unlabelled.root, unlabelled.ids, everything, nothing, scheme))
-    photos = photos.take(np.flatnonzero([name in soft_of for name in photos.ids]))
-    soft = np.array([soft_of[name] for name in photos.ids], dtype=np.float32).reshape(len(photos), scheme.classes)
-    photos = replace(photos, labels=scheme.split(soft.argmax(axis=1)))
-    return Found(name, Extra(photos, files.files, soft), files)
+    images, files = decode(Images(unlabelled.root, unlabelled.ids, everything, nothing, scheme))
+    images = images.take(np.flatnonzero([name in soft_of for name in images.ids]))
+    soft = np.array([soft_of[name] for name in images.ids], dtype=np.float32).reshape(len(images), scheme.classes)
+    images = replace(images, labels=scheme.split(soft.argmax(axis=1)))
+    return Found(name, Extra(images, files.files, soft), files)
 
 
 def _read_probabilities(file: Path, ids: Sequence[str], scheme: Scheme) -> dict[str, np.ndarray]:
-    """Probabilities (classes,) by the photo's id."""
+    """Probabilities (classes,) by the image's id."""
     classes, known, found, mistakes = scheme.class_names(), set(ids), {}, []
     rows = read_rows(file, (IMAGE,))
     columns = list(rows[0][1]) if rows else [IMAGE]
@@ -188,15 +188,15 @@ def _read_probabilities(file: Path, ids: Sequence[str], scheme: Scheme) -> dict[
         lacks = some([name for name in classes if name not in columns]) or "none"
         others = some([name for name in columns if name not in (IMAGE, *classes)]) or "none"
         raise DataError(
-            f"{file}: its columns are not {IMAGE} and the classes of these photos. It lacks: {lacks}. It has beside them: {others}. "
+            f"{file}: its columns are not {IMAGE} and the classes of these images. It lacks: {lacks}. It has beside them: {others}. "
             "Take the probabilities.csv of an ensemble over all attributes, with the same data/cuts."
         )
     for line, row in rows:
         numbers = [number for name in classes if (number := read_number(row[name])) is not None]
         if row[IMAGE] not in known:
-            mistakes.append(f"{file}:{line}: photo {row[IMAGE]!r} is not in eval/info.csv; take the row out.")
+            mistakes.append(f"{file}:{line}: image {row[IMAGE]!r} is not in eval/info.csv; take the row out.")
         elif row[IMAGE] in found:
-            mistakes.append(f"{file}:{line}: photo {row[IMAGE]} stands twice; keep one row.")
+            mistakes.append(f"{file}:{line}: image {row[IMAGE]} stands twice; keep one row.")
         elif len(numbers) < len(classes) or min(numbers) < 0 or abs(sum(numbers) - 1) > ROUNDING:
             mistakes.append(f"{file}:{line}: these are no probabilities, each from 0 on and 1 in all.")
         else:
@@ -206,18 +206,18 @@ def _read_probabilities(file: Path, ids: Sequence[str], scheme: Scheme) -> dict[
 
 
 def place(data: Data, digests: Mapping[str, str], found: Sequence[Found]) -> list[Found]:
-    """The extra photos with the folds in which they do not train.
+    """The extra images with the folds in which they do not train.
 
-    Raises: DataError naming those whose group, by its name or by a photo of the same content, is held out.
+    Raises: DataError naming those whose group, by its name or by an image of the same content, is held out.
     """
     placed, mistakes = [], []
     for one in found:
         parts = _parts(data, digests, one)
-        held_out = one.extra.photos.take(np.flatnonzero(parts[:, -1]))
+        held_out = one.extra.images.take(np.flatnonzero(parts[:, -1]))
         if len(held_out):
             fix = "Remove them from it, or, if they are others of the same name, rename them"
             what = some([_described(name, group) for name, group in zip(held_out.ids, held_out.names or repeat(""), strict=False)])
-            mistakes.append(f"{one.source}: {len(held_out)} photos of groups that are held out would train: {what}. {fix}.")
+            mistakes.append(f"{one.source}: {len(held_out)} images of groups that are held out would train: {what}. {fix}.")
         placed.append(replace(one, extra=replace(one.extra, validates=parts[:, :-1])))
     if mistakes:
         raise DataError("\n".join(mistakes))
@@ -225,14 +225,14 @@ def place(data: Data, digests: Mapping[str, str], found: Sequence[Found]) -> lis
 
 
 def _parts(data: Data, digests: Mapping[str, str], one: Found) -> np.ndarray:
-    """Whether the group of each extra photo is in each fold, and, last, in the hold-out: (n, folds + 1)."""
-    photos, extra, part = data.photos, one.extra.photos, data.split.part.tolist()
+    """Whether the group of each extra image is in each fold, and, last, in the hold-out: (n, folds + 1)."""
+    images, extra, part = data.images, one.extra.images, data.split.part.tolist()
     parts_of = defaultdict(set)
     for index, side in enumerate(part):
-        parts_of["content", digests[photos.ids[index]]].add(side)
-        if photos.names:
-            parts_of["group", photos.names[index]].add(side)
-    _, group = np.unique(extra.people, return_inverse=True)
+        parts_of["content", digests[images.ids[index]]].add(side)
+        if images.names:
+            parts_of["group", images.names[index]].add(side)
+    _, group = np.unique(extra.groups, return_inverse=True)
     folds = max([0, *part]) + 1
     found = np.zeros((len(extra), folds + 1), dtype=bool)
     for index, name in enumerate(extra.ids):
@@ -243,31 +243,31 @@ def _parts(data: Data, digests: Mapping[str, str], one: Found) -> np.ndarray:
 
 
 def _apart(found: Sequence[Found], fold: int) -> list[LeftOut]:
-    """The extra photos that do not train while a fold validates."""
+    """The extra images that do not train while a fold validates."""
     names = [
-        _described(one.extra.photos.ids[index], one.extra.photos.names[index] if one.extra.photos.names else "")
+        _described(one.extra.images.ids[index], one.extra.images.names[index] if one.extra.images.names else "")
         for one in found
         for index in np.flatnonzero(one.extra.apart(fold))
     ]
-    words = f"further photos of groups that validate in fold {fold}; they train where these do not"
+    words = f"further images of groups that validate in fold {fold}; they train where these do not"
     return [LeftOut(words, tuple(names))] if names else []
 
 
 def _alike(data: Data, digests: Mapping[str, str], found: Sequence[Found]) -> list[LeftOut]:
-    """The extra photos that look like one that is scored, but for those of the same content, which are known already."""
+    """The extra images that look like one that is scored, but for those of the same content, which are known already."""
     if not found:
         return []
-    scored = data.photos.take(np.concatenate([data.split.valid, data.split.holdout]))
+    scored = data.images.take(np.concatenate([data.split.valid, data.split.holdout]))
     view = max(data.views, key=lambda view: (view.crop == "none", not view.wants_face, view.height * view.width))
     seen = open_view(data.views[view])
     prints, names = fingerprints(seen.images, seen.rows(scored.ids)), []
     for one in found:
-        extra = one.extra.photos
+        extra = one.extra.images
         seen = open_view(one.extra.views[view])
         first = first_alike(fingerprints(seen.images, seen.rows(extra.ids)), prints)
         pairs = [(name, scored.ids[place]) for name, place in zip(extra.ids, first.tolist(), strict=True) if place >= 0]
         names += [f"{name} (like {other})" for name, other in pairs if one.files.digests[name] != digests[other]]
-    words = "further photos that look like one of validation or hold-out; where they are copies, remove them"
+    words = "further images that look like one of validation or hold-out; where they are copies, remove them"
     return [LeftOut(words, tuple(names))] if names else []
 
 

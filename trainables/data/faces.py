@@ -1,4 +1,4 @@
-"""Faces: where the largest one of a photo is, found by MTCNN and remembered for every photo ever seen.
+"""Faces: where the largest one of an image is, found by MTCNN and remembered for every image ever seen.
 
 MTCNN: Zhang et al. 2016, "Joint Face Detection and Alignment using Multitask Cascaded Convolutional Networks". Its weights come with the
 package facenet-pytorch, so nothing is fetched.
@@ -15,43 +15,43 @@ from threading import Lock
 import numpy as np
 from PIL import Image
 
-from trainables.data.photos import DataError
+from trainables.data.images import DataError
 from trainables.storage import write_whole
 
 VERSION = "mtcnn-1"  # of what `find_face` finds; another one makes remembered boxes invisible
-SIDE = 256  # pixels: photos are searched on a copy whose longer side is at most this
+SIDE = 256  # pixels: images are searched on a copy whose longer side is at most this
 SMALLEST = 20  # pixels of the copy: smaller faces are not looked for
 CONFIDENT = 0.9  # least probability of a face
 
-Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright photo, the last two exclusive
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright image, the last two exclusive
 Find = Callable[[Image.Image], Box | None]
 
 
-def find_face(photo: Image.Image) -> Box | None:
-    """The largest face that MTCNN is sure of, as far as it lies in the photo; None where there is none."""
-    scale = min(1, SIDE / max(photo.size))
-    small = photo.resize([max(1, round(side * scale)) for side in photo.size], Image.Resampling.BILINEAR, reducing_gap=2.0)
+def find_face(image: Image.Image) -> Box | None:
+    """The largest face that MTCNN is sure of, as far as it lies in the image; None where there is none."""
+    scale = min(1, SIDE / max(image.size))
+    small = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR, reducing_gap=2.0)
     # The detector cannot cope with a copy in which the smallest face finds no room.
     if min(small.size) < SMALLEST:
         return None
     boxes, probabilities = _detector().detect(small)[:2]
     if boxes is None:
         return None
-    found = [_on_photo(box, small.size, photo.size) for box in boxes[probabilities.astype(float) >= CONFIDENT]]
+    found = [_on_image(box, small.size, image.size) for box in boxes[probabilities.astype(float) >= CONFIDENT]]
     return max(filter(None, found), key=_area, default=None)
 
 
 class Faces:
-    """The faces of photos, known by the content of their files: each is looked for once and then kept in a file. Threads may share it."""
+    """The faces of images, known by the content of their files: each is looked for once and then kept in a file. Threads may share it."""
 
     def __init__(self, file: Path, find: Find = find_face):
         self._file, self._find, self._lock = file, find, Lock()
         self._known = _read(file)
 
-    def of(self, photo: Image.Image, digest: str) -> Box | None:
-        """The face of an upright photo whose file has this digest. Raises: DataError when it cannot be kept for want of room."""
-        if digest not in self._known or not _lies_in(self._known[digest], photo.size):
-            self._known[digest] = self._find(photo)
+    def of(self, image: Image.Image, digest: str) -> Box | None:
+        """The face of an upright image whose file has this digest. Raises: DataError when it cannot be kept for want of room."""
+        if digest not in self._known or not _lies_in(self._known[digest], image.size):
+            self._known[digest] = self._find(image)
             self._keep(digest)
         return self._known[digest]
 
@@ -81,9 +81,9 @@ def _detector():
     return MTCNN(min_face_size=SMALLEST)
 
 
-def _on_photo(box: np.ndarray, small: tuple[int, int], photo: tuple[int, int]) -> Box | None:
-    ends = [round(float(end) * photo[axis % 2] / small[axis % 2]) for axis, end in enumerate(box)]
-    left, top, right, bottom = (min(max(end, 0), photo[axis % 2]) for axis, end in enumerate(ends))
+def _on_image(box: np.ndarray, small: tuple[int, int], image: tuple[int, int]) -> Box | None:
+    ends = [round(float(end) * image[axis % 2] / small[axis % 2]) for axis, end in enumerate(box)]
+    left, top, right, bottom = (min(max(end, 0), image[axis % 2]) for axis, end in enumerate(ends))
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 

@@ -9,32 +9,32 @@ from dataclasses import replace
 
 import numpy as np
 
-from trainables.data.photos import LeftOut, Photos
+from trainables.data.images import Images, LeftOut
 
 
-def tie_copies(photos: Photos, digests: Mapping[str, str]) -> Photos:
+def tie_copies(images: Images, digests: Mapping[str, str]) -> Images:
     """The images with their groups tied where they share an image of the same content; the copies are named in `left_out`.
 
     Args:
         digests: of every image's file.
     """
     same = defaultdict(list)
-    for index, name in enumerate(photos.ids):
+    for index, name in enumerate(images.ids):
         same[digests[name]].append(index)
-    copies = [indices for indices in same.values() if len(np.unique(photos.people[indices])) > 1]
+    copies = [indices for indices in same.values() if len(np.unique(images.groups[indices])) > 1]
     if not copies:
-        return photos
-    ties = tuple(tuple(np.unique(photos.people[indices]).tolist()) for indices in copies)
+        return images
+    ties = tuple(tuple(np.unique(images.groups[indices]).tolist()) for indices in copies)
     words = "images of which one file is in several groups; such groups stay on one side of every split"
-    found = LeftOut(words, tuple(" = ".join(photos.ids[index] for index in indices) for indices in copies))
-    differ = [indices for indices in copies if len(np.unique(photos.labels[indices], axis=0)) > 1]
-    names = photos.scheme.class_names() if differ else []
-    labels = photos.scheme.joint(photos.labels)
+    found = LeftOut(words, tuple(" = ".join(images.ids[index] for index in indices) for indices in copies))
+    differ = [indices for indices in copies if len(np.unique(images.labels[indices], axis=0)) > 1]
+    names = images.scheme.class_names() if differ else []
+    labels = images.scheme.joint(images.labels)
     twofold = LeftOut(
         "images of which one file has several labels; remove what is wrong",
-        tuple(" = ".join(f"{photos.ids[index]} ({names[labels[index]]})" for index in indices) for indices in differ),
+        tuple(" = ".join(f"{images.ids[index]} ({names[labels[index]]})" for index in indices) for indices in differ),
     )
-    return replace(photos, ties=(*photos.ties, *ties), left_out=(*photos.left_out, *filter(lambda item: item.names, (found, twofold))))
+    return replace(images, ties=(*images.ties, *ties), left_out=(*images.left_out, *filter(lambda item: item.names, (found, twofold))))
 
 
 def first_of_tied(groups: np.ndarray, ties: tuple[tuple[int, ...], ...]) -> np.ndarray:
@@ -54,9 +54,9 @@ def first_of_tied(groups: np.ndarray, ties: tuple[tuple[int, ...], ...]) -> np.n
     return first[place]
 
 
-def merge_tied(photos: Photos) -> Photos:
+def merge_tied(images: Images) -> Images:
     """The images with tied groups as one, under the number of the first."""
-    if not photos.ties:
-        return photos
-    groups, place = np.unique(photos.people, return_inverse=True)
-    return replace(photos, people=groups[first_of_tied(groups, photos.ties)][place], ties=())
+    if not images.ties:
+        return images
+    groups, place = np.unique(images.groups, return_inverse=True)
+    return replace(images, groups=groups[first_of_tied(groups, images.ties)][place], ties=())

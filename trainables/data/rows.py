@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from trainables.data.photos import DataError
+from trainables.data.images import DataError
 
 MOST = 20  # mistakes shown of one table
 
@@ -67,7 +67,7 @@ def refuse(file: Path, mistakes: Sequence[str]) -> None:
 
 
 def is_inside(path: str) -> bool:
-    """Whether this is the plain spelling of a path below a folder; another one would make two photos or people of one."""
+    """Whether this is the plain spelling of a path below a folder; another one would make two images or groups of one."""
     plain = PurePosixPath(path)
     return bool(plain.parts) and ".." not in plain.parts and not plain.is_absolute() and str(plain) == path
 

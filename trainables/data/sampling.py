@@ -1,4 +1,4 @@
-"""In which order, and how often, an epoch shows the training photos."""
+"""In which order, and how often, an epoch shows the training images."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from trainables.data.training import TrainingPhotos
+from trainables.data.training import TrainingImages
 from trainables.registry import Entry, Section, Share, choose, setting
 
 
@@ -24,26 +24,26 @@ class WeightedSettings(SamplerConfig):
 
 @dataclass(frozen=True)
 class Sampler:
-    """How an epoch is drawn. The number of photos is the same in every epoch, for the schedule counts steps by it."""
+    """How an epoch is drawn. The number of images is the same in every epoch, for the schedule counts steps by it."""
 
-    size: Callable[[TrainingPhotos], int]  # photos an epoch shows
-    draw: Callable[[TrainingPhotos, np.random.Generator], np.ndarray]  # their positions
-
-
-def shuffled(photos: TrainingPhotos, rng: np.random.Generator) -> np.ndarray:
-    """Every photo once."""
-    return rng.permutation(len(photos))
+    size: Callable[[TrainingImages], int]  # images an epoch shows
+    draw: Callable[[TrainingImages, np.random.Generator], np.ndarray]  # their positions
 
 
-def weighted(photos: TrainingPhotos, rng: np.random.Generator, power: float) -> np.ndarray:
-    """Photos drawn with replacement, each with probability proportional to its own weight * (1 / photos of its class) ** power."""
-    weight = photos.weights * np.bincount(photos.classes)[photos.classes].astype(float) ** -power
-    return rng.choice(len(photos), size=len(photos), p=weight / weight.sum())
+def shuffled(images: TrainingImages, rng: np.random.Generator) -> np.ndarray:
+    """Every image once."""
+    return rng.permutation(len(images))
 
 
-def oversampled(photos: TrainingPhotos, rng: np.random.Generator) -> np.ndarray:
-    """Each class as often as the largest: whole copies of its photos, and the rest drawn without replacement."""
-    members = members_of_classes(photos)
+def weighted(images: TrainingImages, rng: np.random.Generator, power: float) -> np.ndarray:
+    """Images drawn with replacement, each with probability proportional to its own weight * (1 / images of its class) ** power."""
+    weight = images.weights * np.bincount(images.classes)[images.classes].astype(float) ** -power
+    return rng.choice(len(images), size=len(images), p=weight / weight.sum())
+
+
+def oversampled(images: TrainingImages, rng: np.random.Generator) -> np.ndarray:
+    """Each class as often as the largest: whole copies of its images, and the rest drawn without replacement."""
+    members = members_of_classes(images)
     largest = max(map(len, members))
 
     def repeated(positions: np.ndarray) -> np.ndarray:
@@ -53,30 +53,30 @@ def oversampled(photos: TrainingPhotos, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(np.concatenate([repeated(positions) for positions in members]))
 
 
-def undersampled(photos: TrainingPhotos, rng: np.random.Generator) -> np.ndarray:
-    """Each class as often as the smallest: photos drawn without replacement."""
-    members = members_of_classes(photos)
+def undersampled(images: TrainingImages, rng: np.random.Generator) -> np.ndarray:
+    """Each class as often as the smallest: images drawn without replacement."""
+    members = members_of_classes(images)
     smallest = min(map(len, members))
     return rng.permutation(np.concatenate([rng.choice(positions, size=smallest, replace=False) for positions in members]))
 
 
-def one_per_person(photos: TrainingPhotos, rng: np.random.Generator) -> np.ndarray:
-    """One random photo of each person."""
-    order = rng.permutation(len(photos))
-    _, first = np.unique(photos.people[order], return_index=True)
+def one_per_person(images: TrainingImages, rng: np.random.Generator) -> np.ndarray:
+    """One random image of each group."""
+    order = rng.permutation(len(images))
+    _, first = np.unique(images.groups[order], return_index=True)
     return rng.permutation(order[first])
 
 
-def members_of_classes(photos: TrainingPhotos) -> list[np.ndarray]:
-    """The positions of the photos of each class that has any."""
-    return [np.flatnonzero(photos.classes == one) for one in np.unique(photos.classes)]
+def members_of_classes(images: TrainingImages) -> list[np.ndarray]:
+    """The positions of the images of each class that has any."""
+    return [np.flatnonzero(images.classes == one) for one in np.unique(images.classes)]
 
 
-def _per_class(count: Callable[[Iterable[int]], int]) -> Callable[[TrainingPhotos], int]:
+def _per_class(count: Callable[[Iterable[int]], int]) -> Callable[[TrainingImages], int]:
     """The size of an epoch that shows each class as often as `count` of all classes' sizes."""
 
-    def size(photos: TrainingPhotos) -> int:
-        members = members_of_classes(photos)
+    def size(images: TrainingImages) -> int:
+        members = members_of_classes(images)
         return len(members) * count(map(len, members))
 
     return size
@@ -87,7 +87,7 @@ SAMPLERS: dict[str, Entry[SamplerConfig]] = {  # settings -> Sampler
     "weighted": Entry(WeightedSettings, lambda config: Sampler(len, partial(weighted, power=config.power))),
     "oversample": Entry(SamplerConfig, lambda config: Sampler(_per_class(max), oversampled)),
     "undersample": Entry(SamplerConfig, lambda config: Sampler(_per_class(min), undersampled)),
-    "one_per_person": Entry(SamplerConfig, lambda config: Sampler(lambda photos: len(np.unique(photos.people)), one_per_person)),
+    "one_per_person": Entry(SamplerConfig, lambda config: Sampler(lambda images: len(np.unique(images.groups)), one_per_person)),
 }
 
 

@@ -8,21 +8,21 @@ from trainables.registry import Numbers, Range, Section, Share, ascending, setti
 
 
 class DataConfig(Section):
-    """How photos become labels and sides. Fixed for a run: trials on different sides cannot be compared."""
+    """How images become labels and sides. Fixed for a run: trials on different sides cannot be compared."""
 
     cuts: Numbers = setting(
         "first number of each class but the lowest, where a class is cut from a number; empty: as the data has them", ()
     )
-    holdout: Annotated[float, Field(gt=0, lt=0.5)] = setting("share of the people that the search never sees", 0.15)
-    folds: Annotated[int, Field(ge=2)] = setting("equal parts of the other people; one of them validates", 5)
+    holdout: Annotated[float, Field(gt=0, lt=0.5)] = setting("share of the groups that the search never sees", 0.15)
+    folds: Annotated[int, Field(ge=2)] = setting("equal parts of the other groups; one of them validates", 5)
     fold: Annotated[int, Field(ge=-1)] = setting("which one; -1: nobody validates, which is for a refit on all data", 0)
-    group: str = setting("table: the column whose value photos of one person share; empty: `person` where there is one", "")
+    group: str = setting("table: the column whose value images of one group share; empty: `person` where there is one", "")
     ordinal: str = setting("table: the column that holds a number and is classed by data/cuts; empty: none", "")
     extra: Annotated[tuple[str, ...], Field(strict=False)] = setting(
-        "further labelled photos that only train: folders or tables, read as --data is", ()
+        "further labelled images that only train: folders or tables, read as --data is", ()
     )
-    pseudo: str = setting("a probabilities.csv of an ensemble, whose photos train with these soft labels", "")
-    weights: str = setting("a table `photo,weight`: how much likelier the sampler weighted shows a photo", "")
+    pseudo: str = setting("a probabilities.csv of an ensemble, whose images train with these soft labels", "")
+    weights: str = setting("a table `photo,weight`: how much likelier the sampler weighted shows an image", "")
 
     @field_validator("cuts")
     @classmethod
@@ -31,19 +31,19 @@ class DataConfig(Section):
 
 
 class LabelsConfig(Section):
-    """Changes to the labels of training photos; validation and hold-out keep the true ones."""
+    """Changes to the labels of training images; validation and hold-out keep the true ones."""
 
     relabel: str = setting(
         "corrections of wrong labels: none, a table of your own, or consensus or extended, which come with the contest's data", "none"
     )
-    cuts: Numbers = setting("data/cuts for training photos alone; empty: as data/cuts", ())
+    cuts: Numbers = setting("data/cuts for training images alone; empty: as data/cuts", ())
     remove: Annotated[tuple[Range, ...], Field(strict=False)] = setting(
-        "ranges [first, last] of the number whose photos do not train, such as [[27, 29], [57, 59]]", ()
+        "ranges [first, last] of the number whose images do not train, such as [[27, 29], [57, 59]]", ()
     )
     jitter: Annotated[float, Field(ge=0, le=100)] = setting(
         "loss/regression: mean of the Poisson noise added to numbers at their cap, the largest there is", 0.0
     )
-    extra: bool = setting("whether the photos of data/extra and data/pseudo train", True)
+    extra: bool = setting("whether the images of data/extra and data/pseudo train", True)
     confidence: Share = setting("data/pseudo: smallest probability of the most probable class of an image that trains", 0.9)
 
     @field_validator("cuts")

@@ -1,7 +1,7 @@
-"""Who trains, who validates, who is held out: whole people, stratified by joint class, made once a run.
+"""Who trains, who validates, who is held out: whole groups, stratified by joint class, made once a run.
 
-The run's table of it is a manifest too: it names every photo with the hash of its content, so that what goes on later is proven to
-be trained and scored on the same photos.
+The run's table of it is a manifest too: it names every image with the hash of its content, so that what goes on later is proven to
+be trained and scored on the same images.
 """
 
 import csv
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trainables.data.groups import first_of_tied
-from trainables.data.photos import DataError, Photos
+from trainables.data.images import DataError, Images
 from trainables.data.settings import DataConfig
 
 HOLDOUT = -2
@@ -30,128 +30,128 @@ COLUMNS = {"photo": "(?s:.+)", "person": "[0-9]+", "class": "(?s:.+)", "part": "
 
 @dataclass(frozen=True)
 class Split:
-    """Which part each photo belongs to."""
+    """Which part each image belongs to."""
 
     part: np.ndarray  # (n,) HOLDOUT or the number of a fold
     fold: int  # the fold that validates, or NOBODY
-    hash: str  # of photos, labels and parts; records with different hashes are never compared
+    hash: str  # of images, labels and parts; records with different hashes are never compared
 
     @property
     def train(self) -> np.ndarray:
-        """Indices of the training photos."""
+        """Indices of the training images."""
         return np.flatnonzero((self.part != HOLDOUT) & (self.part != self.fold))
 
     @property
     def valid(self) -> np.ndarray:
-        """Indices of the validation photos."""
+        """Indices of the validation images."""
         return np.flatnonzero(self.part == self.fold)
 
     @property
     def holdout(self) -> np.ndarray:
-        """Indices of the photos that the search never sees."""
+        """Indices of the images that the search never sees."""
         return np.flatnonzero(self.part == HOLDOUT)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What must not change about a photo of a run."""
+    """What must not change about an image of a run."""
 
-    person: int
+    group: int
     label: str  # the name of its joint class
     sha256: str  # of its file, the first 16 hex digits
 
 
-def split_people(photos: Photos, settings: DataConfig, seed: int) -> Split:
-    """Hold a share of the people out, part the others into folds, of which the settings name the one that validates, or none.
+def split_groups(images: Images, settings: DataConfig, seed: int) -> Split:
+    """Hold a share of the groups out, part the others into folds, of which the settings name the one that validates, or none.
 
-    A person counts for stratification as the joint class of most of their photos, so a gender or age band is spread
-    evenly, and classes that are single shots of everybody follow. Kinds with fewer people than there are parts are spread together.
+    A group counts for stratification as the joint class of most of their images, so a gender or age band is spread
+    evenly, and classes that are single shots of everybody follow. Kinds with fewer groups than there are parts are spread together.
     Groups that are tied to others go where the first of these goes.
 
-    Raises: DataError when the people are fewer than the parts, or all that train are of one class.
+    Raises: DataError when the groups are fewer than the parts, or all that train are of one class.
     """
     # Imported here: scikit-learn takes longer than many an epoch, and the trials, which import this module, never split.
     from sklearn.model_selection import StratifiedKFold, train_test_split
 
     if settings.fold >= settings.folds:
         raise DataError(f"data/fold is {settings.fold}, but the folds are 0 to {settings.folds - 1}.")
-    classes = photos.scheme.joint(photos.labels)
-    persons, person = np.unique(photos.people, return_inverse=True)
+    classes = images.scheme.joint(images.labels)
+    groups, group = np.unique(images.groups, return_inverse=True)
     need = settings.folds + 1
-    fewer = settings.folds > 2 and len(persons) > 2  # two folds and a hold-out take three groups
+    fewer = settings.folds > 2 and len(groups) > 2  # two folds and a hold-out take three groups
     advice = "Add images, or take fewer folds (--set data/folds=2)" if fewer else "Add images"
-    if len(persons) < need:
-        raise DataError(f"{len(persons)} groups of images are too few for {settings.folds} folds and a hold-out: each needs one. {advice}.")
+    if len(groups) < need:
+        raise DataError(f"{len(groups)} groups of images are too few for {settings.folds} folds and a hold-out: each needs one. {advice}.")
 
-    strata = _pooled(_most_frequent(person, classes), least=need, most=math.ceil(settings.holdout * len(persons)))
-    part = np.full(len(persons), HOLDOUT)
-    rest, _ = train_test_split(np.arange(len(persons)), test_size=settings.holdout, stratify=strata, random_state=seed)
+    strata = _pooled(_most_frequent(group, classes), least=need, most=math.ceil(settings.holdout * len(groups)))
+    part = np.full(len(groups), HOLDOUT)
+    rest, _ = train_test_split(np.arange(len(groups)), test_size=settings.holdout, stratify=strata, random_state=seed)
     if np.unique(strata[rest], return_counts=True)[1].max() < settings.folds:
         strata = np.zeros_like(strata)
     with warnings.catch_warnings():
-        # A kind that is in fewer people of the rest than there are folds is spread as far as it goes.
+        # A kind that is in fewer groups of the rest than there are folds is spread as far as it goes.
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         for number, (_, members) in enumerate(StratifiedKFold(settings.folds, shuffle=True, random_state=seed).split(rest, strata[rest])):
             part[rest[members]] = number
     # Tied groups follow the first of them: so what has no ties is split as if there were none.
-    part = part[first_of_tied(persons, photos.ties)]
-    split = _split(photos, part[person], settings.fold)
+    part = part[first_of_tied(groups, images.ties)]
+    split = _split(images, part[group], settings.fold)
     if len(np.unique(classes[split.train])) < 2 <= len(np.unique(classes)):
-        raise DataError(f"{len(persons)} groups of images are too few: all that would train are of one class. {advice}.")
+        raise DataError(f"{len(groups)} groups of images are too few: all that would train are of one class. {advice}.")
     return split
 
 
-def split_table(photos: Photos, split: Split, digests: Mapping[str, str]) -> bytes:
+def split_table(images: Images, split: Split, digests: Mapping[str, str]) -> bytes:
     """The split as a CSV table for people and for `read_split`: photo, person, class, part, sha256.
 
     Args:
-        digests: what `build_views` found the photos' files to be.
+        digests: what `build_views` found the images' files to be.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    for (name, entry), side in zip(_entries(photos, digests).items(), split.part.tolist(), strict=True):
-        table.writerow([name, entry.person, entry.label, "holdout" if side == HOLDOUT else f"fold {side}", entry.sha256])
+    for (name, entry), side in zip(_entries(images, digests).items(), split.part.tolist(), strict=True):
+        table.writerow([name, entry.group, entry.label, "holdout" if side == HOLDOUT else f"fold {side}", entry.sha256])
     return text.getvalue().encode()
 
 
-def read_split(content: bytes, photos: Photos, digests: Mapping[str, str], fold: int) -> Split:
-    """The split of an earlier run, for the photos of today in whichever order they come.
+def read_split(content: bytes, images: Images, digests: Mapping[str, str], fold: int) -> Split:
+    """The split of an earlier run, for the images of today in whichever order they come.
 
     Its hash equals the one that was noted then, unless a part was changed in the table since.
 
     Args:
         content: what `split_table` made of it.
-        digests: what `build_views` finds the photos' files to be today.
+        digests: what `build_views` finds the images' files to be today.
         fold: the fold that validates, or NOBODY.
-    Raises: DataError when the table is damaged, and when the photos are not those of the run, naming everything that differs.
+    Raises: DataError when the table is damaged, and when the images are not those of the run, naming everything that differs.
     """
     rows = _read_rows(content)
-    then = {name: Entry(int(person), label, sha256) for name, person, label, _, sha256 in rows}
-    _refuse_differences(then, _entries(photos, digests))
+    then = {name: Entry(int(group), label, sha256) for name, group, label, _, sha256 in rows}
+    _refuse_differences(then, _entries(images, digests))
     part = {name: HOLDOUT if side == "holdout" else int(side.removeprefix("fold ")) for name, _, _, side, _ in rows}
     if fold not in (NOBODY, *part.values()):
         raise DataError(f"data/fold is {fold}, but nobody is in that fold of the run's split.csv.")
-    return _split(photos, np.array([part[name] for name in photos.ids]), fold)
+    return _split(images, np.array([part[name] for name in images.ids]), fold)
 
 
-def absent_classes(photos: Photos) -> list[str]:
-    """Names of the joint classes that no photo has; each counts as 0 in macro F1."""
-    return photos.scheme.absent(photos.scheme.joint(photos.labels))
+def absent_classes(images: Images) -> list[str]:
+    """Names of the joint classes that no image has; each counts as 0 in macro F1."""
+    return images.scheme.absent(images.scheme.joint(images.labels))
 
 
-def rare_classes(photos: Photos, parts: int) -> list[str]:
-    """Names of the joint classes that fewer people have than there are parts, with their number: some part has none of them."""
-    classes = photos.scheme.joint(photos.labels)
-    pairs = np.unique(np.stack([photos.people, classes]), axis=1)
-    found, people = np.unique(pairs[1], return_counts=True)
-    names = photos.scheme.class_names()
-    return [f"{names[number]} ({count})" for number, count in zip(found.tolist(), people.tolist(), strict=True) if count < parts]
+def rare_classes(images: Images, parts: int) -> list[str]:
+    """Names of the joint classes that fewer groups have than there are parts, with their number: some part has none of them."""
+    classes = images.scheme.joint(images.labels)
+    pairs = np.unique(np.stack([images.groups, classes]), axis=1)
+    found, groups = np.unique(pairs[1], return_counts=True)
+    names = images.scheme.class_names()
+    return [f"{names[number]} ({count})" for number, count in zip(found.tolist(), groups.tolist(), strict=True) if count < parts]
 
 
-def _most_frequent(person: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """The class of most photos of each person, the lowest of several."""
-    pairs, counts = np.unique(np.stack([person, classes]), axis=1, return_counts=True)
+def _most_frequent(group: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The class of most images of each group, the lowest of several."""
+    pairs, counts = np.unique(np.stack([group, classes]), axis=1, return_counts=True)
     order = np.lexsort((pairs[1], -counts, pairs[0]))
     _, first = np.unique(pairs[0][order], return_index=True)
     return pairs[1][order][first]
@@ -174,17 +174,17 @@ def _pooled(strata: np.ndarray, least: int, most: int) -> np.ndarray:
     return np.where(pooled, home, strata)
 
 
-def _split(photos: Photos, part: np.ndarray, fold: int) -> Split:
-    # Sorted, because the order in which photos are found says nothing about what is learned from them.
-    rows = sorted(zip(photos.ids, photos.scheme.joint(photos.labels).tolist(), part.tolist(), strict=True))
+def _split(images: Images, part: np.ndarray, fold: int) -> Split:
+    # Sorted, because the order in which images are found says nothing about what is learned from them.
+    rows = sorted(zip(images.ids, images.scheme.joint(images.labels).tolist(), part.tolist(), strict=True))
     return Split(part, fold, hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16])
 
 
-def _entries(photos: Photos, digests: Mapping[str, str]) -> dict[str, Entry]:
-    names = photos.scheme.class_names()
-    labels = photos.scheme.joint(photos.labels)
-    described = zip(photos.ids, photos.people.tolist(), labels, strict=True)
-    return {name: Entry(person, names[label], digests[name]) for name, person, label in described}
+def _entries(images: Images, digests: Mapping[str, str]) -> dict[str, Entry]:
+    names = images.scheme.class_names()
+    labels = images.scheme.joint(images.labels)
+    described = zip(images.ids, images.groups.tolist(), labels, strict=True)
+    return {name: Entry(group, names[label], digests[name]) for name, group, label in described}
 
 
 def _read_rows(content: bytes) -> list[list[str]]:
@@ -199,7 +199,7 @@ def _read_rows(content: bytes) -> list[list[str]]:
         raise _damaged(f"fields of {_some(broken)} are missing or make no sense")
     twice = [name for name, count in Counter(row[0] for row in rows).items() if count > 1]
     if twice:
-        raise _damaged(f"it names photos twice, {_some(twice)}")
+        raise _damaged(f"it names images twice, {_some(twice)}")
     return rows
 
 
@@ -213,14 +213,14 @@ def _damaged(why: str) -> DataError:
 
 def _refuse_differences(then: Mapping[str, Entry], now: Mapping[str, Entry]) -> None:
     both = sorted(then.keys() & now.keys())
-    friend_then, friend_now = _first_of_person(then, both), _first_of_person(now, both)
+    friend_then, friend_now = _first_of_group(then, both), _first_of_group(now, both)
     kinds = {
         "gone, or cannot be decoded any more": sorted(then.keys() - now.keys()),
         "new": sorted(now.keys() - then.keys()),
         "of another class": [
             f"{name} (was {then[name].label}; is {now[name].label})" for name in both if then[name].label != now[name].label
         ],
-        "of another person": [
+        "of another group": [
             f"{name} (was one with {friend_then[name]}; is one with {friend_now[name]})"
             for name in both
             if friend_then[name] != friend_now[name]
@@ -229,15 +229,15 @@ def _refuse_differences(then: Mapping[str, Entry], now: Mapping[str, Entry]) -> 
     }
     differences = [f"  {words}, {len(names)}: {_some(names)}" for words, names in kinds.items() if names]
     if differences:
-        lead = "The photos are not those that the run was made of:"
-        mend = "Put the old photos and labels back to go on with the run, or start a new one."
+        lead = "The images are not those that the run was made of:"
+        mend = "Put the old images and labels back to go on with the run, or start a new one."
         raise DataError("\n".join([lead, *differences, mend]))
 
 
-def _first_of_person(entries: Mapping[str, Entry], names: Iterable[str]) -> dict[str, str]:
-    """For each of the names the first one of the same person; numbers of people may change from day to day."""
+def _first_of_group(entries: Mapping[str, Entry], names: Iterable[str]) -> dict[str, str]:
+    """For each of the names the first one of the same group; numbers of groups may change from day to day."""
     first: dict[int, str] = {}
-    return {name: first.setdefault(entries[name].person, name) for name in names}
+    return {name: first.setdefault(entries[name].group, name) for name in names}
 
 
 def _some(names: Sequence[str]) -> str:
@@ -245,20 +245,20 @@ def _some(names: Sequence[str]) -> str:
     return "; ".join([*names[:MOST], *rest])
 
 
-def same_groups(content: bytes, photos: Photos) -> bool:
-    """Whether the photos that a run's table names are in the same groups there and here. Raises: DataError for a damaged table."""
+def same_groups(content: bytes, images: Images) -> bool:
+    """Whether the images that a run's table names are in the same groups there and here. Raises: DataError for a damaged table."""
     then = {row[0]: int(row[1]) for row in _read_rows(content)}
-    pairs = {(then[name], group) for name, group in zip(photos.ids, photos.people.tolist(), strict=True) if name in then}
+    pairs = {(then[name], group) for name, group in zip(images.ids, images.groups.tolist(), strict=True) if name in then}
     return len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
 
 
-def in_order_of(content: bytes, photos: Photos, split: Split) -> tuple[Photos, Split]:
-    """The photos, and the split of them, in the order of a run's table, which names them all.
+def in_order_of(content: bytes, images: Images, split: Split) -> tuple[Images, Split]:
+    """The images, and the split of them, in the order of a run's table, which names them all.
 
-    Batches are drawn from the photos by their place, and that changes when somebody sorts train.csv.
+    Batches are drawn from the images by their place, and that changes when somebody sorts train.csv.
     """
-    place = {name: index for index, name in enumerate(photos.ids)}
+    place = {name: index for index, name in enumerate(images.ids)}
     names = tuple(row["photo"] for row in csv.DictReader(io.StringIO(content.decode(), newline="")))
     order = np.array([place[name] for name in names])
-    ordered = photos.take(order)
+    ordered = images.take(order)
     return ordered, replace(split, part=split.part[order])

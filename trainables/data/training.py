@@ -1,4 +1,4 @@
-"""Which photos train, and with which labels. What `labels/...` changes is changed here, so validation and hold-out never see it."""
+"""Which images train, and with which labels. What `labels/...` changes is changed here, so validation and hold-out never see it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -6,8 +6,8 @@ from typing import Self
 
 import numpy as np
 
+from trainables.data.images import Images
 from trainables.data.labels import Attribute, Task
-from trainables.data.photos import Photos
 from trainables.data.settings import LabelsConfig
 from trainables.data.splits import Split
 from trainables.data.views import View, ViewFile, ViewFiles, statistics_of
@@ -18,47 +18,47 @@ ChannelStatistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and stan
 
 @dataclass(frozen=True)
 class Extra:
-    """Further photos that only train."""
+    """Further images that only train."""
 
-    photos: Photos
+    images: Images
     views: Mapping[View, ViewFile]
     soft: np.ndarray | None = None  # (n, classes of the scheme) float32: probabilities in place of labels
-    validates: np.ndarray | None = None  # (n, folds) whether the photo's group is in a fold; None: in none
+    validates: np.ndarray | None = None  # (n, folds) whether the image's group is in a fold; None: in none
 
     def apart(self, fold: int) -> np.ndarray:
-        """Whether each photo (n,) must not train while this fold, or NOBODY, validates."""
+        """Whether each image (n,) must not train while this fold, or NOBODY, validates."""
         if self.validates is None or not 0 <= fold < self.validates.shape[1]:
-            return np.zeros(len(self.photos), dtype=bool)
+            return np.zeros(len(self.images), dtype=bool)
         return self.validates[:, fold]
 
 
 @dataclass(frozen=True)
 class Data:
-    """The photos of a run as its trials need them."""
+    """The images of a run as its trials need them."""
 
-    photos: Photos
+    images: Images
     split: Split
     views: Mapping[View, ViewFile]
-    statistics: Mapping[View, ChannelStatistics]  # of the training photos, where some trial may normalise by them
+    statistics: Mapping[View, ChannelStatistics]  # of the training images, where some trial may normalise by them
     extra: tuple[Extra, ...] = ()
     relabelled: Mapping[str, np.ndarray] = field(default_factory=dict)  # labels (n, attributes) by the value of labels/relabel
-    weights: np.ndarray | None = None  # (n,) how much likelier each photo is shown
+    weights: np.ndarray | None = None  # (n,) how much likelier each image is shown
 
     @classmethod
-    def of(cls, photos: Photos, split: Split, views: ViewFiles, *, with_statistics: bool) -> Self:
-        """The photos of a run with nothing beside them, and with the statistics of each view where some trial normalises by them."""
-        train = photos.take(split.train).ids
+    def of(cls, images: Images, split: Split, views: ViewFiles, *, with_statistics: bool) -> Self:
+        """The images of a run with nothing beside them, and with the statistics of each view where some trial normalises by them."""
+        train = images.take(split.train).ids
         statistics = {view: statistics_of(file, train) for view, file in views.files.items()} if with_statistics else {}
-        return cls(photos, split, views.files, statistics)
+        return cls(images, split, views.files, statistics)
 
 
 @dataclass(frozen=True)
-class TrainingPhotos:
-    """The photos that a trial trains on; arrays are parallel, one entry a photo."""
+class TrainingImages:
+    """The images that a trial trains on; arrays are parallel, one entry an image."""
 
     ids: np.ndarray  # (n,) names, for the error that one of them may be
-    source: np.ndarray  # (n,) 0: the run's own photos; from 1 on the extra ones
-    people: np.ndarray  # (n,) index of the person over all sources
+    source: np.ndarray  # (n,) 0: the run's own images; from 1 on the extra ones
+    groups: np.ndarray  # (n,) index of the group over all sources
     classes: np.ndarray  # (n,) class ids of the whole task, for the sampler
     targets: tuple[np.ndarray, ...]  # per head: class ids (n,), or rows (n, classes) where some labels are soft
     numbers: np.ndarray  # (n,) float32: what the ordinal attribute is cut from; NaN where that is unknown
@@ -68,18 +68,18 @@ class TrainingPhotos:
         return len(self.ids)
 
     def take(self, positions: np.ndarray | slice) -> Self:
-        """Some of the photos."""
+        """Some of the images."""
         taken = {item.name: getattr(self, item.name)[positions] for item in fields(self) if item.name != "targets"}
         return replace(self, **taken, targets=tuple(target[positions] for target in self.targets))
 
 
-def training_photos(settings: LabelsConfig, data: Data, task: Task) -> TrainingPhotos:
-    """The training side of the split with the labels that the settings ask for, then the extra photos.
+def training_images(settings: LabelsConfig, data: Data, task: Task) -> TrainingImages:
+    """The training side of the split with the labels that the settings ask for, then the extra images.
 
-    Raises: ConfigError when a setting asks for numbers that the data has not, or leaves a class of the task without photos.
+    Raises: ConfigError when a setting asks for numbers that the data has not, or leaves a class of the task without images.
     """
     found = [_own(settings, data, task)]
-    # Read where there are such photos alone, so that a space which searches it without any is refused.
+    # Read where there are such images alone, so that a space which searches it without any is refused.
     if data.extra and settings.extra:
         found += [_extra(settings, extra, source, task, data.split.fold) for source, extra in enumerate(data.extra, start=1)]
     soft = any(target.ndim == 2 for one in found for target in one.targets)
@@ -87,19 +87,19 @@ def training_photos(settings: LabelsConfig, data: Data, task: Task) -> TrainingP
         np.concatenate([_rows(one.targets[head], scheme.classes) if soft else one.targets[head] for one in found])
         for head, scheme in enumerate(task.head_schemes)
     ]
-    others = [item.name for item in fields(TrainingPhotos) if item.name not in ("people", "targets")]
+    others = [item.name for item in fields(TrainingImages) if item.name not in ("groups", "targets")]
     joined = {name: np.concatenate([getattr(one, name) for one in found]) for name in others}
-    first = np.cumsum([0, *(one.people.max(initial=-1) + 1 for one in found[:-1])])
-    people = np.concatenate([one.people + start for one, start in zip(found, first, strict=True)])
-    return TrainingPhotos(**joined, people=people, targets=tuple(targets))
+    first = np.cumsum([0, *(one.groups.max(initial=-1) + 1 for one in found[:-1])])
+    groups = np.concatenate([one.groups + start for one, start in zip(found, first, strict=True)])
+    return TrainingImages(**joined, groups=groups, targets=tuple(targets))
 
 
-def jittered(numbers: np.ndarray, people: np.ndarray, mean: float, rng: np.random.Generator) -> np.ndarray:
-    """Numbers (n,) of which those at the cap, the largest there is, are moved up by a Poisson draw a person.
+def jittered(numbers: np.ndarray, groups: np.ndarray, mean: float, rng: np.random.Generator) -> np.ndarray:
+    """Numbers (n,) of which those at the cap, the largest there is, are moved up by a Poisson draw a group.
 
     A number that was capped hides how large it was; report 001 drew it anew with a mean of 5 years.
     """
-    drawn = rng.poisson(mean, size=people.max(initial=-1) + 1)[people]
+    drawn = rng.poisson(mean, size=groups.max(initial=-1) + 1)[groups]
     return np.where(numbers == np.nanmax(numbers), numbers + drawn, numbers).astype(np.float32)
 
 
@@ -108,79 +108,79 @@ def ordinal_attribute(task: Task) -> Attribute | None:
     return task.scheme.cut
 
 
-def _own(settings: LabelsConfig, data: Data, task: Task) -> TrainingPhotos:
-    photos, train = data.photos, data.split.train
-    _refuse_unknown_numbers(settings, photos)
+def _own(settings: LabelsConfig, data: Data, task: Task) -> TrainingImages:
+    images, train = data.images, data.split.train
+    _refuse_unknown_numbers(settings, images)
     if settings.relabel != "none":
-        photos = _corrected(photos, data.relabelled[settings.relabel])
-    kept, photos = train[_stay(settings, photos)[train]], _cut_anew(settings, photos)
-    taught = _plain(photos, kept, 0, task)
-    _refuse_lost_classes(settings, _plain(data.photos, train, 0, task).classes, taught.classes, task)
+        images = _corrected(images, data.relabelled[settings.relabel])
+    kept, images = train[_stay(settings, images)[train]], _cut_anew(settings, images)
+    taught = _plain(images, kept, 0, task)
+    _refuse_lost_classes(settings, _plain(data.images, train, 0, task).classes, taught.classes, task)
     return taught if data.weights is None else replace(taught, weights=data.weights[kept])
 
 
-def _extra(settings: LabelsConfig, extra: Extra, source: int, task: Task, fold: int) -> TrainingPhotos:
-    photos, may = extra.photos, ~extra.apart(fold)
+def _extra(settings: LabelsConfig, extra: Extra, source: int, task: Task, fold: int) -> TrainingImages:
+    images, may = extra.images, ~extra.apart(fold)
     if extra.soft is None:
-        return _plain(_cut_anew(settings, photos), np.flatnonzero(_stay(settings, photos) & may), source, task)
+        return _plain(_cut_anew(settings, images), np.flatnonzero(_stay(settings, images) & may), source, task)
     sure = np.flatnonzero((extra.soft.max(axis=1) >= settings.confidence) & may)
-    parts = [photos.scheme.marginal(part.names, extra.soft[sure]).astype(np.float32) for part in task.head_schemes]
-    classes = photos.scheme.marginal(task.scheme.names, extra.soft[sure]).argmax(axis=1)
-    return replace(_plain(photos, sure, source, task), classes=classes, targets=tuple(parts))
+    parts = [images.scheme.marginal(part.names, extra.soft[sure]).astype(np.float32) for part in task.head_schemes]
+    classes = images.scheme.marginal(task.scheme.names, extra.soft[sure]).argmax(axis=1)
+    return replace(_plain(images, sure, source, task), classes=classes, targets=tuple(parts))
 
 
-def _stay(settings: LabelsConfig, photos: Photos) -> np.ndarray:
-    """Whether each photo (n,) is in none of the ranges that are removed; one whose number is unknown is not."""
-    numbers = _numbers(photos)
-    return ~np.any([np.zeros(len(photos), dtype=bool), *((low <= numbers) & (numbers <= high) for low, high in settings.remove)], axis=0)
+def _stay(settings: LabelsConfig, images: Images) -> np.ndarray:
+    """Whether each image (n,) is in none of the ranges that are removed; one whose number is unknown is not."""
+    numbers = _numbers(images)
+    return ~np.any([np.zeros(len(images), dtype=bool), *((low <= numbers) & (numbers <= high) for low, high in settings.remove)], axis=0)
 
 
-def _plain(photos: Photos, chosen: np.ndarray, source: int, task: Task) -> TrainingPhotos:
-    labels = photos.labels[chosen][:, photos.scheme.columns(task.scheme.names)]
-    return TrainingPhotos(
-        ids=np.array(photos.ids, dtype=object)[chosen],
+def _plain(images: Images, chosen: np.ndarray, source: int, task: Task) -> TrainingImages:
+    labels = images.labels[chosen][:, images.scheme.columns(task.scheme.names)]
+    return TrainingImages(
+        ids=np.array(images.ids, dtype=object)[chosen],
         source=np.full(len(chosen), source),
-        people=photos.people[chosen],
+        groups=images.groups[chosen],
         classes=task.scheme.joint(labels),
         targets=tuple(task.targets(labels).T),
-        numbers=_numbers(photos)[chosen].astype(np.float32),
+        numbers=_numbers(images)[chosen].astype(np.float32),
         weights=np.ones(len(chosen)),
     )
 
 
-def _corrected(photos: Photos, labels: np.ndarray) -> Photos:
-    """The photos with these labels. Whoever corrected the class of a number does not say which it is: it is NaN from then on."""
-    if photos.numbers is None:
-        return replace(photos, labels=labels)
-    column = _ordinal_column(photos)
-    numbers = np.where(labels[:, column] == photos.labels[:, column], photos.numbers, np.nan)
-    return replace(photos, labels=labels, numbers=numbers)
+def _corrected(images: Images, labels: np.ndarray) -> Images:
+    """The images with these labels. Whoever corrected the class of a number does not say which it is: it is NaN from then on."""
+    if images.numbers is None:
+        return replace(images, labels=labels)
+    column = _ordinal_column(images)
+    numbers = np.where(labels[:, column] == images.labels[:, column], images.numbers, np.nan)
+    return replace(images, labels=labels, numbers=numbers)
 
 
-def _cut_anew(settings: LabelsConfig, photos: Photos) -> Photos:
-    """The photos with classes cut from their numbers by labels/cuts; those whose number is unknown keep theirs."""
-    if not settings.cuts or photos.numbers is None:
-        return photos
-    column, labels = _ordinal_column(photos), photos.labels.copy()
-    labels[:, column] = np.where(np.isnan(photos.numbers), labels[:, column], np.digitize(photos.numbers, settings.cuts))
-    return replace(photos, labels=labels)
+def _cut_anew(settings: LabelsConfig, images: Images) -> Images:
+    """The images with classes cut from their numbers by labels/cuts; those whose number is unknown keep theirs."""
+    if not settings.cuts or images.numbers is None:
+        return images
+    column, labels = _ordinal_column(images), images.labels.copy()
+    labels[:, column] = np.where(np.isnan(images.numbers), labels[:, column], np.digitize(images.numbers, settings.cuts))
+    return replace(images, labels=labels)
 
 
-def _numbers(photos: Photos) -> np.ndarray:
-    return np.full(len(photos), np.nan) if photos.numbers is None else photos.numbers
+def _numbers(images: Images) -> np.ndarray:
+    return np.full(len(images), np.nan) if images.numbers is None else images.numbers
 
 
-def _ordinal_column(photos: Photos) -> int:
-    return next(index for index, attribute in enumerate(photos.scheme.attributes) if attribute.cuts)
+def _ordinal_column(images: Images) -> int:
+    return next(index for index, attribute in enumerate(images.scheme.attributes) if attribute.cuts)
 
 
-def _refuse_unknown_numbers(settings: LabelsConfig, photos: Photos) -> None:
+def _refuse_unknown_numbers(settings: LabelsConfig, images: Images) -> None:
     asked = [path for path, value in (("labels/cuts", settings.cuts), ("labels/remove", settings.remove)) if value]
-    if photos.numbers is None:
+    if images.numbers is None:
         message = "needs an attribute that is cut from a number, and this data has none; leave it out"
         mistakes = [Mistake(path, message) for path in asked]
     else:
-        count = len(photos.scheme.attributes[_ordinal_column(photos)].cuts)
+        count = len(images.scheme.attributes[_ordinal_column(images)].cuts)
         message = f"has {len(settings.cuts)} cuts, data/cuts has {count}; the classes must stay the same"
         mistakes = [Mistake("labels/cuts", message)] if settings.cuts and len(settings.cuts) != count else []
     if mistakes:
@@ -190,10 +190,10 @@ def _refuse_unknown_numbers(settings: LabelsConfig, photos: Photos) -> None:
 def _refuse_lost_classes(settings: LabelsConfig, before: np.ndarray, after: np.ndarray, task: Task) -> None:
     lost = sorted(set(before.tolist()) - set(after.tolist()))
     if lost:
-        # The one that leaves out, or changes, the most photos is named.
+        # The one that leaves out, or changes, the most images is named.
         path = "labels/remove" if settings.remove else "labels/cuts" if settings.cuts else "labels/relabel"
         names = "; ".join(task.scheme.class_names()[number] for number in lost)
-        raise ConfigError([Mistake(path, f"leaves no training photo of {names}; change fewer")])
+        raise ConfigError([Mistake(path, f"leaves no training image of {names}; change fewer")])
 
 
 def _rows(target: np.ndarray, classes: int) -> np.ndarray:

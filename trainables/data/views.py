@@ -22,20 +22,20 @@ from pydantic import Field
 
 from trainables.ahead import ahead
 from trainables.data.faces import VERSION, Box, Faces, Find, find_face, one_thread_each
+from trainables.data.images import DataError, Images, Unlabelled
 from trainables.data.names import some
-from trainables.data.photos import DataError, Photos, Unlabelled
 from trainables.data.view_store import BLACK, FORMAT, CacheError, Use, Writer, alone, make_room, note_use, read_store
 from trainables.registry import Entry, Section, Side, choose, setting
 from trainables.storage import write_whole
 
 TURN = 1000  # images that a process decodes while others wait for theirs
 TURNS = 20  # or a share of all, so that long indices are not read too often
-LARGEST = 100_000_000  # pixels of one photo; more is a bomb or a mistake
+LARGEST = 100_000_000  # pixels of one image; more is a bomb or a mistake
 # What cameras, phones and the web make. Others stay closed: to open an EPS file is to run a program that it holds.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
-Area = tuple[float, float, float, float]  # left, top, right, bottom in pixels of a photo
+Area = tuple[float, float, float, float]  # left, top, right, bottom in pixels of an image
 Size = tuple[int, int]  # width, height in pixels
 
 
@@ -86,7 +86,7 @@ class View:
     fraction: float  # of each side that stays, or 1
     height: int  # pixels
     width: int
-    box: tuple[int, int] | None = None  # height, width in pixels of the photo
+    box: tuple[int, int] | None = None  # height, width in pixels of the image
     margin: float = 0.0  # on each side of a face, as a share of its box
     fit: str = "stretch"
 
@@ -100,7 +100,7 @@ class View:
 
     @property
     def wants_face(self) -> bool:
-        """Whether `look` has to be told where the photo's face is."""
+        """Whether `look` has to be told where the image's face is."""
         return CROPS[self.crop].wants_face
 
     def __str__(self) -> str:
@@ -170,45 +170,45 @@ def _contain(area: Area, size: Size) -> tuple[Area, Size]:
 FITS: dict[str, Callable[[Area, Size], tuple[Area, Size]]] = {"stretch": _stretch, "cover": _cover, "contain": _contain}
 
 
-def read_photo(file: Path | BinaryIO) -> Image.Image:
-    """The photo in RGB, upright. Raises: one of UNREADABLE for a damaged, lying or oversized file."""
+def read_image(file: Path | BinaryIO) -> Image.Image:
+    """The image in RGB, upright. Raises: one of UNREADABLE for a damaged, lying or oversized file."""
     try:
         opened = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
-        # Pillow would name an object in memory; every caller knows the photo's name.
+        # Pillow would name an object in memory; every caller knows the image's name.
         raise ValueError("not an image of a known format") from None
     except Image.DecompressionBombError:
         raise ValueError(f"its header claims far more pixels than the {LARGEST:,} that are read") from None
-    with opened as photo:
-        if photo.width * photo.height > LARGEST:
-            raise ValueError(f"{photo.width} x {photo.height} pixels; at most {LARGEST:,} are read")
-        photo.load()
-        upright = ImageOps.exif_transpose(photo)
-    return _eight_bits(upright, photo.format).convert("RGB")
+    with opened as image:
+        if image.width * image.height > LARGEST:
+            raise ValueError(f"{image.width} x {image.height} pixels; at most {LARGEST:,} are read")
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    return _eight_bits(upright, image.format).convert("RGB")
 
 
-def _eight_bits(photo: Image.Image, kind: str | None) -> Image.Image:
-    """The photo with 8 bits a channel and what is transparent in it white. Raises: ValueError where its shades have no known range."""
-    if photo.mode.startswith("I;16") or (photo.mode == "I" and kind == "PPM"):
-        # Pillow would clip 16 bits at 255, which leaves a white photo.
-        return Image.fromarray((np.asarray(photo) >> 8).astype(np.uint8))
-    if photo.mode in ("I", "F"):
+def _eight_bits(image: Image.Image, kind: str | None) -> Image.Image:
+    """The image with 8 bits a channel and what is transparent in it white. Raises: ValueError where its shades have no known range."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind == "PPM"):
+        # Pillow would clip 16 bits at 255, which leaves a white image.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
         raise ValueError("grey of 32 bits, whose range nobody knows; write it with 8 or 16 bits")
-    if photo.has_transparency_data:
+    if image.has_transparency_data:
         # Without this, colours that nobody sees would be trained on.
-        return Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo.convert("RGBA"))
-    return photo
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image
 
 
-def look(photo: Image.Image, view: View, face: Box | None = None) -> np.ndarray:
-    """The photo as the model sees it: (height, width, 3) uint8.
+def look(image: Image.Image, view: View, face: Box | None = None) -> np.ndarray:
+    """The image as the model sees it: (height, width, 3) uint8.
 
     Args:
-        face: what `find_face` finds in the photo; views that want no face do not ask for it.
+        face: what `find_face` finds in the image; views that want no face do not ask for it.
     """
     canvas = Image.new("RGB", (view.width, view.height))
-    area, size = FITS[view.fit](CROPS[view.crop].build(photo.size, view, face), canvas.size)
-    seen = photo.resize(size, Image.Resampling.BILINEAR, box=area, reducing_gap=2.0)
+    area, size = FITS[view.fit](CROPS[view.crop].build(image.size, view, face), canvas.size)
+    seen = image.resize(size, Image.Resampling.BILINEAR, box=area, reducing_gap=2.0)
     canvas.paste(seen, ((view.width - size[0]) // 2, (view.height - size[1]) // 2))
     return np.asarray(canvas)
 
@@ -256,14 +256,14 @@ class ViewFiles:
     digests: dict[str, str]  # image id -> first 16 hex digits of the sha256 of its file; only a file that cannot be opened has none
     faceless: tuple[str, ...] = ()  # ids of the images whose centre is shown because a view wants a face and they have none
 
-    def faceless_words(self, photos: int) -> str:
-        """How many of so many photos have no face, and the first of them."""
-        found = f"no face found in {len(self.faceless)} of {photos} photos ({len(self.faceless) / photos:.1%})"
+    def faceless_words(self, images: int) -> str:
+        """How many of so many images have no face, and the first of them."""
+        found = f"no face found in {len(self.faceless)} of {images} images ({len(self.faceless) / images:.1%})"
         return f"{found}: their centre is used instead: {some(self.faceless)}"
 
 
 def build_views(
-    photos: Photos | Unlabelled,
+    images: Images | Unlabelled,
     views: Iterable[View],
     cache: Path,
     progress: Callable[[int], None] | None = None,
@@ -282,33 +282,33 @@ def build_views(
     """
     views = sorted(set(views), key=str)
     with _data_error():
-        survey = _survey(photos, views, cache)
+        survey = _survey(images, views, cache)
         keep = {store_folder(cache, view): survey.contents for view in views}
         make_room(cache, survey.need, keep)
         uses = {view: Use(store_folder(cache, view)) for view in views}
         found = survey.known
         if survey.missing:
-            found |= _fill(photos.root, survey.missing, views, cache, progress or (lambda done: None), find)
-        contents = {name: BLACK if found[name].why else found[name].content for name in photos.ids}
-        files = {view: ViewFile(view, cache, photos.root, contents, uses[view]) for view in views}
+            found |= _fill(images.root, survey.missing, views, cache, progress or (lambda done: None), find)
+        contents = {name: BLACK if found[name].why else found[name].content for name in images.ids}
+        files = {view: ViewFile(view, cache, images.root, contents, uses[view]) for view in views}
         faceless: set[str] = set()
         for file in files.values():
             seen = open_view(file, find)
-            faceless |= {name for name, row in zip(photos.ids, seen.rows(photos.ids), strict=True) if seen.entries["faceless"][row]}
+            faceless |= {name for name, row in zip(images.ids, seen.rows(images.ids), strict=True) if seen.entries["faceless"][row]}
             note_use(cache, file.folder, contents.values())
         if survey.missing:
             make_room(cache, 0, keep)
     return ViewFiles(
         files,
-        bad={name: found[name].why for name in photos.ids if found[name].why},
-        digests={name: found[name].content[:16] for name in photos.ids if found[name].content},
-        faceless=tuple(name for name in photos.ids if name in faceless),
+        bad={name: found[name].why for name in images.ids if found[name].why},
+        digests={name: found[name].content[:16] for name in images.ids if found[name].content},
+        faceless=tuple(name for name in images.ids if name in faceless),
     )
 
 
-def count_missing(photos: Photos | Unlabelled, views: Iterable[View], cache: Path) -> int:
+def count_missing(images: Images | Unlabelled, views: Iterable[View], cache: Path) -> int:
     """How many images `build_views` would have to read."""
-    return len(_survey(photos, list(views), cache).missing)
+    return len(_survey(images, list(views), cache).missing)
 
 
 def open_view(file: ViewFile, find: Find = find_face) -> OpenView:
@@ -377,10 +377,10 @@ class _Survey:
     need: int  # bytes that they will take at least
 
 
-def _survey(photos: Photos | Unlabelled, views: Sequence[View], cache: Path) -> _Survey:
-    table = _read_table(cache, photos.root)
-    known = {name: file for name in photos.ids if (file := table.get(name)) and file.stamp == _stamp_of(photos.root, name)}
-    missing, need = dict.fromkeys(name for name in photos.ids if name not in known), 0
+def _survey(images: Images | Unlabelled, views: Sequence[View], cache: Path) -> _Survey:
+    table = _read_table(cache, images.root)
+    known = {name: file for name in images.ids if (file := table.get(name)) and file.stamp == _stamp_of(images.root, name)}
+    missing, need = dict.fromkeys(name for name in images.ids if name not in known), 0
     unknown = len(missing)
     wanted = {file.content for file in known.values() if not file.why}
     for view in views:
@@ -439,13 +439,13 @@ def _read(file: Path, writers: Mapping[View, Writer], faces: Faces | None) -> Se
             if not views:
                 return _File(stamp, content), {}, False
             stream.seek(0)
-            photo = read_photo(stream)
+            image = read_image(stream)
     except UNREADABLE as error:
         # What the system says of a disk may be otherwise tomorrow; what Pillow says of the bytes is not.
         passing = isinstance(error, OSError) and error.errno is not None
         return _File(() if passing else stamp, content, str(error) or type(error).__name__), {}, False
-    face = faces.of(photo, content[:16]) if faces and any(view.wants_face for view in views) else None
-    return _File(stamp, content), {view: look(photo, view, face) for view in views}, face is None
+    face = faces.of(image, content[:16]) if faces and any(view.wants_face for view in views) else None
+    return _File(stamp, content), {view: look(image, view, face) for view in views}, face is None
 
 
 @contextmanager

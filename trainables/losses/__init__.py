@@ -161,7 +161,7 @@ def build_losses(config: LossConfig, heads: Sequence[Scheme], counts: Sequence[n
 
     Args:
         heads: the attributes of each head.
-        counts: training photos per class, (classes,) for each head.
+        counts: training images per class, (classes,) for each head.
     Raises: ConfigError for an unknown name and for settings that do not fit the heads.
     """
     from trainables.losses.ordinal import coral, ordinal_head

@@ -1,4 +1,4 @@
-"""Losses that are a mean over photos, for logits without constraints."""
+"""Losses that are a mean over images, for logits without constraints."""
 
 import numpy as np
 import torch
@@ -14,21 +14,21 @@ def target_rows(target: Tensor, classes: int) -> Tensor:
 def class_weights(alpha: str | tuple[float, ...], beta: float, counts: np.ndarray) -> Tensor | None:
     """Weights (classes,) float32 as `loss/alpha` and `loss/beta` ask for them; None where all classes count alike.
 
-    `inverse` is 1 / n, `effective` is (1 - beta) / (1 - beta^n) for a class of n training photos; a class without one is
+    `inverse` is 1 / n, `effective` is (1 - beta) / (1 - beta^n) for a class of n training images; a class without one is
     weighted as if it had one. All of them, listed ones too, are then multiplied by the one number that makes their mean over the
-    training photos 1: they say how much classes count beside each other, and the size of the loss stays comparable.
+    training images 1: they say how much classes count beside each other, and the size of the loss stays comparable.
 
     Args:
-        counts: training photos per class (classes,); soft labels make fractions.
+        counts: training images per class (classes,); soft labels make fractions.
     Source: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019 (effective).
     """
     if alpha == "none":
         return None
-    photos = np.maximum(counts, 1)
+    images = np.maximum(counts, 1)
     if alpha == "inverse":
-        weights = 1 / photos
+        weights = 1 / images
     elif alpha == "effective":
-        weights = (1 - beta) / (1 - beta**photos)
+        weights = (1 - beta) / (1 - beta**images)
     else:
         weights = np.array(alpha)
     return torch.tensor(weights / np.average(weights, weights=counts), dtype=torch.float32)
@@ -38,7 +38,7 @@ def cross_entropy(logits: Tensor, target: Tensor, *, smoothing: float = 0.0, wei
     """-sum_c w_c t_c log p_c in nats, with the share `smoothing` of each target spread over all classes.
 
     Args:
-        weights: of the classes (classes,). The mean is over photos, not over their weights, so that a photo's share in the
+        weights: of the classes (classes,). The mean is over images, not over their weights, so that an image's share in the
             gradient does not depend on the others of its batch.
     Source: Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016 (label smoothing).
     """
@@ -47,10 +47,10 @@ def cross_entropy(logits: Tensor, target: Tensor, *, smoothing: float = 0.0, wei
 
 
 def focal(logits: Tensor, target: Tensor, *, gamma: float, weights: Tensor | None = None) -> Tensor:
-    """-sum_c w_c t_c (1 - p_c)^gamma log p_c: photos that are right already count less; gamma 0 is cross-entropy in nats.
+    """-sum_c w_c t_c (1 - p_c)^gamma log p_c: images that are right already count less; gamma 0 is cross-entropy in nats.
 
     Args:
-        weights: of the classes (classes,), alpha in the paper; the mean is over photos.
+        weights: of the classes (classes,), alpha in the paper; the mean is over images.
     Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
     """
     log_p = logits.float().log_softmax(dim=1)
@@ -62,9 +62,9 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float, weights: Tensor | Non
 
 
 def bce(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy in nats of a sigmoid per class, the mean over photos and classes.
+    """Binary cross-entropy in nats of a sigmoid per class, the mean over images and classes.
 
-    Classes do not compete, so a mixed photo may be both of its classes. Which logit is largest still decides.
+    Classes do not compete, so a mixed image may be both of its classes. Which logit is largest still decides.
 
     Source: Wightman et al., ResNet strikes back, 2021.
     """

@@ -1,6 +1,6 @@
 """Losses that ask the true class for a margin. Logits are `scale` times the cosine between features and class weights.
 
-The margin exists in the loss alone, so the plain logits are the model's answer. A mixed photo gives every class the part of the
+The margin exists in the loss alone, so the plain logits are the model's answer. A mixed image gives every class the part of the
 margin that is the class's share in the target.
 """
 
@@ -47,12 +47,12 @@ def ldam(logits: Tensor, target: Tensor, *, scale: float, margins: Tensor) -> Te
 
 
 def ldam_margins(counts: np.ndarray, margin: float) -> Tensor:
-    """Margins (classes,) float32 proportional to n^(-1/4), where `margin` is that of the rarest class with a training photo.
+    """Margins (classes,) float32 proportional to n^(-1/4), where `margin` is that of the rarest class with a training image.
 
     A class without one has the same margin: none is larger.
 
     Args:
-        counts: training photos per class (classes,).
+        counts: training images per class (classes,).
     Source: Cao et al., NeurIPS 2019.
     """
     rarest = counts[counts > 0].min()

@@ -13,7 +13,7 @@ def ordinal_head(scheme: Scheme) -> bool:
 
 
 def coral(logits: Tensor, target: Tensor) -> Tensor:
-    """The sum over the cuts of the binary cross-entropy of "beyond this cut", in nats; the mean over photos.
+    """The sum over the cuts of the binary cross-entropy of "beyond this cut", in nats; the mean over images.
 
     The softmax of the logits has the probabilities of the classes, so P(y > k) is that of all classes after k added up. A
     target row counts as beyond a cut with the share that it gives to the classes there.

@@ -8,7 +8,7 @@ from trainables.losses.classification import cross_entropy, target_rows
 def soft_f1(logits: Tensor, target: Tensor, epsilon: float = 1e-7) -> Tensor:
     """1 - the mean of 2 TP / (predicted + true) over the classes in the batch's target, in [0, 1].
 
-    TP, predicted and true are sums over the batch of softmax probabilities and target shares. A class without a true photo
+    TP, predicted and true are sums over the batch of softmax probabilities and target shares. A class without a true image
     in the batch would have an F1 of 0 whatever the model says, so it is left out.
 
     Source: sigmoidF1 (Benedict et al., TMLR 2022) without its sigmoid, over softmax probabilities.

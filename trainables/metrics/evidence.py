@@ -1,6 +1,6 @@
 """What an answer has to show for itself: all that its score and the uncertainty of it take, group by group of images.
 
-A group holds images that are no independent evidence of each other, such as those of one person; so whole groups are drawn. Source: the
+A group holds images that are no independent evidence of each other, such as those of one group; so whole groups are drawn. Source: the
 cluster bootstrap, Davison and Hinkley, Bootstrap Methods and their Application, 1997.
 """
 

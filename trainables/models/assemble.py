@@ -16,7 +16,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # channel means and s
 
 
 class Classifier(nn.Module):
-    """Photos (n, channels, height, width), float of 0 to 255, to an Answer.
+    """Images (n, channels, height, width), float of 0 to 255, to an Answer.
 
     Normalisation is part of the model, so nobody can forget it or use another one at inference.
     """
@@ -31,7 +31,7 @@ class Classifier(nn.Module):
     ):
         """
         Args:
-            edges: what brings normalised photos to the channels that the backbone takes; None: nothing has to.
+            edges: what brings normalised images to the channels that the backbone takes; None: nothing has to.
             freeze: which parameters of the backbone keep their weights, and how long.
         """
         super().__init__()
@@ -43,8 +43,8 @@ class Classifier(nn.Module):
         self.heads = heads
         self.freeze = freeze
 
-    def forward(self, photos: torch.Tensor) -> Answer:
-        return self.heads(self.backbone(self.edges((photos - self.mean) / self.std)))
+    def forward(self, images: torch.Tensor) -> Answer:
+        return self.heads(self.backbone(self.edges((images - self.mean) / self.std)))
 
     def begin_epoch(self, epoch: int) -> None:
         """Make ready to train the epoch with this number, the first being 1: modes, and which parameters take gradients."""
@@ -76,6 +76,6 @@ def build_model(config: TrialConfig, task: Task, statistics: ChannelStatistics, 
     return model.to(memory_format=torch.channels_last) if config.train.channels_last else model
 
 
-def to_input(photos: torch.Tensor, device: torch.device) -> torch.Tensor:
+def to_input(images: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A batch (n, height, width, channels) uint8 as the model takes it: (n, channels, height, width) float32, channels last in memory."""
-    return photos.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+    return images.to(device, non_blocking=True).permute(0, 3, 1, 2).float()

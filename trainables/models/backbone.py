@@ -20,15 +20,15 @@ STEPS = (14, 16, 32, 64, 128)  # pixels: patches and strides whose multiples net
 
 
 class TwoBackbones(nn.Module):
-    """Two networks that see the same photos; the features (n, features) of the second follow those of the first."""
+    """Two networks that see the same images; the features (n, features) of the second follow those of the first."""
 
     def __init__(self, first: nn.Module, second: nn.Module):
         super().__init__()
         self.first = first
         self.second = second
 
-    def forward(self, photos: Tensor) -> Tensor:
-        return torch.cat([self.first(photos), self.second(photos)], dim=1)
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([self.first(images), self.second(images)], dim=1)
 
 
 def networks(backbone: nn.Module) -> dict[str, nn.Module]:
@@ -45,7 +45,7 @@ def check_backbone(name: str, path: str = "model/backbone") -> None:
 
 
 def build_backbone(config: ModelConfig, size: tuple[int, int]) -> tuple[nn.Module, int]:
-    """The network, or both, without classifier, and how many features it gives for one photo.
+    """The network, or both, without classifier, and how many features it gives for one image.
 
     Args:
         size: (height, width) of the input in pixels; networks with a fixed grid are built for it.
@@ -69,7 +69,7 @@ def build_backbone(config: ModelConfig, size: tuple[int, int]) -> tuple[nn.Modul
 
 
 def pretrained_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Channel means and standard deviations, on the scale 0 to 1, of the photos that timm's weights of this network were trained on."""
+    """Channel means and standard deviations, on the scale 0 to 1, of the images that timm's weights of this network were trained on."""
     card = _card(name)
     return tuple(card.mean), tuple(card.std)
 
@@ -142,14 +142,14 @@ def _create(name: str, size: tuple[int, int], drop_path: float = 0.0) -> tuple[n
     """The network in eval mode and the number of its features. Raises one of UNFIT for a size that it cannot take."""
     settings: dict[str, Any] = _grid(name, size) | ({"drop_path_rate": drop_path} if drop_path else {})
     network = timm.create_model(name, num_classes=0, **settings).eval()
-    # One black photo: some networks notice a size that they cannot take only now, and it counts the features of all alike.
+    # One black image: some networks notice a size that they cannot take only now, and it counts the features of all alike.
     with torch.no_grad():
         return network, network(torch.zeros(1, 3, *size)).shape[1]
 
 
 @torch.no_grad()
 def _leaves_blocks_out(network: nn.Module, size: tuple[int, int]) -> bool:
-    """Whether a photo comes by a DropPath: blocks without a way around them hold one, too, but never use it."""
+    """Whether an image comes by a DropPath: blocks without a way around them hold one, too, but never use it."""
     passed: list[float] = []
     hooks = [
         module.register_forward_hook(lambda module, *_: passed.append(module.drop_prob))

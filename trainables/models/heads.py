@@ -15,7 +15,7 @@ from trainables.models.settings import ModelConfig
 
 
 class Answer(NamedTuple):
-    """What a classifier says of n photos."""
+    """What a classifier says of n images."""
 
     logits: list[Tensor]  # (n, classes) per head
     number: Tensor | None = None  # (n,) float32: the predicted number, where the loss has a regression part

@@ -1,4 +1,4 @@
-"""How a person is drawn: no real photo, yet labels that a small network can learn to see.
+"""How a person is drawn: no real image, yet labels that a small network can learn to see.
 
 Mask, gender and age decide what is drawn; skin, light, clothes, background, pose, glasses and mask colour vary alike in every class.
 Ageing is continuous in the years, so people near a cut are hard, as in life.
@@ -122,7 +122,7 @@ def _look(person: Person, rng: np.random.Generator) -> Look:
 
 
 def draw_shots(person: Person, size: tuple[int, int]) -> Iterable[tuple[str, Image.Image]]:
-    """Yield (stem, RGB photo) of the seven shots: one look, but seven poses, lights and mask colours."""
+    """Yield (stem, RGB image) of the seven shots: one look, but seven poses, lights and mask colours."""
     rng = np.random.default_rng(person.seed)
     look = _look(person, rng)
     for (stem, mask), colour in zip(SHOTS.items(), rng.permutation(_MASK_COLOURS), strict=False):
@@ -263,14 +263,14 @@ def _draw_glasses(pen: Pen, look: Look) -> None:
     pen.line([(-0.1, -0.02), (0.1, -0.02)], frame, look.glasses)
 
 
-def _light(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _light(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Light from one side, of one colour, and what a camera adds: softness and grain."""
-    photo = photo.filter(ImageFilter.BoxBlur(rng.uniform(0, 0.7)))
-    across = np.linspace(-0.5, 0.5, photo.width, dtype=np.float32)[None, :, None] * rng.normal(0, 0.25)
-    down = np.linspace(-0.5, 0.5, photo.height, dtype=np.float32)[:, None, None] * rng.normal(0, 0.15)
+    image = image.filter(ImageFilter.BoxBlur(rng.uniform(0, 0.7)))
+    across = np.linspace(-0.5, 0.5, image.width, dtype=np.float32)[None, :, None] * rng.normal(0, 0.25)
+    down = np.linspace(-0.5, 0.5, image.height, dtype=np.float32)[:, None, None] * rng.normal(0, 0.15)
     tint = (rng.uniform(0.75, 1.15) * rng.normal(1, 0.03, 3)).astype(np.float32)
-    grain = rng.standard_normal((photo.height, photo.width, 1), dtype=np.float32) * np.float32(rng.uniform(2, 7))
-    pixels = np.asarray(photo, dtype=np.float32) * ((1 + across + down) * tint) + grain
+    grain = rng.standard_normal((image.height, image.width, 1), dtype=np.float32) * np.float32(rng.uniform(2, 7))
+    pixels = np.asarray(image, dtype=np.float32) * ((1 + across + down) * tint) + grain
     return Image.fromarray(np.clip(pixels, 0, 255, out=pixels).astype(np.uint8))
 
 

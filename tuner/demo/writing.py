@@ -33,7 +33,7 @@ def write_people(
     quirks: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
-    """Draw seven photos of each person and return `folder`; it is whole or absent, and the same seed gives the same bytes.
+    """Draw seven images of each person and return `folder`; it is whole or absent, and the same seed gives the same bytes.
 
     Writes `train/train.csv` and `train/images/<id>_<gender>_<race>_<age>/`; with eval_people also `eval/info.csv`, `eval/images/`
     and, for grading, the true joint classes in `eval/answers.csv`.
@@ -90,11 +90,11 @@ def _check(folder: Path, people: int, eval_people: int, size: tuple[int, int]) -
 def _write_folder(person: Person, images: Path, size: tuple[int, int], quirk: str) -> None:
     folder = images / person.folder
     folder.mkdir()
-    for stem, photo in draw_shots(person, size):
+    for stem, image in draw_shots(person, size):
         if quirk == "missing" and stem == "mask3":
             continue
         path = folder / f"{stem}{_EXTENSIONS.get(quirk, {}).get(stem, '.jpg')}"
-        _save(photo.convert(_MODES.get(stem, "RGB")) if quirk == "modes" else photo, path)
+        _save(image.convert(_MODES.get(stem, "RGB")) if quirk == "modes" else image, path)
         if quirk == "truncated" and stem == "normal":
             path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
     if quirk == "junk":
@@ -105,12 +105,12 @@ def _write_folder(person: Person, images: Path, size: tuple[int, int], quirk: st
 
 
 def _write_nameless(person: Person, images: Path, size: tuple[int, int]) -> list[tuple[str, int, int, int]]:
-    """Write the photos under names that don't tell the person; returns (name, mask, gender, age) of each."""
+    """Write the images under names that don't tell the person; returns (name, mask, gender, age) of each."""
     names = np.random.default_rng((*person.seed, 1))
     rows = []
-    for stem, photo in draw_shots(person, size):
+    for stem, image in draw_shots(person, size):
         name = f"{names.bytes(20).hex()}.jpg"
-        _save(photo, images / name)
+        _save(image, images / name)
         rows.append((name, SHOTS[stem], person.gender, person.age))
     return rows
 
@@ -128,5 +128,5 @@ def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple]) -> No
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
-def _save(photo: Image.Image, path: Path) -> None:
-    photo.save(path, quality=88) if path.suffix != ".png" else photo.save(path, compress_level=1)
+def _save(image: Image.Image, path: Path) -> None:
+    image.save(path, quality=88) if path.suffix != ".png" else image.save(path, compress_level=1)

@@ -7,8 +7,8 @@ from pathlib import Path
 from safetensors import safe_open
 
 from analysis.members.trials import Trial, task_words
+from trainables.data.images import LeftOut
 from trainables.data.labels import Task
-from trainables.data.photos import LeftOut
 from trainables.data.splits import NOBODY
 from trainables.data.views import View
 from trainables.losses import CosineHeadSettings
@@ -26,7 +26,7 @@ class Kind:
     weights: tuple[str, ...]  # which each backbone began from
     seed: int | None  # of hidden layers, whose units another seed would put in another order; None: there are none
     scale: float | None  # by which heads multiply cosines; None: they compute none
-    colours: tuple[float, ...]  # means and deviations that photos are normalised by
+    colours: tuple[float, ...]  # means and deviations that images are normalised by
     tensors: tuple[tuple[str, str, tuple[int, ...]], ...]  # name, type and shape
 
 
@@ -50,7 +50,7 @@ def find_groups(trials: Sequence[Trial], metric: Metric) -> tuple[list[tuple[Tri
     alone = [group[0] for group in alike.values() if len(group) == 1]
     reasons = {
         "trials began from random weights (model/weights is none), and the mean of such networks is worth nothing": random,
-        "configurations have one model for each fold, validated on different people: give the search instead": folds,
+        "configurations have one model for each fold, validated on different groups: give the search instead": folds,
         "refits on all data, of which nobody could validate a soup: give the search alone": whole,
         "trials are like no other in tensors, first weights, task and view": alone,
     }

@@ -60,7 +60,7 @@ def measure_statistics(
     All other layers stay as they are at inference: what dropout does to its inputs is not what the layers will see.
 
     Args:
-        batches: photos (n, height, width, channels) uint8.
+        batches: images (n, height, width, channels) uint8.
     """
     momenta = [layer.momentum for layer in layers]
     model.eval()
@@ -83,14 +83,14 @@ def kitchen(
 ) -> Iterator[Cook]:
     """What cooks soups of like trials.
 
-    BatchNorm layers of a soup are given statistics of its own, measured on training photos without augmentation. Those that are
+    BatchNorm layers of a soup are given statistics of its own, measured on training images without augmentation. Those that are
     equal in all ingredients were frozen, and stay; so a soup of one trial, or of copies of it, is that trial to the bit.
 
     Args:
         group: the first one's settings build the network.
         view: (rows, height, width, 3) uint8.
-        train: rows (m,) to measure by, in an order that says nothing about the photos.
-        valid: rows (n,) of the sample's photos.
+        train: rows (m,) to measure by, in an order that says nothing about the images.
+        valid: rows (n,) of the sample's images.
     """
     with ExitStack() as stack:
         files = {trial: stack.enter_context(local_file(trial.models[0])) for trial in group}

@@ -126,7 +126,7 @@ def caveats(scores: Scores) -> Iterator[str]:
 
 
 def _images(scores: Scores) -> str:
-    return f"{scores.photos:,} test images of {scores.people:,} groups"
+    return f"{scores.images:,} test images of {scores.groups:,} groups"
 
 
 def _difference(gain: float, interval: tuple[float, float], significant: bool, metric: Metric) -> str:

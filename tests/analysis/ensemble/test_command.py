@@ -61,7 +61,7 @@ def test_the_command_chooses_votes_scores_and_writes_everything(here, people):
     assert min(Image.open(folder / "confusion.png").size) > 1000
 
 
-def test_the_submission_lists_every_eval_photo_in_order_with_its_likeliest_class(here, people):
+def test_the_submission_lists_every_eval_image_in_order_with_its_likeliest_class(here, people):
     call(*QUICK)
     submission, probabilities = (pd.read_csv(here / "runs/faces/ensemble" / f"{name}.csv") for name in ("submission", "probabilities"))
     assert list(submission.columns) == ["ImageID", "ans"]
@@ -82,9 +82,9 @@ def test_the_ensemble_file_leads_to_the_models_and_answers_as_the_submission_doe
     assert all((here / "runs" / model).is_file() for models in found.models.values() for model in models)
     runs = load_runs([here / "runs/faces"])
     predictor = Predictor.of(runs, Console(quiet=True))
-    eval_photos = predictor.eval(predictor.unlabelled, found.pipeline.looks, found.pipeline.trials)[0]["plain"]
+    eval_images = predictor.eval(predictor.unlabelled, found.pipeline.looks, found.pipeline.trials)[0]["plain"]
     submission = pd.read_csv(folder / "submission.csv")
-    assert (found.pipeline(eval_photos).argmax(axis=1) == submission["ans"]).all()
+    assert (found.pipeline(eval_images).argmax(axis=1) == submission["ans"]).all()
 
 
 @pytest.mark.parametrize("vote", ["soft", "greedy"])
@@ -113,7 +113,7 @@ def test_the_candidate_with_the_best_score_on_groups_that_it_was_not_fitted_on_a
     assert judged[found["answer"]] == max(judged.values())
 
 
-def test_auto_takes_the_vote_that_is_best_on_people_it_was_not_fitted_on_and_the_first_when_tied(here):
+def test_auto_takes_the_vote_that_is_best_on_groups_it_was_not_fitted_on_and_the_first_when_tied(here):
     call("--step", "none")
     found = scores(here)
     judged = {name: vote["score"] for name, vote in found["votes"].items() if name != "best single"}
@@ -266,7 +266,7 @@ def test_a_run_that_covers_a_part_is_scored_on_it_and_takes_an_old_submission_aw
     assert not (made.folder / "ensemble" / "submission.csv").exists()
 
 
-def test_data_without_eval_photos_gets_no_submission_and_one_line_why(here, people, make_run):
+def test_data_without_eval_images_gets_no_submission_and_one_line_why(here, people, make_run):
     data = here / "labelled"
     shutil.copytree(people / "train", data / "train")
     make_run(here / "runs", "plain", [{"task": "joint"}], data=data)
@@ -275,16 +275,16 @@ def test_data_without_eval_photos_gets_no_submission_and_one_line_why(here, peop
     assert not (here / "runs/plain/ensemble/submission.csv").exists()
 
 
-def test_eval_photos_that_cannot_be_decoded_are_named_counted_and_answered(here, people, make_run):
+def test_eval_images_that_cannot_be_decoded_are_named_counted_and_answered(here, people, make_run):
     data = shutil.copytree(people, here / "people")
-    photos = read_unlabelled(data)
-    (photos.root / photos.ids[0]).write_bytes(b"no photo")
+    images = read_unlabelled(data)
+    (images.root / images.ids[0]).write_bytes(b"no image")
     make_run(here / "runs", "black", [{"task": "joint"}], data=data)
     result = call("--run", "black", "--top", "1", *QUICK)
     assert result.exit_code == 0, result.output
-    (named,) = [one for one in scores(here, "black")["left_out"] if photos.ids[0] in one]
+    (named,) = [one for one in scores(here, "black")["left_out"] if images.ids[0] in one]
     assert named.startswith("1 ")
-    assert len(pd.read_csv(here / "runs/black/ensemble/submission.csv")) == len(photos.ids)
+    assert len(pd.read_csv(here / "runs/black/ensemble/submission.csv")) == len(images.ids)
 
 
 def test_a_damaged_record_is_named_and_the_others_vote(here):
@@ -321,7 +321,7 @@ def test_an_unknown_vote_is_refused_with_the_ones_there_are(here):
 
 def test_runs_of_different_splits_are_refused(here, make_run):
     make_run(here / "runs", "other", [{"task": "joint"}], seed=1)
-    assert "faces and other split the people differently" in refused(call("--run", "faces", "--run", "other"))
+    assert "faces and other split the groups differently" in refused(call("--run", "faces", "--run", "other"))
 
 
 def test_the_help_teaches_by_example():
@@ -340,7 +340,7 @@ def test_configurations_trained_on_every_fold_are_judged_on_everybody_and_fold_b
     assert {trial["models"] for member in found["members"] for trial in member["trials"]} == {2}
 
 
-def test_other_looks_at_validation_are_those_of_models_that_have_not_seen_the_photo(here, make_run):
+def test_other_looks_at_validation_are_those_of_models_that_have_not_seen_the_image(here, make_run):
     made = make_run(here / "runs", "folds", [{"task": "joint"}], refit_of="faces")
     runs = load_runs([made.folder])
     (trial,) = runs.trials

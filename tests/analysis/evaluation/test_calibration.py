@@ -24,13 +24,13 @@ def softmax(logits):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def drawn(task, seed, sureness, photos=2000):
+def drawn(task, seed, sureness, images=2000):
     """Joint answers whose logits are so many times what they should be, one number a head, and labels drawn from what they should be."""
     rng = np.random.default_rng(seed)
-    heads, labels = [], np.zeros((photos, len(task.scheme.attributes)), dtype=int)
+    heads, labels = [], np.zeros((images, len(task.scheme.attributes)), dtype=int)
     for part, times in zip(task.head_schemes, sureness, strict=True):
-        logits = rng.normal(scale=2, size=(photos, part.classes))
-        true = (softmax(logits).cumsum(axis=1) < rng.random((photos, 1))).sum(axis=1)
+        logits = rng.normal(scale=2, size=(images, part.classes))
+        true = (softmax(logits).cumsum(axis=1) < rng.random((images, 1))).sum(axis=1)
         labels[:, task.scheme.columns(part.names)] = part.split(true)
         heads.append(softmax(times * logits))
     return task.joint_probabilities(heads), labels
@@ -56,12 +56,12 @@ def test_temperatures_of_one_change_nothing(task):
 
 
 def test_each_head_gets_its_own_temperature():
-    joint, _ = drawn(APART, 1, [1.0, 1.0], photos=20)
+    joint, _ = drawn(APART, 1, [1.0, 1.0], images=20)
     changed = Calibration(SCHEME, APART.heads, (2.0, 0.5))(joint)
-    for photo in range(20):
-        colour = joint[photo].reshape(3, 2).sum(axis=1) ** (1 / 2)
-        shape = joint[photo].reshape(3, 2).sum(axis=0) ** (1 / 0.5)
-        np.testing.assert_allclose(changed[photo], np.outer(colour / colour.sum(), shape / shape.sum()).ravel())
+    for image in range(20):
+        colour = joint[image].reshape(3, 2).sum(axis=1) ** (1 / 2)
+        shape = joint[image].reshape(3, 2).sum(axis=0) ** (1 / 0.5)
+        np.testing.assert_allclose(changed[image], np.outer(colour / colour.sum(), shape / shape.sum()).ravel())
 
 
 @pytest.mark.parametrize("task, sureness", [(APART, [3.0, 0.5]), (APART, [1.0, 1.5]), (TOGETHER, [2.0])])
@@ -74,7 +74,7 @@ def test_the_fit_finds_by_how_much_each_head_is_too_sure(task, sureness, seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_a_fit_never_raises_the_log_loss_and_no_other_temperature_has_a_lower_one(seed):
     rng = np.random.default_rng(seed)
-    joint, labels = drawn(TOGETHER, seed, [rng.uniform(0.3, 4)], photos=int(rng.integers(1, 60)))
+    joint, labels = drawn(TOGETHER, seed, [rng.uniform(0.3, 4)], images=int(rng.integers(1, 60)))
     target = SCHEME.joint(labels)
     reached = log_loss(fit_calibration(TOGETHER, joint, labels)(joint), target)
     tried = [log_loss(tempered(joint, temperature), target) for temperature in [1.0, *np.geomspace(0.05, 20, 100)]]
@@ -106,7 +106,7 @@ def slow_calibration_error(probabilities, target, bins):
 @pytest.mark.parametrize("bins", [1, 15])
 @pytest.mark.parametrize("seed", range(5))
 def test_the_calibration_error_is_that_of_a_slow_reference(seed, bins):
-    joint, labels = drawn(TOGETHER, seed, [2.0], photos=300)
+    joint, labels = drawn(TOGETHER, seed, [2.0], images=300)
     found = calibration_error(joint, SCHEME.joint(labels), bins)
     assert found.expected == pytest.approx(slow_calibration_error(joint, SCHEME.joint(labels), bins))
     assert sum(one.photos for one in found.bins) == 300
@@ -141,11 +141,11 @@ def test_a_calibration_is_the_same_after_it_was_written_and_read():
 # Bias correction
 
 
-def promise(seed, photos=600):
-    """Probabilities of three classes by a model that learned from as many photos of each, and true classes of other shares."""
+def promise(seed, images=600):
+    """Probabilities of three classes by a model that learned from as many images of each, and true classes of other shares."""
     rng = np.random.default_rng(seed)
-    target = rng.choice(3, size=photos, p=[0.7, 0.25, 0.05])
-    logits = 3.0 * (rng.normal(size=(photos, 3)) + 1.2 * np.eye(3)[target])
+    target = rng.choice(3, size=images, p=[0.7, 0.25, 0.05])
+    logits = 3.0 * (rng.normal(size=(images, 3)) + 1.2 * np.eye(3)[target])
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     return probabilities, target
 

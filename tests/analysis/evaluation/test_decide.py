@@ -1,4 +1,4 @@
-"""A vote, and what comes around it, is taken where it is worth something on people that it was not fitted on."""
+"""A vote, and what comes around it, is taken where it is worth something on groups that it was not fitted on."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.evaluation.decide import ENOUGH_GROUPS, SINGLE, WHOLE, WITH_STEPS, Options, averaged, decide
-from analysis.evaluation.nested import Contender, Known, Wish
+from analysis.evaluation.nested import Candidate, Known, Wish
 from analysis.evaluation.uncertainty import Gain
 from analysis.votes import ENSEMBLES
 from trainables.data.labels import Attribute, Scheme, read_task
@@ -15,28 +15,28 @@ from trainables.record import RunError
 from trainables.registry import ConfigError
 
 SCHEME = Scheme((Attribute("left", ("a", "b")), Attribute("right", ("x", "y", "z"))))
-PEOPLE, SHOTS = 150, 4
+GROUPS, SHOTS = 150, 4
 PLAIN = Options(Wish(top=5), steps=())
 
 
-def make_known(seed: int, skills: list[float]) -> tuple[dict[str, Contender], Known]:
-    """Trials that predict everything, are right as often as told, and err on people of their own."""
+def make_known(seed: int, skills: list[float]) -> tuple[dict[str, Candidate], Known]:
+    """Trials that predict everything, are right as often as told, and err on groups of their own."""
     rng = np.random.default_rng(seed)
-    people = np.repeat(np.arange(PEOPLE), SHOTS)
-    labels = np.stack([rng.integers(2, size=PEOPLE), rng.integers(3, size=PEOPLE)], axis=1)[people]
+    groups = np.repeat(np.arange(GROUPS), SHOTS)
+    labels = np.stack([rng.integers(2, size=GROUPS), rng.integers(3, size=GROUPS)], axis=1)[groups]
     predicted = {}
     for number, skill in enumerate(skills):
-        guess = np.where((rng.random(PEOPLE) < skill)[people], SCHEME.joint(labels), rng.integers(6, size=PEOPLE)[people])
-        predicted[f"t{number}"] = 0.6 * np.eye(6)[guess] + 0.4 * rng.dirichlet(np.ones(6), size=len(people))
-    contenders = {name: Contender(read_task("joint", SCHEME), {"backbone": "b", "task": "joint"}) for name in predicted}
-    return contenders, Known(METRICS["f1_macro"], SCHEME, labels, people, predicted)
+        guess = np.where((rng.random(GROUPS) < skill)[groups], SCHEME.joint(labels), rng.integers(6, size=GROUPS)[groups])
+        predicted[f"t{number}"] = 0.6 * np.eye(6)[guess] + 0.4 * rng.dirichlet(np.ones(6), size=len(groups))
+    candidates = {name: Candidate(read_task("joint", SCHEME), {"backbone": "b", "task": "joint"}) for name in predicted}
+    return candidates, Known(METRICS["f1_macro"], SCHEME, labels, groups, predicted)
 
 
 def never(looks, trials):
     raise AssertionError("nobody asked for other looks")
 
 
-def test_members_that_err_on_different_people_replace_the_best_single_one():
+def test_members_that_err_on_different_groups_replace_the_best_single_one():
     decision = decide(PLAIN, *make_known(0, [0.7] * 5), never)
     assert decision.choice.significant
     assert decision.final == decision.choice.vote != SINGLE
@@ -44,77 +44,77 @@ def test_members_that_err_on_different_people_replace_the_best_single_one():
 
 
 def test_members_that_all_say_the_same_gain_nothing_and_answer_only_where_they_were_asked_for():
-    contenders, known = make_known(1, [0.6])
+    candidates, known = make_known(1, [0.6])
     names = [f"copy{number}" for number in range(4)]
-    alike = Known(known.metric, known.scheme, known.labels, known.people, dict.fromkeys(names, known.predicted["t0"]))
-    contenders = dict.fromkeys(names, contenders["t0"])
-    decision = decide(Options(Wish(top=4), steps=()), contenders, alike, never)
+    alike = Known(known.metric, known.scheme, known.labels, known.groups, dict.fromkeys(names, known.predicted["t0"]))
+    candidates = dict.fromkeys(names, candidates["t0"])
+    decision = decide(Options(Wish(top=4), steps=()), candidates, alike, never)
     found = {name: one for name, one in decision.choice.judged.items() if name != "stack"}
     assert all(judged.gain.interval == (0, 0) and judged.gain.p == 1 for judged in found.values())
     assert (decision.choice.significant, decision.final) == (False, SINGLE)
     asked = Options(Wish(top=4), vote="soft", steps=())
-    assert decide(asked, contenders, alike, never).final == "soft"
-    assert decide(replace(asked, safe=True), contenders, alike, never).final == SINGLE
+    assert decide(asked, candidates, alike, never).final == "soft"
+    assert decide(replace(asked, safe=True), candidates, alike, never).final == SINGLE
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_candidate_with_the_best_score_answers_and_with_safe_only_one_that_is_significantly_better(seed):
-    contenders, known = make_known(seed, [0.75, 0.7, 0.6, 0.6])
+    candidates, known = make_known(seed, [0.75, 0.7, 0.6, 0.6])
     options = Options(Wish(top=3), steps=())
-    plain, safe = (decide(replace(options, safe=safe), contenders, known, never).choice for safe in (False, True))
+    plain, safe = (decide(replace(options, safe=safe), candidates, known, never).choice for safe in (False, True))
     assert plain.judged[plain.answer].score == max(judged.score for judged in plain.judged.values())
     assert plain.vote == safe.vote and plain.judged == safe.judged
     assert safe.answer == (safe.vote if safe.judged[safe.vote].gain.interval[0] > 0 else SINGLE)
 
 
 def test_a_vote_that_comes_out_as_the_best_single_model_gains_nothing_whatever_it_scored_on_the_way():
-    contenders, known = make_known(3, [0.6] * 10)
-    decision = decide(Options(Wish(top=1), steps=()), contenders, known, never)
+    candidates, known = make_known(3, [0.6] * 10)
+    decision = decide(Options(Wish(top=1), steps=()), candidates, known, never)
     for name in ("best", "soft", "hard", "rank"):
         assert decision.choice.judged[name] == decision.choice.judged[SINGLE]
     assert decision.choice.judged[SINGLE].gain == Gain(0.0, (0.0, 0.0))
 
 
 def test_with_few_groups_only_robust_votes_are_tried_and_any_that_is_asked_for():
-    contenders, known = make_known(0, [0.7] * 5)
-    few = known.take(np.flatnonzero(known.people < ENOUGH_GROUPS - 1))
-    decision = decide(PLAIN, contenders, few, never)
+    candidates, known = make_known(0, [0.7] * 5)
+    few = known.take(np.flatnonzero(known.groups < ENOUGH_GROUPS - 1))
+    decision = decide(PLAIN, candidates, few, never)
     assert {"soft", SINGLE} <= set(decision.choice.judged) and not set(decision.few) & set(decision.choice.judged)
     assert set(decision.few) == {name for name, vote in ENSEMBLES.items() if not vote.robust}
-    assert decide(replace(PLAIN, vote="hard"), contenders, few, never).final == "hard"
-    assert decide(PLAIN, contenders, known, never).few == ()
+    assert decide(replace(PLAIN, vote="hard"), candidates, few, never).final == "hard"
+    assert decide(PLAIN, candidates, known, never).few == ()
 
 
 def test_greedy_over_all_trials_finds_members_that_the_best_few_leave_out():
     """Six trials that are right on all groups but their own third, two for each third; the best two share theirs."""
-    contenders, known = make_known(0, [0.8] * 6)
+    candidates, known = make_known(0, [0.8] * 6)
     truth, rng = known.classes(SCHEME), np.random.default_rng(0)
-    for number, name in enumerate(contenders):
-        blind = known.people % 3 == number // 2
+    for number, name in enumerate(candidates):
+        blind = known.groups % 3 == number // 2
         wrong = rng.dirichlet(np.ones(6), size=len(truth))
         right = np.eye(6)[truth] * (0.97 - 0.02 * number) + (0.03 + 0.02 * number) / 6
         known.predicted[name][:] = np.where(blind[:, None], wrong, right)
-    decision = decide(Options(Wish(top=2), steps=()), contenders, known, never)
+    decision = decide(Options(Wish(top=2), steps=()), candidates, known, never)
     assert decision.final == WHOLE
     assert len(decision.pipelines[WHOLE].members) == len(decision.lineup.members) > 2
     assert decision.choice.judged[WHOLE].score > decision.choice.judged["soft"].score + 0.1
 
 
 def test_a_better_vote_whose_weights_were_not_kept_is_named_with_its_trials_and_does_not_answer():
-    contenders, known = make_known(0, [0.7] * 8)
-    unkept = {name: replace(contender, votes=number < 2) for number, (name, contender) in enumerate(contenders.items())}
+    candidates, known = make_known(0, [0.7] * 8)
+    unkept = {name: replace(candidate, votes=number < 2) for number, (name, candidate) in enumerate(candidates.items())}
     decision = decide(Options(Wish(top=2), steps=()), unkept, known, never)
     assert {trial for member in decision.lineup.members for trial in member.trials} <= {"t0", "t1"}
     assert set(decision.wanting.trials) <= {f"t{number}" for number in range(2, 8)} != set()
     assert decision.wanting.judged.score > decision.choice.judged[decision.choice.answer].score
-    assert decide(Options(Wish(top=2), steps=()), contenders, known, never).wanting is None
+    assert decide(Options(Wish(top=2), steps=()), candidates, known, never).wanting is None
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_of_a_run_chooses_judges_and_says_what_it_has_no_use_for(name):
-    contenders, known = make_known(0, [0.7] * 4)
+    candidates, known = make_known(0, [0.7] * 4)
     options = Options(Wish(top=3), steps=("offsets", "top_two")) if METRICS[name].wants == "labels" else Options(Wish(top=3), steps=())
-    decision = decide(options, contenders, replace(known, metric=METRICS[name]), never)
+    decision = decide(options, candidates, replace(known, metric=METRICS[name]), never)
     assert decision.metric.name == name
     truth = known.classes(SCHEME)
     for index, answer in enumerate(decision.lineup.answers):
@@ -127,26 +127,26 @@ def test_every_metric_of_a_run_chooses_judges_and_says_what_it_has_no_use_for(na
 
 @pytest.mark.parametrize(("words", "named"), [({"vote": "hard"}, "--vote"), ({"vote": "soft", "steps": ("offsets",)}, "--step")])
 def test_what_a_metric_of_probabilities_has_no_use_for_is_refused_by_name(words, named):
-    contenders, known = make_known(0, [0.7] * 2)
+    candidates, known = make_known(0, [0.7] * 2)
     with pytest.raises(ConfigError) as caught:
-        decide(Options(Wish(top=2), **words), contenders, replace(known, metric=METRICS["neg_log_loss"]), never)
+        decide(Options(Wish(top=2), **words), candidates, replace(known, metric=METRICS["neg_log_loss"]), never)
     assert [mistake.path for mistake in caught.value.mistakes] == [named]
     assert "neg_log_loss" in str(caught.value)
 
 
 def test_with_a_metric_that_falls_the_lowest_score_is_chosen():
-    contenders, known = make_known(0, [0.2, 0.9, 0.5])
+    candidates, known = make_known(0, [0.2, 0.9, 0.5])
     worst = replace(known, metric=replace(known.metric, direction="minimize"))
-    decision = decide(Options(Wish(top=1), vote="best", steps=()), contenders, worst, never)
+    decision = decide(Options(Wish(top=1), vote="best", steps=()), candidates, worst, never)
     assert decision.lineup.members[0].trials == ("t0",)
 
 
 def test_optimism_is_of_all_trials_that_were_searched_and_not_of_those_that_kept_their_weights():
-    contenders, known = make_known(0, [0.6] * 40)
+    candidates, known = make_known(0, [0.6] * 40)
     truth = known.classes(SCHEME)
-    best = sorted(contenders, key=lambda name: -known.metric.score(truth, known.predicted[name]))[:5]
-    unkept = {name: replace(contender, votes=name in best) for name, contender in contenders.items()}
-    survivors = {name: contenders[name] for name in best}
+    best = sorted(candidates, key=lambda name: -known.metric.score(truth, known.predicted[name]))[:5]
+    unkept = {name: replace(candidate, votes=name in best) for name, candidate in candidates.items()}
+    survivors = {name: candidates[name] for name in best}
     options = Options(Wish(top=3), vote="soft", steps=())
     whole, kept = decide(options, unkept, known, never), decide(options, survivors, known, never)
     assert whole.lineup.members == kept.lineup.members
@@ -163,7 +163,7 @@ def test_equally_good_trials_cannot_be_told_apart_and_their_best_score_is_known_
 
 
 def test_a_look_that_sees_more_is_taken_with_its_price():
-    contenders, known = make_known(2, [0.4])
+    candidates, known = make_known(2, [0.4])
     truth = np.eye(6)[SCHEME.joint(known.labels)]
     asked = []
 
@@ -171,7 +171,7 @@ def test_a_look_that_sees_more_is_taken_with_its_price():
         asked.append((looks, trials))
         return {name: {trial: truth for trial in trials} for name in looks}
 
-    decision = decide(Options(Wish(top=1), vote="soft", steps=("auto",)), contenders, known, look)
+    decision = decide(Options(Wish(top=1), vote="soft", steps=("auto",)), candidates, known, look)
     assert asked == [(("flip", "zoom", "wide"), ("t0",))]
     (step,) = [step for step in decision.steps if step.name.startswith("tta")]
     assert step.used and step.price == len(decision.pipelines[decision.final].looks) > 1
@@ -179,14 +179,14 @@ def test_a_look_that_sees_more_is_taken_with_its_price():
 
 
 def test_a_look_that_sees_less_is_not_taken():
-    contenders, known = make_known(3, [0.8])
-    blind = np.full((PEOPLE * SHOTS, 6), 1 / 6)
+    candidates, known = make_known(3, [0.8])
+    blind = np.full((GROUPS * SHOTS, 6), 1 / 6)
     spoil = np.roll(np.eye(6)[SCHEME.joint(known.labels)], 1, axis=1)
 
     def look(looks, trials):
         return {name: {trial: spoil if name == "flip" else blind for trial in trials} for name in looks}
 
-    decision = decide(Options(Wish(top=1), vote="soft"), contenders, known, look)
+    decision = decide(Options(Wish(top=1), vote="soft"), candidates, known, look)
     (step,) = [step for step in decision.steps if step.name.startswith("tta")]
     assert not step.used and step.judged.gain.gain < 0
     assert decision.pipelines[decision.final].looks == ("plain",)
@@ -201,13 +201,13 @@ def test_calibration_tells_what_it_does_to_the_calibration_error():
 
 
 def test_what_is_not_known_is_refused_with_what_there_is():
-    contenders, known = make_known(0, [0.5, 0.5])
+    candidates, known = make_known(0, [0.5, 0.5])
     with pytest.raises(ConfigError, match="soft"):
-        decide(Options(Wish(), vote="loud"), contenders, known, never)
+        decide(Options(Wish(), vote="loud"), candidates, known, never)
     with pytest.raises(ConfigError, match="offsets"):
-        decide(Options(Wish(), steps=("onsets",)), contenders, known, never)
+        decide(Options(Wish(), steps=("onsets",)), candidates, known, never)
     with pytest.raises(RunError, match="take 1 to"):
-        decide(Options(Wish(top=99)), contenders, known, never)
+        decide(Options(Wish(top=99)), candidates, known, never)
 
 
 def test_looks_are_averaged_trial_by_trial():

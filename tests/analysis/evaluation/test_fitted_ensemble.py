@@ -34,11 +34,11 @@ EVERYTHING = Pipeline(
 )
 
 
-def drawn(seed, photos=9):
-    """What the four trials predict of some photos."""
+def drawn(seed, images=9):
+    """What the four trials predict of some images."""
     rng = np.random.default_rng(seed)
     sizes = {"a/0": 6, "a/1": 2, "a/2": 6, "a/3": 3}
-    return {name: rng.dirichlet(np.full(size, 0.5), photos) for name, size in sizes.items()}
+    return {name: rng.dirichlet(np.full(size, 0.5), images) for name, size in sizes.items()}
 
 
 def written(folder, pipeline, models=None):
@@ -65,7 +65,7 @@ def test_the_answer_is_that_of_calibration_members_vote_and_steps_in_turn(seed):
     np.testing.assert_allclose(answer.sum(axis=1), 1, rtol=1e-9)
 
 
-def test_a_photos_answer_depends_on_no_other_photo():
+def test_an_images_answer_depends_on_no_other_image():
     predicted = drawn(0)
     for row in range(9):
         np.testing.assert_array_equal(EVERYTHING({name: joint[[row]] for name, joint in predicted.items()})[0], EVERYTHING(predicted)[row])

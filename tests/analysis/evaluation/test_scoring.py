@@ -14,12 +14,12 @@ SCHEME = contest_scheme((30, 60))
 EVERY = list(range(SCHEME.classes))
 
 
-def case(seed, people=25, shots=4, skill=0.5, classes=SCHEME.classes):
-    """A sample and the scores (photos, classes) of somebody who is right in about `skill` of it."""
+def case(seed, groups=25, shots=4, skill=0.5, classes=SCHEME.classes):
+    """A sample and the scores (images, classes) of somebody who is right in about `skill` of it."""
     rng = np.random.default_rng(seed)
-    truth = rng.integers(classes, size=people * shots)
+    truth = rng.integers(classes, size=groups * shots)
     sides = np.full(len(truth), "holdout")
-    sample = Sample(tuple(map(str, range(len(truth)))), np.repeat(np.arange(people), shots), SCHEME.split(truth), SCHEME, sides)
+    sample = Sample(tuple(map(str, range(len(truth)))), np.repeat(np.arange(groups), shots), SCHEME.split(truth), SCHEME, sides)
     right = rng.random(len(truth)) < skill
     answer = np.where(right[:, None], np.eye(SCHEME.classes)[truth], rng.dirichlet(np.ones(SCHEME.classes), size=len(truth)))
     return sample, truth, answer
@@ -45,7 +45,7 @@ def test_the_gain_of_an_answer_over_itself_is_nothing_on_every_draw():
 
 
 def test_a_much_better_answer_is_significant_and_the_worse_way_round_too():
-    sample, truth, poor = case(0, people=60, skill=0.1)
+    sample, truth, poor = case(0, groups=60, skill=0.1)
     perfect = np.eye(SCHEME.classes)[truth]
     up = score_answers({"poor": poor, "perfect": perfect}, sample, SCHEME, METRIC, 0)["perfect"]
     down = score_answers({"perfect": perfect, "poor": poor}, sample, SCHEME, METRIC, 0)["poor"]
@@ -55,7 +55,7 @@ def test_a_much_better_answer_is_significant_and_the_worse_way_round_too():
 
 
 def test_paired_gains_are_narrower_than_the_answers_own_intervals():
-    sample, _, answer = case(3, people=60)
+    sample, _, answer = case(3, groups=60)
     other = answer.copy()
     other[0] = np.roll(other[0], 1)
     score = score_answers({"one": answer, "other": other}, sample, SCHEME, METRIC, 0)["other"]
@@ -79,11 +79,11 @@ def test_the_class_table_equals_scikit_learn_class_by_class(seed):
         np.testing.assert_allclose(table[column].fillna(0), expected)
     assert table["recall"].isna().tolist() == [number not in truth for number in EVERY]
     assert table["photos"].tolist() == np.bincount(truth, minlength=SCHEME.classes).tolist()
-    assert table["people"].tolist() == [len({person for person, c in zip(sample.people, truth, strict=True) if c == n}) for n in EVERY]
+    assert table["people"].tolist() == [len({group for group, c in zip(sample.groups, truth, strict=True) if c == n}) for n in EVERY]
 
 
 def test_classes_that_nobody_has_are_named():
-    sample, _, _ = case(0, people=100, classes=16)
+    sample, _, _ = case(0, groups=100, classes=16)
     assert absent_classes(sample, SCHEME) == SCHEME.class_names()[16:]
 
 
@@ -104,8 +104,8 @@ def test_the_confusion_figure_writes_every_count_and_its_share_of_the_row(names)
 
 @pytest.mark.parametrize("name", METRICS)
 def test_an_answer_that_is_always_the_same_and_one_that_guesses_are_said_to_be_and_a_good_one_is_not(name):
-    sample, truth, answer = case(0, people=60, skill=0.8, classes=6)
-    known, _, guesses = case(1, people=60, skill=0.0, classes=6)
+    sample, truth, answer = case(0, groups=60, skill=0.8, classes=6)
+    known, _, guesses = case(1, groups=60, skill=0.0, classes=6)
     always = np.tile(np.eye(SCHEME.classes)[3], (len(truth), 1))
     good, constant, luck = (plain_findings(one, sample, known, SCHEME, METRICS[name], 0) for one in (answer, always, guesses))
     assert good == []
@@ -120,17 +120,17 @@ def named(number):
 
 
 def test_guessing_is_seldom_taken_for_knowledge():
-    known, *_ = case(100, people=60, classes=6)
+    known, *_ = case(100, groups=60, classes=6)
     said = []
     for seed in range(30):
-        sample, truth, _ = case(seed, people=60, skill=0.0, classes=6)
+        sample, truth, _ = case(seed, groups=60, skill=0.0, classes=6)
         guesses = np.eye(SCHEME.classes)[np.random.default_rng(seed + 1000).integers(6, size=len(truth))]
         said.append(bool(plain_findings(guesses, sample, known, SCHEME, METRIC, 0)))
     assert sum(said) >= 27
 
 
 def test_one_target_that_is_always_answered_alike_is_named():
-    sample, truth, _ = case(2, people=40, skill=1.0)
+    sample, truth, _ = case(2, groups=40, skill=1.0)
     answer = np.eye(SCHEME.classes)[truth - truth % 3 + 1]
     (first, *_) = plain_findings(answer, sample, sample, SCHEME, METRIC, 0)
     assert "age" in first and "mask" not in first

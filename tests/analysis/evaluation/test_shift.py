@@ -16,14 +16,14 @@ from trainables.metrics import METRICS
 METRIC = METRICS["f1_macro"]
 SHAPE = Scheme((Attribute("shape", ("round", "square")),))
 BOTH = Scheme((Attribute("colour", ("red", "green", "blue")), Attribute("shape", ("round", "square"))))
-PHOTOS = 7  # a person
+IMAGES = 7  # a group
 LEARNED, SHIFTED = np.array([0.4, 0.6]), np.array([0.6, 0.4])
 
 
-def people_of(shares, people, rng):
-    """The value of each photo, and whom it shows; all photos of a person have the same value."""
-    own = rng.choice(len(shares), size=people, p=shares)
-    return np.repeat(own, PHOTOS), np.repeat(np.arange(people), PHOTOS)
+def groups_of(shares, groups, rng):
+    """The value of each image, and whom it shows; all images of a group have the same value."""
+    own = rng.choice(len(shares), size=groups, p=shares)
+    return np.repeat(own, IMAGES), np.repeat(np.arange(groups), IMAGES)
 
 
 def answers(target, rng, apart=1.88):
@@ -36,22 +36,22 @@ def answers(target, rng, apart=1.88):
     return np.stack([1 / (1 + odds), odds / (1 + odds)], axis=1)
 
 
-def situation(seed, shares, people=300, evaluation_people=300):
+def situation(seed, shares, groups=300, evaluation_groups=300):
     rng = np.random.default_rng(seed)
-    target, person = people_of(LEARNED, people, rng)
-    hidden, _ = people_of(shares, evaluation_people, rng)
-    return answers(target, rng), target, person, answers(hidden, rng), hidden
+    target, group = groups_of(LEARNED, groups, rng)
+    hidden, _ = groups_of(shares, evaluation_groups, rng)
+    return answers(target, rng), target, group, answers(hidden, rng), hidden
 
 
 @cache
 def after_a_shift(seed):
-    """The estimate, the answers of the photos that shifted, and their true values."""
+    """The estimate, the answers of the images that shifted, and their true values."""
     *known, evaluation, hidden = situation(seed, SHIFTED)
     return estimated(seed, *known, evaluation), evaluation, hidden
 
 
-def estimated(seed, valid, target, person, evaluation, trained=LEARNED, draws=100):
-    return estimate("shape", valid, target, person, trained, evaluation, np.random.default_rng(seed), draws)
+def estimated(seed, valid, target, group, evaluation, trained=LEARNED, draws=100):
+    return estimate("shape", valid, target, group, trained, evaluation, np.random.default_rng(seed), draws)
 
 
 @pytest.mark.parametrize("method", ["bbse", "em"])
@@ -68,9 +68,9 @@ def test_what_a_model_promises_too_much_of_rare_values_does_not_mislead_the_esti
     rare, errors = np.array([0.1, 0.9]), []
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        (target, person), (hidden, _) = people_of(rare, 300, rng), people_of(rare, 300, rng)
+        (target, group), (hidden, _) = groups_of(rare, 300, rng), groups_of(rare, 300, rng)
         promised = [answers(one, rng, apart=1.0) for one in (target, hidden)]  # as if four of ten had the rare value
-        shift = estimate("shape", promised[0], target, person, rare, promised[1], rng, draws=2)
+        shift = estimate("shape", promised[0], target, group, rare, promised[1], rng, draws=2)
         errors.append(np.abs(shift.em - np.bincount(hidden) / len(hidden)).max())
         assert np.abs(slow_em(promised[1][::7], rare, rounds=50) - rare).max() > 0.3, "without calibration it is far off"
     assert np.mean(errors) < 0.03
@@ -95,7 +95,7 @@ def test_where_a_rare_value_grows_em_is_nearer_to_the_truth_than_bbse_with_short
     assert em["found"] >= (0.75 if sharpness == 2.0 else 0.2) > bbse["found"]
 
 
-def test_correcting_a_real_shift_does_not_lower_the_macro_f1_of_the_photos_that_shifted():
+def test_correcting_a_real_shift_does_not_lower_the_macro_f1_of_the_images_that_shifted():
     gains = []
     for seed in range(30):
         shift, evaluation, hidden = after_a_shift(seed)
@@ -106,11 +106,11 @@ def test_correcting_a_real_shift_does_not_lower_the_macro_f1_of_the_photos_that_
     assert np.mean(gains) > 2 * np.std(gains) / sqrt(len(gains))
 
 
-@pytest.mark.parametrize("people, evaluation_people", [(200, 200), (60, 40), (40, 200)])
-def test_without_a_shift_one_is_found_in_few_of_25_seeds_and_then_nothing_is_changed(people, evaluation_people):
+@pytest.mark.parametrize("groups, evaluation_groups", [(200, 200), (60, 40), (40, 200)])
+def test_without_a_shift_one_is_found_in_few_of_25_seeds_and_then_nothing_is_changed(groups, evaluation_groups):
     proven = 0
     for seed in range(25):
-        *known, evaluation, _ = situation(seed, LEARNED, people, evaluation_people)
+        *known, evaluation, _ = situation(seed, LEARNED, groups, evaluation_groups)
         shift = estimated(seed, *known, evaluation)
         proven += shift.significant
         if not shift.significant:
@@ -118,8 +118,8 @@ def test_without_a_shift_one_is_found_in_few_of_25_seeds_and_then_nothing_is_cha
     assert proven <= 3
 
 
-def test_photos_of_one_person_count_as_one_even_where_nobody_says_whose_they_are():
-    """Twenty people shift by accident; one hundred and forty photos of as many people do not."""
+def test_images_of_one_group_count_as_one_even_where_nobody_says_whose_they_are():
+    """Twenty groups shift by accident; one hundred and forty images of as many groups do not."""
     *known, evaluation, _ = situation(1, np.array([0.55, 0.45]), 300, 20)
     alone = np.arange(len(known[1]))
     few, many = estimated(0, *known, evaluation), estimated(0, known[0], known[1], alone, evaluation)
@@ -171,9 +171,9 @@ def sound(shift):
 
 def test_a_classifier_that_always_says_the_same_tells_of_no_shift():
     rng = np.random.default_rng(0)
-    target, person = people_of(LEARNED, 50, rng)
+    target, group = groups_of(LEARNED, 50, rng)
     always = np.tile([0.4, 0.6], (len(target), 1))
-    shift = estimated(0, always, target, person, always[:70])
+    shift = estimated(0, always, target, group, always[:70])
     assert sound(shift)
     np.testing.assert_allclose(shift.bbse, LEARNED)
     assert not shift.significant
@@ -199,7 +199,7 @@ def test_a_value_that_nobody_predicts_keeps_its_trained_share_where_the_others_d
     assert not shift.significant
 
 
-def test_a_value_that_no_validation_photo_has_counts_as_always_recognised():
+def test_a_value_that_no_validation_image_has_counts_as_always_recognised():
     rng = np.random.default_rng(0)
     target = np.repeat([0, 1], 100)
     evaluation = np.eye(3)[np.repeat([0, 1, 2], 50)]
@@ -212,7 +212,7 @@ def test_a_value_that_no_validation_photo_has_counts_as_always_recognised():
 
 @pytest.mark.parametrize("value", [0, 1])
 def test_one_image_is_no_significant_shift(value):
-    *known, _, _ = situation(0, SHIFTED, people=300)
+    *known, _, _ = situation(0, SHIFTED, groups=300)
     shift = estimated(0, *known, np.eye(2)[[value]])
     assert sound(shift)
     assert not shift.significant
@@ -225,20 +225,20 @@ def test_many_images_that_all_agree_are_a_significant_shift():
     assert shift.significant
 
 
-def both(seed, shares, people=200, apart=1.88):
+def both(seed, shares, groups=200, apart=1.88):
     """Joint answers of a scheme whose colour is certain and whose shape shifts."""
     rng = np.random.default_rng(seed)
-    shape, person = people_of(shares, people, rng)
+    shape, group = groups_of(shares, groups, rng)
     colour = rng.integers(3, size=len(shape))
     answer = (np.eye(3)[colour][:, :, None] * answers(shape, rng, apart)[:, None, :]).reshape(-1, 6)
-    return answer, BOTH.joint(np.stack([colour, shape], axis=1)), person
+    return answer, BOTH.joint(np.stack([colour, shape], axis=1)), group
 
 
 def test_of_several_attributes_the_one_that_shifted_is_corrected_alone():
-    valid, target, person = both(0, LEARNED)
+    valid, target, group = both(0, LEARNED)
     evaluation, _, _ = both(1, SHIFTED)
     trained = {"colour": np.full(3, 1 / 3), "shape": LEARNED}
-    shifts = estimate_all(BOTH, valid, target, person, trained, evaluation, np.random.default_rng(0))
+    shifts = estimate_all(BOTH, valid, target, group, trained, evaluation, np.random.default_rng(0))
     assert [(shift.attribute, shift.significant) for shift in shifts] == [("colour", False), ("shape", True)]
     shares = correction(BOTH, shifts)
     assert list(shares.factors) == ["shape"]
@@ -248,17 +248,17 @@ def test_of_several_attributes_the_one_that_shifted_is_corrected_alone():
 
 
 def test_each_of_many_targets_without_a_shift_is_less_often_found_to_have_one_than_alone():
-    valid, target, person = both(0, LEARNED, people=60)
-    evaluation, _, _ = both(3, np.array([0.5, 0.5]), people=60)
+    valid, target, group = both(0, LEARNED, groups=60)
+    evaluation, _, _ = both(3, np.array([0.5, 0.5]), groups=60)
     trained = {"colour": np.full(3, 1 / 3), "shape": LEARNED}
-    together = estimate_all(BOTH, valid, target, person, trained, evaluation, np.random.default_rng(0))
+    together = estimate_all(BOTH, valid, target, group, trained, evaluation, np.random.default_rng(0))
     rng = np.random.default_rng(0)
     alone = [
         estimate(
             name,
             BOTH.marginal((name,), valid),
             BOTH.split(target)[:, column],
-            person,
+            group,
             trained[name],
             BOTH.marginal((name,), evaluation),
             rng,
@@ -278,11 +278,11 @@ def slow_weighted_f1(predicted, target, weights, classes):
     return np.mean(scores)
 
 
-def test_the_reweighted_gain_counts_each_photo_by_the_factor_of_its_true_value():
-    answer, target, person = both(0, LEARNED, people=40)
+def test_the_reweighted_gain_counts_each_image_by_the_factor_of_its_true_value():
+    answer, target, group = both(0, LEARNED, groups=40)
     shift = replace(after_a_shift(0)[0], em=(0.8, 0.2))
     shares = correction(BOTH, [shift])
-    gain = reweighted_gain(answer, target, person, shares, METRIC, np.random.default_rng(0))
+    gain = reweighted_gain(answer, target, group, shares, METRIC, np.random.default_rng(0))
     weights = np.where(target % 2 == 0, 0.8 / 0.4, 0.2 / 0.6)
     assert gain.before == pytest.approx(slow_weighted_f1(answer.argmax(axis=1), target, weights, 6))
     assert gain.after == pytest.approx(slow_weighted_f1(shares(answer).argmax(axis=1), target, weights, 6))
@@ -290,18 +290,18 @@ def test_the_reweighted_gain_counts_each_photo_by_the_factor_of_its_true_value()
 
 
 def test_the_reweighted_gain_of_no_correction_is_exactly_nothing():
-    answer, target, person = both(0, LEARNED, people=40)
-    gain = reweighted_gain(answer, target, person, correction(BOTH, []), METRIC, np.random.default_rng(0))
+    answer, target, group = both(0, LEARNED, groups=40)
+    gain = reweighted_gain(answer, target, group, correction(BOTH, []), METRIC, np.random.default_rng(0))
     assert (gain.after - gain.before, gain.interval) == (0, (0, 0))
 
 
-def test_the_reweighted_gain_foretells_the_gain_on_photos_that_shifted():
+def test_the_reweighted_gain_foretells_the_gain_on_images_that_shifted():
     foretold, found = [], []
     for seed in range(20):
-        valid, target, person = both(seed, LEARNED)
+        valid, target, group = both(seed, LEARNED)
         evaluation, hidden, _ = both(1000 + seed, SHIFTED)
         shares = correction(BOTH, [replace(after_a_shift(0)[0], em=(0.6, 0.4))])
-        gain = reweighted_gain(valid, target, person, shares, METRIC, np.random.default_rng(seed))
+        gain = reweighted_gain(valid, target, group, shares, METRIC, np.random.default_rng(seed))
         foretold.append(gain.after - gain.before)
         before, after = (METRIC.score(hidden, answer) for answer in (evaluation, shares(evaluation)))
         found.append(after - before)

@@ -29,8 +29,8 @@ def random_step(kind, rng):
 KINDS = [Offsets, TopTwo, Shares]
 
 
-def random_answer(rng, photos=60, zeros=True):
-    answer = rng.dirichlet(np.full(CLASSES, 0.7), size=photos)
+def random_answer(rng, images=60, zeros=True):
+    answer = rng.dirichlet(np.full(CLASSES, 0.7), size=images)
     if zeros:
         answer[rng.random(answer.shape) < 0.2] = 0
         answer[:, rng.integers(CLASSES)] += 1e-3
@@ -87,10 +87,10 @@ def test_every_step_gives_rows_that_sum_to_one_and_leaves_its_input_alone(kind, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_step_makes_of_a_photo_depends_on_no_other_photo(kind):
+def test_what_a_step_makes_of_an_image_depends_on_no_other_image(kind):
     rng = np.random.default_rng(7)
     step, answer = random_step(kind, rng), random_answer(rng)
-    alone = np.concatenate([step(answer[[photo]]) for photo in range(len(answer))])
+    alone = np.concatenate([step(answer[[image]]) for image in range(len(answer))])
     assert np.array_equal(step(answer), alone)
 
 
@@ -100,7 +100,7 @@ def test_a_step_of_nothing_changes_nothing(step):
     np.testing.assert_allclose(step(answer), answer)
 
 
-def test_a_photo_to_whose_every_class_the_shares_give_nothing_stays_as_it_is():
+def test_an_image_to_whose_every_class_the_shares_give_nothing_stays_as_it_is():
     answer = np.zeros((1, CLASSES))
     answer[0, 0] = 1
     assert np.array_equal(Shares(SCHEME, {"colour": (0.0, 1.0, 1.0)})(answer), answer)
@@ -121,19 +121,19 @@ def test_the_rule_of_a_contest_winner_is_one_rule_of_top_two():
 # Fits
 
 
-def made(seed, people=150, noise=1.0, skew=None, rare=0.03):
-    """Seven photos a person, whose classes are all the person's: answers that are right by Bayes for these shares, then skewed."""
+def made(seed, groups=150, noise=1.0, skew=None, rare=0.03):
+    """Seven images a group, whose classes are all the group's: answers that are right by Bayes for these shares, then skewed."""
     rng = np.random.default_rng(seed)
     shares = np.array([1, 1, rare, 1, 1, rare, 1, 1, rare])
-    own = rng.choice(CLASSES, size=people, p=shares / shares.sum())
+    own = rng.choice(CLASSES, size=groups, p=shares / shares.sum())
     own[:CLASSES] = np.arange(CLASSES)
-    target, person = np.repeat(own, 7), np.repeat(np.arange(people), 7)
+    target, group = np.repeat(own, 7), np.repeat(np.arange(groups), 7)
     logits = 3 * np.eye(CLASSES)[target] / noise + rng.normal(size=(len(target), CLASSES)) + np.log(shares / shares.sum())
     # Neighbouring bands are the ones that are mistaken for each other.
     logits += (SCHEME.split(np.arange(CLASSES))[:, 0] == SCHEME.split(target)[:, [0]]) * 2.0
     logits += 0 if skew is None else skew
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True), target, person
+    return powers / powers.sum(axis=1, keepdims=True), target, group
 
 
 def score(step, answer, target):
@@ -147,7 +147,7 @@ SKEW = np.array([0, 0, 1.5] * 3)
 
 @pytest.mark.parametrize("seed", range(10))
 def test_no_other_offset_of_any_one_class_has_a_higher_macro_f1_than_the_best(seed):
-    answer, target, _ = made(seed, people=40, noise=2.0)
+    answer, target, _ = made(seed, groups=40, noise=2.0)
     step = best_offsets(answer, target, SCHEME, METRIC)
     reached = score(step, answer, target)
     for one in range(CLASSES):
@@ -158,7 +158,7 @@ def test_no_other_offset_of_any_one_class_has_a_higher_macro_f1_than_the_best(se
 
 @pytest.mark.parametrize("seed", range(10))
 def test_no_other_gap_of_any_one_rule_has_a_higher_macro_f1_than_the_best(seed):
-    answer, target, _ = made(seed, people=40, noise=2.0)
+    answer, target, _ = made(seed, groups=40, noise=2.0)
     step = best_top_two(answer, target, SCHEME, METRIC)
     reached = score(step, answer, target)
     for number, rule in enumerate(step.rules):
@@ -170,19 +170,19 @@ def test_no_other_gap_of_any_one_rule_has_a_higher_macro_f1_than_the_best(seed):
 
 @pytest.mark.parametrize("name", BEST)
 @pytest.mark.parametrize("seed", range(10))
-def test_the_best_numbers_never_lower_the_macro_f1_of_the_photos_that_they_were_found_on(name, seed):
-    answer, target, _ = made(seed, people=30, noise=2.0)
+def test_the_best_numbers_never_lower_the_macro_f1_of_the_images_that_they_were_found_on(name, seed):
+    answer, target, _ = made(seed, groups=30, noise=2.0)
     assert score(BEST[name](answer, target, SCHEME, METRIC), answer, target) >= score(UNCHANGED, answer, target)
 
 
 def test_best_offsets_take_back_a_skew():
-    answer, target, _ = made(0, people=600, skew=SKEW)
-    whole, _, _ = made(0, people=600)
+    answer, target, _ = made(0, groups=600, skew=SKEW)
+    whole, _, _ = made(0, groups=600)
     assert score(best_offsets(answer, target, SCHEME, METRIC), answer, target) >= score(UNCHANGED, whole, target)
 
 
 def test_rules_stand_between_any_two_values_and_between_neighbours_where_values_are_cut_from_a_number():
-    answer, target, _ = made(0, people=20)
+    answer, target, _ = made(0, groups=20)
     pairs = [(rule.attribute, rule.likeliest, rule.second) for rule in best_top_two(answer, target, SCHEME, METRIC).rules]
     assert pairs == [
         *[("colour", one, other) for one in range(3) for other in range(3) if one != other],
@@ -191,7 +191,7 @@ def test_rules_stand_between_any_two_values_and_between_neighbours_where_values_
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_fits_gain_on_other_people_where_answers_are_skewed(name):
+def test_fits_gain_on_other_groups_where_answers_are_skewed(name):
     gains = []
     for seed in range(20):
         step = STEPS[name](*made(seed, skew=SKEW), SCHEME, METRIC)
@@ -201,10 +201,10 @@ def test_fits_gain_on_other_people_where_answers_are_skewed(name):
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_fits_cost_other_people_next_to_nothing_where_there_is_nothing_to_gain(name):
+def test_fits_cost_other_groups_next_to_nothing_where_there_is_nothing_to_gain(name):
     kept, whole = [], []
     for seed in range(20):
-        learned, fresh = made(seed, rare=1.0, people=60), made(1000 + seed, rare=1.0, people=300)
+        learned, fresh = made(seed, rare=1.0, groups=60), made(1000 + seed, rare=1.0, groups=300)
         before = score(UNCHANGED, *fresh[:2])
         kept.append(score(STEPS[name](*learned, SCHEME, METRIC), *fresh[:2]) - before)
         whole.append(score(BEST[name](*learned[:2], SCHEME, METRIC), *fresh[:2]) - before)
@@ -216,29 +216,29 @@ def test_fits_cost_other_people_next_to_nothing_where_there_is_nothing_to_gain(n
 def test_most_fits_keep_nothing_where_there_is_nothing_to_gain(name):
     unchanged = 0
     for seed in range(20):
-        answer, target, people = made(seed, rare=1.0, people=60)
-        unchanged += np.array_equal(STEPS[name](answer, target, people, SCHEME, METRIC)(answer).argmax(axis=1), answer.argmax(axis=1))
+        answer, target, groups = made(seed, rare=1.0, groups=60)
+        unchanged += np.array_equal(STEPS[name](answer, target, groups, SCHEME, METRIC)(answer).argmax(axis=1), answer.argmax(axis=1))
     assert unchanged >= 12
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_the_same_photos_in_another_order_give_the_same_fit(name):
-    answer, target, people = made(3, skew=SKEW)
+def test_the_same_images_in_another_order_give_the_same_fit(name):
+    answer, target, groups = made(3, skew=SKEW)
     order = np.random.default_rng(0).permutation(len(target))
-    assert STEPS[name](answer[order], target[order], people[order], SCHEME, METRIC) == STEPS[name](answer, target, people, SCHEME, METRIC)
+    assert STEPS[name](answer[order], target[order], groups[order], SCHEME, METRIC) == STEPS[name](answer, target, groups, SCHEME, METRIC)
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_one_person_proves_nothing_so_nothing_is_changed(name):
-    answer, target, _ = made(0, people=20, skew=SKEW)
+def test_one_group_proves_nothing_so_nothing_is_changed(name):
+    answer, target, _ = made(0, groups=20, skew=SKEW)
     step = STEPS[name](answer, target, np.zeros(len(target), dtype=int), SCHEME, METRIC)
     assert np.array_equal(step(answer).argmax(axis=1), answer.argmax(axis=1))
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_answers_that_are_all_certain_can_be_fitted(name):
-    _, target, people = made(0)
-    step = STEPS[name](np.eye(CLASSES)[target], target, people, SCHEME, METRIC)
+    _, target, groups = made(0)
+    step = STEPS[name](np.eye(CLASSES)[target], target, groups, SCHEME, METRIC)
     assert score(step, np.eye(CLASSES)[target], target) == 1
 
 

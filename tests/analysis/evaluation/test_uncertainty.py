@@ -8,47 +8,47 @@ from analysis.evaluation.uncertainty import Gain, indistinguishable, likely_wort
 from trainables.metrics import METRICS
 from trainables.metrics.evidence import interval, label_evidence, resample
 
-# Shares of the contest's 18 classes in percent, and what a person's seven photos show: five, one and one of three kinds.
+# Shares of the contest's 18 classes in percent, and what a group's seven images show: five, one and one of three kinds.
 SHARES = [14.5, 10.8, 2.2, 19.4, 21.6, 2.9, 2.9, 2.2, 0.44, 3.9, 4.3, 0.6, 2.9, 2.2, 0.44, 3.9, 4.3, 0.6]
-GROUPS = np.reshape(SHARES, (3, 6)).sum(axis=0)
+KINDS = np.reshape(SHARES, (3, 6)).sum(axis=0)
 SHOTS = np.array([0, 0, 0, 0, 0, 1, 2])
 CLASSES = len(SHARES)
 METRIC = METRICS["f1_macro"]
-PEOPLE = 204
+GROUPS = 204
 SEEDS = range(100)
 
 
 @dataclass(frozen=True)
 class Population:
-    """So many people that their macro F1 is the true one."""
+    """So many groups that their macro F1 is the true one."""
 
-    truth: np.ndarray  # (people, 7)
-    predicted: np.ndarray  # (members, people, 7)
+    truth: np.ndarray  # (groups, 7)
+    predicted: np.ndarray  # (members, groups, 7)
 
     @classmethod
-    def of(cls, people, skills):
-        """Members of these skills. A person's photos err together, and some people are hard for every member."""
+    def of(cls, groups, skills):
+        """Members of these skills. A group's images err together, and some groups are hard for every member."""
         rng = np.random.default_rng(0)
-        group = rng.choice(6, size=people, p=GROUPS / GROUPS.sum())
-        hard, rare = rng.normal(size=people), np.isin(group, [2, 5])
+        kind = rng.choice(6, size=groups, p=KINDS / KINDS.sum())
+        hard, rare = rng.normal(size=groups), np.isin(kind, [2, 5])
         predicted = []
         for skill in skills:
-            person = 0.7 * hard + 0.7 * rng.normal(size=people)
-            wrong = 0.8 * person[:, None] + 0.6 * rng.normal(size=(people, 7)) > (skill - 0.8 * rare)[:, None]
-            taken_for = (group + rng.integers(1, 6, size=people)) % 6
-            slip = np.where(rng.random((people, 7)) < 0.05, rng.integers(1, 3, size=(people, 7)), 0)
-            predicted.append(6 * ((SHOTS + slip) % 3) + np.where(wrong, taken_for[:, None], group[:, None]))
-        return cls(6 * SHOTS + group[:, None], np.stack(predicted))
+            group = 0.7 * hard + 0.7 * rng.normal(size=groups)
+            wrong = 0.8 * group[:, None] + 0.6 * rng.normal(size=(groups, 7)) > (skill - 0.8 * rare)[:, None]
+            taken_for = (kind + rng.integers(1, 6, size=groups)) % 6
+            slip = np.where(rng.random((groups, 7)) < 0.05, rng.integers(1, 3, size=(groups, 7)), 0)
+            predicted.append(6 * ((SHOTS + slip) % 3) + np.where(wrong, taken_for[:, None], kind[:, None]))
+        return cls(6 * SHOTS + kind[:, None], np.stack(predicted))
 
     def true_scores(self):
         """Macro F1 (members,)."""
         return np.array([METRIC.of_prediction(self.truth.ravel(), one.ravel(), CLASSES) for one in self.predicted])
 
     def sample(self, rng):
-        """The evidence of each member for a few people."""
-        chosen = rng.integers(len(self.truth), size=PEOPLE)
-        truth, people = self.truth[chosen].ravel(), np.repeat(np.arange(PEOPLE), 7)
-        return [label_evidence(METRIC, truth, one.ravel(), people, CLASSES) for one in self.predicted[:, chosen]]
+        """The evidence of each member for a few groups."""
+        chosen = rng.integers(len(self.truth), size=GROUPS)
+        truth, groups = self.truth[chosen].ravel(), np.repeat(np.arange(GROUPS), 7)
+        return [label_evidence(METRIC, truth, one.ravel(), groups, CLASSES) for one in self.predicted[:, chosen]]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_the_truly_best_is_among_those_that_cannot_be_told_apart_in_at_least_90_
     assert np.sum(kept, axis=0)[best] >= 90
 
 
-def test_members_far_behind_are_told_apart_and_the_best_on_these_people_never_is():
+def test_members_far_behind_are_told_apart_and_the_best_on_these_groups_never_is():
     population = Population.of(20_000, [1.0, 0.95, -0.5, -0.5])
     for rng in map(np.random.default_rng, range(10)):
         members = population.sample(rng)
@@ -119,11 +119,11 @@ def slow_macro_f1(truth, predicted):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_gains_equal_a_slow_bootstrap_of_both_answers_on_the_same_people(seed):
+def test_gains_equal_a_slow_bootstrap_of_both_answers_on_the_same_groups(seed):
     population = Population.of(30, [0.4, 1.0])
-    people, (first, second) = np.repeat(np.arange(30), 7), population.predicted
+    groups, (first, second) = np.repeat(np.arange(30), 7), population.predicted
     found = paired_gain(
-        *(label_evidence(METRIC, population.truth.ravel(), one.ravel(), people, CLASSES) for one in (second, first)),
+        *(label_evidence(METRIC, population.truth.ravel(), one.ravel(), groups, CLASSES) for one in (second, first)),
         np.random.default_rng(seed),
         draws=40,
     )

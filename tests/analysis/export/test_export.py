@@ -74,18 +74,18 @@ def refused(*words):
     return result.stderr
 
 
-def test_the_file_of_an_ensemble_answers_for_real_photos_as_the_ensemble_does(run, pipeline, exported, cache):
+def test_the_file_of_an_ensemble_answers_for_real_images_as_the_ensemble_does(run, pipeline, exported, cache):
     runs = load_runs([run.folder])
-    files = build_views(run.photos, wanted_views(runs.trials), cache)
-    ids = run.photos.ids[:70]
+    files = build_views(run.images, wanted_views(runs.trials), cache)
+    ids = run.images.ids[:70]
     expected = pipeline(predict_trials(runs.trials, Source(files, ids), torch.device("cpu")))
     session = onnxruntime.InferenceSession(exported[0])
     inputs = json.loads(session.get_modelmeta().custom_metadata_map["card"])["inputs"]
     opened = {view: open_view(file) for view, file in files.files.items()}
     views = {str(view): seen.images[seen.rows(ids)] for view, seen in opened.items()}
-    photos = {one["name"]: with_edges(views[one["shows"]]) if one["edges"] else views[one["shows"]] for one in inputs}
+    images = {one["name"]: with_edges(views[one["shows"]]) if one["edges"] else views[one["shows"]] for one in inputs}
     for count in (70, 1):
-        (answer,) = session.run(["probabilities"], {name: images[:count] for name, images in photos.items()})
+        (answer,) = session.run(["probabilities"], {name: pixels[:count] for name, pixels in images.items()})
         np.testing.assert_allclose(answer, expected[:count], atol=TOLERANCE)
         assert (answer.argmax(axis=1) == expected[:count].argmax(axis=1)).all()
 
@@ -105,8 +105,8 @@ def test_the_card_in_the_file_says_classes_inputs_and_outputs(run, pipeline, exp
 def test_the_command_says_how_alike_the_file_answers_what_it_takes_and_how_to_use_it(exported):
     file, printed = exported
     assert "ONNX Runtime against PyTorch: probabilities differ by at most" in printed
-    assert "the answers to 100.0% of 200 photos are the same" in printed
-    assert "(photos, 32, 32, 4), RGB and Canny edges" in printed
+    assert "the answers to 100.0% of 200 images are the same" in printed
+    assert "(images, 32, 32, 4), RGB and Canny edges" in printed
     assert f"onnxruntime.InferenceSession('{file}').run(['probabilities']" in printed
     assert f"Written: {file}" in printed
 
@@ -124,7 +124,7 @@ def test_a_file_that_answers_otherwise_is_not_written_and_the_difference_is_said
     assert not (tmp_path / "other.onnx").exists()
 
 
-def test_the_network_of_one_trial_takes_any_number_of_photos_and_is_written(single, tmp_path):
+def test_the_network_of_one_trial_takes_any_number_of_images_and_is_written(single, tmp_path):
     assert compare(single).holds and compare(single).difference < 1e-5
     assert write_checked(Console(quiet=True), single, tmp_path / "one.onnx")
     assert (tmp_path / "one.onnx").read_bytes() == single.content

@@ -21,10 +21,10 @@ KINDS = {
 }
 
 
-def probabilities(seed, members=3, photos=40):
+def probabilities(seed, members=3, images=40):
     """Some sure, some unsure, some level, some with classes that are impossible."""
     rng = np.random.default_rng(seed)
-    found = rng.dirichlet(np.full(6, 0.3), (members, photos))
+    found = rng.dirichlet(np.full(6, 0.3), (members, images))
     found[:, :5] = 1 / 6
     found[:, 5:10] = np.eye(6)[rng.integers(6, size=(members, 5))]
     found[0, 10:15, :3] = 0

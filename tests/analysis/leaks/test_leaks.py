@@ -8,12 +8,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from analysis.leaks.__main__ import app
-from analysis.leaks.find import Leaks, Pair, close_pairs, features, find_pairs, meaning, nearest_neighbour, split_people
+from analysis.leaks.find import Leaks, Pair, close_pairs, features, find_pairs, meaning, nearest_neighbour, split_groups
 from analysis.report.answer import read_leaks
 from trainables.data.copies import BLOCK, DISTANCE, fingerprints
+from trainables.data.images import Images
 from trainables.data.labels import Attribute, Scheme
-from trainables.data.layouts.reading import read_photos
-from trainables.data.photos import Photos
+from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
 from trainables.data.splits import HOLDOUT
 from trainables.data.views import View, ViewConfig, build_views, open_view
@@ -22,37 +22,37 @@ from trainables.metrics import METRICS
 SQUARE = View.of(ViewConfig(size=64))
 
 
-def crop(photo):
+def crop(image):
     """All but 2 % at each side."""
-    width, height = photo.size
-    return photo.crop((round(0.02 * width), round(0.02 * height), round(0.98 * width), round(0.98 * height)))
+    width, height = image.size
+    return image.crop((round(0.02 * width), round(0.02 * height), round(0.98 * width), round(0.98 * height)))
 
 
-# What becomes of a copied photo, by its name.
+# What becomes of a copied image, by its name.
 COPIES = {
-    "re-encoded": lambda photo, file: photo.save(file, quality=60),
-    "resized": lambda photo, file: photo.resize((3 * photo.width // 2, 3 * photo.height // 2)).save(file),
-    "cropped": lambda photo, file: crop(photo).save(file, quality=95),
+    "re-encoded": lambda image, file: image.save(file, quality=60),
+    "resized": lambda image, file: image.resize((3 * image.width // 2, 3 * image.height // 2)).save(file),
+    "cropped": lambda image, file: crop(image).save(file, quality=95),
 }
 
 
-def prints_of(photos, cache):
-    seen = open_view(build_views(photos, [SQUARE], cache).files[SQUARE])
-    return fingerprints(seen.images, seen.rows(photos.ids))
+def prints_of(images, cache):
+    seen = open_view(build_views(images, [SQUARE], cache).files[SQUARE])
+    return fingerprints(seen.images, seen.rows(images.ids))
 
 
 @pytest.fixture
 def planted(people, tmp_path):
-    """The drawn people with copies of three photos of the first person in the place of photos of three others, and one same file."""
+    """The drawn people with copies of three images of the first group in the place of images of three others, and one same file."""
     folder = shutil.copytree(people, tmp_path / "people")
     root = folder / "train" / "images"
-    persons = sorted(place for place in root.iterdir() if place.is_dir())
+    groups = sorted(place for place in root.iterdir() if place.is_dir())
     pairs = []
     for number, (kind, copy) in enumerate(COPIES.items()):
-        source, target = (sorted(persons[place].iterdir())[number] for place in (0, 10 + number))
+        source, target = (sorted(groups[place].iterdir())[number] for place in (0, 10 + number))
         copy(Image.open(source).convert("RGB"), target)
         pairs.append((kind, {str(source.relative_to(root)), str(target.relative_to(root))}))
-    source, target = (sorted(persons[place].iterdir())[4] for place in (0, 20))
+    source, target = (sorted(groups[place].iterdir())[4] for place in (0, 20))
     shutil.copyfile(source, target)
     pairs.append(("identical", {str(source.relative_to(root)), str(target.relative_to(root))}))
     return folder, dict(pairs)
@@ -65,53 +65,53 @@ def call(*words):
 # Pairs
 
 
-def test_copies_under_another_person_are_found_and_nothing_else(planted, tmp_path):
+def test_copies_under_another_group_are_found_and_nothing_else(planted, tmp_path):
     folder, copies = planted
-    photos = read_photos(folder, DataConfig())
-    parts = np.arange(len(photos)) % 2
-    digests = np.arange(len(photos)).astype(str)
-    pairs, complete = find_pairs(photos, parts, prints_of(photos, tmp_path / "cache"), digests, DISTANCE)
-    found = [{pair.photo, pair.other_photo} for pair in pairs]
+    images = read_images(folder, DataConfig())
+    parts = np.arange(len(images)) % 2
+    digests = np.arange(len(images)).astype(str)
+    pairs, complete = find_pairs(images, parts, prints_of(images, tmp_path / "cache"), digests, DISTANCE)
+    found = [{pair.image, pair.other_image} for pair in pairs]
     assert complete and not [kind for kind, pair in copies.items() if pair not in found]
-    # Drawn people resemble each other more than real ones.
+    # Drawn groups resemble each other more than real ones.
     assert len(found) <= len(copies) + 2
 
 
-def test_drawn_people_without_copies_give_few_false_alarms(people, cache):
-    photos = read_photos(people, DataConfig())
-    places, _, _ = close_pairs(prints_of(photos, cache), photos.people, DISTANCE)
+def test_drawn_groups_without_copies_give_few_false_alarms(people, cache):
+    images = read_images(people, DataConfig())
+    places, _, _ = close_pairs(prints_of(images, cache), images.groups, DISTANCE)
     assert len(places) <= 2
 
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("distance", [0, 4, 20])
-def test_close_pairs_are_those_of_two_people_that_a_comparison_of_all_bits_finds(seed, distance):
+def test_close_pairs_are_those_of_two_groups_that_a_comparison_of_all_bits_finds(seed, distance):
     rng = np.random.default_rng(seed)
     count = BLOCK + 40
     bits = rng.integers(2, size=(count, 2, 64)).astype(bool)
-    for row in range(0, count, 3):  # photos that differ from an earlier one in a few bits
+    for row in range(0, count, 3):  # images that differ from an earlier one in a few bits
         bits[row] = bits[rng.integers(count)] ^ (rng.random((2, 64)) < 0.05)
-    people = rng.integers(100, size=count)
+    groups = rng.integers(100, size=count)
     prints = np.packbits(bits, axis=2).view(np.uint64)[..., 0]
-    places, differ, complete = close_pairs(prints, people, distance)
+    places, differ, complete = close_pairs(prints, groups, distance)
     slow = {}
     for first in range(count):
         apart = (bits[first] != bits[first + 1 :]).sum(axis=2)
-        for second in np.flatnonzero((apart <= distance).all(axis=1) & (people[first] != people[first + 1 :])):
+        for second in np.flatnonzero((apart <= distance).all(axis=1) & (groups[first] != groups[first + 1 :])):
             slow[first, first + 1 + int(second)] = apart[second].tolist()
     assert complete and {tuple(pair): bits_apart for pair, bits_apart in zip(places.tolist(), differ.tolist(), strict=True)} == slow
     assert distance == 0 or slow
 
 
-def test_photos_that_all_look_alike_end_the_search_and_that_is_said():
-    prints, people = np.zeros((2 * BLOCK, 2), np.uint64), np.arange(2 * BLOCK)
-    places, bits, complete = close_pairs(prints, people, 4, most=100)
+def test_images_that_all_look_alike_end_the_search_and_that_is_said():
+    prints, groups = np.zeros((2 * BLOCK, 2), np.uint64), np.arange(2 * BLOCK)
+    places, bits, complete = close_pairs(prints, groups, 4, most=100)
     assert (len(places), len(bits), complete) == (100, 100, False)
     found = Leaks(1, 1, 1, (), (), False, None)
     assert any("cannot be told apart. Take a smaller one." in line for line, _ in meaning(found, 4))
 
 
-def test_photos_of_one_person_are_no_pair():
+def test_images_of_one_group_are_no_pair():
     places, _, complete = close_pairs(np.zeros((5, 2), np.uint64), np.zeros(5, int), 4)
     assert len(places) == 0 and complete
 
@@ -122,60 +122,60 @@ def test_both_hashes_must_agree():
     assert places.tolist() == [[0, 3]] and bits.tolist() == [[1, 1]]
 
 
-def test_pairs_across_sides_stand_first_and_held_out_photos_are_counted_once():
+def test_pairs_across_sides_stand_first_and_held_out_images_are_counted_once():
     scheme = Scheme((Attribute("shape", ("round", "square")),))
     ids = tuple("abcdef")
-    photos = Photos(None, ids, np.arange(6), np.zeros((6, 1), int), scheme)
+    images = Images(None, ids, np.arange(6), np.zeros((6, 1), int), scheme)
     parts = np.array([0, 0, HOLDOUT, 1, HOLDOUT, 0])
     prints = np.array([[0, 0], [1, 0], [3, 0], [7, 0], [2**63 - 1, 0], [2**60 - 1, 2**60 - 1]], np.uint64)
-    pairs, _ = find_pairs(photos, parts, prints, np.array(["1", "1", "2", "3", "4", "5"]), distance=4)
-    assert [(pair.photo, pair.other_photo) for pair in pairs if pair.across] == [("b", "c"), ("c", "d"), ("a", "c"), ("b", "d"), ("a", "d")]
-    assert [(pair.photo, pair.other_photo, pair.identical) for pair in pairs if not pair.across] == [("a", "b", True)]
-    assert pairs[-1].photo == "a" and (pairs[0].side, pairs[0].other_side) == ("fold 0", "holdout")
+    pairs, _ = find_pairs(images, parts, prints, np.array(["1", "1", "2", "3", "4", "5"]), distance=4)
+    assert [(pair.image, pair.other_image) for pair in pairs if pair.across] == [("b", "c"), ("c", "d"), ("a", "c"), ("b", "d"), ("a", "d")]
+    assert [(pair.image, pair.other_image, pair.identical) for pair in pairs if not pair.across] == [("a", "b", True)]
+    assert pairs[-1].image == "a" and (pairs[0].side, pairs[0].other_side) == ("fold 0", "holdout")
     found = Leaks(6, 6, 2, (), pairs, True, None)
     assert (found.identical, found.across, found.remembered) == (1, 5, 1)
 
 
-def test_people_with_photos_on_two_sides_are_named_by_a_photo():
+def test_groups_with_images_on_two_sides_are_named_by_an_image():
     scheme = Scheme((Attribute("shape", ("round", "square")),))
-    photos = Photos(None, tuple("abcdef"), np.array([3, 3, 5, 5, 9, 9]), np.zeros((6, 1), int), scheme)
-    assert split_people(photos, np.array([0, 0, 1, HOLDOUT, 1, 1])) == ("c",)
-    assert split_people(photos, np.array([0, 0, 1, 1, HOLDOUT, HOLDOUT])) == ()
+    images = Images(None, tuple("abcdef"), np.array([3, 3, 5, 5, 9, 9]), np.zeros((6, 1), int), scheme)
+    assert split_groups(images, np.array([0, 0, 1, HOLDOUT, 1, 1])) == ("c",)
+    assert split_groups(images, np.array([0, 0, 1, 1, HOLDOUT, HOLDOUT])) == ()
 
 
 # The probe
 
 
-def make_people(rng, shots=4, people=60, classes=3):
-    """Photos whose label belongs to the person."""
+def make_groups(rng, shots=4, groups=60, classes=3):
+    """Images whose label belongs to the group."""
     scheme = Scheme((Attribute("kind", tuple(f"kind {number}" for number in range(classes))),))
-    person = np.repeat(np.arange(people), shots)
-    labels = rng.integers(classes, size=people)[person][:, None]
-    return Photos(None, tuple(map(str, range(len(person)))), person, labels, scheme)
+    group = np.repeat(np.arange(groups), shots)
+    labels = rng.integers(classes, size=groups)[group][:, None]
+    return Images(None, tuple(map(str, range(len(group)))), group, labels, scheme)
 
 
-def test_where_only_the_person_can_be_seen_a_split_by_photo_flatters_and_one_by_people_does_not():
+def test_where_only_the_group_can_be_seen_a_split_by_image_flatters_and_one_by_groups_does_not():
     for seed in range(2):
         rng = np.random.default_rng(seed)
-        photos = make_people(rng)
-        looks = rng.normal(size=(60, 256))[photos.people] + 0.1 * rng.normal(size=(len(photos), 256))
-        probe = nearest_neighbour(looks.astype(np.float32), photos, METRICS["f1_macro"], seed)
-        assert probe.by_photo > 0.95 and probe.by_person < 0.55 and probe.gap == probe.by_photo - probe.by_person
+        images = make_groups(rng)
+        looks = rng.normal(size=(60, 256))[images.groups] + 0.1 * rng.normal(size=(len(images), 256))
+        probe = nearest_neighbour(looks.astype(np.float32), images, METRICS["f1_macro"], seed)
+        assert probe.by_image > 0.95 and probe.by_group < 0.55 and probe.gap == probe.by_image - probe.by_group
 
 
 def test_where_only_the_label_can_be_seen_no_split_flatters():
     for seed in range(2):
         rng = np.random.default_rng(seed)
-        photos = make_people(rng)
-        looks = 5 * np.eye(3)[photos.labels[:, 0]] @ rng.normal(size=(3, 256)) + 0.1 * rng.normal(size=(len(photos), 256))
-        probe = nearest_neighbour(looks.astype(np.float32), photos, METRICS["f1_macro"], seed)
-        assert probe.by_photo == probe.by_person == 1
+        images = make_groups(rng)
+        looks = 5 * np.eye(3)[images.labels[:, 0]] @ rng.normal(size=(3, 256)) + 0.1 * rng.normal(size=(len(images), 256))
+        probe = nearest_neighbour(looks.astype(np.float32), images, METRICS["f1_macro"], seed)
+        assert probe.by_image == probe.by_group == 1
 
 
-def test_where_every_photo_is_a_person_of_its_own_there_is_no_probe():
+def test_where_every_image_is_a_group_of_its_own_there_is_no_probe():
     rng = np.random.default_rng(0)
-    photos = make_people(rng, shots=1)
-    assert nearest_neighbour(rng.random((60, 256)).astype(np.float32), photos, METRICS["f1_macro"], 0) is None
+    images = make_groups(rng, shots=1)
+    assert nearest_neighbour(rng.random((60, 256)).astype(np.float32), images, METRICS["f1_macro"], 0) is None
 
 
 def test_features_are_small_and_grey_and_those_of_the_rows_asked_for():
@@ -221,18 +221,18 @@ def test_a_run_without_pairs_says_so_and_takes_an_old_sheet_away(faces, tmp_path
     old.parent.mkdir()
     old.write_bytes(b"old")
     result = call("--distance", "0")
-    assert result.exit_code == 0 and "No two people share a photo that looks the same." in result.stdout
+    assert result.exit_code == 0 and "No two groups share an image that looks the same." in result.stdout
     assert not old.exists() and len(pd.read_csv(old.parent / "pairs.csv")) == 0
 
 
-def test_photos_that_changed_since_the_run_are_refused_with_the_mend(people, make_run, tmp_path, monkeypatch):
+def test_images_that_changed_since_the_run_are_refused_with_the_mend(people, make_run, tmp_path, monkeypatch):
     data = shutil.copytree(people, tmp_path / "people")
     made = make_run(tmp_path / "runs", "faces", [{"task": "joint"}], data=data)
-    Image.new("RGB", (36, 48)).save(made.photos.root / made.photos.ids[0])
+    Image.new("RGB", (36, 48)).save(made.images.root / made.images.ids[0])
     monkeypatch.chdir(tmp_path)
     result = call()
     assert result.exit_code == 2 and "Traceback" not in result.stderr
-    assert f"of other content, 1: {made.photos.ids[0]}" in result.stderr and "Put the old photos and labels back" in result.stderr
+    assert f"of other content, 1: {made.images.ids[0]}" in result.stderr and "Put the old images and labels back" in result.stderr
 
 
 def test_a_run_that_does_not_exist_is_refused(tmp_path, monkeypatch):
@@ -245,9 +245,9 @@ def test_findings_are_said_in_words():
     pair = Pair("a", 0, "fold 0", "round", "b", 1, "holdout", "square", 1, 2, False)
     near = Pair("a", 0, "fold 0", "round", "c", 2, "fold 0", "round", 1, 2, False)
     lines = [line for line, _ in meaning(Leaks(9, 5, 2, ("d", "e"), (pair, near), True, None), 4)]
-    assert lines[0].startswith("2 people have photos on two sides, such as those of d, e.") and "start a new run" in lines[0]
-    assert lines[1].startswith("1 pair of photos of two people looks the same and stands on two sides; 1 held-out photo is among them.")
-    assert "nothing can say what a split by photo would flatter" in lines[2]
+    assert lines[0].startswith("2 groups have images on two sides, such as those of d, e.") and "start a new run" in lines[0]
+    assert lines[1].startswith("1 pair of images of two groups looks the same and stands on two sides; 1 held-out image is among them.")
+    assert "nothing can say what a split by image would flatter" in lines[2]
     (line, *_) = (line for line, _ in meaning(Leaks(9, 5, 2, (), (near,), True, None), 4))
     assert line == "Near-duplicates stand on one side each, so they leak into no score."
 

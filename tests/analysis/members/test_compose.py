@@ -4,26 +4,26 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from analysis.members.compose import Member, Part, advised, candidates, partitions
+from analysis.members.compose import Member, Part, advised, partitions, possible_members
 from trainables.data.layouts.contest import contest_scheme
 from trainables.metrics import METRICS
 
 METRIC = METRICS["f1_macro"]
 SCHEME = contest_scheme((30, 60))
 MASK, GENDER, AGE = SCHEME.names
-PHOTOS = 60
+IMAGES = 60
 
 
 def case(tasks, seed=0):
     """Trials 0, 1, ... of these tasks that predict at random, and true attribute ids."""
     rng = np.random.default_rng(seed)
     trials = {str(number): SCHEME.part(tuple(task)) for number, task in enumerate(tasks)}
-    predicted = {name: rng.dirichlet(np.ones(own.classes), size=PHOTOS) for name, own in trials.items()}
-    return trials, predicted, SCHEME.split(rng.integers(SCHEME.classes, size=PHOTOS))
+    predicted = {name: rng.dirichlet(np.ones(own.classes), size=IMAGES) for name, own in trials.items()}
+    return trials, predicted, SCHEME.split(rng.integers(SCHEME.classes, size=IMAGES))
 
 
 def found(tasks, seed=0):
-    return candidates(*case(tasks, seed), SCHEME, METRIC)
+    return possible_members(*case(tasks, seed), SCHEME, METRIC)
 
 
 def plain(members):
@@ -56,7 +56,7 @@ def slow_ranking(trials, predicted, labels, names):
 @pytest.mark.parametrize("seed", range(10))
 def test_a_trial_that_covers_all_is_a_member_alone_and_answers_as_it_predicts(seed):
     trials, predicted, labels = case([SCHEME.names] * 4, seed)
-    members = candidates(trials, predicted, labels, SCHEME, METRIC)
+    members = possible_members(trials, predicted, labels, SCHEME, METRIC)
     order = slow_ranking(trials, predicted, labels, SCHEME.names)
     assert plain(members)[:4] == [[(trial, SCHEME.names)] for trial in order]
     for member, trial in zip(members, order, strict=False):
@@ -68,7 +68,7 @@ def test_the_rth_best_specialists_join(seed):
     trials, predicted, labels = case([[MASK], [AGE], [GENDER], [MASK], [AGE], [GENDER], [AGE]], seed)
     ranked = [slow_ranking(trials, predicted, labels, [name]) for name in SCHEME.names]
     expected = [[(trial, (name,)) for trial, name in zip(row, SCHEME.names, strict=True)] for row in zip(*ranked, strict=False)]
-    assert plain(candidates(trials, predicted, labels, SCHEME, METRIC)) == expected
+    assert plain(possible_members(trials, predicted, labels, SCHEME, METRIC)) == expected
     assert len(expected) == 2
 
 
@@ -76,7 +76,7 @@ def test_the_rth_best_specialists_join(seed):
 def test_the_rth_best_of_all_trials_answer_for_each_attribute(seed):
     trials, predicted, labels = case([SCHEME.names, SCHEME.names, [MASK, AGE], [GENDER, AGE], [AGE]], seed)
     ranked = [slow_ranking(trials, predicted, labels, [name]) for name in SCHEME.names]
-    members = plain(candidates(trials, predicted, labels, SCHEME, METRIC))
+    members = plain(possible_members(trials, predicted, labels, SCHEME, METRIC))
     for row in zip(*ranked, strict=False):
         asked = {trial: tuple(name for name, own in zip(SCHEME.names, row, strict=True) if own == trial) for trial in row}
         assert list(asked.items()) in members
@@ -119,7 +119,7 @@ def test_trials_that_only_overlap_answer_attribute_by_attribute():
 
 def test_each_trial_that_covers_all_is_advised_by_the_best_specialist_for_each_part():
     trials, predicted, labels = case([[MASK, GENDER], SCHEME.names, [AGE], SCHEME.names, [AGE], [MASK, AGE], [AGE]])
-    members = [member for member in candidates(trials, predicted, labels, SCHEME, METRIC) if member.advisors]
+    members = [member for member in possible_members(trials, predicted, labels, SCHEME, METRIC) if member.advisors]
     best = slow_ranking({name: trials[name] for name in "246"}, predicted, labels, [AGE])[0]
     specialists = [(best, (AGE,)), ("0", (MASK, GENDER)), ("5", (MASK, AGE))]
     whole = slow_ranking({name: trials[name] for name in "13"}, predicted, labels, SCHEME.names)
@@ -133,11 +133,11 @@ def test_no_member_is_there_twice_and_each_answers_with_rows_that_sum_to_one(see
     rng = np.random.default_rng(seed)
     pool = [part for size in (1, 2, 3) for part in combinations(SCHEME.names, size)]
     trials, predicted, labels = case([SCHEME.names, *(pool[index] for index in rng.integers(len(pool), size=6))], seed)
-    members = candidates(trials, predicted, labels, SCHEME, METRIC)
+    members = possible_members(trials, predicted, labels, SCHEME, METRIC)
     assert len(set(members)) == len(members)
     for member in members:
         answer = member.answer(predicted)
-        assert answer.shape == (PHOTOS, SCHEME.classes)
+        assert answer.shape == (IMAGES, SCHEME.classes)
         assert (answer >= 0).all()
         np.testing.assert_allclose(answer.sum(axis=1), 1)
         assert set(member.trials) == {part.trial for part in (*member.parts, *member.advisors)}
@@ -145,7 +145,7 @@ def test_no_member_is_there_twice_and_each_answers_with_rows_that_sum_to_one(see
 
 
 def slow_advised(answer, names, advice):
-    """One photo's answer (classes,) with the advice (classes of the names) in place of its own marginal."""
+    """One image's answer (classes,) with the advice (classes of the names) in place of its own marginal."""
     own = marginal(answer[None], SCHEME, names)[0]
     if advice.max() <= own.max():
         return answer
@@ -161,25 +161,25 @@ def slow_advised(answer, names, advice):
 
 @pytest.mark.parametrize("names", [(MASK,), (AGE,), (MASK, AGE), (GENDER, AGE)])
 @pytest.mark.parametrize("seed", range(5))
-def test_advice_equals_a_slow_reference_photo_by_photo(seed, names):
+def test_advice_equals_a_slow_reference_image_by_image(seed, names):
     rng = np.random.default_rng(seed)
     part = SCHEME.part(names)
-    answer, advice = rng.dirichlet(np.full(SCHEME.classes, 0.3), size=PHOTOS), rng.dirichlet(np.ones(part.classes), size=PHOTOS)
+    answer, advice = rng.dirichlet(np.full(SCHEME.classes, 0.3), size=IMAGES), rng.dirichlet(np.ones(part.classes), size=IMAGES)
     answer[:5] = np.eye(SCHEME.classes)[rng.integers(SCHEME.classes, size=5)]
     advice[:5] = np.eye(part.classes)[rng.integers(part.classes, size=5)]
     changed = advised(SCHEME, answer, names, advice)
     np.testing.assert_allclose(changed, [slow_advised(row, names, said) for row, said in zip(answer, advice, strict=True)])
-    assert 0 < (changed != answer).any(axis=1).sum() < PHOTOS
+    assert 0 < (changed != answer).any(axis=1).sum() < IMAGES
 
 
 @pytest.mark.parametrize("names", [(GENDER,), (MASK, AGE)])
 def test_where_advice_is_heard_its_marginal_is_the_advice_and_the_rest_given_it_stays(names):
     rng = np.random.default_rng(0)
     part = SCHEME.part(names)
-    answer, advice = rng.dirichlet(np.ones(SCHEME.classes), size=PHOTOS), rng.dirichlet(np.full(part.classes, 0.2), size=PHOTOS)
+    answer, advice = rng.dirichlet(np.ones(SCHEME.classes), size=IMAGES), rng.dirichlet(np.full(part.classes, 0.2), size=IMAGES)
     changed = advised(SCHEME, answer, names, advice)
     heard = advice.max(axis=1) > SCHEME.marginal(names, answer).max(axis=1)
-    assert 0 < heard.sum() < PHOTOS
+    assert 0 < heard.sum() < IMAGES
     np.testing.assert_allclose(SCHEME.marginal(names, changed)[heard], advice[heard])
     np.testing.assert_array_equal(changed[~heard], answer[~heard])
 

@@ -43,15 +43,15 @@ def test_everybody_who_is_not_held_out_is_validated(refit):
     runs = load_runs([refit.folder])
     assert runs.side == EVERY_FOLD
     chosen = np.flatnonzero(refit.split.part != HOLDOUT)
-    assert sorted(runs.valid.ids) == sorted(refit.photos.ids[index] for index in chosen)
-    assert not set(runs.valid.people) & set(runs.holdout.people)
-    label = dict(zip(refit.photos.ids, refit.photos.labels.tolist(), strict=True))
+    assert sorted(runs.valid.ids) == sorted(refit.images.ids[index] for index in chosen)
+    assert not set(runs.valid.groups) & set(runs.holdout.groups)
+    label = dict(zip(refit.images.ids, refit.images.labels.tolist(), strict=True))
     assert runs.valid.labels.tolist() == [label[name] for name in runs.valid.ids]
 
 
-def test_each_photo_is_answered_by_the_model_of_its_fold(refit):
+def test_each_image_is_answered_by_the_model_of_its_fold(refit):
     runs = load_runs([refit.folder])
-    part = dict(zip(refit.photos.ids, refit.split.part.tolist(), strict=True))
+    part = dict(zip(refit.images.ids, refit.split.part.tolist(), strict=True))
     for trial, first in zip(runs.trials, (0, 2), strict=True):
         said = {}
         for fold in range(2):

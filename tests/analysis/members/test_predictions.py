@@ -20,8 +20,8 @@ from analysis.members.trials import load_runs
 from analysis.members.tta import LOOKS
 from trainables.checkpoint import load_model
 from trainables.data.batches import plain_batches
-from trainables.data.layouts.reading import read_photos, read_unlabelled
-from trainables.data.photos import Unlabelled
+from trainables.data.images import Unlabelled
+from trainables.data.layouts.reading import read_images, read_unlabelled
 from trainables.data.views import build_views, open_view
 from trainables.loop import predict
 from trainables.record import RunError
@@ -41,11 +41,11 @@ def copied(people, tmp_path):
 
 
 def source_of(folder, runs, sample, cache):
-    photos = read_photos(folder, runs.trials[0].record.config.data)
-    return labelled_source(photos, build_views(photos, wanted_views(runs.trials), cache), sample)
+    images = read_images(folder, runs.trials[0].record.config.data)
+    return labelled_source(images, build_views(images, wanted_views(runs.trials), cache), sample)
 
 
-def test_predicting_the_validation_photos_again_gives_the_recorded_probabilities(runs, people, cache):
+def test_predicting_the_validation_images_again_gives_the_recorded_probabilities(runs, people, cache):
     source = source_of(people, runs, runs.valid, cache)
     again = predict_trials(runs.trials, source, CPU)
     for trial in runs.trials:
@@ -69,7 +69,7 @@ def test_a_trial_of_several_models_predicts_their_mean(runs, people, cache):
     assert count_passes([both, both], source, ("plain", "flip")) == 2 * 2 * len(source.ids)
 
 
-def test_every_look_is_the_prediction_of_photos_that_look_so_and_their_mean_counts(runs, people, cache):
+def test_every_look_is_the_prediction_of_images_that_look_so_and_their_mean_counts(runs, people, cache):
     source = source_of(people, runs, runs.valid, cache)
     looks, moved, seconds = tuple(LOOKS), [], {}
     seen = predict_looks(runs.trials, source, CPU, looks, moved.append, seconds.__setitem__)
@@ -95,16 +95,16 @@ def test_no_pass_is_larger_than_the_trials_training_could_bear(runs, people, cac
     np.testing.assert_allclose(predicted[small.name], small.valid, atol=1e-6)
 
 
-def test_the_holdout_and_its_photos_without_labels_are_predicted_alike(runs, people, cache):
+def test_the_holdout_and_its_images_without_labels_are_predicted_alike(runs, people, cache):
     labelled = source_of(people, runs, runs.holdout, cache)
-    photos = Unlabelled(people / "train" / "images", runs.holdout.ids)
-    plain = unlabelled_source(photos, build_views(photos, wanted_views(runs.trials), cache))
+    images = Unlabelled(people / "train" / "images", runs.holdout.ids)
+    plain = unlabelled_source(images, build_views(images, wanted_views(runs.trials), cache))
     one, other = (predict_trials(runs.trials, source, CPU) for source in (labelled, plain))
     for trial in runs.trials:
         np.testing.assert_array_equal(one[trial.name], other[trial.name])
 
 
-def test_each_trial_predicts_each_photo_once_though_several_members_hold_it(runs, people, cache):
+def test_each_trial_predicts_each_image_once_though_several_members_hold_it(runs, people, cache):
     source = source_of(people, runs, runs.holdout, cache)
     moved = []
     predicted = predict_trials([*runs.trials, *runs.trials], source, CPU, moved.append)
@@ -112,31 +112,31 @@ def test_each_trial_predicts_each_photo_once_though_several_members_hold_it(runs
     assert set(predicted) == {trial.name for trial in runs.trials}
 
 
-def test_an_eval_photo_that_cannot_be_decoded_is_predicted_from_a_black_row(runs, copied, tmp_path):
-    photos = read_unlabelled(copied)
-    (photos.root / photos.ids[4]).write_bytes(b"no photo")
-    files = build_views(photos, wanted_views(runs.trials), tmp_path)
-    assert list(files.bad) == [photos.ids[4]]
-    predicted = predict_trials(runs.trials[:1], unlabelled_source(photos, files), CPU)[runs.trials[0].name]
-    assert predicted.shape == (len(photos.ids), 18)
+def test_an_eval_image_that_cannot_be_decoded_is_predicted_from_a_black_row(runs, copied, tmp_path):
+    images = read_unlabelled(copied)
+    (images.root / images.ids[4]).write_bytes(b"no image")
+    files = build_views(images, wanted_views(runs.trials), tmp_path)
+    assert list(files.bad) == [images.ids[4]]
+    predicted = predict_trials(runs.trials[:1], unlabelled_source(images, files), CPU)[runs.trials[0].name]
+    assert predicted.shape == (len(images.ids), 18)
     np.testing.assert_allclose(predicted.sum(axis=1), 1, rtol=1e-6)
 
 
-@pytest.mark.parametrize("harm", [lambda file: file.unlink(), lambda file: file.write_bytes(b"no photo")])
-def test_a_holdout_photo_that_is_gone_or_broken_is_refused(runs, copied, tmp_path, harm):
+@pytest.mark.parametrize("harm", [lambda file: file.unlink(), lambda file: file.write_bytes(b"no image")])
+def test_a_holdout_image_that_is_gone_or_broken_is_refused(runs, copied, tmp_path, harm):
     harm(copied / "train" / "images" / runs.holdout.ids[0])
-    with pytest.raises(RunError, match=f"1 photos of the run are gone or cannot be decoded, {runs.holdout.ids[0]}"):
+    with pytest.raises(RunError, match=f"1 images of the run are gone or cannot be decoded, {runs.holdout.ids[0]}"):
         source_of(copied, runs, runs.holdout, tmp_path)
 
 
 def test_labels_that_changed_since_the_run_are_refused(runs, copied, tmp_path):
     table = copied / "train" / "train.csv"
-    person = runs.holdout.ids[0].split("/")[0]
+    group = runs.holdout.ids[0].split("/")[0]
     rows = [
         line.replace(",female,", ",X,").replace(",male,", ",female,").replace(",X,", ",male,") for line in table.read_text().split("\n")
     ]
-    table.write_text("\n".join(new if person in new else old for new, old in zip(rows, table.read_text().split("\n"), strict=True)))
-    with pytest.raises(RunError, match="7 photos have another label than when the run was made"):
+    table.write_text("\n".join(new if group in new else old for new, old in zip(rows, table.read_text().split("\n"), strict=True)))
+    with pytest.raises(RunError, match="7 images have another label than when the run was made"):
         source_of(copied, runs, runs.holdout, tmp_path)
 
 
@@ -144,7 +144,7 @@ def test_data_that_is_gone_is_refused_with_its_folder_and_the_mend(faces, tmp_pa
     folder = shutil.copytree(faces.folder, tmp_path / "faces")
     card = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(card | {"data": "/gone"}))
-    with pytest.raises(RunError, match=r"photos of faces were in /gone, which is gone.*correct data in .*faces/run.json"):
+    with pytest.raises(RunError, match=r"images of faces were in /gone, which is gone.*correct data in .*faces/run.json"):
         data_folder(load_runs([folder]))
 
 

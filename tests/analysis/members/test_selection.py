@@ -13,21 +13,21 @@ CLASSES = 6
 
 
 def answers(predicted, seed=0):
-    """Probabilities (members, photos, classes) whose likeliest classes are the given ones (members, photos)."""
+    """Probabilities (members, images, classes) whose likeliest classes are the given ones (members, images)."""
     noise = np.random.default_rng(seed).random((*predicted.shape, CLASSES))
     votes = np.eye(CLASSES)[predicted] + noise
     return votes / votes.sum(axis=2, keepdims=True)
 
 
 def guesses(rng, target, skill):
-    """Classes (photos,) that are right in about `skill` of the photos."""
+    """Classes (images,) that are right in about `skill` of the images."""
     return np.where(rng.random(len(target)) < skill, target, rng.integers(CLASSES, size=len(target)))
 
 
-def case(seed, members=7, photos=120):
+def case(seed, members=7, images=120):
     """Members of different skill, two of them twins; their probabilities, the truth and a kind for each."""
     rng = np.random.default_rng(seed)
-    target = rng.integers(CLASSES, size=photos)
+    target = rng.integers(CLASSES, size=images)
     predicted = np.stack([guesses(rng, target, skill) for skill in rng.uniform(0.2, 0.8, size=members)])
     predicted[-1] = predicted[rng.integers(members - 1)]
     return answers(predicted, seed), target, rng.choice(["a", "b", "c"], size=members).tolist()
@@ -57,9 +57,9 @@ def slow_per_kind(probabilities, target, kinds, count):
 def slow_double_fault(one, other, target):
     shares = []
     for number in set(target.tolist()):
-        photos = [photo for photo in range(len(target)) if target[photo] == number]
-        both = [photo for photo in photos if one[photo].argmax() != number != other[photo].argmax()]
-        shares.append(len(both) / len(photos))
+        images = [image for image in range(len(target)) if target[image] == number]
+        both = [image for image in images if one[image].argmax() != number != other[image].argmax()]
+        shares.append(len(both) / len(images))
     return sum(shares) / len(shares)
 
 

@@ -31,13 +31,13 @@ def test_every_whole_trial_is_a_candidate_with_its_recorded_score(faces):
     assert runs.left_out == ()
 
 
-def test_sides_hold_the_photos_people_and_classes_of_the_split(faces):
+def test_sides_hold_the_images_groups_and_classes_of_the_split(faces):
     runs = load_runs([faces.folder])
     for sample, side in ((runs.valid, faces.split.fold), (runs.holdout, HOLDOUT)):
         chosen = np.flatnonzero(faces.split.part == side)
-        assert sample.ids == tuple(faces.photos.ids[index] for index in chosen)
-        assert (sample.people == faces.photos.people[chosen]).all()
-        assert (sample.labels == faces.photos.labels[chosen]).all()
+        assert sample.ids == tuple(faces.images.ids[index] for index in chosen)
+        assert (sample.groups == faces.images.groups[chosen]).all()
+        assert (sample.labels == faces.images.labels[chosen]).all()
 
 
 @pytest.mark.parametrize("state", ["stopped", "interrupted", "failed"])
@@ -109,11 +109,11 @@ def test_trials_of_another_fold_than_the_first_are_left_out_in_words_and_not_as_
     assert left_out(runs) == words
 
 
-def test_the_first_trial_decides_the_fold_whose_people_choose(copied):
+def test_the_first_trial_decides_the_fold_whose_groups_choose(copied):
     for number in range(4):
         file = trial_folder(copied, number) / "config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"data": {"fold": 1, "folds": 2}}))
-    with pytest.raises(RunError, match="4 damaged records: .*valid.npz holds other photos than the validation fold"):
+    with pytest.raises(RunError, match="4 damaged records: .*valid.npz holds other images than the validation fold"):
         load_runs([copied])
 
 
@@ -133,7 +133,7 @@ def test_trials_that_nobody_validated_are_left_out_in_words(copied, make_run, tm
     assert [str(trial) for trial in load_runs([copied, refit]).trials] == ["refit/0", "refit/1", "refit/2", "refit/3"]
 
 
-def test_predictions_are_aligned_by_photo_id(copied):
+def test_predictions_are_aligned_by_image_id(copied):
     before = load_runs([copied]).trials[1]
     folder = trial_folder(copied, 1)
     saved = read_predictions(folder)
@@ -144,7 +144,7 @@ def test_predictions_are_aligned_by_photo_id(copied):
     assert (after.valid == before.valid).all()
 
 
-def test_predictions_of_other_photos_or_shapes_are_damage(copied):
+def test_predictions_of_other_images_or_shapes_are_damage(copied):
     saved = read_predictions(trial_folder(copied, 0))
     write_predictions(trial_folder(copied, 0), replace(saved, ids=("stranger", *saved.ids[1:])))
     write_predictions(trial_folder(copied, 3), replace(saved, heads=[head[:, :5] for head in saved.heads]))
@@ -152,7 +152,7 @@ def test_predictions_of_other_photos_or_shapes_are_damage(copied):
     write_predictions(trial_folder(copied, 1), saved)
     runs = load_runs([copied])
     assert [str(trial) for trial in runs.trials] == ["faces/2"]
-    assert "other photos" in left_out(runs)
+    assert "other images" in left_out(runs)
     assert "one finite array" in left_out(runs)
 
 
@@ -179,7 +179,7 @@ def test_runs_of_one_split_are_read_together(make_run, faces, tmp_path):
     assert [str(trial) for trial in runs.trials][-2:] == ["faces/3", "ages/0"]
 
 
-def test_runs_that_split_people_differently_are_refused_with_both_hashes(make_run, faces, tmp_path):
+def test_runs_that_split_groups_differently_are_refused_with_both_hashes(make_run, faces, tmp_path):
     other = make_run(tmp_path, "other", [], seed=1)
     with pytest.raises(RunError, match=f"faces and other split.*{faces.split.hash} and {other.split.hash}"):
         load_runs([faces.folder, other.folder])

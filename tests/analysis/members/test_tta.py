@@ -8,7 +8,7 @@ from trainables.data.edges import with_edges
 SIZES = [(32, 32), (40, 32), (33, 57), (4, 3)]
 
 
-def photos(seed, height=40, width=32, count=4):
+def pictures(seed, height=40, width=32, count=4):
     """Smooth pictures with a bright box, so that there are edges."""
     rng = np.random.default_rng(seed)
     images = np.empty((count, height, width, 3), dtype=np.uint8)
@@ -22,7 +22,7 @@ def photos(seed, height=40, width=32, count=4):
 @pytest.mark.parametrize("name", LOOKS)
 @pytest.mark.parametrize("size", SIZES)
 def test_every_look_keeps_shape_and_type_and_leaves_its_input_alone(name, size):
-    images = photos(0, *size)
+    images = pictures(0, *size)
     before = images.clone()
     seen = LOOKS[name](images)
     assert (seen.shape, seen.dtype) == (images.shape, torch.uint8)
@@ -31,35 +31,35 @@ def test_every_look_keeps_shape_and_type_and_leaves_its_input_alone(name, size):
 
 
 @pytest.mark.parametrize("name", LOOKS)
-def test_every_look_of_a_photo_depends_on_no_other_photo(name):
-    images = photos(1)
+def test_every_look_of_an_image_depends_on_no_other_image(name):
+    images = pictures(1)
     together = LOOKS[name](images)
     assert all(torch.equal(together[[number]], LOOKS[name](images[[number]])) for number in range(len(images)))
 
 
 @pytest.mark.parametrize("name", LOOKS)
 def test_every_look_at_a_batch_with_edges_has_the_edges_of_what_it_shows(name):
-    images = photos(2)
+    images = pictures(2)
     seen = LOOKS[name](torch.from_numpy(with_edges(images.numpy())))
     assert np.array_equal(seen.numpy(), with_edges(LOOKS[name](images).numpy()))
     assert seen[..., 3].any()
 
 
 @pytest.mark.parametrize("name", LOOKS)
-def test_every_look_of_an_even_photo_is_that_photo(name):
+def test_every_look_of_an_even_image_is_that_image(name):
     even = torch.full((2, 33, 57, 3), 113, dtype=torch.uint8)
     assert torch.equal(LOOKS[name](even), even)
 
 
 @pytest.mark.parametrize("name", [name for name in LOOKS if name != "plain"])
 def test_every_look_but_the_plain_one_shows_something_else(name):
-    images = photos(3)
+    images = pictures(3)
     assert (LOOKS[name](images) != images).float().mean() > 0.05
     assert torch.equal(LOOKS["plain"](images), images)
 
 
 def test_flip_turns_left_to_right_and_twice_is_nothing():
-    images = photos(4)
+    images = pictures(4)
     assert np.array_equal(LOOKS["flip"](images).numpy(), images.numpy()[:, :, ::-1])
     assert torch.equal(LOOKS["flip"](LOOKS["flip"](images)), images)
 

@@ -12,7 +12,7 @@ from analysis.figures.sheets import FONTS, PICTURE, TEXT, Tile, draw_sheet, wrap
 from analysis.members.compose import Member, Part
 from analysis.members.trials import Sample, load_runs
 from analysis.mistakes.__main__ import app
-from analysis.mistakes.find import FEW, confident_errors, confusions, disagreement, divergence, groups, photo_groups
+from analysis.mistakes.find import FEW, confident_errors, confusions, disagreement, divergence, subgroups, subgroups_of
 from analysis.votes.voting import Mean
 from trainables.data.labels import Attribute, Scheme
 from trainables.metrics import METRICS
@@ -22,26 +22,26 @@ SCHEME = Scheme((Attribute("shape", ("round", "square")), Attribute.banded("size
 NAMES = SCHEME.class_names()
 
 
-def sample_of(ids, people, labels):
-    return Sample(ids, people, labels, SCHEME, np.full(len(ids), "fold 0"))
+def sample_of(ids, groups, labels):
+    return Sample(ids, groups, labels, SCHEME, np.full(len(ids), "fold 0"))
 
 
-def make_sample(rng, people=40, shots=3):
-    """Photos of people, each with shots of the same names."""
-    ids = tuple(f"{person}/shot{shot}.png" for person in range(people) for shot in range(shots))
+def make_sample(rng, groups=40, shots=3):
+    """Images of groups, each with shots of the same names."""
+    ids = tuple(f"{group}/shot{shot}.png" for group in range(groups) for shot in range(shots))
     labels = np.stack([rng.integers(size, size=len(ids)) for size in SCHEME.sizes], axis=-1)
-    return sample_of(ids, np.repeat(np.arange(people), shots), labels)
+    return sample_of(ids, np.repeat(np.arange(groups), shots), labels)
 
 
-def make_answers(rng, members, photos):
-    return rng.dirichlet(np.full(SCHEME.classes, 0.5), size=(members, photos))
+def make_answers(rng, members, images):
+    return rng.dirichlet(np.full(SCHEME.classes, 0.5), size=(members, images))
 
 
 # Records
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_confusions_count_every_photo_by_what_it_is_and_what_it_is_taken_for(seed):
+def test_confusions_count_every_image_by_what_it_is_and_what_it_is_taken_for(seed):
     rng = np.random.default_rng(seed)
     sample = make_sample(rng)
     (answer,) = make_answers(rng, 1, len(sample.ids))
@@ -58,7 +58,7 @@ def test_confusions_count_every_photo_by_what_it_is_and_what_it_is_taken_for(see
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_surest_errors_are_exactly_the_wrong_photos_by_falling_probability(seed):
+def test_the_surest_errors_are_exactly_the_wrong_images_by_falling_probability(seed):
     rng = np.random.default_rng(seed)
     sample = make_sample(rng)
     (answer,) = make_answers(rng, 1, len(sample.ids))
@@ -66,10 +66,10 @@ def test_the_surest_errors_are_exactly_the_wrong_photos_by_falling_probability(s
     wrong = [row for row in range(len(sample.ids)) if answer[row].argmax() != truth[row]]
     wrong.sort(key=lambda row: -answer[row].max())
     found = confident_errors(answer, sample, SCHEME)
-    assert [error.photo for error in found] == [sample.ids[row] for row in wrong]
+    assert [error.image for error in found] == [sample.ids[row] for row in wrong]
     for error, row in zip(found, wrong, strict=True):
         assert (error.true, error.predicted) == (NAMES[truth[row]], NAMES[answer[row].argmax()])
-        assert (error.person, error.probability) == (sample.people[row], answer[row].max())
+        assert (error.group, error.probability) == (sample.groups[row], answer[row].max())
     assert confident_errors(answer, sample, SCHEME, most=3) == found[:3]
 
 
@@ -101,17 +101,17 @@ def test_the_divergence_is_nothing_among_the_alike_or_the_lonely_and_whole_where
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_disagreement_lists_exactly_the_photos_with_several_answers_the_furthest_apart_first(seed):
+def test_disagreement_lists_exactly_the_images_with_several_answers_the_furthest_apart_first(seed):
     rng = np.random.default_rng(seed)
-    sample = make_sample(rng, people=10)
+    sample = make_sample(rng, groups=10)
     probabilities = make_answers(rng, 3, len(sample.ids))
     found = disagreement(probabilities, sample, SCHEME)
     likeliest = probabilities.argmax(axis=2)
-    several = {photo for photo, votes in zip(sample.ids, likeliest.T, strict=True) if len(set(votes)) > 1}
-    assert {one.photo for one in found} == several and len(found) == len(several)
+    several = {image for image, votes in zip(sample.ids, likeliest.T, strict=True) if len(set(votes)) > 1}
+    assert {one.image for one in found} == several and len(found) == len(several)
     assert [one.divergence for one in found] == sorted((one.divergence for one in found), reverse=True)
     for one in found:
-        row = sample.ids.index(one.photo)
+        row = sample.ids.index(one.image)
         assert one.answers == tuple(NAMES[vote] for vote in likeliest[:, row])
         assert one.divergence == divergence(probabilities)[row]
         assert sum(votes for _, votes in one.tally) == 3 and one.tally[0][1] == max(votes for _, votes in one.tally)
@@ -127,9 +127,9 @@ def test_a_group_knows_its_rate_and_that_of_all_others(seed):
     rng = np.random.default_rng(seed)
     sample = make_sample(rng)
     wrong, chosen = rng.random(len(sample.ids)) < 0.3, rng.random(len(sample.ids)) < 0.4
-    (found,) = groups(wrong, sample.people, {"some": chosen}, rng)
-    assert (found.photos, found.errors) == (chosen.sum(), (wrong & chosen).sum())
-    assert found.people == len(set(sample.people[chosen].tolist()))
+    (found,) = subgroups(wrong, sample.groups, {"some": chosen}, rng)
+    assert (found.images, found.errors) == (chosen.sum(), (wrong & chosen).sum())
+    assert found.groups == len(set(sample.groups[chosen].tolist()))
     assert found.rate == pytest.approx(wrong[chosen].mean()) and found.elsewhere == pytest.approx(wrong[~chosen].mean())
     assert found.interval[0] <= found.rate - found.elsewhere <= found.interval[1]
 
@@ -137,66 +137,66 @@ def test_a_group_knows_its_rate_and_that_of_all_others(seed):
 def test_where_errors_were_planted_they_are_found_and_stand_first():
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        sample = make_sample(rng, people=60)
-        first = photo_groups(sample)["shot shot0"]
+        sample = make_sample(rng, groups=60)
+        first = subgroups_of(sample)["shot shot0"]
         wrong = rng.random(len(sample.ids)) < np.where(first, 0.6, 0.1)
-        found = groups(wrong, sample.people, photo_groups(sample), generator(seed, "bootstrap"))
+        found = subgroups(wrong, sample.groups, subgroups_of(sample), generator(seed, "bootstrap"))
         assert found[0].name == "shot shot0" and found[0].distinguishable
 
 
-def test_where_errors_fall_by_chance_on_whole_people_few_groups_seem_to_differ():
-    # Photos of one person err together. Taken for independent, about a fifth of the intervals would leave 0 out.
+def test_where_errors_fall_by_chance_on_whole_groups_few_groups_seem_to_differ():
+    # Images of one group err together. Taken for independent, about a fifth of the intervals would leave 0 out.
     told = []
     for seed in range(150):
         rng = np.random.default_rng(seed)
-        people = np.repeat(np.arange(80), 7)
-        wrong = (rng.random(80) < 0.3)[people] ^ (rng.random(560) < 0.05)
-        (found,) = groups(wrong, people, {"half": (rng.random(80) < 0.5)[people]}, rng, draws=400)
+        groups = np.repeat(np.arange(80), 7)
+        wrong = (rng.random(80) < 0.3)[groups] ^ (rng.random(560) < 0.05)
+        (found,) = subgroups(wrong, groups, {"half": (rng.random(80) < 0.5)[groups]}, rng, draws=400)
         told.append(found.distinguishable)
     assert np.mean(told) <= 0.1
 
 
-def test_an_interval_repeats_the_bootstrap_over_people():
+def test_an_interval_repeats_the_bootstrap_over_groups():
     rng = np.random.default_rng(3)
-    sample = make_sample(rng, people=25)
+    sample = make_sample(rng, groups=25)
     wrong, chosen = rng.random(len(sample.ids)) < 0.3, rng.random(len(sample.ids)) < 0.5
-    (found,) = groups(wrong, sample.people, {"some": chosen}, np.random.default_rng(7), draws=300)
+    (found,) = subgroups(wrong, sample.groups, {"some": chosen}, np.random.default_rng(7), draws=300)
     differences = []
     for times in np.random.default_rng(7).multinomial(25, np.full(25, 1 / 25), size=300):
-        rows = np.concatenate([np.flatnonzero(sample.people == person) for person, number in enumerate(times) for _ in range(number)])
+        rows = np.concatenate([np.flatnonzero(sample.groups == group) for group, number in enumerate(times) for _ in range(number)])
         inside = chosen[rows]
         differences.append(wrong[rows][inside].mean() - wrong[rows][~inside].mean())
     np.testing.assert_allclose(found.interval, np.percentile(differences, [2.5, 97.5]))
 
 
-def test_too_few_people_get_no_interval_and_what_holds_all_photos_or_none_is_no_group():
+def test_too_few_groups_get_no_interval_and_what_holds_all_images_or_none_is_no_group():
     sample = make_sample(np.random.default_rng(0))
     every = np.ones(len(sample.ids), bool)
-    few = sample.people < FEW - 1
-    found = groups(every, sample.people, {"few": few, "all but few": ~few, "all": every, "none": ~every}, np.random.default_rng(0))
+    few = sample.groups < FEW - 1
+    found = subgroups(every, sample.groups, {"few": few, "all but few": ~few, "all": every, "none": ~every}, np.random.default_rng(0))
     assert {group.name: group.interval for group in found} == {"few": None, "all but few": None}
     assert not any(group.distinguishable for group in found)
 
 
-def test_photos_near_a_cut_are_those_within_two_of_it():
-    sample = make_sample(np.random.default_rng(0), people=30, shots=1)
+def test_images_near_a_cut_are_those_within_two_of_it():
+    sample = make_sample(np.random.default_rng(0), groups=30, shots=1)
     numbers = np.arange(30).astype(np.float32)
-    near = photo_groups(sample, numbers=numbers)["size: within 2 of a cut"]
+    near = subgroups_of(sample, numbers=numbers)["size: within 2 of a cut"]
     assert numbers[near].tolist() == [8, 9, 10, 11, 12, 18, 19, 20, 21, 22]
 
 
 def test_every_value_of_every_attribute_is_a_group():
     sample = make_sample(np.random.default_rng(0))
-    inside = photo_groups(sample)
+    inside = subgroups_of(sample)
     for column, attribute in enumerate(SCHEME.attributes):
         for value, name in enumerate(attribute.values):
             np.testing.assert_array_equal(inside[f"{attribute.name}: {name}"], sample.labels[:, column] == value)
 
 
-def test_brightness_parts_photos_into_fifths_from_dark_to_bright():
+def test_brightness_parts_images_into_fifths_from_dark_to_bright():
     rng = np.random.default_rng(0)
-    sample, brightness = make_sample(rng, people=50, shots=2), rng.random(100)
-    fifths = [chosen for name, chosen in photo_groups(sample, brightness=brightness).items() if name.startswith("brightness")]
+    sample, brightness = make_sample(rng, groups=50, shots=2), rng.random(100)
+    fifths = [chosen for name, chosen in subgroups_of(sample, brightness=brightness).items() if name.startswith("brightness")]
     assert [chosen.sum() for chosen in fifths] == [20] * 5
     assert all(brightness[darker].max() < brightness[brighter].min() for darker, brighter in zip(fifths, fifths[1:], strict=False))
 
@@ -204,28 +204,28 @@ def test_brightness_parts_photos_into_fifths_from_dark_to_bright():
 def test_files_smaller_than_most_are_a_group_and_files_of_one_size_are_not():
     sample = make_sample(np.random.default_rng(0))
     shorter = np.full(len(sample.ids), 96)
-    assert not any(chosen.any() for name, chosen in photo_groups(sample, shorter=shorter).items() if name.startswith("file smaller"))
+    assert not any(chosen.any() for name, chosen in subgroups_of(sample, shorter=shorter).items() if name.startswith("file smaller"))
     shorter[:4] = 50
-    (chosen,) = (chosen for name, chosen in photo_groups(sample, shorter=shorter).items() if name.startswith("file smaller"))
+    (chosen,) = (chosen for name, chosen in subgroups_of(sample, shorter=shorter).items() if name.startswith("file smaller"))
     assert np.flatnonzero(chosen).tolist() == [0, 1, 2, 3]
 
 
-def test_photos_without_a_face_are_a_group():
+def test_images_without_a_face_are_a_group():
     sample = make_sample(np.random.default_rng(0))
-    chosen = photo_groups(sample, faceless=(sample.ids[2], sample.ids[7], "of another side"))["no face found"]
+    chosen = subgroups_of(sample, faceless=(sample.ids[2], sample.ids[7], "of another side"))["no face found"]
     assert np.flatnonzero(chosen).tolist() == [2, 7]
 
 
-def test_shots_are_groups_where_most_people_have_them_whatever_their_ending():
+def test_shots_are_groups_where_most_groups_have_them_whatever_their_ending():
     rng = np.random.default_rng(0)
-    ids = tuple(f"{person}/front.{'png' if person % 2 else 'jpg'}" for person in range(6)) + ("0/extra.png", "1/extra.png", "2/own.png")
-    people = np.array([*range(6), 0, 1, 2])
-    sample = sample_of(ids, people, np.zeros((9, 2), int))
-    shots = {name: chosen for name, chosen in photo_groups(sample).items() if name.startswith("shot")}
+    ids = tuple(f"{group}/front.{'png' if group % 2 else 'jpg'}" for group in range(6)) + ("0/extra.png", "1/extra.png", "2/own.png")
+    groups = np.array([*range(6), 0, 1, 2])
+    sample = sample_of(ids, groups, np.zeros((9, 2), int))
+    shots = {name: chosen for name, chosen in subgroups_of(sample).items() if name.startswith("shot")}
     assert list(shots) == ["shot front"] and np.flatnonzero(shots["shot front"]).tolist() == list(range(6))
-    alone = make_sample(rng, people=9, shots=1)
-    named = sample_of(tuple(f"{number}.png" for number in range(9)), alone.people, alone.labels)
-    assert not any(name.startswith("shot") for name in photo_groups(named))
+    alone = make_sample(rng, groups=9, shots=1)
+    named = sample_of(tuple(f"{number}.png" for number in range(9)), alone.groups, alone.labels)
+    assert not any(name.startswith("shot") for name in subgroups_of(named))
 
 
 # Sheets
@@ -353,7 +353,7 @@ def test_the_holdout_is_predicted_and_the_reader_is_warned(here):
     runs = load_runs([here / "runs/faces"])
     counts = pd.read_csv(here / "runs/faces/mistakes/confusion.csv").drop(columns="true").to_numpy()
     assert counts.sum() == len(runs.holdout.ids)
-    assert "no longer scored by people whom no choice has seen" in result.stdout
+    assert "no longer scored by groups whom no choice has seen" in result.stdout
     assert set(pd.read_csv(here / "runs/faces/mistakes/confident.csv")["photo"]) <= set(runs.holdout.ids)
 
 

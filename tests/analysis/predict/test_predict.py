@@ -34,8 +34,8 @@ def here(faces, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def photos(here, people):
-    """Six photos of two people in folders of their own, with names in no order."""
+def images(here, people):
+    """Six images of two groups in folders of their own, with names in no order."""
     source = people / "train" / "images"
     for number, name in enumerate(sorted(file.relative_to(source) for file in source.rglob("*.*"))[:6]):
         place = here / "photos" / ("b" if number % 2 else "a/deep") / f"{(number * 5) % 7}{name.suffix}"
@@ -63,26 +63,26 @@ def scores(answers):
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_validation_photos_get_to_the_bit_the_probabilities_of_validation(here, faces, number):
+def test_validation_images_get_to_the_bit_the_probabilities_of_validation(here, faces, number):
     run = here / "runs" / "faces"
     trial = load_runs([run]).trials[number]
     write(run, Pipeline(trial.task.scheme, (alone(trial),), Mean((1.0,))))
     recorded = read_predictions(trial_folder(run, number))
     (here / "valid").mkdir()
     for row, name in enumerate(recorded.ids):
-        # In the order of the record, so that the same photos meet in a batch.
-        shutil.copy(faces.photos.root / name, here / "valid" / f"{row:04}")
+        # In the order of the record, so that the same images meet in a batch.
+        shutil.copy(faces.images.root / name, here / "valid" / f"{row:04}")
     for file in ("config.json", "result.json", "reports.jsonl", "valid.npz"):
         (trial_folder(run, number) / file).unlink()
     assert call("--photos", "valid", "--device", "cpu").exit_code == 0
     np.testing.assert_array_equal(scores(table()), trial.task.joint_probabilities(recorded.heads))
 
 
-def test_each_photo_has_a_row_in_the_order_of_its_path_with_values_and_probabilities(here, photos):
+def test_each_image_has_a_row_in_the_order_of_its_path_with_values_and_probabilities(here, images):
     result = call("--photos", "photos")
     assert result.exit_code == 0, result.output
     answers, scheme = table(), load_runs([here / "runs/faces"]).scheme
-    names = sorted(file.relative_to(photos).as_posix() for file in photos.rglob("*.*"))
+    names = sorted(file.relative_to(images).as_posix() for file in images.rglob("*.*"))
     assert answers["image"].tolist() == names and len(names) == 6
     found = scores(answers)
     assert found.shape == (6, 18)
@@ -96,24 +96,24 @@ def test_each_photo_has_a_row_in_the_order_of_its_path_with_values_and_probabili
 
 
 @pytest.mark.parametrize("batch", ["1", "4"])
-def test_batches_of_any_size_and_single_photos_are_answered_alike(here, photos, batch):
+def test_batches_of_any_size_and_single_images_are_answered_alike(here, images, batch):
     call("--photos", "photos")
     whole = table()
     assert call("--photos", "photos", "--batch", batch, out="batch.csv").exit_code == 0
     np.testing.assert_allclose(scores(table("batch.csv")), scores(whole), atol=1e-5)
     assert (table("batch.csv")["joint class"] == whole["joint class"]).all()
     for row, name in list(whole["image"].items())[:2]:
-        assert call("--photos", photos / name, out="one.csv").exit_code == 0
+        assert call("--photos", images / name, out="one.csv").exit_code == 0
         np.testing.assert_allclose(scores(table("one.csv"))[0], scores(whole)[row], atol=1e-5)
         assert table("one.csv")["image"].tolist() == [name.rpartition("/")[2]]
 
 
-def test_a_second_look_is_part_of_the_answer(here, photos):
+def test_a_second_look_is_part_of_the_answer(here, images):
     call("--photos", "photos")
     trials = load_runs([here / "runs/faces"]).trials
     write(here / "runs/faces", replace(mean_of(trials), looks=("plain", "flip")))
     assert call("--photos", "photos", out="both.csv").exit_code == 0
-    mirrored = shutil.copytree(photos, here / "mirrored")
+    mirrored = shutil.copytree(images, here / "mirrored")
     for file in mirrored.rglob("*.*"):
         Image.open(file).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(file.with_suffix(".png"))
         if file.suffix != ".png":
@@ -129,79 +129,79 @@ def png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + struct.pack(">I", 99) + b"IDAT"
 
 
-def test_photos_that_cannot_be_used_are_named_counted_and_listed_while_the_others_are_answered(here, photos):
+def test_images_that_cannot_be_used_are_named_counted_and_listed_while_the_others_are_answered(here, images):
     call("--photos", "photos")
     before = table()
-    (photos / "bomb.png").write_bytes(png_header(40_000, 40_000))
-    (photos / "lying.png").write_bytes(png_header(60, 60))
-    (photos / "text.jpg").write_text("not an image")
-    (photos / "empty.jpg").touch()
-    cut = next(photos.rglob("*.*g"))
-    (photos / "b" / "cut.jpg").write_bytes(b"")
-    (photos / ".hidden").write_text("passed over")
-    (photos / ".folder").mkdir()
-    shutil.copy(cut, photos / ".folder")
+    (images / "bomb.png").write_bytes(png_header(40_000, 40_000))
+    (images / "lying.png").write_bytes(png_header(60, 60))
+    (images / "text.jpg").write_text("not an image")
+    (images / "empty.jpg").touch()
+    cut = next(images.rglob("*.*g"))
+    (images / "b" / "cut.jpg").write_bytes(b"")
+    (images / ".hidden").write_text("passed over")
+    (images / ".folder").mkdir()
+    shutil.copy(cut, images / ".folder")
     result = call("--photos", "photos")
     assert result.exit_code == 0, result.output
     answers = table().set_index("image")
     bad = ["b/cut.jpg", "bomb.png", "empty.jpg", "lying.png", "text.jpg"]
     assert sorted(answers.index[answers["problem"] != ""]) == bad
-    assert "5 photos cannot be used: b/cut.jpg (not an image of a known format), bomb.png (" in result.stdout
+    assert "5 images cannot be used: b/cut.jpg (not an image of a known format), bomb.png (" in result.stdout
     assert (answers.loc[bad].drop(columns="problem") == "").all(axis=None)
     assert "pixels" in answers.loc["bomb.png", "problem"]
     pd.testing.assert_frame_equal(answers.drop(bad).astype(before.set_index("image").dtypes), before.set_index("image"))
 
 
-def test_photos_of_any_mode_and_format_are_answered_whatever_their_names(here, photos):
-    first = Image.open(next(photos.rglob("*.*g"))).convert("RGB")
-    shutil.rmtree(photos)
-    photos.mkdir()
+def test_images_of_any_mode_and_format_are_answered_whatever_their_names(here, images):
+    first = Image.open(next(images.rglob("*.*g"))).convert("RGB")
+    shutil.rmtree(images)
+    images.mkdir()
     for number, mode in enumerate(("L", "P", "RGBA", "CMYK", "1")):
-        first.convert(mode).save(photos / f"{number}.{'tif' if mode == 'CMYK' else 'png'}")
-    first.save(photos / "without suffix", format="webp")
-    first.save(photos / 'comma, "quote" [red].bmp')
-    os.rename(photos / "0.png", os.path.join(os.fsencode(photos), b"latin \xe9.png"))
-    (photos / "z.jpg").touch()
-    os.rename(photos / "z.jpg", os.path.join(os.fsencode(photos), b"broken \xe9.jpg"))
+        first.convert(mode).save(images / f"{number}.{'tif' if mode == 'CMYK' else 'png'}")
+    first.save(images / "without suffix", format="webp")
+    first.save(images / 'comma, "quote" [red].bmp')
+    os.rename(images / "0.png", os.path.join(os.fsencode(images), b"latin \xe9.png"))
+    (images / "z.jpg").touch()
+    os.rename(images / "z.jpg", os.path.join(os.fsencode(images), b"broken \xe9.jpg"))
     result = call("--photos", "photos")
     assert result.exit_code == 0, result.output
-    assert r"1 photos cannot be used: broken \xe9.jpg" in result.stdout
+    assert r"1 images cannot be used: broken \xe9.jpg" in result.stdout
     with open("answers.csv", errors="surrogateescape", newline="") as file:
         answers = list(csv.DictReader(file))
     assert len(answers) == 8 and sum(row["problem"] != "" for row in answers) == 1
-    assert {os.fsencode(row["image"]) for row in answers} == set(os.listdir(os.fsencode(photos)))
+    assert {os.fsencode(row["image"]) for row in answers} == set(os.listdir(os.fsencode(images)))
 
 
-def test_the_summary_counts_answers_and_says_how_fast_and_where(here, photos):
+def test_the_summary_counts_answers_and_says_how_fast_and_where(here, images):
     result = call("--photos", "photos")
     answers = table()
     for value, count in answers["age"].value_counts().items():
         assert any(line.split()[-3:] == [value, str(count), f"{count / 6:.1%}"] for line in result.stdout.splitlines())
-    assert "6 photos answered in" in result.stdout and "a second with decoding, on cpu" in result.stdout
+    assert "6 images answered in" in result.stdout and "a second with decoding, on cpu" in result.stdout
     assert "Written: answers.csv" in result.stdout
 
 
-def test_a_face_view_finds_faces_by_itself_and_says_where_there_is_none(here, photos, make_run):
+def test_a_face_view_finds_faces_by_itself_and_says_where_there_is_none(here, images, make_run):
     made = make_run(here / "runs", "crops", [{"task": "joint", "view": {"size": 32, "crop": "face"}}])
     write(made.folder, mean_of(load_runs([made.folder]).trials))
-    shutil.rmtree(photos / "b")
-    Image.new("RGB", (60, 80), "navy").save(photos / "a" / "no face.png")
+    shutil.rmtree(images / "b")
+    Image.new("RGB", (60, 80), "navy").save(images / "a" / "no face.png")
     result = call("--photos", "photos", ensemble="runs/crops/ensemble")
     assert result.exit_code == 0, result.output
     assert "a/no face.png" in result.stdout and "their centre is used instead" in result.stdout
     whole = table().set_index("image")
     name = whole.index[-1]
-    assert call("--photos", photos / name, ensemble="runs/crops/ensemble", out="one.csv").exit_code == 0
+    assert call("--photos", images / name, ensemble="runs/crops/ensemble", out="one.csv").exit_code == 0
     np.testing.assert_allclose(scores(table("one.csv"))[0], scores(whole)[-1], atol=1e-5)
 
 
-def test_answers_of_an_earlier_call_among_the_photos_are_no_photo(here, photos):
+def test_answers_of_an_earlier_call_among_the_images_are_no_image(here, images):
     for _ in range(2):
         assert call("--photos", "photos", out="photos/answers.csv").exit_code == 0
         assert len(table("photos/answers.csv")) == 6
 
 
-def test_a_file_of_the_ensemble_may_be_named_instead_of_its_folder(here, photos):
+def test_a_file_of_the_ensemble_may_be_named_instead_of_its_folder(here, images):
     assert call("--photos", "photos", ensemble=f"runs/faces/ensemble/{FILE}").exit_code == 0
 
 
@@ -213,21 +213,21 @@ def test_everything_that_is_wrong_is_said_at_once_with_the_mend(here):
     assert "there is no GPU that torch can use; take cpu or auto" in message
 
 
-def test_an_empty_folder_and_one_without_a_photo_are_refused(here):
+def test_an_empty_folder_and_one_without_an_image_are_refused(here):
     (here / "empty" / "deep").mkdir(parents=True)
     assert "--photos empty: the folder holds no files" in refused(call("--photos", "empty"))
-    (here / "empty" / "notes.txt").write_text("no photo")
-    assert "1 files are there, none of which can be used as a photo: notes.txt (not an image" in refused(call("--photos", "empty"))
+    (here / "empty" / "notes.txt").write_text("no image")
+    assert "1 files are there, none of which can be used as an image: notes.txt (not an image" in refused(call("--photos", "empty"))
     assert "notes.txt" in refused(call("--photos", "empty/notes.txt"))
     assert not (here / "answers.csv").exists()
 
 
-def test_a_folder_as_the_file_to_write_is_refused(here, photos):
-    assert "--out photos is a folder; name the file to write, such as photos/answers.csv" in refused(call("--photos", photos, out="photos"))
+def test_a_folder_as_the_file_to_write_is_refused(here, images):
+    assert "--out photos is a folder; name the file to write, such as photos/answers.csv" in refused(call("--photos", images, out="photos"))
 
 
 @pytest.mark.parametrize("harm", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:9000])])
-def test_weights_that_are_gone_or_damaged_are_refused_by_name(here, photos, harm):
+def test_weights_that_are_gone_or_damaged_are_refused_by_name(here, images, harm):
     harm(trial_folder(here / "runs/faces", 1) / MODEL)
     message = refused(call("--photos", "photos"))
     assert f"runs/faces/trials/1/{MODEL}: the weights of faces/1" in message
@@ -235,13 +235,13 @@ def test_weights_that_are_gone_or_damaged_are_refused_by_name(here, photos, harm
 
 
 @pytest.mark.nightly
-def test_ctrl_c_leaves_the_earlier_answers_and_no_half_file(here, photos, start_command):
+def test_ctrl_c_leaves_the_earlier_answers_and_no_half_file(here, images, start_command):
     for number in range(12):
-        shutil.copytree(photos, here / "many" / str(number))
+        shutil.copytree(images, here / "many" / str(number))
     (here / "answers.csv").write_text("earlier")
     words = ("--ensemble", "runs/faces/ensemble", "--photos", "many", "--batch", "1", "--out", "answers.csv")
     process = start_command(here, "analysis.predict", *words, SWEEPVOTE_CACHE=str(here / "cache"))
-    # All photos are decoded, and the models begin to predict.
+    # All images are decoded, and the models begin to predict.
     while process.poll() is None and len(list((here / "cache").glob("**/index"))) < 3:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)

@@ -50,7 +50,7 @@ STATES = ("finished", "stopped", "interrupted", "failed")
 
 
 def write_search(folder, count, seed=0):
-    """A run of records alone: no photos, no weights."""
+    """A run of records alone: no images, no weights."""
     rng, attributes = np.random.default_rng(seed), (("shape", HOSTILE, ()), ("size", ("small", "large"), ()))
     write_run(folder, RunCard(folder.name, "hand", "photos", (), 0, "abc", attributes, 6, count, "python -m tuner.run --space hand"))
     (folder / "space.yaml").write_text(SPACE)
@@ -103,7 +103,7 @@ def write_findings(folder):
     }
     write_json(folder / "ensemble" / "scores.json", values)
     (folder / "ensemble" / "per_class.csv").write_text(
-        f'class,people,photos,precision,recall,F1\n"{HOSTILE[0]}, small",5,20,,0.5,0\nNA,5,20,0.5,0.5,0.5\n'
+        f'class,groups,images,precision,recall,F1\n"{HOSTILE[0]}, small",5,20,,0.5,0\nNA,5,20,0.5,0.5,0.5\n'
     )
     (folder / "mistakes").mkdir()
     (folder / "mistakes" / "confident.csv").write_text("photo,person,true,predicted,probability\n" + "a.png,1,small,large,0.99\n" * 30)

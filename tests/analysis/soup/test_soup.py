@@ -47,14 +47,14 @@ VIEW = View.of(ViewConfig(size=32))
 
 
 @pytest.fixture(scope="session")
-def begun(tmp_path_factory, photos):
+def begun(tmp_path_factory, images):
     """Files of first weights, one for each tiny network; {backbone} in the name stands for it."""
     folder = tmp_path_factory.mktemp("weights")
     for name in ("test_efficientnet", "test_resnet", "test_vit"):
         config = TrialConfig.from_values(
             {"epochs": 1, "optimizer": {"lr": 0.1}, "model": {"backbone": name, "weights": "none"}, "view": {"size": 32}}
         )
-        model = build_model(config, read_task("joint", photos.scheme), IMAGENET)
+        model = build_model(config, read_task("joint", images.scheme), IMAGENET)
         for file in (f"{name}.safetensors", f"other-{name}.safetensors"):
             save_file({key: value.contiguous() for key, value in model.backbone.state_dict().items()}, folder / file)
     return folder
@@ -82,8 +82,8 @@ def trained(make_run, like, cache, tmp_path_factory):
         like(view={"size": [40, 32]}),
     ]
     made = make_run(tmp_path_factory.mktemp("runs"), "faces", trials)
-    views = build_views(made.photos, [VIEW], cache)
-    data = Data.of(made.photos, made.split, views, with_statistics=False)
+    views = build_views(made.images, [VIEW], cache)
+    data = Data.of(made.images, made.split, views, with_statistics=False)
     for number in range(4):
         train(trial_folder(made.folder, number), data)
     return made
@@ -95,8 +95,8 @@ def train(folder, data):
     parts = build_parts(config, data, CPU)
     epochs = list(fit(parts, config.train, epochs=config.epochs, seed=config.seed))
     last = config.epochs
-    ids = tuple(data.photos.ids[index] for index in data.split.valid)
-    write_whole(folder / MODEL, pack_model(parts.judged, Card(config, data.photos.scheme, last)))
+    ids = tuple(data.images.ids[index] for index in data.split.valid)
+    write_whole(folder / MODEL, pack_model(parts.judged, Card(config, data.images.scheme, last)))
     write_predictions(folder, Predictions(ids, epochs[-1].probabilities, last))
     write_reports(folder, [asdict(epoch.report) for epoch in epochs])
     write_result(folder, replace(record.result, best_epoch=last))
@@ -108,9 +108,9 @@ def runs(trained):
 
 
 def seen_by(made, positions, cache):
-    """The view's images and the rows of the run's photos at these positions."""
-    seen = open_view(build_views(made.photos, [VIEW], cache).files[VIEW])
-    return seen.images, seen.rows(made.photos.take(positions).ids)
+    """The view's images and the rows of the run's images at these positions."""
+    seen = open_view(build_views(made.images, [VIEW], cache).files[VIEW])
+    return seen.images, seen.rows(made.images.take(positions).ids)
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_unlike_trials_never_meet(make_run, like, tmp_path, first, second):
     assert [len(item.names) for item in left_out] == [2]
 
 
-def test_networks_that_normalise_photos_differently_never_meet(make_run, like, tmp_path):
+def test_networks_that_normalise_images_differently_never_meet(make_run, like, tmp_path):
     made = make_run(tmp_path, "pair", [like(), like()])
     file = trial_folder(made.folder, 1) / MODEL
     model, card = load_model(file)
@@ -348,7 +348,7 @@ def test_a_soup_of_several_trials_is_kept_where_it_is_not_below_the_best_one(fou
     assert Outcome(METRICS["f1_macro"], (), soup_of([0], 0.5), soups, {}, 0.0).kept == kept
 
 
-def test_the_gain_is_paired_over_people_and_nothing_over_oneself(cook, runs):
+def test_the_gain_is_paired_over_groups_and_nothing_over_oneself(cook, runs):
     group = find_groups(runs.trials, runs.metric)[0][0]
     outcome = cook_group(group, cook, runs.valid, runs.metric, top=3, seed=0)
     assert outcome.single.score == group[0].score
@@ -435,23 +435,23 @@ def test_without_two_like_trials_the_command_says_why_of_each(make_run, like, he
     assert not (here / "runs/faces-soup").exists()
 
 
-def test_photos_that_changed_since_the_search_are_refused(make_run, like, here, people, tmp_path):
+def test_images_that_changed_since_the_search_are_refused(make_run, like, here, people, tmp_path):
     data = shutil.copytree(people, tmp_path / "people")
     made = make_run(here / "runs", "faces", [like(), like()], data=data)
-    gone = made.photos.ids[0]
-    (data / "train" / "images" / gone).write_bytes(b"no photo")
+    gone = made.images.ids[0]
+    (data / "train" / "images" / gone).write_bytes(b"no image")
     result = call("--run", "faces")
     assert result.exit_code == 2
     assert gone in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_photos_without_a_face_are_counted_and_named(twins, here, monkeypatch):
-    faceless = twins.photos.ids[:2]
+def test_images_without_a_face_are_counted_and_named(twins, here, monkeypatch):
+    faceless = twins.images.ids[:2]
     monkeypatch.setattr(command, "decode", lambda *given: replace(decode(*given), faceless=faceless))
     result = call()
     assert result.exit_code == 0, result.output
-    assert f"no face found in 2 of {len(twins.photos.ids)} photos" in result.output
+    assert f"no face found in 2 of {len(twins.images.ids)} images" in result.output
     assert ", ".join(faceless) in result.output
 
 

@@ -15,68 +15,68 @@ from trainables.record import RunError, read_predictions, trial_folder, write_pr
 COLOUR = Attribute("colour", ("red", "green", "blue"))
 
 
-def drawn(rng, people, shots, sharpness, by_person):
+def drawn(rng, groups, shots, sharpness, by_group):
     """A sample of one attribute whose labels are as its calibrated probabilities say."""
     scheme = Scheme((COLOUR,))
-    person = np.repeat(np.arange(people), shots)
-    logs = np.log(rng.dirichlet(np.ones(3), size=people if by_person else people * shots)) * sharpness
+    group = np.repeat(np.arange(groups), shots)
+    logs = np.log(rng.dirichlet(np.ones(3), size=groups if by_group else groups * shots)) * sharpness
     chances = sharpened(logs, 1.0)
     labels = np.array([rng.choice(3, p=row) for row in chances])
-    if by_person:
-        chances, labels = chances[person], labels[person]
-    ids = tuple(f"{number}/{index % shots}.jpg" for index, number in enumerate(person))
-    return Sample(ids, person, labels[:, None], scheme, np.full(len(ids), "fold 0")), chances
+    if by_group:
+        chances, labels = chances[group], labels[group]
+    ids = tuple(f"{number}/{index % shots}.jpg" for index, number in enumerate(group))
+    return Sample(ids, group, labels[:, None], scheme, np.full(len(ids), "fold 0")), chances
 
 
 def planted_wrong(rng, sample, count):
-    """The people who are given another colour now."""
-    chosen = rng.choice(np.unique(sample.people), size=count, replace=False)
-    for person in chosen:
-        sample.labels[sample.people == person] = (sample.labels[sample.people == person] + rng.integers(1, 3)) % 3
+    """The groups who are given another colour now."""
+    chosen = rng.choice(np.unique(sample.groups), size=count, replace=False)
+    for group in chosen:
+        sample.labels[sample.groups == group] = (sample.labels[sample.groups == group] + rng.integers(1, 3)) % 3
     return set(chosen.tolist())
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_people_with_a_wrong_label_are_the_first_suspects(seed):
+def test_groups_with_a_wrong_label_are_the_first_suspects(seed):
     rng = np.random.default_rng(seed)
-    sample, chances = drawn(rng, people=300, shots=4, sharpness=6, by_person=True)
+    sample, chances = drawn(rng, groups=300, shots=4, sharpness=6, by_group=True)
     wrong = planted_wrong(rng, sample, 20)
-    _, by_person, found = judge(sample, COLOUR, chances)
+    _, by_group, found = judge(sample, COLOUR, chances)
     first = sorted(found, key=lambda suspect: -suspect.score)[:20]
-    assert by_person and {suspect.kind for suspect in found} == {"person"}
-    assert all(len(suspect.photos) == 4 for suspect in found)
-    assert len(wrong & {suspect.person for suspect in first}) >= 14
-    assert len(wrong & {suspect.person for suspect in found}) >= 16
+    assert by_group and {suspect.kind for suspect in found} == {"person"}
+    assert all(len(suspect.images) == 4 for suspect in found)
+    assert len(wrong & {suspect.group for suspect in first}) >= 14
+    assert len(wrong & {suspect.group for suspect in found}) >= 16
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_swapped_shots_are_one_suspect_of_two_photos(seed):
+def test_swapped_shots_are_one_suspect_of_two_images(seed):
     rng = np.random.default_rng(seed)
-    sample, chances = drawn(rng, people=100, shots=5, sharpness=12, by_person=False)
+    sample, chances = drawn(rng, groups=100, shots=5, sharpness=12, by_group=False)
     sure = chances.max(axis=1) > 0.95
     swapped = {}
-    for person in rng.permutation(100).tolist():
-        rows = np.flatnonzero((sample.people == person) & sure & (chances.argmax(axis=1) == sample.labels[:, 0]))
+    for group in rng.permutation(100).tolist():
+        rows = np.flatnonzero((sample.groups == group) & sure & (chances.argmax(axis=1) == sample.labels[:, 0]))
         other = [row for row in rows if sample.labels[row, 0] != sample.labels[rows[0], 0]] if len(rows) else []
         if other and len(swapped) < 5:
             pair = [rows[0], other[0]]
             swapped[tuple(sample.ids[row] for row in pair)] = [COLOUR.values[value] for value in sample.labels[pair, 0][::-1]]
             sample.labels[pair] = sample.labels[pair[::-1]]
-    _, by_person, found = judge(sample, COLOUR, chances)
-    swaps = {tuple(sorted(suspect.photos)): suspect for suspect in found if suspect.kind == "swap"}
-    assert not by_person
+    _, by_group, found = judge(sample, COLOUR, chances)
+    swaps = {tuple(sorted(suspect.images)): suspect for suspect in found if suspect.kind == "swap"}
+    assert not by_group
     assert len(swapped.keys() & swaps.keys()) >= 4
-    for photos in swapped.keys() & swaps.keys():
-        given = dict(zip(photos, swapped[photos], strict=True))
-        assert {photo: was for photo, was, _ in swaps[photos].changes()} == given
-        assert {photo: now for photo, _, now in swaps[photos].changes()} == dict(zip(photos, swapped[photos][::-1], strict=True))
-    named = [photo for suspect in found for photo in suspect.photos]
-    assert len(named) == len(set(named)), "no photo is named twice"
+    for images in swapped.keys() & swaps.keys():
+        given = dict(zip(images, swapped[images], strict=True))
+        assert {image: was for image, was, _ in swaps[images].changes()} == given
+        assert {image: now for image, _, now in swaps[images].changes()} == dict(zip(images, swapped[images][::-1], strict=True))
+    named = [image for suspect in found for image in suspect.images]
+    assert len(named) == len(set(named)), "no image is named twice"
 
 
-@pytest.mark.parametrize("by_person", [True, False])
-def test_what_sure_models_confirm_is_not_suspect(by_person):
-    sample, _ = drawn(np.random.default_rng(0), people=80, shots=3, sharpness=6, by_person=by_person)
+@pytest.mark.parametrize("by_group", [True, False])
+def test_what_sure_models_confirm_is_not_suspect(by_group):
+    sample, _ = drawn(np.random.default_rng(0), groups=80, shots=3, sharpness=6, by_group=by_group)
     chances = np.full((len(sample.ids), 3), 0.02)
     chances[np.arange(len(chances)), sample.labels[:, 0]] = 0.96
     assert judge(sample, COLOUR, chances)[2] == []
@@ -84,7 +84,7 @@ def test_what_sure_models_confirm_is_not_suspect(by_person):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_right_labels_that_are_hard_to_see_are_hardly_suspect(seed):
-    sample, chances = drawn(np.random.default_rng(seed), people=400, shots=2, sharpness=1, by_person=True)
+    sample, chances = drawn(np.random.default_rng(seed), groups=400, shots=2, sharpness=1, by_group=True)
     noise, _, found = judge(sample, COLOUR, chances)
     assert (chances.argmax(axis=1) != sample.labels[:, 0]).mean() > 0.25
     assert noise.wrong < 0.1
@@ -93,10 +93,10 @@ def test_right_labels_that_are_hard_to_see_are_hardly_suspect(seed):
 
 def test_a_mistake_that_is_easy_to_see_comes_before_a_surprise_that_is_not():
     rng = np.random.default_rng(0)
-    easy, sure = drawn(rng, people=300, shots=2, sharpness=8, by_person=True)
-    hard, unsure = drawn(rng, people=300, shots=2, sharpness=1, by_person=True)
+    easy, sure = drawn(rng, groups=300, shots=2, sharpness=8, by_group=True)
+    hard, unsure = drawn(rng, groups=300, shots=2, sharpness=1, by_group=True)
     wrong = planted_wrong(rng, easy, 10)
-    mistakes = [suspect.score for suspect in judge(easy, COLOUR, sure)[2] if suspect.person in wrong]
+    mistakes = [suspect.score for suspect in judge(easy, COLOUR, sure)[2] if suspect.group in wrong]
     surprises = [suspect.score for suspect in judge(hard, COLOUR, unsure)[2]]
     assert np.median(mistakes) > max(surprises)
 
@@ -105,7 +105,7 @@ def test_a_mistake_that_is_easy_to_see_comes_before_a_surprise_that_is_not():
 @pytest.mark.parametrize("too_sure", [0.5, 1.0, 2.0])
 def test_the_share_of_wrong_labels_and_the_models_sureness_are_estimated_apart(share, too_sure):
     rng = np.random.default_rng(0)
-    sample, chances = drawn(rng, people=4000, shots=1, sharpness=4, by_person=False)
+    sample, chances = drawn(rng, groups=4000, shots=1, sharpness=4, by_group=False)
     planted_wrong(rng, sample, int(share * 4000))
     noise = fit_noise(too_sure * np.log(np.maximum(chances, 1e-12)), sample.labels[:, 0])
     assert noise.wrong == pytest.approx(share, rel=0.35)
@@ -114,8 +114,8 @@ def test_the_share_of_wrong_labels_and_the_models_sureness_are_estimated_apart(s
 
 def test_scores_are_probabilities_as_many_labels_are_wrong_as_they_add_up_to():
     rng = np.random.default_rng(0)
-    sample, chances = drawn(rng, people=6000, shots=1, sharpness=4, by_person=False)
-    wrong = np.isin(sample.people, list(planted_wrong(rng, sample, 300)))
+    sample, chances = drawn(rng, groups=6000, shots=1, sharpness=4, by_group=False)
+    wrong = np.isin(sample.groups, list(planted_wrong(rng, sample, 300)))
     logs, given = np.log(np.maximum(chances, 1e-12)), sample.labels[:, 0]
     noise = fit_noise(logs, given)
     scores = wrong_probability(sharpened(logs, noise.sharpness), given, noise)
@@ -131,25 +131,25 @@ def test_a_score_is_what_counting_all_ways_to_the_given_label_says():
         assert score == pytest.approx(1 - ways[label] / sum(ways))
 
 
-def test_one_photo_of_a_person_that_was_given_otherwise_is_suspect_alone():
+def test_one_image_of_a_group_that_was_given_otherwise_is_suspect_alone():
     rng = np.random.default_rng(0)
-    sample, chances = drawn(rng, people=200, shots=5, sharpness=8, by_person=True)
+    sample, chances = drawn(rng, groups=200, shots=5, sharpness=8, by_group=True)
     row = int(np.flatnonzero(chances[:, 0] > 0.98)[0])
     sample.labels[row] = 1
-    _, by_person, found = judge(sample, COLOUR, chances)
-    (suspect,) = [one for one in found if sample.ids[row] in one.photos]
-    assert by_person
-    assert (suspect.photos, suspect.given, suspect.suggested) == ((sample.ids[row],), "green", "red")
+    _, by_group, found = judge(sample, COLOUR, chances)
+    (suspect,) = [one for one in found if sample.ids[row] in one.images]
+    assert by_group
+    assert (suspect.images, suspect.given, suspect.suggested) == ((sample.ids[row],), "green", "red")
 
 
 @pytest.mark.parametrize(("odd", "constant"), [(0, True), (1, True), (2, False)])
-def test_an_attribute_is_the_persons_when_99_of_100_agree_on_all_photos(odd, constant):
-    person, given = np.concatenate([np.repeat(np.arange(100), 3), np.arange(100, 150)]), np.zeros(350, dtype=int)
+def test_an_attribute_is_the_groups_when_99_of_100_agree_on_all_images(odd, constant):
+    group, given = np.concatenate([np.repeat(np.arange(100), 3), np.arange(100, 150)]), np.zeros(350, dtype=int)
     given[: 3 * odd : 3] = 1
-    assert is_constant(person, given) is constant
+    assert is_constant(group, given) is constant
 
 
-def test_where_everybody_has_one_photo_photos_are_judged():
+def test_where_everybody_has_one_image_images_are_judged():
     assert is_constant(np.arange(20), np.zeros(20, dtype=int)) is False
 
 
@@ -178,13 +178,13 @@ def test_each_attribute_is_judged_by_the_trials_that_are_best_at_it(make_run, fa
 
 def test_planted_errors_of_a_run_are_all_found_and_nothing_else(planted):
     found = find_suspects(load_runs([planted.made.folder]), top=3)
-    wrong = {suspect.photos[0].split("/")[0]: suspect.suggested for suspect in found.suspects if suspect.kind == "person"}
-    assert wrong == planted.people
+    wrong = {suspect.images[0].split("/")[0]: suspect.suggested for suspect in found.suspects if suspect.kind == "person"}
+    assert wrong == planted.groups
     (swap,) = [suspect for suspect in found.suspects if suspect.kind != "person"]
-    assert (swap.kind, sorted(swap.photos), swap.attribute) == ("swap", sorted(planted.swapped), "mask")
+    assert (swap.kind, sorted(swap.images), swap.attribute) == ("swap", sorted(planted.swapped), "mask")
     assert [suspect.score for suspect in found.suspects] == sorted((suspect.score for suspect in found.suspects), reverse=True)
     assert min(suspect.score for suspect in found.suspects) > 0.5
-    assert {one.attribute: one.by_person for one in found.judgements} == {"mask": False, "gender": True, "age": True}
+    assert {one.attribute: one.by_group for one in found.judgements} == {"mask": False, "gender": True, "age": True}
 
 
 # The command
@@ -213,11 +213,11 @@ def test_the_command_names_every_suspect_and_everybody_whom_nobody_judged(here, 
     assert {file.name for file in folder.iterdir()} == {"index.html", "suspects.csv", "unjudged.csv"}
     rows = rows_of(folder / "suspects.csv")
     assert list(rows[0]) == ["rank", "kind", "photo", "person", "attribute", "given", "suggested", "score"]
-    assert {row["person"]: row["suggested"] for row in rows if row["kind"] == "person"} == planted.people
+    assert {row["person"]: row["suggested"] for row in rows if row["kind"] == "person"} == planted.groups
     assert {row["photo"] for row in rows if row["kind"] == "swap"} == set(planted.swapped)
     assert len({row["rank"] for row in rows}) == 4 and len(rows) == 3 * 7 + 2
-    photos, split = planted.made.photos, planted.made.split
-    held_out = {photos.names[index] for index in split.holdout}
+    images, split = planted.made.images, planted.made.split
+    held_out = {images.names[index] for index in split.holdout}
     assert {row["person"]: row["part"] for row in rows_of(folder / "unjudged.csv")} == dict.fromkeys(held_out, "holdout")
     assert f"{len(held_out)} groups are the test part and were not evaluated" in result.stdout
     assert "4 suspects, the likeliest first" in result.stdout
@@ -229,7 +229,7 @@ def test_a_search_judges_one_fold_and_says_how_to_judge_all(faces, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     result = call("--top", "1")
     assert result.exit_code == 0, result.output
-    valid, everybody = np.unique(faces.photos.people[faces.split.valid]), np.unique(faces.photos.people)
+    valid, everybody = np.unique(faces.images.groups[faces.split.valid]), np.unique(faces.images.groups)
     assert f"Only fold 0 was evaluated, {len(valid)} of {len(everybody)} groups" in result.stdout
     words = "python -m tuner.refit --run faces --top 3 --folds 2 --name faces-folds, then python -m analysis.suspects --run faces-folds"
     assert words in unwrapped(result)
@@ -239,12 +239,12 @@ def test_a_search_judges_one_fold_and_says_how_to_judge_all(faces, tmp_path, mon
 
 
 def test_labels_that_the_models_confirm_leave_an_empty_table_and_a_page_that_says_so(here, planted):
-    photos = planted.made.photos
+    images = planted.made.images
     for number in range(2):
         folder = trial_folder(here / "runs/planted", number)
         saved = read_predictions(folder)
-        labels = photos.labels[[photos.ids.index(name) for name in saved.ids]]
-        heads = [np.eye(size)[labels[:, column]] for column, size in enumerate(photos.scheme.sizes)]
+        labels = images.labels[[images.ids.index(name) for name in saved.ids]]
+        heads = [np.eye(size)[labels[:, column]] for column, size in enumerate(images.scheme.sizes)]
         write_predictions(folder, type(saved)(saved.ids, heads, saved.epoch))
     result = call()
     assert result.exit_code == 0, result.output
@@ -252,16 +252,16 @@ def test_labels_that_the_models_confirm_leave_an_empty_table_and_a_page_that_say
     assert "No label issue was found" in (here / "runs/planted/suspects/index.html").read_text()
 
 
-def test_photos_that_are_gone_are_named_and_the_others_shown(here, planted):
+def test_images_that_are_gone_are_named_and_the_others_shown(here, planted):
     data = here / "data"
-    shutil.copytree(planted.made.photos.root.parents[1], data)
+    shutil.copytree(planted.made.images.root.parents[1], data)
     gone, broken = planted.swapped
     (data / "train/images" / gone).unlink()
-    (data / "train/images" / broken).write_bytes(b"no photo")
+    (data / "train/images" / broken).write_bytes(b"no image")
     move_data(here, data)
     result = call()
     assert result.exit_code == 0, result.output
-    assert f"left out: 2 photos of suspects are gone or cannot be opened; their place is empty: {gone}, {broken}" in unwrapped(result)
+    assert f"left out: 2 images of suspects are gone or cannot be opened; their place is empty: {gone}, {broken}" in unwrapped(result)
     page = (here / "runs/planted/suspects/index.html").read_text()
     assert page.count("cannot be opened</span>") == 2
     assert page.count("<img ") == 3 * 7
@@ -271,7 +271,7 @@ def test_without_the_data_the_table_is_whole_and_the_page_without_pictures(here,
     move_data(here, here / "nowhere")
     result = call()
     assert result.exit_code == 0, result.output
-    assert "left out: all photos, so the page shows none: the photos of planted were in" in unwrapped(result)
+    assert "left out: all images, so the page shows none: the images of planted were in" in unwrapped(result)
     assert len(rows_of(here / "runs/planted/suspects/suspects.csv")) == 3 * 7 + 2
     assert "<img " not in (here / "runs/planted/suspects/index.html").read_text()
 

@@ -14,10 +14,10 @@ from analysis.members.trials import Sample, load_runs
 from analysis.pages.page import SIDE
 from analysis.suspects.__main__ import app
 from analysis.suspects.find import Findings, Suspect
-from analysis.suspects.page import SHOWN, make_cards, page, people_names
+from analysis.suspects.page import SHOWN, groups_names, make_cards, page
 from tests.browser import browser, chromium, errors, prefer, press, resize  # noqa: F401
 from trainables.data.corrections import correct
-from trainables.data.layouts.reading import read_photos
+from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
 
 
@@ -129,13 +129,13 @@ def test_what_a_browser_kept_of_something_else_is_passed_over(opened, file):
 
 def test_all_accepted_the_saved_table_gives_the_labels_that_the_models_see(opened, planted, tmp_path):
     press(opened, "a", "a", "a", "a", "s")
-    photos = planted.made.photos
-    corrected = correct(str(saved(tmp_path)), photos, {})
-    expected = photos.labels.copy()
-    for index, name in enumerate(photos.ids):
-        if (gender := planted.people.get(name.split("/")[0])) is not None:
-            expected[index, 1] = photos.scheme.attributes[1].values.index(gender)
-    swapped = [photos.ids.index(name) for name in planted.swapped]
+    images = planted.made.images
+    corrected = correct(str(saved(tmp_path)), images, {})
+    expected = images.labels.copy()
+    for index, name in enumerate(images.ids):
+        if (gender := planted.groups.get(name.split("/")[0])) is not None:
+            expected[index, 1] = images.scheme.attributes[1].values.index(gender)
+    swapped = [images.ids.index(name) for name in planted.swapped]
     expected[swapped, 0] = expected[swapped[::-1], 0]
     np.testing.assert_array_equal(corrected.labels, expected)
     assert corrected.left_out == ()
@@ -182,7 +182,7 @@ def test_pictures_are_small_upright_and_inside_the_page(opened, planted):
         "return Promise.all([...document.images].map(image => { image.loading = 'eager';"
         " return image.decode().then(() => [image.naturalWidth, image.naturalHeight]) }))"
     )
-    width, height = Image.open(planted.made.photos.root / planted.swapped[0]).size
+    width, height = Image.open(planted.made.images.root / planted.swapped[0]).size
     assert len(sizes) == 3 * 7 + 2
     assert {tuple(size) for size in sizes} == {(width, height)}
     assert max(width, height) <= SIDE
@@ -193,31 +193,31 @@ HOSTILE = ['<script>alert("1")</script>', 'a "quoted", name', "=1+1", "</script>
 
 @pytest.fixture
 def hostile(tmp_path):
-    """Photos of a table whose attribute, values, people and files have names that a page may trip over."""
+    """Images of a table whose attribute, values, groups and files have names that a page may trip over."""
     folder = tmp_path / "data"
     folder.mkdir()
     lines = ['image,person,"<b>kind</b>"']
     for index, name in enumerate(HOSTILE):
         for shot in range(2):
-            photo = f"{name.replace('/', '')} {shot}.png"
-            Image.new("RGB", (400, 200), (30 * index, 90, 60 * shot)).save(folder / photo)
+            image = f"{name.replace('/', '')} {shot}.png"
+            Image.new("RGB", (400, 200), (30 * index, 90, 60 * shot)).save(folder / image)
             value = '"<i>x</i>, ""y"""' if index % 2 else "&amp;"
-            lines.append(",".join([*('"' + text.replace('"', '""') + '"' for text in (photo, name)), value]))
+            lines.append(",".join([*('"' + text.replace('"', '""') + '"' for text in (image, name)), value]))
     (folder / "photos.csv").write_text("\n".join(lines) + "\n")
-    return read_photos(folder / "photos.csv", DataConfig())
+    return read_images(folder / "photos.csv", DataConfig())
 
 
-def test_names_of_files_people_and_labels_are_text_and_come_back_as_they_are(browser, hostile, tmp_path):  # noqa: F811
+def test_names_of_files_groups_and_labels_are_text_and_come_back_as_they_are(browser, hostile, tmp_path):  # noqa: F811
     values = hostile.scheme.attributes[0].values
     suspects = []
     for index in range(len(HOSTILE)):
-        rows = np.flatnonzero(hostile.people == index)
+        rows = np.flatnonzero(hostile.groups == index)
         given = values[hostile.labels[rows[0], 0]]
         other = next(value for value in values if value != given)
-        photos = tuple(hostile.ids[row] for row in rows)
-        suspects.append(Suspect(photos, index, "<b>kind</b>", given, other, 0.9, "person"))
-    sample = Sample(hostile.ids, hostile.people, hostile.labels, hostile.scheme, np.full(len(hostile), "fold 0"))
-    cards, gone = make_cards(suspects, hostile, people_names([sample], hostile))
+        images = tuple(hostile.ids[row] for row in rows)
+        suspects.append(Suspect(images, index, "<b>kind</b>", given, other, 0.9, "person"))
+    sample = Sample(hostile.ids, hostile.groups, hostile.labels, hostile.scheme, np.full(len(hostile), "fold 0"))
+    cards, gone = make_cards(suspects, hostile, groups_names([sample], hostile))
     assert gone == ()
     file = tmp_path / "index.html"
     file.write_bytes(page("<u>run</u> & 'co'", Findings(tuple(suspects), (), (), (), {}), cards, ["<s>limit</s>"]))
@@ -233,33 +233,33 @@ def test_names_of_files_people_and_labels_are_text_and_come_back_as_they_are(bro
     assert errors(browser) == []
 
 
-def test_of_a_person_with_many_photos_the_first_are_shown_and_all_corrected(planted):
+def test_of_a_group_with_many_images_the_first_are_shown_and_all_corrected(planted):
     runs = load_runs([planted.made.folder])
-    photos = planted.made.photos
-    shown = tuple(photos.ids[:20])
+    images = planted.made.images
+    shown = tuple(images.ids[:20])
     suspect = Suspect(shown, 0, "gender", "male", "female", 0.5, "person")
-    ((card,), _) = make_cards([suspect], photos, people_names([runs.learned, runs.holdout], photos))
+    ((card,), _) = make_cards([suspect], images, groups_names([runs.learned, runs.holdout], images))
     assert (len(card.pictures), card.more) == (SHOWN, 20 - SHOWN)
-    assert tuple(row.photo for row in card.corrections) == shown
+    assert tuple(row.image for row in card.corrections) == shown
 
 
-def test_a_person_is_corrected_by_name_where_the_name_means_just_these_photos(planted):
-    runs, photos = load_runs([planted.made.folder]), planted.made.photos
-    people = people_names([runs.learned, runs.holdout], photos)
-    person = int(photos.people[0])
-    own = tuple(name for name, other in zip(photos.ids, photos.people, strict=True) if other == person)
-    given = photos.scheme.attributes[1].values[photos.labels[0, 1]]
-    other = photos.scheme.attributes[1].values[1 - photos.labels[0, 1]]
-    for some, named in ((own, (photos.names[0],)), (own[1:], own[1:])):
-        ((card,), _) = make_cards([Suspect(some, person, "gender", given, other, 0.5, "person")], photos, people)
-        assert tuple(row.photo for row in card.corrections) == named
+def test_a_group_is_corrected_by_name_where_the_name_means_just_these_images(planted):
+    runs, images = load_runs([planted.made.folder]), planted.made.images
+    groups = groups_names([runs.learned, runs.holdout], images)
+    group = int(images.groups[0])
+    own = tuple(name for name, other in zip(images.ids, images.groups, strict=True) if other == group)
+    given = images.scheme.attributes[1].values[images.labels[0, 1]]
+    other = images.scheme.attributes[1].values[1 - images.labels[0, 1]]
+    for some, named in ((own, (images.names[0],)), (own[1:], own[1:])):
+        ((card,), _) = make_cards([Suspect(some, group, "gender", given, other, 0.5, "person")], images, groups)
+        assert tuple(row.image for row in card.corrections) == named
 
 
 def test_a_name_that_leads_out_of_the_data_is_not_opened(planted, tmp_path):
-    photos = planted.made.photos
+    images = planted.made.images
     outside = "../../../outside.jpg"
-    Image.new("RGB", (8, 8)).save((photos.root / outside).resolve())
+    Image.new("RGB", (8, 8)).save((images.root / outside).resolve())
     suspect = Suspect((outside,), 0, "mask", "worn", "absent", 0.5, "photo")
-    ((card,), (gone,)) = make_cards([suspect], photos, {0: "somebody"})
+    ((card,), (gone,)) = make_cards([suspect], images, {0: "somebody"})
     assert card.pictures[0].source == ""
     assert gone.names == (outside,)

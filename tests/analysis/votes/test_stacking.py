@@ -7,12 +7,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_limits
 
-from analysis.votes.folds import others, part_people
+from analysis.votes.folds import others, part_groups
 from analysis.votes.stacking import (
     STRENGTHS,
     features,
+    image_weights,
     logistics,
-    photo_weights,
     stack,
 )
 from benchmarks.ensembles import simulate
@@ -30,13 +30,13 @@ def without(target, *absent):
 def regression(probabilities, target, strength):
     """scikit-learn's own way to the same regression."""
     model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
-    return model.fit(features(probabilities), target, logisticregression__sample_weight=photo_weights(target, METRIC))
+    return model.fit(features(probabilities), target, logisticregression__sample_weight=image_weights(target, METRIC))
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_photo_counts_by_the_square_root_of_what_would_balance_the_classes(seed):
+def test_an_image_counts_by_the_square_root_of_what_would_balance_the_classes(seed):
     target = np.random.default_rng(seed).integers(7, size=100) ** 2
-    np.testing.assert_allclose(photo_weights(target, METRIC), np.sqrt(compute_sample_weight("balanced", target)))
+    np.testing.assert_allclose(image_weights(target, METRIC), np.sqrt(compute_sample_weight("balanced", target)))
 
 
 def test_features_are_the_logarithms_of_one_member_after_the_other():
@@ -57,68 +57,68 @@ def test_a_regression_answers_as_scikit_learns_does(absent):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_the_penalty_is_the_one_with_the_lowest_log_loss_on_people_that_were_not_fitted_on(seed):
-    probabilities, target, people = simulate(2, 140, CLASSES, seed=seed)
+def test_the_penalty_is_the_one_with_the_lowest_log_loss_on_groups_that_were_not_fitted_on(seed):
+    probabilities, target, groups = simulate(2, 140, CLASSES, seed=seed)
     losses = []
     for strength in STRENGTHS:
         answer = np.zeros((140, CLASSES))
-        for unseen in part_people(people, target):
+        for unseen in part_groups(groups, target):
             seen = others(unseen, 140)
             with threadpool_limits(1):
                 model = regression(probabilities[:, seen], target[seen], strength)
             answer[np.ix_(unseen, model.classes_)] = model.predict_proba(features(probabilities[:, unseen]))
-        losses.append(log_loss(target, answer, sample_weight=photo_weights(target, METRIC), labels=range(CLASSES)))
+        losses.append(log_loss(target, answer, sample_weight=image_weights(target, METRIC), labels=range(CLASSES)))
     chosen = logistics(probabilities, target, STRENGTHS[: np.argmin(losses) + 1], METRIC)[-1]
-    assert stack(probabilities, target, people, METRIC) == chosen
+    assert stack(probabilities, target, groups, METRIC) == chosen
 
 
-def test_one_person_alone_can_be_learned_from():
+def test_one_group_alone_can_be_learned_from():
     probabilities, target, _ = simulate(2, 40, CLASSES, seed=0)
     assert np.isfinite(stack(probabilities, target, np.zeros(40), METRIC)(probabilities)).all()
 
 
 def test_the_only_class_there_is_to_learn_from_is_certain():
-    probabilities, _, people = simulate(2, 40, CLASSES, seed=0)
-    answer = stack(probabilities, np.full(40, 3), people, METRIC)(probabilities)
+    probabilities, _, groups = simulate(2, 40, CLASSES, seed=0)
+    answer = stack(probabilities, np.full(40, 3), groups, METRIC)(probabilities)
     np.testing.assert_array_equal(answer, np.tile(np.eye(CLASSES)[3], (40, 1)))
 
 
-def test_a_class_that_only_one_person_has_is_no_obstacle():
-    probabilities, target, people = simulate(2, 140, CLASSES, seed=0)
-    target = np.where(people == 4, 2, without(target, 2))
-    ensemble = stack(probabilities, target, people, METRIC)
+def test_a_class_that_only_one_group_has_is_no_obstacle():
+    probabilities, target, groups = simulate(2, 140, CLASSES, seed=0)
+    target = np.where(groups == 4, 2, without(target, 2))
+    ensemble = stack(probabilities, target, groups, METRIC)
     assert ensemble.classes == (0, 1, 2, 3, 4)
     np.testing.assert_allclose(ensemble(probabilities).sum(axis=1), 1)
 
 
 def test_what_one_member_mixes_up_without_fail_is_set_right():
-    probabilities, target, people = simulate(1, 700, CLASSES, seed=0)
+    probabilities, target, groups = simulate(1, 700, CLASSES, seed=0)
     swapped = probabilities[:, :, [1, 0, 2, 3, 4]]
     other, truth, _ = simulate(1, 700, CLASSES, seed=1)
     right = (other[0].argmax(axis=1) == truth).mean()
-    answers = stack(swapped, target, people, METRIC)(other[:, :, [1, 0, 2, 3, 4]])
+    answers = stack(swapped, target, groups, METRIC)(other[:, :, [1, 0, 2, 3, 4]])
     assert (answers.argmax(axis=1) == truth).mean() > right - 0.05
     assert (other[0][:, [1, 0, 2, 3, 4]].argmax(axis=1) == truth).mean() < right - 0.2
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_members_that_are_alike_share_their_coefficients(seed):
-    probabilities, target, people = simulate(2, 140, CLASSES, seed=seed)
-    coefficients = np.array(stack(probabilities[[0, 0, 1]], target, people, METRIC).coefficients)
+    probabilities, target, groups = simulate(2, 140, CLASSES, seed=seed)
+    coefficients = np.array(stack(probabilities[[0, 0, 1]], target, groups, METRIC).coefficients)
     np.testing.assert_allclose(coefficients[:, :CLASSES], coefficients[:, CLASSES : 2 * CLASSES], atol=1e-9)
 
 
-def test_the_order_of_the_photos_changes_no_answer_of_the_regression_by_much():
-    probabilities, target, people = simulate(2, 140, CLASSES, seed=0)
+def test_the_order_of_the_images_changes_no_answer_of_the_regression_by_much():
+    probabilities, target, groups = simulate(2, 140, CLASSES, seed=0)
     order = np.random.default_rng(0).permutation(140)
-    shuffled = stack(probabilities[:, order], target[order], people[order], METRIC)
-    np.testing.assert_allclose(shuffled(probabilities), stack(probabilities, target, people, METRIC)(probabilities), atol=2e-3)
+    shuffled = stack(probabilities[:, order], target[order], groups[order], METRIC)
+    np.testing.assert_allclose(shuffled(probabilities), stack(probabilities, target, groups, METRIC)(probabilities), atol=2e-3)
 
 
 def test_the_number_of_threads_changes_no_bit():
-    probabilities, target, people = simulate(2, 350, CLASSES, seed=0)
+    probabilities, target, groups = simulate(2, 350, CLASSES, seed=0)
     fitted = []
     for threads in (1, 2):
         with threadpool_limits(threads):
-            fitted.append(stack(probabilities, target, people, METRIC))
+            fitted.append(stack(probabilities, target, groups, METRIC))
     assert fitted[0] == fitted[1]

@@ -21,8 +21,8 @@ STRONGEST = dict.fromkeys(CHANGES, 1.0) | {"rotate": 180, "scale": 0.99, "zoom":
 STEERING = {"most", "policy", "ops", "magnitude"}
 
 
-def photo(height=64, width=64, seed=0) -> np.ndarray:
-    """A colourful photo with soft shapes and a little grain."""
+def picture(height=64, width=64, seed=0) -> np.ndarray:
+    """A colourful image with soft shapes and a little grain."""
     rng = np.random.default_rng(seed)
     shapes = cv2.resize(rng.integers(40, 216, size=(6, 5, 3)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     return np.clip(shapes + rng.normal(scale=3, size=shapes.shape), 0, 255).astype(np.uint8)
@@ -65,8 +65,8 @@ def test_every_setting_is_a_change_or_steers_them_and_changes_come_in_the_order_
 
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize("size", SIZES)
-def test_every_change_depends_on_its_seed_alone_and_changes_photos_of_any_size(name, size):
-    images = np.stack([photo(*size, seed) for seed in range(12)])
+def test_every_change_depends_on_its_seed_alone_and_changes_images_of_any_size(name, size):
+    images = np.stack([picture(*size, seed) for seed in range(12)])
     settings = {name: 0.4 * STRONGEST[name]}
     first = augmented(images, **settings)
     augment = build_augment(section("augment", **settings))
@@ -79,27 +79,27 @@ def test_every_change_depends_on_its_seed_alone_and_changes_photos_of_any_size(n
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize("size", SIZES)
 def test_every_change_can_be_as_strong_as_its_setting_allows(name, size):
-    image = photo(*size)
+    image = picture(*size)
     assert (often(image, 20, **{name: STRONGEST[name]}) != image).any()
 
 
 @pytest.mark.parametrize("name", WEAK)
-def test_a_weak_strength_already_changes_photos(name):
-    image = photo()
+def test_a_weak_strength_already_changes_images(name):
+    image = picture()
     change = np.abs(often(image, 50, **{name: WEAK[name]}).astype(int) - image).mean(axis=(1, 2, 3))
     assert change.mean() > 0.2
     assert change.mean() < np.abs(often(image, 50, **{name: 0.4 * STRONGEST[name]}).astype(int) - image).mean()
 
 
 @pytest.mark.parametrize("name", PROBABILITIES)
-def test_a_probability_is_the_share_of_the_photos_that_change(name):
-    image = photo()
+def test_a_probability_is_the_share_of_the_images_that_change(name):
+    image = picture()
     changed = (often(image, 500, **{name: 0.3}) != image).any(axis=(1, 2, 3))
     assert changed.mean() == pytest.approx(0.3 * (23 / 24 if name == "tiles" else 1), abs=0.08)
 
 
 @pytest.mark.parametrize("name", ["flip", "rotate", "shift", "scale", "zoom", "elastic", "distort", "tiles"])
-def test_geometry_brings_no_colour_that_a_photo_has_not(name):
+def test_geometry_brings_no_colour_that_an_image_has_not(name):
     image = np.full((40, 40, 3), 120, np.uint8)
     assert (often(image, 40, **{name: 0.9 * STRONGEST[name]}) == 120).all()
 
@@ -108,13 +108,13 @@ def test_geometry_brings_no_colour_that_a_photo_has_not(name):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_all_changes_go_together(size, policy):
     everything = {name: 0.3 * STRONGEST[name] for name in CHANGES}
-    images = np.stack([photo(*size, seed) for seed in range(10)])
+    images = np.stack([picture(*size, seed) for seed in range(10)])
     np.testing.assert_array_equal(augmented(images, policy=policy, **everything), augmented(images, policy=policy, **everything))
 
 
 def test_threads_with_an_augment_each_give_the_same_bytes():
     config = section("augment", policy="rand", most=3, **{name: 0.3 * STRONGEST[name] for name in CHANGES})
-    images = np.stack([photo(seed=seed) for seed in range(6)])
+    images = np.stack([picture(seed=seed) for seed in range(6)])
     alone = [build_augment(config)(images, seed).tobytes() for seed in range(16)]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda seed: build_augment(config)(images, seed).tobytes(), range(16))) == alone
@@ -129,7 +129,7 @@ def test_an_unknown_policy_is_refused_with_the_nearest():
 
 
 def traces(changed) -> tuple[bool, bool, bool]:
-    """Whether a photo with a bright left side was flipped, lost its colours, and has black boxes."""
+    """Whether an image with a bright left side was flipped, lost its colours, and has black boxes."""
     bright = np.median(changed.sum(axis=-1), axis=0)
     flipped = np.median(bright[:20]) < np.median(bright[20:])
     black = (changed == 0).all(axis=-1)
@@ -137,7 +137,7 @@ def traces(changed) -> tuple[bool, bool, bool]:
 
 
 @pytest.mark.parametrize(("most", "seen"), [(0, 3), (1, 1), (2, 2), (3, 3), (9, 3)])
-def test_each_photo_gets_exactly_so_many_of_the_changes_or_all_there_are(most, seen):
+def test_each_image_gets_exactly_so_many_of_the_changes_or_all_there_are(most, seen):
     image = np.zeros((40, 40, 3), np.uint8)
     image[:, :20], image[:, 20:] = (220, 160, 120), (60, 90, 30)
     found = np.array([traces(changed) for changed in often(image, most=most, flip=1.0, gray=1.0, dropout=1.0)])
@@ -146,7 +146,7 @@ def test_each_photo_gets_exactly_so_many_of_the_changes_or_all_there_are(most, s
 
 
 def test_a_drawn_change_keeps_its_own_probability():
-    image = photo()
+    image = picture()
     changed = (often(image, 600, most=1, flip=0.5, gray=0.5) != image).any(axis=(1, 2, 3))
     assert changed.mean() == pytest.approx(0.5, abs=0.08)
 
@@ -163,8 +163,8 @@ def test_changes_are_made_in_their_fixed_order_whichever_are_drawn():
 # Geometry, measured
 
 
-def test_a_certain_flip_turns_every_photo_left_to_right():
-    image = photo(24, 20)
+def test_a_certain_flip_turns_every_image_left_to_right():
+    image = picture(24, 20)
     assert (often(image, 10, flip=1.0) == image[:, ::-1]).all()
 
 
@@ -178,7 +178,7 @@ def test_a_rotation_turns_by_at_most_its_degrees_to_either_side():
 
 
 @pytest.mark.parametrize("size", [(40, 60), (64, 64)])
-def test_a_shift_moves_a_photo_by_at_most_its_share_of_each_side(size):
+def test_a_shift_moves_an_image_by_at_most_its_share_of_each_side(size):
     height, width = size
     dot = np.zeros((*size, 3), np.uint8)
     dot[height // 2 - 1 : height // 2 + 1, width // 2 - 1 : width // 2 + 1] = 255
@@ -208,7 +208,7 @@ def test_a_zoom_keeps_all_but_its_share_of_the_area_at_full_size(zoom, size):
     assert 1 - zoom - 0.02 < area.min() < 1 - 0.95 * zoom + 0.02 and area.max() < 1.02
     assert area.mean() == pytest.approx(1 - zoom / 2, abs=0.05 * zoom + 0.01)
     assert 0.74 < aspect.min() < 0.97 and 1.03 < aspect.max() < 1.35
-    # All of the kept part comes from inside the photo, and from everywhere in it.
+    # All of the kept part comes from inside the image, and from everywhere in it.
     assert changed[..., 0].min() < 5 and changed[..., 0].max() > 250
     for side in range(2):
         middles = changed[:, :, :, side].mean(axis=(1, 2)) / 255
@@ -240,7 +240,7 @@ def test_tiles_change_places_and_nothing_else(size):
     def quarters(image):
         return [tile for rows in (image[:down], image[-down:]) for tile in (rows[:, :across].tobytes(), rows[:, -across:].tobytes())]
 
-    image = photo(*size)
+    image = picture(*size)
     orders = {tuple(quarters(image).index(tile) for tile in quarters(changed)) for changed in often(image, 300, tiles=1.0)}
     assert len(orders) == 24 and all(sorted(order) == [0, 1, 2, 3] for order in orders)
 
@@ -248,12 +248,12 @@ def test_tiles_change_places_and_nothing_else(size):
 # Colours, measured
 
 
-def test_brightness_multiplies_a_photo_by_at_most_its_share():
+def test_brightness_multiplies_an_image_by_at_most_its_share():
     factors = often(np.full((8, 8, 3), 100, np.uint8), brightness=0.2).mean(axis=(1, 2, 3)) / 100
     assert 0.79 < factors.min() < 0.82 and 1.18 < factors.max() < 1.21
 
 
-def test_contrast_stretches_a_photo_by_at_most_its_share_around_its_mean():
+def test_contrast_stretches_an_image_by_at_most_its_share_around_its_mean():
     stripes = np.tile(np.array([60, 140], np.uint8)[None, :, None], (8, 4, 3))
     changed = often(stripes, contrast=0.25)
     spread = np.ptp(changed.astype(int), axis=(1, 2, 3)) / 80
@@ -288,8 +288,8 @@ def test_pca_adds_one_light_along_the_axis_in_which_colours_differ(pca):
     assert light[:, 0, 0, 0].std() == pytest.approx(20 * pca, rel=0.1)
 
 
-def test_gray_photos_keep_their_light_and_lose_their_colours():
-    image = photo()
+def test_gray_images_keep_their_light_and_lose_their_colours():
+    image = picture()
     for changed in often(image, 3, gray=1.0):
         assert (np.ptp(changed, axis=-1) == 0).all()
         np.testing.assert_allclose(changed[..., 0], image @ (0.299, 0.587, 0.114), atol=1)
@@ -300,7 +300,7 @@ def steepness(images) -> float:
 
 
 def test_sharpening_and_local_equalisation_steepen_edges_and_blurs_flatten_them():
-    image = photo()
+    image = picture()
     assert steepness(often(image, 20, sharpen=1.0)) > 1.3 * steepness(image)
     assert steepness(often(image, 20, clahe=1.0)) > 1.1 * steepness(image)
     assert steepness(often(image, 20, blur=1.0)) < 0.9 * steepness(image)
@@ -356,13 +356,13 @@ def of_pil(name, image, strength) -> np.ndarray:
 @pytest.mark.parametrize("strength", [-1.0, -0.4, 0.0, 0.3, 0.8])
 @pytest.mark.parametrize("name", ["autocontrast", "solarize", "posterize", "color", "contrast", "brightness", "sharpness"])
 def test_operations_on_colours_are_those_of_pillow(name, strength):
-    image = photo()
+    image = picture()
     ours, theirs = OPERATIONS[name](image, strength), of_pil(name, image, strength)
     assert np.abs(ours.astype(int) - theirs)[1:-1, 1:-1].max() <= 2
 
 
 def test_equalize_makes_all_values_of_a_channel_alike_frequent():
-    shares = [np.quantile(OPERATIONS["equalize"](photo(), 0.3)[..., channel], [0.25, 0.5, 0.75]) / 255 for channel in range(3)]
+    shares = [np.quantile(OPERATIONS["equalize"](picture(), 0.3)[..., channel], [0.25, 0.5, 0.75]) / 255 for channel in range(3)]
     np.testing.assert_allclose(shares, [[0.25, 0.5, 0.75]] * 3, atol=0.05)
 
 
@@ -386,8 +386,8 @@ def test_operations_on_places_move_as_far_as_their_strength_says(strength):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("size", SIZES)
-def test_every_operation_changes_a_photo_of_any_size_and_one_without_strength_has_no_effect(name, size):
-    image = photo(*size)
+def test_every_operation_changes_an_image_of_any_size_and_one_without_strength_has_no_effect(name, size):
+    image = picture(*size)
     for strength in (-1.0, 0.5, 1.0):
         changed = OPERATIONS[name](image, strength)
         assert changed.shape == image.shape and changed.dtype == np.uint8 and (changed != image).any()
@@ -397,7 +397,7 @@ def test_every_operation_changes_a_photo_of_any_size_and_one_without_strength_ha
 
 @pytest.mark.parametrize("seed", range(20))
 def test_rand_applies_its_number_of_operations_at_its_strength_to_either_side(seed):
-    image = photo()
+    image = picture()
     once = {OPERATIONS[name](image, strength).tobytes() for name in OPERATIONS for strength in (-0.3, 0.3)}
     twice = {
         OPERATIONS[second](OPERATIONS[first](image, one), other).tobytes()
@@ -410,8 +410,8 @@ def test_rand_applies_its_number_of_operations_at_its_strength_to_either_side(se
     assert rand_augment(image, np.random.default_rng(seed), ops=2, magnitude=0.3).tobytes() in twice
 
 
-def test_a_larger_magnitude_of_rand_changes_photos_more():
-    image = photo()
+def test_a_larger_magnitude_of_rand_changes_images_more():
+    image = picture()
     change = [np.abs(often(image, policy="rand", magnitude=size).astype(int) - image).mean() for size in (0.1, 0.5, 1.0)]
     assert change[0] < change[1] < change[2]
 
@@ -419,7 +419,7 @@ def test_a_larger_magnitude_of_rand_changes_photos_more():
 def test_trivial_applies_one_operation_of_every_strength():
     image = np.full((20, 20, 3), 100, np.uint8)
     changed = [trivial_augment(image, np.random.default_rng(seed)) for seed in range(800)]
-    # Of a flat photo nothing shows but brightness, solarize, posterize and equalize; brightness alone gives these values.
+    # Of a flat image nothing shows but brightness, solarize, posterize and equalize; brightness alone gives these values.
     brightened = np.array([one[0, 0, 0] for one in changed if (one == one[0, 0, 0]).all() and one[0, 0, 0] > 100 and one[0, 0, 0] < 155])
     assert len(brightened) / len(changed) == pytest.approx(0.55 / 0.9 / 2 / len(OPERATIONS), abs=0.02)
     assert len(set(brightened)) > 10

@@ -12,37 +12,37 @@ from trainables.data.augment import AugmentConfig, build_augment
 from trainables.data.batches import TrainBatches, plain_batches
 from trainables.data.changes import CHANGES
 from trainables.data.edges import with_edges
-from trainables.data.photos import PhotoError
+from trainables.data.images import ImageError
 from trainables.data.sampling import SAMPLERS, build_sampler
-from trainables.data.training import TrainingPhotos
+from trainables.data.training import TrainingImages
 
-PHOTOS = 50
-VIEW = np.random.default_rng(0).integers(256, size=(PHOTOS + 10, 24, 20, 3), dtype=np.uint8)
-OTHER_VIEW = np.random.default_rng(2).integers(256, size=(PHOTOS + 10, 24, 20, 3), dtype=np.uint8)
-ROWS = np.random.default_rng(1).permutation(PHOTOS + 10)[:PHOTOS]
-NAMES = [f"person{photo // 7}/shot{photo % 7}.jpg" for photo in range(PHOTOS)]
-CLASSES = np.arange(PHOTOS) % 4
+IMAGES = 50
+VIEW = np.random.default_rng(0).integers(256, size=(IMAGES + 10, 24, 20, 3), dtype=np.uint8)
+OTHER_VIEW = np.random.default_rng(2).integers(256, size=(IMAGES + 10, 24, 20, 3), dtype=np.uint8)
+ROWS = np.random.default_rng(1).permutation(IMAGES + 10)[:IMAGES]
+NAMES = [f"person{image // 7}/shot{image % 7}.jpg" for image in range(IMAGES)]
+CLASSES = np.arange(IMAGES) % 4
 NOTHING = AugmentConfig()
 EVERYTHING = section("augment", policy="trivial", most=4, **dict.fromkeys(CHANGES, 0.3))
 
 
-def some_photos(source=0) -> TrainingPhotos:
-    """Fifty photos whose first head tells which they are; its second is soft."""
-    return TrainingPhotos(
+def some_images(source=0) -> TrainingImages:
+    """Fifty images whose first head tells which they are; its second is soft."""
+    return TrainingImages(
         ids=np.array(NAMES, dtype=object),
-        source=np.broadcast_to(source, PHOTOS),
-        people=np.arange(PHOTOS) // 7,
+        source=np.broadcast_to(source, IMAGES),
+        groups=np.arange(IMAGES) // 7,
         classes=CLASSES,
-        targets=(np.arange(PHOTOS), np.random.default_rng(3).dirichlet(np.ones(4), size=PHOTOS).astype(np.float32)),
-        numbers=np.where(CLASSES == 3, np.nan, np.arange(PHOTOS) + 0.5).astype(np.float32),
-        weights=np.ones(PHOTOS),
+        targets=(np.arange(IMAGES), np.random.default_rng(3).dirichlet(np.ones(4), size=IMAGES).astype(np.float32)),
+        numbers=np.where(CLASSES == 3, np.nan, np.arange(IMAGES) + 0.5).astype(np.float32),
+        weights=np.ones(IMAGES),
     )
 
 
 def batches(*, augment=NOTHING, sampler="shuffle", batch_size=8, seed=0, threads=0, view=VIEW, edges=False) -> TrainBatches:
     make_augment = partial(build_augment, augment)
     chosen_sampler = build_sampler(section("sampler", name=sampler))
-    return TrainBatches([view], ROWS, some_photos(), batch_size, chosen_sampler, make_augment, seed, threads, edges)
+    return TrainBatches([view], ROWS, some_images(), batch_size, chosen_sampler, make_augment, seed, threads, edges)
 
 
 def bytes_of(made) -> list[bytes]:
@@ -50,8 +50,8 @@ def bytes_of(made) -> list[bytes]:
 
 
 def shown(made) -> list[int]:
-    """Which photos the batches show, in order."""
-    return [photo for batch in made for photo in batch.targets[0].tolist()]
+    """Which images the batches show, in order."""
+    return [image for batch in made for image in batch.targets[0].tolist()]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -67,25 +67,25 @@ def test_another_seed_or_epoch_gives_other_bytes():
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 50])
-def test_shuffled_epochs_show_each_photo_at_most_once_with_its_own_target(batch_size):
+def test_shuffled_epochs_show_each_image_at_most_once_with_its_own_target(batch_size):
     seen = []
     for batch in batches(batch_size=batch_size).epoch(1):
         assert batch.images.shape == (batch_size, 24, 20, 3) and batch.images.dtype == torch.uint8
         assert batch.targets[0].dtype == torch.int64
         np.testing.assert_array_equal(batch.images, VIEW[ROWS[batch.targets[0].numpy()]])
         seen += batch.targets[0].tolist()
-    assert len(seen) == len(set(seen)) == PHOTOS // batch_size * batch_size
+    assert len(seen) == len(set(seen)) == IMAGES // batch_size * batch_size
 
 
 @pytest.mark.parametrize("threads", [0, 3])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_soft_rows_and_numbers_travel_with_their_photos(sampler, threads):
-    photos = some_photos()
+def test_soft_rows_and_numbers_travel_with_their_images(sampler, threads):
+    images = some_images()
     for batch in batches(augment=EVERYTHING, sampler=sampler, batch_size=4, threads=threads).epoch(1):
         picked = batch.targets[0].numpy()
         assert batch.targets[1].dtype == batch.numbers.dtype == torch.float32
-        np.testing.assert_array_equal(batch.targets[1], photos.targets[1][picked])
-        np.testing.assert_array_equal(batch.numbers, photos.numbers[picked])
+        np.testing.assert_array_equal(batch.targets[1], images.targets[1][picked])
+        np.testing.assert_array_equal(batch.numbers, images.numbers[picked])
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -97,18 +97,18 @@ def test_the_order_tells_what_an_epoch_shows(sampler, epoch):
 
 
 @pytest.mark.parametrize("threads", [0, 3])
-def test_photos_of_two_sources_come_from_their_own_files(threads):
-    source = np.arange(PHOTOS) % 3 % 2
-    made = replace(batches(threads=threads), views=[VIEW, OTHER_VIEW], photos=some_photos(source))
+def test_images_of_two_sources_come_from_their_own_files(threads):
+    source = np.arange(IMAGES) % 3 % 2
+    made = replace(batches(threads=threads), views=[VIEW, OTHER_VIEW], images=some_images(source))
     for batch in made.epoch(1):
         picked = batch.targets[0].numpy()
         assert set(source[picked]) == {0, 1}
-        for image, photo in zip(batch.images, picked, strict=True):
-            np.testing.assert_array_equal(image, (VIEW, OTHER_VIEW)[source[photo]][ROWS[photo]])
+        for pixels, image in zip(batch.images, picked, strict=True):
+            np.testing.assert_array_equal(pixels, (VIEW, OTHER_VIEW)[source[image]][ROWS[image]])
 
 
 @pytest.mark.parametrize("threads", [0, 3])
-def test_a_channel_of_edges_is_made_of_the_augmented_photo(threads):
+def test_a_channel_of_edges_is_made_of_the_augmented_image(threads):
     plain = batches(augment=EVERYTHING, threads=threads).epoch(1)
     edged = batches(augment=EVERYTHING, threads=threads, edges=True).epoch(1)
     for without, with_them in zip(plain, edged, strict=True):
@@ -116,7 +116,7 @@ def test_a_channel_of_edges_is_made_of_the_augmented_photo(threads):
 
 
 def test_what_one_epoch_leaves_out_another_shows():
-    assert {photo for epoch in range(10) for photo in shown(batches().epoch(epoch))} == set(range(PHOTOS))
+    assert {image for epoch in range(10) for image in shown(batches().epoch(epoch))} == set(range(IMAGES))
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(8, [8] * 6), (50, [50]), (49, [49]), (64, [50])])
@@ -125,32 +125,32 @@ def test_an_incomplete_batch_is_left_out_unless_it_is_the_only_one(batch_size, s
     assert [len(batch.images) for batch in made.epoch(1)] == sizes and len(made) == len(sizes)
 
 
-@pytest.mark.parametrize(("sampler", "photos"), [("oversample", 4 * 13), ("undersample", 4 * 12), ("one_per_person", 8)])
-def test_an_epoch_is_as_long_as_its_sampler_says(sampler, photos):
+@pytest.mark.parametrize(("sampler", "images"), [("oversample", 4 * 13), ("undersample", 4 * 12), ("one_per_person", 8)])
+def test_an_epoch_is_as_long_as_its_sampler_says(sampler, images):
     made = batches(sampler=sampler, batch_size=4)
-    assert len(made) == photos // 4 == len(list(made.epoch(1)))
+    assert len(made) == images // 4 == len(list(made.epoch(1)))
 
 
 def names_in(made: TrainBatches, epoch: int) -> list[list[str]]:
-    """The names of the photos of every batch, in order."""
-    return [[NAMES[photo] for photo in batch.targets[0]] for batch in made.epoch(epoch)]
+    """The names of the images of every batch, in order."""
+    return [[NAMES[image] for image in batch.targets[0]] for batch in made.epoch(epoch)]
 
 
 @pytest.mark.parametrize("threads", [0, 3])
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_a_photo_whose_row_the_view_lacks_is_named_with_its_row_and_the_cause(epoch, threads):
+def test_an_image_whose_row_the_view_lacks_is_named_with_its_row_and_the_cause(epoch, threads):
     whole = batches(augment=EVERYTHING, threads=threads)
     there = 40
     gone = {name: row for name, row in zip(NAMES, ROWS, strict=True) if row >= there}
     first = next(name for names in names_in(whole, epoch) for name in names if name in gone)
-    with pytest.raises(PhotoError) as caught:
+    with pytest.raises(ImageError) as caught:
         list(replace(whole, views=[VIEW[:there]]).epoch(epoch))
-    said = f"photo {first} (row {gone[first]} of its view) cannot be read or augmented (IndexError: index {gone[first]} is out of bounds"
+    said = f"image {first} (row {gone[first]} of its view) cannot be read or augmented (IndexError: index {gone[first]} is out of bounds"
     assert str(caught.value).startswith(said) and str(caught.value).endswith(". Mend it, or take it out of the data.")
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_photo_that_only_some_random_changes_break_is_named(seed):
+def test_an_image_that_only_some_random_changes_break_is_named(seed):
     broken = []
 
     def fragile(images: np.ndarray, seed: int) -> np.ndarray:
@@ -162,25 +162,25 @@ def test_a_photo_that_only_some_random_changes_break_is_named(seed):
         return images
 
     made = replace(batches(seed=seed), make_augment=lambda: fragile)
-    with pytest.raises(PhotoError, match=r"cannot be read or augmented \(ZeroDivisionError: no such angle\)") as caught:
+    with pytest.raises(ImageError, match=r"cannot be read or augmented \(ZeroDivisionError: no such angle\)") as caught:
         for epoch in range(1, 10):
             list(made.epoch(epoch))
     [name] = [name for name, row in zip(NAMES, ROWS, strict=True) if (VIEW[row] == broken[0]).all()]
-    assert f"photo {name} (" in str(caught.value)
+    assert f"image {name} (" in str(caught.value)
 
 
-def test_a_photo_is_named_among_the_first_few_of_a_data_set_too():
+def test_an_image_is_named_among_the_first_few_of_a_data_set_too():
     few = slice(2)
     made = batches(view=VIEW[: ROWS[1]])
-    rehearsed = replace(made, photos=made.photos.take(few), batch_size=2)
+    rehearsed = replace(made, images=made.images.take(few), batch_size=2)
     broken = [name for name, row in zip(NAMES[few], ROWS[few], strict=True) if row >= ROWS[1]]
-    with pytest.raises(PhotoError) as caught:
+    with pytest.raises(ImageError) as caught:
         list(rehearsed.epoch(1))
-    assert any(str(caught.value).startswith(f"photo {name} ") for name in broken)
+    assert any(str(caught.value).startswith(f"image {name} ") for name in broken)
 
 
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
-def test_what_is_no_photos_fault_names_none(error):
+def test_what_is_no_images_fault_names_none(error):
     def exhausted(images: np.ndarray, seed: int) -> np.ndarray:
         raise error
 
@@ -209,7 +209,7 @@ def test_plain_batches_are_the_rows_in_order_the_last_ones_too(threads):
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_plain_batches_with_edges_have_the_edges_of_the_photos_of_the_view(threads):
+def test_plain_batches_with_edges_have_the_edges_of_the_images_of_the_view(threads):
     made = torch.cat(list(plain_batches(VIEW, ROWS, 8, threads, edges=True)))
     np.testing.assert_array_equal(made, with_edges(VIEW[ROWS]))
 

@@ -6,8 +6,8 @@ import pytest
 
 from trainables.data import corrections
 from trainables.data.corrections import Corrected, check_relabel, read_weights
+from trainables.data.images import DataError, Images
 from trainables.data.layouts.contest import LAYOUT, contest_scheme
-from trainables.data.photos import DataError, Photos
 from trainables.registry import ConfigError
 
 SHOTS = ("mask1", "incorrect_mask", "normal")
@@ -15,8 +15,8 @@ SCHEME = contest_scheme((30, 60))
 GENDERS = SCHEME.attributes[1].values
 
 
-def people(*folders: str) -> Photos:
-    """Three shots of each person, whose folder says gender and years."""
+def faces_of(*folders: str) -> Images:
+    """Three shots of each group, whose folder says gender and years."""
     labels, numbers = [], []
     for folder in folders:
         _, gender, _, years = folder.split("_")
@@ -25,10 +25,10 @@ def people(*folders: str) -> Photos:
     ids = tuple(f"{folder}/{shot}.{'png' if shot == 'normal' else 'jpg'}" for folder in folders for shot in SHOTS)
     index = np.arange(len(ids))
     names = tuple(folder for folder in folders for _ in SHOTS)
-    return Photos(Path("root"), ids, index // 3, np.array(labels), SCHEME, numbers=np.array(numbers), names=names)
+    return Images(Path("root"), ids, index // 3, np.array(labels), SCHEME, numbers=np.array(numbers), names=names)
 
 
-PHOTOS = people("000001_male_Asian_20", "000002_female_Asian_45", "000003-1_female_Asian_60")
+IMAGES = faces_of("000001_male_Asian_20", "000002_female_Asian_45", "000003-1_female_Asian_60")
 
 
 @pytest.fixture
@@ -43,27 +43,27 @@ def write(tmp_path):
     return write
 
 
-def correct(relabel: str, photos: Photos) -> Corrected:
+def correct(relabel: str, images: Images) -> Corrected:
     """Of the contest's data, which brings lists."""
-    return corrections.correct(relabel, photos, LAYOUT.corrections)
+    return corrections.correct(relabel, images, LAYOUT.corrections)
 
 
-def changes(before: Photos, labels: np.ndarray) -> dict[str, str]:
-    """What the labels say otherwise, by photo."""
+def changes(before: Images, labels: np.ndarray) -> dict[str, str]:
+    """What the labels say otherwise, by image."""
     return {
         before.ids[index]: SCHEME.attributes[column].values[labels[index, column]]
         for index, column in np.argwhere(before.labels != labels).tolist()
     }
 
 
-def refused(relabel: str, photos: Photos = PHOTOS) -> list[str]:
+def refused(relabel: str, images: Images = IMAGES) -> list[str]:
     with pytest.raises(DataError) as caught:
-        correct(relabel, photos)
+        correct(relabel, images)
     return str(caught.value).splitlines()
 
 
 def test_none_changes_nothing():
-    assert changes(PHOTOS, correct("none", PHOTOS).labels) == {}
+    assert changes(IMAGES, correct("none", IMAGES).labels) == {}
 
 
 @pytest.mark.parametrize(
@@ -78,21 +78,21 @@ def test_none_changes_nothing():
         ("000003-1/mask1", [6]),
     ],
 )
-def test_a_photo_or_person_may_be_called_in_several_ways(write, name, hit):
-    gender = GENDERS[1 - PHOTOS.labels[hit[0], 1]]
-    corrected = correct(write(f"{name},gender,{gender},"), PHOTOS)
-    assert changes(PHOTOS, corrected.labels) == {PHOTOS.ids[index]: gender for index in hit}
+def test_an_image_or_group_may_be_called_in_several_ways(write, name, hit):
+    gender = GENDERS[1 - IMAGES.labels[hit[0], 1]]
+    corrected = correct(write(f"{name},gender,{gender},"), IMAGES)
+    assert changes(IMAGES, corrected.labels) == {IMAGES.ids[index]: gender for index in hit}
     assert corrected.left_out == ()
 
 
 @pytest.mark.parametrize("name", ["000003", "00001", "1", "000001/mask2", "normal"])
 def test_nothing_else_is_a_name(write, name):
     (words,) = refused(write(f"{name},gender,male,"))
-    assert "no row fits these photos. Name a photo as 000001_male_Asian_20/mask1.jpg, or a person" in words
+    assert "no row fits these images. Name an image as 000001_male_Asian_20/mask1.jpg, or a group" in words
 
 
-def test_what_two_people_begin_with_names_neither(write):
-    twins = people("000001_male_Asian_20", "000001_male_Asian_45")
+def test_what_two_groups_begin_with_names_neither(write):
+    twins = faces_of("000001_male_Asian_20", "000001_male_Asian_45")
     assert "no row fits" in refused(write("000001,gender,female,"), twins)[0]
     assert len(changes(twins, correct(write("000001_male_Asian_45,gender,female,"), twins).labels)) == 3
 
@@ -101,27 +101,27 @@ def test_two_rows_swap_two_shots(write):
     rows = ("000002/incorrect_mask,mask,absent,incorrect", "000002/normal,mask,incorrect,absent")
     expected = {"000002_female_Asian_45/incorrect_mask.jpg": "absent", "000002_female_Asian_45/normal.png": "incorrect"}
     for order in (rows, rows[::-1]):
-        assert changes(PHOTOS, correct(write(*order), PHOTOS).labels) == expected
+        assert changes(IMAGES, correct(write(*order), IMAGES).labels) == expected
 
 
 def test_a_row_says_what_a_value_was_and_changes_no_other(write):
-    corrected = correct(write("000001,mask,absent,worn", "000002,gender,female,male", "000002,age,<30,"), PHOTOS)
-    assert changes(PHOTOS, corrected.labels) == {
+    corrected = correct(write("000001,mask,absent,worn", "000002,gender,female,male", "000002,age,<30,"), IMAGES)
+    assert changes(IMAGES, corrected.labels) == {
         "000001_male_Asian_20/mask1.jpg": "absent",
         **{f"000002_female_Asian_45/{shot}": "<30" for shot in ("mask1.jpg", "incorrect_mask.jpg", "normal.png")},
     }
     (item,) = corrected.left_out
-    assert item.reason.endswith("that do not fit these photos, ignored") and item.names == ("000002",)
+    assert item.reason.endswith("that do not fit these images, ignored") and item.names == ("000002",)
 
 
 def test_the_column_was_may_be_missing(write):
-    assert len(changes(PHOTOS, correct(write("000001,gender,female", header="photo,attribute,value"), PHOTOS).labels)) == 3
+    assert len(changes(IMAGES, correct(write("000001,gender,female", header="photo,attribute,value"), IMAGES).labels)) == 3
 
 
-def test_the_photos_themselves_stay_as_they_are(write):
-    before = PHOTOS.labels.copy()
-    correct(write("000001,gender,female,"), PHOTOS)
-    np.testing.assert_array_equal(PHOTOS.labels, before)
+def test_the_images_themselves_stay_as_they_are(write):
+    before = IMAGES.labels.copy()
+    correct(write("000001,gender,female,"), IMAGES)
+    np.testing.assert_array_equal(IMAGES.labels, before)
 
 
 def test_every_wrong_row_is_named_by_its_line(write):
@@ -145,7 +145,7 @@ def test_what_is_no_list_and_no_file_is_refused_with_the_lists_there_are(write):
     )
 
 
-# The shipped lists, on people whose folders are those of the contest as far as the lists say
+# The shipped lists, on groups whose folders are those of the contest as far as the lists say
 
 
 WRONG = (
@@ -164,7 +164,7 @@ FURTHER = (
 
 @pytest.mark.parametrize("name", LAYOUT.corrections)
 def test_a_list_of_the_contest_is_refused_for_other_data_before_and_while_it_is_read(name):
-    for use in (lambda: check_relabel(name, ()), lambda: corrections.correct(name, PHOTOS, {})):
+    for use in (lambda: check_relabel(name, ()), lambda: corrections.correct(name, IMAGES, {})):
         with pytest.raises(ConfigError) as caught:
             use()
         (mistake,) = caught.value.mistakes
@@ -173,12 +173,12 @@ def test_a_list_of_the_contest_is_refused_for_other_data_before_and_while_it_is_
 
 
 def test_the_consensus_corrects_what_most_lists_agree_on():
-    photos = people(*WRONG, *FURTHER)
-    corrected = correct("consensus", photos)
+    images = faces_of(*WRONG, *FURTHER)
+    corrected = correct("consensus", images)
     assert corrected.left_out == ()
-    found = changes(photos, corrected.labels)
-    genders = {photo: value for photo, value in found.items() if value in GENDERS}
-    assert {photo.split("_")[0]: value for photo, value in genders.items()} == {
+    found = changes(images, corrected.labels)
+    genders = {image: value for image, value in found.items() if value in GENDERS}
+    assert {image.split("_")[0]: value for image, value in genders.items()} == {
         **{f"{number:06d}": "male" for number in range(6359, 6365)},
         "001498-1": "female",
         "004432": "female",
@@ -186,7 +186,7 @@ def test_the_consensus_corrects_what_most_lists_agree_on():
         "001720": "male",
     }
     assert len(genders) == 3 * 10
-    swapped = {photo: value for photo, value in found.items() if photo not in genders}
+    swapped = {image: value for image, value in found.items() if image not in genders}
     assert swapped == {
         f"{number:06d}_female_Asian_40/{shot}": value
         for number in (20, 4418, 5227)
@@ -195,11 +195,11 @@ def test_the_consensus_corrects_what_most_lists_agree_on():
 
 
 def test_the_extended_list_corrects_that_and_more():
-    photos = people(*WRONG, *FURTHER)
-    consensus, extended = correct("consensus", photos), correct("extended", photos)
+    images = faces_of(*WRONG, *FURTHER)
+    consensus, extended = correct("consensus", images), correct("extended", images)
     assert extended.left_out == ()
-    further = changes(photos, np.where(consensus.labels == photos.labels, extended.labels, photos.labels))
-    assert (extended.labels[consensus.labels != photos.labels] == consensus.labels[consensus.labels != photos.labels]).all()
+    further = changes(images, np.where(consensus.labels == images.labels, extended.labels, images.labels))
+    assert (extended.labels[consensus.labels != images.labels] == consensus.labels[consensus.labels != images.labels]).all()
     assert further == {
         **{f"{number:06d}_male_Asian_50/incorrect_mask.jpg": "worn" for number in (645, 3574, 70)},
         **{
@@ -211,34 +211,34 @@ def test_the_extended_list_corrects_that_and_more():
 
 
 @pytest.mark.parametrize("name", LAYOUT.corrections)
-def test_a_shipped_list_on_other_photos_changes_nothing_and_says_so_once(name):
-    corrected = correct(name, PHOTOS)
+def test_a_shipped_list_on_other_images_changes_nothing_and_says_so_once(name):
+    corrected = correct(name, IMAGES)
     with LAYOUT.corrections[name].open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert changes(PHOTOS, corrected.labels) == {}
+    assert changes(IMAGES, corrected.labels) == {}
     assert [(item.reason, len(item.names)) for item in corrected.left_out] == [
-        (f"corrections of {name} that do not fit these photos, ignored", len(rows))
+        (f"corrections of {name} that do not fit these images, ignored", len(rows))
     ]
 
 
 def test_a_shipped_list_does_not_correct_what_is_right_already():
-    right = people("006359_male_Asian_18")
+    right = faces_of("006359_male_Asian_18")
     assert changes(right, correct("consensus", right).labels) == {}
 
 
 # Weights
 
 
-def test_a_photo_weighs_what_the_table_says_and_others_1(write):
-    weights, left_out = read_weights(Path(write("000001,2.5", "000002/normal,0", "nobody,3", header="photo,weight")), PHOTOS, np.arange(9))
+def test_an_image_weighs_what_the_table_says_and_others_1(write):
+    weights, left_out = read_weights(Path(write("000001,2.5", "000002/normal,0", "nobody,3", header="photo,weight")), IMAGES, np.arange(9))
     assert weights.tolist() == [2.5, 2.5, 2.5, 1, 1, 0, 1, 1, 1]
-    assert [(item.reason, item.names) for item in left_out] == [("photos of data/weights that are not in the data, ignored", ("nobody",))]
+    assert [(item.reason, item.names) for item in left_out] == [("images of data/weights that are not in the data, ignored", ("nobody",))]
 
 
 def test_wrong_weights_are_named_by_their_lines(write):
     file = write("000001,-1", "000002,heavy", "000002,inf", "000003-1,2", "000003-1/normal,2", header="photo,weight")
     with pytest.raises(DataError) as caught:
-        read_weights(Path(file), PHOTOS, np.arange(9))
+        read_weights(Path(file), IMAGES, np.arange(9))
     assert str(caught.value).splitlines() == [
         f"{file}:2: weight is '-1'; write a number from 0 on.",
         f"{file}:3: weight is 'heavy'; write a number from 0 on.",
@@ -247,8 +247,8 @@ def test_wrong_weights_are_named_by_their_lines(write):
     ]
 
 
-def test_weights_that_leave_no_training_photo_to_show_are_refused(write):
+def test_weights_that_leave_no_training_image_to_show_are_refused(write):
     file = Path(write("000001,0", "000002,0", header="photo,weight"))
-    assert read_weights(file, PHOTOS, np.arange(9))[0].sum() == 3
-    with pytest.raises(DataError, match="every training photo weighs 0"):
-        read_weights(file, PHOTOS, np.arange(6))
+    assert read_weights(file, IMAGES, np.arange(9))[0].sum() == 3
+    with pytest.raises(DataError, match="every training image weighs 0"):
+        read_weights(file, IMAGES, np.arange(6))

@@ -11,12 +11,12 @@ from PIL import Image
 
 from analysis.ensemble.files import write_submission
 from trainables.data.extra import Completed, complete, extra_table, refuse_other_extra
+from trainables.data.images import DataError, Images
 from trainables.data.labels import read_task
-from trainables.data.layouts.reading import read_photos, read_unlabelled
-from trainables.data.photos import DataError, Photos
+from trainables.data.layouts.reading import read_images, read_unlabelled
 from trainables.data.settings import DataConfig, LabelsConfig
 from trainables.data.splits import NOBODY
-from trainables.data.training import Data, training_photos
+from trainables.data.training import Data, training_images
 from trainables.data.views import View, ViewConfig, ViewFiles, build_views, open_view
 from trainables.record import RunError
 from trainables.restore_data import EXTRA, prove_extra
@@ -25,10 +25,10 @@ VIEW = View.of(ViewConfig(size=32))
 
 
 @pytest.fixture
-def decode(cache) -> Callable[[Photos], tuple[Photos, ViewFiles]]:
-    def decode(photos: Photos) -> tuple[Photos, ViewFiles]:
-        files = build_views(photos, [VIEW], cache)
-        return photos.without(files.bad), files
+def decode(cache) -> Callable[[Images], tuple[Images, ViewFiles]]:
+    def decode(images: Images) -> tuple[Images, ViewFiles]:
+        files = build_views(images, [VIEW], cache)
+        return images.without(files.bad), files
 
     return decode
 
@@ -36,7 +36,7 @@ def decode(cache) -> Callable[[Photos], tuple[Photos, ViewFiles]]:
 @pytest.fixture
 def completed(demo, data, cache, decode) -> Callable[..., Completed]:
     """The demo's data with all that these settings add to it."""
-    digests = build_views(read_photos(demo, DataConfig()), [VIEW], cache).digests
+    digests = build_views(read_images(demo, DataConfig()), [VIEW], cache).digests
 
     def completed(relabels=(), data=data, tasks=("joint",), **settings) -> Completed:
         return complete(data, demo, DataConfig(**settings), tasks, relabels, digests, decode)
@@ -56,7 +56,7 @@ def refused(completed) -> Callable[..., list[str]]:
 
 @pytest.fixture
 def strangers(tmp_path) -> Path:
-    """A table of three plain photos of people who are not in the demo."""
+    """A table of three plain images of groups who are not in the demo."""
     rows = ["image,person,age,gender,mask"]
     for number, (years, gender, mask) in enumerate([(70, "male", "worn"), (20, "female", "absent"), (45, "female", "worn")]):
         Image.new("RGB", (40, 40), (50 * number, 90, 20)).save(tmp_path / f"{number}.png")
@@ -67,28 +67,28 @@ def strangers(tmp_path) -> Path:
 
 @pytest.fixture
 def probabilities(demo, data, tmp_path) -> Path:
-    """What an ensemble wrote about the demo's photos to predict."""
+    """What an ensemble wrote about the demo's images to predict."""
     answer = np.random.default_rng(0).dirichlet(np.full(18, 0.05), size=28)
     (tmp_path / "ensemble").mkdir()
-    return write_submission(tmp_path / "ensemble", read_unlabelled(demo), answer, data.photos.scheme.class_names())[1]
+    return write_submission(tmp_path / "ensemble", read_unlabelled(demo), answer, data.images.scheme.class_names())[1]
 
 
 def test_without_settings_nothing_is_added(completed, data):
     whole = completed()
     assert (whole.found, whole.table, whole.left_out) == ((), b"", ())
     assert (whole.data.extra, whole.data.relabelled, whole.data.weights) == ((), {}, None)
-    assert whole.data.photos is data.photos and whole.data.split is data.split
+    assert whole.data.images is data.images and whole.data.split is data.split
 
 
-def test_labelled_photos_of_another_layout_train_with_the_labels_of_the_data(completed, data, strangers):
+def test_labelled_images_of_another_layout_train_with_the_labels_of_the_data(completed, data, strangers):
     whole = completed(extra=(str(strangers),), ordinal="age")
     (extra,) = whole.data.extra
-    assert extra.soft is None and extra.photos.scheme == data.photos.scheme
-    assert extra.photos.labels.tolist() == [[0, 0, 2], [2, 1, 0], [0, 1, 1]] and extra.photos.numbers.tolist() == [70, 20, 45]
+    assert extra.soft is None and extra.images.scheme == data.images.scheme
+    assert extra.images.labels.tolist() == [[0, 0, 2], [2, 1, 0], [0, 1, 1]] and extra.images.numbers.tolist() == [70, 20, 45]
     view = open_view(extra.views[VIEW])
-    for row, colour in zip(view.rows(extra.photos.ids), ((0, 90, 20), (50, 90, 20), (100, 90, 20)), strict=True):
+    for row, colour in zip(view.rows(extra.images.ids), ((0, 90, 20), (50, 90, 20), (100, 90, 20)), strict=True):
         assert (view.images[row] == colour).all()
-    found = training_photos(LabelsConfig(), whole.data, read_task("joint", data.photos.scheme))
+    found = training_images(LabelsConfig(), whole.data, read_task("joint", data.images.scheme))
     assert found.ids[found.source == 1].tolist() == ["0.png", "1.png", "2.png"]
 
 
@@ -97,20 +97,20 @@ def test_several_sources_keep_their_order_and_those_of_an_ensemble_come_last(com
     more.write_text("\n".join(strangers.read_text().splitlines()[:2]))
     whole = completed(extra=(str(strangers), str(more)), pseudo=str(probabilities), ordinal="age")
     assert [one.source for one in whole.found] == [str(strangers), str(more), str(probabilities)]
-    assert [len(extra.photos) for extra in whole.data.extra] == [3, 1, 28]
+    assert [len(extra.images) for extra in whole.data.extra] == [3, 1, 28]
 
 
-def test_photos_that_cannot_be_decoded_do_not_train_and_are_named(completed, strangers):
-    (strangers.parent / "1.png").write_bytes(b"no photo")
+def test_images_that_cannot_be_decoded_do_not_train_and_are_named(completed, strangers):
+    (strangers.parent / "1.png").write_bytes(b"no image")
     whole = completed(extra=(str(strangers),), ordinal="age")
-    assert whole.data.extra[0].photos.ids == ("0.png", "2.png")
-    assert [str(item) for item in whole.left_out] == ["1 photos cannot be decoded: 1.png (not an image of a known format)"]
+    assert whole.data.extra[0].images.ids == ("0.png", "2.png")
+    assert [str(item) for item in whole.left_out] == ["1 images cannot be decoded: 1.png (not an image of a known format)"]
 
 
 def test_a_source_that_does_not_fit_the_data_is_refused_as_one_of_data_extra(refused, strangers, tmp_path):
     assert refused(extra=(str(tmp_path / "nowhere"),))[0].startswith(f"data/extra: {tmp_path / 'nowhere'}: no such folder. Give --data")
     assert refused(extra=(str(strangers),)) == [
-        f"data/extra: {strangers}: age is 20, 45, 70 for some photos, and the classes are <30, 30-59, >=60. Write those."
+        f"data/extra: {strangers}: age is 20, 45, 70 for some images, and the classes are <30, 30-59, >=60. Write those."
     ]
     strangers.write_text(strangers.read_text().replace("gender", "sex"))
     assert refused(extra=(str(strangers),), ordinal="age") == [
@@ -118,11 +118,11 @@ def test_a_source_that_does_not_fit_the_data_is_refused_as_one_of_data_extra(ref
     ]
 
 
-def test_only_what_some_trial_predicts_must_be_told_of_extra_photos(completed, refused, data, strangers):
+def test_only_what_some_trial_predicts_must_be_told_of_extra_images(completed, refused, data, strangers):
     strangers.write_text(strangers.read_text().replace("gender", "sex"))
     whole = completed(extra=(str(strangers),), ordinal="age", tasks=["mask", "age"])
-    assert whole.data.extra[0].photos.scheme.names == ("mask", "age")
-    found = training_photos(LabelsConfig(), whole.data, read_task("mask", data.photos.scheme))
+    assert whole.data.extra[0].images.scheme.names == ("mask", "age")
+    found = training_images(LabelsConfig(), whole.data, read_task("mask", data.images.scheme))
     assert found.classes[found.source == 1].tolist() == [0, 2, 0]
     (line,) = refused(extra=(str(strangers),), ordinal="age", tasks=["mask", "gender"])
     assert "has no attribute gender" in line
@@ -141,27 +141,27 @@ def side(data: Data, name: str) -> list[int]:
 
 
 def extras(whole: Completed, data: Data, fold: int) -> list[str]:
-    """The extra photos that train while a fold validates."""
+    """The extra images that train while a fold validates."""
     at = replace(whole.data, split=replace(data.split, fold=fold))
-    found = training_photos(LabelsConfig(), at, read_task("joint", data.photos.scheme))
+    found = training_images(LabelsConfig(), at, read_task("joint", data.images.scheme))
     return found.ids[found.source == 1].tolist()
 
 
-def named(strangers: Path, person: str) -> None:
-    strangers.write_text(strangers.read_text().replace("stranger 1", person))
+def named(strangers: Path, group: str) -> None:
+    strangers.write_text(strangers.read_text().replace("stranger 1", group))
 
 
 def test_a_group_that_is_held_out_is_refused_by_name(refused, data, strangers):
-    person = sorted({data.photos.names[index] for index in side(data, "holdout")})[0]
-    named(strangers, person)
+    group = sorted({data.images.names[index] for index in side(data, "holdout")})[0]
+    named(strangers, group)
     (line,) = refused(extra=(str(strangers),), ordinal="age")
-    assert line.startswith(f"{strangers}: 1 photos of groups that are held out would train: 1.png ({person}).")
+    assert line.startswith(f"{strangers}: 1 images of groups that are held out would train: 1.png ({group}).")
 
 
-def test_a_copy_of_a_photo_that_is_held_out_is_refused_whatever_its_name(refused, data, strangers):
-    shutil.copy(data.photos.root / data.photos.ids[side(data, "holdout")[3]], strangers.parent / "1.png")
+def test_a_copy_of_an_image_that_is_held_out_is_refused_whatever_its_name(refused, data, strangers):
+    shutil.copy(data.images.root / data.images.ids[side(data, "holdout")[3]], strangers.parent / "1.png")
     (line,) = refused(extra=(str(strangers),), ordinal="age")
-    assert line.startswith(f"{strangers}: 1 photos of groups that are held out would train: 1.png (stranger 1).")
+    assert line.startswith(f"{strangers}: 1 images of groups that are held out would train: 1.png (stranger 1).")
 
 
 def test_every_source_that_leaks_is_named(refused, demo):
@@ -174,9 +174,9 @@ def test_every_source_that_leaks_is_named(refused, demo):
 def test_a_group_of_the_run_trains_only_in_folds_where_it_does_not_validate(completed, data, strangers, name, copy):
     index = side(data, name)[0]
     if copy:
-        shutil.copy(data.photos.root / data.photos.ids[index], strangers.parent / "1.png")
+        shutil.copy(data.images.root / data.images.ids[index], strangers.parent / "1.png")
     else:
-        named(strangers, data.photos.names[index])
+        named(strangers, data.images.names[index])
     whole = completed(extra=(str(strangers),), ordinal="age")
     its = int(data.split.part[index])
     assert (its == data.split.fold) == (name == "valid")
@@ -186,27 +186,27 @@ def test_a_group_of_the_run_trains_only_in_folds_where_it_does_not_validate(comp
     assert len(apart) == (name == "valid") and all(names[0].startswith("1.png (") for names in apart)
 
 
-def test_what_is_decided_of_extra_photos_is_the_same_for_every_fold(completed, data, strangers):
+def test_what_is_decided_of_extra_images_is_the_same_for_every_fold(completed, data, strangers):
     """Search and refit look at other folds, and agree."""
-    named(strangers, data.photos.names[side(data, "train")[0]])
+    named(strangers, data.images.names[side(data, "train")[0]])
     of_fold = [replace(data, split=replace(data.split, fold=fold)) for fold in (0, 1, NOBODY)]
     wholes = [completed(extra=(str(strangers),), ordinal="age", data=one) for one in of_fold]
     assert len({whole.table for whole in wholes}) == 1
     assert len({whole.data.extra[0].validates.tobytes() for whole in wholes}) == 1
 
 
-def test_a_copy_of_one_photo_ties_all_photos_of_its_group(completed, data, strangers):
+def test_a_copy_of_one_image_ties_all_images_of_its_group(completed, data, strangers):
     index = side(data, "valid")[0]
-    shutil.copy(data.photos.root / data.photos.ids[index], strangers.parent / "1.png")
+    shutil.copy(data.images.root / data.images.ids[index], strangers.parent / "1.png")
     strangers.write_text(strangers.read_text().replace("stranger 2", "stranger 1"))
     whole = completed(extra=(str(strangers),), ordinal="age")
     assert extras(whole, data, data.split.fold) == ["0.png"]
 
 
 @pytest.mark.parametrize("name", ["valid", "holdout", "train"])
-def test_a_photo_that_was_encoded_again_and_is_scored_is_named(completed, data, strangers, name):
-    copied = data.photos.ids[side(data, name)[0]]
-    Image.open(data.photos.root / copied).convert("RGB").save(strangers.parent / "1.png")
+def test_an_image_that_was_encoded_again_and_is_scored_is_named(completed, data, strangers, name):
+    copied = data.images.ids[side(data, name)[0]]
+    Image.open(data.images.root / copied).convert("RGB").save(strangers.parent / "1.png")
     whole = completed(extra=(str(strangers),), ordinal="age")
     found = [item.names for item in whole.left_out if "look like" in item.reason]
     if name == "train":
@@ -219,30 +219,30 @@ def test_a_photo_that_was_encoded_again_and_is_scored_is_named(completed, data, 
 # Soft labels of an ensemble
 
 
-def test_photos_of_an_ensemble_train_with_its_probabilities(completed, demo, data, probabilities):
+def test_images_of_an_ensemble_train_with_its_probabilities(completed, demo, data, probabilities):
     extra = completed(pseudo=str(probabilities)).data.extra[0]
     with probabilities.open(newline="") as file:
         rows = {row.pop("ImageID"): np.array([float(field) for field in row.values()]) for row in csv.DictReader(file)}
-    assert extra.photos.ids == read_unlabelled(demo).ids and extra.photos.root == demo / "eval" / "images"
-    for name, soft, label in zip(extra.photos.ids, extra.soft, data.photos.scheme.joint(extra.photos.labels), strict=True):
+    assert extra.images.ids == read_unlabelled(demo).ids and extra.images.root == demo / "eval" / "images"
+    for name, soft, label in zip(extra.images.ids, extra.soft, data.images.scheme.joint(extra.images.labels), strict=True):
         np.testing.assert_allclose(soft, rows[name] / rows[name].sum(), rtol=1e-6, atol=1e-12)
         assert label == rows[name].argmax()
-    assert extra.soft.dtype == np.float32 and extra.photos.numbers is None
+    assert extra.soft.dtype == np.float32 and extra.images.numbers is None
 
 
-def test_a_table_may_name_some_of_the_photos_in_any_order(completed, probabilities):
+def test_a_table_may_name_some_of_the_images_in_any_order(completed, probabilities):
     whole = completed(pseudo=str(probabilities)).data.extra[0]
     header, *rows = probabilities.read_text().splitlines()
     probabilities.write_text("\n".join([header, *rows[20:10:-1]]))
     extra = completed(pseudo=str(probabilities)).data.extra[0]
-    assert extra.photos.ids == whole.photos.ids[11:21] and extra.views == whole.views
+    assert extra.images.ids == whole.images.ids[11:21] and extra.views == whole.views
     np.testing.assert_array_equal(extra.soft, whole.soft[11:21])
 
 
 def test_columns_that_are_not_the_classes_are_refused(refused, probabilities):
     probabilities.write_text(probabilities.read_text().replace("<30", "<25"))
     (line,) = refused(pseudo=str(probabilities))
-    assert line.startswith(f"{probabilities}: its columns are not ImageID and the classes of these photos. It lacks: worn, male, <30, ")
+    assert line.startswith(f"{probabilities}: its columns are not ImageID and the classes of these images. It lacks: worn, male, <30, ")
     assert "It has beside them: worn, male, <25, " in line and line.endswith("over all attributes, with the same data/cuts.")
 
 
@@ -257,15 +257,15 @@ def test_every_wrong_row_of_probabilities_is_named_by_its_line(refused, probabil
     probabilities.write_text("\n".join([header, *(",".join(row) for row in rows)]))
     wrong = "these are no probabilities, each from 0 on and 1 in all."
     assert refused(pseudo=str(probabilities)) == [
-        f"{probabilities}:3: photo {rows[0][0]} stands twice; keep one row.",
-        f"{probabilities}:4: photo 'gone.jpg' is not in eval/info.csv; take the row out.",
+        f"{probabilities}:3: image {rows[0][0]} stands twice; keep one row.",
+        f"{probabilities}:4: image 'gone.jpg' is not in eval/info.csv; take the row out.",
         *(f"{probabilities}:{line}: {wrong}" for line in (5, 6, 7)),
     ]
 
 
-def test_data_without_photos_to_predict_has_no_use_for_probabilities(data, probabilities, decode, tmp_path):
+def test_data_without_images_to_predict_has_no_use_for_probabilities(data, probabilities, decode, tmp_path):
     with pytest.raises(
-        DataError, match=f"data/pseudo: {tmp_path} has no eval/info.csv, whose photos .* would label. Leave data/pseudo out"
+        DataError, match=f"data/pseudo: {tmp_path} has no eval/info.csv, whose images .* would label. Leave data/pseudo out"
     ):
         complete(data, tmp_path, DataConfig(pseudo=str(probabilities)), ("joint",), (), {}, decode)
 
@@ -274,29 +274,29 @@ def test_data_without_photos_to_predict_has_no_use_for_probabilities(data, proba
 
 
 def test_labels_are_there_for_every_correction_that_a_trial_may_ask_for(completed, data, tmp_path):
-    person = data.photos.names[0]
-    (tmp_path / "mine.csv").write_text(f"photo,attribute,value\n{person},age,>=60\n")
+    group = data.images.names[0]
+    (tmp_path / "mine.csv").write_text(f"photo,attribute,value\n{group},age,>=60\n")
     whole = completed(relabels=["none", "consensus", str(tmp_path / "mine.csv")])
     assert set(whole.data.relabelled) == {"consensus", str(tmp_path / "mine.csv")}
     labels = whole.data.relabelled[str(tmp_path / "mine.csv")]
-    mine = data.photos.people == data.photos.people[0]
-    assert (labels[mine, 2] == 2).all() and (labels[~mine] == data.photos.labels[~mine]).all()
+    mine = data.images.groups == data.images.groups[0]
+    assert (labels[mine, 2] == 2).all() and (labels[~mine] == data.images.labels[~mine]).all()
     assert [item.reason for item in whole.left_out if "consensus" in item.reason] == [
-        "corrections of consensus that do not fit these photos, ignored"
+        "corrections of consensus that do not fit these images, ignored"
     ]
 
 
 def test_weights_are_those_of_the_table(completed, data, tmp_path):
-    (tmp_path / "weights.csv").write_text(f"photo,weight\n{data.photos.ids[3]},4\nnobody,1\n")
+    (tmp_path / "weights.csv").write_text(f"photo,weight\n{data.images.ids[3]},4\nnobody,1\n")
     whole = completed(weights=str(tmp_path / "weights.csv"))
-    assert whole.data.weights.tolist() == [4.0 if index == 3 else 1.0 for index in range(len(data.photos))]
+    assert whole.data.weights.tolist() == [4.0 if index == 3 else 1.0 for index in range(len(data.images))]
     assert [item.names for item in whole.left_out] == [("nobody",)]
 
 
 # The table, by which a run goes on with the same
 
 
-def test_the_table_names_every_photo_with_its_class_and_content(completed, strangers, probabilities, tmp_path):
+def test_the_table_names_every_image_with_its_class_and_content(completed, strangers, probabilities, tmp_path):
     (tmp_path / "weights.csv").write_text("photo,weight\nnobody,1\n")
     whole = completed(extra=(str(strangers),), pseudo=str(probabilities), weights=str(tmp_path / "weights.csv"), ordinal="age")
     rows = list(csv.DictReader(io.StringIO(whole.table.decode())))
@@ -330,7 +330,7 @@ def test_whatever_changed_since_is_a_difference(completed, strangers, probabilit
     with pytest.raises(DataError) as caught:
         refuse_other_extra(then, completed(**settings).table)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "What trains beside the photos (data/extra, data/pseudo, data/weights) is not what the run began with:"
+    assert lines[0] == "What trains beside the images (data/extra, data/pseudo, data/weights) is not what the run began with:"
     assert lines[1].startswith("  only then, 1: ") and (change == "row" or lines[2].startswith("  only now, 1: "))
     assert lines[-1] == "Put the old files back to go on with the run, or start a new one."
 
@@ -352,8 +352,8 @@ def test_soft_labels_by_models_that_have_seen_the_holdout_are_refused_with_its_i
     folder = tmp_path / "other" / "ensemble"
     folder.mkdir(parents=True)
     shutil.copy(probabilities, folder / "probabilities.csv")
-    digests = build_views(read_photos(demo, DataConfig()), [VIEW], tmp_path).digests
-    name = data.photos.ids[data.split.holdout[0]]
+    digests = build_views(read_images(demo, DataConfig()), [VIEW], tmp_path).digests
+    name = data.images.ids[data.split.holdout[0]]
     part = "holdout" if held_out else "fold 1"
     (folder.parent / "split.csv").write_text(f"photo,person,class,part,sha256\n{name},0,x,{part},{digests[name]}\n")
     if held_out:
@@ -364,12 +364,12 @@ def test_soft_labels_by_models_that_have_seen_the_holdout_are_refused_with_its_i
 
 
 def test_corrections_of_the_holdout_are_named_and_change_no_label_there(completed, data, tmp_path):
-    held, trained = (data.photos.ids[rows[0]] for rows in (data.split.holdout, data.split.train))
+    held, trained = (data.images.ids[rows[0]] for rows in (data.split.holdout, data.split.train))
     table = tmp_path / "relabel.csv"
-    genders = data.photos.scheme.attributes[1].values
+    genders = data.images.scheme.attributes[1].values
     rows = []
     for name in (held, trained):
-        given = data.photos.labels[data.photos.ids.index(name), 1]
+        given = data.images.labels[data.images.ids.index(name), 1]
         rows.append(f"{name},gender,{genders[1 - given]}\n")
     table.write_text("photo,attribute,value\n" + "".join(rows))
     named = [item.names for item in completed(relabels=(str(table),)).left_out if str(table) in item.reason]

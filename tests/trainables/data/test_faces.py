@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from trainables.data.faces import SIDE, SMALLEST, Box, Faces, find_face, one_thread_each
-from trainables.data.photos import DataError
-from trainables.data.views import read_photo
+from trainables.data.images import DataError
+from trainables.data.views import read_image
 from tuner.demo.writing import write_people
 
 GREY = (90, 100, 110)
@@ -22,15 +22,15 @@ DIGESTS = tuple(f"{number:016x}" for number in range(6))
 def portrait(tmp_path_factory) -> Image.Image:
     """A drawn person of 144 x 192 pixels in whom the detector sees a face."""
     people = write_people(tmp_path_factory.mktemp("people") / "drawn", people=4, eval_people=0, seed=0, size=(144, 192))
-    photos = [read_photo(file) for file in sorted(people.glob("train/images/*/normal.jpg"))]
-    return next(photo for photo in photos if find_face(photo))
+    images = [read_image(file) for file in sorted(people.glob("train/images/*/normal.jpg"))]
+    return next(image for image in images if find_face(image))
 
 
 def on_grey(size: tuple[int, int], *placed: tuple[Image.Image, tuple[int, int]]) -> Image.Image:
-    photo = Image.new("RGB", size, GREY)
-    for image, corner in placed:
-        photo.paste(image, corner)
-    return photo
+    image = Image.new("RGB", size, GREY)
+    for piece, corner in placed:
+        image.paste(piece, corner)
+    return image
 
 
 def overlap(one: Box, other: Box) -> float:
@@ -42,11 +42,11 @@ def overlap(one: Box, other: Box) -> float:
 
 
 def finder(box: Box | None) -> tuple[Callable[[Image.Image], Box | None], list[Image.Image]]:
-    """A detector that always finds this, and the photos it was asked about."""
+    """A detector that always finds this, and the images it was asked about."""
     asked = []
 
-    def find(photo: Image.Image) -> Box | None:
-        asked.append(photo)
+    def find(image: Image.Image) -> Box | None:
+        asked.append(image)
         return box
 
     return find, asked
@@ -66,7 +66,7 @@ def test_a_box_moves_with_its_face(portrait, corner):
 
 
 @pytest.mark.parametrize("scale", [2, 4, 7])
-def test_a_box_is_in_the_pixels_of_the_photo_however_large_that_is(portrait, scale):
+def test_a_box_is_in_the_pixels_of_the_image_however_large_that_is(portrait, scale):
     large = portrait.resize((144 * scale, 192 * scale), Image.Resampling.BICUBIC)
     assert overlap(find_face(large), tuple(scale * end for end in find_face(portrait))) > 0.75
 
@@ -77,7 +77,7 @@ def test_of_several_faces_the_largest_is_found(portrait):
     assert find_face(on_grey((256, 192), (portrait, (0, 0)), (small, (150, 0))))[2] < 150
 
 
-def test_a_face_at_the_edge_has_a_box_within_the_photo(portrait):
+def test_a_face_at_the_edge_has_a_box_within_the_image(portrait):
     left, top, right, bottom = find_face(portrait)
     across, down = (right - left) // 5, (bottom - top) // 8
     cuts = [(left + across, 0, 144, 192), (0, 0, right - across, 192), (0, top + down, 144, 192), (0, 0, 144, bottom - down)]
@@ -90,7 +90,7 @@ def test_a_face_at_the_edge_has_a_box_within_the_photo(portrait):
 @pytest.mark.parametrize(
     "size", [(1, 1), (1, 300), (SMALLEST - 1, SMALLEST - 1), (SMALLEST, SMALLEST), (3000, 20), (SIDE, SIDE), (900, 700)]
 )
-def test_a_photo_without_a_face_has_no_box_whatever_its_shape(size):
+def test_an_image_without_a_face_has_no_box_whatever_its_shape(size):
     assert find_face(Image.new("RGB", size, GREY)) is None
 
 
@@ -102,10 +102,10 @@ def test_noise_is_no_face(seed):
 
 
 def test_a_face_is_found_alike_by_one_thread_and_by_many_at_once(portrait):
-    photos = [on_grey((256, 200), (portrait, (x, 4))) for x in range(0, 112, 16)]
-    alone = [find_face(photo) for photo in photos]
+    images = [on_grey((256, 200), (portrait, (x, 4))) for x in range(0, 112, 16)]
+    alone = [find_face(image) for image in images]
     with one_thread_each(), ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(find_face, photos)) == alone
+        assert list(pool.map(find_face, images)) == alone
     assert any(alone)
 
 
@@ -122,41 +122,41 @@ def test_torch_gets_its_threads_back_even_after_a_mistake():
 
 
 @pytest.mark.parametrize("box", [(1, 2, 3, 4), None])
-def test_a_photo_is_looked_at_once_and_known_to_the_next_process(tmp_path, box):
+def test_an_image_is_looked_at_once_and_known_to_the_next_process(tmp_path, box):
     find, asked = finder(box)
-    photo = Image.new("RGB", (10, 10))
+    image = Image.new("RGB", (10, 10))
     first = Faces(tmp_path / "faces", find)
-    assert [first.of(photo, digest) for digest in DIGESTS + DIGESTS] == [box] * 12 and len(asked) == 6
-    assert [Faces(tmp_path / "faces", find).of(photo, digest) for digest in DIGESTS] == [box] * 6 and len(asked) == 6
+    assert [first.of(image, digest) for digest in DIGESTS + DIGESTS] == [box] * 12 and len(asked) == 6
+    assert [Faces(tmp_path / "faces", find).of(image, digest) for digest in DIGESTS] == [box] * 6 and len(asked) == 6
 
 
 def test_what_was_found_is_kept_at_once_not_at_the_end(tmp_path):
     find, asked = finder((1, 2, 3, 4))
-    photo, killed = Image.new("RGB", (10, 10)), Faces(tmp_path / "faces", find)
-    killed.of(photo, DIGESTS[0])
-    Faces(tmp_path / "faces", find).of(photo, DIGESTS[0])
+    image, killed = Image.new("RGB", (10, 10)), Faces(tmp_path / "faces", find)
+    killed.of(image, DIGESTS[0])
+    Faces(tmp_path / "faces", find).of(image, DIGESTS[0])
     assert len(asked) == 1
 
 
 def test_processes_that_find_at_the_same_time_keep_all(tmp_path):
     find, asked = finder((1, 2, 3, 4))
-    photo = Image.new("RGB", (10, 10))
+    image = Image.new("RGB", (10, 10))
     one, other = Faces(tmp_path / "faces", find), Faces(tmp_path / "faces", find)
     for digest in DIGESTS:
-        one.of(photo, digest)
-        other.of(photo, digest[::-1])
+        one.of(image, digest)
+        other.of(image, digest[::-1])
     asked.clear()
     third = Faces(tmp_path / "faces", find)
-    assert {third.of(photo, digest) for digest in DIGESTS + tuple(digest[::-1] for digest in DIGESTS)} == {(1, 2, 3, 4)} and not asked
+    assert {third.of(image, digest) for digest in DIGESTS + tuple(digest[::-1] for digest in DIGESTS)} == {(1, 2, 3, 4)} and not asked
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_whatever_happens_to_the_bytes_of_the_file_boxes_are_right_again_and_the_file_is_whole(tmp_path, seed):
     rng = np.random.default_rng(seed)
-    photo, truth = Image.new("RGB", (10, 10)), {digest: (1, 2, 3 + number, 4) for number, digest in enumerate(DIGESTS)}
+    image, truth = Image.new("RGB", (10, 10)), {digest: (1, 2, 3 + number, 4) for number, digest in enumerate(DIGESTS)}
     file = tmp_path / "faces"
     for digest, box in truth.items():
-        Faces(file, finder(box)[0]).of(photo, digest)
+        Faces(file, finder(box)[0]).of(image, digest)
     whole = file.read_bytes()
     # Torn off in mid-write, or filled with what a crash leaves: letters that are no boxes.
     broken = bytearray(whole[: rng.integers(len(whole))] if seed % 2 else whole)
@@ -164,12 +164,12 @@ def test_whatever_happens_to_the_bytes_of_the_file_boxes_are_right_again_and_the
         broken[place] = rng.choice([0, 10, 34, 44, 91, 93, 120, 255])
     file.write_bytes(broken)
     for digest, box in truth.items():
-        found = Faces(file, finder(box)[0]).of(photo, digest)
+        found = Faces(file, finder(box)[0]).of(image, digest)
         assert found is not None and 0 <= found[0] < found[2] <= 10 and 0 <= found[1] < found[3] <= 10
     content = file.read_bytes()
     find, asked = finder(None)
     healed = Faces(file, find)
-    assert all(healed.of(photo, digest) for digest in truth) and not asked
+    assert all(healed.of(image, digest) for digest in truth) and not asked
     assert file.read_bytes() == content and content.endswith(b"\n")
 
 
@@ -181,18 +181,18 @@ def test_whatever_happens_to_the_bytes_of_the_file_boxes_are_right_again_and_the
 def test_a_line_that_is_no_box_is_forgotten_and_the_others_hold(tmp_path, line):
     (tmp_path / "faces").write_bytes(f'["{DIGESTS[1]}", null]\n{line}\n["{DIGESTS[2]}", [5, 6, 7, 8]]'.encode("latin-1"))
     find, asked = finder((1, 2, 3, 4))
-    faces, photo = Faces(tmp_path / "faces", find), Image.new("RGB", (10, 10))
-    assert [faces.of(photo, digest) for digest in DIGESTS[:3]] == [(1, 2, 3, 4), None, (5, 6, 7, 8)] and len(asked) == 1
+    faces, image = Faces(tmp_path / "faces", find), Image.new("RGB", (10, 10))
+    assert [faces.of(image, digest) for digest in DIGESTS[:3]] == [(1, 2, 3, 4), None, (5, 6, 7, 8)] and len(asked) == 1
     healed = {f'["{DIGESTS[1]}", null]', f'["{DIGESTS[2]}", [5, 6, 7, 8]]', f'["{DIGESTS[0]}", [1, 2, 3, 4]]'}
     assert set((tmp_path / "faces").read_text().splitlines()) == healed
 
 
 @pytest.mark.parametrize("box", [(-1, 0, 5, 5), (0, 0, 11, 5), (0, 0, 5, 11), (5, 0, 5, 5), (0, 6, 5, 5)])
-def test_a_box_that_does_not_lie_in_its_photo_is_not_believed(tmp_path, box):
-    photo = Image.new("RGB", (10, 10))
-    Faces(tmp_path / "faces", finder(box)[0]).of(photo, DIGESTS[0])
+def test_a_box_that_does_not_lie_in_its_image_is_not_believed(tmp_path, box):
+    image = Image.new("RGB", (10, 10))
+    Faces(tmp_path / "faces", finder(box)[0]).of(image, DIGESTS[0])
     for _ in range(2):
-        assert Faces(tmp_path / "faces", finder((1, 2, 3, 4))[0]).of(photo, DIGESTS[0]) == (1, 2, 3, 4)
+        assert Faces(tmp_path / "faces", finder((1, 2, 3, 4))[0]).of(image, DIGESTS[0]) == (1, 2, 3, 4)
     assert len((tmp_path / "faces").read_text().splitlines()) == 1
 
 
@@ -208,10 +208,10 @@ def test_the_detector_is_imported_by_those_alone_who_look_for_an_unknown_face(tm
 import sys
 from pathlib import Path
 from trainables.config import section
-from trainables.data.photos import Unlabelled
+from trainables.data.images import Unlabelled
 from trainables.data.views import View, build_views
-photos, cache = Unlabelled(Path(sys.argv[1]), ("photo.png",)), Path(sys.argv[1]) / "cache"
-build_views(photos, [View.of(section("view", crop=crop, size=32)) for crop in sys.argv[2:]], cache)
+images, cache = Unlabelled(Path(sys.argv[1]), ("photo.png",)), Path(sys.argv[1]) / "cache"
+build_views(images, [View.of(section("view", crop=crop, size=32)) for crop in sys.argv[2:]], cache)
 print("facenet_pytorch" in sys.modules)
 """
     root = Path(__file__).parents[3]

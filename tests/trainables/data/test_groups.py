@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from trainables.data.groups import first_of_tied, merge_tied, tie_copies
+from trainables.data.images import Images
 from trainables.data.labels import Attribute, Scheme
-from trainables.data.photos import Photos
 from trainables.data.settings import DataConfig
-from trainables.data.splits import same_groups, split_people, split_table
+from trainables.data.splits import same_groups, split_groups, split_table
 from trainables.record import RunCard, write_run
 from trainables.restore_data import restore_split
 from trainables.storage import write_whole
@@ -16,16 +16,16 @@ from trainables.storage import write_whole
 SCHEME = Scheme((Attribute("kind", ("x", "y")),))
 
 
-def draw(groups: int = 60, each: int = 2) -> Photos:
+def draw(count: int = 60, each: int = 2) -> Images:
     """Groups of two images; every other group is of the other class."""
-    people = np.repeat(np.arange(groups), each)
-    ids = tuple(f"{group}/{number}.jpg" for group in range(groups) for number in range(each))
-    return Photos(Path("root"), ids, people, people[:, None] % 2, SCHEME)
+    groups = np.repeat(np.arange(count), each)
+    ids = tuple(f"{group}/{number}.jpg" for group in range(count) for number in range(each))
+    return Images(Path("root"), ids, groups, groups[:, None] % 2, SCHEME)
 
 
-def digests_of(photos: Photos, copies: dict[str, str] | None = None) -> dict[str, str]:
+def digests_of(images: Images, copies: dict[str, str] | None = None) -> dict[str, str]:
     """A content of each image's own, but of those that are copies of others."""
-    own = {name: f"{index:016x}" for index, name in enumerate(photos.ids)}
+    own = {name: f"{index:016x}" for index, name in enumerate(images.ids)}
     return own | {copy: own[name] for copy, name in (copies or {}).items()}
 
 
@@ -41,17 +41,17 @@ def test_groups_of_one_image_are_tied_named_and_counted():
 
 
 def test_copies_within_a_group_tie_nothing():
-    photos = draw()
-    assert tie_copies(photos, digests_of(photos, {"1/0.jpg": "1/1.jpg"})) is photos and merge_tied(photos) is photos
+    images = draw()
+    assert tie_copies(images, digests_of(images, {"1/0.jpg": "1/1.jpg"})) is images and merge_tied(images) is images
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_no_split_separates_tied_groups_and_without_ties_it_is_what_it_was(seed):
-    photos, settings = draw(), DataConfig(holdout=0.2, folds=3)
-    tied = tie_copies(photos, digests_of(photos, COPIES))
-    before, after = split_people(photos, settings, seed), split_people(tied, settings, seed)
-    assert all(len(set(after.part[np.isin(photos.people, tie)])) == 1 for tie in ((1, 8, 30), (16, 17)))
-    followers = np.isin(photos.people, (8, 30, 17))
+    images, settings = draw(), DataConfig(holdout=0.2, folds=3)
+    tied = tie_copies(images, digests_of(images, COPIES))
+    before, after = split_groups(images, settings, seed), split_groups(tied, settings, seed)
+    assert all(len(set(after.part[np.isin(images.groups, tie)])) == 1 for tie in ((1, 8, 30), (16, 17)))
+    followers = np.isin(images.groups, (8, 30, 17))
     assert (before.part == after.part)[~followers].all()
     assert (before.hash == after.hash) == (before.part == after.part).all()
 
@@ -69,22 +69,22 @@ def test_ties_reach_as_far_as_a_slow_search_through_them(seed):
 
 
 def test_tied_groups_are_one_group_from_then_on():
-    photos = draw()
-    merged = merge_tied(tie_copies(photos, digests_of(photos, COPIES)))
-    assert merged.ties == () and len(np.unique(merged.people)) == 57
-    assert set(merged.people[np.isin(photos.people, (1, 8, 30))]) == {1}
+    images = draw()
+    merged = merge_tied(tie_copies(images, digests_of(images, COPIES)))
+    assert merged.ties == () and len(np.unique(merged.groups)) == 57
+    assert set(merged.groups[np.isin(images.groups, (1, 8, 30))]) == {1}
 
 
 @pytest.mark.parametrize("merges", [False, True], ids=["a run from before copies were looked for", "a run of today"])
 def test_a_run_goes_on_with_the_groups_it_began_with(tmp_path, merges):
-    photos = draw()
-    digests = digests_of(photos, COPIES)
-    tied = tie_copies(photos, digests) if merges else photos
-    split, began = split_people(tied, DataConfig(), seed=0), merge_tied(tied)
+    images = draw()
+    digests = digests_of(images, COPIES)
+    tied = tie_copies(images, digests) if merges else images
+    split, began = split_groups(tied, DataConfig(), seed=0), merge_tied(tied)
     card = RunCard("old", "tiny", "root", (), 0, split.hash, (), 1, 1, "")
     write_run(tmp_path, card)
     write_whole(tmp_path / "split.csv", split_table(began, split, digests))
-    today = photos.take(np.random.default_rng(0).permutation(len(photos)))
+    today = images.take(np.random.default_rng(0).permutation(len(images)))
     again, its = restore_split(tmp_path, card, today, digests, 0)
-    assert again.ids == photos.ids and (again.people == began.people).all() and (its.part == split.part).all()
-    assert same_groups(split_table(began, split, digests), replace(began, people=began.people + 1000))
+    assert again.ids == images.ids and (again.groups == began.groups).all() and (its.part == split.part).all()
+    assert same_groups(split_table(began, split, digests), replace(began, groups=began.groups + 1000))

@@ -16,8 +16,8 @@ def random_scheme(rng) -> Scheme:
     return Scheme(tuple(Attribute(f"a{index}", tuple(f"v{value}" for value in range(size))) for index, size in enumerate(sizes)))
 
 
-def random_rows(rng, photos: int, classes: int) -> np.ndarray:
-    return rng.dirichlet(np.ones(classes), size=photos)
+def random_rows(rng, images: int, classes: int) -> np.ndarray:
+    return rng.dirichlet(np.ones(classes), size=images)
 
 
 def test_the_contests_class_is_6_mask_plus_3_gender_plus_age():
@@ -35,7 +35,7 @@ def test_joint_and_split_are_inverses_in_every_scheme(seed):
     assert (labels < scheme.sizes).all() and len(set(map(tuple, labels))) == scheme.classes
 
 
-def test_class_names_read_like_a_person():
+def test_class_names_read_like_a_group():
     names = CONTEST.class_names()
     assert (names[0], names[7], names[17]) == ("worn, male, <30", "incorrect, male, 30-59", "absent, female, >=60")
 
@@ -70,10 +70,10 @@ def test_compose_equals_a_slow_product_however_attributes_share_heads(seed):
     groups = [tuple(name for name, head in zip(scheme.names, head_of, strict=True) if head == wanted) for wanted in (1, 0)]
     parts = [(scheme.part(group), random_rows(rng, 4, scheme.part(group).classes)) for group in groups if group]
     slow = np.ones((4, scheme.classes))
-    for photo, joint in itertools.product(range(4), range(scheme.classes)):
+    for image, joint in itertools.product(range(4), range(scheme.classes)):
         labels = scheme.split(np.array([joint]))
         for part, probabilities in parts:
-            slow[photo, joint] *= probabilities[photo, part.joint(labels[:, scheme.columns(part.names)])[0]]
+            slow[image, joint] *= probabilities[image, part.joint(labels[:, scheme.columns(part.names)])[0]]
     np.testing.assert_allclose(compose(scheme, parts), slow)
     np.testing.assert_allclose(compose(scheme, parts).sum(axis=1), 1)
 

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from trainables.data import shipping
-from trainables.data.layouts.reading import read_photos
-from trainables.data.photos import Unlabelled
+from trainables.data.images import Unlabelled
+from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
 from trainables.data.shipping import PIECE, ShippingError, ensure_view, read_piece
 from trainables.data.view_store import ENTRY, CacheError, read_store
@@ -25,18 +25,18 @@ from trainables.data.views import View, ViewFile, build_views, count_missing, op
 
 SQUARE = View("none", 1.0, 16, 16)
 SIZE = 16 * 16 * 3  # bytes of an image
-PHOTOS, PROCESSES = 20, 3
+IMAGES, PROCESSES = 20, 3
 processes = get_context("spawn")
 
 
 @pytest.fixture(scope="module")
 def sent(tmp_path_factory) -> ViewFile:
-    """A view of twenty photos, one of which cannot be decoded, on the machine that has them."""
+    """A view of twenty images, one of which cannot be decoded, on the machine that has them."""
     root, rng = tmp_path_factory.mktemp("sent"), np.random.default_rng(0)
-    names = tuple(f"{number}.png" for number in range(PHOTOS))
+    names = tuple(f"{number}.png" for number in range(IMAGES))
     for name in names:
         Image.fromarray(rng.integers(256, size=(20, 20, 3), dtype=np.uint8)).save(root / name)
-    (root / names[5]).write_bytes(b"no photo")
+    (root / names[5]).write_bytes(b"no image")
     return build_views(Unlabelled(root, names), [SQUARE], root / "views").files[SQUARE]
 
 
@@ -84,7 +84,7 @@ def test_what_arrives_is_what_was_sent_in_pieces_that_are_small(sent, node):
         return lend(sent, contents)
 
     file = ensure_view(sent, node, fetch)
-    assert file.cache == node and sum(asked) == PHOTOS - 1 and max(asked) == 2
+    assert file.cache == node and sum(asked) == IMAGES - 1 and max(asked) == 2
     np.testing.assert_array_equal(pixels(file), pixels(sent))
     assert not pixels(file)[5].any(), "what cannot be decoded is black there too"
 
@@ -100,7 +100,7 @@ def test_a_fetched_view_is_not_fetched_again(sent, node):
     np.testing.assert_array_equal(pixels(ensure_view(sent, node, never)), pixels(sent))
 
 
-def test_where_the_photos_were_decoded_nothing_is_fetched(sent):
+def test_where_the_images_were_decoded_nothing_is_fetched(sent):
     assert ensure_view(sent, sent.cache, never) == sent
 
 
@@ -115,18 +115,18 @@ def test_only_what_is_missing_is_fetched(sent, node):
 
 def test_who_has_no_face_is_told_along(demo, tmp_path):
     view = View("face", 0.5, 16, 16, margin=0.2)
-    built = build_views(read_photos(demo, DataConfig()), [view], tmp_path / "sent", find=lambda photo: None)
+    built = build_views(read_images(demo, DataConfig()), [view], tmp_path / "sent", find=lambda image: None)
     file = ensure_view(built.files[view], tmp_path / "node", partial(lend, built.files[view]))
     assert open_view(file).entries["faceless"].sum() == len(built.faceless) > 0
 
 
-def test_a_view_that_was_fetched_serves_those_who_have_the_photos(demo, tmp_path):
-    photos = read_photos(demo, DataConfig())
-    built = build_views(photos, [SQUARE], tmp_path / "sent")
+def test_a_view_that_was_fetched_serves_those_who_have_the_images(demo, tmp_path):
+    images = read_images(demo, DataConfig())
+    built = build_views(images, [SQUARE], tmp_path / "sent")
     ensure_view(built.files[SQUARE], tmp_path / "node", partial(lend, built.files[SQUARE]))
     before = read_store(store_folder(tmp_path / "node", SQUARE)).entries
-    assert count_missing(photos, [SQUARE], tmp_path / "node") == len(photos), "which content a file has is not known there"
-    here = build_views(photos, [SQUARE], tmp_path / "node")
+    assert count_missing(images, [SQUARE], tmp_path / "node") == len(images), "which content a file has is not known there"
+    here = build_views(images, [SQUARE], tmp_path / "node")
     assert (here.bad, here.digests) == (built.bad, built.digests) and here.bad
     np.testing.assert_array_equal(read_store(store_folder(tmp_path / "node", SQUARE)).entries, before)
 
@@ -241,13 +241,13 @@ def start_together(fetch, sent: ViewFile, node: Path) -> tuple[list[int], int]:
 
 def test_processes_that_start_together_fetch_each_image_once(sent, node):
     codes, fetched = start_together(fetch_and_count, sent, node)
-    assert codes == [0] * PROCESSES and fetched == rows_at(node) == PHOTOS - 1
+    assert codes == [0] * PROCESSES and fetched == rows_at(node) == IMAGES - 1
 
 
 def test_when_a_process_that_fetches_is_killed_the_others_go_on_where_it_was(sent, node):
     codes, fetched = start_together(die_first, sent, node)
     assert codes == [-signal.SIGKILL] + [0] * (PROCESSES - 1)
-    assert fetched == PHOTOS - 1 + 2 and rows_at(node) == PHOTOS - 1
+    assert fetched == IMAGES - 1 + 2 and rows_at(node) == IMAGES - 1
 
 
 def test_a_view_that_was_sent_by_pickle_says_nothing_of_its_use(sent, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from trainables.data import view_store, views
-from trainables.data.photos import DataError, Unlabelled
+from trainables.data.images import DataError, Unlabelled
 from trainables.data.view_store import (
     BLACK,
     DAY,
@@ -182,7 +182,7 @@ def colours(built, view=SQUARE) -> list[int]:
 
 def build(root: Path, numbers, cache: Path, log: Path, dies: bool = False) -> None:
     """Build a view in turns of two images; every image that is decoded leaves a line in the log."""
-    real, views.TURN = views.read_photo, 2
+    real, views.TURN = views.read_image, 2
     views.TURNS = 10**6
 
     def read(stream):
@@ -192,7 +192,7 @@ def build(root: Path, numbers, cache: Path, log: Path, dies: bool = False) -> No
             os.kill(os.getpid(), signal.SIGKILL)
         return real(stream)
 
-    views.read_photo = read
+    views.read_image = read
     (log.parent / f"ready-{os.getpid()}").touch()
     wait_for(lambda: len(list(log.parent.glob("ready-*"))) == 2)
     assert colours(build_views(Unlabelled(root, tuple(f"{number}.png" for number in numbers)), [SQUARE], cache)) == list(numbers)
@@ -212,7 +212,7 @@ def test_processes_that_build_at_once_share_the_work_and_see_the_same(tmp_path):
 
 
 def test_when_one_that_builds_is_killed_the_other_and_the_next_are_not_harmed(tmp_path):
-    photos = drawn(tmp_path / "photos", range(1, 13))
+    images = drawn(tmp_path / "photos", range(1, 13))
     dies = [True, False]
     arguments = [(tmp_path / "photos", range(1, 13), tmp_path / "cache", tmp_path / "log", one) for one in dies]
     started = [processes.Process(target=build, args=one) for one in arguments]
@@ -221,7 +221,7 @@ def test_when_one_that_builds_is_killed_the_other_and_the_next_are_not_harmed(tm
     for process in started:
         process.join()
     assert sorted(process.exitcode for process in started) in ([-signal.SIGKILL, 0], [0, 0])
-    assert colours(build_views(photos, [SQUARE], tmp_path / "cache")) == list(range(1, 13))
+    assert colours(build_views(images, [SQUARE], tmp_path / "cache")) == list(range(1, 13))
 
 
 # How much is kept
@@ -352,15 +352,15 @@ def test_a_disk_without_room_gives_that_of_images_that_nobody_uses(tmp_path, mon
 
 def test_a_disk_that_fills_up_meanwhile_is_said_in_words_and_whole_images_stay(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    photos = drawn(tmp_path / "photos", range(1, 21))
+    images = drawn(tmp_path / "photos", range(1, 21))
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
     try:
         with pytest.raises(DataError, match=f"{tmp_path / 'cache'}.*File too large.*python -m trainables.cache"):
-            build_views(photos, [SQUARE], tmp_path / "cache")
+            build_views(images, [SQUARE], tmp_path / "cache")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert len(read_store(store_folder(tmp_path / "cache", SQUARE)).entries) == 1 + 5
-    assert colours(build_views(photos, [SQUARE], tmp_path / "cache")) == list(range(1, 21))
+    assert colours(build_views(images, [SQUARE], tmp_path / "cache")) == list(range(1, 21))
 
 
 def test_a_cache_that_is_a_file_is_named(tmp_path):

@@ -21,8 +21,8 @@ from trainables.checkpoint import load_model, pack_model
 from trainables.config import section
 from trainables.data.batches import plain_batches
 from trainables.data.faces import Box, find_face
-from trainables.data.layouts.reading import read_photos
-from trainables.data.photos import DataError, Unlabelled
+from trainables.data.images import DataError, Unlabelled
+from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
 from trainables.data.view_store import cache_folder, read_store
 from trainables.data.views import (
@@ -38,7 +38,7 @@ from trainables.data.views import (
     count_missing,
     look,
     open_view,
-    read_photo,
+    read_image,
     store_folder,
 )
 from trainables.models.assemble import IMAGENET, build_model
@@ -53,8 +53,8 @@ COLOURS = np.random.default_rng(0).integers(256, size=(30, 20, 3), dtype=np.uint
 
 @pytest.fixture(scope="module")
 def some(demo) -> Unlabelled:
-    """A few of the demo's photos, the truncated one among them."""
-    ids = read_photos(demo, DataConfig()).ids
+    """A few of the demo's images, the truncated one among them."""
+    ids = read_images(demo, DataConfig()).ids
     return Unlabelled(demo / "train" / "images", (*ids[:10], *(name for name in ids if PLANTED["truncated"] in name)))
 
 
@@ -69,17 +69,17 @@ def rows_in(folder: Path, view: View) -> int:
     return len(read_store(store_folder(folder, view)).entries) - 1
 
 
-def decoded(photos: Unlabelled, views: list[View], folder: Path) -> list[str]:
-    """The names of the photos that `look` is called for when the views are built."""
+def decoded(images: Unlabelled, views: list[View], folder: Path) -> list[str]:
+    """The names of the images that `look` is called for when the views are built."""
     opened = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainables.data.views.read_photo", lambda stream: opened.append(Path(stream.name).name) or read_photo(stream))
-        build_views(photos, views, folder)
+        patch.setattr("trainables.data.views.read_image", lambda stream: opened.append(Path(stream.name).name) or read_image(stream))
+        build_views(images, views, folder)
     return sorted(opened)
 
 
 def drawn(root: Path, **colours: int) -> Unlabelled:
-    """Photos of one colour each, by their names."""
+    """Images of one colour each, by their names."""
     root.mkdir(exist_ok=True)
     for name, colour in colours.items():
         Image.new("RGB", (40, 30), (colour, 100, 50)).save(root / f"{name}.png")
@@ -94,12 +94,12 @@ def test_a_view_is_the_same_pixels_whatever_else_is_decoded(some, tmp_path, view
     np.testing.assert_array_equal(pixels(build_views(some, [SQUARE, CENTRE, WIDE], tmp_path / "later"), view), alone)
 
 
-def test_every_photo_has_its_image_and_what_cannot_be_decoded_is_black(some, tmp_path):
+def test_every_image_has_its_image_and_what_cannot_be_decoded_is_black(some, tmp_path):
     built = build_views(some, [WIDE], tmp_path)
     array = pixels(built, WIDE, some.ids)
     assert array.shape == (len(some.ids), 24, 40, 3) and array.dtype == np.uint8 and built.bad
     for row, name in enumerate(some.ids):
-        expected = np.zeros((24, 40, 3)) if name in built.bad else look(read_photo(some.root / name), WIDE)
+        expected = np.zeros((24, 40, 3)) if name in built.bad else look(read_image(some.root / name), WIDE)
         np.testing.assert_array_equal(array[row], expected)
     np.testing.assert_array_equal(pixels(built, WIDE, some.ids[::-2]), array[::-2])
 
@@ -114,15 +114,15 @@ def test_a_second_call_decodes_nothing(some, tmp_path):
     assert decoded(some, [SQUARE], tmp_path) == [], "not even what cannot be decoded"
 
 
-def test_one_photo_removed_added_or_changed_is_all_that_changes(tmp_path):
+def test_one_image_removed_added_or_changed_is_all_that_changes(tmp_path):
     cache = tmp_path / "cache"
-    photos = drawn(tmp_path / "photos", a=1, b=2, c=3)
-    assert decoded(photos, [SQUARE], cache) == ["a.png", "b.png", "c.png"]
-    fewer = replace(photos, ids=("a.png", "c.png"))
+    images = drawn(tmp_path / "photos", a=1, b=2, c=3)
+    assert decoded(images, [SQUARE], cache) == ["a.png", "b.png", "c.png"]
+    fewer = replace(images, ids=("a.png", "c.png"))
     assert decoded(fewer, [SQUARE], cache) == []
     assert pixels(build_views(fewer, [SQUARE], cache), SQUARE)[:, 0, 0, 0].tolist() == [1, 3]
     drawn(tmp_path / "photos", d=4)
-    more = replace(photos, ids=("d.png", *photos.ids))
+    more = replace(images, ids=("d.png", *images.ids))
     assert decoded(more, [SQUARE], cache) == ["d.png"]
     drawn(tmp_path / "photos", b=9)
     assert decoded(more, [SQUARE], cache) == ["b.png"]
@@ -131,28 +131,28 @@ def test_one_photo_removed_added_or_changed_is_all_that_changes(tmp_path):
 
 
 def test_only_the_view_that_is_new_is_added_and_the_others_keep_theirs(tmp_path):
-    photos = drawn(tmp_path / "photos", a=1, b=2)
-    build_views(photos, [SQUARE], tmp_path)
-    build_views(photos, [SQUARE, WIDE], tmp_path)
+    images = drawn(tmp_path / "photos", a=1, b=2)
+    build_views(images, [SQUARE], tmp_path)
+    build_views(images, [SQUARE, WIDE], tmp_path)
     assert rows_in(tmp_path, SQUARE) == rows_in(tmp_path, WIDE) == 2
 
 
 def test_another_order_name_folder_or_time_is_the_same_content_and_is_not_decoded_again(tmp_path):
-    cache, photos = tmp_path / "cache", drawn(tmp_path / "photos", a=1, b=2)
-    first = build_views(photos, [SQUARE], cache)
-    assert decoded(replace(photos, ids=photos.ids[::-1]), [SQUARE], cache) == []
-    os.utime(photos.root / "a.png", (1, 1))
-    assert count_missing(photos, [SQUARE], cache) == 1 and decoded(photos, [SQUARE], cache) == []
-    (photos.root / "a.png").rename(photos.root / "c.png")
-    photos.root.rename(tmp_path / "moved")
+    cache, images = tmp_path / "cache", drawn(tmp_path / "photos", a=1, b=2)
+    first = build_views(images, [SQUARE], cache)
+    assert decoded(replace(images, ids=images.ids[::-1]), [SQUARE], cache) == []
+    os.utime(images.root / "a.png", (1, 1))
+    assert count_missing(images, [SQUARE], cache) == 1 and decoded(images, [SQUARE], cache) == []
+    (images.root / "a.png").rename(images.root / "c.png")
+    images.root.rename(tmp_path / "moved")
     moved = Unlabelled(tmp_path / "moved", ("c.png", "b.png"))
     assert decoded(moved, [SQUARE], cache) == [] and rows_in(cache, SQUARE) == 2
-    np.testing.assert_array_equal(pixels(build_views(moved, [SQUARE], cache), SQUARE), pixels(first, SQUARE, photos.ids))
+    np.testing.assert_array_equal(pixels(build_views(moved, [SQUARE], cache), SQUARE), pixels(first, SQUARE, images.ids))
 
 
 def test_the_same_content_under_two_names_is_kept_once(tmp_path):
-    photos = drawn(tmp_path / "photos", a=1, b=1, c=2)
-    array = pixels(build_views(photos, [SQUARE], tmp_path / "cache"), SQUARE)
+    images = drawn(tmp_path / "photos", a=1, b=1, c=2)
+    array = pixels(build_views(images, [SQUARE], tmp_path / "cache"), SQUARE)
     assert array[:, 0, 0, 0].tolist() == [1, 1, 2] and rows_in(tmp_path / "cache", SQUARE) == 2
 
 
@@ -160,14 +160,14 @@ def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_every_photo_is_known_by_its_hash(some, tmp_path):
+def test_every_image_is_known_by_its_hash(some, tmp_path):
     expected = {name: sha256(some.root / name)[:16] for name in some.ids}
     built = build_views(some, [SQUARE, WIDE], tmp_path)
     assert built.digests == expected and list(built.digests) == list(some.ids)
     assert build_views(some, [WIDE, CENTRE], tmp_path).digests == expected
 
 
-def test_a_photo_that_cannot_be_decoded_has_a_hash_and_one_that_cannot_be_opened_has_none(tmp_path):
+def test_an_image_that_cannot_be_decoded_has_a_hash_and_one_that_cannot_be_opened_has_none(tmp_path):
     (tmp_path / "text.jpg").write_text("id,gender,age")
     (tmp_path / "folder.jpg").mkdir()
     built = build_views(Unlabelled(tmp_path, ("text.jpg", "folder.jpg")), [SQUARE], tmp_path / "cache")
@@ -175,33 +175,33 @@ def test_a_photo_that_cannot_be_decoded_has_a_hash_and_one_that_cannot_be_opened
 
 
 def test_a_file_that_was_written_again_with_its_old_size_and_time_is_read_again(tmp_path):
-    photos = Unlabelled(tmp_path, ("a.bmp",))
+    images = Unlabelled(tmp_path, ("a.bmp",))
     Image.fromarray(COLOURS).save(tmp_path / "a.bmp")
-    first, then = build_views(photos, [SQUARE], tmp_path / "cache"), (tmp_path / "a.bmp").stat()
+    first, then = build_views(images, [SQUARE], tmp_path / "cache"), (tmp_path / "a.bmp").stat()
     Image.fromarray(255 - COLOURS).save(tmp_path / "a.bmp")
     os.utime(tmp_path / "a.bmp", ns=(then.st_atime_ns, then.st_mtime_ns))
-    second = build_views(photos, [SQUARE], tmp_path / "cache")
+    second = build_views(images, [SQUARE], tmp_path / "cache")
     assert (tmp_path / "a.bmp").stat().st_size == then.st_size and second.digests != first.digests
     np.testing.assert_array_equal(pixels(second, SQUARE)[0], look(Image.fromarray(255 - COLOURS), SQUARE))
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"[]", b'{"format": 4, "files": 3}', b'{"format": 4, "pillow": "1", "files": {"a": [1]}}'])
 def test_without_the_table_of_files_they_are_read_again_and_not_decoded(tmp_path, damage):
-    photos, cache = drawn(tmp_path / "photos", a=1, b=2), tmp_path / "cache"
-    first = build_views(photos, [SQUARE], cache)
+    images, cache = drawn(tmp_path / "photos", a=1, b=2), tmp_path / "cache"
+    first = build_views(images, [SQUARE], cache)
     [table] = cache.glob("files/*.json")
     table.unlink() if damage is None else table.write_bytes(damage)
-    assert count_missing(photos, [SQUARE], cache) == 2 and decoded(photos, [SQUARE], cache) == []
-    assert build_views(photos, [SQUARE], cache) == first and count_missing(photos, [SQUARE], cache) == 0
+    assert count_missing(images, [SQUARE], cache) == 2 and decoded(images, [SQUARE], cache) == []
+    assert build_views(images, [SQUARE], cache) == first and count_missing(images, [SQUARE], cache) == 0
 
 
 def test_what_another_pillow_could_not_decode_is_tried_again(tmp_path, monkeypatch):
-    photos = drawn(tmp_path / "photos", a=1)
-    (photos.root / "b.png").write_text("no photo")
-    photos = replace(photos, ids=("a.png", "b.png"))
-    build_views(photos, [SQUARE], tmp_path / "cache")
+    images = drawn(tmp_path / "photos", a=1)
+    (images.root / "b.png").write_text("no image")
+    images = replace(images, ids=("a.png", "b.png"))
+    build_views(images, [SQUARE], tmp_path / "cache")
     monkeypatch.setattr("PIL.__version__", "99.0")
-    assert decoded(photos, [SQUARE], tmp_path / "cache") == ["b.png"] and decoded(photos, [SQUARE], tmp_path / "cache") == []
+    assert decoded(images, [SQUARE], tmp_path / "cache") == ["b.png"] and decoded(images, [SQUARE], tmp_path / "cache") == []
 
 
 # What is gone comes back
@@ -232,16 +232,16 @@ def test_a_view_that_went_to_another_process_is_decoded_again_there(some, tmp_pa
 
 
 @pytest.mark.parametrize("change", ["gone", "another", "damaged"])
-def test_where_photos_are_not_what_they_were_nothing_else_is_shown_in_their_place(tmp_path, change):
-    photos = drawn(tmp_path / "photos", a=1, b=2)
-    built = build_views(photos, [SQUARE], tmp_path / "cache")
+def test_where_images_are_not_what_they_were_nothing_else_is_shown_in_their_place(tmp_path, change):
+    images = drawn(tmp_path / "photos", a=1, b=2)
+    built = build_views(images, [SQUARE], tmp_path / "cache")
     shutil.rmtree(tmp_path / "cache")
     if change == "gone":
-        (photos.root / "b.png").unlink()
+        (images.root / "b.png").unlink()
     elif change == "another":
-        drawn(photos.root, b=3)
+        drawn(images.root, b=3)
     else:
-        (photos.root / "b.png").write_bytes(b"no photo")
+        (images.root / "b.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="b.png") as caught:
         open_view(built.files[SQUARE])
     assert "a.png" not in str(caught.value) and str(tmp_path / "cache") in str(caught.value)
@@ -251,9 +251,9 @@ def test_where_photos_are_not_what_they_were_nothing_else_is_shown_in_their_plac
 def test_damaged_and_absurd_files_end_in_bad_and_the_rest_is_unharmed(tmp_path):
     root = tmp_path / "photos"
     root.mkdir()
-    photo = Image.fromarray(COLOURS)
-    photo.save(root / "good.png")
-    photo.save(root / "whole.jpg")
+    image = Image.fromarray(COLOURS)
+    image.save(root / "good.png")
+    image.save(root / "whole.jpg")
     jpeg = (root / "whole.jpg").read_bytes()
     (root / "truncated.jpg").write_bytes(jpeg[: len(jpeg) // 2])
     (root / "empty.jpg").write_bytes(b"")
@@ -266,23 +266,23 @@ def test_damaged_and_absurd_files_end_in_bad_and_the_rest_is_unharmed(tmp_path):
     assert built.bad["text.jpg"] == "not an image of a known format"
     assert "100001 x 1000 pixels; at most 100,000,000 are read" in built.bad["huge.png"]
     array = pixels(built, SQUARE)
-    np.testing.assert_array_equal(array[0], look(photo, SQUARE))
+    np.testing.assert_array_equal(array[0], look(image, SQUARE))
     assert array[6].any() and not array[1:6].any()
     assert build_views(Unlabelled(root, names), [SQUARE, WIDE], tmp_path / "cache").bad == built.bad
 
 
-def test_a_program_that_calls_itself_a_photo_is_not_run(tmp_path):
+def test_a_program_that_calls_itself_an_image_is_not_run(tmp_path):
     Image.fromarray(COLOURS).save(tmp_path / "program.eps")
     (tmp_path / "program.eps").rename(tmp_path / "photo.jpg")
     assert Image.open(tmp_path / "photo.jpg").format == "EPS", "Pillow goes by the content"
     with pytest.raises(ValueError, match="not an image of a known format"):
-        read_photo(tmp_path / "photo.jpg")
+        read_image(tmp_path / "photo.jpg")
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_photos_of_every_format_are_read(tmp_path, name):
+def test_images_of_every_format_are_read(tmp_path, name):
     Image.fromarray(COLOURS).save(tmp_path / "photo", name)
-    assert read_photo(tmp_path / "photo").size == Image.fromarray(COLOURS).size
+    assert read_image(tmp_path / "photo").size == Image.fromarray(COLOURS).size
 
 
 def claiming(suffix: str, width: int, height: int) -> bytes:
@@ -310,7 +310,7 @@ def test_a_header_that_claims_a_billion_pixels_is_refused_before_room_is_made_fo
     code = """
 import resource, sys
 from pathlib import Path
-from trainables.data.photos import DataError, Unlabelled
+from trainables.data.images import DataError, Unlabelled
 from trainables.data.views import View, build_views
 root, name = Path(sys.argv[1]), sys.argv[2]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -329,7 +329,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, built.bad)
 def test_a_header_that_claims_somewhat_too_many_pixels_is_refused_with_how_many(tmp_path, suffix):
     (tmp_path / f"photo.{suffix}").write_bytes(claiming(suffix, 12_000, 12_000))
     with pytest.raises(ValueError, match="12000 x 12000 pixels; at most 100,000,000 are read"):
-        read_photo(tmp_path / f"photo.{suffix}")
+        read_image(tmp_path / f"photo.{suffix}")
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp"])  # a decoder of JPEG fills what is missing with grey
@@ -342,7 +342,7 @@ def test_a_header_that_claims_more_pixels_than_there_are_is_refused_and_the_row_
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])
 @pytest.mark.parametrize("seed", range(4))
-def test_whatever_happens_to_its_bytes_a_photo_is_read_or_refused(tmp_path, suffix, seed):
+def test_whatever_happens_to_its_bytes_an_image_is_read_or_refused(tmp_path, suffix, seed):
     rng = np.random.default_rng(seed)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -355,7 +355,7 @@ def test_whatever_happens_to_its_bytes_a_photo_is_read_or_refused(tmp_path, suff
             broken[place] = rng.integers(256)
         (tmp_path / f"photo.{suffix}").write_bytes(broken)
         try:
-            shapes.add(look(read_photo(tmp_path / f"photo.{suffix}"), SQUARE).shape)
+            shapes.add(look(read_image(tmp_path / f"photo.{suffix}"), SQUARE).shape)
         except UNREADABLE:
             shapes.add("refused")
     assert shapes <= {(32, 32, 3), "refused"} and "refused" in shapes
@@ -402,26 +402,26 @@ UPRIGHT = {
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_a_photo_is_turned_as_its_camera_was_held(tmp_path, orientation):
+def test_an_image_is_turned_as_its_camera_was_held(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(UPRIGHT[orientation](COLOURS))).save(tmp_path / "photo.png", exif=exif)
-    np.testing.assert_array_equal(np.asarray(read_photo(tmp_path / "photo.png")), COLOURS)
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "photo.png")), COLOURS)
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("RGBA", "png"), ("P", "png"), ("L", "png"), ("LA", "png"), ("1", "png"), ("CMYK", "jpg")])
-def test_photos_of_every_mode_become_rgb(tmp_path, mode, suffix):
-    photo = Image.fromarray(COLOURS).convert(mode)
-    photo.save(tmp_path / f"photo.{suffix}", **({"quality": 100} if suffix == "jpg" else {}))
-    read = read_photo(tmp_path / f"photo.{suffix}")
+def test_images_of_every_mode_become_rgb(tmp_path, mode, suffix):
+    image = Image.fromarray(COLOURS).convert(mode)
+    image.save(tmp_path / f"photo.{suffix}", **({"quality": 100} if suffix == "jpg" else {}))
+    read = read_image(tmp_path / f"photo.{suffix}")
     assert read.mode == "RGB" and read.size == (20, 30)
-    np.testing.assert_allclose(np.asarray(read, float), np.asarray(photo.convert("RGB"), float), atol=80 if suffix == "jpg" else 0)
+    np.testing.assert_allclose(np.asarray(read, float), np.asarray(image.convert("RGB"), float), atol=80 if suffix == "jpg" else 0)
 
 
 def test_sixteen_bits_of_grey_keep_their_shades(tmp_path):
     grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
     Image.fromarray(grey * 257).save(tmp_path / "photo.png")
-    np.testing.assert_array_equal(np.asarray(read_photo(tmp_path / "photo.png"))[..., 0], grey)
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "photo.png"))[..., 0], grey)
 
 
 @pytest.mark.parametrize("kind", ["P5", "I;16B", "I;16"])
@@ -432,14 +432,14 @@ def test_sixteen_bits_of_grey_keep_their_shades_in_every_container(tmp_path, kin
     else:
         shades = (grey * 257).astype(">u2" if kind == "I;16B" else "<u2")
         Image.frombytes(kind, (16, 16), shades.tobytes()).save(tmp_path / "photo", "TIFF")
-    np.testing.assert_array_equal(np.asarray(read_photo(tmp_path / "photo"))[..., 0], grey)
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "photo"))[..., 0], grey)
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 def test_grey_whose_range_nobody_knows_is_refused_with_the_fix(tmp_path, kind):
     Image.fromarray(np.arange(256).reshape(16, 16).astype(kind)).save(tmp_path / "photo", "TIFF")
     with pytest.raises(ValueError, match="32 bits.*8 or 16"):
-        read_photo(tmp_path / "photo")
+        read_image(tmp_path / "photo")
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("RGBA", "png"), ("LA", "png"), ("RGBA", "gif"), ("RGBA", "webp")])
@@ -451,13 +451,13 @@ def test_what_is_transparent_is_white_whatever_colour_lies_below_it(tmp_path, mo
         Image.fromarray(array).convert(mode).save(
             tmp_path / f"{number}.{suffix}", **({"lossless": True, "exact": True} if suffix == "webp" else {})
         )
-    one, other = (np.asarray(read_photo(tmp_path / f"{number}.{suffix}")) for number in range(2))
+    one, other = (np.asarray(read_image(tmp_path / f"{number}.{suffix}")) for number in range(2))
     np.testing.assert_array_equal(one, other)
     assert (one[0, 0] == 255).all() and (one[10, 10] == 80).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 2), (1000, 20)])
-def test_photos_of_every_shape_fill_every_view(size):
+def test_images_of_every_shape_fill_every_view(size):
     for view in (SQUARE, WIDE, View("center", 0.01, 16, 48)):
         assert look(Image.new("RGB", size, (10, 20, 30)), view).reshape(-1, 3).tolist() == [[10, 20, 30]] * view.height * view.width
 
@@ -510,41 +510,41 @@ def test_containing_keeps_the_aspect_between_black_bars(quarters):
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("crop", CROPS)
-def test_no_fit_changes_a_photo_that_has_the_aspect_already(crop, fit):
-    photo = Image.fromarray(np.random.default_rng(1).integers(256, size=(40, 60, 3), dtype=np.uint8))
+def test_no_fit_changes_an_image_that_has_the_aspect_already(crop, fit):
+    image = Image.fromarray(np.random.default_rng(1).integers(256, size=(40, 60, 3), dtype=np.uint8))
     view = View(crop, 0.5, 80, 120, box=(20, 30), margin=0.5, fit=fit)
-    np.testing.assert_array_equal(look(photo, view, (15, 10, 45, 30)), look(photo, replace(view, fit="stretch"), (15, 10, 45, 30)))
+    np.testing.assert_array_equal(look(image, view, (15, 10, 45, 30)), look(image, replace(view, fit="stretch"), (15, 10, 45, 30)))
 
 
 @pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize("fit", FITS)
-def test_every_crop_and_fit_of_every_shape_shows_nothing_but_the_photo_and_bars(fit, seed):
+def test_every_crop_and_fit_of_every_shape_shows_nothing_but_the_image_and_bars(fit, seed):
     rng = np.random.default_rng(seed)
-    photo = Image.new("RGB", tuple(int(side) for side in rng.integers(1, 300, size=2)), (200, 100, 50))
-    ends = np.sort(rng.random((2, 2)), axis=0) * photo.size
+    image = Image.new("RGB", tuple(int(side) for side in rng.integers(1, 300, size=2)), (200, 100, 50))
+    ends = np.sort(rng.random((2, 2)), axis=0) * image.size
     left, top, right, bottom = (*np.floor(ends[0]).astype(int).tolist(), *np.ceil(ends[1]).astype(int).tolist())
     height, width = rng.integers(16, 100, size=2).tolist()
     for crop in CROPS:
         view = View(crop, rng.uniform(0.01, 1), height, width, box=(16, 300), margin=rng.uniform(0, 2), fit=fit)
-        seen = look(photo, view, (left, top, max(right, left + 1), max(bottom, top + 1)))
+        seen = look(image, view, (left, top, max(right, left + 1), max(bottom, top + 1)))
         colours = {tuple(pixel) for pixel in seen.reshape(-1, 3).tolist()}
         assert seen.shape == (height, width, 3) and (200, 100, 50) in colours
         assert colours <= {(200, 100, 50), (0, 0, 0)} if fit == "contain" else colours == {(200, 100, 50)}
 
 
 def test_a_box_is_that_many_pixels_around_the_middle():
-    photo = np.random.default_rng(0).integers(256, size=(61, 100, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(look(Image.fromarray(photo), View("box", 1.0, 21, 40, box=(21, 40))), photo[20:41, 30:70])
-    np.testing.assert_array_equal(look(Image.fromarray(photo), View("box", 1.0, 20, 41, box=(20, 41))), photo[20:40, 29:70])
+    image = np.random.default_rng(0).integers(256, size=(61, 100, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(look(Image.fromarray(image), View("box", 1.0, 21, 40, box=(21, 40))), image[20:41, 30:70])
+    np.testing.assert_array_equal(look(Image.fromarray(image), View("box", 1.0, 20, 41, box=(20, 41))), image[20:40, 29:70])
 
 
 @pytest.mark.parametrize(
     ("box", "rows", "columns"), [((400, 400), (0, 61), (0, 100)), ((400, 40), (0, 61), (30, 70)), ((21, 400), (20, 41), (0, 100))]
 )
-def test_a_box_larger_than_the_photo_ends_where_the_photo_ends(box, rows, columns):
-    photo = np.random.default_rng(0).integers(256, size=(61, 100, 3), dtype=np.uint8)
-    part = photo[slice(*rows), slice(*columns)]
-    np.testing.assert_array_equal(look(Image.fromarray(photo), View("box", 1.0, *part.shape[:2], box=box)), part)
+def test_a_box_larger_than_the_image_ends_where_the_image_ends(box, rows, columns):
+    image = np.random.default_rng(0).integers(256, size=(61, 100, 3), dtype=np.uint8)
+    part = image[slice(*rows), slice(*columns)]
+    np.testing.assert_array_equal(look(Image.fromarray(image), View("box", 1.0, *part.shape[:2], box=box)), part)
 
 
 @pytest.mark.parametrize(
@@ -557,10 +557,10 @@ def test_a_box_larger_than_the_photo_ends_where_the_photo_ends(box, rows, column
         ((80, 50, 100, 80), 0.1, (47, 80), (78, 100)),
     ],
 )
-def test_a_face_is_shown_with_its_margin_as_far_as_the_photo_reaches(face, margin, rows, columns):
-    photo = np.random.default_rng(0).integers(256, size=(80, 100, 3), dtype=np.uint8)
-    part = photo[slice(*rows), slice(*columns)]
-    np.testing.assert_array_equal(look(Image.fromarray(photo), View("face", 0.5, *part.shape[:2], margin=margin), face), part)
+def test_a_face_is_shown_with_its_margin_as_far_as_the_image_reaches(face, margin, rows, columns):
+    image = np.random.default_rng(0).integers(256, size=(80, 100, 3), dtype=np.uint8)
+    part = image[slice(*rows), slice(*columns)]
+    np.testing.assert_array_equal(look(Image.fromarray(image), View("face", 0.5, *part.shape[:2], margin=margin), face), part)
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -572,7 +572,7 @@ def test_without_a_face_the_centre_is_shown(quarters, fit):
 # Faces
 
 
-def nobody(photo: Image.Image) -> Box | None:
+def nobody(image: Image.Image) -> Box | None:
     return None
 
 
@@ -582,9 +582,9 @@ class Finder:
     def __init__(self):
         self.asked = 0
 
-    def __call__(self, photo: Image.Image) -> Box:
+    def __call__(self, image: Image.Image) -> Box:
         self.asked += 1
-        return 0, 0, photo.width // 2, photo.height // 2
+        return 0, 0, image.width // 2, image.height // 2
 
 
 def faces_of(folder: Path) -> list:
@@ -593,15 +593,15 @@ def faces_of(folder: Path) -> list:
 
 def test_in_training_and_inference_a_face_is_found_alike(some, tmp_path):
     built = build_views(some, [FACE], tmp_path)
-    boxes = {name: find_face(read_photo(some.root / name)) for name in some.ids if name not in built.bad}
+    boxes = {name: find_face(read_image(some.root / name)) for name in some.ids if name not in built.bad}
     assert built.faceless == tuple(name for name, box in boxes.items() if box is None)
     assert 0 < len(built.faceless) < len(boxes)
     for image, name in zip(pixels(built, FACE, some.ids), some.ids, strict=True):
         if name in boxes:
-            np.testing.assert_array_equal(image, look(read_photo(some.root / name), FACE, boxes[name]))
+            np.testing.assert_array_equal(image, look(read_image(some.root / name), FACE, boxes[name]))
 
 
-def test_photos_without_a_face_are_named_and_show_their_centre(some, tmp_path):
+def test_images_without_a_face_are_named_and_show_their_centre(some, tmp_path):
     centre = View("center", 0.5, 32, 32)
     built = build_views(some, [FACE, centre], tmp_path, find=nobody)
     assert built.faceless == tuple(name for name in some.ids if name not in built.bad)
@@ -620,7 +620,7 @@ def test_a_face_is_looked_for_once_however_many_views_want_it(some, tmp_path):
     assert find.asked == good
 
 
-def test_faces_are_known_by_the_content_of_a_photo_not_by_its_name(some, tmp_path):
+def test_faces_are_known_by_the_content_of_an_image_not_by_its_name(some, tmp_path):
     find, root = Finder(), tmp_path / "photos"
     root.mkdir()
     for name, pixels in (("a.png", COLOURS), ("b.png", 255 - COLOURS)):
@@ -669,8 +669,8 @@ def test_interrupted_decoding_keeps_the_faces_that_were_found(some, tmp_path):
     assert find.asked == len(some.ids) - len(built.bad)
 
 
-def test_a_mistake_of_the_detector_is_not_taken_for_a_bad_photo(some, tmp_path):
-    def broken(photo: Image.Image) -> Box | None:
+def test_a_mistake_of_the_detector_is_not_taken_for_a_bad_image(some, tmp_path):
+    def broken(image: Image.Image) -> Box | None:
         raise ValueError("out of order")
 
     with pytest.raises(ValueError, match="out of order"):
@@ -770,18 +770,18 @@ SECTIONS = [
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_the_input_of_a_photo_is_the_same_in_validation_in_analysis_and_after_a_checkpoint(photos, split, make_config, tmp_path, section):
+def test_the_input_of_an_image_is_the_same_in_validation_in_analysis_and_after_a_checkpoint(images, split, make_config, tmp_path, section):
     config = make_config(view=section)
-    card = Card(config, photos.scheme, epoch=1)
+    card = Card(config, images.scheme, epoch=1)
     model = build_model(config, card.task, IMAGENET)
     (tmp_path / "model.safetensors").write_bytes(pack_model(model, card))
     reloaded = load_model(tmp_path / "model.safetensors")[1].view
 
     view = View.of(config.view)
-    source = read_photos(photos.root.parents[1], DataConfig())
+    source = read_images(images.root.parents[1], DataConfig())
     seen = open_view(build_views(source, [view], tmp_path).files[view])
-    trained_on = torch.cat(list(plain_batches(seen.images, seen.rows(photos.take(split.valid).ids), 64))).numpy()
+    trained_on = torch.cat(list(plain_batches(seen.images, seen.rows(images.take(split.valid).ids), 64))).numpy()
     for index, row in list(zip(split.valid, trained_on, strict=True))[::20]:
-        photo = read_photo(photos.root / photos.ids[index])
-        face = find_face(photo) if reloaded.wants_face else None
-        assert reloaded == view and row.tobytes() == look(photo, reloaded, face).tobytes()
+        image = read_image(images.root / images.ids[index])
+        face = find_face(image) if reloaded.wants_face else None
+        assert reloaded == view and row.tobytes() == look(image, reloaded, face).tobytes()

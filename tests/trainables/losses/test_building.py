@@ -31,7 +31,7 @@ def said(task, **settings):
     return str(caught.value)
 
 
-def test_each_head_is_weighted_by_its_own_photos():
+def test_each_head_is_weighted_by_its_own_images():
     heads = read_task("heads", SCHEME).head_schemes
     counts = [np.array([50.0, 10.0, 10.0]), np.array([30.0, 40.0]), np.array([40.0, 25.0, 5.0])]
     losses = build_losses(section("loss", alpha="inverse"), heads, counts)

@@ -16,7 +16,7 @@ def test_without_alpha_there_are_no_weights():
     assert weights(alpha="none") is None
 
 
-def test_inverse_weights_give_every_class_with_photos_the_same_say():
+def test_inverse_weights_give_every_class_with_images_the_same_say():
     found = weights(alpha="inverse").double().numpy()
     assert found[:3] * COUNTS[:3] == pytest.approx([521 / 3] * 3)
 
@@ -40,12 +40,12 @@ def test_listed_weights_keep_their_ratios():
 
 @pytest.mark.parametrize("alpha", ["inverse", "effective", (1.0, 2.0, 3.0, 4.0)])
 @pytest.mark.parametrize("counts", [COUNTS, np.array([3.5, 0.25, 9.0, 70.0])])
-def test_the_mean_weight_over_the_training_photos_is_1(alpha, counts):
+def test_the_mean_weight_over_the_training_images_is_1(alpha, counts):
     assert np.average(weights(counts, alpha=alpha), weights=counts) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("alpha", ["inverse", "effective"])
-def test_a_class_without_a_training_photo_is_weighted_as_if_it_had_one(alpha):
+def test_a_class_without_a_training_image_is_weighted_as_if_it_had_one(alpha):
     found = weights(alpha=alpha)
     assert found[3] == found[2] and found.isfinite().all()
 
@@ -68,7 +68,7 @@ def test_focal_with_gamma_0_is_cross_entropy(batch, alpha, seed):
         torch.testing.assert_close(focal(logits, target, gamma=0.0, weights=alpha), cross_entropy(logits, target, weights=alpha))
 
 
-def test_focal_turns_its_attention_to_photos_that_are_not_right_yet():
+def test_focal_turns_its_attention_to_images_that_are_not_right_yet():
     logits, ids = torch.tensor([[4.0, 0.0], [0.0, 0.0]], requires_grad=True), torch.tensor([0, 0])
     ratio = {}
     for gamma in (0.0, 2.0):

@@ -15,7 +15,7 @@ from trainables.losses.ordinal import coral
 CLASSES = 18
 COUNTS = np.array([2745, 2050, 415, 3660, 4085, 545, 549, 410, 83, 732, 817, 109, 549, 410, 83, 732, 817, 109], float)
 ALL = [*LOSSES, "coral"]
-OF_THE_BATCH = {"soft_f1", "ce_f1"}  # the others are means over photos
+OF_THE_BATCH = {"soft_f1", "ce_f1"}  # the others are means over images
 
 
 def build(name, **settings):
@@ -110,7 +110,7 @@ def slow_soft_f1(logits, rows):
     return 1 - sum(scores) / len(scores)
 
 
-PER_PHOTO = {
+PER_IMAGE = {
     "cross_entropy": slow_cross_entropy,
     "focal": slow_focal,
     "bce": slow_bce,
@@ -125,8 +125,8 @@ PER_PHOTO = {
 
 def slow(name, logits, rows, config):
     pairs = list(zip(logits.double().tolist(), rows.double().tolist(), strict=True))
-    if name in PER_PHOTO:
-        return sum(PER_PHOTO[name](*pair, config) for pair in pairs) / len(pairs)
+    if name in PER_IMAGE:
+        return sum(PER_IMAGE[name](*pair, config) for pair in pairs) / len(pairs)
     share = 1.0 if name == "soft_f1" else config.share
     return (1 - share) * sum(slow_ce(*pair) for pair in pairs) / len(pairs) + share * slow_soft_f1(*zip(*pairs, strict=True))
 
@@ -153,16 +153,16 @@ def test_every_loss_treats_a_class_id_and_its_one_hot_row_alike(batch, name, see
 
 @pytest.mark.parametrize("name", sorted({*ALL} - OF_THE_BATCH))
 @pytest.mark.parametrize("kind", ["ids", "rows"])
-def test_a_loss_that_is_a_mean_over_photos_is_the_mean_of_what_each_photo_has_alone(batch, name, kind):
+def test_a_loss_that_is_a_mean_over_images_is_the_mean_of_what_each_image_has_alone(batch, name, kind):
     logits, ids, rows = batch(3)
     loss, target = build(name, alpha="inverse"), {"ids": ids, "rows": rows}[kind]
-    alone = torch.stack([loss(logits[[photo]], target[[photo]]) for photo in range(len(logits))])
+    alone = torch.stack([loss(logits[[image]], target[[image]]) for image in range(len(logits))])
     torch.testing.assert_close(loss(logits, target), alone.mean())
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "bce", "coral"])
 @pytest.mark.parametrize("seed", range(5))
-def test_these_losses_of_a_mixed_photo_are_those_of_its_parts_by_their_shares(batch, name, seed):
+def test_these_losses_of_a_mixed_image_are_those_of_its_parts_by_their_shares(batch, name, seed):
     loss = build(name, alpha="inverse", smoothing=0.1)
     logits, ids, rows = batch(seed)
     torch.testing.assert_close(loss(logits, rows), 0.7 * loss(logits, ids) + 0.3 * loss(logits, ids.flip(0)))

@@ -28,7 +28,7 @@ def test_ce_f1_is_cross_entropy_at_share_0_and_soft_f1_at_share_1(batch, seed):
     assert ce_f1(logits, rows, share=1.0) == soft_f1(logits, rows)
 
 
-def test_ce_f1_still_learns_from_a_photo_that_is_surely_wrong_where_soft_f1_cannot():
+def test_ce_f1_still_learns_from_an_image_that_is_surely_wrong_where_soft_f1_cannot():
     logits, ids = 60.0 * F.one_hot(torch.tensor([0, 0]), 18), torch.tensor([1, 2])
     sizes = {}
     for share in (0.5, 1.0):

@@ -23,7 +23,7 @@ def build(config, statistics=IMAGENET, numbers=(0.0, 1.0)):
     return build_model(config, read_task(config.task, SCHEME), statistics, numbers)
 
 
-def some_photos(config, count=4) -> torch.Tensor:
+def some_images(config, count=4) -> torch.Tensor:
     channels = 3 if config.model.edges == "none" else 4
     return torch.rand(count, channels, 32, 32, generator=torch.Generator().manual_seed(0)) * 255
 
@@ -51,7 +51,7 @@ def test_first_weights_depend_on_the_seed_alone_and_torchs_generator_is_left_alo
 )
 def test_a_model_has_a_head_of_logits_for_every_head_of_its_task(make_config, task, classes, loss):
     config = make_config(task=task, loss=loss)
-    answer = build(config)(some_photos(config))
+    answer = build(config)(some_images(config))
     assert [tuple(head.shape) for head in answer.logits] == [(4, count) for count in classes]
 
 
@@ -59,11 +59,11 @@ def test_a_model_has_a_head_of_logits_for_every_head_of_its_task(make_config, ta
 def test_a_number_is_answered_only_where_the_loss_asks_for_one(make_config, regression):
     config = make_config(loss={"regression": regression})
     model = build(config, numbers=(40.0, 12.0)).eval()
-    number = model(some_photos(config)).number
+    number = model(some_images(config)).number
     if not regression:
         assert number is None and not any("number" in name for name in model.state_dict())
         return
-    features = model.backbone((some_photos(config) - model.mean) / model.std)
+    features = model.backbone((some_images(config) - model.mean) / model.std)
     torch.testing.assert_close(number, 40 + 12 * model.heads.number.layer(features).squeeze(1))
     assert number.shape == (4,) and number.dtype == torch.float32
 
@@ -72,9 +72,9 @@ def test_normalisation_is_part_of_the_model(make_config):
     statistics = ((0.1, 0.5, 0.7), (0.2, 0.3, 0.4))
     config = make_config()
     model = build(config, statistics).eval()
-    photos = some_photos(config)
-    by_hand = (photos / 255 - torch.tensor(statistics[0]).view(1, 3, 1, 1)) / torch.tensor(statistics[1]).view(1, 3, 1, 1)
-    torch.testing.assert_close(model(photos).logits, model.heads(model.backbone(by_hand)).logits)
+    images = some_images(config)
+    by_hand = (images / 255 - torch.tensor(statistics[0]).view(1, 3, 1, 1)) / torch.tensor(statistics[1]).view(1, 3, 1, 1)
+    torch.testing.assert_close(model(images).logits, model.heads(model.backbone(by_hand)).logits)
     assert {"mean", "std"} <= model.state_dict().keys()
 
 
@@ -143,7 +143,7 @@ def test_every_variant_trains_all_that_stands_outside_the_backbone(data, make_co
 
 
 def test_a_batch_becomes_float_channels_first_and_keeps_its_values():
-    photos = np.random.default_rng(0).integers(256, size=(2, 5, 4, 3), dtype=np.uint8)
-    made = to_input(torch.from_numpy(photos), torch.device("cpu"))
+    images = np.random.default_rng(0).integers(256, size=(2, 5, 4, 3), dtype=np.uint8)
+    made = to_input(torch.from_numpy(images), torch.device("cpu"))
     assert made.dtype == torch.float32 and made.is_contiguous(memory_format=torch.channels_last)
-    np.testing.assert_array_equal(made.numpy(), photos.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(made.numpy(), images.transpose(0, 3, 1, 2))

@@ -95,10 +95,10 @@ def test_a_backbone_may_name_its_weights_after_a_dot():
 def test_features_of_two_backbones_stand_side_by_side(first, second):
     backbone, features = build_backbone(ModelConfig(backbone=first, second=second, weights="none"), (32, 32))
     backbone.eval()
-    photos = torch.rand(2, 3, 32, 32)
-    together = backbone(photos)
+    images = torch.rand(2, 3, 32, 32)
+    together = backbone(images)
     assert together.shape == (2, features)
-    assert torch.equal(together, torch.cat([backbone.first(photos), backbone.second(photos)], dim=1))
+    assert torch.equal(together, torch.cat([backbone.first(images), backbone.second(images)], dim=1))
     assert same(build(first).state_dict(), build(first, second=second).first.state_dict())
 
 
@@ -119,17 +119,17 @@ def test_what_is_wrong_with_either_backbone_is_told_at_once():
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_nfnet", "test_maxvit", "mobilenetv3_small_050"])
 def test_drop_path_reaches_the_blocks_and_changes_answers_in_training_alone(name):
-    photos = torch.rand(8, 3, 32, 32)
+    images = torch.rand(8, 3, 32, 32)
     plain, dropping = build(name), build(name, drop_path=0.5)
     assert same(plain.state_dict(), dropping.state_dict())
-    assert torch.equal(plain.eval()(photos), dropping.eval()(photos))
+    assert torch.equal(plain.eval()(images), dropping.eval()(images))
     rates = [module.drop_prob for module in dropping.modules() if type(module).__name__ == "DropPath"]
     assert 0 < max(rates) <= 0.5 + 1e-6 and rates == sorted(rates)
     for parameter in dropping.parameters():
         if parameter.ndim <= 1:
             # Many networks begin with blocks that add nothing.
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
-    answers = [dropping.train()(photos) for _ in range(2)]
+    answers = [dropping.train()(images) for _ in range(2)]
     assert not torch.equal(*answers)
 
 

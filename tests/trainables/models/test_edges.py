@@ -16,7 +16,7 @@ TASK = read_task("joint", contest_scheme((30, 60)))
 NAMES = ["test_efficientnet", "test_resnet", "test_vit", "test_convnext", "levit_128s"]
 
 
-def photos_with_edges(count=3) -> torch.Tensor:
+def images_with_edges(count=3) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     colours = torch.rand(count, 3, 32, 32, generator=generator) * 255
     edges = (torch.rand(count, 1, 32, 32, generator=generator) < 0.2) * 255.0
@@ -29,10 +29,10 @@ def photos_with_edges(count=3) -> torch.Tensor:
 def test_a_network_with_edges_answers_at_first_as_it_does_without(make_config, name, second, way):
     model = {"backbone": name, "second": second}
     plain, edged = (build_model(make_config(model=model | {"edges": edges}), TASK, IMAGENET, (0.0, 1.0)).eval() for edges in ("none", way))
-    photos = photos_with_edges()
-    torch.testing.assert_close(edged(photos).logits, plain(photos[:, :3]).logits, rtol=1e-4, atol=1e-5)
-    photos[:, 3] = 255 - photos[:, 3]
-    torch.testing.assert_close(edged(photos).logits, plain(photos[:, :3]).logits, rtol=1e-4, atol=1e-5)
+    images = images_with_edges()
+    torch.testing.assert_close(edged(images).logits, plain(images[:, :3]).logits, rtol=1e-4, atol=1e-5)
+    images[:, 3] = 255 - images[:, 3]
+    torch.testing.assert_close(edged(images).logits, plain(images[:, :3]).logits, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("way", ["mix", "stem"])
@@ -41,10 +41,10 @@ def test_after_training_edges_count(data, make_config, name, way):
     config = make_config(model={"backbone": name, "edges": way})
     parts = build_parts(config, data, CPU)
     next(fit(parts, config.train, epochs=1, seed=0))
-    model, photos = parts.model.eval(), photos_with_edges()
-    blank = photos.clone()
+    model, images = parts.model.eval(), images_with_edges()
+    blank = images.clone()
     blank[:, 3] = 0
-    assert not torch.allclose(model(photos).logits[0], model(blank).logits[0])
+    assert not torch.allclose(model(images).logits[0], model(blank).logits[0])
 
 
 @pytest.mark.parametrize("name", NAMES)

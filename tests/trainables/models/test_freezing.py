@@ -56,9 +56,9 @@ def test_in_every_family_frozen_stages_stay_what_they_are_and_the_last_one_train
     # The rate is small, so that a network without norms stays in its range.
     optimizer = torch.optim.SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-3)
     for seed in range(2):
-        photos = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 255
+        images = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 255
         torch.manual_seed(seed)
-        model(photos).logits[0].logsumexp(dim=1).sum().backward()
+        model(images).logits[0].logsumexp(dim=1).sum().backward()
         optimizer.step()
     moved = changed(model.backbone, before)
     last = in_last_stages(model.backbone, 1)

@@ -44,7 +44,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_every_person_has_a_row_and_a_folder_of_seven_photos(plain):
+def test_every_person_has_a_row_and_a_folder_of_seven_images(plain):
     people = rows(plain / "train" / "train.csv")
     assert list(people[0]) == ["id", "gender", "race", "age", "path"]
     assert {row["path"] for row in people} == names(plain / "train" / "images")
@@ -54,11 +54,11 @@ def test_every_person_has_a_row_and_a_folder_of_seven_photos(plain):
         assert names(plain / "train" / "images" / row["path"]) == {f"{stem}.jpg" for stem in SHOTS}
 
 
-def test_photos_are_rgb_of_the_asked_size_and_no_two_are_alike(plain):
+def test_images_are_rgb_of_the_asked_size_and_no_two_are_alike(plain):
     files = list((plain / "train" / "images").rglob("*.jpg"))
-    photos = [Image.open(file) for file in files]
-    assert {(photo.size, photo.mode) for photo in photos} == {(SMALL, "RGB")}
-    assert len({photo.tobytes() for photo in photos}) == len(files) == 24 * 7
+    images = [Image.open(file) for file in files]
+    assert {(image.size, image.mode) for image in images} == {(SMALL, "RGB")}
+    assert len({image.tobytes() for image in images}) == len(files) == 24 * 7
 
 
 def test_without_eval_people_there_is_no_eval_folder(plain):
@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
         for name, seed in (("first", 7), ("again", 7), ("other", 8))
     )
     assert first == again
-    assert not set(first.values()) & {photo for name, photo in other.items() if name.endswith(".jpg") and "._" not in name}
+    assert not set(first.values()) & {image for name, image in other.items() if name.endswith(".jpg") and "._" not in name}
 
 
 @pytest.mark.parametrize("people", [1, 5, 20, 60, 300, 2700])
@@ -103,7 +103,7 @@ def test_whoever_is_older_than_sixty_is_recorded_as_sixty():
     assert all(person.age == min(person.years, 60) for person in people)
 
 
-def test_the_eval_side_hides_who_is_who_and_lists_every_photo_with_a_zero(quirky):
+def test_the_eval_side_hides_who_is_who_and_lists_every_image_with_a_zero(quirky):
     info = rows(quirky / "eval" / "info.csv")
     assert list(info[0]) == ["ImageID", "ans"] and {row["ans"] for row in info} == {"0"}
     assert len(info) == 8 * 7
@@ -159,12 +159,12 @@ def test_one_person_lacks_a_shot(quirky):
     assert names(folder_of(quirky, "missing")) == {f"{stem}.jpg" for stem in SHOTS if stem != "mask3"}
 
 
-def test_one_person_has_photos_that_are_not_rgb(quirky):
+def test_one_person_has_images_that_are_not_rgb(quirky):
     folder = folder_of(quirky, "modes")
     assert [Image.open(folder / f"mask{number}.png").mode for number in (1, 2, 3)] == ["RGBA", "P", "L"]
 
 
-def test_one_photo_lacks_its_end(quirky):
+def test_one_image_lacks_its_end(quirky):
     with pytest.raises(OSError, match="truncated"):
         Image.open(folder_of(quirky, "truncated") / "normal.jpg").load()
 
@@ -181,17 +181,17 @@ def test_few_people_have_no_quirks(tmp_path):
     assert not {row["id"] for row in rows(data / "train" / "train.csv")} & set(PLANTED.values())
 
 
-def mouth_and_chin(photo: Image.Image) -> np.ndarray:
-    width, height = photo.size
-    return np.asarray(photo.crop((width * 3 // 8, height * 11 // 20, width * 5 // 8, height * 7 // 10)), float)
+def mouth_and_chin(image: Image.Image) -> np.ndarray:
+    width, height = image.size
+    return np.asarray(image.crop((width * 3 // 8, height * 11 // 20, width * 5 // 8, height * 7 // 10)), float)
 
 
 @pytest.mark.parametrize("gender", [0, 1])
 def test_a_worn_mask_hides_the_mouth(gender):
     difference = []
     for seed in range(10):
-        photos = dict(draw_shots(Person("000001", gender, 25, (seed,)), (96, 128)))
-        means = {stem: mouth_and_chin(photo).mean((0, 1)) for stem, photo in photos.items()}
+        images = dict(draw_shots(Person("000001", gender, 25, (seed,)), (96, 128)))
+        means = {stem: mouth_and_chin(image).mean((0, 1)) for stem, image in images.items()}
         colours = [means[f"mask{number}"] / means[f"mask{number}"].sum() for number in range(1, 6)]
         skin = means["normal"] / means["normal"].sum()
         difference.append(np.mean([np.abs(colour - skin).sum() for colour in colours]))
@@ -200,8 +200,8 @@ def test_a_worn_mask_hides_the_mouth(gender):
 
 def test_hair_greys_with_the_years():
     def crown(years: int) -> float:
-        photos = [photo for seed in range(10) for _, photo in draw_shots(Person("000001", 0, years, (seed,)), (96, 128))]
-        return float(np.mean([np.asarray(photo.convert("L"))[26:32, 40:56].mean() for photo in photos]))
+        images = [image for seed in range(10) for _, image in draw_shots(Person("000001", 0, years, (seed,)), (96, 128))]
+        return float(np.mean([np.asarray(image.convert("L"))[26:32, 40:56].mean() for image in images]))
 
     assert crown(22) < crown(56) < crown(75)
 

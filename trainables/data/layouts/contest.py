@@ -1,14 +1,14 @@
-"""The contest's layout: `train/train.csv`, `train/images/<folder of a person>/<shot>`, `eval/info.csv`."""
+"""The contest's layout: `train/train.csv`, `train/images/<folder of a group>/<shot>`, `eval/info.csv`."""
 
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
+from trainables.data.images import DataError, Images, LeftOut, Unlabelled
 from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.layout import Layout
 from trainables.data.names import some
-from trainables.data.photos import DataError, LeftOut, Photos, Unlabelled
 from trainables.data.rows import Rows, is_inside, read_rows, refuse
 from trainables.data.settings import DataConfig
 
@@ -25,8 +25,8 @@ def contest_scheme(cuts: tuple[int, ...]) -> Scheme:
     return Scheme((mask, Attribute("gender", ("male", "female")), Attribute.banded("age", cuts)))
 
 
-def read_contest(folder: Path, settings: DataConfig) -> Photos:
-    """The labelled photos below `folder`. Raises: DataError naming everything that is wrong with the table."""
+def read_contest(folder: Path, settings: DataConfig) -> Images:
+    """The labelled images below `folder`. Raises: DataError naming everything that is wrong with the table."""
     table_file, root = folder / "train" / "train.csv", folder / "train" / "images"
     cuts = settings.cuts or CUTS
     scheme = contest_scheme(cuts)
@@ -35,9 +35,9 @@ def read_contest(folder: Path, settings: DataConfig) -> Photos:
 
     mask_of = {name: scheme.attributes[0].values.index(value) for name, value in SHOTS.items()}
     gender_of = {value: index for index, value in enumerate(scheme.attributes[1].values)}
-    ids, people, labels, numbers, names = [], [], [], [], []
+    ids, groups, labels, numbers, names = [], [], [], [], []
     hidden, strange, double, missing = [], [], [], []
-    for person, (_, row) in enumerate(table):
+    for group, (_, row) in enumerate(table):
         path, age = row["path"], int(row["age"])
         entries = sorted((root / path).iterdir())
         files = [file for file in entries if not file.name.startswith(".")]
@@ -50,18 +50,18 @@ def read_contest(folder: Path, settings: DataConfig) -> Photos:
         for file in known:
             if stems.count(file.stem) == 1:
                 ids.append(f"{path}/{file.name}")
-                people.append(person)
+                groups.append(group)
                 names.append(path)
                 numbers.append(age)
                 labels.append((mask_of[file.stem], gender_of[row["gender"]], int(np.digitize(age, cuts))))
     if not ids:
-        raise DataError(f"{root}: no photos. Each person's folder holds {', '.join(SHOTS)} as .jpg, .jpeg, .png, .webp or .bmp.")
+        raise DataError(f"{root}: no images. Each group's folder holds {', '.join(SHOTS)} as .jpg, .jpeg, .png, .webp or .bmp.")
 
     paths = [row["path"] for _, row in table]
-    people_of_id = defaultdict(list)
-    for person, (_, row) in enumerate(table):
-        people_of_id[row["id"]].append(person)
-    shared = {id: several for id, several in people_of_id.items() if len(several) > 1}
+    groups_of_id = defaultdict(list)
+    for group, (_, row) in enumerate(table):
+        groups_of_id[row["id"]].append(group)
+    shared = {id: several for id, several in groups_of_id.items() if len(several) > 1}
     beside = sorted(entry.name for entry in root.iterdir() if entry.name not in set(paths))
     hidden += [name for name in beside if name.startswith(".")]
     unlisted = [name for name in beside if not name.startswith(".") and (root / name).is_dir()]
@@ -73,13 +73,13 @@ def read_contest(folder: Path, settings: DataConfig) -> Photos:
         LeftOut("folders that train.csv does not list, ignored", tuple(unlisted)),
         LeftOut(
             "ids that several folders share; such folders stay on one side of every split",
-            tuple(f"{id} ({', '.join(paths[person] for person in several)})" for id, several in sorted(shared.items())),
+            tuple(f"{id} ({', '.join(paths[group] for group in several)})" for id, several in sorted(shared.items())),
         ),
     ]
-    return Photos(
+    return Images(
         root=root,
         ids=tuple(ids),
-        people=np.array(people),
+        groups=np.array(groups),
         labels=np.array(labels),
         scheme=scheme,
         left_out=tuple(item for item in found if item.names),
@@ -90,7 +90,7 @@ def read_contest(folder: Path, settings: DataConfig) -> Photos:
 
 
 def read_unlabelled(folder: Path) -> Unlabelled | None:
-    """The photos of `folder/eval` in info.csv's order, or None where the data has none. Raises: DataError."""
+    """The images of `folder/eval` in info.csv's order, or None where the data has none. Raises: DataError."""
     table_file = folder / "eval" / "info.csv"
     if not table_file.is_file():
         return None
@@ -98,7 +98,7 @@ def read_unlabelled(folder: Path) -> Unlabelled | None:
     root = folder / "eval" / "images"
     absent = [name for name in names if not is_inside(name) or not (root / name).is_file()]
     if absent:
-        raise DataError(f"{table_file}: {len(absent)} photos are not in {root}: {some(absent)}. Put them there or take their rows out.")
+        raise DataError(f"{table_file}: {len(absent)} images are not in {root}: {some(absent)}. Put them there or take their rows out.")
     return Unlabelled(root, names)
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trainables.data.images import Images
 from trainables.data.labels import Scheme
-from trainables.data.photos import Photos
 from trainables.data.settings import DataConfig
 
 
@@ -16,6 +16,6 @@ class Layout:
     name: str  # as in "this is no ..."
     fits: Callable[[Path], bool]
     scheme: Callable[[Path, DataConfig], Scheme]  # without looking for every image
-    read: Callable[[Path, DataConfig], Photos]
-    oddities: Callable[[Path, Photos], list[str]] = lambda source, photos: []  # labels that cannot be meant, and how to fix each
+    read: Callable[[Path, DataConfig], Images]
+    oddities: Callable[[Path, Images], list[str]] = lambda source, images: []  # labels that cannot be meant, and how to fix each
     corrections: Mapping[str, Path] = field(default_factory=dict)  # tables of wrong labels that come with such data, by name

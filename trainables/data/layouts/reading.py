@@ -7,34 +7,34 @@ from pathlib import Path
 
 import numpy as np
 
+from trainables.data.images import DataError, Images, Unlabelled
 from trainables.data.labels import Scheme
 from trainables.data.layouts import class_folders, contest, table
 from trainables.data.layouts.layout import Layout
 from trainables.data.names import look_alikes, no_text, shown, some, with_control_characters
-from trainables.data.photos import DataError, Photos, Unlabelled
 from trainables.data.rows import refuse
 from trainables.data.settings import DataConfig
 
 LAYOUTS = (contest.LAYOUT, table.LAYOUT, class_folders.LAYOUT)  # the first that fits is taken
 
 
-def read_photos(source: Path, settings: DataConfig) -> Photos:
-    """The labelled photos of a folder or table, in whichever of the three layouts it is.
+def read_images(source: Path, settings: DataConfig) -> Images:
+    """The labelled images of a folder or table, in whichever of the three layouts it is.
 
     Raises: DataError naming everything that is wrong with the source.
     """
     layout = find_layout(source)
-    photos = layout.read(source, settings)
-    refuse(source, [*_text_mistakes(source, photos.ids), *layout.oddities(source, photos)])
-    return photos
+    images = layout.read(source, settings)
+    refuse(source, [*_text_mistakes(source, images.ids), *layout.oddities(source, images)])
+    return images
 
 
-def read_joining(source: Path, settings: DataConfig, scheme: Scheme, needed: Collection[str]) -> Photos:
-    """Labelled photos that are to join others, with labels of the part of their scheme that these have.
+def read_joining(source: Path, settings: DataConfig, scheme: Scheme, needed: Collection[str]) -> Images:
+    """Labelled images that are to join others, with labels of the part of their scheme that these have.
 
     Args:
         scheme: of the others; all that is needed and all else that is there, with values that it knows, is numbered by it.
-        needed: attributes that the photos must have.
+        needed: attributes that the images must have.
     Raises: DataError naming everything that is wrong with the source.
     """
     layout = find_layout(source)
@@ -42,33 +42,33 @@ def read_joining(source: Path, settings: DataConfig, scheme: Scheme, needed: Col
     if settings.ordinal not in needed:
         plain = settings.model_copy(update={"ordinal": ""})
         settings = settings if settings.ordinal in layout.scheme(source, plain).names else plain
-    photos = layout.read(source, settings)
-    refuse(source, _text_mistakes(source, photos.ids))
-    return _renumbered(source, photos, scheme, needed)
+    images = layout.read(source, settings)
+    refuse(source, _text_mistakes(source, images.ids))
+    return _renumbered(source, images, scheme, needed)
 
 
 def read_scheme(source: Path, settings: DataConfig) -> Scheme:
-    """The labels of a folder or table, found without opening a photo. Raises: DataError."""
+    """The labels of a folder or table, found without opening an image. Raises: DataError."""
     return find_layout(source).scheme(source, settings)
 
 
 def read_unlabelled(source: Path) -> Unlabelled | None:
-    """The photos of `source/eval` in info.csv's order, or None where the data has none. Raises: DataError."""
+    """The images of `source/eval` in info.csv's order, or None where the data has none. Raises: DataError."""
     unlabelled = contest.read_unlabelled(source)
     if unlabelled:
         refuse(source, _text_mistakes(source, unlabelled.ids))
     return unlabelled
 
 
-def refuse_odd_names(source: Path, photos: Photos) -> None:
+def refuse_odd_names(source: Path, images: Images) -> None:
     """Refuse names that a new run should not begin with; one that there is goes on with them.
 
     Raises: DataError for control characters in names, for names that look alike, and for joint classes of one name.
     """
-    classes = {f"classes of {attribute.name}": attribute.values for attribute in photos.scheme.attributes}
-    groups = {"groups": tuple(dict.fromkeys(photos.names))}
+    classes = {f"classes of {attribute.name}": attribute.values for attribute in images.scheme.attributes}
+    groups = {"groups": tuple(dict.fromkeys(images.names))}
     mistakes = []
-    for kind, names in ({"files": photos.ids, "targets": photos.scheme.names} | groups | classes).items():
+    for kind, names in ({"files": images.ids, "targets": images.scheme.names} | groups | classes).items():
         if odd := with_control_characters(names):
             fix = "Rename them without line breaks, tabs and the like"
             mistakes.append(f"{source}: {len(odd)} names of {shown(kind)} hold control characters: {some(odd)}. {fix}.")
@@ -77,7 +77,7 @@ def refuse_odd_names(source: Path, photos: Photos) -> None:
             spelt = ", ".join(map(ascii, alike))
             mistakes.append(f"{source}: {shown(kind)}: these look alike and are not: {spelt}. Write one of them for all.")
     if not mistakes and any(", " in value for values in classes.values() for value in values):
-        twice = [name for name, count in Counter(photos.scheme.class_names()).items() if count > 1]
+        twice = [name for name, count in Counter(images.scheme.class_names()).items() if count > 1]
         mistakes += [f"{source}: two joint classes would both be called {name!r}. Write classes without a comma." for name in twice]
     refuse(source, mistakes)
 
@@ -94,10 +94,10 @@ def find_layout(source: Path) -> Layout:
     elif source.is_file():
         why = "no table, whose name would end in .csv"
     else:
-        why = "no train/train.csv in it, and no folders with photos"
+        why = "no train/train.csv in it, and no folders with images"
     raise DataError(
         f"{source}: {why}. Give --data the folder that holds train/train.csv and train/images/, a table such as photos.csv with a column "
-        "image, or a folder that holds one folder of photos for each class."
+        "image, or a folder that holds one folder of images for each class."
     )
 
 
@@ -106,25 +106,25 @@ def _text_mistakes(source: Path, ids: Sequence[str]) -> list[str]:
     return [f"{source}: {len(names)} names of files are not in UTF-8: {some(names)}. {fix}."] if (names := no_text(ids)) else []
 
 
-def _renumbered(source: Path, photos: Photos, scheme: Scheme, needed: Collection[str]) -> Photos:
+def _renumbered(source: Path, images: Images, scheme: Scheme, needed: Collection[str]) -> Images:
     mistakes, attributes, columns = [], [], []
     for attribute in scheme.attributes:
-        if attribute.name not in photos.scheme.names:
+        if attribute.name not in images.scheme.names:
             if attribute.name in needed:
-                mistakes.append(f"{source}: has no attribute {attribute.name}; there are {', '.join(photos.scheme.names)}. Add it.")
+                mistakes.append(f"{source}: has no attribute {attribute.name}; there are {', '.join(images.scheme.names)}. Add it.")
             continue
-        column = photos.scheme.names.index(attribute.name)
-        values, own = photos.scheme.attributes[column].values, photos.labels[:, column]
+        column = images.scheme.names.index(attribute.name)
+        values, own = images.scheme.attributes[column].values, images.labels[:, column]
         strange = [values[value] for value in np.unique(own) if values[value] not in attribute.values]
         if strange:
             if attribute.name in needed:
                 known = ", ".join(attribute.values)
-                words = f"{attribute.name} is {some(strange)} for some photos, and the classes are {known}. Write those."
+                words = f"{attribute.name} is {some(strange)} for some images, and the classes are {known}. Write those."
                 mistakes.append(f"{source}: {words}")
             continue
         attributes.append(attribute)
         columns.append(np.array([attribute.values.index(value) if value in attribute.values else -1 for value in values])[own])
     refuse(source, mistakes)
     part = Scheme(tuple(attributes))
-    numbers = photos.numbers if part.cut and part.cut in photos.scheme.attributes else None
-    return replace(photos, labels=np.stack(columns, axis=-1), scheme=part, numbers=numbers)
+    numbers = images.numbers if part.cut and part.cut in images.scheme.attributes else None
+    return replace(images, labels=np.stack(columns, axis=-1), scheme=part, numbers=numbers)

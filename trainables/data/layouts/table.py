@@ -1,13 +1,13 @@
-"""A table of photos: a column `image` with paths below the table's folder, perhaps one that says who is on it, and the attributes."""
+"""A table of images: a column `image` with paths below the table's folder, perhaps one that says who is on it, and the attributes."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from trainables.data.images import Images, LeftOut
 from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.layout import Layout
-from trainables.data.photos import LeftOut, Photos
 from trainables.data.rows import Rows, Table, is_inside, read_number, read_table, refuse
 from trainables.data.settings import DataConfig
 
@@ -15,16 +15,16 @@ IMAGE, PERSON = "image", "person"
 MOST_VALUES = 50  # of a column beside others; more are hardly classes
 
 
-def read_listed(file: Path, settings: DataConfig) -> Photos:
-    """The photos of the table, in its order; classes are numbered in the order of their names, those of numbers in that of their bands.
+def read_listed(file: Path, settings: DataConfig) -> Images:
+    """The images of the table, in its order; classes are numbered in the order of their names, those of numbers in that of their bands.
 
     Raises: DataError naming everything that is wrong with the table.
     """
     table = read_table(file, (IMAGE,))
     rows, columns = table.rows, table.columns
-    person = settings.group or (PERSON if PERSON in columns else "")
-    attributes = [name for name in columns if name not in (IMAGE, person)]
-    refuse(file, [*_column_mistakes(file, table, attributes, settings), *_row_mistakes(file, rows, person, attributes, settings)])
+    group = settings.group or (PERSON if PERSON in columns else "")
+    attributes = [name for name in columns if name not in (IMAGE, group)]
+    refuse(file, [*_column_mistakes(file, table, attributes, settings), *_row_mistakes(file, rows, group, attributes, settings)])
 
     ids = tuple(row[IMAGE] for _, row in rows)
     scheme, labels, numbers = [], [], None
@@ -38,18 +38,18 @@ def read_listed(file: Path, settings: DataConfig) -> Photos:
             values, ids_of_values = np.unique(fields, return_inverse=True)
             scheme.append(Attribute(name, tuple(values.tolist())))
             labels.append(ids_of_values)
-    names = tuple(row[person] for _, row in rows) if person else ()
-    people = np.unique(names, return_inverse=True)[1] if person else np.arange(len(ids))
+    names = tuple(row[group] for _, row in rows) if group else ()
+    groups = np.unique(names, return_inverse=True)[1] if group else np.arange(len(ids))
     left_out = (
         LeftOut("columns without a name, ignored", table.nameless),
         LeftOut(
-            "photos, each taken for a person of its own; a column person, or data/group, would say who is on them", () if person else ids
+            "images, each taken for a group of its own; a column person, or data/group, would say who is on them", () if group else ids
         ),
     )
-    return Photos(
+    return Images(
         root=file.parent,
         ids=ids,
-        people=people,
+        groups=groups,
         labels=np.stack(labels, axis=-1),
         scheme=Scheme(tuple(scheme)),
         left_out=tuple(item for item in left_out if item.names),
@@ -82,7 +82,7 @@ def _column_mistakes(file: Path, table: Table, attributes: Sequence[str], settin
     return mistakes
 
 
-def _row_mistakes(file: Path, rows: Rows, person: str, attributes: Sequence[str], settings: DataConfig) -> list[str]:
+def _row_mistakes(file: Path, rows: Rows, group: str, attributes: Sequence[str], settings: DataConfig) -> list[str]:
     mistakes, line_of = [], {}
     for line, row in rows:
         image = row[IMAGE]
@@ -93,34 +93,34 @@ def _row_mistakes(file: Path, rows: Rows, person: str, attributes: Sequence[str]
         elif not (file.parent / image).is_file():
             mistakes.append(f"{file}:{line}: image {image} is not in {file.parent}. Put it there or take the row out.")
         line_of.setdefault(image, line)
-        for name in (person, *attributes):
+        for name in (group, *attributes):
             if name not in row:
                 continue
-            if name == settings.ordinal != person and read_number(row[name]) is None:
+            if name == settings.ordinal != group and read_number(row[name]) is None:
                 mistakes.append(f"{file}:{line}: {name} is {row[name]!r}; write a number.")
             elif not row[name].strip():
                 mistakes.append(f"{file}:{line}: {name} is empty; write it, or take the row out.")
     return mistakes
 
 
-def _oddities(file: Path, photos: Photos) -> list[str]:
+def _oddities(file: Path, images: Images) -> list[str]:
     """Everything that makes classes that nobody can have meant, one line each."""
     mistakes = []
     mend = "A number is cut into classes by --set data/ordinal={name} and data/cuts; what nobody is to predict is taken out"
-    for attribute in photos.scheme.attributes:
+    for attribute in images.scheme.attributes:
         count = len(attribute.values)
         if attribute.cuts:
             continue
         if count == 1:
-            mistakes.append(f"{file}: column {attribute.name} is {attribute.values[0]} for every photo; take it out.")
-        elif count == len(photos):
-            mistakes.append(f"{file}: column {attribute.name} has another value for every photo. {mend.format(name=attribute.name)}.")
-        elif count > MOST_VALUES and len(photos.scheme.attributes) > 1:
+            mistakes.append(f"{file}: column {attribute.name} is {attribute.values[0]} for every image; take it out.")
+        elif count == len(images):
+            mistakes.append(f"{file}: column {attribute.name} has another value for every image. {mend.format(name=attribute.name)}.")
+        elif count > MOST_VALUES and len(images.scheme.attributes) > 1:
             mistakes.append(f"{file}: column {attribute.name} has {count} different values. {mend.format(name=attribute.name)}.")
-    people = len(np.unique(photos.people))
-    if not mistakes and photos.scheme.classes > people:
-        sizes = " x ".join(f"{size} of {name}" for name, size in zip(photos.scheme.names, photos.scheme.sizes, strict=True))
-        mistakes.append(f"{file}: {photos.scheme.classes} joint classes ({sizes}) are more than the {people} people. Take columns out.")
+    groups = len(np.unique(images.groups))
+    if not mistakes and images.scheme.classes > groups:
+        sizes = " x ".join(f"{size} of {name}" for name, size in zip(images.scheme.names, images.scheme.sizes, strict=True))
+        mistakes.append(f"{file}: {images.scheme.classes} joint classes ({sizes}) are more than the {groups} groups. Take columns out.")
     return mistakes
 
 

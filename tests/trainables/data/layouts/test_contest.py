@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainables.data.images import DataError, Images
 from trainables.data.layouts.contest import SHOTS
-from trainables.data.layouts.reading import read_photos, read_unlabelled
-from trainables.data.photos import DataError, Photos
+from trainables.data.layouts.reading import read_images, read_unlabelled
 from trainables.data.settings import DataConfig
-from trainables.data.splits import split_people
+from trainables.data.splits import split_groups
 from tuner.demo.people import PLANTED
 
 GOOD = [("000001", "male", "Asian", "29", "a"), ("000002", "female", "Asian", "30", "b"), ("000003", "female", "Asian", "60", "c")]
@@ -34,33 +34,33 @@ def write(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def quirky(demo) -> Photos:
-    return read_photos(demo, DataConfig())
+def quirky(demo) -> Images:
+    return read_images(demo, DataConfig())
 
 
-def names_left_out(photos: Photos, reason: str) -> tuple[str, ...]:
-    return next((item.names for item in photos.left_out if item.reason.startswith(reason)), ())
+def names_left_out(images: Images, reason: str) -> tuple[str, ...]:
+    return next((item.names for item in images.left_out if item.reason.startswith(reason)), ())
 
 
-def folder_of(photos: Photos, quirk: str) -> str:
-    (folder,) = {name.split("/")[0] for name in photos.ids if name.startswith(PLANTED[quirk] + "_")}
+def folder_of(images: Images, quirk: str) -> str:
+    (folder,) = {name.split("/")[0] for name in images.ids if name.startswith(PLANTED[quirk] + "_")}
     return folder
 
 
-def shots_of(photos: Photos, folder: str) -> list[str]:
-    return [name.split("/")[1] for name in photos.ids if name.startswith(f"{folder}/")]
+def shots_of(images: Images, folder: str) -> list[str]:
+    return [name.split("/")[1] for name in images.ids if name.startswith(f"{folder}/")]
 
 
 def refused(folder: Path) -> str:
     with pytest.raises(DataError) as caught:
-        read_photos(folder, DataConfig())
+        read_images(folder, DataConfig())
     return str(caught.value)
 
 
 def test_labels_follow_shot_gender_and_age(write):
-    photos = read_photos(write(), DataConfig())
-    labels = {name: tuple(row) for name, row in zip(photos.ids, photos.labels.tolist(), strict=True)}
-    assert len(labels) == 21 and photos.left_out == ()
+    images = read_images(write(), DataConfig())
+    labels = {name: tuple(row) for name, row in zip(images.ids, images.labels.tolist(), strict=True)}
+    assert len(labels) == 21 and images.left_out == ()
     assert labels["a/mask3.jpg"] == (0, 0, 0)
     assert labels["b/incorrect_mask.jpg"] == (1, 1, 1)
     assert labels["c/normal.jpg"] == (2, 1, 2)
@@ -70,14 +70,14 @@ def test_labels_follow_shot_gender_and_age(write):
     ("cuts", "ages"), [((30, 60), [0, 1, 2]), ((25, 40), [1, 1, 2]), ((61,), [0, 0, 0]), ((20, 30, 40, 60), [1, 2, 4])]
 )
 def test_a_cut_is_the_first_year_of_its_age_class(write, cuts, ages):
-    photos = read_photos(write(), DataConfig(cuts=cuts))
-    assert [int(photos.labels[photos.people == person, 2][0]) for person in range(3)] == ages
-    assert photos.scheme.sizes[2] == len(cuts) + 1
+    images = read_images(write(), DataConfig(cuts=cuts))
+    assert [int(images.labels[images.groups == group, 2][0]) for group in range(3)] == ages
+    assert images.scheme.sizes[2] == len(cuts) + 1
 
 
-def test_every_photo_of_the_demo_is_read_but_the_missing_one(quirky):
+def test_every_image_of_the_demo_is_read_but_the_missing_one(quirky):
     assert len(quirky) == 60 * 7 - 1
-    assert len(set(quirky.people)) == 60
+    assert len(set(quirky.groups)) == 60
     assert all((quirky.root / name).is_file() for name in quirky.ids)
 
 
@@ -85,7 +85,7 @@ def test_extensions_may_be_mixed(quirky):
     assert set(shots_of(quirky, folder_of(quirky, "extensions"))) >= {"mask1.jpeg", "mask2.png", "mask3.jpg"}
 
 
-def test_hidden_files_and_folders_are_no_photos_and_are_named_once(quirky):
+def test_hidden_files_and_folders_are_no_images_and_are_named_once(quirky):
     folder = folder_of(quirky, "junk")
     assert len(shots_of(quirky, folder)) == 7
     assert names_left_out(quirky, "hidden") == (f"{folder}/._mask1.jpg", f"._{folder}")
@@ -96,10 +96,8 @@ def test_an_id_with_a_suffix_is_an_id(quirky):
     assert len(shots_of(quirky, folder_of(quirky, "suffix"))) == 7
 
 
-def test_people_who_share_an_id_are_told_apart_by_folder(quirky):
-    twins = {
-        name.split("/")[0]: person for name, person in zip(quirky.ids, quirky.people, strict=True) if name.startswith(PLANTED["twice"])
-    }
+def test_groups_who_share_an_id_are_told_apart_by_folder(quirky):
+    twins = {name.split("/")[0]: group for name, group in zip(quirky.ids, quirky.groups, strict=True) if name.startswith(PLANTED["twice"])}
     assert len(twins) == len(set(twins.values())) == 2
     assert names_left_out(quirky, "ids that several folders share") == (f"{PLANTED['twice']} ({', '.join(twins)})",)
     assert quirky.ties == (tuple(twins.values()),)
@@ -107,11 +105,11 @@ def test_people_who_share_an_id_are_told_apart_by_folder(quirky):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_folders_that_share_an_id_are_on_one_side_whatever_the_seed(quirky, seed):
-    parts = split_people(quirky, DataConfig(folds=2, holdout=0.2), seed).part
+    parts = split_groups(quirky, DataConfig(folds=2, holdout=0.2), seed).part
     assert len({part for name, part in zip(quirky.ids, parts, strict=True) if name.startswith(PLANTED["twice"])}) == 1
 
 
-def test_a_missing_shot_is_counted_and_its_person_stays(quirky):
+def test_a_missing_shot_is_counted_and_its_group_stays(quirky):
     folder = folder_of(quirky, "missing")
     assert len(shots_of(quirky, folder)) == 6
     assert names_left_out(quirky, "shots missing") == (f"{folder}/mask3",)
@@ -119,22 +117,22 @@ def test_a_missing_shot_is_counted_and_its_person_stays(quirky):
 
 def test_what_stands_twice_or_is_no_known_shot_is_left_out_and_not_guessed(write):
     folder = write()
-    person = folder / "train" / "images" / "a"
-    shutil.copy(person / "mask1.jpg", person / "mask1.png")
+    group = folder / "train" / "images" / "a"
+    shutil.copy(group / "mask1.jpg", group / "mask1.png")
     for name in ("mask6.jpg", "mask1 (copy).jpg", "Normal.jpg", "normal.gif", "notes.txt"):
-        shutil.copy(person / "mask1.jpg", person / name)
-    photos = read_photos(folder, DataConfig())
-    assert names_left_out(photos, "files that stand twice") == ("a/mask1.jpg", "a/mask1.png")
-    assert set(names_left_out(photos, "files that are no known shot")) == {
+        shutil.copy(group / "mask1.jpg", group / name)
+    images = read_images(folder, DataConfig())
+    assert names_left_out(images, "files that stand twice") == ("a/mask1.jpg", "a/mask1.png")
+    assert set(names_left_out(images, "files that are no known shot")) == {
         f"a/{name}" for name in ("mask6.jpg", "mask1 (copy).jpg", "Normal.jpg", "normal.gif", "notes.txt")
     }
-    assert sorted(shots_of(photos, "a")) == sorted(f"{shot}.jpg" for shot in SHOTS if shot != "mask1")
+    assert sorted(shots_of(images, "a")) == sorted(f"{shot}.jpg" for shot in SHOTS if shot != "mask1")
 
 
 def test_a_folder_that_the_table_does_not_list_is_left_out(write):
-    photos = read_photos(write(GOOD[:2]), DataConfig())
-    assert names_left_out(photos, "folders that train.csv does not list") == ("c",)
-    assert not shots_of(photos, "c")
+    images = read_images(write(GOOD[:2]), DataConfig())
+    assert names_left_out(images, "folders that train.csv does not list") == ("c",)
+    assert not shots_of(images, "c")
 
 
 def test_missing_columns_are_named_with_those_there_are(write):
@@ -163,13 +161,13 @@ def test_a_table_of_a_spreadsheet_with_a_byte_order_mark_is_read(write):
     folder = write()
     table = folder / "train" / "train.csv"
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
-    assert len(read_photos(folder, DataConfig())) == 21
+    assert len(read_images(folder, DataConfig())) == 21
 
 
-def test_years_are_kept_beside_their_classes_and_people_have_their_folders_names(quirky):
+def test_years_are_kept_beside_their_classes_and_groups_have_their_folders_names(quirky):
     assert quirky.numbers.dtype == np.float32
-    for name, person, number in zip(quirky.ids, quirky.names, quirky.numbers, strict=True):
-        assert person == name.split("/")[0] and int(person.split("_")[-1]) == number
+    for name, group, number in zip(quirky.ids, quirky.names, quirky.numbers, strict=True):
+        assert group == name.split("/")[0] and int(group.split("_")[-1]) == number
 
 
 def test_every_wrong_row_is_named_at_once_by_its_line(write):
@@ -207,32 +205,32 @@ def test_twenty_mistakes_are_shown_and_the_rest_counted(write):
     assert len(lines) == 21 and lines[-1].endswith("and 11 more.")
 
 
-def test_folders_without_a_photo_are_refused(write):
+def test_folders_without_an_image_are_refused(write):
     folder = write()
     for file in (folder / "train" / "images").rglob("*.jpg"):
         file.unlink()
-    assert "no photos. Each person's folder holds mask1" in refused(folder)
+    assert "no images. Each group's folder holds mask1" in refused(folder)
 
 
-def test_photos_to_predict_keep_the_order_of_the_table(demo):
+def test_images_to_predict_keep_the_order_of_the_table(demo):
     unlabelled = read_unlabelled(demo)
     with (demo / "eval" / "info.csv").open(newline="") as file:
         assert list(unlabelled.ids) == [row["ImageID"] for row in csv.DictReader(file)]
     assert len(unlabelled.ids) == 4 * 7
 
 
-def test_data_without_photos_to_predict_has_none(write):
+def test_data_without_images_to_predict_has_none(write):
     assert read_unlabelled(write()) is None
 
 
 @pytest.mark.parametrize("name", ["gone.jpg", "../../train/images/a/normal.jpg", ""])
-def test_photos_to_predict_that_are_not_in_their_folder_are_named(write, name):
+def test_images_to_predict_that_are_not_in_their_folder_are_named(write, name):
     folder = write()
     (folder / "eval" / "images").mkdir(parents=True)
     (folder / "eval" / "info.csv").write_text(f"ImageID,ans\n{name},0\n")
-    with pytest.raises(DataError, match=r"1 photos are not in .*Put them there or take their rows out"):
+    with pytest.raises(DataError, match=r"1 images are not in .*Put them there or take their rows out"):
         read_unlabelled(folder)
 
 
-def test_arrays_of_photos_are_parallel(quirky):
-    assert len(quirky.ids) == len(quirky.people) == len(quirky.labels) == len(set(quirky.ids))
+def test_arrays_of_images_are_parallel(quirky):
+    assert len(quirky.ids) == len(quirky.groups) == len(quirky.labels) == len(set(quirky.ids))

@@ -5,21 +5,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainables.data.images import DataError, Images, LeftOut
 from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.contest import contest_scheme
-from trainables.data.layouts.reading import read_joining, read_photos, read_scheme, read_unlabelled, refuse_odd_names
-from trainables.data.photos import DataError, LeftOut, Photos
+from trainables.data.layouts.reading import read_images, read_joining, read_scheme, read_unlabelled, refuse_odd_names
 from trainables.data.settings import DataConfig
 
 LAYOUTS = (
     "the folder that holds train/train.csv and train/images/, a table such as photos.csv with a column image, "
-    "or a folder that holds one folder of photos for each class"
+    "or a folder that holds one folder of images for each class"
 )
 
 
 @pytest.fixture
 def tree(tmp_path):
-    """A folder with two photos of each of two classes."""
+    """A folder with two images of each of two classes."""
     for name in ("cat", "dog"):
         (tmp_path / "tree" / name).mkdir(parents=True)
         for number in range(2):
@@ -29,48 +29,48 @@ def tree(tmp_path):
 
 @pytest.fixture
 def table(tree):
-    """A table of the same photos, whose classes are called alike."""
+    """A table of the same images, whose classes are called alike."""
     rows = ["image,class", *(f"{name}/{number}.png,{name}" for name in ("dog", "cat") for number in range(2))]
     (tree / "photos.csv").write_text("\n".join(rows))
     return tree / "photos.csv"
 
 
 @pytest.fixture(scope="module")
-def quirky(demo) -> Photos:
-    return read_photos(demo, DataConfig())
+def quirky(demo) -> Images:
+    return read_images(demo, DataConfig())
 
 
-def reading(source, scheme=None) -> Photos:
-    return read_joining(source, DataConfig(), scheme, scheme.names) if scheme else read_photos(source, DataConfig())
+def reading(source, scheme=None) -> Images:
+    return read_joining(source, DataConfig(), scheme, scheme.names) if scheme else read_images(source, DataConfig())
 
 
 def test_one_door_reads_all_three_layouts(demo, tree, table):
     assert reading(demo).scheme == contest_scheme((30, 60))
-    for photos in (reading(tree), reading(table)):
-        assert photos.scheme == Scheme((Attribute("class", ("cat", "dog")),))
-        labels = dict(zip(photos.ids, photos.labels[:, 0].tolist(), strict=True))
+    for images in (reading(tree), reading(table)):
+        assert images.scheme == Scheme((Attribute("class", ("cat", "dog")),))
+        labels = dict(zip(images.ids, images.labels[:, 0].tolist(), strict=True))
         assert labels == {"cat/0.png": 0, "cat/1.png": 0, "dog/0.png": 1, "dog/1.png": 1}
 
 
-def test_the_scheme_alone_is_that_of_the_photos(demo, tree, table):
+def test_the_scheme_alone_is_that_of_the_images(demo, tree, table):
     for source in (demo, tree, table):
-        assert read_scheme(source, DataConfig(cuts=(25, 40))) == read_photos(source, DataConfig(cuts=(25, 40))).scheme
+        assert read_scheme(source, DataConfig(cuts=(25, 40))) == read_images(source, DataConfig(cuts=(25, 40))).scheme
 
 
 def test_a_source_of_no_layout_is_refused_with_the_three_there_are(tmp_path):
     (tmp_path / "photo.jpg").touch()
     for source, why in [
         (tmp_path / "nowhere", "no such folder"),
-        (tmp_path, "no train/train.csv in it, and no folders with photos"),
+        (tmp_path, "no train/train.csv in it, and no folders with images"),
         (tmp_path / "photo.jpg", "no table, whose name would end in .csv"),
     ]:
-        for read in (read_photos, read_scheme):
+        for read in (read_images, read_scheme):
             with pytest.raises(DataError) as caught:
                 read(source, DataConfig())
             assert str(caught.value) == f"{source}: {why}. Give --data {LAYOUTS}."
 
 
-def test_only_the_contests_layout_has_photos_to_predict(demo, tree, table):
+def test_only_the_contests_layout_has_images_to_predict(demo, tree, table):
     assert len(read_unlabelled(demo).ids) == 4 * 7
     assert read_unlabelled(tree) is read_unlabelled(table) is None
 
@@ -91,9 +91,9 @@ def test_files_whose_names_are_no_utf_8_are_refused_by_name_whatever_reads_them(
 
 
 def test_a_folder_whose_own_name_is_no_utf_8_is_refused(tree):
-    renamed(tree, b"photos \xe9")
-    with pytest.raises(DataError, match=r"photos \\xe9: this name is not in UTF-8"):
-        reading(tree.parent / os.fsdecode(b"photos \xe9"))
+    renamed(tree, b"images \xe9")
+    with pytest.raises(DataError, match=r"images \\xe9: this name is not in UTF-8"):
+        reading(tree.parent / os.fsdecode(b"images \xe9"))
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_a_folder_whose_own_name_is_no_utf_8_is_refused(tree):
 )
 def test_class_names_that_a_new_run_should_not_begin_with(tree, name, words):
     renamed(tree / "cat", name)
-    photos = reading(tree)
+    images = reading(tree)
     with pytest.raises(DataError) as caught:
-        refuse_odd_names(tree, photos)
+        refuse_odd_names(tree, images)
     assert words in str(caught.value)
 
 
@@ -122,9 +122,9 @@ def test_groups_that_look_alike_are_refused_since_they_may_be_one(tree):
 def test_joint_classes_that_would_have_one_name_are_refused(tree):
     rows = ['cat/0.png,"a, b",c', 'cat/1.png,a,"b, c"', 'dog/0.png,a,"b, c"', 'dog/1.png,"a, b",c']
     (tree / "photos.csv").write_text("\n".join(["image,one,two", *rows]))
-    photos = reading(tree / "photos.csv")
+    images = reading(tree / "photos.csv")
     with pytest.raises(DataError, match="two joint classes would both be called 'a, b, c'"):
-        refuse_odd_names(tree / "photos.csv", photos)
+        refuse_odd_names(tree / "photos.csv", images)
 
 
 def test_names_of_every_script_are_fine(tree):
@@ -132,10 +132,10 @@ def test_names_of_every_script_are_fine(tree):
     refuse_odd_names(tree, reading(tree))
 
 
-# Photos that join others
+# Images that join others
 
 
-def test_labels_are_numbered_by_the_scheme_that_the_photos_join(table):
+def test_labels_are_numbered_by_the_scheme_that_the_images_join(table):
     scheme = Scheme((Attribute("class", ("dog", "bird", "cat")),))
     joining = reading(table, scheme)
     assert joining.scheme == scheme
@@ -158,13 +158,13 @@ def test_attributes_may_stand_in_another_order_and_others_are_passed_over(demo, 
     assert joining.names == quirky.names
 
 
-def test_what_keeps_photos_from_joining_is_said_at_once(table):
+def test_what_keeps_images_from_joining_is_said_at_once(table):
     scheme = Scheme((Attribute("size", ("small", "large")), Attribute("class", ("dog", "bird"))))
     with pytest.raises(DataError) as caught:
         reading(table, scheme)
     assert str(caught.value).splitlines() == [
         f"{table}: has no attribute size; there are class. Add it.",
-        f"{table}: class is cat for some photos, and the classes are dog, bird. Write those.",
+        f"{table}: class is cat for some images, and the classes are dog, bird. Write those.",
     ]
 
 
@@ -180,16 +180,16 @@ def test_only_needed_attributes_must_be_there_and_of_known_values_and_others_sta
     assert whole.scheme == scheme and whole.labels[:, 2].tolist() == [0, 1, 1, 1]
     table.write_text(table.read_text().replace("small", "tiny"))
     assert read_joining(table, DataConfig(ordinal="years"), scheme, {"class"}).scheme == Scheme((kind, years))
-    with pytest.raises(DataError, match="size is tiny for some photos"):
+    with pytest.raises(DataError, match="size is tiny for some images"):
         read_joining(table, DataConfig(ordinal="years"), scheme, {"size"})
 
 
-def test_photos_of_one_class_alone_may_join_but_not_stand_alone(tree):
-    for photo in (tree / "dog").iterdir():
-        photo.unlink()
+def test_images_of_one_class_alone_may_join_but_not_stand_alone(tree):
+    for image in (tree / "dog").iterdir():
+        image.unlink()
     scheme = Scheme((Attribute("class", ("cat", "dog")),))
     assert reading(tree, scheme).labels.tolist() == [[0], [0]]
-    with pytest.raises(DataError, match="only the folder cat holds photos. Give each of two or more classes a folder"):
+    with pytest.raises(DataError, match="only the folder cat holds images. Give each of two or more classes a folder"):
         reading(tree)
 
 
@@ -197,32 +197,32 @@ def test_photos_of_one_class_alone_may_join_but_not_stand_alone(tree):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_taken_photos_keep_all_that_is_known_of_them(quirky, seed):
+def test_taken_images_keep_all_that_is_known_of_them(quirky, seed):
     positions = np.random.default_rng(seed).permutation(len(quirky))[:50]
     taken = quirky.take(positions)
     for place, position in enumerate(positions):
         assert taken.ids[place] == quirky.ids[position]
-        for name in ("people", "labels", "numbers", "names"):
+        for name in ("groups", "labels", "numbers", "names"):
             assert np.array_equal(getattr(taken, name)[place], getattr(quirky, name)[position])
     assert len(taken) == 50
 
 
-def names_left_out(photos: Photos, reason: str) -> tuple[str, ...]:
-    return next((item.names for item in photos.left_out if item.reason.startswith(reason)), ())
+def names_left_out(images: Images, reason: str) -> tuple[str, ...]:
+    return next((item.names for item in images.left_out if item.reason.startswith(reason)), ())
 
 
-def test_undecodable_photos_leave_with_their_rows_untouched(quirky):
+def test_undecodable_images_leave_with_their_rows_untouched(quirky):
     worst = quirky.ids[5]
     left = quirky.without({worst: "truncated"})
-    assert worst not in left.ids and len(left) == len(left.people) == len(left.labels) == len(quirky) - 1
+    assert worst not in left.ids and len(left) == len(left.groups) == len(left.labels) == len(quirky) - 1
     assert list(left.ids) == [name for name in quirky.ids if name != worst]
-    assert names_left_out(left, "photos cannot be decoded") == (f"{worst} (truncated)",)
+    assert names_left_out(left, "images cannot be decoded") == (f"{worst} (truncated)",)
     assert quirky.without({}) is quirky
 
 
 def test_reasons_are_said_with_the_number_and_the_first_names(quirky):
     many = quirky.without({name: "grey" for name in quirky.ids[:7]}).left_out[-1]
-    assert str(many).startswith(f"7 photos cannot be decoded: {quirky.ids[0]} (grey), ") and str(many).endswith(" and 2 more")
+    assert str(many).startswith(f"7 images cannot be decoded: {quirky.ids[0]} (grey), ") and str(many).endswith(" and 2 more")
 
 
 def test_a_few_names_are_said_whole():

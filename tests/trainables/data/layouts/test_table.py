@@ -4,16 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainables.data.images import DataError, Images
 from trainables.data.labels import Attribute
-from trainables.data.layouts.reading import read_photos, read_scheme
+from trainables.data.layouts.reading import read_images, read_scheme
 from trainables.data.layouts.table import read_listed
-from trainables.data.photos import DataError, Photos
 from trainables.data.settings import DataConfig
 
 
 @pytest.fixture
 def write(tmp_path):
-    """A table with these rows, and the files that its column `image` names, as far as they lie below it; no photo is opened to read it."""
+    """A table with these rows, and the files that its column `image` names, as far as they lie below it; no image is opened to read it."""
 
     def write(header: str, *rows: str) -> Path:
         table = tmp_path / "data" / "photos.csv"
@@ -29,16 +29,16 @@ def write(tmp_path):
     return write
 
 
-def people(count: int) -> list[str]:
-    """Rows `image,person,size,kind,years` of so many people with two photos each."""
-    return [f"{p}/{s}.jpg,person {p},{'SL'[s]},{'xyz'[p % 3]},{p}" for p in range(count) for s in range(2)]
+def groups(count: int) -> list[str]:
+    """Rows `image,person,size,kind,years` of so many groups with two images each."""
+    return [f"{p}/{s}.jpg,group {p},{'SL'[s]},{'xyz'[p % 3]},{p}" for p in range(count) for s in range(2)]
 
 
 HEADER = "image,person,size,kind,years"
 
 
-def read(table: Path, **settings) -> Photos:
-    return read_photos(table, DataConfig(**settings))
+def read(table: Path, **settings) -> Images:
+    return read_images(table, DataConfig(**settings))
 
 
 def refused(table: Path, **settings) -> list[str]:
@@ -48,46 +48,46 @@ def refused(table: Path, **settings) -> list[str]:
 
 
 def test_every_other_column_is_an_attribute_whose_values_are_classes_in_the_order_of_their_names(write):
-    photos = read(write(HEADER, *people(60)), ordinal="years", cuts=(20, 40))
-    size, kind, years = photos.scheme.attributes
+    images = read(write(HEADER, *groups(60)), ordinal="years", cuts=(20, 40))
+    size, kind, years = images.scheme.attributes
     assert (size, kind) == (Attribute("size", ("L", "S")), Attribute("kind", ("x", "y", "z")))
     assert years == Attribute("years", ("<20", "20-39", ">=40"), (20, 40))
-    for name, person, label, number in zip(photos.ids, photos.names, photos.labels, photos.numbers, strict=True):
+    for name, group, label, number in zip(images.ids, images.names, images.labels, images.numbers, strict=True):
         p, s = map(int, name.removesuffix(".jpg").split("/"))
-        assert person == f"person {p}" and number == p
+        assert group == f"group {p}" and number == p
         assert label.tolist() == [1 - s, p % 3, (p >= 20) + (p >= 40)]
 
 
 def test_a_number_of_the_ordinal_column_is_classed_by_the_cuts(write):
     rows = [f"{index}.jpg,p{index},{years}" for index, years in enumerate(("-1", "29.9", "30", "59", "6e1", "1000"))]
-    photos = read(write("image,person,years", *rows), ordinal="years", cuts=(30, 60))
-    assert photos.labels[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
-    assert photos.numbers.tolist() == pytest.approx([-1, 29.9, 30, 59, 60, 1000])
+    images = read(write("image,person,years", *rows), ordinal="years", cuts=(30, 60))
+    assert images.labels[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
+    assert images.numbers.tolist() == pytest.approx([-1, 29.9, 30, 59, 60, 1000])
 
 
-def test_people_are_those_of_the_column_person_or_of_data_group(write):
+def test_groups_are_those_of_the_column_group_or_of_data_group(write):
     table = write("image,person,household,kind", "a.jpg,ann,1,x", "b.jpg,bob,1,y", "c.jpg,ann,2,x", "d.jpg,dan,2,y", "e.jpg,eve,2,y")
-    by_person, by_group = read(table), read_listed(table, DataConfig(group="household"))
-    assert by_person.names == ("ann", "bob", "ann", "dan", "eve") and by_person.people.tolist() == [0, 1, 0, 2, 3]
-    assert by_person.scheme.names == ("household", "kind") and by_person.left_out == ()
-    assert by_group.names == ("1", "1", "2", "2", "2") and by_group.people.tolist() == [0, 0, 1, 1, 1]
-    assert by_group.scheme.names == ("person", "kind")
+    by_group, by_household = read(table), read_listed(table, DataConfig(group="household"))
+    assert by_group.names == ("ann", "bob", "ann", "dan", "eve") and by_group.groups.tolist() == [0, 1, 0, 2, 3]
+    assert by_group.scheme.names == ("household", "kind") and by_group.left_out == ()
+    assert by_household.names == ("1", "1", "2", "2", "2") and by_household.groups.tolist() == [0, 0, 1, 1, 1]
+    assert by_household.scheme.names == ("person", "kind")
 
 
-def test_without_such_a_column_every_photo_is_a_person_of_its_own_and_that_is_noted(write):
-    photos = read(write("image,kind", "a.jpg,x", "b.jpg,y", "c.jpg,y"))
-    assert photos.people.tolist() == [0, 1, 2] and photos.names == ()
-    note = "photos, each taken for a person of its own; a column person, or data/group, would say who is on them"
-    assert [(item.reason, item.names) for item in photos.left_out] == [(note, ("a.jpg", "b.jpg", "c.jpg"))]
+def test_without_such_a_column_every_image_is_a_group_of_its_own_and_that_is_noted(write):
+    images = read(write("image,kind", "a.jpg,x", "b.jpg,y", "c.jpg,y"))
+    assert images.groups.tolist() == [0, 1, 2] and images.names == ()
+    note = "images, each taken for a group of its own; a column person, or data/group, would say who is on them"
+    assert [(item.reason, item.names) for item in images.left_out] == [(note, ("a.jpg", "b.jpg", "c.jpg"))]
 
 
-def test_photos_keep_the_order_of_the_table_and_names_of_every_kind(write):
+def test_images_keep_the_order_of_the_table_and_names_of_every_kind(write):
     rows = ['"z, and more.jpg",x', "홍/길동.JPG,y", "a b.png,x"]
     assert read(write("image,kind", *rows)).ids == ("z, and more.jpg", "홍/길동.JPG", "a b.png")
 
 
-def test_the_scheme_is_read_without_a_photo_being_opened(write):
-    table = write(HEADER, *people(60))
+def test_the_scheme_is_read_without_an_image_being_opened(write):
+    table = write(HEADER, *groups(60))
     assert all(file.stat().st_size == 0 for file in table.parent.rglob("*.jpg"))
     assert read_scheme(table, DataConfig(ordinal="years", cuts=(20, 40))).names == ("size", "kind", "years")
 
@@ -130,7 +130,7 @@ def test_columns_that_are_not_there_are_named_together_with_wrong_rows(write):
 @pytest.mark.parametrize(
     ("header", "row", "settings", "words"),
     [
-        ("photo,kind", "a.jpg,x", {}, "column image is missing; it needs image and has photo, kind."),
+        ("picture,kind", "a.jpg,x", {}, "column image is missing; it needs image and has picture, kind."),
         ("image,kind,kind", "a.jpg,x,x", {}, "column 'kind' stands twice; keep one."),
         ("image,person", "a.jpg,ann", {}, "no column says what is on the images. Add one for each target to predict."),
         (
@@ -152,34 +152,34 @@ def test_a_table_without_rows_is_refused(write):
 
 
 def test_columns_that_can_be_no_classes_are_refused_with_the_mend(write):
-    rows = [f"{row},{index},Asia" for index, row in enumerate(people(60))]
+    rows = [f"{row},{index},Asia" for index, row in enumerate(groups(60))]
     table = write(HEADER + ",code,continent", *rows)
     mend = "A number is cut into classes by --set data/ordinal={} and data/cuts; what nobody is to predict is taken out."
     assert refused(table) == [
         f"{table}: column years has 60 different values. {mend.format('years')}",
-        f"{table}: column code has another value for every photo. {mend.format('code')}",
-        f"{table}: column continent is Asia for every photo; take it out.",
+        f"{table}: column code has another value for every image. {mend.format('code')}",
+        f"{table}: column continent is Asia for every image; take it out.",
     ]
 
 
 def test_one_column_of_many_classes_is_a_task_like_any_other(write):
-    photos = read(write("image,breed", *(f"{index}.jpg,breed {index % 120}" for index in range(240))))
-    assert photos.scheme.classes == 120
+    images = read(write("image,breed", *(f"{index}.jpg,breed {index % 120}" for index in range(240))))
+    assert images.scheme.classes == 120
 
 
-def test_more_joint_classes_than_people_are_refused(write):
-    table = write(HEADER, *people(12))
-    words = "18 joint classes (2 of size x 3 of kind x 3 of years) are more than the 12 people. Take columns out."
+def test_more_joint_classes_than_groups_are_refused(write):
+    table = write(HEADER, *groups(12))
+    words = "18 joint classes (2 of size x 3 of kind x 3 of years) are more than the 12 groups. Take columns out."
     assert refused(table, ordinal="years", cuts=(3, 6)) == [f"{table}: {words}"]
 
 
 @pytest.mark.parametrize("fields", [{}, {"group": "", "ordinal": ""}], ids=["not given", "empty"])
 @pytest.mark.parametrize("name", ["", " ", "Unnamed: 0"])
 def test_a_column_without_a_name_is_no_target_and_no_number_and_is_named_by_its_place(write, name, fields):
-    rows = [f"{index},{row}" for index, row in enumerate(people(30))]
-    photos = read(write(f"{name},image,person,size,kind,", *[f"{row.rpartition(',')[0]}," for row in rows]), **fields)
-    assert photos.scheme.names == ("size", "kind")
-    assert [(item.reason, item.names) for item in photos.left_out] == [("columns without a name, ignored", ("column 1", "column 6"))]
+    rows = [f"{index},{row}" for index, row in enumerate(groups(30))]
+    images = read(write(f"{name},image,person,size,kind,", *[f"{row.rpartition(',')[0]}," for row in rows]), **fields)
+    assert images.scheme.names == ("size", "kind")
+    assert [(item.reason, item.names) for item in images.left_out] == [("columns without a name, ignored", ("column 1", "column 6"))]
 
 
 def test_a_target_that_lost_its_name_is_asked_for(write):
@@ -188,9 +188,9 @@ def test_a_target_that_lost_its_name_is_asked_for(write):
 
 
 def test_a_number_is_cut_only_where_somebody_says_so_and_the_cuts_offered_are_thirds_of_the_data(write):
-    (line,) = refused(write(HEADER, *people(60)), ordinal="years")
-    assert line.startswith(f"{write(HEADER, *people(60))}: data/ordinal is years") and line.endswith("--set data/cuts=[20, 39].")
-    assert read(write(HEADER, *people(60)), ordinal="years", cuts=(20, 39)).scheme.attributes[2].cuts == (20, 39)
+    (line,) = refused(write(HEADER, *groups(60)), ordinal="years")
+    assert line.startswith(f"{write(HEADER, *groups(60))}: data/ordinal is years") and line.endswith("--set data/cuts=[20, 39].")
+    assert read(write(HEADER, *groups(60)), ordinal="years", cuts=(20, 39)).scheme.attributes[2].cuts == (20, 39)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -199,7 +199,7 @@ def test_labels_equal_a_slow_look_up_in_any_table(write, seed):
     values = [[f"{name}{value}" for value in rng.permutation(rng.integers(2, 4))] for name in "abc"[: rng.integers(1, 4)]]
     cells = [[str(rng.choice(one)) for one in values] for _ in range(60)]
     header = ",".join(["image", *(f"column{index}" for index in range(len(values)))])
-    photos = read(write(header, *(",".join([f"{index}.jpg", *row]) for index, row in enumerate(cells))))
-    for row, label in zip(cells, photos.labels, strict=True):
-        assert row == [attribute.values[value] for attribute, value in zip(photos.scheme.attributes, label, strict=True)]
-    assert all(attribute.values == tuple(sorted(attribute.values)) for attribute in photos.scheme.attributes)
+    images = read(write(header, *(",".join([f"{index}.jpg", *row]) for index, row in enumerate(cells))))
+    for row, label in zip(cells, images.labels, strict=True):
+        assert row == [attribute.values[value] for attribute, value in zip(images.scheme.attributes, label, strict=True)]
+    assert all(attribute.values == tuple(sorted(attribute.values)) for attribute in images.scheme.attributes)

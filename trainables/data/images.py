@@ -14,8 +14,8 @@ class DataError(UserError, ValueError):
     """Data that cannot be used; the text names every reason found and how to mend it."""
 
 
-class PhotoError(UserError, ValueError):
-    """A photo that cannot be read from its view or augmented; the text says which, where and why."""
+class ImageError(UserError, ValueError):
+    """An image that cannot be read from its view or augmented; the text says which, where and why."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Photos:
-    """Labelled photos; arrays are parallel, one entry a photo."""
+class Images:
+    """Labelled images; arrays are parallel, one entry an image."""
 
     root: Path  # ids are paths below this folder
     ids: tuple[str, ...]
-    people: np.ndarray  # (n,) index of the person: the group that no split parts
+    groups: np.ndarray  # (n,) index of the group: the group that no split parts
     labels: np.ndarray  # (n, attributes) class ids in the scheme's order
     scheme: Scheme
     left_out: tuple[LeftOut, ...] = ()
@@ -46,20 +46,20 @@ class Photos:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def without(self, bad: dict[str, str]) -> "Photos":
-        """The photos but those in `bad` (id -> why), which join `left_out`."""
+    def without(self, bad: dict[str, str]) -> "Images":
+        """The images but those in `bad` (id -> why), which join `left_out`."""
         if not bad:
             return self
-        found = LeftOut("photos cannot be decoded", tuple(f"{name} ({why})" for name, why in bad.items()))
+        found = LeftOut("images cannot be decoded", tuple(f"{name} ({why})" for name, why in bad.items()))
         kept = self.take(np.flatnonzero([name not in bad for name in self.ids]))
         return replace(kept, left_out=(*self.left_out, found))
 
-    def take(self, positions: np.ndarray) -> "Photos":
-        """The photos at these positions, in this order."""
+    def take(self, positions: np.ndarray) -> "Images":
+        """The images at these positions, in this order."""
         return replace(
             self,
             ids=tuple(self.ids[position] for position in positions.tolist()),
-            people=self.people[positions],
+            groups=self.groups[positions],
             labels=self.labels[positions],
             numbers=None if self.numbers is None else self.numbers[positions],
             names=tuple(self.names[position] for position in positions.tolist()) if self.names else (),
@@ -68,7 +68,7 @@ class Photos:
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Photos to predict, in the order in which the answer must be written."""
+    """Images to predict, in the order in which the answer must be written."""
 
     root: Path
     ids: tuple[str, ...]
