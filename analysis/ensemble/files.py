@@ -54,7 +54,7 @@ def write_answer(folder: Folder, runs: Runs, outcome: Outcome, unlabelled: EvalA
     scheme, holdout, score = outcome.decision.scheme, runs.holdout, outcome.score
     low, high = score.interval
     figure = confusion_figure(
-        confusion(holdout.classes(scheme), outcome.answer.argmax(axis=1), scheme.classes),
+        np.array(scores["confusion"]),
         scheme,
         f"Hold-out: {answer_words(outcome.decision.final)}",
         f"{outcome.decision.metric.title} {score.score:.3f} (95 % {low:.3f} to {high:.3f}) "
