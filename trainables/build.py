@@ -12,19 +12,19 @@ from trainables.config import TrialConfig
 from trainables.data.augment import build_augment
 from trainables.data.batches import TrainBatches, rows_of
 from trainables.data.images import DataError, ImageError
-from trainables.data.labels import Task, read_task
 from trainables.data.sampling import build_sampler
-from trainables.data.training import ChannelStatistics, Data, TrainingImages, jittered, ordinal_attribute, training_images
+from trainables.data.targets import Task, read_task
+from trainables.data.training import ChannelStatistics, Data, TrainingImages, jittered, training_images
 from trainables.data.views import OpenView, View, ViewFile, open_view
 from trainables.loop import Parts, Validation, choose_precision, optimizer_steps
-from trainables.losses import build_losses
-from trainables.metrics import METRICS
+from trainables.losses import Head, build_losses
+from trainables.metrics import metric_of
 from trainables.mixing import build_mixer
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.models.backbone import pretrained_statistics
 from trainables.models.settings import ModelConfig
 from trainables.optimizers import build_optimizer
-from trainables.registry import ConfigError, Mistake, choose
+from trainables.registry import ConfigError, Mistake
 from trainables.schedules import PlateauSettings, build_schedule
 from trainables.seeding import generator
 
@@ -47,9 +47,9 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         raise ConfigError([Mistake("train/batch_size", message)])
     if not len(valid):
         _refuse_what_needs_scores(config)
-    numbers = (0.0, 1.0)
+    scale = spread_of(*(target for target, part in zip(train.targets, task.head_schemes, strict=True) if part.kind == "number"))
     if config.loss.regression:
-        train, numbers = with_numbers(train, config, task)
+        train, scale = with_numbers(train, config, task)
     own, *_ = views = [_open(one.views[view]) for one in (data, *data.extra)]
     edges = config.model.sees_edges
     batches = TrainBatches(
@@ -64,10 +64,14 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         edges=edges,
     )
     statistics = statistics_to_normalise_by(config.normalize, config.model, data.statistics, view)
-    model = build_model(config, task, statistics, numbers).to(device)
-    counts = [class_counts(target, scheme.classes) for target, scheme in zip(train.targets, task.head_schemes, strict=True)]
-    labels = data.images.labels[:, data.images.scheme.columns(task.scheme.names)]
+    model = build_model(config, task, statistics, scale).to(device)
+    heads = [
+        Head(part.kind, class_counts(target, part.classes), len(train), scale[1])
+        for target, part in zip(train.targets, task.head_schemes, strict=True)
+    ]
+    metric = metric_of(config.metric, task.scheme)
     steps = optimizer_steps(len(batches), config.train.accumulate)
+    truth = data.images.truth(task.scheme.of_kind(metric.target))[valid]
     precision = choose_precision(config.train.precision, device)
     average = moving_average(model, config.train.ema) if config.train.ema else None
     if config.train.compile and device.type == "cuda":
@@ -77,10 +81,10 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         model=model,
         average=average,
         task=task,
-        metric=choose(METRICS, config.metric, "run/metric"),
+        metric=metric,
         batches=batches,
-        validation=Validation(own.images, own.rows(data.images.take(valid).ids), task.scheme.joint(labels[valid]), edges),
-        losses=build_losses(config.loss, task.head_schemes, counts),
+        validation=Validation(own.images, own.rows(data.images.take(valid).ids), truth, edges),
+        losses=build_losses(config.loss, task.head_schemes, heads),
         regression=config.loss.regression,
         mixer=build_mixer(config.mix),
         optimizer=build_optimizer(config.optimizer, model),
@@ -95,8 +99,8 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
 
 def with_numbers(train: TrainingImages, config: TrialConfig, task: Task) -> tuple[TrainingImages, tuple[float, float]]:
     """The images with the numbers to predict, and their mean and standard deviation. Raises: ConfigError where there are none."""
-    if ordinal_attribute(task) is None or np.isnan(train.numbers).all():
-        message = "needs a task with an attribute that is cut from a number, as years are cut into bands; leave it out or 0"
+    if task.scheme.cut is None or np.isnan(train.numbers).all():
+        message = "needs a task with a target that is cut from a number, as years are cut into bands; leave it out or 0"
         raise ConfigError([Mistake("loss/regression", message)])
     numbers = train.numbers
     if config.labels.jitter:
@@ -104,11 +108,19 @@ def with_numbers(train: TrainingImages, config: TrialConfig, task: Task) -> tupl
         own, rng = train.source == 0, generator(config.seed, "jitter")
         numbers = numbers.copy()
         numbers[own] = jittered(numbers[own], train.groups[own], config.labels.jitter, rng)
-    return replace(train, numbers=numbers), (float(np.nanmean(numbers)), float(np.nanstd(numbers)) or 1.0)
+    return replace(train, numbers=numbers), spread_of(numbers)
+
+
+def spread_of(*given: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of the numbers that are known; 1 for a deviation of 0, and 0 and 1 where none is given."""
+    if not given:
+        return 0.0, 1.0
+    (numbers,) = given
+    return float(np.nanmean(numbers)), float(np.nanstd(numbers)) or 1.0
 
 
 def class_counts(target: np.ndarray, classes: int) -> np.ndarray:
-    """Images (or, of soft labels, their probabilities added up) per class (classes,)."""
+    """Images (or, of soft labels, their probabilities added up) per class or tag (classes,)."""
     return target.sum(axis=0) if target.ndim == 2 else np.bincount(target, minlength=classes).astype(float)
 
 

@@ -53,7 +53,8 @@ class Curves:
             **{f"{self._metric}/{name}": score for name, score in report.target_scores.items()},
         }
         for tag, value in shown.items():
-            self._add(scalar(tag, value), report.epoch)
+            if value is not None:
+                self._add(scalar(tag, value), report.epoch)
         self._writer.flush()
         if self._scratch:
             for file in Path(self._scratch.name).iterdir():

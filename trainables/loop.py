@@ -18,9 +18,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from trainables.config import TrainConfig
 from trainables.data.batches import Batch, TrainBatches, plain_batches
-from trainables.data.labels import Task
+from trainables.data.targets import Kind, Task
 from trainables.losses import Loss
-from trainables.metrics import METRICS, Metric, target_scores
+from trainables.metrics import METRICS_OF, Metric, target_scores
 from trainables.mixing import Mixer, mix_batch
 from trainables.models.assemble import Answer, Classifier, to_input
 from trainables.optimizers import climbed
@@ -41,7 +41,7 @@ class Validation:
 
     view: np.ndarray  # (rows, height, width, 3) uint8
     rows: np.ndarray  # (n,) their rows
-    truth: np.ndarray  # (n,) true joint classes of the task's scheme
+    truth: np.ndarray  # of the task's targets that the metric scores
     edges: bool = False  # whether the model wants a channel of edges
 
 
@@ -94,7 +94,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What `fit` yields: the report, validation probabilities (n, classes) per head, and where the trial stands."""
+    """What `fit` yields: the report, validation predictions (n, columns) per head, and where the trial stands."""
 
     report: EpochReport
     probabilities: list[np.ndarray]
@@ -170,13 +170,18 @@ class Scores:
         truth, scheme = parts.validation.truth, parts.task.scheme
         if not len(truth):
             return cls()
-        joint = parts.task.joint_probabilities(probabilities)
-        accuracy = METRICS["accuracy"].score(truth, joint)
-        return cls(parts.metric.score(truth, joint), accuracy, target_scores(parts.metric, scheme, truth, joint))
+        kind = parts.metric.target
+        answer = parts.task.answer(probabilities, kind)
+        accuracy = METRICS_OF[kind].get("accuracy")
+        return cls(
+            score=parts.metric.score(truth, answer),
+            accuracy=accuracy.score(truth, answer) if accuracy else None,
+            target_scores=target_scores(parts.metric, scheme.of_kind(kind), truth, answer),
+        )
 
 
 def validate(parts: Parts, pass_size: int) -> list[np.ndarray]:
-    """Probabilities (n, classes) float32 per head for the validation images, which go through the model so many at a time."""
+    """Predictions (n, columns) float32 per head for the validation images, which go through the model so many at a time."""
     valid = parts.validation
     batches = plain_batches(valid.view, valid.rows, pass_size, parts.batches.threads, valid.edges)
     found = predict(parts.judged, batches, parts.device, parts.precision)
@@ -339,14 +344,21 @@ def optimizer_steps(batches: int, accumulate: int) -> int:
 
 @torch.inference_mode()
 def predict(model: Classifier, batches: Iterable[Tensor], device: torch.device, precision: torch.dtype) -> list[np.ndarray]:
-    """Probabilities (n, classes) float32 per head for batches of images (n, height, width, 3) uint8."""
+    """Predictions (n, columns) float32 per head for batches of images (n, height, width, 3) uint8: probabilities of its classes or tags, or
+    the number."""
     model.eval()
     found: list[list[Tensor]] = []
     for batch in batches:
         with mixed_precision(device, precision):
             logits = model(to_input(batch, device)).logits
-        found.append([head.float().softmax(dim=1).cpu() for head in logits])
+        found.append([activated(head, kind).cpu() for head, kind in zip(logits, model.heads.kinds, strict=True)])
     return [torch.cat(head).numpy() for head in zip(*found, strict=True)]
+
+
+def activated(logits: Tensor, kind: Kind) -> Tensor:
+    """What a head predicts (n, columns) float32 of its logits."""
+    logits = logits.float()
+    return logits.softmax(dim=1) if kind == "classes" else logits.sigmoid() if kind == "tags" else logits
 
 
 def mixed_precision(device: torch.device, precision: torch.dtype) -> AbstractContextManager[Any]:

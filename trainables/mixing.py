@@ -57,7 +57,10 @@ def anybody(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
 
 
 def fellows(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
-    """A partner (n,) for each image, from the others of its class in every head; an image without a fellow is its own."""
+    """A partner (n,) for each image, from the others of its class in every head; an image without a fellow is its own.
+
+    Of a head of tags the most certain one counts, and of a number nothing.
+    """
     import torch
 
     ids = torch.stack([target.argmax(dim=1) if target.ndim == 2 else target for target in targets], dim=1)

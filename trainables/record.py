@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from search_spaces.errors import UserError
 from trainables.commands import typed
 from trainables.config import TrialConfig
-from trainables.data.labels import Attribute, Scheme
+from trainables.data.targets import Scheme, read_target
 from trainables.metrics import DEFAULT
 from trainables.migrations import migrated, stamped
 from trainables.registry import UnknownEntryError
@@ -64,11 +64,11 @@ class RunCard:
     cuts: tuple[int, ...]
     seed: int
     split: str  # hash
-    attributes: tuple[Any, ...]  # the scheme, each attribute plain
+    attributes: tuple[Any, ...]  # the scheme, each target plain
     epochs: int
     trials: int
     command: str
-    predicts: tuple[str, ...] = ()  # attributes that every trial's score is over
+    predicts: tuple[str, ...] = ()  # targets that every trial predicts
     metric: str = DEFAULT  # in METRICS
     cpus_per_trial: int | None = None  # as they were asked for; the number of threads decides a sum's last bits
     gpus_per_trial: float | None = None
@@ -78,7 +78,7 @@ class RunCard:
 
     @property
     def scheme(self) -> Scheme:
-        return Scheme(tuple(map(Attribute.read, self.attributes)))
+        return Scheme(tuple(map(read_target, self.attributes)))
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class EpochReport:
 
     epoch: int  # the first is 1
     train_loss: float
-    score: float | None  # by the run's metric, over all classes of the task's scheme; None without a validation split
+    score: float | None  # by the run's metric, over all targets of its kind; None without a validation split
     accuracy: float | None  # likewise
     target_scores: dict[str, float]  # by the run's metric, of each target alone; empty without a validation split
     lr: float  # of the epoch's last step
@@ -170,7 +170,7 @@ class Predictions:
     """Validation predictions at the best epoch."""
 
     ids: tuple[str, ...]
-    heads: list[np.ndarray]  # (n, classes) float32 per head
+    heads: list[np.ndarray]  # (n, columns) float32 per head: probabilities of its classes or tags, or the number
     epoch: int  # after which the model answered so
 
 
@@ -339,7 +339,7 @@ def read_run(run: Folder) -> RunCard:
         known = {one.name for one in fields(RunCard)} - {"aside"}
         values = {name: value for name, value in found.items() if name in known}
         values |= {name: tuple(values.get(name, ())) for name in ("cuts", "predicts")}
-        values["attributes"] = tuple(Attribute.read(plain).plain() for plain in values["attributes"])
+        values["attributes"] = tuple(read_target(plain).plain() for plain in values["attributes"])
         values["origins"] = tuple(Origin(**origin) for origin in values.get("origins", ()))
         return RunCard(**values, aside={name: value for name, value in found.items() if name not in known})
     except DAMAGE as error:

@@ -6,7 +6,7 @@ derive from those of its section, which all entries share:
     class FocalSettings(LossConfig):
         gamma: Annotated[float, Field(ge=0)] = setting("0 is plain cross-entropy", 2.0)
 
-    LOSSES["focal"] = Entry(FocalSettings, lambda settings, counts: partial(focal, gamma=settings.gamma))
+    LOSSES["focal"] = Entry(FocalSettings, lambda settings, head: partial(focal, gamma=settings.gamma))
 """
 
 from collections.abc import Callable, Mapping

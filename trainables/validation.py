@@ -7,12 +7,11 @@ import numpy as np
 
 from trainables.config import TrialConfig
 from trainables.data.images import Images
-from trainables.data.labels import read_task
 from trainables.data.splits import Split
-from trainables.metrics import METRICS
+from trainables.data.targets import read_task
+from trainables.metrics import metric_of
 from trainables.metrics.evidence import Evidence, evidence
 from trainables.record import Predictions
-from trainables.registry import choose
 from trainables.seeding import generator
 
 
@@ -39,9 +38,12 @@ def _evidence(trials: Sequence[tuple[TrialConfig, Predictions]], images: Images,
     truths, answers, groups, count = [], [], [], 0
     for config, predictions in trials:
         task, valid = read_task(config.task, images.scheme), replace(split, fold=config.data.fold).valid
-        truths.append(task.scheme.joint(images.labels[valid][:, images.scheme.columns(task.scheme.names)]))
-        answers.append(task.joint_probabilities(predictions.heads))
+        metric = metric_of(config.metric, task.scheme)
+        truths.append(images.truth(task.scheme.of_kind(metric.target))[valid])
+        answers.append(task.answer(predictions.heads, metric.target))
         own, group = np.unique(images.groups[valid], return_inverse=True)
         groups.append(count + group)
         count += len(own)
-    return evidence(choose(METRICS, trials[0][0].metric, "run/metric"), *map(np.concatenate, (truths, answers, groups)))
+    first = trials[0][0]
+    metric = metric_of(first.metric, read_task(first.task, images.scheme).scheme)
+    return evidence(metric, *map(np.concatenate, (truths, answers, groups)))

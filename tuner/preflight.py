@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from search_spaces.schema import Choice, Space, SpaceError, nested
 from trainables.config import TrialConfig, choosers, setting_paths
 from trainables.data.corrections import check_relabel
-from trainables.data.labels import Scheme, read_task
 from trainables.data.sampling import SAMPLERS, SamplerConfig, WeightedSettings
 from trainables.data.settings import DataConfig
 from trainables.data.splits import NOBODY
+from trainables.data.targets import Scheme, read_task
 from trainables.data.views import View
 from trainables.losses import LOSSES
 from trainables.metrics import DEFAULT, METRICS, probabilities_missing

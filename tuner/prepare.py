@@ -14,11 +14,11 @@ from trainables.config import choosers
 from trainables.data.extra import Completed, complete
 from trainables.data.groups import merge_tied, tie_copies
 from trainables.data.images import DataError, Images
-from trainables.data.labels import Scheme
 from trainables.data.layouts.reading import find_layout, read_images, refuse_odd_names
 from trainables.data.names import some
 from trainables.data.settings import DataConfig, LabelsConfig
 from trainables.data.splits import Split, absent_classes, rare_classes, split_groups
+from trainables.data.targets import Scheme
 from trainables.data.training import Data
 from trainables.data.view_store import cache_folder, view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
@@ -257,11 +257,11 @@ def decode(images: Images, views: list[View], allow_bad: bool, console: Console)
     if len(files.bad) > MOST_BAD * len(images) and not allow_bad:
         mend = "Mend them, or go on without them: --allow-bad-photos"
         raise DataError(f"{good.left_out[-1]}.\nThat is more than {MOST_BAD:.0%} of them. {mend}")
-    for note in files.notes(len(good)):
-        console.print(note, style="yellow", markup=False, soft_wrap=True)
-    if len(files.faceless) > MOST_FACELESS * len(good):
-        unfit = "That is more than half of them: view/crop: face does not suit these images; center, box or none do not look for faces."
-        console.print(unfit, style="bold red")
+    if files.faceless:
+        console.print(files.faceless_words(len(good)), style="yellow")
+        if len(files.faceless) > MOST_FACELESS * len(good):
+            unfit = "That is more than half of them: view/crop: face does not suit these images; center, box or none do not look for faces."
+            console.print(unfit, style="bold red")
     return good, files
 
 
@@ -271,7 +271,7 @@ def tell_images(images: Images, split: Split, console: Console) -> None:
     counts = [f"{len(images.groups[rows])} to {side}" for side, rows in sides.items()]
     groups = len(set(images.groups.tolist()))
     console.print(f"{len(images)} images of {groups} groups: {', '.join(counts)} (split {split.hash})")
-    for line in images.scheme.count_lines(images.labels):
+    for line in images.count_lines():
         console.print(f"  {line}")
     for item in images.left_out:
         console.print(f"  left out or noted: {item}", style="yellow")

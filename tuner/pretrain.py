@@ -202,7 +202,7 @@ def gather(folder: Path, view: "View", space: "Space", settings: "Pretraining", 
 
     used, held_out = images.take(np.concatenate([split.train, split.valid])), images.take(split.holdout)
     console.print(f"{len(used)} images to learn from; {len(held_out)} held-out ones are left out (split {split.hash})")
-    for line in images.scheme.count_lines(images.labels):
+    for line in images.count_lines():
         console.print(f"  {line}")
     sources = [Source(used.ids, files.files[view])]
     unlabelled = read_unlabelled(folder)

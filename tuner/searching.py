@@ -130,7 +130,7 @@ def write_plan(plan: Plan, material: Material, options: Options) -> None:
             cuts=plan.sides.cuts,
             seed=plan.seed,
             split=split.hash,
-            attributes=tuple(attribute.plain() for attribute in images.scheme.attributes),
+            attributes=tuple(attribute.plain() for attribute in images.scheme.targets),
             epochs=plan.settings.epochs,
             trials=plan.settings.trials,
             command=earlier.card.command if earlier else shlex.join(["python", "-m", "tuner.run", *sys.argv[1:]]),

@@ -222,7 +222,7 @@ def notes_of(runs: Runs, outcome: Outcome, looked: Sequence[object], unlabelled:
     elif unlabelled.corrected is not None and unlabelled.worth is not None:
         shifted = [
             attribute.name
-            for attribute, shift in zip(outcome.decision.scheme.attributes, unlabelled.shifts, strict=True)
+            for attribute, shift in zip(outcome.decision.scheme.targets, unlabelled.shifts, strict=False)
             if shift.significant
         ]
         lead = f"Class priors of the eval images differ significantly ({', '.join(shifted)}): {CORRECTED} answers with that in mind"
@@ -295,8 +295,8 @@ class Predictor:
 
     def _decoded(self, images: Images | Unlabelled, trials: Sequence[Trial]) -> ViewFiles:
         files = decode(images, wanted_views(trials))
-        for note in files.notes(len(images.ids)):
-            self.console.print(note, style="yellow", markup=False, soft_wrap=True)
+        if files.faceless:
+            self.console.print(files.faceless_words(len(images.ids)), style="yellow", markup=False, soft_wrap=True)
         return files
 
 
@@ -309,12 +309,12 @@ def answer_unlabelled(runs: Runs, decision: Decision, predictor: Predictor, seed
     pipeline = decision.pipelines[decision.final]
     by_look, source = predictor.eval(predictor.unlabelled, pipeline.looks, pipeline.trials)
     answer = pipeline(averaged(by_look, pipeline.looks, pipeline.trials))
-    shifts = shifts_of(runs, decision, answer, seed)
+    shifts = shifts_of(runs, decision, answer, seed) if decision.scheme.kind == "classes" else ()
     bad = tuple(source.files.bad)
     black = (LeftOut("eval images cannot be decoded; they were predicted as black", bad),) if bad else ()
     found = EvalAnswer(predictor.unlabelled, answer, shifts, black=black)
     if any(shift.significant for shift in shifts):
-        step, truth = correction(decision.scheme, shifts), runs.valid.classes(decision.scheme)
+        step, truth = correction(decision.scheme, shifts), runs.valid.truth(decision.scheme)
         worth = reweighted_gain(decision.nested, truth, runs.valid.groups, step, runs.metric, generator(seed, "bootstrap"))
         found = replace(found, corrected=step(answer), worth=worth)
     return found, ""
@@ -325,9 +325,9 @@ def shifts_of(runs: Runs, decision: Decision, answer: np.ndarray, seed: int) -> 
     scheme, learned = decision.scheme, runs.learned
     trained = {
         attribute.name: np.bincount(learned.labels[:, column], minlength=len(attribute.values)) / len(learned.ids)
-        for column, attribute in enumerate(learned.scheme.attributes)
+        for column, attribute in enumerate(learned.scheme.targets)
     }
-    truth = runs.valid.classes(scheme)
+    truth = runs.valid.truth(scheme)
     return estimate_all(scheme, decision.nested, truth, runs.valid.groups, trained, answer, generator(seed, "bootstrap"))
 
 
@@ -362,7 +362,7 @@ def show_details(console: Console, runs: Runs, outcome: Outcome, unlabelled: Eva
         console.print(line, markup=False, soft_wrap=True)
     console.print(classes_table(class_table(outcome.answer, runs.holdout, decision.scheme)))
     console.print(answers_table(outcome))
-    if unlabelled:
+    if unlabelled and unlabelled.shifts:
         console.print(shift_table(decision.scheme, unlabelled.shifts))
 
 

@@ -17,7 +17,9 @@ from analysis.evaluation.shift import Shift, Worth
 from analysis.evaluation.uncertainty import Gain
 from analysis.members.trials import Runs, Trial
 from trainables.data.images import LeftOut, Unlabelled
+from trainables.data.targets import Kind, Scheme
 from trainables.metrics.confusion import confusion
+from trainables.metrics.metric import TAGGED
 from trainables.record import write_json
 from trainables.storage import Folder, write_whole
 from trainables.versions import versions
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 SUBMISSION = ("submission.csv", "probabilities.csv")
 CORRECTED = "corrected.csv"
 SCORES = "scores.json"
+PICTURES: dict[Kind, str] = {"classes": "confusion.png", "tags": "precision_recall.png", "number": "number.png"}
 NO_QUESTION = ("seed", "device")  # settings that change no answer
 
 
@@ -48,33 +51,45 @@ def write_answer(folder: Folder, runs: Runs, outcome: Outcome, unlabelled: EvalA
 
     A submission of an earlier ensemble is removed: it would not be of these members.
     """
-    from analysis.figures.confusion import confusion_figure
-    from analysis.figures.style import as_png
-
-    scheme, holdout, score = outcome.decision.scheme, runs.holdout, outcome.score
-    low, high = score.interval
-    figure = confusion_figure(
-        np.array(scores["confusion"]),
-        scheme,
-        f"Hold-out: {answer_words(outcome.decision.final)}",
-        f"{outcome.decision.metric.title} {score.score:.3f} (95 % {low:.3f} to {high:.3f}) "
-        f"· {len(holdout.ids):,} images of {count_groups(runs):,} groups",
-    )
-    picture, table = as_png(figure), class_table(outcome.answer, holdout, scheme)
+    scheme = outcome.decision.scheme
+    (picture_name, picture), table = answer_picture(runs, outcome), class_table(outcome.answer, runs.holdout, scheme)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (SCORES, *SUBMISSION, CORRECTED):
+    for name in (SCORES, *SUBMISSION, CORRECTED, *PICTURES.values()):
         (folder / name).unlink(missing_ok=True)
     write_ensemble(folder, ensemble_file(runs, outcome))
     _write_table(folder / "per_class.csv", table)
-    write_whole(folder / "confusion.png", picture)
-    written = [folder / name for name in (FILE, "per_class.csv", "confusion.png")]
+    write_whole(folder / picture_name, picture)
+    written = [folder / name for name in (FILE, "per_class.csv", picture_name)]
     if unlabelled:
-        written += write_submission(folder, unlabelled.images, unlabelled.answer, scheme.class_names())
+        written += write_submission(folder, unlabelled.images, unlabelled.answer, scheme)
         if unlabelled.corrected is not None:
-            write_classes(folder / CORRECTED, unlabelled.images, unlabelled.corrected)
+            write_classes(folder / CORRECTED, unlabelled.images, unlabelled.corrected, scheme)
             written.append(folder / CORRECTED)
     write_json(folder / SCORES, scores)
     return [folder / SCORES, *written]
+
+
+def answer_picture(runs: Runs, outcome: Outcome) -> tuple[str, bytes]:
+    """The name of the picture of how the answer does on the hold-out, and the picture as PNG."""
+    from analysis.figures.confusion import confusion_figure
+    from analysis.figures.style import as_png
+    from analysis.figures.targets import number_figure, tags_figure
+
+    scheme, holdout, score = outcome.decision.scheme, runs.holdout, outcome.score
+    low, high = score.interval
+    title = f"Hold-out: {answer_words(outcome.decision.final)}"
+    caption = (
+        f"{outcome.decision.metric.title} {score.score:.3f} (95 % {low:.3f} to {high:.3f}) "
+        f"· {len(holdout.ids):,} images of {count_groups(runs):,} groups"
+    )
+    truth, answer = holdout.truth(scheme), outcome.answer
+    if scheme.kind == "tags":
+        figure = tags_figure(truth, answer, scheme.class_names(), title, caption)
+    elif scheme.kind == "number":
+        figure = number_figure(truth, answer[:, 0], scheme.names[0], title, caption)
+    else:
+        figure = confusion_figure(confusion(truth, answer.argmax(axis=1), scheme.classes), scheme, title, caption)
+    return PICTURES[scheme.kind], as_png(figure)
 
 
 def question_of(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,23 +97,28 @@ def question_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in NO_QUESTION}
 
 
-def write_submission(folder: Folder, images: Unlabelled, answer: np.ndarray, class_names: list[str]) -> list[Folder]:
-    """Write the class of every image and the scores (images, classes) behind it, in the images' order."""
+def write_submission(folder: Folder, images: Unlabelled, answer: np.ndarray, scheme: Scheme) -> list[Folder]:
+    """Write the class, the tags or the number of every image and the answer (images, columns) behind it, in the images' order."""
     import pandas as pd
 
     submission, probabilities = (folder / name for name in SUBMISSION)
-    write_classes(submission, images, answer)
-    table = pd.DataFrame(answer, columns=class_names)
+    write_classes(submission, images, answer, scheme)
+    table = pd.DataFrame(answer, columns=scheme.class_names())
     table.insert(0, "ImageID", images.ids)
     _write_table(probabilities, table)
     return [submission, probabilities]
 
 
-def write_classes(file: Folder, images: Unlabelled, answer: np.ndarray) -> None:
-    """Write the likeliest class of every image, in the images' order."""
+def write_classes(file: Folder, images: Unlabelled, answer: np.ndarray, scheme: Scheme) -> None:
+    """Write the most probable class of every image by its number, the names of its tags, or its number, in the images' order."""
     import pandas as pd
 
-    _write_table(file, pd.DataFrame({"ImageID": images.ids, "ans": answer.argmax(axis=1)}))
+    if scheme.kind == "tags":
+        names = np.array(scheme.class_names(), dtype=object)
+        said: Any = [";".join(names[row]) for row in answer >= TAGGED]
+    else:
+        said = answer[:, 0] if scheme.kind == "number" else answer.argmax(axis=1)
+    _write_table(file, pd.DataFrame({"ImageID": images.ids, "ans": said}))
 
 
 def scores_values(
@@ -157,16 +177,25 @@ def scores_values(
         "votes": {name: asdict(judged) | _gain_values(judged.gain) for name, judged in choice.judged.items()},
         "steps": [{**asdict(step), "judged": asdict(step.judged) | _gain_values(step.judged.gain)} for step in decision.steps],
         "answers": {name: asdict(score) | _gain_values(score.gain) for name, score in outcome.scores.items()},
-        "confusion": confusion(runs.holdout.classes(scheme), outcome.answer.argmax(axis=1), scheme.classes).tolist(),
-        "calibration": asdict(calibration_error(outcome.answer, runs.holdout.classes(scheme))),
+        **(_class_values(runs, outcome) if scheme.kind == "classes" else {}),
         "baseline": baseline and {"trial": baseline.trial, "valid_score": baseline.score, **_gain_values(baseline.gain)},
         "seconds_per_photo": seconds,
         "shift": [
             asdict(shift) | {"values": attribute.values, "significant": shift.significant}
-            for attribute, shift in zip(scheme.attributes, unlabelled.shifts if unlabelled else (), strict=bool(unlabelled))
+            for attribute, shift in zip(scheme.targets, unlabelled.shifts if unlabelled else (), strict=False)
         ],
         "left_out": [str(item) for item in (*runs.left_out, *(unlabelled.black if unlabelled else ()))],
         "versions": versions(),
+    }
+
+
+def _class_values(runs: Runs, outcome: Outcome) -> dict[str, Any]:
+    """What is counted of classes alone."""
+    scheme = outcome.decision.scheme
+    truth = runs.holdout.truth(scheme)
+    return {
+        "confusion": confusion(truth, outcome.answer.argmax(axis=1), scheme.classes).tolist(),
+        "calibration": asdict(calibration_error(outcome.answer, truth)),
     }
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.votes.voting import TOLERANCE, Mean, Votes
+from analysis.votes.voting import Mean, Votes
 from trainables.data.names import some
+from trainables.data.targets import TOLERANCE
 from trainables.registry import ConfigError, Mistake
 from trainables.storage import write_whole
 

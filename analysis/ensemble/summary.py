@@ -14,7 +14,7 @@ from analysis.evaluation.scoring import absent_classes
 from analysis.evaluation.uncertainty import Gain
 from analysis.members.trials import Runs, Trial
 from trainables.commands import typed
-from trainables.data.images import LeftOut
+from trainables.data.images import LeftOut, count_lines
 from trainables.data.names import some
 from trainables.record import name_of
 from trainables.storage import Folder
@@ -89,11 +89,12 @@ def _blocks(runs: Runs, outcome: Outcome, told: Told) -> Iterator[Block]:
     judged = sorted(decision.choice.judged.items(), key=lambda one: -decision.metric.sign * one[1].score)
     scores = ", ".join(f"{answer_words(name)} {one.score:.3f}" for name, one in judged)
     yield Block(_wrapped(f"Candidates, on validation groups that they were not fitted on: {scores}."), rank=2)
-    counts = decision.scheme.count_lines(runs.holdout.labels[:, runs.scheme.columns(decision.scheme.names)], most=6)
+    counts = count_lines(decision.scheme, runs.holdout.truth, most=6)
     wrapped = [row for line in counts for row in _wrapped(line, indent="  ")]
-    yield Block(["Classes of the hold-out, with images:", *wrapped], rank=3)
+    yield Block(["The hold-out, with images:", *wrapped], rank=3)
     if absent := absent_classes(runs.holdout, decision.scheme):
-        yield Block(_wrapped(f"{len(absent)} joint classes are absent from the hold-out: {some(absent, most=2)}."), rank=4)
+        kind = "tags" if decision.scheme.kind == "tags" else "joint classes"
+        yield Block(_wrapped(f"{len(absent)} {kind} are absent from the hold-out: {some(absent, most=2)}."), rank=4)
     for note in told.notes:
         words, *commands = note.split("\n")
         yield Block([*_wrapped(words), *commands])

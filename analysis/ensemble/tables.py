@@ -23,8 +23,8 @@ from analysis.evaluation.decide import (
 from analysis.evaluation.shift import Shift, Worth
 from analysis.evaluation.uncertainty import Gain
 from analysis.members.trials import Trial, task_words, train_again
-from trainables.data.labels import Scheme
 from trainables.data.names import some
+from trainables.data.targets import Scheme
 from trainables.metrics import Metric
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def answers_table(outcome: Outcome) -> Table:
             answer_words(name),
             score_words(score.score, score.interval),
             "" if name == SINGLE else gain_words(score.gain),
-            f"{score.accuracy:.3f}",
+            "-" if score.accuracy is None else f"{score.accuracy:.3f}",
             *(f"{score.target_scores[attribute]:.3f}" for attribute in names),
             style="bold" if name == outcome.decision.final else None,
         )
@@ -140,7 +140,7 @@ def shift_table(scheme: Scheme, shifts: Sequence[Shift]) -> Table:
     found.add_column("value")
     for name in ("learned from", "answered", "EM (95 %)", "BBSE", "prior shift"):
         found.add_column(name, justify="right")
-    for attribute, shift in zip(scheme.attributes, shifts, strict=True):
+    for attribute, shift in zip(scheme.targets, shifts, strict=True):
         rows = zip(attribute.values, shift.trained, shift.predicted, shift.em, shift.em_intervals, shift.bbse, strict=True)
         for row, (value, trained, predicted, estimated, (low, high), unmixed) in enumerate(rows):
             shifted = f"{'significant' if shift.significant else 'not significant'} (p {shift.p_value:.3f})" if row == 0 else ""

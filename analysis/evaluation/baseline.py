@@ -33,7 +33,7 @@ def find_baseline(runs: Runs, decision: Decision, seed: int) -> Baseline | None:
     if not started:
         return None
     trial = min(started, key=lambda one: one.record.number)
-    truth = runs.valid.classes(scheme)
+    truth = runs.valid.truth(scheme)
     answers = decision.nested, trial.task.scheme.marginal(scheme.names, trial.valid)
     answer, baseline = (evidence(runs.metric, truth, one, runs.valid.groups) for one in answers)
     return Baseline(trial.name, baseline.score(), paired_gain(answer, baseline, generator(seed, "bootstrap")))

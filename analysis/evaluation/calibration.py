@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis.votes.arrays import Array, library
 from analysis.votes.voting import LEAST
-from trainables.data.labels import Scheme, Task, compose
+from trainables.data.targets import Scheme, Task, compose
 from trainables.metrics.evidence import group_sums
 
 LOWEST, HIGHEST = 0.05, 20.0  # the temperatures that are tried

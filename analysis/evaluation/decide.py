@@ -10,7 +10,7 @@ from analysis.evaluation.calibration import calibration_error
 from analysis.evaluation.fitted_ensemble import Pipeline
 from analysis.evaluation.nested import Candidate, Known, Lineup, Nested, Wish, crossfit_step, fit_nested, line_up, searched
 from analysis.evaluation.scoring import Score, score_answers
-from analysis.evaluation.steps import STEPS, change_labels
+from analysis.evaluation.steps import STEPS, is_free, useful_steps
 from analysis.evaluation.uncertainty import Gain, Optimism, indistinguishable, optimism, simultaneous_gains
 from analysis.members.compose import Predicted
 from analysis.members.selection import refuse_count
@@ -18,7 +18,7 @@ from analysis.members.trials import Sample
 from analysis.members.tta import LOOK_SETS
 from analysis.votes import ENSEMBLES
 from analysis.votes.folds import part_groups
-from trainables.data.labels import Scheme
+from trainables.data.targets import Scheme
 from trainables.metrics import Metric, probabilities_missing
 from trainables.metrics.evidence import Evidence, evidence
 from trainables.progress import progress_bar
@@ -28,7 +28,12 @@ from trainables.seeding import generator
 SINGLE = "best single"
 WHOLE = "greedy_all"  # in ENSEMBLES
 ENOUGH_GROUPS = 150  # of validation images, for every vote to be tried; found by benchmarks/decision.py
-STEP_WORDS = {"calibrate": "temperature calibration", "offsets": "offsets of the classes", "top_two": "rule for the two likeliest classes"}
+STEP_WORDS = {
+    "calibrate": "temperature calibration",
+    "offsets": "per-class thresholds",
+    "top_two": "top-2 margin rule",
+    "thresholds": "per-tag thresholds",
+}
 WITH_STEPS = " with steps"  # what follows the name of an answer that has some
 Looks = tuple[str, ...]
 Look = Callable[[Looks, tuple[str, ...]], Mapping[str, Predicted]]  # predicts the validation images: looks, trials -> by look
@@ -140,7 +145,6 @@ def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, 
     for name in options.steps:
         choose({"auto": None, "tta": None, "calibrate": None, **STEPS}, name, "--step")
     _refuse_useless(options, known.metric)
-    no_votes, no_steps = useless(known.metric)
     lineup = line_up(options.wish, candidates, known)
     refuse_count(options.wish.top, lineup.choice)
     parts = part_groups(known.groups, lineup.target, options.seed)
@@ -178,7 +182,7 @@ def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, 
         member_scores=tuple(one.score() for one in members),
         alike=indistinguishable(members, generator(options.seed, "bootstrap")),
         optimism=optimism(list(searched(options.wish, candidates, known)), judge.rng()),
-        untried=(*(no_votes if options.vote == "auto" else ()), *(no_steps if "auto" in options.steps else ())),
+        untried=untried(options, known.metric),
         few=few,
         wanting=_wanting(everyone, candidates, known, parts, judge, choice, answers) if WHOLE in names else None,
     )
@@ -221,17 +225,31 @@ def _wanting(
 
 
 def useless(metric: Metric) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The votes and the steps that a metric has no use for: those without probabilities, and those that only move labels."""
-    votes = tuple(name for name, one in ENSEMBLES.items() if one.shares_only and metric.wants == "probabilities")
-    return votes, () if change_labels(metric) else tuple(STEPS)
+    """The votes and the steps that a metric has no use for: those without probabilities, those that only move labels, and those that are
+    for another kind of target."""
+    votes = tuple(
+        name for name, one in ENSEMBLES.items() if (one.shares_only and metric.wants == "probabilities") or metric.target not in one.kinds
+    )
+    own = {*useful_steps(metric), *(("calibrate",) if metric.target == "classes" else ())}
+    return votes, tuple(name for name in ("calibrate", *STEPS) if name not in own)
+
+
+def untried(options: Options, metric: Metric) -> tuple[str, ...]:
+    """What auto would have tried by another metric of this kind of target: votes without probabilities, and what moves labels."""
+    kinds = {name: one.kinds for name, one in ENSEMBLES.items()}
+    no_votes, no_steps = useless(metric)
+    votes = [name for name in no_votes if metric.target in kinds[name]] if options.vote == "auto" else []
+    steps = [name for name in no_steps if metric.target == "classes"] if "auto" in options.steps else []
+    return (*votes, *steps)
 
 
 def _refuse_useless(options: Options, metric: Metric) -> None:
     votes, steps = useless(metric)
     mistakes = []
-    if options.vote in votes and (message := probabilities_missing(metric, "it", options.vote)):
-        mistakes.append(Mistake("--vote", message))
-    words = f"moves labels, and run/metric is {metric.name}, which it cannot be fitted by; leave it out"
+    if options.vote in votes:
+        other = f"{options.vote!r} is not for {metric.target}, which run/metric {metric.name} scores; take another"
+        mistakes.append(Mistake("--vote", probabilities_missing(metric, "it", options.vote) or other))
+    words = f"has no use for run/metric {metric.name}, which scores {metric.wants} of {metric.target}; leave it out"
     mistakes += [Mistake("--step", f"{name} {words}") for name in options.steps if name in steps]
     if mistakes:
         raise ConfigError(mistakes)
@@ -317,7 +335,7 @@ class _Walk:
 
     def _weigh(self, name: str, judged: Judged, **more: Any) -> StepTaken:
         asked = name in self.options.steps
-        return StepTaken(name, judged, asked, used=asked or judged.gain.interval[0] > 0, **more)
+        return StepTaken(name, judged, asked, used=asked or judged.gain.interval[0] > 0 or is_free(name, self.judge.metric), **more)
 
 
 def averaged(by_look: Mapping[str, Predicted], names: Looks, trials: tuple[str, ...]) -> Predicted:

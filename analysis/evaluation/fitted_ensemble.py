@@ -14,7 +14,7 @@ from analysis.members.tta import LOOKS
 from analysis.votes import Ensemble
 from analysis.votes.arrays import Array, library
 from trainables.commands import typed
-from trainables.data.labels import Scheme
+from trainables.data.targets import Scheme, no_answer
 from trainables.record import DAMAGE, RunError, name_of, read_json, write_json
 from trainables.storage import Folder, StorageError, open_folder
 
@@ -63,7 +63,7 @@ ENSEMBLE_FILE = TypeAdapter(EnsembleFile)
 
 def write_ensemble(folder: Folder, content: EnsembleFile) -> None:
     """Write the file, whole or not at all."""
-    write_json(folder / FILE, ENSEMBLE_FILE.dump_python(content, mode="json"))
+    write_json(folder / FILE, ENSEMBLE_FILE.dump_python(content, mode="json", by_alias=True))
 
 
 def read_ensemble(folder: Folder) -> EnsembleFile:
@@ -137,5 +137,5 @@ def _refuse_misfits(content: EnsembleFile) -> None:
     with np.errstate(all="ignore"):
         answers = replace(pipeline, steps=())(predicted), pipeline(predicted)
     for answer in answers:
-        if answer.shape != (1, pipeline.scheme.classes) or not np.isclose(answer.sum(), 1):
-            raise ValueError(f"it answers for {pipeline.scheme.classes} classes with scores {answer.tolist()}, which do not sum to 1")
+        if answer.shape != (1, pipeline.scheme.classes) or no_answer(answer, pipeline.scheme.kind).any():
+            raise ValueError(f"it answers for {pipeline.scheme.classes} classes with scores {answer.tolist()}, which are no answer")

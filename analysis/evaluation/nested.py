@@ -18,7 +18,7 @@ from analysis.members.trials import Runs, task_words
 from analysis.votes import ENSEMBLES
 from analysis.votes.folds import others
 from analysis.votes.voting import Mean
-from trainables.data.labels import Scheme, Task
+from trainables.data.targets import Scheme, Task
 from trainables.metrics import Metric
 from trainables.metrics.evidence import Evidence, evidence
 
@@ -50,7 +50,7 @@ class Known:
 
     metric: Metric  # that choices are made by
     scheme: Scheme  # of the data
-    labels: np.ndarray  # (n, attributes) class ids
+    labels: np.ndarray  # (n, Classes) class ids; of another kind of target what is true of it, (n, tags) or (n,)
     groups: np.ndarray  # (n,)
     predicted: Predicted
 
@@ -58,9 +58,9 @@ class Known:
         """Some of the images."""
         return Known(self.metric, self.scheme, self.labels[rows], self.groups[rows], take(self.predicted, rows))
 
-    def classes(self, part: Scheme) -> np.ndarray:
-        """True joint classes (n,) of a scheme that has some of the attributes."""
-        return self.scheme.joint_of(part.names, self.labels)
+    def truth(self, part: Scheme) -> np.ndarray:
+        """What is true of a part of the scheme: joint classes (n,), tags (n, tags) or numbers (n,)."""
+        return self.scheme.joint_of(part.names, self.labels) if self.scheme.kind == "classes" else self.labels
 
 
 def candidates_of(runs: Runs) -> dict[str, Candidate]:
@@ -76,7 +76,9 @@ def candidates_of(runs: Runs) -> dict[str, Candidate]:
 def known_of(runs: Runs) -> Known:
     """The validation images, and what the records say that each trial predicts of them, those included that cannot vote any more."""
     predicted = {trial.name: trial.valid for trial in (*runs.trials, *runs.unkept)}
-    return Known(runs.metric, runs.scheme, runs.valid.labels, runs.valid.groups, predicted)
+    scheme, valid = runs.scheme, runs.valid
+    labels = valid.labels if scheme.kind == "classes" else valid.truth(scheme)
+    return Known(runs.metric, scheme, labels, valid.groups, predicted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +86,8 @@ class Lineup:
     """Members chosen on some images, and what they answer there."""
 
     members: tuple[Member, ...]  # best first
-    answers: np.ndarray  # (members, n, classes)
-    target: np.ndarray  # (n,)
+    answers: np.ndarray  # (members, n, columns)
+    target: np.ndarray  # what is true: (n,), or of tags (n, tags)
     groups: np.ndarray  # (n,)
     calibrations: Mapping[str, Calibration]
     choice: int  # how many members there were to choose from
@@ -145,7 +147,7 @@ def line_up(wish: Wish, candidates: Mapping[str, Candidate], known: Known) -> Li
         predicted = {name: calibration(predicted[name]) for name, calibration in calibrations.items()}
     found = members_of(voting, replace(known, predicted=predicted), wish.alone)
     answers = np.stack([member.answer(predicted) for member in found])
-    target = known.classes(found[0].scheme)
+    target = known.truth(found[0].scheme)
     top = len(found) if wish.top is None else min(wish.top, len(found))
     order = CHOICES[wish.choose](answers, target, kinds_of(found, candidates, wish.per), top, known.metric)
     members = tuple(found[index] for index in order)
@@ -157,7 +159,7 @@ def line_up(wish: Wish, candidates: Mapping[str, Candidate], known: Known) -> Li
 def members_of(candidates: Mapping[str, Candidate], known: Known, alone: bool = False) -> list[Member]:
     """Every sensible member of some trials; `alone`: those of one trial, where there are any."""
     schemes = {name: candidate.task.scheme for name, candidate in candidates.items()}
-    found = possible_members(schemes, known.predicted, known.labels, known.scheme, known.metric)
+    found = possible_members(schemes, known.predicted, known.truth, known.scheme, known.metric)
     return [member for member in found if len(member.trials) == 1] or found if alone else found
 
 
@@ -167,7 +169,7 @@ def searched(wish: Wish, candidates: Mapping[str, Candidate], known: Known) -> I
     Trials lose their weights because their scores are lower, so those that keep them were picked too.
     """
     for member in members_of(candidates, known, wish.alone):
-        yield evidence(known.metric, known.classes(member.scheme), member.answer(known.predicted), known.groups)
+        yield evidence(known.metric, known.truth(member.scheme), member.answer(known.predicted), known.groups)
 
 
 def kinds_of(members: Sequence[Member], candidates: Mapping[str, Candidate], per: str) -> list[str]:

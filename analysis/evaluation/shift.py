@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.evaluation.calibration import BiasCorrection, as_logits, bias_correction, group_pulls
 from analysis.evaluation.steps import Shares
-from trainables.data.labels import Scheme
+from trainables.data.targets import Scheme
 from trainables.metrics import Metric
 from trainables.metrics.confusion import confusion
 from trainables.metrics.evidence import draw_groups, evidence, group_sums, interval, resample

@@ -13,8 +13,8 @@ from pydantic import Field
 
 from analysis.votes.arrays import Array, constant, library, picked, ratio
 from analysis.votes.folds import others, part_groups
-from trainables.data.labels import Attribute, Scheme
-from trainables.metrics import Metric
+from trainables.data.targets import Scheme, Target
+from trainables.metrics import METRICS_OF, Metric
 from trainables.metrics.evidence import label_evidence, resample
 from trainables.seeding import generator
 
@@ -25,6 +25,7 @@ PASSES = 10  # over all numbers that are fitted; more than are needed
 KEPT = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of a fit
 DRAWS = 200  # of the bootstrap, for a standard error
 BLOCK = 4_000_000  # numbers that are held at a time
+PLACES = 40  # thresholds that are tried of a tag
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,23 @@ class Offsets:
         return changed / changed.sum(axis=1, keepdims=True)
 
     def kept(self, share: float) -> "Offsets":
+        """The same with this share of each number."""
+        return replace(self, values=tuple(share * value for value in self.values))
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """One number for each tag, added to the logit of its probability: the tag is said to be there from another probability on."""
+
+    values: tuple[float, ...]  # in nats; 0 changes nothing
+    kind: Literal["thresholds"] = "thresholds"
+
+    def __call__(self, answer: Array) -> Array:
+        """Probabilities (images, tags), of such."""
+        odds = answer * library(answer).exp(constant(self.values, answer))
+        return odds / (odds + 1 - answer)
+
+    def kept(self, share: float) -> "Thresholds":
         """The same with this share of each number."""
         return replace(self, values=tuple(share * value for value in self.values))
 
@@ -106,10 +124,10 @@ class Shares:
         return product
 
 
-# Each kind is frozen, holds plain values alone, so that a file of it is data, and is called with scores (images, classes) whose rows sum
-# to 1; it returns such scores. An image's answer depends on no other image.
-Step = Annotated[Offsets | TopTwo | Shares, Field(discriminator="kind")]
-Moves = TypeVar("Moves", Offsets, TopTwo)
+# Each kind is frozen, holds plain values alone, so that a file of it is data, and is called with an answer (images, columns), of Classes
+# scores whose rows sum to 1; it returns such an answer. An image's answer depends on no other image.
+Step = Annotated[Offsets | TopTwo | Thresholds | Shares, Field(discriminator="kind")]
+Moves = TypeVar("Moves", Offsets, TopTwo, Thresholds)
 
 
 def offsets(answer: np.ndarray, target: np.ndarray, groups: np.ndarray, scheme: Scheme, metric: Metric) -> Offsets:
@@ -128,15 +146,36 @@ def top_two(answer: np.ndarray, target: np.ndarray, groups: np.ndarray, scheme: 
     return _with_other_groups(best_top_two, answer, target, groups, scheme, metric)
 
 
-# How each is fitted: scores (images, classes) whose rows sum to 1, true classes (images,), groups (images,), the scheme, and a metric
-# of labels that is a function of sums.
+def thresholds(answer: np.ndarray, target: np.ndarray, groups: np.ndarray, scheme: Scheme, metric: Metric) -> Thresholds:
+    """The probability of each tag from which on it is said to be there that brings the best score, as much of it as other groups confirm.
+
+    Where the metric looks at no labels it is macro F1 that they are for. Source: Lipton et al., ECML 2014, as above.
+    """
+    return _with_other_groups(best_thresholds, answer, target, groups, scheme, metric if moves_labels(metric) else TAG_LABELS)
+
+
+# How each is fitted: an answer (images, columns), what is true (images,) or of tags (images, tags), groups (images,), the scheme, and the
+# metric.
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, Scheme, Metric], Step]
-STEPS: dict[str, Fit] = {"offsets": offsets, "top_two": top_two}
+STEPS: dict[str, Fit] = {"offsets": offsets, "top_two": top_two, "thresholds": thresholds}
+TAG_LABELS = METRICS_OF["tags"]["f1_macro"]  # what the thresholds of tags are for, where the metric looks at no labels
 
 
-def change_labels(metric: Metric) -> bool:
+def moves_labels(metric: Metric) -> bool:
     """Whether the metric is one that steps are fitted by: they move labels, and try every place where one image more would move."""
     return metric.wants == "labels" and metric.is_of_sums
+
+
+def useful_steps(metric: Metric) -> tuple[str, ...]:
+    """The steps that the metric has a use for."""
+    if metric.target == "tags":
+        return ("thresholds",)
+    return ("offsets", "top_two") if metric.target == "classes" and moves_labels(metric) else ()
+
+
+def is_free(name: str, metric: Metric) -> bool:
+    """Whether a step gives labels and leaves the score as it is: order within each tag is all that the metric looks at."""
+    return name == "thresholds" and metric.name in ("average_precision", "roc_auc")
 
 
 def _with_other_groups(
@@ -152,12 +191,12 @@ def _with_other_groups(
 
     Source of the rule: Breiman et al., Classification and Regression Trees, 1984.
     """
-    predicted = np.tile(answer.argmax(axis=1), (len(KEPT), 1))
+    predicted = np.stack([metric.prediction(answer)] * len(KEPT))
     for outside in part_groups(groups, target):
         inside = others(outside, len(target))
         step = fit(answer[inside], target[inside], scheme, metric)
         for row, share in enumerate(KEPT):
-            predicted[row, outside] = step.kept(share)(answer[outside]).argmax(axis=1)
+            predicted[row, outside] = metric.prediction(step.kept(share)(answer[outside]))
     found = [label_evidence(metric, target, row, groups, scheme.classes) for row in predicted]
     scores = metric.sign * np.array([one.score() for one in found])
     draws = metric.sign * resample(found, generator(0, "steps"), DRAWS)
@@ -195,10 +234,36 @@ def best_offsets(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metric:
     return Offsets(tuple(values.tolist()))
 
 
+def best_thresholds(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metric: Metric) -> Thresholds:
+    """The number of each tag that brings the best score on these images, found tag by tag until no tag improves it."""
+    with np.errstate(divide="ignore"):
+        logits = np.log(answer) - np.log1p(-answer)
+    values = np.zeros(scheme.classes)
+    predicted = metric.prediction(answer)
+    score = _worth(metric, target, predicted, scheme.classes)
+    for _ in range(PASSES):
+        before = score
+        for tag in range(scheme.classes):
+            borders = np.unique(np.clip(-logits[:, tag], -FARTHEST_OFFSET, FARTHEST_OFFSET))
+            # Of many images, places between them that are as many images apart.
+            borders = np.unique(np.quantile(borders, np.linspace(0, 1, PLACES), method="nearest"))
+            for place in _places(-FARTHEST_OFFSET, borders, FARTHEST_OFFSET):
+                if np.isnan(place):
+                    continue
+                trial = predicted.copy()
+                trial[:, tag] = logits[:, tag] + place >= 0
+                found = _worth(metric, target, trial, scheme.classes)
+                if found > score + 1e-9:
+                    score, values[tag], predicted = found, place, trial
+        if score == before:
+            break
+    return Thresholds(tuple(values.tolist()))
+
+
 def best_top_two(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metric: Metric) -> TopTwo:
     """The gap of each rule that brings the best score on these images, found rule by rule until no rule improves it."""
     likeliest, second, _, _, gap = two_likeliest(answer)
-    rules = [Rule(attribute.name, *pair, gap=0.0) for attribute in scheme.attributes for pair in _pairs(attribute)]
+    rules = [Rule(attribute.name, *pair, gap=0.0) for attribute in scheme.targets for pair in _pairs(attribute)]
     near = (gap > 0) & (gap < WIDEST_GAP)
     rule_of = which_rule(scheme, rules)[likeliest, second]
     of_rule = [np.flatnonzero((rule_of == number) & near) for number in range(len(rules))]
@@ -259,7 +324,7 @@ def _places(low: float, borders: np.ndarray, high: float) -> np.ndarray:
     return np.where(width > 1e-9, np.clip(0.0, ends[:-1] + margin, ends[1:] - margin), np.nan)
 
 
-def _pairs(attribute: Attribute) -> list[tuple[int, int]]:
+def _pairs(attribute: Target) -> list[tuple[int, int]]:
     """The pairs of values between which a rule may decide."""
     values = range(len(attribute.values))
     return [(one, other) for one in values for other in values if (abs(one - other) == 1 if attribute.cuts else one != other)]

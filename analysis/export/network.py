@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from analysis.evaluation.fitted_ensemble import Pipeline
 from analysis.members.tta import LOOKS
-from trainables.data.labels import Task, compose
+from trainables.data.targets import Task, compose
 from trainables.models.assemble import Classifier, to_input
 
 

@@ -12,7 +12,7 @@ from analysis.evaluation.fitted_ensemble import Pipeline
 from analysis.export.network import PipelineNetwork, TrialNetwork
 from analysis.members.predictions import TrialModels
 from trainables.checkpoint import load_model
-from trainables.data.labels import Scheme
+from trainables.data.targets import Scheme
 from trainables.data.views import View
 from trainables.models.assemble import Classifier
 from trainables.record import RunError
@@ -82,7 +82,7 @@ def export_pipeline(pipeline: Pipeline, trials: Sequence[TrialModels]) -> Export
 def card(scheme: Scheme, inputs: Sequence[Input], outputs: dict[str, str]) -> dict[str, Any]:
     """What a file says about itself."""
     return {
-        "attributes": [{"name": attribute.name, "values": list(attribute.values)} for attribute in scheme.attributes],
+        "attributes": [{"name": attribute.name, "values": list(attribute.values)} for attribute in scheme.targets],
         "classes": scheme.class_names(),
         "inputs": [one.plain() for one in inputs],
         "outputs": outputs,

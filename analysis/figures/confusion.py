@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis.figures.style import GRID, INK, PALE, RULE, blank, shade, shortened, styled, text_on
-from trainables.data.labels import Scheme
+from trainables.data.targets import Scheme
 
 CELL, ROOM = (0.28, 0.6), 9.0  # inches, like all lengths here: of a cell, and of all cells where they fit into it
 LONGEST = 28  # characters of a class's name

@@ -3,13 +3,13 @@
 A member is a recipe without numbers; what it answers follows from what its trials predict, of whichever images.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from analysis.votes.arrays import Array, library, ratio
-from trainables.data.labels import Scheme, compose
+from trainables.data.targets import Scheme, compose
 from trainables.metrics import Metric
 
 Names = tuple[str, ...]
@@ -81,7 +81,7 @@ def advised(scheme: Scheme, answer: Array, names: Names, advice: Array) -> Array
 
 
 def possible_members(
-    trials: Mapping[str, Scheme], predicted: Predicted, labels: np.ndarray, scheme: Scheme, metric: Metric
+    trials: Mapping[str, Scheme], predicted: Predicted, truth: Callable[[Scheme], np.ndarray], scheme: Scheme, metric: Metric
 ) -> list[Member]:
     """Every sensible way to answer for the attributes that some trial covers, ranked by what the trials are worth on these images.
 
@@ -91,13 +91,13 @@ def possible_members(
 
     Args:
         trials: what each predicts.
-        labels: attribute ids (images, attributes of the data's scheme).
+        truth: what is true of the targets of a part of the data's scheme.
         scheme: of the data.
         metric: that the trials are ranked by.
     """
     covered = scheme.part(tuple(name for own in trials.values() for name in own.names))
     asked = {(name,) for own in trials.values() for name in own.names} | {own.names for own in trials.values()}
-    ranked = {names: best_at(names, trials, predicted, scheme.joint_of(names, labels), metric) for names in asked}
+    ranked = {names: best_at(names, trials, predicted, truth(scheme.part(names)), metric) for names in asked}
     tasks = dict.fromkeys(own.names for own in trials.values())
     by_task = {names: [one for one in ranked[names] if trials[one].names == names] for names in tasks}
     ways = partitions(covered.names, sorted(by_task))
@@ -112,7 +112,7 @@ def possible_members(
 
 
 def best_at(names: Names, trials: Mapping[str, Scheme], predicted: Predicted, truth: np.ndarray, metric: Metric) -> list[str]:
-    """Names of the trials that cover these attributes, best first by their score on these alone; `truth` holds true classes (images,)."""
+    """Names of the trials that cover these attributes, best first by their score on these alone, against what is true of them."""
     able = {trial: own for trial, own in trials.items() if set(names) <= set(own.names)}
     scores = {trial: metric.sign * metric.score(truth, own.marginal(names, predicted[trial])) for trial, own in able.items()}
     return sorted(scores, key=lambda trial: -scores[trial])

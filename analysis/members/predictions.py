@@ -12,7 +12,7 @@ from analysis.members.trials import Runs, Sample, Trial
 from analysis.members.tta import LOOKS
 from trainables.card import Card, read_card
 from trainables.data.images import Images, Unlabelled
-from trainables.data.labels import Task
+from trainables.data.targets import Task
 from trainables.data.views import View, ViewFiles, open_view
 from trainables.record import DAMAGE, RunError
 from trainables.storage import Folder, StorageError, local_file
@@ -54,7 +54,7 @@ class TrialModels:
         for file in models:
             try:
                 card = read_card(file)
-                kinds[file] = card.task, card.view, card.config.model.sees_edges
+                kinds[file] = card.task.of_kind(card.kind), card.view, card.config.model.sees_edges
             except StorageError:
                 raise
             except FileNotFoundError:
@@ -199,7 +199,7 @@ def _predict_look(
     view = open_view(source.files.files[card.view])
     batches = plain_batches(view.images, view.rows(source.ids), most, threads=2, edges=card.config.model.sees_edges)
     heads = predict(model, _counted(map(LOOKS[look], batches), progress), device, choose_precision(settings.precision, device))
-    return card.task.joint_probabilities(heads)
+    return card.task.answer(heads, card.kind)
 
 
 def _counted(batches: Iterator["torch.Tensor"], progress: Callable[[int], None]) -> Iterator["torch.Tensor"]:

@@ -35,7 +35,7 @@ def diverse(probabilities: np.ndarray, target: np.ndarray, kinds: Sequence[str],
     """
     scores = _worth(probabilities, target, metric)
     taken = _ranked(scores, count)[:1]
-    faults = double_faults(probabilities, target)
+    faults = double_faults(probabilities, target, metric)
     while len(taken) < count:
         worth = scores - faults[:, taken].mean(axis=1)
         worth[taken] = -np.inf
@@ -43,8 +43,19 @@ def diverse(probabilities: np.ndarray, target: np.ndarray, kinds: Sequence[str],
     return taken
 
 
-def double_faults(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """For each two members the share of images on which both are wrong, the mean over the classes that there are (members, members)."""
+def double_faults(probabilities: np.ndarray, target: np.ndarray, metric: Metric) -> np.ndarray:
+    """For each two members the share of images on which both are wrong, the mean over the classes that there are (members, members).
+
+    Of tags it is the share of all pairs of an image and a tag; of a number, both are wrong as far as the nearer one is, in shares of the
+    members' mean distance.
+    """
+    members = len(probabilities)
+    if metric.target == "tags":
+        flat = (metric.prediction(probabilities) != target).reshape(members, -1).astype(float)
+        return flat @ flat.T / flat.shape[1]
+    if metric.target == "number":
+        away = np.abs(probabilities[..., 0] - target)
+        return np.minimum(away[:, None], away[None]).mean(axis=2) / max(away.mean(), 1e-12)
     wrong = (probabilities.argmax(axis=2) != target).astype(float)
     images = np.bincount(target)
     return (wrong / images[target]) @ wrong.T / np.count_nonzero(images)

@@ -10,11 +10,12 @@ import numpy as np
 
 from trainables.card import Card, read_card
 from trainables.commands import typed
-from trainables.data.images import LeftOut
-from trainables.data.labels import Scheme, Task, read_task
+from trainables.data.images import LeftOut, read_descriptions, truth_of
 from trainables.data.splits import NOBODY
+from trainables.data.targets import Kind, Scheme, Task, no_answer, read_task
 from trainables.data.views import View
-from trainables.metrics import METRICS, Metric
+from trainables.metrics import Metric
+from trainables.metrics import metric_of as find_metric
 from trainables.metrics.evidence import Evidence, evidence
 from trainables.record import (
     DAMAGE,
@@ -32,11 +33,10 @@ from trainables.record import (
     read_run,
     searched_run,
 )
-from trainables.registry import UnknownEntryError, nearest
+from trainables.registry import ConfigError, UnknownEntryError
 from trainables.storage import Folder
 
 Key = tuple[str, int]  # a run's folder, and a trial's number
-TOLERANCE = 1e-3  # of the sum of an image's probabilities, which are kept in single precision
 HELD_OUT, EVERY_FOLD = "holdout", "every fold"  # sides beside `fold 0`, `fold 1`, ...
 
 
@@ -46,26 +46,29 @@ class Sample:
 
     ids: tuple[str, ...]
     groups: np.ndarray  # (n,)
-    labels: np.ndarray  # (n, attributes) class ids in the scheme's order
+    labels: np.ndarray  # (n, Classes) class ids in the scheme's order
     scheme: Scheme
     sides: np.ndarray  # (n,) the side of each: holdout, fold 0, fold 1, ...
+    tags: np.ndarray | None = None  # (n, tags) bool, where the scheme has Tags
+    numbers: np.ndarray | None = None  # (n,) where the scheme has a Number
 
     def take(self, rows: np.ndarray) -> "Sample":
         """Some of the images, in the given order."""
         ids = tuple(self.ids[row] for row in rows.tolist())
-        return Sample(ids, self.groups[rows], self.labels[rows], self.scheme, self.sides[rows])
+        tags, numbers = (None if one is None else one[rows] for one in (self.tags, self.numbers))
+        return Sample(ids, self.groups[rows], self.labels[rows], self.scheme, self.sides[rows], tags, numbers)
 
-    def classes(self, part: Scheme) -> np.ndarray:
-        """True joint classes (n,) of a scheme that has some of the attributes."""
-        return self.scheme.joint_of(part.names, self.labels)
+    def truth(self, part: Scheme) -> np.ndarray:
+        """What is true of the targets of a part of the scheme: joint classes (n,), tags (n, tags) or numbers (n,)."""
+        return truth_of(self.scheme, part, self.labels, self.tags, self.numbers)
 
     def score(self, metric: Metric, part: Scheme, probabilities: np.ndarray) -> float:
         """The score of probabilities (n, classes of `part`)."""
-        return metric.score(self.classes(part), probabilities)
+        return metric.score(self.truth(part), probabilities)
 
     def evidence(self, metric: Metric, part: Scheme, probabilities: np.ndarray) -> Evidence:
         """All that the score of probabilities (n, classes of `part`) and its uncertainty take."""
-        return evidence(metric, self.classes(part), probabilities, self.groups)
+        return evidence(metric, self.truth(part), probabilities, self.groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +77,8 @@ class Trial:
 
     name: str  # as members are called by, such as faces/7; no two of Runs are alike
     record: Record  # of a configuration trained on every fold: that of its first fold
-    task: Task
-    valid: np.ndarray  # (n, classes of the task's scheme), float64; rows as in Runs.valid
+    task: Task  # of the heads whose targets the run's metric scores
+    valid: np.ndarray  # (n, columns of the answer to the task's scheme), float64; rows as in Runs.valid
     score: float  # by the run's metric, on validation
     models: tuple[Folder, ...]  # the files of weights that answer; none where these were not kept
     judged: Mapping[str, Folder]  # by side of the split: the weights whose answers for it are in `valid`, and which have not seen it
@@ -115,7 +118,8 @@ class Runs:
 
     @property
     def scheme(self) -> Scheme:
-        return self.cards[0].scheme
+        """The targets that the run's metric scores."""
+        return self.cards[0].scheme.of_kind(self.metric.target)
 
     @property
     def metric(self) -> Metric:
@@ -129,10 +133,10 @@ class Runs:
 
 def metric_of(run: Folder, card: RunCard) -> Metric:
     """The metric that a run was searched by. Raises: RunError where it is not known here."""
-    if card.metric not in METRICS:
-        hint = nearest(card.metric, list(METRICS)) or f"; there are {', '.join(METRICS)}"
-        raise RunError(f"{run}/run.json: run/metric is {card.metric!r}, which does not exist{hint}")
-    return METRICS[card.metric]
+    try:
+        return find_metric(card.metric, card.scheme.part(card.predicts or card.scheme.names))
+    except ConfigError as error:
+        raise RunError(f"{run}/run.json: {error}") from None
 
 
 def newest_run(runs: Path = RUNS) -> Path:
@@ -178,7 +182,7 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
         others = [one for one in scored if one.record.has_model and _side(one.record) != side]
         elsewhere = LeftOut(words, tuple(f"{one.name} ({_side(one.record)})" for one in others))
         trials = _read_trials({one.key: [one] for one in scored if _side(one.record) == side}, sides, side, metric, damaged)
-    standing, replaced, alone = _stand_ins(trials, scored, refits, damaged)
+    standing, replaced, alone = _stand_ins(trials, scored, refits, metric, damaged)
     left_out += [
         elsewhere,
         LeftOut("damaged records", tuple(damaged)),
@@ -268,7 +272,7 @@ def _read_trials(
 
 
 def _stand_ins(
-    trials: Mapping[Key, Trial], scored: Sequence[_Found], refits: Sequence[_Found], damaged: list[str]
+    trials: Mapping[Key, Trial], scored: Sequence[_Found], refits: Sequence[_Found], metric: Metric, damaged: list[str]
 ) -> tuple[dict[Key, Trial], set[Key], list[str]]:
     """Refits on all data in place of trials of the same configuration: these, the trials that they replace, and those that replace none.
 
@@ -288,6 +292,7 @@ def _stand_ins(
         try:
             task = _read_task(refit)
             _read_card(refit, task)
+            task = task.of_kind(metric.target)
         except DAMAGE as error:
             damaged.append(_damage(refit.name, error))
             continue
@@ -322,17 +327,16 @@ def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
     import pandas as pd
 
     file = run / SPLIT
-    names = scheme.class_names()
     try:
         table = pd.read_csv(io.BytesIO(file.read_bytes()), dtype={"photo": str, "class": str, "part": str}, keep_default_na=False)
-        classes = np.array([names.index(name) for name in table["class"]])
+        labels, tags, numbers = read_descriptions(table["class"].tolist(), scheme)
         rows = {part: np.flatnonzero(table["part"] == part) for part in table["part"].unique()}
         if HELD_OUT not in rows:
             raise ValueError("nobody is held out")
         if len(rows) == 1:
             raise ValueError("everybody is held out")
         images, groups, parts = (table[name].to_numpy() for name in ("photo", "person", "part"))
-        whole = Sample(tuple(images), groups, scheme.split(classes), scheme, parts)
+        whole = Sample(tuple(images), groups, labels, scheme, parts, tags, numbers)
     except DAMAGE as error:
         raise RunError(f"{file} cannot be used ({type(error).__name__}: {error}); bring a copy back or leave the run out") from None
     return {part: whole.take(chosen) for part, chosen in rows.items()}
@@ -348,12 +352,12 @@ def _read_trial(group: Sequence[_Found], sides: Mapping[str, Sample], sample: Sa
             words = f"its weights are of epoch {made.epoch}, its predictions of {predictions.epoch}"
             raise ValueError(f"{words}; tuner.run --resume mends that")
         own = sides[_side(one.record)]
-        parts.append(_aligned(predictions, task, own.ids))
+        parts.append(_aligned(predictions, task, own.ids, metric.target))
         ids += own.ids
     row = {image: index for index, image in enumerate(ids)}
     valid = np.concatenate(parts)[[row[image] for image in sample.ids]]
     kept = {_side(one.record): one.record.model for one in group} if _can_predict(group) else {}
-    task = tasks[0]
+    task = tasks[0].of_kind(metric.target)
     return Trial(_name(group), group[0].record, task, valid, sample.score(metric, task.scheme, valid), tuple(kept.values()), kept)
 
 
@@ -382,18 +386,19 @@ def _read_card(one: _Found, task: Task) -> Card:
     return made
 
 
-def _aligned(predictions: Predictions, task: Task, ids: tuple[str, ...]) -> np.ndarray:
-    """Joint probabilities in the order of `ids`."""
+def _aligned(predictions: Predictions, task: Task, ids: tuple[str, ...], kind: Kind) -> np.ndarray:
+    """The answer to the targets of one kind, in the order of `ids`."""
     row = {name: index for index, name in enumerate(predictions.ids)}
     if row.keys() != set(ids):
         raise ValueError("valid.npz holds other images than the validation fold of split.csv")
     shapes = [(len(ids), scheme.classes) for scheme in task.head_schemes]
     if [head.shape for head in predictions.heads] != shapes or not all(np.isfinite(head).all() for head in predictions.heads):
         raise ValueError(f"valid.npz does not hold one finite array of each of the shapes {shapes}")
-    if any((head < 0).any() or (np.abs(head.sum(axis=1) - 1) > TOLERANCE).any() for head in predictions.heads):
-        raise ValueError("valid.npz holds rows that are no probabilities: they do not sum to 1")
+    for head, scheme in zip(predictions.heads, task.head_schemes, strict=True):
+        if no_answer(head, scheme.kind).any():
+            raise ValueError("valid.npz holds rows that are no probabilities")
     order = [row[name] for name in ids]
-    return task.joint_probabilities([head[order] for head in predictions.heads])
+    return task.answer([head[order] for head in predictions.heads], kind)
 
 
 def _joined(sides: Mapping[str, Sample], folds: set[str]) -> Sample:
@@ -401,7 +406,10 @@ def _joined(sides: Mapping[str, Sample], folds: set[str]) -> Sample:
     parts = [sides[fold] for fold in sorted(folds)]
     ids = tuple(image for part in parts for image in part.ids)
     groups, labels, named = (np.concatenate([getattr(part, name) for part in parts]) for name in ("groups", "labels", "sides"))
-    return Sample(ids, groups, labels, parts[0].scheme, named)
+    tags = [part.tags for part in parts if part.tags is not None]
+    numbers = [part.numbers for part in parts if part.numbers is not None]
+    others = (np.concatenate(found) if found else None for found in (tags, numbers))
+    return Sample(ids, groups, labels, parts[0].scheme, named, *others)
 
 
 def _merged(items: Sequence[LeftOut]) -> list[LeftOut]:
@@ -425,4 +433,4 @@ def _names(folders: Sequence[Folder]) -> str:
 
 
 def _words(scheme: Scheme) -> str:
-    return "; ".join(f"{attribute.name}: {', '.join(attribute.values)}" for attribute in scheme.attributes)
+    return "; ".join(f"{target.name}: {', '.join(target.values)}" for target in scheme.targets)

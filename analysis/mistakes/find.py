@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from analysis.members.trials import Sample
-from trainables.data.labels import Scheme
+from trainables.data.targets import Scheme
 from trainables.metrics import METRICS, Metric, target_scores
 from trainables.metrics.confusion import confusion
 from trainables.metrics.evidence import interval
@@ -99,12 +99,12 @@ class Mistakes:
 
 def confusions(answer: np.ndarray, sample: Sample, scheme: Scheme, metric: Metric) -> list[Confusion]:
     """What an answer (images, classes) takes for what: in all attributes together, then in each of them."""
-    truth, predicted = sample.classes(scheme), answer.argmax(axis=1)
+    truth, predicted = sample.truth(scheme), answer.argmax(axis=1)
     right = METRICS["accuracy"]
     found = [Confusion("", scheme, confusion(truth, predicted, scheme.classes), metric.score(truth, answer), right.score(truth, answer))]
     true_values, predicted_values = scheme.split(truth), scheme.split(predicted)
     scores, accuracies = (target_scores(one, scheme, truth, answer) for one in (metric, right))
-    for column, attribute in enumerate(scheme.attributes):
+    for column, attribute in enumerate(scheme.targets):
         name = attribute.name
         counts = confusion(true_values[:, column], predicted_values[:, column], len(attribute.values))
         found.append(Confusion(name, scheme.part((name,)), counts, scores[name], accuracies[name]))
@@ -113,7 +113,7 @@ def confusions(answer: np.ndarray, sample: Sample, scheme: Scheme, metric: Metri
 
 def confident_errors(answer: np.ndarray, sample: Sample, scheme: Scheme, most: int | None = None) -> list[ConfidentError]:
     """The images that an answer (images, classes) gets wrong, the surest first; at most so many, or all."""
-    truth, predicted, sure = sample.classes(scheme), answer.argmax(axis=1), answer.max(axis=1)
+    truth, predicted, sure = sample.truth(scheme), answer.argmax(axis=1), answer.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     names = scheme.class_names()
     return [
@@ -138,7 +138,7 @@ def divergence(probabilities: np.ndarray) -> np.ndarray:
 
 def disagreement(probabilities: np.ndarray, sample: Sample, scheme: Scheme, most: int | None = None) -> list[Disagreement]:
     """The images that members (members, images, classes) answer differently, those first on which they are furthest apart."""
-    likeliest, apart, truth = probabilities.argmax(axis=2), divergence(probabilities), sample.classes(scheme)
+    likeliest, apart, truth = probabilities.argmax(axis=2), divergence(probabilities), sample.truth(scheme)
     rows = np.flatnonzero((likeliest != likeliest[0]).any(axis=0))
     names = scheme.class_names()
     return [
@@ -202,7 +202,7 @@ def subgroups_of(
         faceless: ids of images in which no face was found.
     """
     inside = {}
-    for attribute, values in zip(sample.scheme.attributes, sample.labels.T, strict=True):
+    for attribute, values in zip(sample.scheme.targets, sample.labels.T, strict=True):
         inside |= {f"{attribute.name}: {name}": values == value for value, name in enumerate(attribute.values)}
         if attribute.cuts and numbers is not None:
             near = np.abs(numbers[:, None] - np.array(attribute.cuts)).min(axis=1) <= NEAR

@@ -3,7 +3,7 @@
 import numpy as np
 
 from analysis.pages.tables import Table
-from trainables.data.labels import Scheme
+from trainables.data.targets import Scheme
 from trainables.metrics.confusion import most_frequent_errors
 
 ALL = "all targets"

@@ -14,8 +14,8 @@ from analysis.predict.files import answer_table, write_answers
 from analysis.predict.job import decoded, prepare
 from trainables.console import output
 from trainables.data.images import DataError, LeftOut
-from trainables.data.labels import Scheme
 from trainables.data.names import shown
+from trainables.data.targets import Scheme
 from trainables.storage import Folder, open_folder
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -63,7 +63,8 @@ def answer_images(folder: Folder, images: Path, out: Path, device: str, batch: i
     seconds = perf_counter() - start
     scheme = job.content.pipeline.scheme
     write_answers(out, answer_table(scheme, job.images.ids, rows, scores, files.bad))
-    warn(console, *files.notes(len(job.images.ids)))
+    if files.faceless:
+        warn(console, files.faceless_words(len(job.images.ids)))
     if files.bad:
         warn(console, LeftOut("images cannot be used", named(files.bad)))
     console.print(shares_table(scheme, scores))
@@ -74,7 +75,7 @@ def answer_images(folder: Folder, images: Path, out: Path, device: str, batch: i
 def shares_table(scheme: Scheme, scores: np.ndarray) -> Table:
     """How the answers are shared out among the values of each attribute."""
     rows = []
-    for attribute, values in zip(scheme.attributes, scheme.split(scores.argmax(axis=1)).T, strict=True):
+    for attribute, values in zip(scheme.targets, scheme.split(scores.argmax(axis=1)).T, strict=True):
         for number, count in enumerate(np.bincount(values, minlength=len(attribute.values))):
             name = attribute.name if number == 0 else ""
             rows.append((name, attribute.values[number], f"{count:,}", f"{count / len(scores):.1%}"))

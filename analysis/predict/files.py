@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainables.data.labels import Scheme
+from trainables.data.targets import Scheme
 from trainables.record import RunError
 from trainables.storage import write_whole
 
@@ -30,7 +30,7 @@ def answer_table(scheme: Scheme, names: Sequence[str], rows: np.ndarray, scores:
         # A target may be called as a column of ours is; ours gives way.
         return column if column not in (*scheme.names, *columns) else ours(f"{column} of the image")
 
-    for attribute, values in zip(scheme.attributes, scheme.split(classes).T, strict=True):
+    for attribute, values in zip(scheme.targets, scheme.split(classes).T, strict=True):
         columns[attribute.name] = np.array(attribute.values, dtype=object)[values]
         probability = scheme.marginal((attribute.name,), scores)[np.arange(len(scores)), values]
         columns[ours(f"{attribute.name} probability")] = probability

@@ -195,7 +195,7 @@ def validation_calibration(run: Folder) -> tuple[str, CalibrationError] | None:
         runs = load_runs([run])
     except RunError:
         return None
-    return runs.best.name, calibration_error(runs.best.valid, runs.valid.classes(runs.best.task.scheme))
+    return runs.best.name, calibration_error(runs.best.valid, runs.valid.truth(runs.best.task.scheme))
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def write_soup(folder: Folder, outcome: Outcome, runs: Runs, device: torch.devic
         model, _ = load_model(file)
     model.load_state_dict(soup.tensors)
     scheme = best.task.scheme
-    truth = runs.valid.classes(scheme)
+    truth = runs.valid.truth(scheme)
     report = {
         "epoch": epoch,
         "score": soup.score,

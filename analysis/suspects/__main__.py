@@ -95,7 +95,7 @@ def images_of(runs: Runs) -> tuple[Images, list[str]]:
     """The images of the split that are still there, and why there is none where the data cannot be read any more."""
     scheme = runs.scheme
     nothing = np.zeros(0, dtype=int)
-    none = Images(Path(), (), nothing, np.zeros((0, len(scheme.attributes)), dtype=int), scheme)
+    none = Images(Path(), (), nothing, np.zeros((0, len(scheme.targets)), dtype=int), scheme)
     try:
         images = read_images(data_folder(runs), runs.trials[0].record.config.data)
     except (RunError, DataError) as error:
@@ -109,7 +109,7 @@ def images_of(runs: Runs) -> tuple[Images, list[str]]:
 def limits_of(runs: Runs, found: Findings) -> list[str]:
     """Sentences on what was not judged, and how to have it judged."""
     lines = [f"No trial predicts {name}: its labels were not evaluated. Add a run that does (--run)." for name in found.uncovered]
-    for column, attribute in enumerate(runs.scheme.attributes):
+    for column, attribute in enumerate(runs.scheme.targets):
         counts = np.bincount(runs.valid.labels[:, column], minlength=len(attribute.values)).tolist()
         few = [value for value, count in zip(attribute.values, counts, strict=True) if count < FEW]
         if few:

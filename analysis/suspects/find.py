@@ -15,7 +15,7 @@ import numpy as np
 
 from analysis.members.compose import best_at
 from analysis.members.trials import Runs, Sample
-from trainables.data.labels import Attribute
+from trainables.data.targets import Target
 from trainables.record import RunError
 
 CONSTANT = 0.99  # share of groups whose images must agree for an attribute to be one of the group
@@ -83,7 +83,7 @@ def find_suspects(runs: Runs, top: int) -> Findings:
     judgements, suspects, uncovered = [], [], []
     schemes = {trial.name: trial.task.scheme for trial in runs.trials}
     predicted = {trial.name: trial.valid for trial in runs.trials}
-    for column, attribute in enumerate(runs.scheme.attributes):
+    for column, attribute in enumerate(runs.scheme.targets):
         names = (attribute.name,)
         trials = best_at(names, schemes, predicted, runs.valid.labels[:, column], runs.metric)[:top]
         if not trials:
@@ -104,7 +104,7 @@ def find_suspects(runs: Runs, top: int) -> Findings:
     return Findings(tuple(ranked), tuple(judgements), tuple(uncovered), tuple(sorted(judged)), unjudged)
 
 
-def judge(sample: Sample, attribute: Attribute, probabilities: np.ndarray) -> tuple[Noise, bool, list[Suspect]]:
+def judge(sample: Sample, attribute: Target, probabilities: np.ndarray) -> tuple[Noise, bool, list[Suspect]]:
     """What is wrong with one attribute: its noise, whether groups were judged in place of images, and the suspects.
 
     An attribute on which nearly all groups' images agree is judged by the mean log probability over a group's images, once for each

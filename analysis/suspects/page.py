@@ -108,7 +108,7 @@ def corrections(suspect: Suspect, group: str, images: Images, named: Mapping[str
     changes = suspect.changes()
     if suspect.kind == "person":
         column = images.scheme.names.index(suspect.attribute)
-        given = images.scheme.attributes[column].values.index(suspect.given)
+        given = images.scheme.targets[column].values.index(suspect.given)
         meant = {images.ids[index] for index in named.get(group, ()) if images.labels[index, column] == given}
         if meant == set(suspect.images):
             changes = [(group, suspect.given, suspect.suggested)]

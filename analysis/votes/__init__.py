@@ -10,15 +10,16 @@ from pydantic import Field
 from analysis.votes.greedy import greedy, greedy_few
 from analysis.votes.stacking import Logistic, stack
 from analysis.votes.voting import Mean, Ranks, Votes, best, check, hard, rank, soft, weighted
+from trainables.data.targets import KINDS, Kind
 from trainables.metrics import Metric
 
-# Each kind is frozen, holds plain values alone, so that a file of it is data, and is called with probabilities (members, images,
-# classes): it returns scores (images, classes) whose rows sum to 1 and whose highest is the answer. An image's answer depends on no
-# other image.
+# Each kind is frozen, holds plain values alone, so that a file of it is data, and is called with what members answer (members, images,
+# columns): it returns such an answer (images, columns), of Classes scores whose rows sum to 1 and whose highest decides. An image's answer
+# depends on no other image.
 Ensemble = Annotated[Mean | Votes | Ranks | Logistic, Field(discriminator="kind")]
 
-# How each is fitted: probabilities (members, images, classes) with the best member first, true classes (images,), groups (images,), and
-# the metric that the answer is to be good by.
+# How each is fitted: what members answer (members, images, columns) with the best member first, what is true (images,) or of tags (images,
+# tags), groups (images,), and the metric that the answer is to be good by.
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, Metric], Ensemble]
 
 
@@ -29,21 +30,22 @@ class Vote:
     fit: Fit
     shares_only: bool = False  # its scores are shares of votes or of points: metrics that take probabilities cannot use them
     whole: bool = False  # it picks its members itself, from all there are
+    kinds: tuple[Kind, ...] = KINDS  # of targets that it can combine the answers to
     robust: bool = False  # it is worth trying with few groups of images, where each further vote that is tried makes the choice worse
 
     def __call__(self, probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, metric: Metric) -> Ensemble:
         """The vote fitted, behind the door where its input is checked. Raises: ValueError."""
-        check(probabilities, target, groups)
+        check(probabilities, target, groups, metric.target)
         return self.fit(probabilities, target, groups, metric)
 
 
 ENSEMBLES: dict[str, Vote] = {
     "best": Vote(best, robust=True),
     "soft": Vote(soft, robust=True),
-    "hard": Vote(hard, shares_only=True),
-    "rank": Vote(rank, shares_only=True),
-    "weighted": Vote(weighted, robust=True),
+    "hard": Vote(hard, shares_only=True, kinds=("classes", "tags")),
+    "rank": Vote(rank, shares_only=True, kinds=("classes",)),
+    "weighted": Vote(weighted, kinds=("classes", "tags"), robust=True),
     "greedy": Vote(greedy),
     "greedy_all": Vote(greedy_few, whole=True, robust=True),
-    "stack": Vote(stack),
+    "stack": Vote(stack, kinds=("classes",)),
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data.labels import Array
+from trainables.data.targets import Array
 
 
 def library(array: Array) -> Any:

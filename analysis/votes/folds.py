@@ -4,11 +4,13 @@ import warnings
 
 import numpy as np
 
+from trainables.data.images import strata_of
+
 FOLDS = 5
 
 
 def part_groups(groups: np.ndarray, target: np.ndarray, seed: int = 0) -> tuple[np.ndarray, ...]:
-    """The rows of each fold: whole groups (n,), classes (n,) spread as evenly as they can be.
+    """The rows of each fold: whole groups (n,), what is true of the images spread as evenly as it can be (`strata_of`).
 
     Where every class has fewer images than there are folds, no class can be in each of them: groups are spread at random then. There are
     fewer folds where there are fewer groups, down to leaving one group out, and none where there is one group only.
@@ -16,6 +18,7 @@ def part_groups(groups: np.ndarray, target: np.ndarray, seed: int = 0) -> tuple[
     # Imported here: scikit-learn takes a second, and --help should not.
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
+    target = strata_of(target)
     count = min(FOLDS, len(np.unique(groups)))
     if count < 2:
         return ()

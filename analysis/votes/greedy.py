@@ -63,21 +63,22 @@ def climb(shares: np.ndarray, target: np.ndarray, metric: Metric, most: int = PI
     addition scores highest is picked, the first of several, until none scores higher than what there is.
 
     Args:
-        shares: probabilities (images, members, classes), best member first.
-        target: true classes (images,).
+        shares: what members answer (images, members, columns), best member first.
+        target: what is true (images,), or of tags (images, tags).
         most: picks, at most.
     """
     _, members, classes = shares.shape
     sums = shares[:, : max(1, most // 2)].cumsum(axis=1)
     tally = _Tally(metric, classes)
-    scores = tally.scores(target, sums)
+    scores = tally.scores(target, sums, np.arange(1, sums.shape[1] + 1))
     start = scores.argmax()
     picks, total, score = (np.arange(members) <= start).astype(int), sums[:, start].copy(), scores[start]
     while picks.sum() < most and score < max(metric.sign * bound for bound in metric.bounds):
         # One member adds at most 1 to a class: where the first class leads by more, no addition changes the label.
-        second, first = np.partition(total, -2, axis=1)[:, -2:].T
+        second, first = np.partition(total, -2, axis=1)[:, -2:].T if classes > 1 else (total[:, 0], total[:, 0])
         sure = first - second > 1.01 if tally.of_labels else np.zeros(len(total), dtype=bool)
-        scores = tally.scores(target[~sure], shares[~sure] + total[~sure, None], settled=(target[sure], total[sure]))
+        counts = np.full(members, picks.sum() + 1)
+        scores = tally.scores(target[~sure], shares[~sure] + total[~sure, None], counts, settled=(target[sure], total[sure]))
         pick = scores.argmax()
         if scores[pick] <= score:
             break
@@ -97,16 +98,19 @@ class _Tally:
     @property
     def of_labels(self) -> bool:
         """Whether labels and sums are enough, so that images on which all candidates agree are added up once."""
-        return self.metric.is_of_sums and self.metric.wants == "labels"
+        return self.metric.is_of_sums and self.metric.wants == "labels" and self.metric.target == "classes"
 
-    def scores(self, target: np.ndarray, sums: np.ndarray, settled: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
+    def scores(
+        self, target: np.ndarray, sums: np.ndarray, counts: np.ndarray, settled: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> np.ndarray:
         """Scores (candidates,), better where higher, rounded so that equal ones whose sums differ in the last bit are equal.
 
         Args:
-            sums: each candidate's probabilities, added up over its members (images, candidates, classes).
+            sums: what each candidate answers, added up over its members (images, candidates, columns).
+            counts: of the members of each candidate (candidates,).
             settled: images (m,) beside these that all candidates answer alike: true classes and added probabilities (m, classes).
         """
-        found = self._of_sums(target, sums, settled) if self.of_labels else self._one_by_one(target, sums)
+        found = self._of_sums(target, sums, settled) if self.of_labels else self._one_by_one(target, sums, counts)
         return np.round(self.metric.sign * found, 12)
 
     def _of_sums(self, target: np.ndarray, sums: np.ndarray, settled: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
@@ -119,6 +123,6 @@ class _Tally:
             tallied += np.ones(len(truth)) @ self.metric.summed.statistics(truth, total.argmax(axis=1), self.classes)
         return self.metric.summed.score(tallied)
 
-    def _one_by_one(self, target: np.ndarray, sums: np.ndarray) -> np.ndarray:
-        shares = sums / sums.sum(axis=2, keepdims=True)
+    def _one_by_one(self, target: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        shares = sums / (sums.sum(axis=2, keepdims=True) if self.metric.target == "classes" else counts[:, None].astype(sums.dtype))
         return np.array([self.metric.score(target, shares[:, candidate]) for candidate in range(shares.shape[1])])

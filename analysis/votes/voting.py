@@ -6,10 +6,11 @@ from typing import Literal
 import numpy as np
 
 from analysis.votes.arrays import Array, constant, library, picked
+from trainables.data.targets import Kind, no_answer
 from trainables.metrics import Metric
+from trainables.metrics.metric import TAGGED
 
 LEAST = 1e-12  # what a probability counts for at least, so that one sure mistake costs much and not everything
-TOLERANCE = 1e-3  # how far the sum of an image's probabilities may be from 1
 STEPS = 2000  # of EM, at most
 CLOSE = 1e-4  # nats that the log loss may be above the lowest there is
 PAIRS = 4096  # of an image's classes that are compared at a time
@@ -18,21 +19,22 @@ SMALL = 1e-3  # a weight of less than this share of an equal one is none: such m
 
 @dataclass(frozen=True)
 class Mean:
-    """The weighted mean of the members' probabilities."""
+    """The weighted mean of the members' answers."""
 
     weights: tuple[float, ...]  # one a member, from 0 on, together 1
     kind: Literal["mean"] = "mean"
 
     def __call__(self, probabilities: Array) -> Array:
-        """Probabilities (images, classes) of members (members, images, classes)."""
+        """The answer (images, columns) of members (members, images, columns)."""
         return library(probabilities).einsum("m,mnc->nc", constant(self.weights, probabilities), probabilities)
 
 
 @dataclass(frozen=True)
 class Votes:
-    """The share of votes; each member votes for its likeliest class."""
+    """The share of votes; each member votes for its most probable class, or for every tag that is more probable than not."""
 
     kind: Literal["votes"] = "votes"
+    tags: bool = False  # whether tags are voted for
 
     def __call__(self, probabilities: Array) -> Array:
         """Shares (images, classes) of the votes of members (members, images, classes).
@@ -42,7 +44,11 @@ class Votes:
         member has.
         """
         members, _, classes = probabilities.shape
-        votes = sum(picked(member.argmax(axis=1), classes) for member in probabilities)
+        if self.tags:
+            xp = library(probabilities)
+            votes = xp.where(probabilities >= TAGGED, 1.0, 0.0).sum(axis=0)
+        else:
+            votes = sum(picked(member.argmax(axis=1), classes) for member in probabilities)
         return (votes + probabilities.mean(axis=0)) / (members + 1)
 
 
@@ -68,24 +74,25 @@ class Ranks:
         return points / points.sum(axis=1, keepdims=True)
 
 
-def check(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray) -> None:
-    """Raises: ValueError that names every mistake, unless each member has a row of probabilities for each image, and each image a true
-    class and a group."""
+def check(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, kind: Kind = "classes") -> None:
+    """Raises: ValueError that names every mistake, unless each member has an answer for each image, and each image a truth and a group."""
     if probabilities.ndim != 3 or 0 in probabilities.shape:
         raise ValueError(f"probabilities must be of the shape (members, images, classes), none of these 0; theirs is {probabilities.shape}")
     members, images, classes = probabilities.shape
     mistakes = [
         f"the {words} are of the shape {found.shape}, the members' images are {images}; give one for each image, in the same order"
-        for words, found in (("true classes", target), ("groups", groups))
-        if found.shape != (images,)
+        for words, found, shape in (
+            ("true tags" if kind == "tags" else "true classes", target, (images, classes) if kind == "tags" else (images,)),
+            ("groups", groups, (images,)),
+        )
+        if found.shape != shape
     ]
-    if not np.issubdtype(target.dtype, np.integer) or ((target < 0) | (target >= classes)).any():
-        mistakes.append(f"true classes must be whole numbers from 0 to {classes - 1}, the last class that the members have")
+    if kind == "classes" and (not np.issubdtype(target.dtype, np.integer) or ((target < 0) | (target >= classes)).any()):
+        mistakes.append(f"true classes must be integers between 0 and {classes - 1}, the last class that the members have")
     for number, member in enumerate(probabilities):
-        # Written so that what is not a number is wrong, too.
-        right = (member >= 0).all(axis=1) & (np.abs(member.sum(axis=1) - 1) <= TOLERANCE)
-        if not right.all():
-            wrong = f"{(~right).sum()} of {images} images, image {right.argmin()} the first"
+        wrong_rows = no_answer(member, kind)
+        if wrong_rows.any():
+            wrong = f"{wrong_rows.sum()} of {images} images, image {wrong_rows.argmax()} the first"
             mistakes.append(f"member {number}: what it has for {wrong}, is not finite, is below 0 or does not sum to 1; leave it out")
     if mistakes:
         raise ValueError("\n".join(mistakes))
@@ -103,8 +110,8 @@ def soft(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, metr
 
 
 def hard(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, metric: Metric) -> Votes:
-    """The majority of the members' most probable classes."""
-    return Votes()
+    """The majority of the members' most probable classes, or of their tags."""
+    return Votes(tags=metric.target == "tags")
 
 
 def rank(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, metric: Metric) -> Ranks:
@@ -119,8 +126,13 @@ def weighted(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, 
 
     Source: Cover, An Algorithm for Maximizing Expected Log Investment Return, IEEE Transactions on Information Theory, 1984.
     """
-    members, images, _ = probabilities.shape
-    true = np.maximum(probabilities[:, np.arange(images), target], LEAST)
+    if metric.target == "tags":
+        # Each pair of an image and a tag is an image of two classes.
+        true = np.where(target, probabilities, 1 - probabilities).reshape(len(probabilities), -1)
+    else:
+        true = probabilities[:, np.arange(len(target)), target]
+    true = np.maximum(true, LEAST)
+    members, images = true.shape
     weights = np.full(members, 1 / members)
     for _ in range(STEPS):
         gain = true @ (1 / (weights @ true)) / images

@@ -13,10 +13,10 @@ from trainables.checkpoint import pack_model
 from trainables.config import TrialConfig
 from trainables.data.batches import plain_batches
 from trainables.data.images import Images
-from trainables.data.labels import read_task
 from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
 from trainables.data.splits import Split, split_groups, split_table
+from trainables.data.targets import read_task
 from trainables.data.views import View, ViewConfig, build_views, open_view
 from trainables.loop import choose_precision, predict
 from trainables.metrics import METRICS
@@ -77,7 +77,7 @@ def make_run(people, cache):
         origins = tuple(Origin(trial, epoch=1, score=0.5) for trial, _, _ in wanted) if refit_of else ()
         images = read_images(data, settings)
         split = split_groups(images, settings, seed)
-        attributes = tuple(attribute.plain() for attribute in images.scheme.attributes)
+        attributes = tuple(attribute.plain() for attribute in images.scheme.targets)
         card = RunCard(name, "test.yaml", str(data), cuts, seed, split.hash, attributes, 1, len(wanted), "test")
         write_run(runs / name, replace(card, refit_of=refit_of, origins=origins))
         digests = build_views(images, [View.of(ViewConfig(size=32))], cache).digests
@@ -109,7 +109,7 @@ def write_trial(folder: Path, config: TrialConfig, images: Images, split: Split,
     )
     heads = predict(model, batches, device, choose_precision("auto", device))
     truth = task.scheme.joint(images.labels[split.valid][:, images.scheme.columns(task.scheme.names)])
-    score = METRICS[config.metric].score(truth, task.joint_probabilities(heads))
+    score = METRICS[config.metric].score(truth, task.answer(heads))
     start_record(folder, config)
     write_whole(folder / MODEL, pack_model(model, Card(config, images.scheme, epoch=1)))
     write_predictions(folder, Predictions(tuple(np.array(images.ids)[split.valid]), heads, epoch=1))
@@ -150,7 +150,7 @@ def planted(make_run, tmp_path_factory):
     seen = images.labels.copy()
     judged = np.unique(images.groups[made.split.part >= 0])
     *wrong, swapper = rng.choice(judged, size=4, replace=False).tolist()
-    genders = images.scheme.attributes[1].values
+    genders = images.scheme.targets[1].values
     for group in wrong:
         seen[images.groups == group, 1] = 1 - seen[images.groups == group, 1]
     pair = [np.flatnonzero((images.groups == swapper) & (images.labels[:, 0] == value))[0] for value in (1, 2)]

@@ -84,7 +84,7 @@ def test_reports_score_the_joint_class_of_the_task(data, make_config, task):
     config = make_config(task=task, epochs=1)
     parts = build_parts(config, data, CPU)
     (epoch,) = run(config, parts)
-    predicted = parts.task.joint_probabilities(epoch.probabilities).argmax(axis=1)
+    predicted = parts.task.answer(epoch.probabilities).argmax(axis=1)
     truth, classes = parts.validation.truth, range(parts.task.scheme.classes)
     assert [head.shape for head in epoch.probabilities] == [(len(truth), part.classes) for part in parts.task.head_schemes]
     assert epoch.report.score == pytest.approx(f1_score(truth, predicted, average="macro", labels=classes, zero_division=0))

@@ -9,24 +9,22 @@ import torch
 
 from trainables.config import CHOOSERS, REGISTRIES, TrialConfig, section, settings_of
 from trainables.data.augment import build_augment
-from trainables.data.labels import Attribute, Scheme
 from trainables.data.sampling import build_sampler
 from trainables.data.views import View
-from trainables.losses import build_losses
+from trainables.losses import LOSSES, Head
 from trainables.mixing import build_mixer
 from trainables.models.freezing import build_freeze
 from trainables.optimizers import build_optimizer
 from trainables.registry import Section
 from trainables.schedules import build_schedule
 
-HEAD = Scheme((Attribute("mask", ("worn", "incorrect", "absent")),))
 BUILD = {
     "view": View.of,
     "augment": build_augment,
     "mix": build_mixer,
     "sampler": build_sampler,
     "model": lambda settings: build_freeze(settings, timm.create_model("test_resnet", num_classes=0)),
-    "loss": lambda settings: build_losses(settings, [HEAD], [np.array([50.0, 10.0, 10.0])]),
+    "loss": lambda settings: LOSSES[settings.name].build(settings, Head("classes", np.array([50.0, 10.0, 10.0]), 70)),
     "optimizer": lambda settings: build_optimizer(settings, torch.nn.Linear(2, 2)),
     "schedule": lambda settings: build_schedule(settings, 0.1, 10, 5),
 }

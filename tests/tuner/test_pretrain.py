@@ -104,7 +104,7 @@ def run(demo, tmp_path):
         "data: {cuts: [25, 40], holdout: 0.3, folds: 2}\nview: {size: 32}\nnormalize: dataset\n"
         "model: {backbone: test_resnet, weights: none}\noptimizer: {lr: 0.001}\n"
     )
-    names = tuple(attribute.plain() for attribute in images.scheme.attributes)
+    names = tuple(attribute.plain() for attribute in images.scheme.targets)
     write_run(folder, RunCard("mine", "mine", str(demo), (25, 40), 7, split.hash, names, 1, 1, "python -m tuner.run"))
     return folder, images, split
 

@@ -92,7 +92,7 @@ def trained(demo, data, cache, make_config, tmp_path_factory) -> Path:
     """A run with a trial of every kind. Read it, do not change it."""
     run = tmp_path_factory.mktemp("trained") / "faces"
     digests = build_views(read_images(demo, DataConfig()), data.views, cache).digests
-    attributes = tuple(attribute.plain() for attribute in data.images.scheme.attributes)
+    attributes = tuple(attribute.plain() for attribute in data.images.scheme.targets)
     card = RunCard("faces", "tiny.yaml", str(demo), (30, 60), 0, data.split.hash, attributes, epochs=3, trials=7, command="")
     write_run(run, card)
     write_whole(run / SPLIT, split_table(data.images, data.split, digests))

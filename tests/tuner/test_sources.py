@@ -110,7 +110,7 @@ def test_extra_images_are_told_with_the_confidence_at_which_they_train(prepared,
     answer = np.full((28, 18), 0.4 / 17)
     answer[:, 0] = 0.6
     answer[:10] = np.eye(18)[3]
-    file = write_submission(tmp_path, read_unlabelled(demo), answer, contest_scheme((30, 60)).class_names())[1]
+    file = write_submission(tmp_path, read_unlabelled(demo), answer, contest_scheme((30, 60)))[1]
     searched = "labels/confidence={choice: [0.5, 0.9]}"
     plan, material, said = prepared(demo, f"data/pseudo={file}", searched, "labels/relabel=consensus")
     kept = "28 of them at labels/confidence 0.5, 10 of them at labels/confidence 0.9"

@@ -59,7 +59,7 @@ def correct(relabel: str, images: Images, lists: Mapping[str, Path]) -> Correcte
             misfits.append(row["photo"])
             continue
         column = images.scheme.names.index(row["attribute"])
-        values = images.scheme.attributes[column].values
+        values = images.scheme.targets[column].values
         was, value = row.get("was"), values.index(row["value"])
         chosen = [index for index in named.get(row["photo"], ()) if not was or values[images.labels[index, column]] == was]
         if not chosen:
@@ -120,7 +120,7 @@ def named_images(images: Images) -> dict[str, list[int]]:
 
 
 def _mistakes(row: dict[str, str], images: Images) -> list[str]:
-    attributes = {attribute.name: attribute.values for attribute in images.scheme.attributes}
+    attributes = {attribute.name: attribute.values for attribute in images.scheme.targets}
     name = row["attribute"]
     if name not in attributes:
         return [f"attribute is {name!r}; write one of {', '.join(attributes)}."]

@@ -17,12 +17,12 @@ import numpy as np
 from trainables.data.copies import fingerprints, first_alike
 from trainables.data.corrections import NONE, Corrected, correct, read_weights
 from trainables.data.images import DataError, Images, LeftOut
-from trainables.data.labels import Scheme, read_task
 from trainables.data.layouts.reading import find_layout, read_joining, read_unlabelled
 from trainables.data.names import some
 from trainables.data.rows import read_number, read_rows, refuse
 from trainables.data.settings import DataConfig
 from trainables.data.splits import HOLDOUT
+from trainables.data.targets import Scheme, read_task
 from trainables.data.training import Data, Extra
 from trainables.data.views import ViewFiles, open_view
 

@@ -27,14 +27,18 @@ def tie_copies(images: Images, digests: Mapping[str, str]) -> Images:
     ties = tuple(tuple(np.unique(images.groups[indices]).tolist()) for indices in copies)
     words = "images of which one file is in several groups; such groups stay on one side of every split"
     found = LeftOut(words, tuple(" = ".join(images.ids[index] for index in indices) for indices in copies))
-    differ = [indices for indices in copies if len(np.unique(images.labels[indices], axis=0)) > 1]
-    names = images.scheme.class_names() if differ else []
-    labels = images.scheme.joint(images.labels)
+    differ = [indices for indices in copies if _differ(images, indices)]
+    names = images.described() if differ else []
     twofold = LeftOut(
         "images of which one file has several labels; remove what is wrong",
-        tuple(" = ".join(f"{images.ids[index]} ({names[labels[index]]})" for index in indices) for indices in differ),
+        tuple(" = ".join(f"{images.ids[index]} ({names[index]})" for index in indices) for indices in differ),
     )
     return replace(images, ties=(*images.ties, *ties), left_out=(*images.left_out, *filter(lambda item: item.names, (found, twofold))))
+
+
+def _differ(images: Images, indices: list[int]) -> bool:
+    truths = [images.truth(images.scheme.of_kind(kind))[indices] for kind in images.scheme.kinds]
+    return any(len(np.unique(truth, axis=0)) > 1 for truth in truths)
 
 
 def first_of_tied(groups: np.ndarray, ties: tuple[tuple[int, ...], ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Who trains, who validates, who is held out: whole groups, stratified by joint class, made once a run.
+"""Who trains, who validates, who is held out: whole groups, stratified by what is true of them, made once a run.
 
 The run's table of it is a manifest too: it names every image with the hash of its content, so that what goes on later is proven to
 be trained and scored on the same images.
@@ -57,7 +57,7 @@ class Entry:
     """What must not change about an image of a run."""
 
     group: int
-    label: str  # the name of its joint class
+    label: str  # what is true of it, in words
     sha256: str  # of its file, the first 16 hex digits
 
 
@@ -75,7 +75,7 @@ def split_groups(images: Images, settings: DataConfig, seed: int) -> Split:
 
     if settings.fold >= settings.folds:
         raise DataError(f"data/fold is {settings.fold}, but the folds are 0 to {settings.folds - 1}.")
-    classes = images.scheme.joint(images.labels)
+    classes = images.strata()
     groups, group = np.unique(images.groups, return_inverse=True)
     need = settings.folds + 1
     fewer = settings.folds > 2 and len(groups) > 2  # two folds and a hold-out take three groups
@@ -137,15 +137,19 @@ def read_split(content: bytes, images: Images, digests: Mapping[str, str], fold:
 
 def absent_classes(images: Images) -> list[str]:
     """Names of the joint classes that no image has; each counts as 0 in macro F1."""
-    return images.scheme.absent(images.scheme.joint(images.labels))
+    scheme = images.scheme.of_kind("classes")
+    return scheme.absent(images.truth(scheme)) if scheme.targets else []
 
 
 def rare_classes(images: Images, parts: int) -> list[str]:
     """Names of the joint classes that fewer groups have than there are parts, with their number: some part has none of them."""
-    classes = images.scheme.joint(images.labels)
+    scheme = images.scheme.of_kind("classes")
+    if not scheme.targets:
+        return []
+    classes = images.truth(scheme)
     pairs = np.unique(np.stack([images.groups, classes]), axis=1)
     found, groups = np.unique(pairs[1], return_counts=True)
-    names = images.scheme.class_names()
+    names = scheme.class_names()
     return [f"{names[number]} ({count})" for number, count in zip(found.tolist(), groups.tolist(), strict=True) if count < parts]
 
 
@@ -176,15 +180,14 @@ def _pooled(strata: np.ndarray, least: int, most: int) -> np.ndarray:
 
 def _split(images: Images, part: np.ndarray, fold: int) -> Split:
     # Sorted, because the order in which images are found says nothing about what is learned from them.
-    rows = sorted(zip(images.ids, images.scheme.joint(images.labels).tolist(), part.tolist(), strict=True))
+    only_classes = images.scheme.kinds == ("classes",)
+    rows = sorted(zip(images.ids, images.strata().tolist() if only_classes else images.described(), part.tolist(), strict=True))
     return Split(part, fold, hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16])
 
 
 def _entries(images: Images, digests: Mapping[str, str]) -> dict[str, Entry]:
-    names = images.scheme.class_names()
-    labels = images.scheme.joint(images.labels)
-    described = zip(images.ids, images.groups.tolist(), labels, strict=True)
-    return {name: Entry(group, names[label], digests[name]) for name, group, label in described}
+    rows = zip(images.ids, images.groups.tolist(), images.described(), strict=True)
+    return {name: Entry(group, label, digests[name]) for name, group, label in rows}
 
 
 def _read_rows(content: bytes) -> list[list[str]]:

@@ -6,10 +6,10 @@ from typing import Self
 
 import numpy as np
 
-from trainables.data.images import Images
-from trainables.data.labels import Attribute, Task
+from trainables.data.images import Images, strata_of
 from trainables.data.settings import LabelsConfig
 from trainables.data.splits import Split
+from trainables.data.targets import Task
 from trainables.data.views import View, ViewFile, ViewFiles, statistics_of
 from trainables.registry import ConfigError, Mistake
 
@@ -41,7 +41,7 @@ class Data:
     views: Mapping[View, ViewFile]
     statistics: Mapping[View, ChannelStatistics]  # of the training images, where some trial may normalise by them
     extra: tuple[Extra, ...] = ()
-    relabelled: Mapping[str, np.ndarray] = field(default_factory=dict)  # labels (n, attributes) by the value of labels/relabel
+    relabelled: Mapping[str, np.ndarray] = field(default_factory=dict)  # class ids (n, Classes) by the value of labels/relabel
     weights: np.ndarray | None = None  # (n,) how much likelier each image is shown
 
     @classmethod
@@ -59,9 +59,9 @@ class TrainingImages:
     ids: np.ndarray  # (n,) names, for the error that one of them may be
     source: np.ndarray  # (n,) 0: the run's own images; from 1 on the extra ones
     groups: np.ndarray  # (n,) index of the group over all sources
-    classes: np.ndarray  # (n,) class ids of the whole task, for the sampler
-    targets: tuple[np.ndarray, ...]  # per head: class ids (n,), or rows (n, classes) where some labels are soft
-    numbers: np.ndarray  # (n,) float32: what the ordinal attribute is cut from; NaN where that is unknown
+    classes: np.ndarray  # (n,) joint classes of the task, or what stands for them (`strata_of`), for the sampler
+    targets: tuple[np.ndarray, ...]  # per head: class ids (n,), or rows (n, classes) where some labels are soft; tags; numbers (n, 1)
+    numbers: np.ndarray  # (n,) float32: what the ordinal target is cut from; NaN where that is unknown
     weights: np.ndarray  # (n,) how much likelier than others it is shown
 
     def __len__(self) -> int:
@@ -82,11 +82,7 @@ def training_images(settings: LabelsConfig, data: Data, task: Task) -> TrainingI
     # Read where there are such images alone, so that a space which searches it without any is refused.
     if data.extra and settings.extra:
         found += [_extra(settings, extra, source, task, data.split.fold) for source, extra in enumerate(data.extra, start=1)]
-    soft = any(target.ndim == 2 for one in found for target in one.targets)
-    targets = [
-        np.concatenate([_rows(one.targets[head], scheme.classes) if soft else one.targets[head] for one in found])
-        for head, scheme in enumerate(task.head_schemes)
-    ]
+    targets = [_joined([one.targets[head] for one in found], scheme.classes) for head, scheme in enumerate(task.head_schemes)]
     others = [item.name for item in fields(TrainingImages) if item.name not in ("groups", "targets")]
     joined = {name: np.concatenate([getattr(one, name) for one in found]) for name in others}
     first = np.cumsum([0, *(one.groups.max(initial=-1) + 1 for one in found[:-1])])
@@ -103,11 +99,6 @@ def jittered(numbers: np.ndarray, groups: np.ndarray, mean: float, rng: np.rando
     return np.where(numbers == np.nanmax(numbers), numbers + drawn, numbers).astype(np.float32)
 
 
-def ordinal_attribute(task: Task) -> Attribute | None:
-    """The attribute of the task that is cut from a number."""
-    return task.scheme.cut
-
-
 def _own(settings: LabelsConfig, data: Data, task: Task) -> TrainingImages:
     images, train = data.images, data.split.train
     _refuse_unknown_numbers(settings, images)
@@ -115,7 +106,8 @@ def _own(settings: LabelsConfig, data: Data, task: Task) -> TrainingImages:
         images = _corrected(images, data.relabelled[settings.relabel])
     kept, images = train[_stay(settings, images)[train]], _cut_anew(settings, images)
     taught = _plain(images, kept, 0, task)
-    _refuse_lost_classes(settings, _plain(data.images, train, 0, task).classes, taught.classes, task)
+    if "classes" in task.scheme.kinds:
+        _refuse_lost_classes(settings, _plain(data.images, train, 0, task).classes, taught.classes, task)
     return taught if data.weights is None else replace(taught, weights=data.weights[kept])
 
 
@@ -123,10 +115,14 @@ def _extra(settings: LabelsConfig, extra: Extra, source: int, task: Task, fold: 
     images, may = extra.images, ~extra.apart(fold)
     if extra.soft is None:
         return _plain(_cut_anew(settings, images), np.flatnonzero(_stay(settings, images) & may), source, task)
-    sure = np.flatnonzero((extra.soft.max(axis=1) >= settings.confidence) & may)
+    # Of tags, every one must be as probable to be right.
+    certain = extra.soft.max(axis=1) if images.scheme.kind == "classes" else np.maximum(extra.soft, 1 - extra.soft).min(axis=1)
+    sure = np.flatnonzero((certain >= settings.confidence) & may)
     parts = [images.scheme.marginal(part.names, extra.soft[sure]).astype(np.float32) for part in task.head_schemes]
-    classes = images.scheme.marginal(task.scheme.names, extra.soft[sure]).argmax(axis=1)
-    return replace(_plain(images, sure, source, task), classes=classes, targets=tuple(parts))
+    taught = replace(_plain(images, sure, source, task), targets=tuple(parts))
+    if images.scheme.kind != "classes":
+        return taught
+    return replace(taught, classes=images.scheme.marginal(task.scheme.names, extra.soft[sure]).argmax(axis=1))
 
 
 def _stay(settings: LabelsConfig, images: Images) -> np.ndarray:
@@ -136,13 +132,12 @@ def _stay(settings: LabelsConfig, images: Images) -> np.ndarray:
 
 
 def _plain(images: Images, chosen: np.ndarray, source: int, task: Task) -> TrainingImages:
-    labels = images.labels[chosen][:, images.scheme.columns(task.scheme.names)]
     return TrainingImages(
         ids=np.array(images.ids, dtype=object)[chosen],
         source=np.full(len(chosen), source),
         groups=images.groups[chosen],
-        classes=task.scheme.joint(labels),
-        targets=tuple(task.targets(labels).T),
+        classes=strata_of(images.truth(task.scheme.of_kind(task.scheme.kinds[0]))[chosen]),
+        targets=tuple(_target(images.truth(part)[chosen]) for part in task.head_schemes),
         numbers=_numbers(images)[chosen].astype(np.float32),
         weights=np.ones(len(chosen)),
     )
@@ -150,7 +145,7 @@ def _plain(images: Images, chosen: np.ndarray, source: int, task: Task) -> Train
 
 def _corrected(images: Images, labels: np.ndarray) -> Images:
     """The images with these labels. Whoever corrected the class of a number does not say which it is: it is NaN from then on."""
-    if images.numbers is None:
+    if images.numbers is None or images.scheme.cut is None:
         return replace(images, labels=labels)
     column = _ordinal_column(images)
     numbers = np.where(labels[:, column] == images.labels[:, column], images.numbers, np.nan)
@@ -159,7 +154,7 @@ def _corrected(images: Images, labels: np.ndarray) -> Images:
 
 def _cut_anew(settings: LabelsConfig, images: Images) -> Images:
     """The images with classes cut from their numbers by labels/cuts; those whose number is unknown keep theirs."""
-    if not settings.cuts or images.numbers is None:
+    if not settings.cuts or images.numbers is None or images.scheme.cut is None:
         return images
     column, labels = _ordinal_column(images), images.labels.copy()
     labels[:, column] = np.where(np.isnan(images.numbers), labels[:, column], np.digitize(images.numbers, settings.cuts))
@@ -171,16 +166,16 @@ def _numbers(images: Images) -> np.ndarray:
 
 
 def _ordinal_column(images: Images) -> int:
-    return next(index for index, attribute in enumerate(images.scheme.attributes) if attribute.cuts)
+    return next(index for index, target in enumerate(images.scheme.of_kind("classes").targets) if target.cuts)
 
 
 def _refuse_unknown_numbers(settings: LabelsConfig, images: Images) -> None:
     asked = [path for path, value in (("labels/cuts", settings.cuts), ("labels/remove", settings.remove)) if value]
-    if images.numbers is None:
-        message = "needs an attribute that is cut from a number, and this data has none; leave it out"
+    if images.scheme.cut is None:
+        message = "needs a target that is cut from a number, and this data has none; leave it out"
         mistakes = [Mistake(path, message) for path in asked]
     else:
-        count = len(images.scheme.attributes[_ordinal_column(images)].cuts)
+        count = len(images.scheme.of_kind("classes").targets[_ordinal_column(images)].cuts)
         message = f"has {len(settings.cuts)} cuts, data/cuts has {count}; the classes must stay the same"
         mistakes = [Mistake("labels/cuts", message)] if settings.cuts and len(settings.cuts) != count else []
     if mistakes:
@@ -192,9 +187,17 @@ def _refuse_lost_classes(settings: LabelsConfig, before: np.ndarray, after: np.n
     if lost:
         # The one that leaves out, or changes, the most images is named.
         path = "labels/remove" if settings.remove else "labels/cuts" if settings.cuts else "labels/relabel"
-        names = "; ".join(task.scheme.class_names()[number] for number in lost)
+        names = "; ".join(task.scheme.of_kind("classes").class_names()[number] for number in lost)
         raise ConfigError([Mistake(path, f"leaves no training image of {names}; change fewer")])
 
 
-def _rows(target: np.ndarray, classes: int) -> np.ndarray:
-    return target if target.ndim == 2 else np.eye(classes, dtype=np.float32)[target]
+def _target(truth: np.ndarray) -> np.ndarray:
+    """What a head is taught (n,) or (n, columns), of what is true of its targets."""
+    return truth if np.issubdtype(truth.dtype, np.integer) else truth.reshape(len(truth), -1).astype(np.float32)
+
+
+def _joined(targets: list[np.ndarray], classes: int) -> np.ndarray:
+    """The targets of a head from several sources: rows where those of one are."""
+    if all(target.ndim == 1 for target in targets):
+        return np.concatenate(targets)
+    return np.concatenate([target if target.ndim == 2 else np.eye(classes, dtype=np.float32)[target] for target in targets])

@@ -2,7 +2,7 @@
 
 Contract: `loss(logits (n, classes), target) -> scalar`, the mean over the batch. `target` is either class ids (n,) int64 or
 rows (n, classes) of probabilities, as mixing makes them; an id and its one-hot row give the same loss. Logits may have any
-floating dtype: the loss is computed in float32.
+floating dtype: the loss is computed in float32. Heads of tags and numbers have contracts of their own, see `tags` and `numbers`.
 
 The functions stand in the files beside this one and are imported when a loss is built: a space is checked without torch.
 """
@@ -10,19 +10,30 @@ The functions stand in the files beside this one and are imported when a loss is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from trainables.data.labels import Scheme
+from trainables.data.targets import Kind, Scheme
 from trainables.registry import ConfigError, Entry, Mistake, Positive, Section, Share, choose, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Loss = Callable[["Tensor", "Tensor"], "Tensor"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a loss may know of the head that it trains."""
+
+    kind: Kind
+    counts: np.ndarray  # training images of each class or tag (columns,)
+    images: int  # that train
+    std: float = 1.0  # of a number
 
 
 class LossConfig(Section):
@@ -56,6 +67,12 @@ class FocalSettings(WeightedSettings):
     gamma: Annotated[float, Field(ge=0)] = setting("0 is plain cross-entropy", 2.0)
 
 
+class AsymmetricSettings(LossConfig):
+    positive: Annotated[float, Field(ge=0)] = setting("power for images that have a tag; 0 lets all of them count alike", 1.0)
+    negative: Annotated[float, Field(ge=0)] = setting("power for images that have not", 4.0)
+    shift: Annotated[float, Field(ge=0, lt=1)] = setting("what the probabilities of tags that are not there are lowered by", 0.05)
+
+
 class CeF1Settings(LossConfig):
     share: Share = setting("share of soft F1 in the sum", 0.5)
 
@@ -82,118 +99,172 @@ class MarginSettings(CosineHeadSettings):
     )
 
 
-def _cross_entropy(settings: CrossEntropySettings, counts: np.ndarray) -> Loss:
-    from trainables.losses.classification import class_weights, cross_entropy
+def _cross_entropy(settings: CrossEntropySettings, head: Head) -> Loss:
+    from trainables.losses import classification, tags
 
-    return partial(cross_entropy, smoothing=settings.smoothing, weights=class_weights(settings.alpha, settings.beta, counts))
-
-
-def _focal(settings: FocalSettings, counts: np.ndarray) -> Loss:
-    from trainables.losses.classification import class_weights, focal
-
-    return partial(focal, gamma=settings.gamma, weights=class_weights(settings.alpha, settings.beta, counts))
+    loss = tags.cross_entropy if head.kind == "tags" else classification.cross_entropy
+    return partial(loss, smoothing=settings.smoothing, weights=_weights(settings, head))
 
 
-def _soft_f1(settings: LossConfig, counts: np.ndarray) -> Loss:
+def _focal(settings: FocalSettings, head: Head) -> Loss:
+    from trainables.losses import classification, tags
+
+    loss = tags.focal if head.kind == "tags" else classification.focal
+    return partial(loss, gamma=settings.gamma, weights=_weights(settings, head))
+
+
+def _weights(settings: WeightedSettings, head: Head) -> Tensor | None:
+    from trainables.losses.classification import class_weights
+    from trainables.losses.tags import tag_weights
+
+    if head.kind == "tags":
+        return tag_weights(settings.alpha, settings.beta, head.counts, head.images)
+    return class_weights(settings.alpha, settings.beta, head.counts)
+
+
+def _asymmetric(settings: AsymmetricSettings, head: Head) -> Loss:
+    from trainables.losses.tags import asymmetric
+
+    return partial(asymmetric, positive=settings.positive, negative=settings.negative, margin=settings.shift)
+
+
+def _smooth_l1(settings: LossConfig, head: Head) -> Loss:
+    from trainables.losses.numbers import smooth_l1
+
+    return partial(smooth_l1, std=head.std)
+
+
+def _l1(settings: LossConfig, head: Head) -> Loss:
+    from trainables.losses.numbers import l1
+
+    return partial(l1, std=head.std)
+
+
+def _l2(settings: LossConfig, head: Head) -> Loss:
+    from trainables.losses.numbers import l2
+
+    return partial(l2, std=head.std)
+
+
+def _soft_f1(settings: LossConfig, head: Head) -> Loss:
     from trainables.losses.soft_f1 import soft_f1
 
     return soft_f1
 
 
-def _ce_f1(settings: CeF1Settings, counts: np.ndarray) -> Loss:
+def _ce_f1(settings: CeF1Settings, head: Head) -> Loss:
     from trainables.losses.soft_f1 import ce_f1
 
     return partial(ce_f1, share=settings.share)
 
 
-def _bce(settings: LossConfig, counts: np.ndarray) -> Loss:
-    from trainables.losses.classification import bce
+def _bce(settings: LossConfig, head: Head) -> Loss:
+    from trainables.losses import classification, tags
 
-    return bce
+    return tags.cross_entropy if head.kind == "tags" else classification.bce
 
 
-def _symmetric_ce(settings: SymmetricCeSettings, counts: np.ndarray) -> Loss:
+def _symmetric_ce(settings: SymmetricCeSettings, head: Head) -> Loss:
     from trainables.losses.classification import symmetric_ce
 
     return partial(symmetric_ce, reverse=settings.reverse)
 
 
-def _cosine_ce(settings: CosineCeSettings, counts: np.ndarray) -> Loss:
+def _cosine_ce(settings: CosineCeSettings, head: Head) -> Loss:
     from trainables.losses.classification import cosine_ce
 
     return partial(cosine_ce, cosine=settings.cosine)
 
 
-def _arcface(settings: MarginSettings, counts: np.ndarray) -> Loss:
+def _arcface(settings: MarginSettings, head: Head) -> Loss:
     from trainables.losses.margin import arcface
 
     return partial(arcface, scale=settings.scale, margin=settings.margin)
 
 
-def _cosface(settings: MarginSettings, counts: np.ndarray) -> Loss:
+def _cosface(settings: MarginSettings, head: Head) -> Loss:
     from trainables.losses.margin import cosface
 
     return partial(cosface, scale=settings.scale, margin=settings.margin)
 
 
-def _ldam(settings: MarginSettings, counts: np.ndarray) -> Loss:
+def _ldam(settings: MarginSettings, head: Head) -> Loss:
     from trainables.losses.margin import ldam, ldam_margins
 
-    return partial(ldam, scale=settings.scale, margins=ldam_margins(counts, settings.margin))
+    return partial(ldam, scale=settings.scale, margins=ldam_margins(head.counts, settings.margin))
 
 
-LOSSES: dict[str, Entry[LossConfig]] = {  # settings, training images per class (classes,) -> Loss
-    "cross_entropy": Entry(CrossEntropySettings, _cross_entropy),
-    "focal": Entry(FocalSettings, _focal),
-    "soft_f1": Entry(LossConfig, _soft_f1),
-    "ce_f1": Entry(CeF1Settings, _ce_f1),
-    "bce": Entry(LossConfig, _bce),
-    "symmetric_ce": Entry(SymmetricCeSettings, _symmetric_ce),
-    "cosine_ce": Entry(CosineCeSettings, _cosine_ce),
-    "arcface": Entry(MarginSettings, _arcface),
-    "cosface": Entry(MarginSettings, _cosface),
-    "ldam": Entry(MarginSettings, _ldam),
+@dataclass(frozen=True)
+class LossEntry(Entry[LossConfig]):
+    """A loss, and the kinds of target whose heads it is for."""
+
+    kinds: tuple[Kind, ...] = ("classes",)
+
+
+LOSSES: dict[str, LossEntry] = {  # settings, Head -> Loss
+    "cross_entropy": LossEntry(CrossEntropySettings, _cross_entropy, ("classes", "tags")),
+    "focal": LossEntry(FocalSettings, _focal, ("classes", "tags")),
+    "soft_f1": LossEntry(LossConfig, _soft_f1),
+    "ce_f1": LossEntry(CeF1Settings, _ce_f1),
+    "bce": LossEntry(LossConfig, _bce, ("classes", "tags")),
+    "symmetric_ce": LossEntry(SymmetricCeSettings, _symmetric_ce),
+    "cosine_ce": LossEntry(CosineCeSettings, _cosine_ce),
+    "arcface": LossEntry(MarginSettings, _arcface),
+    "cosface": LossEntry(MarginSettings, _cosface),
+    "ldam": LossEntry(MarginSettings, _ldam),
+    "asymmetric": LossEntry(AsymmetricSettings, _asymmetric, ("tags",)),
+    "smooth_l1": LossEntry(LossConfig, _smooth_l1, ("number",)),
+    "l1": LossEntry(LossConfig, _l1, ("number",)),
+    "l2": LossEntry(LossConfig, _l2, ("number",)),
 }
+# What trains a head of a kind that the chosen loss is not for.
+DEFAULTS: dict[Kind, str] = {"classes": "cross_entropy", "tags": "cross_entropy", "number": "smooth_l1"}
 
 
-def build_losses(config: LossConfig, heads: Sequence[Scheme], counts: Sequence[np.ndarray]) -> list[Loss]:
-    """The loss of each head: CORAL where `loss/ordinal` asks for it and the head fits it, else the one of `loss/name`.
+def loss_of(config: LossConfig, kind: Kind) -> LossConfig:
+    """The loss that trains heads of a kind: the chosen one where it is for that kind, else the kind's default. Raises: ConfigError for an
+    unknown name."""
+    if kind in choose(LOSSES, config.name, "loss/name").kinds:
+        return config
+    return LOSSES[DEFAULTS[kind]].settings(name=DEFAULTS[kind])
+
+
+def build_losses(config: LossConfig, schemes: Sequence[Scheme], heads: Sequence[Head]) -> list[Loss]:
+    """The loss of each head: CORAL where `loss/ordinal` asks for it and the head fits it, else the one of `loss_of`.
 
     Args:
-        heads: the attributes of each head.
-        counts: training images per class, (classes,) for each head.
+        schemes: the targets of each head.
+        heads: what is known of each.
     Raises: ConfigError for an unknown name and for settings that do not fit the heads.
     """
     from trainables.losses.ordinal import coral, ordinal_head
 
-    ordinal = [config.ordinal == "coral" and ordinal_head(head) for head in heads]
+    ordinal = [config.ordinal == "coral" and ordinal_head(scheme) for scheme in schemes]
     mistakes = []
     if config.ordinal == "coral" and not any(ordinal):
-        mistakes.append(Mistake("loss/ordinal", _no_ordinal_head(heads)))
-    build = choose(LOSSES, config.name, "loss/name").build
-    if isinstance(config, WeightedSettings) and isinstance(config.alpha, tuple):
-        others = [head for head, is_ordinal in zip(heads, ordinal, strict=True) if not is_ordinal]
-        mistakes += _wrong_weights(len(config.alpha), others)
+        mistakes.append(Mistake("loss/ordinal", _no_ordinal_head(schemes)))
+    chosen = [loss_of(config, scheme.kind) for scheme in schemes]
+    for scheme, own, is_ordinal in zip(schemes, chosen, ordinal, strict=True):
+        if isinstance(own, WeightedSettings) and isinstance(own.alpha, tuple) and len(own.alpha) != scheme.classes and not is_ordinal:
+            mistakes.append(_wrong_weights(len(own.alpha), scheme))
     if mistakes:
         raise ConfigError(mistakes)
-    return [coral if is_ordinal else build(config, count) for is_ordinal, count in zip(ordinal, counts, strict=True)]
+    return [
+        coral if is_ordinal else LOSSES[own.name].build(own, head) for own, head, is_ordinal in zip(chosen, heads, ordinal, strict=True)
+    ]
 
 
-def _no_ordinal_head(heads: Sequence[Scheme]) -> str:
-    needs = "coral needs a head of an ordinal attribute alone"
-    ordinal = [attribute.name for head in heads for attribute in head.attributes if attribute.cuts]
+def _no_ordinal_head(schemes: Sequence[Scheme]) -> str:
+    needs = "coral needs a head of an ordinal target alone"
+    ordinal = [target.name for scheme in schemes for target in scheme.targets if target.cuts]
     if not ordinal:
-        return f"{needs}, and no attribute of this task is cut from a number; take none"
+        return f"{needs}, and no target of this task is cut from a number; take none"
     return f"{needs}, such as {ordinal[0]}; set task to heads or to {ordinal[0]}, or take none"
 
 
-def _wrong_weights(given: int, heads: Sequence[Scheme]) -> list[Mistake]:
-    return [
-        Mistake(
-            "loss/alpha",
-            f"has {given} weights, but the head of {' x '.join(head.names)} has {head.classes} classes; "
-            f"give {head.classes}, or take none, inverse or effective, which fit every head",
-        )
-        for head in heads
-        if head.classes != given
-    ]
+def _wrong_weights(given: int, scheme: Scheme) -> Mistake:
+    return Mistake(
+        "loss/alpha",
+        f"has {given} weights, but the head of {' x '.join(scheme.names)} has {scheme.classes} {scheme.kind}; "
+        f"give {scheme.classes}, or take none, inverse or effective, which fit every head",
+    )

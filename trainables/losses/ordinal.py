@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from trainables.data.labels import Scheme
+from trainables.data.targets import Scheme
 from trainables.losses.classification import target_rows
 
 
 def ordinal_head(scheme: Scheme) -> bool:
     """Whether a head of these attributes predicts one attribute alone, and one that is cut from a number."""
-    return len(scheme.attributes) == 1 and bool(scheme.attributes[0].cuts)
+    return len(scheme.targets) == 1 and bool(scheme.targets[0].cuts)
 
 
 def coral(logits: Tensor, target: Tensor) -> Tensor:

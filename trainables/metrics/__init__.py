@@ -7,26 +7,50 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from trainables.data.labels import Scheme
+from trainables.data.targets import KINDS, Kind, Scheme
 from trainables.metrics.labels import LABEL_METRICS
 from trainables.metrics.metric import Metric
+from trainables.metrics.numbers import NUMBER_METRICS
 from trainables.metrics.probabilities import PROBABILITY_METRICS
+from trainables.metrics.tags import TAG_METRICS
+from trainables.registry import choose
 
 DEFAULT = "f1_macro"
+DEFAULTS: Mapping[Kind, str] = {"classes": DEFAULT, "tags": "average_precision", "number": "neg_mean_absolute_error"}
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*LABEL_METRICS, *PROBABILITY_METRICS)}
+METRICS_OF: Mapping[Kind, Mapping[str, Metric]] = {
+    "classes": METRICS,
+    "tags": {metric.name: metric for metric in TAG_METRICS},
+    "number": {metric.name: metric for metric in NUMBER_METRICS},
+}
+NAMES = tuple(dict.fromkeys(name for kind in KINDS for name in METRICS_OF[kind]))
+
+
+def metric_of(name: str, scheme: Scheme) -> Metric:
+    """The metric of this name for the first kind of target of a scheme that has one.
+
+    Raises: ConfigError naming those that there are.
+    """
+    for kind in scheme.kinds:
+        if name in METRICS_OF[kind]:
+            return METRICS_OF[kind][name]
+    known = {one: metric for kind in scheme.kinds for one, metric in METRICS_OF[kind].items()}
+    return choose(known, name, "run/metric")
 
 
 def target_scores(metric: Metric, scheme: Scheme, truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """The score of each target alone, from true joint classes (n,) and joint probabilities (n, classes).
+    """The score of each target alone, from the truth and an answer (n, columns) to targets of the metric's kind.
 
-    The labels of a target are those of the most probable joint class.
+    The labels of one of several Classes are those of the most probable joint class.
     """
-    labels = scheme.split(probabilities.argmax(axis=1)).T if metric.wants == "labels" else [None] * len(scheme.attributes)
+    if metric.target != "classes":
+        return {name: metric.score(truth, probabilities) for name in scheme.names}
+    labels = scheme.split(probabilities.argmax(axis=1)).T if metric.wants == "labels" else [None] * len(scheme.targets)
     return {
         target.name: metric.of_prediction(
             true, scheme.marginal((target.name,), probabilities) if answer is None else answer, len(target.values)
         )
-        for target, true, answer in zip(scheme.attributes, scheme.split(truth).T, labels, strict=True)
+        for target, true, answer in zip(scheme.targets, scheme.split(truth).T, labels, strict=True)
     }
 
 

@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from trainables.data.targets import Kind
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-Statistics = Callable[[np.ndarray, np.ndarray, int], "np.ndarray | csr_array"]  # true classes (n,), prediction, classes -> (n, k)
-Weighed = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # true classes (n,), prediction, weights (m, n) -> scores (m,)
+Statistics = Callable[[np.ndarray, np.ndarray, int], "np.ndarray | csr_array"]  # truth, prediction, classes or tags -> (n, k)
+Weighed = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # truth, prediction, weights (m, n) -> scores (m,)
+
+
+TAGGED = 0.5  # from which probability on an image is said to have a tag
 
 
 @dataclass(frozen=True)
@@ -32,14 +37,18 @@ def _scored_elsewhere(truth: np.ndarray, prediction: np.ndarray, weights: np.nda
 
 @dataclass(frozen=True)
 class Metric:
-    """How good predictions are."""
+    """How good predictions are.
+
+    Truth is, by the kind of target, true classes (n,), whether an image has each tag (n, tags), or numbers (n,). An answer is probabilities
+    (n, classes) or (n, tags), or predicted numbers (n, 1).
+    """
 
     name: str  # as in METRICS, scikit-learn's where it has one
     title: str  # the plain word of tables
     direction: Literal["maximize", "minimize"] = "maximize"
     formula: Summed | Weighed = _scored_elsewhere  # the second, which is slower, where the score is no function of sums
-    wants: Literal["labels", "probabilities"] = "labels"  # labels: only which class is the most probable counts
-    target: Literal["classes"] = "classes"  # the kind of target
+    wants: Literal["labels", "probabilities", "values"] = "labels"  # labels: which class is the most probable, or which tags there are
+    target: Kind = "classes"
     bounds: tuple[float, float] = (0.0, 1.0)  # no score lies outside
     chance: Callable[[int], float] = lambda classes: 1 / classes  # about what an answer that knows nothing has, by the count of classes
     balanced: bool = False  # every class counts alike, however rare
@@ -69,15 +78,17 @@ class Metric:
         return self.title[:1].upper() + self.title[1:]
 
     def prediction(self, probabilities: np.ndarray) -> np.ndarray:
-        """What is scored of probabilities (..., classes): the most probable class (...), or the probabilities."""
-        return probabilities.argmax(axis=-1) if self.wants == "labels" else probabilities
+        """What is scored of an answer (..., width): the most probable class (...), which tags are there (..., tags), or the answer."""
+        if self.wants != "labels":
+            return probabilities
+        return probabilities >= TAGGED if self.target == "tags" else probabilities.argmax(axis=-1)
 
     def score(self, truth: np.ndarray, probabilities: np.ndarray) -> float:
-        """The score of probabilities (n, classes) for true classes (n,)."""
+        """The score of an answer (n, width)."""
         return self.of_prediction(truth, self.prediction(probabilities), probabilities.shape[1])
 
     def of_prediction(self, truth: np.ndarray, prediction: np.ndarray, classes: int) -> float:
-        """The score of what the metric wants, labels (n,) or probabilities (n, classes), for true classes (n,)."""
+        """The score of what the metric wants of an answer, which is `classes` (or tags) wide."""
         each = np.ones(len(truth))
         if isinstance(self.formula, Summed):
             return float(self.formula.score(each @ self.formula.statistics(truth, prediction, classes)))

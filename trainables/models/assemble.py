@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from trainables.config import TrialConfig
-from trainables.data.labels import Task
+from trainables.data.targets import Task
 from trainables.data.training import ChannelStatistics
 from trainables.models.backbone import build_backbone
 from trainables.models.edges import MixEdges

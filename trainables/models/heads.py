@@ -1,6 +1,7 @@
-"""Heads: from the backbone's features to the logits of each group of attributes, and to a number where one is predicted."""
+"""Heads: from the backbone's features to the logits of each group of targets, and to a number where one is predicted."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.config import TrialConfig
-from trainables.data.labels import Scheme, Task
+from trainables.data.targets import Kind, Scheme, Task
 from trainables.losses import CosineHeadSettings, LossConfig
 from trainables.losses.ordinal import ordinal_head
 from trainables.models.settings import ModelConfig
@@ -17,7 +18,7 @@ from trainables.models.settings import ModelConfig
 class Answer(NamedTuple):
     """What a classifier says of n images."""
 
-    logits: list[Tensor]  # (n, classes) per head
+    logits: list[Tensor]  # (n, columns) per head; of a number that itself
     number: Tensor | None = None  # (n,) float32: the predicted number, where the loss has a regression part
 
 
@@ -27,19 +28,29 @@ class Heads(nn.Module):
     Source: Inoue, Multi-Sample Dropout for Accelerated Training and Better Generalization, 2019.
     """
 
-    def __init__(self, trunk: nn.Module, layers: list[nn.Module], number: nn.Module | None = None, dropout: float = 0.0, samples: int = 1):
+    def __init__(
+        self,
+        trunk: nn.Module,
+        layers: list[nn.Module],
+        number: nn.Module | None = None,
+        dropout: float = 0.0,
+        samples: int = 1,
+        kinds: Sequence[Kind] = (),
+    ):
         """
         Args:
             trunk: what the features go through first, for all heads alike.
-            layers: trunk's features to logits (n, classes), one per head.
+            layers: trunk's features to logits (n, columns), one per head.
             number: trunk's features to a number (n,).
             samples: dropout masks whose logits and numbers are averaged in training.
+            kinds: of target, one per head; empty: Classes all.
         """
         super().__init__()
         self.trunk = trunk
         self.dropout = nn.Dropout(dropout)
         self.samples = samples
         self.layers = nn.ModuleList(layers)
+        self.kinds: tuple[Kind, ...] = tuple(kinds) or ("classes",) * len(layers)
         self.number = number
 
     def forward(self, features: Tensor) -> Answer:
@@ -114,17 +125,32 @@ class Number(nn.Module):
         return self.mean + self.std * self.layer(features).squeeze(1).float()
 
 
+class NumberHead(nn.Module):
+    """Features (n, features) to a number (n, 1) float32: the head of a Number."""
+
+    def __init__(self, features: int, mean: float, std: float):
+        super().__init__()
+        self.number = Number(features, mean, std)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.number(features)[:, None]
+
+
 def build_heads(config: TrialConfig, features: int, task: Task, numbers: tuple[float, float]) -> Heads:
     """The heads that the sections `model` and `loss` ask for.
 
     Args:
-        numbers: mean and standard deviation of what the regression part predicts.
+        numbers: mean and standard deviation of what a Number, or the regression part, predicts.
     """
     trunk, features = _trunk(config.model, features)
-    layers = [_layer(config.loss, features, scheme) for scheme in task.head_schemes]
+    layers = [
+        NumberHead(features, *numbers) if scheme.kind == "number" else _layer(config.loss, features, scheme) for scheme in task.head_schemes
+    ]
     number = Number(features, *numbers) if config.loss.regression else None
     dropout = config.model.dropout
-    return Heads(trunk, layers, number, dropout, config.model.dropout_samples if dropout else 1)
+    return Heads(
+        trunk, layers, number, dropout, config.model.dropout_samples if dropout else 1, [scheme.kind for scheme in task.head_schemes]
+    )
 
 
 def _trunk(config: ModelConfig, features: int) -> tuple[nn.Module, int]:
@@ -138,6 +164,6 @@ def _trunk(config: ModelConfig, features: int) -> tuple[nn.Module, int]:
 def _layer(config: LossConfig, features: int, scheme: Scheme) -> nn.Module:
     if config.ordinal == "coral" and ordinal_head(scheme):
         return Ordinal(features, scheme.classes)
-    if isinstance(config, CosineHeadSettings):
+    if isinstance(config, CosineHeadSettings) and scheme.kind == "classes":
         return Cosine(features, scheme.classes, config.scale)
     return nn.Linear(features, scheme.classes)

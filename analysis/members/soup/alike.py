@@ -8,8 +8,8 @@ from safetensors import safe_open
 
 from analysis.members.trials import Trial, task_words
 from trainables.data.images import LeftOut
-from trainables.data.labels import Task
 from trainables.data.splits import NOBODY
+from trainables.data.targets import Task
 from trainables.data.views import View
 from trainables.losses import CosineHeadSettings
 from trainables.metrics import Metric

@@ -112,9 +112,9 @@ def kitchen(
                 measure_statistics(model, layers, plain_batches(view, whole, size, threads=2, edges=edges), device, precision)
             # The batches of the training loop's validation, so that a single trial gets its own score again.
             heads = predict(model, plain_batches(view, valid, size, threads=2, edges=edges), device, precision)
-            answer = card.task.joint_probabilities(heads)
+            answer = card.task.answer(heads, card.kind)
             cooked = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-            return Soup(tuple(ingredients), cooked, heads, answer, sample.score(metric, card.task.scheme, answer))
+            return Soup(tuple(ingredients), cooked, heads, answer, sample.score(metric, card.task.scheme.of_kind(card.kind), answer))
 
         yield cook
 

@@ -14,7 +14,7 @@ from analysis.report.answer import Baseline, Scores, read_models, read_tables
 from analysis.report.cells import capital, frame_table
 from analysis.report.parts import Part, Picture, Table, Words
 from trainables.commands import typed
-from trainables.data.labels import Scheme
+from trainables.data.targets import Scheme
 from trainables.metrics import Metric
 
 SMALLEST = 0.0005  # of a difference that three digits show

@@ -66,7 +66,7 @@ def test_details_print_more_and_the_same_answer(here):
 def test_the_classes_of_the_holdout_are_counted(here, faces):
     out = " ".join(call("--top", "1", *QUICK).stdout.split())
     held = faces.images.labels[faces.split.holdout]
-    for column, attribute in enumerate(faces.images.scheme.attributes):
+    for column, attribute in enumerate(faces.images.scheme.targets):
         for number, value in enumerate(attribute.values):
             assert f"{value} {(held[:, column] == number).sum()}" in out
 

@@ -12,9 +12,9 @@ from analysis.evaluation.calibration import (
     log_loss,
     tempered,
 )
-from trainables.data.labels import Attribute, Scheme, Task
+from trainables.data.targets import Classes, Scheme, Task
 
-SCHEME = Scheme((Attribute("colour", ("red", "green", "blue")), Attribute("shape", ("round", "square"))))
+SCHEME = Scheme((Classes("colour", ("red", "green", "blue")), Classes("shape", ("round", "square"))))
 APART = Task(SCHEME, (("colour",), ("shape",)))
 TOGETHER = Task(SCHEME, (("colour", "shape"),))
 
@@ -27,13 +27,13 @@ def softmax(logits):
 def drawn(task, seed, sureness, images=2000):
     """Joint answers whose logits are so many times what they should be, one number a head, and labels drawn from what they should be."""
     rng = np.random.default_rng(seed)
-    heads, labels = [], np.zeros((images, len(task.scheme.attributes)), dtype=int)
+    heads, labels = [], np.zeros((images, len(task.scheme.targets)), dtype=int)
     for part, times in zip(task.head_schemes, sureness, strict=True):
         logits = rng.normal(scale=2, size=(images, part.classes))
         true = (softmax(logits).cumsum(axis=1) < rng.random((images, 1))).sum(axis=1)
         labels[:, task.scheme.columns(part.names)] = part.split(true)
         heads.append(softmax(times * logits))
-    return task.joint_probabilities(heads), labels
+    return task.answer(heads), labels
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])

@@ -1,23 +1,20 @@
 """A vote, and what comes around it, is taken where it is worth something on groups that it was not fitted on."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import typer
 
 from analysis.evaluation.decide import ENOUGH_GROUPS, SINGLE, WHOLE, WITH_STEPS, Options, averaged, decide
 from analysis.evaluation.nested import Candidate, Known, Wish
 from analysis.evaluation.uncertainty import Gain
 from analysis.votes import ENSEMBLES
-from benchmarks.decision import main as compare_rules
-from trainables.data.labels import Attribute, Scheme, read_task
+from trainables.data.targets import Classes, Scheme, read_task
 from trainables.metrics import METRICS
 from trainables.record import RunError
 from trainables.registry import ConfigError
 
-SCHEME = Scheme((Attribute("left", ("a", "b")), Attribute("right", ("x", "y", "z"))))
+SCHEME = Scheme((Classes("left", ("a", "b")), Classes("right", ("x", "y", "z"))))
 GROUPS, SHOTS = 150, 4
 PLAIN = Options(Wish(top=5), steps=())
 
@@ -91,7 +88,7 @@ def test_with_few_groups_only_robust_votes_are_tried_and_any_that_is_asked_for()
 def test_greedy_over_all_trials_finds_members_that_the_best_few_leave_out():
     """Six trials that are right on all groups but their own third, two for each third; the best two share theirs."""
     candidates, known = make_known(0, [0.8] * 6)
-    truth, rng = known.classes(SCHEME), np.random.default_rng(0)
+    truth, rng = known.truth(SCHEME), np.random.default_rng(0)
     for number, name in enumerate(candidates):
         blind = known.groups % 3 == number // 2
         wrong = rng.dirichlet(np.ones(6), size=len(truth))
@@ -119,7 +116,7 @@ def test_every_metric_of_a_run_chooses_judges_and_says_what_it_has_no_use_for(na
     options = Options(Wish(top=3), steps=("offsets", "top_two")) if METRICS[name].wants == "labels" else Options(Wish(top=3), steps=())
     decision = decide(options, candidates, replace(known, metric=METRICS[name]), never)
     assert decision.metric.name == name
-    truth = known.classes(SCHEME)
+    truth = known.truth(SCHEME)
     for index, answer in enumerate(decision.lineup.answers):
         assert decision.member_scores[index] == pytest.approx(METRICS[name].score(truth, answer))
     judged = decision.choice.judged
@@ -146,7 +143,7 @@ def test_with_a_metric_that_falls_the_lowest_score_is_chosen():
 
 def test_optimism_is_of_all_trials_that_were_searched_and_not_of_those_that_kept_their_weights():
     candidates, known = make_known(0, [0.6] * 40)
-    truth = known.classes(SCHEME)
+    truth = known.truth(SCHEME)
     best = sorted(candidates, key=lambda name: -known.metric.score(truth, known.predicted[name]))[:5]
     unkept = {name: replace(candidate, votes=name in best) for name, candidate in candidates.items()}
     survivors = {name: candidates[name] for name in best}
@@ -216,16 +213,3 @@ def test_what_is_not_known_is_refused_with_what_there_is():
 def test_looks_are_averaged_trial_by_trial():
     by_look = {"plain": {"a": np.array([[1.0, 0.0]])}, "flip": {"a": np.array([[0.0, 1.0]])}}
     np.testing.assert_array_equal(averaged(by_look, ("plain", "flip"), ("a",))["a"], [[0.5, 0.5]])
-
-
-def test_the_rules_can_be_compared_on_the_two_halves_of_a_finished_runs_groups(here, capsys):
-    compare_rules(worlds=2, run=["faces"])
-    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert figures["worlds"] == 2 and -1 <= figures["safe_gain"] <= 1 and 0 <= figures["new_losses"] <= 1
-
-
-def test_a_run_of_which_all_groups_would_choose_and_none_score_is_refused(here, capsys):
-    with pytest.raises(typer.Exit) as refused:
-        compare_rules(worlds=1, run=["faces"], groups=5000)
-    assert refused.value.exit_code == 2
-    assert "--groups" in capsys.readouterr().err

@@ -13,12 +13,12 @@ from analysis.members.trials import load_runs
 from analysis.votes.stacking import Logistic
 from analysis.votes.voting import Mean, Votes
 from tests.analysis.ensembles import alone, mean_of, write
-from trainables.data.labels import Attribute, Scheme
+from trainables.data.targets import Classes, Scheme
 from trainables.migrations import FORMAT, NewerFormatError
 from trainables.record import MODEL, RunError, trial_folder
 from trainables.storage import open_folder
 
-SIDE = Scheme((Attribute("side", ("left", "right")), Attribute("size", ("small", "middle", "large"), (10, 20))))
+SIDE = Scheme((Classes("side", ("left", "right")), Classes("size", ("small", "middle", "large"), (10, 20))))
 WHOLE, SIZE = SIDE.names, ("size",)
 TWO = (
     Member(SIDE, (Part("a/0", SIDE, WHOLE),)),
@@ -126,8 +126,8 @@ def test_a_vote_that_earlier_versions_had_is_refused_with_the_command_that_votes
 @pytest.mark.parametrize(
     "pipeline, words",
     [
-        (replace(EVERYTHING, ensemble=Mean((1.0,))), "which do not sum to 1"),
-        (replace(EVERYTHING, ensemble=Mean((0.0, 0.0))), "which do not sum to 1"),
+        (replace(EVERYTHING, ensemble=Mean((1.0,))), "which are no answer"),
+        (replace(EVERYTHING, ensemble=Mean((0.0, 0.0))), "which are no answer"),
         (replace(EVERYTHING, ensemble=Logistic((0, 1), ((1.0,), (1.0,)), (0.0, 0.0))), "is damaged"),
         (replace(EVERYTHING, scheme=SIDE.part(SIZE), ensemble=Votes(), steps=()), "it answers for 3 classes with scores"),
         (replace(EVERYTHING, members=()), "no members"),

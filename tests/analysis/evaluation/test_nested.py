@@ -8,11 +8,11 @@ import pytest
 from analysis.evaluation.nested import Candidate, Known, Wish, crossfit_step, fit_nested, kinds_of, line_up, searched
 from analysis.votes import ENSEMBLES
 from analysis.votes.folds import part_groups
-from trainables.data.labels import Attribute, Scheme, read_task
+from trainables.data.targets import Classes, Scheme, read_task
 from trainables.metrics import METRICS
 
 METRIC = METRICS["f1_macro"]
-SCHEME = Scheme((Attribute("left", ("a", "b")), Attribute("right", ("x", "y", "z"))))
+SCHEME = Scheme((Classes("left", ("a", "b")), Classes("right", ("x", "y", "z"))))
 GROUPS, SHOTS = 60, 3
 
 
@@ -32,7 +32,7 @@ def make_known(seed: int, trials: dict[str, tuple[str, float]]) -> tuple[dict[st
 
 
 def score(known: Known, answer: np.ndarray, scheme: Scheme = SCHEME) -> float:
-    return float(METRIC.score(known.classes(scheme), answer))
+    return float(METRIC.score(known.truth(scheme), answer))
 
 
 @pytest.mark.parametrize("name", ENSEMBLES)

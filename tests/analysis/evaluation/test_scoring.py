@@ -110,13 +110,13 @@ def test_an_answer_that_is_always_the_same_and_one_that_guesses_are_said_to_be_a
     good, constant, luck = (plain_findings(one, sample, known, SCHEME, METRICS[name], 0) for one in (answer, always, guesses))
     assert good == []
     assert len(constant) == 2 and "always" in constant[0]
-    assert all(f"{attribute.name} {value}" in constant[0] for attribute, value in zip(SCHEME.attributes, named(3), strict=True))
+    assert all(f"{attribute.name} {value}" in constant[0] for attribute, value in zip(SCHEME.targets, named(3), strict=True))
     assert len(luck) == 1 and "guessing" in luck[0]
 
 
 def named(number):
     """The values of a joint class."""
-    return [attribute.values[value] for attribute, value in zip(SCHEME.attributes, SCHEME.split(np.array([number]))[0], strict=True)]
+    return [attribute.values[value] for attribute, value in zip(SCHEME.targets, SCHEME.split(np.array([number]))[0], strict=True)]
 
 
 def test_guessing_is_seldom_taken_for_knowledge():

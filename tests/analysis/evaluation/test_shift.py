@@ -10,12 +10,12 @@ from analysis.evaluation.calibration import as_logits, bias_correction
 from analysis.evaluation.shift import Shift, correction, estimate, estimate_all, reweighted_gain
 from benchmarks.shift import SHIFTED as MORE_RARE
 from benchmarks.shift import by_bbse, by_em, figures, world
-from trainables.data.labels import Attribute, Scheme
+from trainables.data.targets import Classes, Scheme
 from trainables.metrics import METRICS
 
 METRIC = METRICS["f1_macro"]
-SHAPE = Scheme((Attribute("shape", ("round", "square")),))
-BOTH = Scheme((Attribute("colour", ("red", "green", "blue")), Attribute("shape", ("round", "square"))))
+SHAPE = Scheme((Classes("shape", ("round", "square")),))
+BOTH = Scheme((Classes("colour", ("red", "green", "blue")), Classes("shape", ("round", "square"))))
 IMAGES = 7  # a group
 LEARNED, SHIFTED = np.array([0.4, 0.6]), np.array([0.6, 0.4])
 
@@ -206,7 +206,7 @@ def test_a_value_that_no_validation_image_has_counts_as_always_recognised():
     shift = estimate("colour", np.eye(3)[target], target, np.arange(200) // 4, np.array([0.5, 0.5, 0.0]), evaluation, rng)
     assert sound(shift)
     np.testing.assert_allclose(shift.bbse, 1 / 3)
-    answer = correction(Scheme(BOTH.attributes[:1]), [shift])(evaluation)
+    answer = correction(Scheme(BOTH.targets[:1]), [shift])(evaluation)
     np.testing.assert_allclose(answer.sum(axis=1), 1)
 
 

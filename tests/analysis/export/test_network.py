@@ -9,11 +9,11 @@ from analysis.evaluation.steps import Offsets, Rule, Shares, Step, TopTwo
 from analysis.members.compose import advised
 from analysis.votes import ENSEMBLES
 from tests.analysis.evaluation.test_fitted_ensemble import EVERYTHING, drawn
-from trainables.data.labels import Attribute, Scheme
+from trainables.data.targets import Classes, Scheme
 from trainables.metrics import METRICS
 
 METRIC = METRICS["f1_macro"]
-SCHEME = Scheme((Attribute("side", ("left", "right")), Attribute("size", ("small", "middle", "large"), (10, 20))))
+SCHEME = Scheme((Classes("side", ("left", "right")), Classes("size", ("small", "middle", "large"), (10, 20))))
 KINDS = {
     Offsets: Offsets((0.5, 0, -1, 0.2, 0, 0)),
     TopTwo: TopTwo(SCHEME, (Rule("size", 2, 1, 0.8), Rule("side", 0, 1, 1.5), Rule("size", 0, 1, 0.0))),

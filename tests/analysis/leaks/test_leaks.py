@@ -12,10 +12,10 @@ from analysis.leaks.find import Leaks, Pair, close_pairs, features, find_pairs, 
 from analysis.report.answer import read_leaks
 from trainables.data.copies import BLOCK, DISTANCE, fingerprints
 from trainables.data.images import Images
-from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
 from trainables.data.splits import HOLDOUT
+from trainables.data.targets import Classes, Scheme
 from trainables.data.views import View, ViewConfig, build_views, open_view
 from trainables.metrics import METRICS
 
@@ -123,7 +123,7 @@ def test_both_hashes_must_agree():
 
 
 def test_pairs_across_sides_stand_first_and_held_out_images_are_counted_once():
-    scheme = Scheme((Attribute("shape", ("round", "square")),))
+    scheme = Scheme((Classes("shape", ("round", "square")),))
     ids = tuple("abcdef")
     images = Images(None, ids, np.arange(6), np.zeros((6, 1), int), scheme)
     parts = np.array([0, 0, HOLDOUT, 1, HOLDOUT, 0])
@@ -137,7 +137,7 @@ def test_pairs_across_sides_stand_first_and_held_out_images_are_counted_once():
 
 
 def test_groups_with_images_on_two_sides_are_named_by_an_image():
-    scheme = Scheme((Attribute("shape", ("round", "square")),))
+    scheme = Scheme((Classes("shape", ("round", "square")),))
     images = Images(None, tuple("abcdef"), np.array([3, 3, 5, 5, 9, 9]), np.zeros((6, 1), int), scheme)
     assert split_groups(images, np.array([0, 0, 1, HOLDOUT, 1, 1])) == ("c",)
     assert split_groups(images, np.array([0, 0, 1, 1, HOLDOUT, HOLDOUT])) == ()
@@ -148,7 +148,7 @@ def test_groups_with_images_on_two_sides_are_named_by_an_image():
 
 def make_groups(rng, shots=4, groups=60, classes=3):
     """Images whose label belongs to the group."""
-    scheme = Scheme((Attribute("kind", tuple(f"kind {number}" for number in range(classes))),))
+    scheme = Scheme((Classes("kind", tuple(f"kind {number}" for number in range(classes))),))
     group = np.repeat(np.arange(groups), shots)
     labels = rng.integers(classes, size=groups)[group][:, None]
     return Images(None, tuple(map(str, range(len(group)))), group, labels, scheme)

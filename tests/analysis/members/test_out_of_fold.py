@@ -57,7 +57,7 @@ def test_each_image_is_answered_by_the_model_of_its_fold(refit):
         for fold in range(2):
             predictions = read_predictions(trial_folder(refit.folder, first + fold))
             assert {part[name] for name in predictions.ids} == {fold}
-            said |= dict(zip(predictions.ids, trial.task.joint_probabilities(predictions.heads), strict=True))
+            said |= dict(zip(predictions.ids, trial.task.answer(predictions.heads), strict=True))
         np.testing.assert_array_equal(trial.valid, [said[name] for name in runs.valid.ids])
         assert trial.score == runs.valid.score(runs.metric, trial.task.scheme, trial.valid)
 

@@ -81,7 +81,7 @@ def test_every_look_is_the_prediction_of_images_that_look_so_and_their_mean_coun
         view = open_view(source.files.files[card.view])
         for name, look in LOOKS.items():
             batches = [look(batch) for batch in plain_batches(view.images, view.rows(source.ids), 64, edges=card.config.model.sees_edges)]
-            slow = card.task.joint_probabilities(predict(model, batches, CPU, torch.float32))
+            slow = card.task.answer(predict(model, batches, CPU, torch.float32))
             np.testing.assert_array_equal(seen[name][trial.name], slow)
         np.testing.assert_allclose(mean[trial.name], np.mean([seen[look][trial.name] for look in looks], axis=0), rtol=1e-12)
 

@@ -159,7 +159,7 @@ def test_a_member_is_taken_before_another_only_with_half_of_its_worth(seed):
 def test_a_member_shares_with_itself_all_that_it_fails_at():
     probabilities, target, _ = case(0)
     recalls = [np.mean([(one.argmax(axis=1) == target)[target == number].mean() for number in range(CLASSES)]) for one in probabilities]
-    np.testing.assert_allclose(np.diag(double_faults(probabilities, target)), 1 - np.array(recalls))
+    np.testing.assert_allclose(np.diag(double_faults(probabilities, target, METRICS["f1_macro"])), 1 - np.array(recalls))
 
 
 @pytest.mark.parametrize("count", [-1, 0, 8])

@@ -202,7 +202,7 @@ def test_a_run_is_ordered_by_its_own_metric(copied):
     edit(copied / "run.json", metric="neg_log_loss")
     runs = load_runs([copied])
     assert [trial.score for trial in runs.trials] == [
-        runs.metric.score(runs.valid.classes(trial.task.scheme), trial.valid) for trial in runs.trials
+        runs.metric.score(runs.valid.truth(trial.task.scheme), trial.valid) for trial in runs.trials
     ]
     assert runs.best.score == max(trial.score for trial in runs.trials) < 0
 

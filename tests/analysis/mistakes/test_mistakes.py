@@ -14,11 +14,11 @@ from analysis.members.trials import Sample, load_runs
 from analysis.mistakes.__main__ import app
 from analysis.mistakes.find import FEW, confident_errors, confusions, disagreement, divergence, subgroups, subgroups_of
 from analysis.votes.voting import Mean
-from trainables.data.labels import Attribute, Scheme
+from trainables.data.targets import Classes, Scheme
 from trainables.metrics import METRICS
 from trainables.seeding import generator
 
-SCHEME = Scheme((Attribute("shape", ("round", "square")), Attribute.banded("size", (10, 20))))
+SCHEME = Scheme((Classes("shape", ("round", "square")), Classes.banded("size", (10, 20))))
 NAMES = SCHEME.class_names()
 
 
@@ -48,7 +48,7 @@ def test_confusions_count_every_image_by_what_it_is_and_what_it_is_taken_for(see
     found = {one.name: one for one in confusions(answer, sample, SCHEME, METRICS["f1_macro"])}
     assert list(found) == ["", "shape", "size"]
     likeliest = SCHEME.split(answer.argmax(axis=1))
-    for column, attribute in enumerate(SCHEME.attributes):
+    for column, attribute in enumerate(SCHEME.targets):
         pairs = Counter(zip(sample.labels[:, column].tolist(), likeliest[:, column].tolist(), strict=True))
         counts = found[attribute.name].counts
         assert found[attribute.name].scheme.names == (attribute.name,)
@@ -62,7 +62,7 @@ def test_the_surest_errors_are_exactly_the_wrong_images_by_falling_probability(s
     rng = np.random.default_rng(seed)
     sample = make_sample(rng)
     (answer,) = make_answers(rng, 1, len(sample.ids))
-    truth = sample.classes(SCHEME)
+    truth = sample.truth(SCHEME)
     wrong = [row for row in range(len(sample.ids)) if answer[row].argmax() != truth[row]]
     wrong.sort(key=lambda row: -answer[row].max())
     found = confident_errors(answer, sample, SCHEME)
@@ -188,7 +188,7 @@ def test_images_near_a_cut_are_those_within_two_of_it():
 def test_every_value_of_every_attribute_is_a_group():
     sample = make_sample(np.random.default_rng(0))
     inside = subgroups_of(sample)
-    for column, attribute in enumerate(SCHEME.attributes):
+    for column, attribute in enumerate(SCHEME.targets):
         for value, name in enumerate(attribute.values):
             np.testing.assert_array_equal(inside[f"{attribute.name}: {name}"], sample.labels[:, column] == value)
 
@@ -306,14 +306,14 @@ def test_the_tables_hold_what_the_records_of_the_best_members_say(here):
     table = pd.read_csv(here / "runs/faces/mistakes/confusion.csv")
     assert list(table["true"]) == list(table.columns[1:]) == runs.scheme.class_names()
     counts = table.drop(columns="true").to_numpy()
-    np.testing.assert_array_equal(counts.sum(axis=1), np.bincount(runs.valid.classes(runs.scheme), minlength=runs.scheme.classes))
+    np.testing.assert_array_equal(counts.sum(axis=1), np.bincount(runs.valid.truth(runs.scheme), minlength=runs.scheme.classes))
     errors = pd.read_csv(here / "runs/faces/mistakes/confident.csv")
     assert len(errors) == counts.sum() - counts.trace()
     assert errors["probability"].is_monotonic_decreasing and set(errors["photo"]) <= set(runs.valid.ids)
     apart = pd.read_csv(here / "runs/faces/mistakes/disagreement.csv")
     assert (apart.iloc[:, -2] != apart.iloc[:, -1]).all() and len(apart.columns) == 6
     found = pd.read_csv(here / "runs/faces/mistakes/groups.csv")
-    number = next(attribute.name for attribute in runs.scheme.attributes if attribute.cuts)
+    number = next(attribute.name for attribute in runs.scheme.targets if attribute.cuts)
     assert f"{number}: within 2 of a cut" in set(found["group"]) and "brightness: darkest fifth" in set(found["group"])
     np.testing.assert_allclose(found["difference"], found["rate"] - found["elsewhere"], atol=1e-5)
 
@@ -329,7 +329,7 @@ def test_the_answer_is_that_of_the_ensemble_where_there_is_one_and_of_the_best_w
     assert "Mistakes of runs/faces/ensemble/ensemble.json." in result.stdout
     errors = pd.read_csv(run / "mistakes/confident.csv")
     alone = next(trial for trial in runs.trials if trial.name == "faces/1")
-    truth = runs.valid.classes(runs.scheme)
+    truth = runs.valid.truth(runs.scheme)
     assert len(errors) == (alone.valid.argmax(axis=1) != truth).sum()
     assert not (run / "mistakes/disagreement.csv").exists()
     assert "Mistakes of the soft vote of faces/" in call("--top", "2").stdout

@@ -19,7 +19,7 @@ from analysis.predict.__main__ import app
 from analysis.predict.files import answer_table
 from analysis.votes.voting import Mean
 from tests.analysis.ensembles import alone, mean_of, write
-from trainables.data.labels import Attribute, Scheme
+from trainables.data.targets import Classes, Scheme
 from trainables.record import MODEL, read_predictions, trial_folder
 
 
@@ -75,7 +75,7 @@ def test_validation_images_get_to_the_bit_the_probabilities_of_validation(here, 
     for file in ("config.json", "result.json", "reports.jsonl", "valid.npz"):
         (trial_folder(run, number) / file).unlink()
     assert call("--photos", "valid", "--device", "cpu").exit_code == 0
-    np.testing.assert_array_equal(scores(table()), trial.task.joint_probabilities(recorded.heads))
+    np.testing.assert_array_equal(scores(table()), trial.task.answer(recorded.heads))
 
 
 def test_each_image_has_a_row_in_the_order_of_its_path_with_values_and_probabilities(here, images):
@@ -88,7 +88,7 @@ def test_each_image_has_a_row_in_the_order_of_its_path_with_values_and_probabili
     assert found.shape == (6, 18)
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert answers["joint class"].tolist() == found.argmax(axis=1).tolist()
-    for attribute, values in zip(scheme.attributes, scheme.split(found.argmax(axis=1)).T, strict=True):
+    for attribute, values in zip(scheme.targets, scheme.split(found.argmax(axis=1)).T, strict=True):
         assert answers[attribute.name].tolist() == [attribute.values[value] for value in values]
         marginal = scheme.marginal((attribute.name,), found)[np.arange(6), values]
         np.testing.assert_allclose(answers[f"{attribute.name} probability"], marginal)
@@ -259,7 +259,7 @@ def test_the_help_teaches_by_example():
 
 @pytest.mark.parametrize("name", ["problem", "joint class", "image", "P(a)", "kind probability"])
 def test_a_target_called_as_a_column_of_the_table_keeps_its_answers(name):
-    scheme = Scheme((Attribute("kind", ("a", "b")), Attribute(name, ("scratch", "dent"))))
+    scheme = Scheme((Classes("kind", ("a", "b")), Classes(name, ("scratch", "dent"))))
     scores = np.array([[0.1, 0.6, 0.2, 0.1], [0.7, 0.1, 0.1, 0.1]])
     table = answer_table(scheme, ["x.jpg", "broken.jpg", "y.jpg"], np.array([0, 2]), scores, {"broken.jpg": "truncated"})
     assert table[name][[0, 2]].tolist() == ["dent", "scratch"] and table.columns.is_unique

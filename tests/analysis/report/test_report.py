@@ -19,7 +19,7 @@ from analysis.pages.tables import TOO_SMALL, number_range, percent_range, signed
 from analysis.report.answer import scores_of
 from analysis.report.topics.answer import baseline_words, caveats, gain_words, lead_words, sample_words
 from search_spaces.read import read_space
-from trainables.data.labels import Attribute, Scheme
+from trainables.data.targets import Classes, Scheme
 from trainables.metrics import METRICS
 from trainables.record import Decision
 from tuner.searchers.random import random_draws
@@ -345,6 +345,6 @@ def test_names_in_a_picture_are_text_whatever_they_look_like():
     svg = as_svg(answers_figure(found.answers, found.chosen.name, found.metric), "answers")
     assert "<script" not in svg and "&lt;script&gt;alert(1)" in svg
     assert "$x^" in svg and f'id="a" {LIGHT["blue"]}' in svg and "\\frac{" in svg
-    scheme = Scheme((Attribute("shape", tuple(hostile)),))
+    scheme = Scheme((Classes("shape", tuple(hostile)),))
     svg = as_svg(confusion_figure(np.arange(16).reshape(4, 4), scheme, "$", "_{"), "confusion")
     assert "<script" not in svg and "$x^" in svg

@@ -21,8 +21,8 @@ from trainables.card import Card
 from trainables.checkpoint import load_model, pack_model
 from trainables.config import TrialConfig
 from trainables.data.batches import plain_batches
-from trainables.data.labels import read_task
 from trainables.data.splits import NOBODY
+from trainables.data.targets import read_task
 from trainables.data.training import Data
 from trainables.data.views import View, ViewConfig, build_views, open_view
 from trainables.loop import fit, predict

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 from analysis.members.trials import Sample, load_runs
 from analysis.suspects.__main__ import app
 from analysis.suspects.find import Noise, find_suspects, fit_noise, is_constant, judge, sharpened, wrong_probability
-from trainables.data.labels import Attribute, Scheme
+from trainables.data.targets import Classes, Scheme
 from trainables.record import RunError, read_predictions, trial_folder, write_predictions
 
-COLOUR = Attribute("colour", ("red", "green", "blue"))
+COLOUR = Classes("colour", ("red", "green", "blue"))
 
 
 def drawn(rng, groups, shots, sharpness, by_group):
@@ -155,7 +155,7 @@ def test_where_everybody_has_one_image_images_are_judged():
 
 @pytest.mark.parametrize("values", [2, 3])
 def test_an_attribute_of_which_only_one_value_was_given_has_no_suspects(values):
-    attribute = Attribute("kind", tuple("abc"[:values]))
+    attribute = Classes("kind", tuple("abc"[:values]))
     sample = Sample(("1", "2", "3"), np.arange(3), np.zeros((3, 1), dtype=int), Scheme((attribute,)), np.full(3, "fold 0"))
     assert judge(sample, attribute, np.full((3, values), 1 / values))[2] == []
 

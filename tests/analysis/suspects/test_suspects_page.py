@@ -134,7 +134,7 @@ def test_all_accepted_the_saved_table_gives_the_labels_that_the_models_see(opene
     expected = images.labels.copy()
     for index, name in enumerate(images.ids):
         if (gender := planted.groups.get(name.split("/")[0])) is not None:
-            expected[index, 1] = images.scheme.attributes[1].values.index(gender)
+            expected[index, 1] = images.scheme.targets[1].values.index(gender)
     swapped = [images.ids.index(name) for name in planted.swapped]
     expected[swapped, 0] = expected[swapped[::-1], 0]
     np.testing.assert_array_equal(corrected.labels, expected)
@@ -208,7 +208,7 @@ def hostile(tmp_path):
 
 
 def test_names_of_files_groups_and_labels_are_text_and_come_back_as_they_are(browser, hostile, tmp_path):  # noqa: F811
-    values = hostile.scheme.attributes[0].values
+    values = hostile.scheme.targets[0].values
     suspects = []
     for index in range(len(HOSTILE)):
         rows = np.flatnonzero(hostile.groups == index)
@@ -248,8 +248,8 @@ def test_a_group_is_corrected_by_name_where_the_name_means_just_these_images(pla
     groups = groups_names([runs.learned, runs.holdout], images)
     group = int(images.groups[0])
     own = tuple(name for name, other in zip(images.ids, images.groups, strict=True) if other == group)
-    given = images.scheme.attributes[1].values[images.labels[0, 1]]
-    other = images.scheme.attributes[1].values[1 - images.labels[0, 1]]
+    given = images.scheme.targets[1].values[images.labels[0, 1]]
+    other = images.scheme.targets[1].values[1 - images.labels[0, 1]]
     for some, named in ((own, (images.names[0],)), (own[1:], own[1:])):
         ((card,), _) = make_cards([Suspect(some, group, "gender", given, other, 0.5, "person")], images, groups)
         assert tuple(row.image for row in card.corrections) == named

@@ -12,7 +12,7 @@ from trainables.registry import ConfigError
 
 SHOTS = ("mask1", "incorrect_mask", "normal")
 SCHEME = contest_scheme((30, 60))
-GENDERS = SCHEME.attributes[1].values
+GENDERS = SCHEME.targets[1].values
 
 
 def faces_of(*folders: str) -> Images:
@@ -51,7 +51,7 @@ def correct(relabel: str, images: Images) -> Corrected:
 def changes(before: Images, labels: np.ndarray) -> dict[str, str]:
     """What the labels say otherwise, by image."""
     return {
-        before.ids[index]: SCHEME.attributes[column].values[labels[index, column]]
+        before.ids[index]: SCHEME.targets[column].values[labels[index, column]]
         for index, column in np.argwhere(before.labels != labels).tolist()
     }
 

@@ -12,10 +12,10 @@ from PIL import Image
 from analysis.ensemble.files import write_submission
 from trainables.data.extra import Completed, complete, extra_table, refuse_other_extra
 from trainables.data.images import DataError, Images
-from trainables.data.labels import read_task
 from trainables.data.layouts.reading import read_images, read_unlabelled
 from trainables.data.settings import DataConfig, LabelsConfig
 from trainables.data.splits import NOBODY
+from trainables.data.targets import read_task
 from trainables.data.training import Data, training_images
 from trainables.data.views import View, ViewConfig, ViewFiles, build_views, open_view
 from trainables.record import RunError
@@ -70,7 +70,7 @@ def probabilities(demo, data, tmp_path) -> Path:
     """What an ensemble wrote about the demo's images to predict."""
     answer = np.random.default_rng(0).dirichlet(np.full(18, 0.05), size=28)
     (tmp_path / "ensemble").mkdir()
-    return write_submission(tmp_path / "ensemble", read_unlabelled(demo), answer, data.images.scheme.class_names())[1]
+    return write_submission(tmp_path / "ensemble", read_unlabelled(demo), answer, data.images.scheme)[1]
 
 
 def test_without_settings_nothing_is_added(completed, data):
@@ -366,7 +366,7 @@ def test_soft_labels_by_models_that_have_seen_the_holdout_are_refused_with_its_i
 def test_corrections_of_the_holdout_are_named_and_change_no_label_there(completed, data, tmp_path):
     held, trained = (data.images.ids[rows[0]] for rows in (data.split.holdout, data.split.train))
     table = tmp_path / "relabel.csv"
-    genders = data.images.scheme.attributes[1].values
+    genders = data.images.scheme.targets[1].values
     rows = []
     for name in (held, trained):
         given = data.images.labels[data.images.ids.index(name), 1]

@@ -6,14 +6,14 @@ import pytest
 
 from trainables.data.groups import first_of_tied, merge_tied, tie_copies
 from trainables.data.images import Images
-from trainables.data.labels import Attribute, Scheme
 from trainables.data.settings import DataConfig
 from trainables.data.splits import same_groups, split_groups, split_table
+from trainables.data.targets import Classes, Scheme
 from trainables.record import RunCard, write_run
 from trainables.restore_data import restore_split
 from trainables.storage import write_whole
 
-SCHEME = Scheme((Attribute("kind", ("x", "y")),))
+SCHEME = Scheme((Classes("kind", ("x", "y")),))
 
 
 def draw(count: int = 60, each: int = 2) -> Images:

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from trainables.data.images import DataError, Images
-from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.settings import DataConfig
 from trainables.data.splits import HOLDOUT, MOST, NOBODY, Split, absent_classes, rare_classes, read_split, split_groups, split_table
+from trainables.data.targets import Classes, Scheme
 
 SCHEME = contest_scheme((30, 60))
 SEEDS = range(50)
@@ -105,7 +105,7 @@ def test_where_nobody_validates_all_but_the_same_holdout_train(seed):
 def few(counts: Sequence[int]) -> Images:
     """So many groups of each class, one image each, in random order."""
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))[:, None]
-    scheme = Scheme((Attribute("kind", tuple(f"kind {number:02d}" for number in range(len(counts)))),))
+    scheme = Scheme((Classes("kind", tuple(f"kind {number:02d}" for number in range(len(counts)))),))
     return Images(Path("root"), tuple(f"{index}.jpg" for index in range(len(labels))), np.arange(len(labels)), labels, scheme)
 
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from trainables.data.images import Images
-from trainables.data.labels import Attribute, Scheme, read_task
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.settings import LabelsConfig
 from trainables.data.splits import HOLDOUT, Split
+from trainables.data.targets import Classes, Scheme, read_task
 from trainables.data.training import Data, Extra, TrainingImages, jittered, training_images
 from trainables.registry import ConfigError
 
@@ -126,13 +126,13 @@ def test_a_corrected_class_stays_whatever_the_number_says_and_the_number_counts_
 
 def test_numbers_are_asked_for_only_where_there_are_some():
     data = draw_data(0)
-    scheme = Scheme((*SCHEME.attributes[:2], Attribute("age", SCHEME.attributes[2].values)))
+    scheme = Scheme((*SCHEME.targets[:2], Classes("age", SCHEME.targets[2].values)))
     data = replace(data, images=replace(data.images, numbers=None, scheme=scheme))
     task = read_task("joint", scheme)
     assert np.isnan(training_images(LabelsConfig(), data, task).numbers).all()
     with pytest.raises(ConfigError) as caught:
         training_images(LabelsConfig(cuts=(28, 59), remove=((27, 29),)), data, task)
-    words = "needs an attribute that is cut from a number, and this data has none; leave it out"
+    words = "needs a target that is cut from a number, and this data has none; leave it out"
     assert str(caught.value).splitlines() == [f"labels/cuts: {words}", f"labels/remove: {words}"]
 
 

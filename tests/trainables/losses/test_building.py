@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 
 from trainables.config import section
-from trainables.data.labels import Attribute, Scheme, read_task
-from trainables.losses import LOSSES, build_losses
+from trainables.data.targets import Classes, Scheme, read_task
+from trainables.losses import LOSSES, Head, build_losses
 from trainables.losses.ordinal import coral
 from trainables.registry import ConfigError
 
 SCHEME = Scheme(
     (
-        Attribute("mask", ("worn", "incorrect", "absent")),
-        Attribute("gender", ("male", "female")),
-        Attribute("age", ("<30", "30-59", ">=60"), (30, 60)),
+        Classes("mask", ("worn", "incorrect", "absent")),
+        Classes("gender", ("male", "female")),
+        Classes("age", ("<30", "30-59", ">=60"), (30, 60)),
     )
 )
 
 
 def build(task, config):
     heads = read_task(task, SCHEME).head_schemes
-    return build_losses(config, heads, [np.full(head.classes, 50.0) for head in heads])
+    return build_losses(config, heads, [Head(head.kind, np.full(head.classes, 50.0), 100) for head in heads])
 
 
 def said(task, **settings):
@@ -34,7 +34,7 @@ def said(task, **settings):
 def test_each_head_is_weighted_by_its_own_images():
     heads = read_task("heads", SCHEME).head_schemes
     counts = [np.array([50.0, 10.0, 10.0]), np.array([30.0, 40.0]), np.array([40.0, 25.0, 5.0])]
-    losses = build_losses(section("loss", alpha="inverse"), heads, counts)
+    losses = build_losses(section("loss", alpha="inverse"), heads, [Head("classes", count, 70) for count in counts])
     for loss, count in zip(losses, counts, strict=True):
         assert loss.keywords["weights"].tolist() == pytest.approx((70 / len(count) / count).tolist())
 
@@ -71,9 +71,9 @@ def test_weights_need_to_fit_only_the_heads_that_the_named_loss_trains():
 
 def test_coral_without_a_head_of_an_ordinal_attribute_alone_is_refused_with_the_tasks_that_have_one():
     mend = "such as age; set task to heads or to age, or take none"
-    assert said("joint", ordinal="coral") == f"loss/ordinal: coral needs a head of an ordinal attribute alone, {mend}"
+    assert said("joint", ordinal="coral") == f"loss/ordinal: coral needs a head of an ordinal target alone, {mend}"
     assert said("gender", ordinal="coral") == (
-        "loss/ordinal: coral needs a head of an ordinal attribute alone, and no attribute of this task is cut from a number; take none"
+        "loss/ordinal: coral needs a head of an ordinal target alone, and no target of this task is cut from a number; take none"
     )
 
 

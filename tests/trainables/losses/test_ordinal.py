@@ -2,11 +2,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainables.data.labels import Attribute, Scheme
+from trainables.data.targets import Classes, Scheme
 from trainables.losses.ordinal import coral, ordinal_head
 
-AGE = Attribute("age", ("<30", "30-59", ">=60"), (30, 60))
-MASK = Attribute("mask", ("worn", "incorrect", "absent"))
+AGE = Classes("age", ("<30", "30-59", ">=60"), (30, 60))
+MASK = Classes("mask", ("worn", "incorrect", "absent"))
 
 
 @pytest.mark.parametrize(("attributes", "expected"), [((AGE,), True), ((MASK,), False), ((MASK, AGE), False), ((AGE, MASK), False)])

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -13,14 +14,19 @@ from sklearn.metrics import (
     confusion_matrix,
     f1_score,
     get_scorer_names,
+    hamming_loss,
     log_loss,
     matthews_corrcoef,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    r2_score,
     roc_auc_score,
+    root_mean_squared_error,
     top_k_accuracy_score,
 )
 
 from trainables.data.layouts.contest import contest_scheme
-from trainables.metrics import METRICS, of_labels, probabilities_missing, target_scores
+from trainables.metrics import METRICS, METRICS_OF, of_labels, probabilities_missing, target_scores
 from trainables.metrics.confusion import confusion
 
 SCHEME = contest_scheme((30, 60))
@@ -62,6 +68,30 @@ SLOW = {
 }
 
 
+def of_every_tag(score, truth, probabilities):
+    """The mean over the tags for which a score is defined."""
+    return np.mean([score(own, p) for own, p in zip(truth.T, probabilities.T, strict=True) if own.any() and not own.all()])
+
+
+SLOW_OF_TAGS = {
+    "average_precision": lambda t, p: of_every_tag(average_precision_score, t, p),
+    "average_precision_micro": lambda t, p: average_precision_score(t, p, average="micro"),
+    "f1_macro": lambda t, p: f1_score(t, p >= 0.5, average="macro", zero_division=0),
+    "f1_micro": lambda t, p: f1_score(t, p >= 0.5, average="micro", zero_division=0),
+    "f1_samples": lambda t, p: f1_score(t, p >= 0.5, average="samples", zero_division=0),
+    "roc_auc": lambda t, p: of_every_tag(roc_auc_score, t, p),
+    "accuracy": lambda t, p: accuracy_score(t, p >= 0.5),
+    "neg_hamming_loss": lambda t, p: -hamming_loss(t, p >= 0.5),
+}
+SLOW_OF_NUMBERS = {
+    "neg_mean_absolute_error": lambda t, p: -mean_absolute_error(t, p[:, 0]),
+    "neg_root_mean_squared_error": lambda t, p: -root_mean_squared_error(t, p[:, 0]),
+    "r2": lambda t, p: r2_score(t, p[:, 0]),
+    "neg_mean_absolute_percentage_error": lambda t, p: -mean_absolute_percentage_error(t, p[:, 0]),
+    "spearman": lambda t, p: spearmanr(t, p[:, 0]).statistic,
+}
+
+
 def draw(seed: int, classes: int = CLASSES, images: int | None = None):
     """True classes and probabilities of images, some classes absent from the truth."""
     rng = np.random.default_rng(seed)
@@ -82,6 +112,25 @@ def test_a_metric_equals_scikit_learns(name, seed):
     assert METRICS[name].score(truth, probabilities) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", METRICS_OF["tags"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_metric_of_tags_equals_scikit_learns(name, seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.random((rng.integers(5, 100), 6)) < rng.uniform(0.1, 0.6, size=6)
+    truth[0], truth[1] = True, False  # an image with every tag, and one without any
+    answer = rng.integers(0, 9, size=truth.shape) / 10 + 0.2 * truth  # with level scores
+    assert METRICS_OF["tags"][name].score(truth, answer) == pytest.approx(SLOW_OF_TAGS[name](truth, answer), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", METRICS_OF["number"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_metric_of_numbers_equals_scikit_learns(name, seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 80, size=rng.integers(5, 100)).astype(float)
+    answer = np.round(truth + 15 * rng.standard_normal(len(truth)))[:, None]
+    assert METRICS_OF["number"][name].score(truth, answer) == pytest.approx(SLOW_OF_NUMBERS[name](truth, answer), rel=1e-9)
+
+
 def test_names_are_scikit_learns_where_it_has_the_scorer():
     assert set(METRICS) - set(get_scorer_names()) == {
         "cohen_kappa",
@@ -90,7 +139,10 @@ def test_names_are_scikit_learns_where_it_has_the_scorer():
         "top_3_accuracy",
         "top_5_accuracy",
     }
-    assert all(name == metric.name and metric.title and metric.explained for name, metric in METRICS.items())
+    others = {*METRICS_OF["tags"], *METRICS_OF["number"]} - set(get_scorer_names())
+    assert others == {"average_precision_micro", "neg_hamming_loss", "spearman"}
+    for kind, metrics in METRICS_OF.items():
+        assert all(name == one.name and one.target == kind and one.title and one.explained for name, one in metrics.items())
 
 
 @pytest.mark.parametrize("seed", range(5))

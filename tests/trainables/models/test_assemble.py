@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 from tests.trainables.models.variants import VARIANTS, with_backbone
 from trainables.build import build_parts
 from trainables.config import section
-from trainables.data.labels import read_task
 from trainables.data.layouts.contest import contest_scheme
+from trainables.data.targets import read_task
 from trainables.loop import fit, total_loss
 from trainables.models.assemble import IMAGENET, build_model, to_input
 from trainables.models.backbone import build_backbone, networks

@@ -3,8 +3,8 @@ import timm
 import torch
 
 from trainables.build import build_parts
-from trainables.data.labels import read_task
 from trainables.data.layouts.contest import contest_scheme
+from trainables.data.targets import read_task
 from trainables.loop import fit
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.models.backbone import build_backbone

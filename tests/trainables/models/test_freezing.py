@@ -8,8 +8,8 @@ from tests.trainables.models.variants import FAMILIES
 from trainables.build import build_parts
 from trainables.checkpoint import pack_progress, unpack_progress
 from trainables.config import section
-from trainables.data.labels import read_task
 from trainables.data.layouts.contest import contest_scheme
+from trainables.data.targets import read_task
 from trainables.loop import fit
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.models.backbone import build_backbone

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.data.labels import read_task
 from trainables.data.layouts.contest import contest_scheme
+from trainables.data.targets import read_task
 from trainables.models.heads import Cosine, Heads, Number, Ordinal, build_heads
 
 SCHEME = contest_scheme((30, 60))

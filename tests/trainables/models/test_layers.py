@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from tests.trainables.models.variants import FAMILIES
-from trainables.data.labels import read_task
 from trainables.data.layouts.contest import contest_scheme
+from trainables.data.targets import read_task
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.models.backbone import build_backbone
 from trainables.models.layers import layer_scales

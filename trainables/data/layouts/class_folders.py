@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data.images import Images, LeftOut
-from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.layout import Layout
 from trainables.data.settings import DataConfig
+from trainables.data.targets import Classes, Scheme
 
 # What an image's suffix begins with: downloads are named .jpg_large, or .jpg with the size behind it.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".gif")
@@ -43,7 +43,7 @@ def _images_by_class(root: Path) -> dict[str, list[str]]:
 
 
 def _scheme(classes: Iterable[str]) -> Scheme:
-    return Scheme((Attribute("class", tuple(classes)),))
+    return Scheme((Classes("class", tuple(classes)),))
 
 
 def _oddities(root: Path, images: Images) -> list[str]:

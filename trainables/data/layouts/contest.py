@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data.images import DataError, Images, LeftOut, Unlabelled
-from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.layout import Layout
 from trainables.data.names import some
 from trainables.data.rows import Rows, is_inside, read_rows, refuse
 from trainables.data.settings import DataConfig
+from trainables.data.targets import Classes, Scheme
 
 SHOTS = {**{f"mask{number}": "worn" for number in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "absent"}
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -21,8 +21,8 @@ OLDEST = 120  # years; anything above is a typing error
 
 def contest_scheme(cuts: tuple[int, ...]) -> Scheme:
     """Mask, gender and age band; `cuts` are the first years of all bands but the youngest."""
-    mask = Attribute("mask", ("worn", "incorrect", "absent"))
-    return Scheme((mask, Attribute("gender", ("male", "female")), Attribute.banded("age", cuts)))
+    mask = Classes("mask", ("worn", "incorrect", "absent"))
+    return Scheme((mask, Classes("gender", ("male", "female")), Classes.banded("age", cuts)))
 
 
 def read_contest(folder: Path, settings: DataConfig) -> Images:
@@ -33,8 +33,8 @@ def read_contest(folder: Path, settings: DataConfig) -> Images:
     table = read_rows(table_file, COLUMNS)
     refuse(table_file, _mistakes(table, table_file, root, scheme))
 
-    mask_of = {name: scheme.attributes[0].values.index(value) for name, value in SHOTS.items()}
-    gender_of = {value: index for index, value in enumerate(scheme.attributes[1].values)}
+    mask_of = {name: scheme.targets[0].values.index(value) for name, value in SHOTS.items()}
+    gender_of = {value: index for index, value in enumerate(scheme.targets[1].values)}
     ids, groups, labels, numbers, names = [], [], [], [], []
     hidden, strange, double, missing = [], [], [], []
     for group, (_, row) in enumerate(table):
@@ -103,7 +103,7 @@ def read_unlabelled(folder: Path) -> Unlabelled | None:
 
 
 def _mistakes(table: Rows, file: Path, root: Path, scheme: Scheme) -> list[str]:
-    genders = scheme.attributes[1].values
+    genders = scheme.targets[1].values
     mistakes = []
     for line, row in table:
         gender, age, path = row["gender"], row["age"], row["path"]

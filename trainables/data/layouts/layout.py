@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainables.data.images import Images
-from trainables.data.labels import Scheme
 from trainables.data.settings import DataConfig
+from trainables.data.targets import Scheme
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data.images import DataError, Images, Unlabelled
-from trainables.data.labels import Scheme
 from trainables.data.layouts import class_folders, contest, table
 from trainables.data.layouts.layout import Layout
 from trainables.data.names import look_alikes, no_text, shown, some, with_control_characters
 from trainables.data.rows import refuse
 from trainables.data.settings import DataConfig
+from trainables.data.targets import Scheme
 
 LAYOUTS = (contest.LAYOUT, table.LAYOUT, class_folders.LAYOUT)  # the first that fits is taken
 
@@ -65,7 +65,7 @@ def refuse_odd_names(source: Path, images: Images) -> None:
 
     Raises: DataError for control characters in names, for names that look alike, and for joint classes of one name.
     """
-    classes = {f"classes of {attribute.name}": attribute.values for attribute in images.scheme.attributes}
+    classes = {f"classes of {attribute.name}": attribute.values for attribute in images.scheme.targets}
     groups = {"groups": tuple(dict.fromkeys(images.names))}
     mistakes = []
     for kind, names in ({"files": images.ids, "targets": images.scheme.names} | groups | classes).items():
@@ -108,13 +108,13 @@ def _text_mistakes(source: Path, ids: Sequence[str]) -> list[str]:
 
 def _renumbered(source: Path, images: Images, scheme: Scheme, needed: Collection[str]) -> Images:
     mistakes, attributes, columns = [], [], []
-    for attribute in scheme.attributes:
+    for attribute in scheme.targets:
         if attribute.name not in images.scheme.names:
             if attribute.name in needed:
                 mistakes.append(f"{source}: has no attribute {attribute.name}; there are {', '.join(images.scheme.names)}. Add it.")
             continue
         column = images.scheme.names.index(attribute.name)
-        values, own = images.scheme.attributes[column].values, images.labels[:, column]
+        values, own = images.scheme.targets[column].values, images.labels[:, column]
         strange = [values[value] for value in np.unique(own) if values[value] not in attribute.values]
         if strange:
             if attribute.name in needed:
@@ -126,5 +126,5 @@ def _renumbered(source: Path, images: Images, scheme: Scheme, needed: Collection
         columns.append(np.array([attribute.values.index(value) if value in attribute.values else -1 for value in values])[own])
     refuse(source, mistakes)
     part = Scheme(tuple(attributes))
-    numbers = images.numbers if part.cut and part.cut in images.scheme.attributes else None
+    numbers = images.numbers if part.cut and part.cut in images.scheme.targets else None
     return replace(images, labels=np.stack(columns, axis=-1), scheme=part, numbers=numbers)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data.images import Images, LeftOut
-from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.layout import Layout
 from trainables.data.rows import Rows, Table, is_inside, read_number, read_table, refuse
 from trainables.data.settings import DataConfig
+from trainables.data.targets import Classes, Scheme
 
 IMAGE, PERSON = "image", "person"
 MOST_VALUES = 50  # of a column beside others; more are hardly classes
@@ -32,11 +32,11 @@ def read_listed(file: Path, settings: DataConfig) -> Images:
         fields = [row[name] for _, row in rows]
         if name == settings.ordinal:
             numbers = np.array(fields, dtype=np.float32)
-            scheme.append(Attribute.banded(name, settings.cuts))
+            scheme.append(Classes.banded(name, settings.cuts))
             labels.append(np.digitize(numbers, settings.cuts))
         else:
             values, ids_of_values = np.unique(fields, return_inverse=True)
-            scheme.append(Attribute(name, tuple(values.tolist())))
+            scheme.append(Classes(name, tuple(values.tolist())))
             labels.append(ids_of_values)
     names = tuple(row[group] for _, row in rows) if group else ()
     groups = np.unique(names, return_inverse=True)[1] if group else np.arange(len(ids))
@@ -107,7 +107,7 @@ def _oddities(file: Path, images: Images) -> list[str]:
     """Everything that makes classes that nobody can have meant, one line each."""
     mistakes = []
     mend = "A number is cut into classes by --set data/ordinal={name} and data/cuts; what nobody is to predict is taken out"
-    for attribute in images.scheme.attributes:
+    for attribute in images.scheme.targets:
         count = len(attribute.values)
         if attribute.cuts:
             continue
@@ -115,7 +115,7 @@ def _oddities(file: Path, images: Images) -> list[str]:
             mistakes.append(f"{file}: column {attribute.name} is {attribute.values[0]} for every image; take it out.")
         elif count == len(images):
             mistakes.append(f"{file}: column {attribute.name} has another value for every image. {mend.format(name=attribute.name)}.")
-        elif count > MOST_VALUES and len(images.scheme.attributes) > 1:
+        elif count > MOST_VALUES and len(images.scheme.targets) > 1:
             mistakes.append(f"{file}: column {attribute.name} has {count} different values. {mend.format(name=attribute.name)}.")
     groups = len(np.unique(images.groups))
     if not mistakes and images.scheme.classes > groups:

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from trainables.data.images import Images
-from trainables.data.labels import Attribute
 from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
+from trainables.data.targets import Classes
 from trainables.data.views import View, ViewConfig, build_views
 
 
@@ -35,7 +35,7 @@ def left_out(images: Images) -> dict[str, tuple[str, ...]]:
 
 def test_a_class_is_a_folder_and_classes_are_in_the_order_of_their_names(read):
     images = read(**{"dog/1.jpg": "RGB JPEG", "cat/2.jpg": "RGB JPEG", "cat/1.jpg": "RGB JPEG", "ant/3.jpg": "RGB JPEG"})
-    assert images.scheme.attributes == (Attribute("class", ("ant", "cat", "dog")),)
+    assert images.scheme.targets == (Classes("class", ("ant", "cat", "dog")),)
     assert images.ids == ("ant/3.jpg", "cat/1.jpg", "cat/2.jpg", "dog/1.jpg")
     assert images.labels.tolist() == [[0], [1], [1], [2]]
 
@@ -88,6 +88,6 @@ def test_a_class_has_the_images_of_its_folder_whatever_their_number(read):
     rng = np.random.default_rng(0)
     counts = {f"class {number}": int(count) for number, count in enumerate(rng.integers(1, 6, size=12))}
     images = read(**{f"{name}/{index}.png": "L PNG" for name, count in counts.items() for index in range(count)})
-    values = images.scheme.attributes[0].values
+    values = images.scheme.targets[0].values
     assert {name: int((images.labels[:, 0] == index).sum()) for index, name in enumerate(values)} == counts
     assert all(Path(name).parent.name == values[label] for name, (label,) in zip(images.ids, images.labels, strict=True))

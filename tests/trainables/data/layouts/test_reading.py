@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from trainables.data.images import DataError, Images, LeftOut
-from trainables.data.labels import Attribute, Scheme
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.layouts.reading import read_images, read_joining, read_scheme, read_unlabelled, refuse_odd_names
 from trainables.data.settings import DataConfig
+from trainables.data.targets import Classes, Scheme
 
 LAYOUTS = (
     "the folder that holds train/train.csv and train/images/, a table such as photos.csv with a column image, "
@@ -47,7 +47,7 @@ def reading(source, scheme=None) -> Images:
 def test_one_door_reads_all_three_layouts(demo, tree, table):
     assert reading(demo).scheme == contest_scheme((30, 60))
     for images in (reading(tree), reading(table)):
-        assert images.scheme == Scheme((Attribute("class", ("cat", "dog")),))
+        assert images.scheme == Scheme((Classes("class", ("cat", "dog")),))
         labels = dict(zip(images.ids, images.labels[:, 0].tolist(), strict=True))
         assert labels == {"cat/0.png": 0, "cat/1.png": 0, "dog/0.png": 1, "dog/1.png": 1}
 
@@ -84,7 +84,7 @@ def renamed(folder: Path, name: str | bytes) -> None:
 
 def test_files_whose_names_are_no_utf_8_are_refused_by_name_whatever_reads_them(tree):
     renamed(tree / "cat" / "0.png", b"caf\xe9.png")
-    for scheme in (None, Scheme((Attribute("class", ("cat", "dog")),))):
+    for scheme in (None, Scheme((Classes("class", ("cat", "dog")),))):
         with pytest.raises(DataError) as caught:
             reading(tree, scheme)
         assert str(caught.value).startswith(f"{tree}: 1 names of files are not in UTF-8: cat/caf\\xe9.png. ")
@@ -136,7 +136,7 @@ def test_names_of_every_script_are_fine(tree):
 
 
 def test_labels_are_numbered_by_the_scheme_that_the_images_join(table):
-    scheme = Scheme((Attribute("class", ("dog", "bird", "cat")),))
+    scheme = Scheme((Classes("class", ("dog", "bird", "cat")),))
     joining = reading(table, scheme)
     assert joining.scheme == scheme
     assert dict(zip(joining.ids, joining.labels[:, 0].tolist(), strict=True)) == {
@@ -147,7 +147,7 @@ def test_labels_are_numbered_by_the_scheme_that_the_images_join(table):
 def test_attributes_may_stand_in_another_order_and_others_are_passed_over(demo, quirky, tmp_path):
     rows = ["image,person,age,colour,mask,gender"]
     for name, number, label in zip(quirky.ids, quirky.numbers, quirky.labels, strict=True):
-        mask, gender, _ = (attribute.values[value] for attribute, value in zip(quirky.scheme.attributes, label, strict=True))
+        mask, gender, _ = (attribute.values[value] for attribute, value in zip(quirky.scheme.targets, label, strict=True))
         rows.append(f"people/{name},{name.split('/')[0]},{number:g},red,{mask},{gender}")
     (tmp_path / "people").symlink_to(demo / "train" / "images")
     (tmp_path / "joining.csv").write_text("\n".join(rows))
@@ -159,7 +159,7 @@ def test_attributes_may_stand_in_another_order_and_others_are_passed_over(demo, 
 
 
 def test_what_keeps_images_from_joining_is_said_at_once(table):
-    scheme = Scheme((Attribute("size", ("small", "large")), Attribute("class", ("dog", "bird"))))
+    scheme = Scheme((Classes("size", ("small", "large")), Classes("class", ("dog", "bird"))))
     with pytest.raises(DataError) as caught:
         reading(table, scheme)
     assert str(caught.value).splitlines() == [
@@ -169,8 +169,8 @@ def test_what_keeps_images_from_joining_is_said_at_once(table):
 
 
 def test_only_needed_attributes_must_be_there_and_of_known_values_and_others_stay_where_they_are(table):
-    kind, size = Attribute("class", ("dog", "cat")), Attribute("size", ("small", "large"))
-    years = Attribute.banded("years", (30,))
+    kind, size = Classes("class", ("dog", "cat")), Classes("size", ("small", "large"))
+    years = Classes.banded("years", (30,))
     scheme = Scheme((size, kind, years))
     joining = read_joining(table, DataConfig(ordinal="years"), scheme, {"class"})
     assert joining.scheme == Scheme((kind,)) and joining.labels[:, 0].tolist() == [0, 0, 1, 1] and joining.numbers is None
@@ -187,7 +187,7 @@ def test_only_needed_attributes_must_be_there_and_of_known_values_and_others_sta
 def test_images_of_one_class_alone_may_join_but_not_stand_alone(tree):
     for image in (tree / "dog").iterdir():
         image.unlink()
-    scheme = Scheme((Attribute("class", ("cat", "dog")),))
+    scheme = Scheme((Classes("class", ("cat", "dog")),))
     assert reading(tree, scheme).labels.tolist() == [[0], [0]]
     with pytest.raises(DataError, match="only the folder cat holds images. Give each of two or more classes a folder"):
         reading(tree)

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from trainables.data.images import DataError, Images
-from trainables.data.labels import Attribute
 from trainables.data.layouts.reading import read_images, read_scheme
 from trainables.data.layouts.table import read_listed
 from trainables.data.settings import DataConfig
+from trainables.data.targets import Classes
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def refused(table: Path, **settings) -> list[str]:
 
 def test_every_other_column_is_an_attribute_whose_values_are_classes_in_the_order_of_their_names(write):
     images = read(write(HEADER, *groups(60)), ordinal="years", cuts=(20, 40))
-    size, kind, years = images.scheme.attributes
-    assert (size, kind) == (Attribute("size", ("L", "S")), Attribute("kind", ("x", "y", "z")))
-    assert years == Attribute("years", ("<20", "20-39", ">=40"), (20, 40))
+    size, kind, years = images.scheme.targets
+    assert (size, kind) == (Classes("size", ("L", "S")), Classes("kind", ("x", "y", "z")))
+    assert years == Classes("years", ("<20", "20-39", ">=40"), (20, 40))
     for name, group, label, number in zip(images.ids, images.names, images.labels, images.numbers, strict=True):
         p, s = map(int, name.removesuffix(".jpg").split("/"))
         assert group == f"group {p}" and number == p
@@ -190,7 +190,7 @@ def test_a_target_that_lost_its_name_is_asked_for(write):
 def test_a_number_is_cut_only_where_somebody_says_so_and_the_cuts_offered_are_thirds_of_the_data(write):
     (line,) = refused(write(HEADER, *groups(60)), ordinal="years")
     assert line.startswith(f"{write(HEADER, *groups(60))}: data/ordinal is years") and line.endswith("--set data/cuts=[20, 39].")
-    assert read(write(HEADER, *groups(60)), ordinal="years", cuts=(20, 39)).scheme.attributes[2].cuts == (20, 39)
+    assert read(write(HEADER, *groups(60)), ordinal="years", cuts=(20, 39)).scheme.targets[2].cuts == (20, 39)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -201,5 +201,5 @@ def test_labels_equal_a_slow_look_up_in_any_table(write, seed):
     header = ",".join(["image", *(f"column{index}" for index in range(len(values)))])
     images = read(write(header, *(",".join([f"{index}.jpg", *row]) for index, row in enumerate(cells))))
     for row, label in zip(cells, images.labels, strict=True):
-        assert row == [attribute.values[value] for attribute, value in zip(images.scheme.attributes, label, strict=True)]
-    assert all(attribute.values == tuple(sorted(attribute.values)) for attribute in images.scheme.attributes)
+        assert row == [attribute.values[value] for attribute, value in zip(images.scheme.targets, label, strict=True)]
+    assert all(attribute.values == tuple(sorted(attribute.values)) for attribute in images.scheme.targets)

@@ -4,8 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from trainables.data.labels import Attribute, Scheme, compose, read_task
+from trainables.data.images import count_lines
 from trainables.data.layouts.contest import contest_scheme
+from trainables.data.targets import Classes, Number, Scheme, Tags, compose, read_target, read_task
 from trainables.registry import ConfigError
 
 CONTEST = contest_scheme((30, 60))
@@ -13,7 +14,7 @@ CONTEST = contest_scheme((30, 60))
 
 def random_scheme(rng) -> Scheme:
     sizes = rng.integers(2, 5, size=rng.integers(1, 5))
-    return Scheme(tuple(Attribute(f"a{index}", tuple(f"v{value}" for value in range(size))) for index, size in enumerate(sizes)))
+    return Scheme(tuple(Classes(f"a{index}", tuple(f"v{value}" for value in range(size))) for index, size in enumerate(sizes)))
 
 
 def random_rows(rng, images: int, classes: int) -> np.ndarray:
@@ -41,13 +42,32 @@ def test_class_names_read_like_a_group():
 
 
 def test_cuts_make_one_band_more_than_there_are_cuts():
-    assert Attribute.banded("years", (25,)) == Attribute("years", ("<25", ">=25"), (25,))
-    assert Attribute.banded("years", (20, 40, 58)).values == ("<20", "20-39", "40-57", ">=58")
+    assert Classes.banded("years", (25,)) == Classes("years", ("<25", ">=25"), (25,))
+    assert Classes.banded("years", (20, 40, 58)).values == ("<20", "20-39", "40-57", ">=58")
 
 
-@pytest.mark.parametrize("attribute", [*CONTEST.attributes, Attribute("class", ("a, b", "c"))])
-def test_an_attribute_comes_back_from_json(attribute):
-    assert Attribute.read(json.loads(json.dumps(attribute.plain()))) == attribute
+@pytest.mark.parametrize("target", [*CONTEST.targets, Classes("class", ("a, b", "c")), Tags("scene", ("sea", "sun, set")), Number("age")])
+def test_a_target_comes_back_from_json(target):
+    assert read_target(json.loads(json.dumps(target.plain()))) == target
+
+
+MIXED = Scheme((Classes("sex", ("f", "m")), Tags("scene", ("sea", "sun", "snow")), Number("age")))
+
+
+def test_a_scheme_of_several_kinds_is_answered_kind_by_kind():
+    assert MIXED.kinds == ("classes", "tags", "number")
+    widths = [MIXED.of_kind(kind).classes for kind in MIXED.kinds]
+    names = [MIXED.of_kind(kind).class_names() for kind in MIXED.kinds]
+    assert (widths, names) == ([2, 3, 1], [["f", "m"], ["sea", "sun", "snow"], ["age"]])
+
+
+def test_a_task_has_a_head_for_each_kind_and_answers_each_by_its_own():
+    joint, heads = read_task("joint", MIXED), read_task("heads", MIXED)
+    assert joint.heads == heads.heads == (("sex",), ("scene",), ("age",))
+    arrays = [np.array([[0.2, 0.8]]), np.array([[0.1, 0.7, 0.9]]), np.array([[33.5]])]
+    for kind, array in zip(MIXED.kinds, arrays, strict=True):
+        np.testing.assert_array_equal(joint.answer(arrays, kind), array)
+    assert read_task("age", MIXED).scheme == MIXED.of_kind("number")
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -101,18 +121,18 @@ def test_certain_heads_compose_to_the_joint_class_that_their_targets_came_from(t
     classes = np.arange(18)
     targets = read.targets(CONTEST.split(classes))
     heads = [np.eye(part.classes)[targets[:, index]] for index, part in enumerate(read.head_schemes)]
-    np.testing.assert_array_equal(read.joint_probabilities(heads), np.eye(18))
+    np.testing.assert_array_equal(read.answer(heads), np.eye(18))
 
 
 @pytest.mark.parametrize(
     ("task", "messages"),
     [
-        ("aeg", ["'aeg' is not an attribute; there are mask, gender, age"]),
+        ("aeg", ["'aeg' is not a target; there are mask, gender, age"]),
         ([["mask"], ["mask", "age"]], ["mask is predicted by two heads; name it once"]),
         ([["mask", "mask"]], ["mask is predicted by two heads; name it once"]),
-        ([["mask"], []], ["a head without attributes predicts nothing"]),
-        ([], ["a head without attributes predicts nothing"]),
-        ([["hat"], ["age"], ["age"], []], ["'hat' is not an attribute", "age is predicted by two heads", "a head without attributes"]),
+        ([["mask"], []], ["a head without targets predicts nothing"]),
+        ([], ["a head without targets predicts nothing"]),
+        ([["hat"], ["age"], ["age"], []], ["'hat' is not a target", "age is predicted by two heads", "a head without targets"]),
     ],
 )
 def test_a_wrong_task_is_refused_with_every_mistake(task, messages):
@@ -123,9 +143,9 @@ def test_a_wrong_task_is_refused_with_every_mistake(task, messages):
 
 
 def test_images_are_counted_by_class_and_of_many_classes_the_most_and_the_least_are_named():
-    few = Scheme((Attribute("kind", ("cat", "dog", "emu")),))
-    assert few.count_lines(np.array([[0], [2], [2]])) == ["kind (3 classes): cat 1, dog 0, emu 2"]
-    many = Scheme((Attribute("kind", tuple(f"k{number}" for number in range(100))),))
-    (line,) = many.count_lines(np.repeat(np.arange(100), np.arange(100))[:, None])
+    few = Scheme((Classes("kind", ("cat", "dog", "emu")),))
+    assert count_lines(few, lambda part: np.array([0, 2, 2])) == ["kind (3 classes): cat 1, dog 0, emu 2"]
+    many = Scheme((Classes("kind", tuple(f"k{number}" for number in range(100))),))
+    (line,) = count_lines(many, lambda part: np.repeat(np.arange(100), np.arange(100)))
     assert len(line) < 160
     assert all(words in line for words in ("100 classes", "k99 99", "k98 98", "k1 1", "k0 0")) and "k50" not in line
