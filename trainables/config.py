@@ -17,7 +17,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from search_spaces.schema import Chooser
 from trainables.data.augment import POLICIES, AugmentConfig
 from trainables.data.sampling import SAMPLERS, SamplerConfig
-from trainables.data.settings import DataConfig, LabelsConfig
+from trainables.data.settings import BEFORE, DataConfig, LabelsConfig
 from trainables.data.views import CROPS, ViewConfig
 from trainables.losses import LOSSES, LossConfig
 from trainables.mixing import MIXERS, MixConfig
@@ -135,6 +135,7 @@ class TrialConfig(Section):
                 aside |= {f"{name}/{field}": one for field, one in value.items() if field not in fields}
             else:
                 known[name] = value
+        known["data"] = BEFORE | known.get("data", {})
         return cls.from_values(known), aside
 
     def values(self) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from search_spaces.schema import Space, nested
 from trainables.config import choosers
 from trainables.data.extra import Completed, complete
 from trainables.data.groups import merge_tied, tie_copies
-from trainables.data.images import DataError, Images
-from trainables.data.layouts.reading import find_layout, read_images, refuse_odd_names
+from trainables.data.images import DataError, Images, LeftOut
+from trainables.data.layouts.reading import find_layout, read_images, read_unlabelled, refuse_odd_names
 from trainables.data.names import some
 from trainables.data.settings import DataConfig, LabelsConfig
-from trainables.data.splits import Split, absent_classes, rare_classes, split_groups
+from trainables.data.splits import Split, absent_classes, rare_classes, shared_by_parts, split_groups
 from trainables.data.targets import Scheme
 from trainables.data.training import Data
 from trainables.data.view_store import cache_folder, view_cache
@@ -29,8 +29,9 @@ from trainables.storage import Folder, local_file
 from tuner import preflight
 from tuner.cli import Options
 from tuner.demo import writing
-from tuner.runs import Earlier, refuse, with_cuts
+from tuner.runs import Earlier, explicit, refuse, with_data_of
 from tuner.settings import RunSettings
+from tuner.understood import tell_understood
 
 DEMO_PEOPLE = 300
 DEMO_EVAL = 40  # people of the demo whose labels are not given
@@ -83,6 +84,7 @@ def plan_search(run: Folder, space: Space, settings: RunSettings, options: Optio
     images = read_images(folder, sides_of(space))
     if earlier is None:
         refuse_odd_names(folder, images)
+        tell_understood(images, read_unlabelled(folder, sides_of(space)), console)
         # Too few groups are told before anything is decoded; that leaves out some at most.
         split_groups(images, sides_of(space), seed)
     attributes = preflight.covered_attributes(preflight.tasks_of(space), images.scheme)
@@ -90,7 +92,19 @@ def plan_search(run: Folder, space: Space, settings: RunSettings, options: Optio
         was, now = (", ".join(names) for names in (earlier.card.predicts, attributes))
         refuse(earlier.card, [f"task: its trials predict {was}, new ones would predict {now}: the scores cannot be compared"])
     views = preflight.views_of(space)
-    return Plan(run, space, settings, seed, fixed, attributes, preflight.cover(space, drawn), views, folder, images, earlier)
+    return Plan(
+        run,
+        space if earlier else explicit(space),
+        settings,
+        seed,
+        fixed,
+        attributes,
+        preflight.cover(space, drawn),
+        views,
+        folder,
+        images,
+        earlier,
+    )
 
 
 def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
@@ -107,7 +121,7 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
 
     images, views = decoded(plan.images)
     images, split = divide(images, views.digests, sides, plan.seed, plan.split_of)
-    tell_images(images, split, console)
+    tell_images(images, split, () if plan.split_of else plan.images.left_out, console)
     by_data = "dataset" in values.get("normalize", [])
     tasks, relabels = preflight.tasks_of(plan.space), values.get("labels/relabel", [])
     completed: dict[int, Completed] = {}
@@ -139,7 +153,8 @@ def divide(images: Images, digests: Mapping[str, str], sides: DataConfig, seed: 
     if earlier:
         return restore_split(earlier.run, earlier.card, images, digests, sides.fold)
     tied = tie_copies(images, digests)
-    return merge_tied(tied), split_groups(tied, sides, seed)
+    split = split_groups(tied, sides, seed)
+    return merge_tied(replace(tied, left_out=(*tied.left_out, *shared_by_parts(tied)))), split
 
 
 def sides_of(space: Space) -> DataConfig:
@@ -165,19 +180,19 @@ def read_the_space(options: Options, earlier: Earlier | None, has_gpu: bool) -> 
     """
 
     def check(space: Space) -> list[tuple[str, str]]:
-        sides = preflight.sound_sides(with_cuts(space, earlier.card) if earlier else space)
+        sides = preflight.sound_sides(with_data_of(space, earlier) if earlier else space)
         return preflight.check_space(space, *known_labels(options, earlier, sides))
 
     if options.space:
         space = read_space(options.space, on_cpu=not has_gpu, changes=options.changes, choosers=choosers(), check=check)
-        return with_cuts(space, earlier.card) if earlier else space
+        return with_data_of(space, earlier) if earlier else space
     if earlier is None:
         raise RunError(NOTHING_GIVEN)
     if earlier.space is None:
         raise RunError(f"{earlier.run}/{SPACE} is gone; give --space the space to go on with")
     with local_file(earlier.run / SPACE) as file:
         space = read_space(file, changes=options.changes, choosers=choosers(), check=check)
-    return with_cuts(replace(space, name=earlier.card.space), earlier.card)
+    return with_data_of(replace(space, name=earlier.card.space), earlier)
 
 
 def known_labels(options: Options, earlier: Earlier | None, sides: DataConfig) -> tuple[Scheme, Collection[str]]:
@@ -186,11 +201,11 @@ def known_labels(options: Options, earlier: Earlier | None, sides: DataConfig) -
     Raises: DataError where there are no images.
     """
     if options.data:
-        layout = find_layout(options.data)
+        layout = find_layout(options.data, sides)
         return layout.scheme(options.data, sides), layout.corrections
     folder = Path(earlier.card.data) if earlier else demo_folder()
     # The demo is known before it is drawn.
-    layout = find_layout(folder) if folder.exists() else writing.LAYOUT
+    layout = find_layout(folder, sides) if folder.exists() else writing.LAYOUT
     return earlier.card.scheme if earlier else layout.scheme(folder, sides), layout.corrections
 
 
@@ -265,15 +280,15 @@ def decode(images: Images, views: list[View], allow_bad: bool, console: Console)
     return good, files
 
 
-def tell_images(images: Images, split: Split, console: Console) -> None:
-    """What is used, what is left out, who is on which side."""
+def tell_images(images: Images, split: Split, told: Collection[LeftOut], console: Console) -> None:
+    """What is used, what is left out beside what was told before, who is on which side."""
     sides = {"train": split.train, "validate": split.valid, "hold out": split.holdout}
     counts = [f"{len(images.groups[rows])} to {side}" for side, rows in sides.items()]
     groups = len(set(images.groups.tolist()))
     console.print(f"{len(images)} images of {groups} groups: {', '.join(counts)} (split {split.hash})")
-    for line in images.count_lines():
-        console.print(f"  {line}")
     for item in images.left_out:
+        if item in told:
+            continue
         console.print(f"  left out or noted: {item}", style="yellow")
     parts = np.unique(split.part)
     if rare := rare_classes(images, len(parts)):

@@ -205,7 +205,7 @@ def gather(folder: Path, view: "View", space: "Space", settings: "Pretraining", 
     for line in images.count_lines():
         console.print(f"  {line}")
     sources = [Source(used.ids, files.files[view])]
-    unlabelled = read_unlabelled(folder)
+    unlabelled = read_unlabelled(folder, sides)
     if unlabelled is not None:
         with progress_bar("decoding images to predict", count_missing(unlabelled, [view], view_cache())) as advance:
             built = build_views(unlabelled, [view], view_cache(), advance)

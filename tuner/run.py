@@ -1,5 +1,6 @@
 """`python -m tuner.run --space quickstart.yaml`: search a space, keep every trial's record, print what was found."""
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,9 @@ import typer
 from search_spaces.read import shipped_spaces
 from trainables.console import output
 from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, Wanted, carry_out
+
+# Options that are short for settings of the section data.
+OF_DATA = ("target", "tags", "number", "group", "label_pattern", "layout")
 
 
 def wanted(text: str) -> Wanted:
@@ -30,7 +34,27 @@ def run(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="A folder with train/train.csv, a table photos.csv, or a folder per class. Default: drawn people, for a demo."),
+        typer.Option(
+            help="A folder of class folders, a table or a folder with one, or else, see docs/data.md. Default: drawn people, for a demo."
+        ),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="NAME[,NAME]", help="The column, or columns, to predict; short for --set data/target=.")
+    ] = None,
+    tags: Annotated[str | None, typer.Option(metavar="NAME[,NAME]", help="The columns of tags; short for --set data/tags=.")] = None,
+    number: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The column of a number to predict; short for --set data/number=.")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The column whose value images of one group share; short for --set data/group=.")
+    ] = None,
+    label_pattern: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Labels in names of files, such as {label}_{n}; short for --set data/label_pattern=."),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="How images and labels lie on disk, where several layouts fit; short for --set data/layout=."),
     ] = None,
     trials: Annotated[
         str | None,
@@ -79,13 +103,16 @@ def run(
     """
     given = dict(locals())
     named = {name: value for name in ("metric", "searcher", "pruner") if (value := given.pop(name)) is not None}
+    # In quotation marks: names such as no, 01 or a: b are text.
+    of_data = {name: json.dumps(value) for name in OF_DATA if (value := given.pop(name)) is not None}
     console = output()
 
     def work(start: Start) -> int:
         from tuner.searching import search
 
         # Every option is a field of the same name.
-        changed = (*(changes or ()), *(f"run/{name}={value}" for name, value in named.items()))
+        short = (*(f"run/{name}={value}" for name, value in named.items()), *(f"data/{name}={value}" for name, value in of_data.items()))
+        changed = (*(changes or ()), *short)
         return search(Options(**given | {"changes": changed}), console, start)
 
     carry_out(work, console, address=address, dashboard=dashboard)

@@ -1,16 +1,17 @@
 """The folder of a run: a new one is named, made and held in one go; an earlier one is opened as it was left (its trials: resume.py)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from search_spaces.read import read_space
 from search_spaces.schema import Space, SpaceError, nested, show
 from trainables.commands import typed
 from trainables.config import choosers
-from trainables.data.settings import DataConfig
+from trainables.data.settings import BEFORE, DataConfig
 from trainables.metrics import DEFAULT
 from trainables.record import SPACE, RunCard, RunError, find_run, name_of, read_run
 from trainables.storage import Folder, local_file, reach, remove_tree
@@ -35,6 +36,7 @@ def open_run(name: str) -> Earlier:
         try:
             with local_file(run / SPACE) as file:
                 space = with_cuts(replace(read_space(file, choosers=choosers()), name=card.space), card)
+                space = replace(space, fixed=_paths(BEFORE) | dict(space.fixed))
         except SpaceError as error:
             raise RunError(f"{run}/{SPACE} cannot be read:\n{error}\nMend it, or give --space") from None
     return Earlier(run, card, space)
@@ -43,6 +45,23 @@ def open_run(name: str) -> Earlier:
 def with_cuts(space: Space, card: RunCard) -> Space:
     """The space with the cuts that a run began with, where it names none: the same ones were once everybody's default."""
     return replace(space, fixed={"data/cuts": list(card.cuts), **space.fixed}) if card.cuts else space
+
+
+def with_data_of(space: Space, earlier: Earlier) -> Space:
+    """The space with the settings of how data is read that the run began with, where it names none."""
+    own = earlier.space.fixed if earlier.space else _paths(BEFORE)
+    kept = {path: own[path] for path in _paths(BEFORE) if path in own}
+    return with_cuts(replace(space, fixed=kept | dict(space.fixed)), earlier.card)
+
+
+def explicit(space: Space) -> Space:
+    """The space with the settings of how data is read written out: a run without them began before there were any."""
+    today = DataConfig().model_dump(mode="json")
+    return replace(space, fixed={path: today[name] for name, path in zip(BEFORE, _paths(BEFORE), strict=True)} | dict(space.fixed))
+
+
+def _paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"data/{name}": value for name, value in settings.items()}
 
 
 def refuse_changes(card: RunCard, before: Space | None, space: Space, seed: int | None) -> None:

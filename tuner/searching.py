@@ -22,6 +22,7 @@ from tuner.lock import hold, tell_lock
 from tuner.prepare import Material, Plan, has_overlay, plan_search, prepare, read_the_space, refuse_options, settings_of
 from tuner.runs import Earlier, choose_folder, claim, numbered, open_run, refuse_changes, resume_command
 from tuner.surroundings import gpus_here
+from tuner.understood import examples_sheet
 
 
 def search(options: Options, console: Console, start: Start) -> int:
@@ -47,6 +48,8 @@ def search(options: Options, console: Console, start: Start) -> int:
         allow_bad = options.allow_bad_images or earlier is not None
         if options.dry_run:
             prepare(plan, allow_bad=allow_bad, console=console)
+            if sheet := examples_sheet(plan.images, plan.folder.stem):
+                console.print(Text(f"Examples of each class: {sheet}"), soft_wrap=True)
             valid = f"{preflight.DRAWS} configurations drawn, {len(plan.configurations)} trained for a step, all valid"
             console.print(f"Dry run: {valid}. Nothing was written.")
             return 0

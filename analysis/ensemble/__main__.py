@@ -243,7 +243,8 @@ class Predictor:
     @classmethod
     def of(cls, runs: Runs, console: Console) -> "Predictor":
         data = data_folder(runs)
-        return cls(runs, data, read_images(data, runs.trials[0].record.config.data), read_unlabelled(data), console)
+        settings = runs.trials[0].record.config.data
+        return cls(runs, data, read_images(data, settings), read_unlabelled(data, settings), console)
 
     @cached_property
     def device(self) -> "torch.device":
@@ -303,7 +304,7 @@ class Predictor:
 def answer_unlabelled(runs: Runs, decision: Decision, predictor: Predictor, seed: int) -> tuple[EvalAnswer | None, str]:
     """The answer for the eval images and what their classes' shares are found to be; or why there is none."""
     if predictor.unlabelled is None:
-        return None, f"No answer file: {predictor.data} has no eval/info.csv."
+        return None, f"No answer file: {predictor.data} has no test part without labels."
     if decision.scheme != runs.scheme:
         return None, f"No answer file: the members predict {', '.join(decision.scheme.names)} of {', '.join(runs.scheme.names)}."
     pipeline = decision.pipelines[decision.final]

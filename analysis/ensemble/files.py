@@ -110,15 +110,30 @@ def write_submission(folder: Folder, images: Unlabelled, answer: np.ndarray, sch
 
 
 def write_classes(file: Folder, images: Unlabelled, answer: np.ndarray, scheme: Scheme) -> None:
-    """Write the most probable class of every image by its number, the names of its tags, or its number, in the images' order."""
+    """Write what every image is, in the images' order, under the columns that the data asks for: the name or number of its most probable
+    class, the names of its tags, or its number.
+
+    Where the columns are one for each class or tag, they hold the probabilities.
+    """
     import pandas as pd
 
-    if scheme.kind == "tags":
-        names = np.array(scheme.class_names(), dtype=object)
-        said: Any = [";".join(names[row]) for row in answer >= TAGGED]
+    first, *others = images.columns
+    names = scheme.class_names()
+    if set(others) == set(names) and len(others) > 1:
+        table = pd.DataFrame(answer, columns=names)[others]
     else:
-        said = answer[:, 0] if scheme.kind == "number" else answer.argmax(axis=1)
-    _write_table(file, pd.DataFrame({"ImageID": images.ids, "ans": said}))
+        table = pd.DataFrame({others[0] if others else "answer": _said(answer, scheme, by_name=images.by_name)})
+    table.insert(0, first, images.names or images.ids)
+    _write_table(file, table)
+
+
+def _said(answer: np.ndarray, scheme: Scheme, *, by_name: bool) -> Any:
+    names = np.array(scheme.class_names(), dtype=object)
+    if scheme.kind == "tags":
+        return [";".join(names[row]) for row in answer >= TAGGED]
+    if scheme.kind == "number":
+        return answer[:, 0]
+    return names[answer.argmax(axis=1)] if by_name else answer.argmax(axis=1)
 
 
 def scores_values(

@@ -13,7 +13,7 @@ from analysis.members.trials import Runs
 from trainables.data.copies import BLOCK
 from trainables.data.images import Images
 from trainables.data.names import some
-from trainables.data.splits import HOLDOUT
+from trainables.data.splits import HOLDOUT, part_name
 from trainables.data.views import View
 from trainables.metrics import METRICS, Metric
 from trainables.seeding import seed_for
@@ -91,7 +91,7 @@ class Leaks:
         """Held-out images that look like one of another group that may be trained on."""
         ends = [(pair.side, pair.image) for pair in self.pairs if pair.across]
         ends += [(pair.other_side, pair.other_image) for pair in self.pairs if pair.across]
-        return len({image for side, image in ends if side == side_name(HOLDOUT)})
+        return len({image for side, image in ends if side == part_name(HOLDOUT)})
 
 
 def clearest_view(runs: Runs) -> View:
@@ -134,7 +134,7 @@ def find_pairs(images: Images, parts: np.ndarray, prints: np.ndarray, digests: n
     names, labels = images.scheme.class_names(), images.scheme.joint(images.labels)
 
     def end(place: int) -> tuple[str, int, str, str]:
-        return images.ids[place], int(images.groups[place]), side_name(int(parts[place])), names[labels[place]]
+        return images.ids[place], int(images.groups[place]), part_name(int(parts[place])), names[labels[place]]
 
     pairs = [
         Pair(*end(one), *end(other), *differ, identical=bool(digests[one] == digests[other]))
@@ -186,11 +186,6 @@ def nearest_neighbour(seen: np.ndarray, images: Images, metric: Metric, seed: in
     # pyrefly: ignore[unexpected-keyword]  its stubs are of scikit-learn 1.5
     by_group = GroupKFold(PARTS, shuffle=True, random_state=state)
     return Probe(metric.name, score(by_image), score(by_group, images.groups))
-
-
-def side_name(part: int) -> str:
-    """A side of the split as split.csv calls it."""
-    return "holdout" if part == HOLDOUT else f"fold {part}"
 
 
 def meaning(found: Leaks, distance: int) -> list[tuple[str, str | None]]:

@@ -58,7 +58,7 @@ def test_so_do_the_other_commands_on_one_fold_and_on_every_fold(fine, command):
 
 def test_one_group_that_validates_is_refused_with_the_command_that_helps_and_every_fold_answers(tmp_path, make_run, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    rows = ["image,person,kind"]
+    rows = ["image,person,label"]
     for group, number in product(range(3), range(6)):
         pixels = np.random.default_rng((group, number)).integers(0, 256, (40, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{group}-{number}.png")

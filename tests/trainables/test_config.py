@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from trainables.config import CHOOSERS, REGISTRIES, TrialConfig, section, setting_paths, settings_of
+from trainables.data.settings import ALL, BEFORE
 from trainables.data.views import ViewConfig
 from trainables.losses import LOSSES, LossConfig
 from trainables.registry import ConfigError, Entry, choose, nearest, setting
@@ -273,8 +274,14 @@ def test_settings_that_there_are_not_are_kept_aside_and_missing_ones_have_their_
         "bike": 2,
     }
     config, aside = TrialConfig.read(values)
-    assert config == TrialConfig.from_values(LEAST | {"loss": {"name": "focal", "gamma": 1.0}})
+    assert config == TrialConfig.from_values(LEAST | {"loss": {"name": "focal", "gamma": 1.0}, "data": BEFORE})
     assert aside == {"loss/smoothing": 0.1, "loss/wheels": 4, "mix/prob": 0.5, "car/wheels": 4, "bike": 2}
+
+
+def test_a_record_without_the_settings_of_how_data_is_read_was_made_when_every_column_was_a_target():
+    config, _ = TrialConfig.read(LEAST)
+    assert config.data.target == (ALL,)
+    assert TrialConfig.read(TrialConfig.from_values(LEAST).values())[0].data.target == ()
 
 
 def test_a_record_that_holds_every_setting_of_every_entry_is_read():
@@ -283,7 +290,7 @@ def test_a_record_that_holds_every_setting_of_every_entry_is_read():
         fields = {one: field.default for one, field in settings_of(name).items() if not field.is_required()}
         everything[name] = json.loads(json.dumps(fields)) | LEAST.get(name, {})
     config, aside = TrialConfig.read(everything)
-    assert config == TrialConfig.from_values(LEAST) and "loss/gamma" in aside and "loss/smoothing" not in aside
+    assert config == TrialConfig.from_values(LEAST | {"data": BEFORE}) and "loss/gamma" in aside and "loss/smoothing" not in aside
 
 
 @pytest.mark.parametrize(

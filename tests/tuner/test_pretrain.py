@@ -88,7 +88,7 @@ def test_everybody_but_those_whom_a_search_with_these_settings_holds_out_is_lear
     assert done.exit_code == 0, done.output
     ((ids, _),) = learned
     assert ids & set(images.ids) == {images.ids[row] for row in (*split.train, *split.valid)}
-    to_predict = read_unlabelled(demo)
+    to_predict = read_unlabelled(demo, DataConfig())
     assert ids - set(images.ids) == set(to_predict.ids), "images to predict take part"
 
 
@@ -143,7 +143,7 @@ def test_who_is_held_out_cannot_be_changed_beside_a_run(run, change, named):
 def test_an_image_to_predict_that_copies_a_held_out_one_is_not_learned_from(demo, tmp_path, learned):
     data = shutil.copytree(demo, tmp_path / "data")
     images, split, _ = split_with(data, folds=2)
-    copied = read_unlabelled(data)
+    copied = read_unlabelled(data, DataConfig())
     first = copied.root / copied.ids[0]
     first.write_bytes((images.root / images.ids[split.holdout[0]]).read_bytes())
     done = pretrain(*TINY, "--data", data, "--size", 32, "--set", "data/folds=2", "--out", tmp_path / "a.safetensors")

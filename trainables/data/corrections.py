@@ -30,7 +30,7 @@ def check_relabel(relabel: str, lists: Collection[str]) -> None:
     """Raises: ConfigError for what is neither a file nor among the lists of corrections that come with the data."""
     known = [NONE, *lists]
     if relabel not in known and not Path(relabel).is_file():
-        of_others = [layout.name for layout in LAYOUTS if relabel in layout.corrections]
+        of_others = [layout.title for layout in LAYOUTS.values() if relabel in layout.corrections]
         why = f"comes with {of_others[0]}, which this data is not" if of_others else "is no list of corrections and no file"
         fix = f"write {', '.join(known)}, or the path of a table with the columns photo, attribute and value"
         raise ConfigError([Mistake("labels/relabel", f"{relabel!r} {why}{nearest(relabel, known)}; {fix}")])

@@ -21,7 +21,7 @@ from trainables.data.layouts.reading import find_layout, read_joining, read_unla
 from trainables.data.names import some
 from trainables.data.rows import read_number, read_rows, refuse
 from trainables.data.settings import DataConfig
-from trainables.data.splits import HOLDOUT
+from trainables.data.splits import ALWAYS, HOLDOUT
 from trainables.data.targets import Scheme, read_task
 from trainables.data.training import Data, Extra
 from trainables.data.views import ViewFiles, open_view
@@ -79,9 +79,11 @@ def complete(
     found = [_read_labelled(name, settings, scheme, needed, decode) for name in filter(None, settings.extra)]
     if settings.pseudo:
         refuse_seen(Path(settings.pseudo), data, digests)
-        found.append(_read_pseudo(settings.pseudo, source, scheme, decode))
+        found.append(_read_pseudo(settings, source, scheme, decode))
     found = place(data, digests, found)
-    corrected = {relabel: correct(relabel, data.images, find_layout(source).corrections) for relabel in relabels if relabel != NONE}
+    wanted = [relabel for relabel in relabels if relabel != NONE]
+    lists = find_layout(source, settings).corrections if wanted else {}
+    corrected = {relabel: correct(relabel, data.images, lists) for relabel in wanted}
     left_out = [item for one in (*(one.extra.images for one in found), *corrected.values()) for item in one.left_out]
     left_out += [*_apart(found, data.split.fold), *_alike(data, digests, found), *_seen(data, corrected)]
     weights = None
@@ -164,10 +166,10 @@ def _read_labelled(name: str, settings: DataConfig, scheme: Scheme, needed: Coll
     return Found(name, Extra(images, files.files), files)
 
 
-def _read_pseudo(name: str, source: Path, scheme: Scheme, decode: Decode) -> Found:
-    unlabelled = read_unlabelled(source)
+def _read_pseudo(settings: DataConfig, source: Path, scheme: Scheme, decode: Decode) -> Found:
+    name, unlabelled = settings.pseudo, read_unlabelled(source, settings)
     if unlabelled is None:
-        raise DataError(f"data/pseudo: {source} has no eval/info.csv, whose images {name} would label. Leave data/pseudo out.")
+        raise DataError(f"data/pseudo: {source} has no test part without labels, whose images {name} would label. Leave data/pseudo out.")
     soft_of = _read_probabilities(Path(name), unlabelled.ids, scheme)
     # All of them are decoded, in their order: the ensemble has done so already, and left them in the cache.
     everything = np.arange(len(unlabelled.ids))
@@ -237,7 +239,7 @@ def _parts(data: Data, digests: Mapping[str, str], one: Found) -> np.ndarray:
     found = np.zeros((len(extra), folds + 1), dtype=bool)
     for index, name in enumerate(extra.ids):
         keys = [("content", one.files.digests[name]), *([("group", extra.names[index])] if extra.names else [])]
-        for side in set().union(*(parts_of.get(key, ()) for key in keys)):
+        for side in set().union(*(parts_of.get(key, ()) for key in keys)) - {ALWAYS}:
             found[group[index], folds if side == HOLDOUT else side] = True
     return found[group]
 

@@ -25,7 +25,8 @@ def tie_copies(images: Images, digests: Mapping[str, str]) -> Images:
     if not copies:
         return images
     ties = tuple(tuple(np.unique(images.groups[indices]).tolist()) for indices in copies)
-    words = "images of which one file is in several groups; such groups stay on one side of every split"
+    words = "images of which one file is in several groups"
+    words += "; such groups stay on one side of every split" if images.given is None else ""
     found = LeftOut(words, tuple(" = ".join(images.ids[index] for index in indices) for indices in copies))
     differ = [indices for indices in copies if _differ(images, indices)]
     names = images.described() if differ else []

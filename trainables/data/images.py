@@ -21,6 +21,9 @@ class ImageError(UserError, ValueError):
     """An image that cannot be read from its view or augmented; the text says which, where and why."""
 
 
+TRAIN, VALID, TEST = range(3)  # the parts of a split that the data brings with it
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """One kind of thing that was not used, and its names."""
@@ -46,6 +49,8 @@ class Images:
     names: tuple[str, ...] = ()  # (n,) of the groups, where they have any; two data sets that name one alike mean the same group
     ties: tuple[tuple[int, ...], ...] = ()  # further groups that no split parts, by index
     tags: np.ndarray | None = None  # (n, tags) bool, where the scheme has Tags
+    given: np.ndarray | None = None  # (n,) TRAIN, VALID or TEST, where the data itself says so
+    said: tuple[str, ...] = ()  # how the data was understood, for people
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,9 +75,9 @@ class Images:
                 row[target.name] = _worded(target, one)
         return [json.dumps(row, ensure_ascii=False) for row in found]
 
-    def count_lines(self) -> list[str]:
-        """For each target a line that says how many images have what."""
-        return count_lines(self.scheme, self.truth)
+    def count_lines(self, most: int = 8) -> list[str]:
+        """For each target a line that says how many images have what; of many classes or tags, those of most and of fewest images."""
+        return count_lines(self.scheme, self.truth, most)
 
     def without(self, bad: dict[str, str]) -> "Images":
         """The images but those in `bad` (id -> why), which join `left_out`."""
@@ -92,6 +97,7 @@ class Images:
             numbers=None if self.numbers is None else self.numbers[positions],
             tags=None if self.tags is None else self.tags[positions],
             names=tuple(self.names[position] for position in positions.tolist()) if self.names else (),
+            given=None if self.given is None else self.given[positions],
         )
 
 
@@ -178,3 +184,6 @@ class Unlabelled:
 
     root: Path
     ids: tuple[str, ...]
+    columns: tuple[str, ...] = ("ImageID", "ans")  # of the answer: the image's, then the class's, or one for each class
+    names: tuple[str, ...] = ()  # (n,) of the images in the answer; empty: their ids
+    by_name: bool = False  # whether the answer gives classes by their names, not by their numbers

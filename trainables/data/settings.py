@@ -1,10 +1,20 @@
 """How images become labels and splits: the sections `data` and `labels` of a configuration."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from trainables.registry import Numbers, Range, Section, Share, ascending, setting
+
+ALL = "*"  # as data/target: every column that is nothing else
+
+
+def _listed(given: Any) -> Any:
+    return (given,) if isinstance(given, str) and given else () if given == "" else given
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(strict=False)]
+PART_WORDS = ("train", "val", "test")
 
 
 class DataConfig(Section):
@@ -16,6 +26,27 @@ class DataConfig(Section):
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = setting("share of the groups that the search never sees", 0.15)
     folds: Annotated[int, Field(ge=2)] = setting("equal parts of the other groups; one of them validates", 5)
     fold: Annotated[int, Field(ge=-1)] = setting("which one; -1: nobody validates, which is for a refit on all data", 0)
+    layout: str = setting("how images and labels lie on disk; empty: the first layout that fits", "")
+    target: Names = setting(
+        "the columns to predict; empty: the one called label, class, target, category or y; *: every column that is nothing else",
+        (),
+        'names: one, several with commas between, or a list of them; "*" for all',
+    )
+    tags: Names = setting("the columns, or the one column, of tags, any number of which an image may have", (), "as data/target")
+    number: str = setting("the column of a number that is predicted as such", "")
+    image: str = setting("the column that names the image; empty: the one called image, file name, path, id or alike", "")
+    images: str = setting("the folder of the images that a table names, from the table; empty: where most of them are found", "")
+    split: str = setting(
+        "the column that says which part an image is in; empty: split, or what folders and files are called; none: take no notice. "
+        "Words that stand for a part, as in val=test, may follow with commas between",
+        "",
+    )
+    folders: Literal["", "path", "top", "flat"] = setting(
+        "class folders within each other: the class of an image is the path of its folder, or the top folder alone, or only what is "
+        "directly in a top folder is used; empty: path",
+        "",
+    )
+    label_pattern: str = setting("what the names of files say, such as {label}_{n}; empty: they say nothing", "")
     group: str = setting("table: the column whose value images of one group share; empty: `person` where there is one", "")
     ordinal: str = setting("table: the column that holds a number and is classed by data/cuts; empty: none", "")
     extra: Annotated[tuple[str, ...], Field(strict=False)] = setting(
@@ -28,6 +59,18 @@ class DataConfig(Section):
     @classmethod
     def _ascending(cls, cuts: tuple[int, ...]) -> tuple[int, ...]:
         return ascending(cuts)
+
+    @field_validator("split")
+    @classmethod
+    def _parts(cls, split: str) -> str:
+        wrong = [piece for piece in split.split(",") if "=" in piece and piece.split("=", 1)[1].strip() not in PART_WORDS]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} does not end in =train, =val or =test")
+        return split
+
+
+# What was done before these settings were there: whatever was written without them was made so.
+BEFORE: dict[str, Any] = {"target": [ALL], "folders": "flat", "split": "none"}
 
 
 class LabelsConfig(Section):

@@ -18,21 +18,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trainables.data.groups import first_of_tied
-from trainables.data.images import DataError, Images
+from trainables.data.images import TEST, TRAIN, VALID, DataError, Images, LeftOut
 from trainables.data.settings import DataConfig
 
 HOLDOUT = -2
+ALWAYS = -3  # as a part: trains whichever fold validates
 NOBODY = -1  # as the fold that validates: all but the hold-out train
+SPECIAL = {HOLDOUT: "holdout", ALWAYS: "train"}
+PARTS = ("train", "validation", "test")  # as the data's own split has them, by number
 MOST = 10  # names shown of each kind of difference
 # The columns of the table, and what a field of each looks like.
-COLUMNS = {"photo": "(?s:.+)", "person": "[0-9]+", "class": "(?s:.+)", "part": "holdout|fold [0-9]+", "sha256": "[0-9a-f]{16}"}
+COLUMNS = {"photo": "(?s:.+)", "person": "[0-9]+", "class": "(?s:.+)", "part": "holdout|train|fold [0-9]+", "sha256": "[0-9a-f]{16}"}
 
 
 @dataclass(frozen=True)
 class Split:
     """Which part each image belongs to."""
 
-    part: np.ndarray  # (n,) HOLDOUT or the number of a fold
+    part: np.ndarray  # (n,) HOLDOUT, ALWAYS or the number of a fold
     fold: int  # the fold that validates, or NOBODY
     hash: str  # of images, labels and parts; records with different hashes are never compared
 
@@ -62,43 +65,103 @@ class Entry:
 
 
 def split_groups(images: Images, settings: DataConfig, seed: int) -> Split:
-    """Hold a share of the groups out, part the others into folds, of which the settings name the one that validates, or none.
+    """Who trains, validates and is held out: as the data itself says, or else a share of the groups is held out and the others are folds.
 
-    A group counts for stratification as the joint class of most of their images, so a gender or age band is spread
-    evenly, and classes that are single shots of everybody follow. Kinds with fewer groups than there are parts are spread together.
+    A part that the data brings with it is kept to the image. What it lacks is taken from the images that train: the hold-out, and folds, of
+    which the settings name the one that validates, or none.
+
+    A group counts for stratification as what is true of most of its images, such as their joint class, so a band of numbers is spread
+    evenly, and classes that are single images of every group follow. Kinds with fewer groups than there are parts are spread together.
     Groups that are tied to others go where the first of these goes.
 
     Raises: DataError when the groups are fewer than the parts, or all that train are of one class.
     """
+    if images.given is None:
+        if settings.fold >= settings.folds:
+            raise DataError(f"data/fold is {settings.fold}, but the folds are 0 to {settings.folds - 1}.")
+        part = _parts(images, settings, seed, hold_out=True, fold=True)
+    else:
+        part = _completed(images, images.given, settings, seed)
+    split = _split(images, part, settings.fold)
+    classes = images.strata()
+    if len(np.unique(classes[split.train])) < 2 <= len(np.unique(classes)):
+        groups = len(np.unique(images.groups))
+        raise DataError(f"{groups} groups of images are too few: all that would train are of one class. {_advice(groups, settings)}.")
+    return split
+
+
+def _completed(images: Images, given: np.ndarray, settings: DataConfig, seed: int) -> np.ndarray:
+    """The parts (n,) that the data gives, with those that it lacks cut from the images that train."""
+    validates, tests = (given == VALID).any(), (given == TEST).any()
+    if validates and settings.fold not in (0, NOBODY):
+        raise DataError(f"data/fold is {settings.fold}, but the data has a validation part, which is fold 0. Leave it out.")
+    if not validates and settings.fold >= settings.folds:
+        raise DataError(f"data/fold is {settings.fold}, but the folds are 0 to {settings.folds - 1}.")
+    part = np.select([given == TEST, given == VALID], [HOLDOUT, 0], ALWAYS)
+    if not (validates and tests):
+        rows = np.flatnonzero(given == TRAIN)
+        part[rows] = _parts(images.take(rows), settings, seed, hold_out=not tests, fold=not validates)
+    return part
+
+
+def _parts(images: Images, settings: DataConfig, seed: int, *, hold_out: bool, fold: bool) -> np.ndarray:
+    """Parts (n,) of images: a share of the groups is held out, the others are in folds or always train."""
     # Imported here: scikit-learn takes longer than many an epoch, and the trials, which import this module, never split.
     from sklearn.model_selection import StratifiedKFold, train_test_split
 
-    if settings.fold >= settings.folds:
-        raise DataError(f"data/fold is {settings.fold}, but the folds are 0 to {settings.folds - 1}.")
     classes = images.strata()
     groups, group = np.unique(images.groups, return_inverse=True)
-    need = settings.folds + 1
-    fewer = settings.folds > 2 and len(groups) > 2  # two folds and a hold-out take three groups
-    advice = "Add images, or take fewer folds (--set data/folds=2)" if fewer else "Add images"
+    need = settings.folds * fold + hold_out + (hold_out and not fold)
     if len(groups) < need:
-        raise DataError(f"{len(groups)} groups of images are too few for {settings.folds} folds and a hold-out: each needs one. {advice}.")
+        wanted = " and ".join(filter(None, (f"{settings.folds} folds" if fold else "", "a hold-out" if hold_out else "")))
+        raise DataError(f"{len(groups)} groups of images are too few for {wanted}: each needs one. {_advice(len(groups), settings)}.")
 
     strata = _pooled(_most_frequent(group, classes), least=need, most=math.ceil(settings.holdout * len(groups)))
-    part = np.full(len(groups), HOLDOUT)
-    rest, _ = train_test_split(np.arange(len(groups)), test_size=settings.holdout, stratify=strata, random_state=seed)
-    if np.unique(strata[rest], return_counts=True)[1].max() < settings.folds:
-        strata = np.zeros_like(strata)
-    with warnings.catch_warnings():
-        # A kind that is in fewer groups of the rest than there are folds is spread as far as it goes.
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        for number, (_, members) in enumerate(StratifiedKFold(settings.folds, shuffle=True, random_state=seed).split(rest, strata[rest])):
-            part[rest[members]] = number
+    part, rest = np.full(len(groups), HOLDOUT), np.arange(len(groups))
+    if hold_out:
+        rest, _ = train_test_split(rest, test_size=settings.holdout, stratify=strata, random_state=seed)
+    part[rest] = ALWAYS
+    if fold:
+        if np.unique(strata[rest], return_counts=True)[1].max() < settings.folds:
+            strata = np.zeros_like(strata)
+        with warnings.catch_warnings():
+            # A kind that is in fewer groups of the rest than there are folds is spread as far as it goes.
+            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+            folds = StratifiedKFold(settings.folds, shuffle=True, random_state=seed)
+            for number, (_, members) in enumerate(folds.split(rest, strata[rest])):
+                part[rest[members]] = number
     # Tied groups follow the first of them: so what has no ties is split as if there were none.
-    part = part[first_of_tied(groups, images.ties)]
-    split = _split(images, part[group], settings.fold)
-    if len(np.unique(classes[split.train])) < 2 <= len(np.unique(classes)):
-        raise DataError(f"{len(groups)} groups of images are too few: all that would train are of one class. {advice}.")
-    return split
+    return part[first_of_tied(groups, images.ties)][group]
+
+
+def _advice(groups: int, settings: DataConfig) -> str:
+    fewer = settings.folds > 2 and groups > 2  # two folds and a hold-out take three groups
+    return "Add images, or take fewer folds (--set data/folds=2)" if fewer else "Add images"
+
+
+def shared_by_parts(images: Images) -> tuple[LeftOut, ...]:
+    """Groups, and images of one content, that the data's own split has in several parts, with what that does to the score.
+
+    Args:
+        images: with the groups of identical images tied.
+    """
+    if images.given is None:
+        return ()
+    groups, group = np.unique(images.groups, return_inverse=True)
+    home = first_of_tied(groups, images.ties)[group]
+    pairs = np.unique(np.stack([home, images.given]), axis=1)
+    several = np.flatnonzero(np.bincount(pairs[0], minlength=len(groups)) > 1)
+    found = []
+    for one in several.tolist():
+        rows = np.flatnonzero(home == one)
+        first = [rows[images.given[rows] == part][0] for part in np.unique(images.given[rows])]
+        found.append(" = ".join(f"{images.ids[row]} ({PARTS[images.given[row]]})" for row in first))
+    scored = np.isin(home, several) & (images.given != TRAIN)
+    words = (
+        f"groups, or images of one content, that the data's own split has in several parts; {int(scored.sum())} images of validation "
+        "and test are of them, and what is learned by heart makes the scores too high"
+    )
+    return (LeftOut(words, tuple(found)),) if found else ()
 
 
 def split_table(images: Images, split: Split, digests: Mapping[str, str]) -> bytes:
@@ -111,7 +174,7 @@ def split_table(images: Images, split: Split, digests: Mapping[str, str]) -> byt
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
     for (name, entry), side in zip(_entries(images, digests).items(), split.part.tolist(), strict=True):
-        table.writerow([name, entry.group, entry.label, "holdout" if side == HOLDOUT else f"fold {side}", entry.sha256])
+        table.writerow([name, entry.group, entry.label, part_name(side), entry.sha256])
     return text.getvalue().encode()
 
 
@@ -129,7 +192,7 @@ def read_split(content: bytes, images: Images, digests: Mapping[str, str], fold:
     rows = _read_rows(content)
     then = {name: Entry(int(group), label, sha256) for name, group, label, _, sha256 in rows}
     _refuse_differences(then, _entries(images, digests))
-    part = {name: HOLDOUT if side == "holdout" else int(side.removeprefix("fold ")) for name, _, _, side, _ in rows}
+    part = {name: _number(side) for name, _, _, side, _ in rows}
     if fold not in (NOBODY, *part.values()):
         raise DataError(f"data/fold is {fold}, but nobody is in that fold of the run's split.csv.")
     return _split(images, np.array([part[name] for name in images.ids]), fold)
@@ -176,6 +239,16 @@ def _pooled(strata: np.ndarray, least: int, most: int) -> np.ndarray:
     pooled = np.isin(strata, list(rare))
     home = by_size[0] if pooled.sum() < least else min(rare)
     return np.where(pooled, home, strata)
+
+
+def part_name(part: int) -> str:
+    """How split.csv calls a part: holdout, train, fold 0, ..."""
+    return SPECIAL.get(part) or f"fold {part}"
+
+
+def _number(word: str) -> int:
+    named = {special: part for part, special in SPECIAL.items()}
+    return named[word] if word in named else int(word.removeprefix("fold "))
 
 
 def _split(images: Images, part: np.ndarray, fold: int) -> Split:

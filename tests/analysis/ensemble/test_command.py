@@ -16,6 +16,7 @@ from analysis.members.trials import load_runs
 from analysis.votes import ENSEMBLES
 from analysis.votes.voting import Votes
 from trainables.data.layouts.reading import read_unlabelled
+from trainables.data.settings import DataConfig
 from trainables.metrics import METRICS
 from trainables.record import MODEL, trial_folder
 
@@ -65,7 +66,7 @@ def test_the_submission_lists_every_eval_image_in_order_with_its_likeliest_class
     call(*QUICK)
     submission, probabilities = (pd.read_csv(here / "runs/faces/ensemble" / f"{name}.csv") for name in ("submission", "probabilities"))
     assert list(submission.columns) == ["ImageID", "ans"]
-    assert tuple(submission["ImageID"]) == tuple(probabilities["ImageID"]) == read_unlabelled(people).ids
+    assert tuple(submission["ImageID"]) == tuple(probabilities["ImageID"]) == read_unlabelled(people, DataConfig()).ids
     rows = probabilities.drop(columns="ImageID").to_numpy()
     assert rows.shape == (21, 18)
     np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-4)
@@ -277,7 +278,7 @@ def test_data_without_eval_images_gets_no_submission_and_one_line_why(here, peop
 
 def test_eval_images_that_cannot_be_decoded_are_named_counted_and_answered(here, people, make_run):
     data = shutil.copytree(people, here / "people")
-    images = read_unlabelled(data)
+    images = read_unlabelled(data, DataConfig())
     (images.root / images.ids[0]).write_bytes(b"no image")
     make_run(here / "runs", "black", [{"task": "joint"}], data=data)
     result = call("--run", "black", "--top", "1", *QUICK)

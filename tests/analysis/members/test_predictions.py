@@ -22,6 +22,7 @@ from trainables.checkpoint import load_model
 from trainables.data.batches import plain_batches
 from trainables.data.images import Unlabelled
 from trainables.data.layouts.reading import read_images, read_unlabelled
+from trainables.data.settings import DataConfig
 from trainables.data.views import build_views, open_view
 from trainables.loop import predict
 from trainables.record import RunError
@@ -113,7 +114,7 @@ def test_each_trial_predicts_each_image_once_though_several_members_hold_it(runs
 
 
 def test_an_eval_image_that_cannot_be_decoded_is_predicted_from_a_black_row(runs, copied, tmp_path):
-    images = read_unlabelled(copied)
+    images = read_unlabelled(copied, DataConfig())
     (images.root / images.ids[4]).write_bytes(b"no image")
     files = build_views(images, wanted_views(runs.trials), tmp_path)
     assert list(files.bad) == [images.ids[4]]

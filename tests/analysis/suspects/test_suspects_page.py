@@ -204,7 +204,7 @@ def hostile(tmp_path):
             value = '"<i>x</i>, ""y"""' if index % 2 else "&amp;"
             lines.append(",".join([*('"' + text.replace('"', '""') + '"' for text in (image, name)), value]))
     (folder / "photos.csv").write_text("\n".join(lines) + "\n")
-    return read_images(folder / "photos.csv", DataConfig())
+    return read_images(folder / "photos.csv", DataConfig(target="*"))
 
 
 def test_names_of_files_groups_and_labels_are_text_and_come_back_as_they_are(browser, hostile, tmp_path):  # noqa: F811

@@ -70,7 +70,7 @@ def probabilities(demo, data, tmp_path) -> Path:
     """What an ensemble wrote about the demo's images to predict."""
     answer = np.random.default_rng(0).dirichlet(np.full(18, 0.05), size=28)
     (tmp_path / "ensemble").mkdir()
-    return write_submission(tmp_path / "ensemble", read_unlabelled(demo), answer, data.images.scheme)[1]
+    return write_submission(tmp_path / "ensemble", read_unlabelled(demo, DataConfig()), answer, data.images.scheme)[1]
 
 
 def test_without_settings_nothing_is_added(completed, data):
@@ -108,7 +108,9 @@ def test_images_that_cannot_be_decoded_do_not_train_and_are_named(completed, str
 
 
 def test_a_source_that_does_not_fit_the_data_is_refused_as_one_of_data_extra(refused, strangers, tmp_path):
-    assert refused(extra=(str(tmp_path / "nowhere"),))[0].startswith(f"data/extra: {tmp_path / 'nowhere'}: no such folder. Give --data")
+    assert refused(extra=(str(tmp_path / "nowhere"),))[0].startswith(
+        f"data/extra: {tmp_path / 'nowhere'}: no such file or folder. Give --data"
+    )
     assert refused(extra=(str(strangers),)) == [
         f"data/extra: {strangers}: age is 20, 45, 70 for some images, and the classes are <30, 30-59, >=60. Write those."
     ]
@@ -223,7 +225,7 @@ def test_images_of_an_ensemble_train_with_its_probabilities(completed, demo, dat
     extra = completed(pseudo=str(probabilities)).data.extra[0]
     with probabilities.open(newline="") as file:
         rows = {row.pop("ImageID"): np.array([float(field) for field in row.values()]) for row in csv.DictReader(file)}
-    assert extra.images.ids == read_unlabelled(demo).ids and extra.images.root == demo / "eval" / "images"
+    assert extra.images.ids == read_unlabelled(demo, DataConfig()).ids and extra.images.root == demo / "eval" / "images"
     for name, soft, label in zip(extra.images.ids, extra.soft, data.images.scheme.joint(extra.images.labels), strict=True):
         np.testing.assert_allclose(soft, rows[name] / rows[name].sum(), rtol=1e-6, atol=1e-12)
         assert label == rows[name].argmax()
@@ -264,9 +266,10 @@ def test_every_wrong_row_of_probabilities_is_named_by_its_line(refused, probabil
 
 
 def test_data_without_images_to_predict_has_no_use_for_probabilities(data, probabilities, decode, tmp_path):
-    with pytest.raises(
-        DataError, match=f"data/pseudo: {tmp_path} has no eval/info.csv, whose images .* would label. Leave data/pseudo out"
-    ):
+    for name in ("cat/1.png", "dog/1.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=f"data/pseudo: {tmp_path} has no test part without labels"):
         complete(data, tmp_path, DataConfig(pseudo=str(probabilities)), ("joint",), (), {}, decode)
 
 

@@ -89,7 +89,7 @@ def read_contest(folder: Path, settings: DataConfig) -> Images:
     )
 
 
-def read_unlabelled(folder: Path) -> Unlabelled | None:
+def read_unlabelled(folder: Path, settings: DataConfig) -> Unlabelled | None:
     """The images of `folder/eval` in info.csv's order, or None where the data has none. Raises: DataError."""
     table_file = folder / "eval" / "info.csv"
     if not table_file.is_file():
@@ -127,9 +127,12 @@ def _repeated(names: list[str]) -> list[str]:
 
 # The corrections are what participants agreed on: labels named wrong in at least 5 of 20 public lists, and with those in 2 or more.
 LAYOUT = Layout(
-    name="the contest's folder, with train/train.csv",
-    fits=lambda source: (source / "train" / "train.csv").is_file(),
-    scheme=lambda source, settings: contest_scheme(settings.cuts or CUTS),
+    name="contest",
+    title="the contest's folder, with train/train.csv",
+    fits=lambda source, settings: (source / "train" / "train.csv").is_file(),
     read=read_contest,
+    scheme=lambda source, settings: contest_scheme(settings.cuts or CUTS),
+    unlabelled=read_unlabelled,
+    any_column=False,
     corrections={name: Path(__file__).with_name(f"contest_{name}.csv") for name in ("consensus", "extended")},
 )

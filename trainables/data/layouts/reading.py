@@ -1,6 +1,6 @@
 """The one door through which images are read, however they lie on disk."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,24 +8,27 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data.images import DataError, Images, Unlabelled
-from trainables.data.layouts import class_folders, contest, table
+from trainables.data.layouts import class_folders, contest, file_names, parquet, table
+from trainables.data.layouts.labelling import refuse_odd_classes
 from trainables.data.layouts.layout import Layout
 from trainables.data.names import look_alikes, no_text, shown, some, with_control_characters
 from trainables.data.rows import refuse
-from trainables.data.settings import DataConfig
+from trainables.data.settings import ALL, DataConfig
 from trainables.data.targets import Scheme
 
-LAYOUTS = (contest.LAYOUT, table.LAYOUT, class_folders.LAYOUT)  # the first that fits is taken
+# The first that fits is taken, unless data/layout names one.
+LAYOUTS = {one.name: one for one in (contest.LAYOUT, file_names.LAYOUT, parquet.LAYOUT, table.LAYOUT, class_folders.LAYOUT)}
 
 
 def read_images(source: Path, settings: DataConfig) -> Images:
-    """The labelled images of a folder or table, in whichever of the three layouts it is.
+    """The labelled images of a folder or table, in whichever layout it is.
 
     Raises: DataError naming everything that is wrong with the source.
     """
-    layout = find_layout(source)
+    layout = find_layout(source, settings)
     images = layout.read(source, settings)
-    refuse(source, [*_text_mistakes(source, images.ids), *layout.oddities(source, images)])
+    refuse(source, _text_mistakes(source, images.ids))
+    refuse_odd_classes(source, images, any_column=layout.any_column)
     return images
 
 
@@ -34,11 +37,15 @@ def read_joining(source: Path, settings: DataConfig, scheme: Scheme, needed: Col
 
     Args:
         scheme: of the others; all that is needed and all else that is there, with values that it knows, is numbered by it.
-        needed: attributes that the images must have.
+        needed: targets that the images must have.
     Raises: DataError naming everything that is wrong with the source.
     """
-    layout = find_layout(source)
-    settings = settings.model_copy(update={"cuts": scheme.cut.cuts if scheme.cut else settings.cuts})
+    update = {"cuts": scheme.cut.cuts if scheme.cut else settings.cuts, "target": (ALL,)}
+    # What the run's own data is made of says nothing about how these lie on disk.
+    own = ("layout", "image", "images", "label_pattern", "split")
+    update |= {name: DataConfig.model_fields[name].default for name in own}
+    settings = settings.model_copy(update=update)
+    layout = find_layout(source, settings)
     if settings.ordinal not in needed:
         plain = settings.model_copy(update={"ordinal": ""})
         settings = settings if settings.ordinal in layout.scheme(source, plain).names else plain
@@ -49,12 +56,12 @@ def read_joining(source: Path, settings: DataConfig, scheme: Scheme, needed: Col
 
 def read_scheme(source: Path, settings: DataConfig) -> Scheme:
     """The labels of a folder or table, found without opening an image. Raises: DataError."""
-    return find_layout(source).scheme(source, settings)
+    return find_layout(source, settings).scheme(source, settings)
 
 
-def read_unlabelled(source: Path) -> Unlabelled | None:
-    """The images of `source/eval` in info.csv's order, or None where the data has none. Raises: DataError."""
-    unlabelled = contest.read_unlabelled(source)
+def read_unlabelled(source: Path, settings: DataConfig) -> Unlabelled | None:
+    """The images of the data's test part that have no labels, or None where the data has none. Raises: DataError."""
+    unlabelled = find_layout(source, settings).unlabelled(source, settings)
     if unlabelled:
         refuse(source, _text_mistakes(source, unlabelled.ids))
     return unlabelled
@@ -73,7 +80,7 @@ def refuse_odd_names(source: Path, images: Images) -> None:
             fix = "Rename them without line breaks, tabs and the like"
             mistakes.append(f"{source}: {len(odd)} names of {shown(kind)} hold control characters: {some(odd)}. {fix}.")
     for kind, names in (groups | classes).items():
-        for alike in look_alikes(names):
+        for alike in (*look_alikes(names), *(_but_for_capitals(names) if kind != "groups" else ())):
             spelt = ", ".join(map(ascii, alike))
             mistakes.append(f"{source}: {shown(kind)}: these look alike and are not: {spelt}. Write one of them for all.")
     if not mistakes and any(", " in value for values in classes.values() for value in values):
@@ -82,23 +89,44 @@ def refuse_odd_names(source: Path, images: Images) -> None:
     refuse(source, mistakes)
 
 
-def find_layout(source: Path) -> Layout:
-    """The first layout that a folder or table is in. Raises: DataError."""
+def find_layout(source: Path, settings: DataConfig) -> Layout:
+    """The layout that a folder or table is in: the one that data/layout names, or the first that fits. Raises: DataError."""
     if no_text([str(source.absolute())]):
         raise DataError(f"{shown(str(source.absolute()))}: this name is not in UTF-8. Rename it, or the folder that holds it.")
-    for layout in LAYOUTS:
-        if layout.fits(source):
-            return layout
-    if not source.exists():
-        why = "no such folder"
-    elif source.is_file():
-        why = "no table, whose name would end in .csv"
+    if settings.layout and settings.layout not in LAYOUTS:
+        raise DataError(f"data/layout is {settings.layout!r}; choose one of {', '.join(LAYOUTS)}.")
+    if settings.tags or settings.number:
+        given = "data/tags" if settings.tags else "data/number"
+        raise DataError(f"{given}: this version predicts classes alone. Leave it out; a number is cut into classes by data/ordinal.")
+    if source.exists():
+        if settings.layout:
+            return LAYOUTS[settings.layout]
+        for layout in LAYOUTS.values():
+            if layout.fits(source, settings):
+                return layout
+        why = "no table, whose name would end in .csv, .tsv, .parquet or .txt" if source.is_file() else _why_none(source)
     else:
-        why = "no train/train.csv in it, and no folders with images"
+        why = "no such file or folder"
     raise DataError(
-        f"{source}: {why}. Give --data the folder that holds train/train.csv and train/images/, a table such as photos.csv with a column "
-        "image, or a folder that holds one folder of images for each class."
+        f"{source}: {why}. Give --data a folder of class folders, perhaps below train/, val/ and test/; a table such as photos.csv, or a "
+        "folder with one; a list of images and labels; Parquet files; or a folder of images with --label-pattern."
     )
+
+
+def _why_none(folder: Path) -> str:
+    tree = class_folders.survey(folder, DataConfig())
+    images = tree.images_below("")
+    if not images:
+        return "no table and no image in it"
+    return f"no table in it, and its {len(images)} images lie in no folders that could be classes ({some(images, most=3)})"
+
+
+def _but_for_capitals(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Names that differ in capitals alone, but for single letters, which may be what is told apart."""
+    alike = defaultdict(list)
+    for name in dict.fromkeys(names):
+        alike[name.casefold()].append(name)
+    return [tuple(same) for same in alike.values() if len(same) > 1 and len(same[0]) > 1]
 
 
 def _text_mistakes(source: Path, ids: Sequence[str]) -> list[str]:

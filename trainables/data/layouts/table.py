@@ -1,133 +1,186 @@
-"""A table of images: a column `image` with paths below the table's folder, perhaps one that says who is on it, and the attributes."""
+"""A table of images, such as photos.csv, or a folder with one: a column names the images, others say what is on them.
 
-from collections.abc import Sequence
+Beside a table that is called after the training part, such as train.csv, those of the other parts are read: val.csv, test.csv. One
+without the targets names images to predict, and sample_submission.csv says how the answer is written.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from trainables.data.images import Images, LeftOut
-from trainables.data.layouts.layout import Layout
-from trainables.data.rows import Rows, Table, is_inside, read_number, read_table, refuse
+from trainables.data.images import DataError, Images, LeftOut, Unlabelled
+from trainables.data.layouts import class_folders, parts
+from trainables.data.layouts.image_files import Finder, is_hidden, look_into
+from trainables.data.layouts.labelling import Chosen, choose, label, rows_to_predict, take_rows
+from trainables.data.layouts.layout import Layout, Listing
+from trainables.data.layouts.list_files import is_list, list_entries
+from trainables.data.layouts.named_images import Row, image_column, list_rows, root_of
+from trainables.data.layouts.parquet import parquet_rows
+from trainables.data.names import some
+from trainables.data.rows import read_table
 from trainables.data.settings import DataConfig
-from trainables.data.targets import Classes, Scheme
+from trainables.data.targets import Scheme
 
-IMAGE, PERSON = "image", "person"
-MOST_VALUES = 50  # of a column beside others; more are hardly classes
+TABLES = (".csv", ".tsv", ".tab", ".parquet")
+LISTS = (".txt", ".lst", ".list")
+SAMPLE = re.compile(r"sample[-_ ]?submission", re.IGNORECASE)
 
 
-def read_listed(file: Path, settings: DataConfig) -> Images:
-    """The images of the table, in its order; classes are numbered in the order of their names, those of numbers in that of their bands.
+def read_listed(source: Path, settings: DataConfig) -> Images:
+    """The images of the table, in its order. Raises: DataError naming everything that is wrong with it."""
+    return label(source, _listing(find_table(source, settings), settings), settings)
 
-    Raises: DataError naming everything that is wrong with the table.
-    """
-    table = read_table(file, (IMAGE,))
-    rows, columns = table.rows, table.columns
-    group = settings.group or (PERSON if PERSON in columns else "")
-    attributes = [name for name in columns if name not in (IMAGE, group)]
-    refuse(file, [*_column_mistakes(file, table, attributes, settings), *_row_mistakes(file, rows, group, attributes, settings)])
 
-    ids = tuple(row[IMAGE] for _, row in rows)
-    scheme, labels, numbers = [], [], None
-    for name in attributes:
-        fields = [row[name] for _, row in rows]
-        if name == settings.ordinal:
-            numbers = np.array(fields, dtype=np.float32)
-            scheme.append(Classes.banded(name, settings.cuts))
-            labels.append(np.digitize(numbers, settings.cuts))
+def read_unlabelled(source: Path, settings: DataConfig) -> Unlabelled | None:
+    """The images to predict: of the test part's table, of its rows without a target, or of a folder test/ that the table does not name."""
+    file = find_table(source, settings)
+    if not parts.are_used(settings):
+        return None
+    whole, to_predict = _with_siblings(file, settings)
+    chosen = choose(file, whole, settings)
+    found = to_predict or _without_target(whole, chosen, settings) or _loose(file, whole, settings)
+    if not found:
+        return None
+    root, ids = found
+    return _as_sample(file, Unlabelled(root, ids, ("image", *chosen.targets[:1]), by_name=True))
+
+
+def find_table(source: Path, settings: DataConfig) -> Path:
+    """The table itself, or the one that a folder holds: that of the training part, or the only one. Raises: DataError."""
+    if not source.is_dir():
+        return source
+    tables = tables_in(source)
+    training = [file for file in tables if parts.part_in(file.stem, settings) == parts.TRAIN] or tables
+    if len(training) != 1:
+        names = some([file.name for file in training])
+        raise DataError(f"{source}: holds {len(training)} tables, {names}. Say which: --data {training[0]}")
+    return training[0]
+
+
+def tables_in(folder: Path) -> list[Path]:
+    """The tables directly in a folder but those that say how an answer is written."""
+    files = (entry for entry in sorted(folder.iterdir()) if entry.suffix.lower() in TABLES and entry.is_file())
+    return [file for file in files if not is_hidden(file.name) and not SAMPLE.search(file.name)]
+
+
+def _listing(file: Path, settings: DataConfig) -> Listing:
+    listing, _ = _with_siblings(file, settings)
+    return listing
+
+
+def _with_siblings(file: Path, settings: DataConfig) -> tuple[Listing, tuple[Path, tuple[str, ...]] | None]:
+    """The table with those of other parts beside it that have its targets, and the images of a test part that has not."""
+    own = parts.part_in(file.stem, settings)
+    listing = _one_table(file, settings, "train" if own in (None, parts.TRAIN) else own)
+    siblings = {part: other for part, other in _siblings(file, settings)} if own == parts.TRAIN else {}
+    if not siblings:
+        return listing, None
+    targets = choose(file, listing, settings).targets
+    found, to_predict = [(parts.TRAIN, listing)], None
+    for part, other in siblings.items():
+        beside = _one_table(other, settings, part)
+        if all(name in beside.columns for name in targets):
+            found.append((part, beside))
+        elif part == parts.TEST:
+            to_predict = beside.root, beside.ids
         else:
-            values, ids_of_values = np.unique(fields, return_inverse=True)
-            scheme.append(Classes(name, tuple(values.tolist())))
-            labels.append(ids_of_values)
-    names = tuple(row[group] for _, row in rows) if group else ()
-    groups = np.unique(names, return_inverse=True)[1] if group else np.arange(len(ids))
-    left_out = (
-        LeftOut("columns without a name, ignored", table.nameless),
-        LeftOut(
-            "images, each taken for a group of its own; a column person, or data/group, would say who is on them", () if group else ids
-        ),
-    )
-    return Images(
-        root=file.parent,
-        ids=ids,
-        groups=groups,
-        labels=np.stack(labels, axis=-1),
-        scheme=Scheme(tuple(scheme)),
-        left_out=tuple(item for item in left_out if item.names),
-        numbers=numbers,
-        names=names,
-    )
+            lacks = ", ".join(name for name in targets if name not in beside.columns)
+            raise DataError(f"{other}: lacks the target {lacks} that {file.name} has. Add it, or move the table elsewhere.")
+    return (_joined(found) if len(found) > 1 else listing), to_predict
 
 
-def _column_mistakes(file: Path, table: Table, attributes: Sequence[str], settings: DataConfig) -> list[str]:
-    columns = table.columns
-    if not table.rows:
-        return [f"{file}: no row below the header. Write one for each image."]
-    mistakes = [
-        f"{file}: data/{field} is {name}, and there is no such column; there are {', '.join(columns)}."
-        for field, name in (("group", settings.group), ("ordinal", settings.ordinal))
-        if name and name not in columns
-    ]
-    if not attributes:
-        lost = f" What is in {', '.join(table.nameless)} is ignored, for want of a name." if table.nameless else ""
-        mistakes.append(f"{file}: no column says what is on the images. Add one for each target to predict.{lost}")
-    elif settings.ordinal in columns and settings.ordinal not in attributes:
-        mistakes.append(f"{file}: data/ordinal is {settings.ordinal}, which is no attribute. Name a column of numbers.")
-    elif settings.ordinal in columns and not settings.cuts:
-        known = [number for _, row in table.rows if (number := read_number(row[settings.ordinal])) is not None]
-        thirds = sorted({max(1, round(number)) for number in np.quantile(known, [1 / 3, 2 / 3])}) if known else [10, 20]
-        mistakes.append(
-            f"{file}: data/ordinal is {settings.ordinal}, and nothing says where to cut it into classes. Give the first number of each "
-            f"class but the lowest, such as --set data/cuts={thirds}."
-        )
-    return mistakes
-
-
-def _row_mistakes(file: Path, rows: Rows, group: str, attributes: Sequence[str], settings: DataConfig) -> list[str]:
-    mistakes, line_of = [], {}
-    for line, row in rows:
-        image = row[IMAGE]
-        if not is_inside(image):
-            mistakes.append(f"{file}:{line}: image {image!r} is not the plain path of a file below {file.parent}; write one, without dots.")
-        elif image in line_of:
-            mistakes.append(f"{file}:{line}: image {image} is in line {line_of[image]} already; keep one row.")
-        elif not (file.parent / image).is_file():
-            mistakes.append(f"{file}:{line}: image {image} is not in {file.parent}. Put it there or take the row out.")
-        line_of.setdefault(image, line)
-        for name in (group, *attributes):
-            if name not in row:
-                continue
-            if name == settings.ordinal != group and read_number(row[name]) is None:
-                mistakes.append(f"{file}:{line}: {name} is {row[name]!r}; write a number.")
-            elif not row[name].strip():
-                mistakes.append(f"{file}:{line}: {name} is empty; write it, or take the row out.")
-    return mistakes
-
-
-def _oddities(file: Path, images: Images) -> list[str]:
-    """Everything that makes classes that nobody can have meant, one line each."""
-    mistakes = []
-    mend = "A number is cut into classes by --set data/ordinal={name} and data/cuts; what nobody is to predict is taken out"
-    for attribute in images.scheme.targets:
-        count = len(attribute.values)
-        if attribute.cuts:
+def _siblings(file: Path, settings: DataConfig) -> Iterator[tuple[str, Path]]:
+    words = [(match[0], match.span()) for match in re.finditer(r"[A-Za-z]+", file.stem) if parts.part_of(match[0], settings) == parts.TRAIN]
+    ((_, (start, end)),) = words
+    for other in sorted(file.parent.iterdir()):
+        head, tail = file.stem[:start], file.stem[end:]
+        if other.suffix.lower() != file.suffix.lower() or not other.stem.startswith(head) or not other.stem.endswith(tail):
             continue
-        if count == 1:
-            mistakes.append(f"{file}: column {attribute.name} is {attribute.values[0]} for every image; take it out.")
-        elif count == len(images):
-            mistakes.append(f"{file}: column {attribute.name} has another value for every image. {mend.format(name=attribute.name)}.")
-        elif count > MOST_VALUES and len(images.scheme.targets) > 1:
-            mistakes.append(f"{file}: column {attribute.name} has {count} different values. {mend.format(name=attribute.name)}.")
-    groups = len(np.unique(images.groups))
-    if not mistakes and images.scheme.classes > groups:
-        sizes = " x ".join(f"{size} of {name}" for name, size in zip(images.scheme.names, images.scheme.sizes, strict=True))
-        mistakes.append(f"{file}: {images.scheme.classes} joint classes ({sizes}) are more than the {groups} groups. Take columns out.")
-    return mistakes
+        word = other.stem[len(head) : len(other.stem) - len(tail)]
+        if (part := parts.part_of(word, settings)) and part != parts.TRAIN:
+            yield part, other
 
 
-LAYOUT = Layout(
-    name="a table",
-    fits=lambda source: source.suffix.lower() == ".csv" and source.is_file(),
-    scheme=lambda file, settings: read_listed(file, settings).scheme,
-    read=read_listed,
-    oddities=_oddities,
-)
+def _joined(found: Sequence[tuple[str, Listing]]) -> Listing:
+    first = found[0][1]
+    columns = [name for name in first.columns if all(name in one.columns for _, one in found)]
+    return replace(
+        first,
+        ids=tuple(name for _, one in found for name in one.ids),
+        columns={name: tuple(field for _, one in found for field in one.columns[name]) for name in columns},
+        places=tuple(place for _, one in found for place in one.places),
+        said=tuple(dict.fromkeys(line for _, one in found for line in one.said)),
+        notes=tuple(note for _, one in found for note in one.notes),
+        split=tuple(part for part, one in found for _ in one.ids),
+    )
+
+
+def _one_table(file: Path, settings: DataConfig, wanted: str) -> Listing:
+    finder = Finder(root_of(file, settings))
+    if file.suffix.lower() in LISTS and is_list(file, finder):
+        rows, notes, words = list_entries(file), (), f"a list of images, {file.name}"
+    else:
+        rows, notes, words = _rows(file)
+    if not rows:
+        raise DataError(f"{file}: no row below the header. Write one for each image.")
+    columns = list(rows[0][1])
+    column = image_column(file, rows, columns, finder, settings)
+    listing = list_rows(file, finder.root, rows, column, settings, finder, wanted, (words,))
+    return replace(listing, notes=(*notes, *listing.notes))
+
+
+def _rows(file: Path) -> tuple[list[Row], tuple[LeftOut, ...], str]:
+    if file.suffix.lower() == ".parquet":
+        return parquet_rows(file), (), f"a table, {file.name}"
+    table = read_table(file)
+    notes = table.notes + ((LeftOut("columns without a name, ignored", table.nameless),) if table.nameless else ())
+    return [(f"{file}:{line}", fields) for line, fields in table.rows], notes, f"a table, {file.name}"
+
+
+def _without_target(listing: Listing, chosen: Chosen, settings: DataConfig) -> tuple[Path, tuple[str, ...]] | None:
+    rows = rows_to_predict(listing, chosen, settings)
+    return (listing.root, take_rows(listing, rows).ids) if rows else None
+
+
+def _loose(file: Path, listing: Listing, settings: DataConfig) -> tuple[Path, tuple[str, ...]] | None:
+    """The images of a folder that is called after the test part, where the table names none of them."""
+    folders = [name for name in look_into(file.parent).folders if parts.part_in(name, settings) == parts.TEST]
+    named = set(listing.ids)
+    found = [(name, [f"{name}/{image}" for image in look_into(file.parent / name).images]) for name in folders]
+    loose = [images for _, images in found if images and not named.intersection(images)]
+    return (file.parent, tuple(loose[0])) if len(loose) == 1 else None
+
+
+def _as_sample(file: Path, images: Unlabelled) -> Unlabelled:
+    """The images in the order, and under the columns, of a sample_submission.csv beside the table."""
+    samples = [entry for entry in sorted(file.parent.iterdir()) if SAMPLE.search(entry.stem) and entry.suffix.lower() == ".csv"]
+    if len(samples) != 1:
+        return images
+    table = read_table(samples[0])
+    names = [next(iter(fields.values())) for _, fields in table.rows]
+    finder = Finder(images.root)
+    base = finder.choose_folder(names, "test")
+    paths = [finder.find(base, name) for name in names]
+    strange = [name for name, path in zip(names, paths, strict=True) if path is None]
+    if strange:
+        raise DataError(f"{samples[0]}: {len(strange)} images are not in {images.root / base}: {some(strange)}. Put them there.")
+    return replace(images, ids=tuple(filter(None, paths)), columns=table.columns, names=tuple(names))
+
+
+def fits(source: Path, settings: DataConfig) -> bool:
+    """Whether this is a table, or a folder with one whose folders are no classes."""
+    if source.is_file():
+        return source.suffix.lower() in (*TABLES, *LISTS)
+    if not source.is_dir():
+        return False
+    tables = tables_in(source)
+    training = [file for file in tables if parts.part_in(file.stem, settings) == parts.TRAIN]
+    return len(training) == 1 or bool(tables) and not class_folders.fits(source, settings)
+
+
+def _scheme(source: Path, settings: DataConfig) -> Scheme:
+    return read_listed(source, settings).scheme
+
+
+LAYOUT = Layout(name="table", title="a table", fits=fits, read=read_listed, scheme=_scheme, unlabelled=read_unlabelled)

@@ -153,7 +153,7 @@ def test_an_empty_table_and_rows_of_another_length_are_refused(write):
     table.write_text("")
     assert refused(folder).endswith("it needs id, gender, age, path and the file is empty.")
     table.write_text("id,gender,age,path\n1,male,2,a\n1,male,2,a,b\n\n1,male\n")
-    mend = "the header has 4; put a field with a comma in quotation marks."
+    mend = "the header has 4; put a field with a separator in quotation marks."
     assert refused(folder).splitlines() == [f"{table}:3: has 5 fields, {mend}", f"{table}:5: has 2 fields, {mend}"]
 
 
@@ -213,14 +213,14 @@ def test_folders_without_an_image_are_refused(write):
 
 
 def test_images_to_predict_keep_the_order_of_the_table(demo):
-    unlabelled = read_unlabelled(demo)
+    unlabelled = read_unlabelled(demo, DataConfig())
     with (demo / "eval" / "info.csv").open(newline="") as file:
         assert list(unlabelled.ids) == [row["ImageID"] for row in csv.DictReader(file)]
     assert len(unlabelled.ids) == 4 * 7
 
 
 def test_data_without_images_to_predict_has_none(write):
-    assert read_unlabelled(write()) is None
+    assert read_unlabelled(write(), DataConfig()) is None
 
 
 @pytest.mark.parametrize("name", ["gone.jpg", "../../train/images/a/normal.jpg", ""])
@@ -229,7 +229,7 @@ def test_images_to_predict_that_are_not_in_their_folder_are_named(write, name):
     (folder / "eval" / "images").mkdir(parents=True)
     (folder / "eval" / "info.csv").write_text(f"ImageID,ans\n{name},0\n")
     with pytest.raises(DataError, match=r"1 images are not in .*Put them there or take their rows out"):
-        read_unlabelled(folder)
+        read_unlabelled(folder, DataConfig())
 
 
 def test_arrays_of_images_are_parallel(quirky):
