@@ -46,7 +46,7 @@ def main(
     if check is None:
         print(text, end="")
     elif not check.is_file() or check.read_text(encoding="utf-8") != text:
-        print(f"{check} is not what the settings say; write it anew: python -m search_spaces.describe > {check}", file=sys.stderr)
+        print(f"{check} is not what the settings say; write it again: python -m search_spaces.describe > {check}", file=sys.stderr)
         raise typer.Exit(1)
 
 

@@ -106,7 +106,7 @@ def read_space(
     def settings_in(layers: Sequence[Layer]) -> Layer:
         return _with_owners(_settings(_merged(layers, mistakes)), choosers or {}, mistakes)
 
-    # The overlay is proven even where it is not used: a machine without GPU must not be the first to hear of a mistake.
+    # The overlay is verified even where it is not used: a machine without GPU must not be the first to hear of a mistake.
     for layers in files, [*files, *overlays]:
         _parameters(settings_in(layers), mistakes)
     everything = _merged([*files, *(overlays if on_cpu else []), changed], mistakes)
@@ -426,7 +426,7 @@ def _number_flaw(kind: str, name: str, value: Any) -> str:
     if not is_number(value) or not math.isfinite(value):
         return f"{name} is {show(value)}, not a number."
     if kind == "int" and not isinstance(value, int):
-        return f"{name} is {value}, and an int range has whole numbers only; write {value:.0f}, or float instead of int."
+        return f"{name} is {value}, and an int range has integers only; write {value:.0f}, or float instead of int."
     return ""
 
 

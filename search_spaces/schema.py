@@ -89,7 +89,7 @@ class Int:
         return type(value) is int and value in self.every()
 
     def describe(self) -> str:
-        return f"a whole number from {self.low} to {self.high}{_manner(self)}"
+        return f"an integer from {self.low} to {self.high}{_manner(self)}"
 
     def ends(self) -> tuple[int, int]:
         """The values worth checking: low and high."""

@@ -56,7 +56,7 @@ def unpack_progress(content: bytes, parts: Parts) -> Progress:
     parts.schedule.load_state(state["schedule"])
     if parts.average:
         parts.average.load_state_dict(state["average"])
-    # Empty where the trial began on a device of another precision; the scale is then found anew.
+    # Empty where the trial began on a device of another precision; the scale is then found again.
     if state["scaler"]:
         parts.scaler.load_state_dict(state["scaler"])
     return Progress(**state["progress"])

@@ -67,7 +67,7 @@ class Parts:
     micro_batch: int = 0  # images per forward and backward pass, 2 or more; 0: the whole batch
 
     @property
-    def judged(self) -> Classifier:
+    def evaluated(self) -> Classifier:
         """The model that is validated and kept."""
         # pyrefly: ignore[bad-return]  AveragedModel holds a copy of the model, which torch annotates as any module
         return self.average.module if self.average else self.model
@@ -123,7 +123,7 @@ def fit(
         trained = train_epoch(parts, settings, epoch=epoch, first_step=progress.step, rng=generator(seed, "mix", epoch))
         training_seconds = perf_counter() - start
         probabilities = validate(parts, parts.micro_batch or max(64, settings.batch_size))
-        if not all(tensor.isfinite().all() for tensor in (*map(torch.from_numpy, probabilities), *parts.judged.parameters())):
+        if not all(tensor.isfinite().all() for tensor in (*map(torch.from_numpy, probabilities), *parts.evaluated.parameters())):
             # The last step of an epoch shows here first; no loss comes after that of the last epoch.
             raise DivergedError(f"the model answers with no numbers after epoch {epoch}, at learning rate {trained.lr:.1e}")
         scores = Scores.of(parts, probabilities)
@@ -184,7 +184,7 @@ def validate(parts: Parts, pass_size: int) -> list[np.ndarray]:
     """Predictions (n, columns) float32 per head for the validation images, which go through the model so many at a time."""
     valid = parts.validation
     batches = plain_batches(valid.view, valid.rows, pass_size, parts.batches.threads, valid.edges)
-    found = predict(parts.judged, batches, parts.device, parts.precision)
+    found = predict(parts.evaluated, batches, parts.device, parts.precision)
     return found or [np.empty((0, part.classes), dtype=np.float32) for part in parts.task.head_schemes]
 
 

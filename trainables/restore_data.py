@@ -1,4 +1,4 @@
-"""The images of an earlier run and what trains beside them, proven to be the same, with its split."""
+"""The images of an earlier run and what trains beside them, verified to be the same, with its split."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ EXTRA = "extra.csv"
 
 
 def restore_split(run: Folder, card: RunCard, images: Images, digests: Mapping[str, str], fold: int) -> tuple[Images, Split]:
-    """The images in the order of the run's table, which proves them to be the same, and the run's split of them.
+    """The images in the order of the run's table, which verifies them to be the same, and the run's split of them.
 
     Groups are those of the table: a run that began before copies were looked for has kept them apart, and nothing is regrouped.
 
@@ -28,7 +28,7 @@ def restore_split(run: Folder, card: RunCard, images: Images, digests: Mapping[s
             images = merge_tied(tie_copies(images, digests))
         split = read_split(content, images, digests, fold)
     except OSError as error:
-        raise RunError(f"{table} cannot be read ({error.strerror or error}); bring a copy back") from None
+        raise RunError(f"{table} cannot be read ({error.strerror or error}); restore it from a backup") from None
     except DataError as error:
         raise RunError(f"{images.root} is not what run {card.name} was made of. {error}") from None
     if split.hash != card.split:
@@ -36,7 +36,7 @@ def restore_split(run: Folder, card: RunCard, images: Images, digests: Mapping[s
     return in_order_of(content, images, split)
 
 
-def prove_extra(run: Folder, table: bytes) -> None:
+def verify_extra(run: Folder, table: bytes) -> None:
     """Compare what trains beside the images with the run's table of it.
 
     Args:
@@ -47,6 +47,6 @@ def prove_extra(run: Folder, table: bytes) -> None:
     try:
         refuse_other_extra(file.read_bytes() if file.is_file() else b"", table)
     except OSError as error:
-        raise RunError(f"{file} cannot be read ({error.strerror or error}); bring a copy back") from None
+        raise RunError(f"{file} cannot be read ({error.strerror or error}); restore it from a backup") from None
     except DataError as error:
         raise RunError(str(error)) from None

@@ -28,7 +28,7 @@ S3_SETTINGS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
 READS = 20  # of a file, until it was not replaced meanwhile
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of errors: nothing can be written there, whoever tries
 # What the libraries say, and what it means for the user.
-MENDS = {
+FIXES = {
     "NO_SUCH_BUCKET|Bucket .* not found": "there is no such bucket; make it, or correct its name",
     "ACCESS_DENIED|ACCESS_KEY|SIGNATURE|TOKEN|PERMISSION_DENIED|UNAUTHENTICATED|HTTP status 40[13]": (
         "access is refused; give a key that may list, read, write and delete there "
@@ -42,7 +42,7 @@ MENDS = {
 
 
 class StorageError(UserError, ValueError, OSError):
-    """An address that is wrong, cannot be reached or may not be used; the text says how to mend it."""
+    """An address that is wrong, cannot be reached or may not be used; the text says how to fix it."""
 
 
 @dataclass(frozen=True)
@@ -217,8 +217,8 @@ def _in_plain_words(address: Address | str) -> Iterator[None]:
         raise
     except (OSError, ValueError) as error:
         said = str(error)
-        mend = next((words for pattern, words in MENDS.items() if re.search(pattern, said)), said)
-        raise StorageError(f"{address}: {mend}") from error
+        fix = next((words for pattern, words in FIXES.items() if re.search(pattern, said)), said)
+        raise StorageError(f"{address}: {fix}") from error
 
 
 def reach(folder: Folder, seconds: float = 15) -> None:

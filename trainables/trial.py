@@ -219,7 +219,7 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
                 result = replace(result, reason=AT_WORK, best_epoch=epoch.progress.best_epoch)
                 if epoch.report.best_epoch == number_of_epoch:
                     card = Card(config, job.data.images.scheme, number_of_epoch)
-                    write_whole(folder / MODEL, pack_model(parts.judged, card))
+                    write_whole(folder / MODEL, pack_model(parts.evaluated, card))
                     write_predictions(folder, Predictions(valid_ids, epoch.probabilities, number_of_epoch))
                 # Before the reports: an epoch that is drawn twice is one point, one that is missing stays a gap.
                 curves.add(epoch.report, best)

@@ -142,8 +142,8 @@ def start(address: str | None, *, dashboard: bool, gpus: int | None = None) -> C
             _knock(address)
             context = ray.init(address=address, **options)
         except AuthenticationError:
-            mend = "copy ~/.ray/auth_token from its head node, and set RAY_AUTH_MODE=token"
-            raise ClusterError(f"the Ray cluster at {address} wants its token: {mend}") from None
+            fix = "copy ~/.ray/auth_token from its head node, and set RAY_AUTH_MODE=token"
+            raise ClusterError(f"the Ray cluster at {address} wants its token: {fix}") from None
         except (OSError, ValueError, RuntimeError) as error:
             raise ClusterError(f"no Ray cluster answers at {address} ({error}). Start one with: ray start --head") from None
     nodes = [node["Resources"] for node in alive_nodes()]

@@ -15,7 +15,7 @@ COMPARED = ("train_loss", "score", "accuracy", "target_scores", "lr", "photos", 
 # How far a training may drift where the same bits cannot be asked for. Sums in another order differ in their last bits, and every
 # step makes that larger. In 48 epochs of six small networks, trained from scratch with one thread and again with two, and validated
 # on 399 images, train losses came to differ by up to 4.8 %, macro F1 of an epoch by up to 0.07, of the best epochs by up to 0.03.
-# So the loss, a mean over all training images, is judged in every epoch, by twice that; and of the scores only the best one, by half
+# So the loss, a mean over all training images, is evaluated in every epoch, by twice that; and of the scores only the best one, by half
 # its 95 % interval over groups, which is no less than SCORE. Five of the six are within that; the other had learned next to nothing.
 LOSS, SCORE = 0.1, 0.02
 SHOWN = 3  # differences named in a row of the table
@@ -149,7 +149,7 @@ def verdict(findings: Sequence[Finding], excuses: Sequence[str], compared: str, 
         score: how far the best score may differ then.
     """
     if not findings:
-        return 0, f"Equal to the bit: {compared}."
+        return 0, f"Equal bitwise: {compared}."
     unlike_then = ", ".join(excuse.split(":")[0] for excuse in excuses)
     allowed = f"the best {metric.title} within {score:.3f} and train losses within {LOSS:.0%}"
     tolerance = f"{allowed}, since the same bits cannot be asked for ({unlike_then})"

@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.evaluation.fidelity import MISLEADING, Fidelity
 
 FEWEST = 3  # trials for a correlation: two are always in full agreement or in none
-ENOUGH = 8  # trials for a judgement: a true correlation of 0.8 shows below 0.3 by chance in one sample of 20, with 5 trials in one of 10
+ENOUGH = 8  # trials for an evaluation: a true correlation of 0.8 shows below 0.3 by chance in one sample of 20, with 5 trials in one of 10
 NORMAL_80 = 0.8416  # that the standard normal distribution is below in 80 of 100 draws
 CERTAIN = 1 - 1e-9  # a correlation of 1 has no finite transform
 TELLING = 0.5  # what an advised epoch must reach; well above MISLEADING, else the next search would be as likely to be warned
@@ -44,8 +44,8 @@ def warning(curves: Mapping[int, Sequence[float]], backbones: Mapping[int, str],
     trials a correlation of 0.5 is seen below 0.3 in one search of five, by chance. The advised `run/grace`
     is the earliest later epoch before the last at which it is at least 0.5 for all who were misled, each over at least 8 of the trials.
     """
-    judged = _judged(measure(curves, backbones, rungs))
-    misled = [found for found, correlation in judged if highest(correlation, found.trials) < MISLEADING]
+    evaluated = _evaluated(measure(curves, backbones, rungs))
+    misled = [found for found, correlation in evaluated if highest(correlation, found.trials) < MISLEADING]
     if not misled:
         return None
     where = ", ".join(_place(found) for found in misled)
@@ -90,14 +90,14 @@ def _telling_epoch(curves: Mapping[int, Sequence[float]], backbones: Mapping[int
     # Beyond all rungs that misled: a new grace must not leave one of them in place.
     later = range(max(found.epoch for found in misled) + 1, max(map(len, curves.values())))
     for epoch in later:
-        telling = {found.backbone for found, correlation in _judged(measure(curves, backbones, [epoch])) if correlation >= TELLING}
+        telling = {found.backbone for found, correlation in _evaluated(measure(curves, backbones, [epoch])) if correlation >= TELLING}
         if groups <= telling:
             return epoch
     return None
 
 
-def _judged(fidelities: Iterable[Fidelity]) -> list[tuple[Fidelity, float]]:
-    """Those with enough trials for a judgement, and their correlations."""
+def _evaluated(fidelities: Iterable[Fidelity]) -> list[tuple[Fidelity, float]]:
+    """Those with enough trials for an evaluation, and their correlations."""
     return [(one, one.correlation) for one in fidelities if one.trials >= ENOUGH and one.correlation is not None]
 
 

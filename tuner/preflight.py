@@ -90,7 +90,7 @@ def views_of(space: Space) -> list[View]:
     return sorted({View.of(config) for config in configs}, key=str)
 
 
-def sound_sides(space: Space) -> DataConfig:
+def valid_splits(space: Space) -> DataConfig:
     """The section `data` of a space without the values that are wrong, which `check_space` reports."""
     given = nested(space.fixed).get("data", {})
     try:

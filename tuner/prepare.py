@@ -24,7 +24,7 @@ from trainables.data.view_store import cache_folder, view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
 from trainables.progress import progress_bar
 from trainables.record import SPACE, RunError
-from trainables.restore_data import prove_extra, restore_split
+from trainables.restore_data import restore_split, verify_extra
 from trainables.storage import Folder, local_file
 from tuner import preflight
 from tuner.cli import Options
@@ -130,7 +130,7 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
         # For each fold again: whom the extra images may show depends on who validates.
         completed[fold] = complete(data, plan.folder, sides, tasks, relabels, views.digests, decoded)
         if plan.split_of:
-            prove_extra(plan.split_of.run, completed[fold].table)
+            verify_extra(plan.split_of.run, completed[fold].table)
     by_fold = {fold: one.data for fold, one in completed.items()}
     *_, whole = completed.values()
     tell_extra(whole, values.get("labels/confidence", [LabelsConfig().confidence]), console)
@@ -180,7 +180,7 @@ def read_the_space(options: Options, earlier: Earlier | None, has_gpu: bool) -> 
     """
 
     def check(space: Space) -> list[tuple[str, str]]:
-        sides = preflight.sound_sides(with_data_of(space, earlier) if earlier else space)
+        sides = preflight.valid_splits(with_data_of(space, earlier) if earlier else space)
         return preflight.check_space(space, *known_labels(options, earlier, sides))
 
     if options.space:
@@ -270,8 +270,8 @@ def decode(images: Images, views: list[View], allow_bad: bool, console: Console)
         files = build_views(images, views, cache, advance)
     good = images.without(files.bad)
     if len(files.bad) > MOST_BAD * len(images) and not allow_bad:
-        mend = "Mend them, or go on without them: --allow-bad-photos"
-        raise DataError(f"{good.left_out[-1]}.\nThat is more than {MOST_BAD:.0%} of them. {mend}")
+        fix = "Fix them, or go on without them: --allow-bad-photos"
+        raise DataError(f"{good.left_out[-1]}.\nThat is more than {MOST_BAD:.0%} of them. {fix}")
     if files.faceless:
         console.print(files.faceless_words(len(good)), style="yellow")
         if len(files.faceless) > MOST_FACELESS * len(good):

@@ -32,7 +32,7 @@ def main(
     ] = None,
     all_data: Annotated[
         bool,
-        typer.Option("--all-data", help="Train on everything but the hold-out, which stays the only judge: nobody validates."),
+        typer.Option("--all-data", help="Train on everything but the hold-out, which stays the only evaluate: nobody validates."),
     ] = False,
     epochs_from: Annotated[
         Literal["best", "all"] | None,

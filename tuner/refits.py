@@ -200,7 +200,7 @@ def read_refits(run: Folder, card: RunCard) -> list[Refit]:
         except StorageError:
             raise
         except DAMAGE as error:
-            mistakes.append(f"{file} cannot be read ({type(error).__name__}: {error}); bring a copy back")
+            mistakes.append(f"{file} cannot be read ({type(error).__name__}: {error}); restore it from a backup")
     if mistakes:
         raise RunError("\n".join(mistakes))
     return refits
@@ -233,7 +233,7 @@ def tell_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refit
         best = f"{METRICS[card.metric].title} {record.best['score']:.3f} at epoch {record.best['epoch']} of {record.config.epochs}"
         console.print(f"  {trials}: {searched.name}/{record.number}, {record.config.model.backbone}, {best}")
     if refits[0].config.data.fold == NOBODY:
-        console.print("Nobody validates: all but the hold-out train, the last epoch is kept, and the hold-out is the only judge.")
+        console.print("Nobody validates: all but the hold-out train, the last epoch is kept, and the hold-out is the only evaluate.")
         if any(record.config.train.patience for record in chosen):
             console.print("train/patience is 0 here: it would need a score.")
 

@@ -85,7 +85,7 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
             from tuner.training import Work, train_and_sum_up
 
         def searcher(plan: Plan, slots: "Slots", stock: "Stock", stopping: Callable[[], bool]) -> "Searcher":
-            # Damaged records are set aside by now; what takes their place is on disk before it is trained.
+            # Damaged records are quarantined by now; what takes their place is on disk before it is trained.
             lay_out(run, card, refits)
             return GivenSearcher(stock.proposals, slots=slots, stopping=stopping)
 

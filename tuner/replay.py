@@ -69,7 +69,7 @@ def main(
 ) -> None:
     """Train a trial again, outside the search, and compare it epoch by epoch with its record.
 
-    With the same code, libraries, threads and CPU type it must be equal to the bit. Elsewhere, and on a GPU, the best score may
+    With the same code, libraries, threads and CPU type it must be equal bitwise. Elsewhere, and on a GPU, the best score may
     differ by half its 95 % interval and every train loss by 10 %. Nothing of the run is changed.
 
         python -m tuner.replay --run faces --trial 7
@@ -119,7 +119,7 @@ def replay(
         folder: of the images; None for where they were.
         threads: None for as many as then.
         go_on: called after each epoch; may raise.
-    Raises: RunError, DataError, ConfigError, ImageError, StorageError for what the user can mend.
+    Raises: RunError, DataError, ConfigError, ImageError, StorageError for what the user can fix.
     """
     from trainables.versions import code_version, device_name, versions
 
@@ -186,7 +186,7 @@ def read_trial(run: Folder, number: int) -> tuple[Record, Predictions | None]:
     except StorageError:
         raise
     except DAMAGE as error:
-        raise RunError(f"{folders[number]} is damaged ({type(error).__name__}: {error}); bring a copy back") from None
+        raise RunError(f"{folders[number]} is damaged ({type(error).__name__}: {error}); restore it from a backup") from None
     if not record.reports and record.result.cause not in REPEATED:
         raise RunError(f"trial {number} reported no epoch ({record.result.state}: {record.result.reason}); there is nothing to compare")
     return record, predictions
@@ -226,7 +226,7 @@ def describe(card: RunCard, record: Record) -> Iterator[str]:
 
 
 def read_data(run: Folder, card: RunCard, record: Record, folder: Path | None) -> "Data":
-    """The images of the run in the order of its split.csv, proven to be the same.
+    """The images of the run in the order of its split.csv, verified to be the same.
 
     Raises: RunError when they are not, naming what differs, DataError when they cannot be read.
     """
@@ -235,7 +235,7 @@ def read_data(run: Folder, card: RunCard, record: Record, folder: Path | None) -
     from trainables.data.training import Data
     from trainables.data.view_store import view_cache
     from trainables.data.views import View, build_views, count_missing
-    from trainables.restore_data import prove_extra, restore_split
+    from trainables.restore_data import restore_split, verify_extra
 
     if folder is None and not Path(card.data).exists():
         raise RunError(f"the images of {card.name} were in {card.data}, which is gone; give --data where they are now")
@@ -253,7 +253,7 @@ def read_data(run: Folder, card: RunCard, record: Record, folder: Path | None) -
     by_data = record.config.normalize == "dataset"
     data = Data.of(images, split, views, with_statistics=by_data)
     whole = complete(data, source, record.config.data, [record.config.task], [record.config.labels.relabel], views.digests, decoded)
-    prove_extra(run, whole.table)
+    verify_extra(run, whole.table)
     return whole.data
 
 

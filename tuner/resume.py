@@ -81,7 +81,7 @@ def take_stock(run: Folder, space: Space, fixed: Mapping[str, Any], *, retry: bo
     for folder in list_trials(run):
         try:
             record = read_record(folder)
-            prove(record)
+            verify(record)
         except UnknownEntryError as error:
             unknown.append(Damaged(folder, str(error), None))
             continue
@@ -101,9 +101,9 @@ def take_stock(run: Folder, space: Space, fixed: Mapping[str, Any], *, retry: bo
 
 
 def settle(stock: Stock, run: Folder, pruner: Pruner) -> Stock:
-    """Set damaged records aside, write the last word of trials that had none, and let the pruner decide on what it has not heard."""
+    """Quarantine damaged records, write the last word of trials that had none, and let the pruner decide on what it has not heard."""
     for item in stock.damaged:
-        set_aside(item.folder, run)
+        quarantine(item.folder, run)
     ended, going_on = [], []
     for record in stock.ended:
         if record.result.state in ("interrupted", "failed") and record.reports and record.reports[-1]["last"]:
@@ -123,7 +123,7 @@ def settle(stock: Stock, run: Folder, pruner: Pruner) -> Stock:
     return replace(stock, ended=tuple(ended), going_on=tuple(going_on))
 
 
-def prove(record: Record) -> None:
+def verify(record: Record) -> None:
     """Raises: one of DAMAGE when a file of the record cannot be used, or files that belong together do not fit."""
     reports, result = REPORTS.validate_python(record.reports), record.result
     epochs = [report.epoch for report in reports]
@@ -170,7 +170,7 @@ def fits(space: Space, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> b
     return TrialConfig.from_values(nested(space.settled(drawn) | dict(fixed))) == TrialConfig.from_values(values)
 
 
-def set_aside(folder: Folder, run: Folder) -> Folder:
+def quarantine(folder: Folder, run: Folder) -> Folder:
     """Move a trial's folder to the run's damaged ones, under a name that is free."""
     names = numbered(folder.name, first=folder.name)
     place = next(run / "damaged" / name for name in names if not (run / "damaged" / name).exists())

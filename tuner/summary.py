@@ -114,24 +114,24 @@ def summarize_refit(plan: Plan, data: Data, card: RunCard, board: Board, seconds
     """The scores of each configuration beside the searched one's, what it cost, and what to do next."""
     run, searched, records = plan.run, searched_run(plan.run, card), read_records(plan.run)
     groups = refitted(data, card, records)
-    judged = all(record.config.data.fold != NOBODY for record in records)
+    evaluated = all(record.config.data.fold != NOBODY for record in records)
     console.print()
-    console.print(scores_table(plan, searched.name, groups) if judged else models_table(searched.name, groups))
+    console.print(scores_table(plan, searched.name, groups) if evaluated else models_table(searched.name, groups))
     for words in spread_over_seeds(searched.name, groups, plan.settings.score()):
         console.print(words, highlight=False)
     tell_end(plan, records, board, seconds, soft_stop, resume_command(run, "tuner.refit"), console)
     done = [group for group in groups if group.done]
     if not done:
         return
-    if not judged:
+    if not evaluated:
         console.print(
-            "Nobody scored these models: all but the hold-out trained. The searched trials' validation chooses, the hold-out judges.",
+            "Nobody scored these models: all but the hold-out trained. The searched trials' validation chooses, the hold-out evaluates.",
             highlight=False,
         )
         following = f"{vote_command(searched, len(done))} --run {name_of(run)}"
     elif any(group.planned > 1 for group in groups):
         console.print(
-            "Each fold's epoch was chosen on that fold, and the configurations on one of them: the hold-out judges more strictly.",
+            "Each fold's epoch was chosen on that fold, and the configurations on one of them: the hold-out evaluates more strictly.",
             highlight=False,
         )
         sign = plan.settings.score().sign

@@ -104,7 +104,7 @@ def main(
 
         python -m analysis.ensemble --csv a.csv b.csv c.csv --out vote.csv
 
-    A run of tuner.refit --folds is judged on everybody, each by the models that have not seen them, and its members answer with the mean
+    A run of tuner.refit --folds is evaluated on everybody, each by the models that have not seen them, and its members answer with the mean
     of one model a fold.
 
     Everything lands in runs/<first run>/ensemble/: ensemble.json (for analysis.predict), scores.json, confusion.png, per_class.csv,
@@ -259,9 +259,9 @@ class Predictor:
         order = []
         for side in np.unique(valid.sides):
             rows = np.flatnonzero(valid.sides == side)
-            judges = [replace(trial, models=(trial.judged[side],)) for trial in chosen]
+            unseen = [replace(trial, models=(trial.evaluated[side],)) for trial in chosen]
             source = labelled_source(self.images, files, valid.take(rows))
-            by_look = self._predict(f"predicting {side} in other looks", judges, source, looks)
+            by_look = self._predict(f"predicting {side} in other looks", unseen, source, looks)
             for look, trial in product(looks, trials):
                 found[look][trial].append(by_look[look][trial])
             order.append(rows)

@@ -86,8 +86,8 @@ def _blocks(runs: Runs, outcome: Outcome, told: Told) -> Iterator[Block]:
     if (baseline := told.baseline) and (baseline.trial,) != voting(answering):
         words = "what the space's first start entry gives without a search"
         yield Block(_wrapped(f"Against the baseline ({baseline.trial}, {words}): {_compared(baseline.gain)} on validation."))
-    judged = sorted(decision.choice.judged.items(), key=lambda one: -decision.metric.sign * one[1].score)
-    scores = ", ".join(f"{answer_words(name)} {one.score:.3f}" for name, one in judged)
+    evaluated = sorted(decision.choice.evaluated.items(), key=lambda one: -decision.metric.sign * one[1].score)
+    scores = ", ".join(f"{answer_words(name)} {one.score:.3f}" for name, one in evaluated)
     yield Block(_wrapped(f"Candidates, on validation groups that they were not fitted on: {scores}."), rank=2)
     counts = count_lines(decision.scheme, runs.holdout.truth, most=6)
     wrapped = [row for line in counts for row in _wrapped(line, indent="  ")]

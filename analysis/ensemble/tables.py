@@ -67,19 +67,19 @@ def votes_table(decision: Decision) -> Table:
     """What each vote, and each step around the chosen one, is worth on validation groups that it was not fitted on."""
     found = table("Votes on validation, each group answered for by what was chosen and fitted on the others", ())
     found.add_column("vote")
-    share = "95 %, all at once" if len(decision.choice.judged) > 2 else "95 %"
+    share = "95 %, all at once" if len(decision.choice.evaluated) > 2 else "95 %"
     for name in (f"{decision.metric.title} (95 %)", f"gain over the best single ({share})"):
         found.add_column(name, justify="right")
-    for name, judged in decision.choice.judged.items():
-        gain = "" if name == SINGLE else gain_words(judged.gain)
-        score = score_words(judged.score, judged.interval)
+    for name, evaluated in decision.choice.evaluated.items():
+        gain = "" if name == SINGLE else gain_words(evaluated.gain)
+        score = score_words(evaluated.score, evaluated.interval)
         found.add_row(answer_words(name), score, gain, style="bold" if name == decision.choice.vote else None)
     return found
 
 
 def steps_table(decision: Decision) -> Table:
     """What each step is worth, on top of those taken before it."""
-    found = table("Steps before and after it, judged in the same way", ())
+    found = table("Steps before and after it, evaluated in the same way", ())
     found.add_column("step")
     for name in (f"{decision.metric.title} (95 %)", "gain (95 %)", "calibration error", "time"):
         found.add_column(name, justify="right")
@@ -88,8 +88,8 @@ def steps_table(decision: Decision) -> Table:
         error = "" if step.error is None else f"{step.error[0]:.3f} to {step.error[1]:.3f}"
         found.add_row(
             step_words(step.name),
-            score_words(step.judged.score, step.judged.interval),
-            gain_words(step.judged.gain),
+            score_words(step.evaluated.score, step.evaluated.interval),
+            gain_words(step.evaluated.gain),
             error,
             f"x {step.price:g}",
             _use(step),
@@ -163,7 +163,7 @@ def decision_lines(decision: Decision) -> list[str]:
     lines = [f"The answer is the {answer_words(choice.answer)}: {reason(choice)}."]
     if len(decision.alike) > 1:
         alike = int(decision.alike[1:].sum())
-        lines.insert(0, f"{alike} of the other {len(decision.alike) - 1} members cannot be told apart from the best.")
+        lines.insert(0, f"{alike} of the other {len(decision.alike) - 1} members are not significantly worse than the best.")
     if decision.few:
         lines.append(
             f"Not tried, as fewer than {ENOUGH_GROUPS} validation groups cannot tell so many votes apart: {', '.join(decision.few)}."
@@ -189,9 +189,9 @@ def decision_notes(decision: Decision) -> list[str]:
 
 def wanting_words(wanting: Wanting) -> str:
     """What a vote would be worth whose weights were not all kept, and below, a line each, the commands that bring them back."""
-    gain = f"{gain_words(wanting.judged.gain)} over the best single model"
+    gain = f"{gain_words(wanting.evaluated.gain)} over the best single model"
     words = (
-        f"A {answer_words(WHOLE)} that were searched scores {wanting.judged.score:.3f} there ({gain}), "
+        f"A {answer_words(WHOLE)} that were searched scores {wanting.evaluated.score:.3f} there ({gain}), "
         f"but takes {some(wanting.trials)}, whose weights were not kept (run/keep). Train these again, then give the new run "
         "as a further --run:"
     )

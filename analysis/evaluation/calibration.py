@@ -34,9 +34,9 @@ class Calibration:
 def tempered(probabilities: Array, temperature: float) -> Array:
     """Probabilities (n, classes) of logits divided by the temperature: the power 1 / temperature, in shares of its sum.
 
-    Which class is the likeliest does not change. A probability of 0 stays 0.
+    Which class is the most probable does not change. A probability of 0 stays 0.
     """
-    # Relative to the likeliest class no power can underflow in all classes of an image.
+    # Relative to the most probable class no power can underflow in all classes of an image.
     powers = (probabilities / library(probabilities).amax(probabilities, axis=1, keepdims=True)) ** (1 / temperature)
     return powers / powers.sum(axis=1, keepdims=True)
 
@@ -148,18 +148,18 @@ def group_pulls(fitted: BiasCorrection, logits: np.ndarray, target: np.ndarray, 
 
 @dataclass(frozen=True)
 class Bin:
-    """Images of which the likeliest class is about equally sure."""
+    """Images of which the most probable class is about equally sure."""
 
     low: float  # probabilities from above this,
     high: float  # up to and with this
-    confidence: float  # mean probability of the likeliest class
+    confidence: float  # mean probability of the most probable class
     accuracy: float  # share of images of which this is the true one
     photos: int
 
 
 @dataclass(frozen=True)
 class CalibrationError:
-    """How far the probability of the likeliest class is from how often it is right."""
+    """How far the probability of the most probable class is from how often it is right."""
 
     expected: float  # the mean distance over images, 0..1
     bins: tuple[Bin, ...]  # those that hold images, least sure first

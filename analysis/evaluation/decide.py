@@ -40,7 +40,7 @@ Look = Callable[[Looks, tuple[str, ...]], Mapping[str, Predicted]]  # predicts t
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluated:
     """What an answer is worth on validation groups that it was not fitted on."""
 
     score: float  # by the run's metric
@@ -54,13 +54,13 @@ class Choice:
 
     asked: str  # auto or a name in ENSEMBLES
     vote: str  # the best of those that were tried
-    judged: Mapping[str, Judged]  # of SINGLE and every vote that was tried; gains are over SINGLE
+    evaluated: Mapping[str, Evaluated]  # of SINGLE and every vote that was tried; gains are over SINGLE
     safe: bool = False  # whether a vote answers only where it is significantly better
 
     @property
     def gain(self) -> Gain:
         """Of the vote over the best single model."""
-        return self.judged[self.vote].gain
+        return self.evaluated[self.vote].gain
 
     @property
     def significant(self) -> bool:
@@ -81,7 +81,7 @@ class StepTaken:
     """One thing that can come before or after a vote, and what it was found to be worth."""
 
     name: str
-    judged: Judged  # the gain is over the answer without it
+    evaluated: Evaluated  # the gain is over the answer without it
     asked: bool
     used: bool
     error: tuple[float, float] | None = None  # expected calibration error before and after
@@ -92,7 +92,7 @@ class StepTaken:
 class Wanting:
     """A better vote whose weights were not all kept."""
 
-    judged: Judged  # the gain is over SINGLE
+    evaluated: Evaluated  # the gain is over SINGLE
     trials: tuple[str, ...]  # that it takes and that have no weights
 
 
@@ -107,7 +107,7 @@ class Decision:
     final: str  # the name of the pipeline that answers
     nested: np.ndarray  # (n, classes) the final answer for the validation images, each by what has not seen its group
     member_scores: tuple[float, ...]  # of each member on the images that it was chosen on
-    alike: np.ndarray  # (members,) which cannot be told apart from the best
+    alike: np.ndarray  # (members,) which are not significantly worse than the best
     optimism: Optimism  # of the best member's score on validation, over all that were searched
     untried: tuple[str, ...]  # votes and steps that the metric has no use for, where auto would have tried them
     few: tuple[str, ...] = ()  # votes that auto did not try, as there are too few groups to choose among so many
@@ -148,7 +148,7 @@ def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, 
     lineup = line_up(options.wish, candidates, known)
     refuse_count(options.wish.top, lineup.choice)
     parts = part_groups(known.groups, lineup.target, options.seed)
-    judge = _Judge(known.metric, known.groups, lineup.target, options.seed)
+    evaluate = _Evaluator(known.metric, known.groups, lineup.target, options.seed)
     names, few = votes_to_try(options.vote, known.metric, len(np.unique(known.groups)))
     alone, everyone = Wish(top=1, alone=True), replace(options.wish, top=None, choose="best")
     asked = {SINGLE: (alone, "best")} | {name: (everyone if ENSEMBLES[name].whole else options.wish, name) for name in names}
@@ -162,16 +162,16 @@ def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, 
                 nested[name], pipelines[name] = found[vote], whole.fit(vote)
                 fitted(1)
     answers = {name: nested[name].answer(known.predicted) for name in (SINGLE, *names)}
-    judged = judge.each(answers, answers[SINGLE])
-    judged |= {name: judged[SINGLE] for name in names if _same(pipelines[name], pipelines[SINGLE], known)}
-    choice = Choice(options.vote, judge.best(names, judged), judged, options.safe)
+    evaluated = evaluate.each(answers, answers[SINGLE])
+    evaluated |= {name: evaluated[SINGLE] for name in names if _same(pipelines[name], pipelines[SINGLE], known)}
+    choice = Choice(options.vote, evaluate.best(names, evaluated), evaluated, options.safe)
     if ENSEMBLES[choice.vote].whole:
         lineup = line_up(everyone, candidates, known).only(pipelines[choice.vote].members)
-    walk = _Walk(options, candidates, known, parts, judge, look, *asked[choice.answer])
+    walk = _Walk(options, candidates, known, parts, evaluate, look, *asked[choice.answer])
     steps, stepped, answer = walk.go(nested[choice.answer], answers[choice.answer], pipelines[choice.answer])
     final = choice.answer + (WITH_STEPS if any(step.used for step in steps) else "")
     pipelines[final] = stepped
-    members = [judge.evidence(answer) for answer in lineup.answers]
+    members = [evaluate.evidence(answer) for answer in lineup.answers]
     return Decision(
         lineup=lineup,
         choice=choice,
@@ -181,10 +181,10 @@ def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, 
         nested=answer,
         member_scores=tuple(one.score() for one in members),
         alike=indistinguishable(members, generator(options.seed, "bootstrap")),
-        optimism=optimism(list(searched(options.wish, candidates, known)), judge.rng()),
+        optimism=optimism(list(searched(options.wish, candidates, known)), evaluate.rng()),
         untried=untried(options, known.metric),
         few=few,
-        wanting=_wanting(everyone, candidates, known, parts, judge, choice, answers) if WHOLE in names else None,
+        wanting=_wanting(everyone, candidates, known, parts, evaluate, choice, answers) if WHOLE in names else None,
     )
 
 
@@ -208,7 +208,7 @@ def _wanting(
     candidates: Mapping[str, Candidate],
     known: Known,
     parts: Sequence[np.ndarray],
-    judge: "_Judge",
+    evaluate: "_Evaluator",
     choice: Choice,
     answers: Mapping[str, np.ndarray],
 ) -> Wanting | None:
@@ -218,10 +218,10 @@ def _wanting(
     voting = {name: replace(candidate, votes=True) for name, candidate in candidates.items()}
     with progress_bar("fitting a vote of all trials", len(parts)) as fitted:
         answer = fit_nested(everyone, (WHOLE,), voting, known, parts, fitted)[WHOLE].answer(known.predicted)
-    judged = judge(answer, answers[SINGLE])
+    evaluated = evaluate(answer, answers[SINGLE])
     bare = tuple(name for name in line_up(everyone, voting, known).fit(WHOLE).trials if not candidates[name].votes)
-    better = known.metric.sign * (judged.score - choice.judged[choice.answer].score) > 0
-    return Wanting(judged, bare) if better and bare else None
+    better = known.metric.sign * (evaluated.score - choice.evaluated[choice.answer].score) > 0
+    return Wanting(evaluated, bare) if better and bare else None
 
 
 def useless(metric: Metric) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -256,7 +256,7 @@ def _refuse_useless(options: Options, metric: Metric) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Judge:
+class _Evaluator:
     metric: Metric
     groups: np.ndarray
     target: np.ndarray
@@ -265,17 +265,17 @@ class _Judge:
     def evidence(self, answer: np.ndarray) -> Evidence:
         return evidence(self.metric, self.target, answer, self.groups)
 
-    def each(self, answers: Mapping[Any, np.ndarray], reference: np.ndarray) -> dict[Any, Judged]:
+    def each(self, answers: Mapping[Any, np.ndarray], reference: np.ndarray) -> dict[Any, Evaluated]:
         """What each of some answers is worth, of which the best is going to be picked."""
         found = [self.evidence(answer) for answer in answers.values()]
         gains = simultaneous_gains(found, self.evidence(reference), self.rng())
-        return {name: Judged(one.score(), one.interval(self.rng()), gain) for name, one, gain in zip(answers, found, gains, strict=True)}
+        return {name: Evaluated(one.score(), one.interval(self.rng()), gain) for name, one, gain in zip(answers, found, gains, strict=True)}
 
-    def best(self, names: Iterable[Any], judged: Mapping[Any, Judged]) -> Any:
+    def best(self, names: Iterable[Any], evaluated: Mapping[Any, Evaluated]) -> Any:
         """The one with the best score; the first where several have it."""
-        return max(names, key=lambda name: self.metric.sign * judged[name].score)
+        return max(names, key=lambda name: self.metric.sign * evaluated[name].score)
 
-    def __call__(self, answer: np.ndarray, reference: np.ndarray) -> Judged:
+    def __call__(self, answer: np.ndarray, reference: np.ndarray) -> Evaluated:
         return self.each({None: answer}, reference)[None]
 
     def rng(self) -> np.random.Generator:
@@ -290,7 +290,7 @@ class _Walk:
     candidates: Mapping[str, Candidate]
     known: Known
     parts: tuple[np.ndarray, ...]
-    judge: _Judge
+    evaluate: _Evaluator
     look: Look
     wish: Wish
     vote: str
@@ -303,8 +303,8 @@ class _Walk:
             wish = replace(self.wish, calibrate=True)
             tempered = fit_nested(wish, (self.vote,), self.candidates, self.known, self.parts)[self.vote]
             changed = tempered.answer(predicted)
-            errors = tuple(calibration_error(one, self.judge.target).expected for one in (answer, changed))
-            step = self._weigh("calibrate", self.judge(changed, answer), error=errors)
+            errors = tuple(calibration_error(one, self.evaluate.target).expected for one in (answer, changed))
+            step = self._weigh("calibrate", self.evaluate(changed, answer), error=errors)
             taken.append(step)
             if step.used:
                 nested, answer, pipeline = tempered, changed, line_up(wish, self.candidates, self.known).fit(self.vote)
@@ -313,29 +313,33 @@ class _Walk:
             looks = dict.fromkeys(look for names in LOOK_SETS for look in names if look != "plain")
             by_look = {"plain": predicted, **self.look(tuple(looks), trials)}
             tried = {names: nested.answer(averaged(by_look, names, trials)) for names in LOOK_SETS if len(names) > 1}
-            judged = self.judge.each(tried, answer)
-            names = self.judge.best(tried, judged)
-            step = self._weigh("tta", judged[names], price=float(len(names)))
+            evaluated = self.evaluate.each(tried, answer)
+            names = self.evaluate.best(tried, evaluated)
+            step = self._weigh("tta", evaluated[names], price=float(len(names)))
             taken.append(replace(step, name=f"tta: {', '.join(names)}"))
             if step.used:
                 answer, pipeline = tried[names], replace(pipeline, looks=names)
         for name, fit in STEPS.items():
             if not self._tried(name):
                 continue
-            changed = crossfit_step(name, answer, self.judge.target, self.judge.groups, pipeline.scheme, self.judge.metric, self.parts)
-            step = self._weigh(name, self.judge(changed, answer))
+            changed = crossfit_step(
+                name, answer, self.evaluate.target, self.evaluate.groups, pipeline.scheme, self.evaluate.metric, self.parts
+            )
+            step = self._weigh(name, self.evaluate(changed, answer))
             taken.append(step)
             if step.used:
-                fitted = fit(answer, self.judge.target, self.judge.groups, pipeline.scheme, self.judge.metric)
+                fitted = fit(answer, self.evaluate.target, self.evaluate.groups, pipeline.scheme, self.evaluate.metric)
                 answer, pipeline = changed, replace(pipeline, steps=(*pipeline.steps, fitted))
         return taken, pipeline, answer
 
     def _tried(self, name: str) -> bool:
-        return name in self.options.steps or ("auto" in self.options.steps and name not in useless(self.judge.metric)[1])
+        return name in self.options.steps or ("auto" in self.options.steps and name not in useless(self.evaluate.metric)[1])
 
-    def _weigh(self, name: str, judged: Judged, **more: Any) -> StepTaken:
+    def _weigh(self, name: str, evaluated: Evaluated, **more: Any) -> StepTaken:
         asked = name in self.options.steps
-        return StepTaken(name, judged, asked, used=asked or judged.gain.interval[0] > 0 or is_free(name, self.judge.metric), **more)
+        return StepTaken(
+            name, evaluated, asked, used=asked or evaluated.gain.interval[0] > 0 or is_free(name, self.evaluate.metric), **more
+        )
 
 
 def averaged(by_look: Mapping[str, Predicted], names: Looks, trials: tuple[str, ...]) -> Predicted:

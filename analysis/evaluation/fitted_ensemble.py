@@ -81,9 +81,11 @@ def read_ensemble(folder: Folder) -> EnsembleFile:
         if any(one.get("ctx", {}).get("tag") == REMOVED for one in error.errors()):
             raise RunError(f"{file}: its vote is {REMOVED} (--vote boost), which this version no longer has. Vote again: {again}") from None
         found = "; ".join(f"{'/'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
-        raise RunError(f"{file} is damaged ({found}). Bring a copy back, or write it anew: {again}") from None
+        raise RunError(f"{file} is damaged ({found}). Restore it from a backup, or write it again: {again}") from None
     except (*DAMAGE, IndexError, ArithmeticError) as error:
-        raise RunError(f"{file} is damaged ({type(error).__name__}: {error}). Bring a copy back, or write it anew: {again}") from None
+        raise RunError(
+            f"{file} is damaged ({type(error).__name__}: {error}). Restore it from a backup, or write it again: {again}"
+        ) from None
     return content
 
 
@@ -102,7 +104,7 @@ def model_files(folder: Folder, content: EnsembleFile) -> dict[str, tuple[Folder
 def read_trial_models(folder: Folder, content: EnsembleFile) -> list[TrialModels]:
     """What answers for the trials of an ensemble that lies in a folder.
 
-    Raises: RunError naming every file of weights that is gone, damaged or of other labels than the ensemble, with the mend.
+    Raises: RunError naming every file of weights that is gone, damaged or of other labels than the ensemble, with the fix.
     """
     mistakes = [f"there is no look named {look}; there are {', '.join(LOOKS)}" for look in content.pipeline.looks if look not in LOOKS]
     found = []
@@ -118,8 +120,8 @@ def read_trial_models(folder: Folder, content: EnsembleFile) -> list[TrialModels
         if any(part.scheme != one.task.scheme for part in parts):
             mistakes.append(f"{one.models[0]}: the weights of {name} have other classes than the ensemble was made of")
     if mistakes:
-        mend = f"Bring the files back as they were, or let others vote: {maker(folder)}"
-        raise RunError("\n".join([*mistakes, mend]))
+        fix = f"Bring the files back as they were, or let others vote: {maker(folder)}"
+        raise RunError("\n".join([*mistakes, fix]))
     return found
 
 

@@ -1,7 +1,7 @@
 """What an answer is worth on groups that no part of it was fitted on.
 
 Choosing members, fitting their vote and fitting what corrects it all learn from images whose classes are known. So the whole of it is
-carried out once for each part of the groups, on the others, and judged on that part.
+carried out once for each part of the groups, on the others, and evaluated on that part.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

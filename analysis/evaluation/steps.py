@@ -19,7 +19,7 @@ from trainables.metrics.evidence import label_evidence, resample
 from trainables.seeding import generator
 
 FARTHEST_OFFSET = 2.0  # in nats: a class's score changes by a factor of 7.4 at most
-WIDEST_GAP = 1.0  # in nats: the likeliest class is at most 2.7 times as likely as the second that takes its place
+WIDEST_GAP = 1.0  # in nats: the most probable class is at most 2.7 times as likely as the second that takes its place
 MARGIN = 0.05  # in nats: how far beyond the last image that it should move a fitted number goes, where there is room
 PASSES = 10  # over all numbers that are fitted; more than are needed
 KEPT = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of a fit
@@ -64,24 +64,24 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Rule:
-    """The second likeliest class is taken where it differs from the likeliest in the value of one attribute alone, and little in score."""
+    """The second most probable class is taken where it differs from the most probable in the value of one attribute alone, and little in score."""
 
     attribute: str
-    likeliest: int  # the value of the likeliest class
+    likeliest: int  # the value of the most probable class
     second: int  # the value of the second, which is taken
     gap: float  # in nats, as between logits: the highest logarithm of the ratio of their scores; 0 is off
 
 
 @dataclass(frozen=True)
 class TopTwo:
-    """Rules for images whose two likeliest classes lie close together; at most one of them speaks of an image."""
+    """Rules for images whose two most probable classes lie close together; at most one of them speaks of an image."""
 
     scheme: Scheme
     rules: tuple[Rule, ...]
     kind: Literal["top_two"] = "top_two"
 
     def __call__(self, answer: Array) -> Array:
-        """Scores (images, classes) of such scores: where a rule takes the second class, the two likeliest have changed places.
+        """Scores (images, classes) of such scores: where a rule takes the second class, the two most probable have changed places.
 
         Between classes that are equally likely no rule decides.
         """
@@ -331,11 +331,11 @@ def _pairs(attribute: Target) -> list[tuple[int, int]]:
 
 
 def two_likeliest(answer: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """Of each image (images,): its likeliest class and its second, the lower one of those that are equally likely, their scores, and
+    """Of each image (images,): its most probable class and its second, the lower one of those that are equally likely, their scores, and
     the logarithm of the ratio of these."""
     xp = library(answer)
     likeliest = answer.argmax(axis=1)
-    # Scores are from 0 on, so that of the likeliest is out of the way.
+    # Scores are from 0 on, so that of the most probable is out of the way.
     rest = xp.where(picked(likeliest, answer.shape[1]) > 0, -1.0, answer)
     high, low = xp.amax(answer, axis=1), xp.amax(rest, axis=1)
     with np.errstate(divide="ignore"):
@@ -344,7 +344,7 @@ def two_likeliest(answer: Array) -> tuple[Array, Array, Array, Array, Array]:
 
 
 def which_rule(scheme: Scheme, rules: Sequence[Rule]) -> np.ndarray:
-    """The place (classes, classes) of the rule that speaks of a likeliest class and a second; -1 where none does."""
+    """The place (classes, classes) of the rule that speaks of a most probable class and a second; -1 where none does."""
     values = scheme.split(np.arange(scheme.classes))
     differ = values[:, None] != values[None]
     alone = differ.sum(axis=2) == 1

@@ -79,7 +79,7 @@ def _widened(gains: np.ndarray, drawn: np.ndarray, influence: np.ndarray) -> np.
 
 
 def indistinguishable(members: Sequence[Evidence], rng: np.random.Generator, draws: int = 1000) -> np.ndarray:
-    """Which members (members,) cannot be told apart from the best: with 95 % confidence the truly best one is among these.
+    """Which members (members,) are not significantly worse than the best: with 95 % confidence the truly best one is among these.
 
     A member is one of them while it lags behind the highest score by no more than 95 % of all draws would have it lag, were all members
     worth the same. That is wider than the interval of the difference of two members: the highest score is the luckiest of many.

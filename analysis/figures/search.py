@@ -100,7 +100,7 @@ def curves_figure(trials: Sequence[SearchedTrial], rungs: Sequence[Rung], metric
     _point_at(axes, (epoch, score), f"trial {best.number}: {score:.3f}")
     for rung in rungs:
         axes.axvline(rung.epoch, color=PALE, linewidth=0.9, linestyle=(0, (3, 3)), zorder=0)
-        text = f"{rung.passed} of {rung.judged}\npassed"
+        text = f"{rung.passed} of {rung.evaluated}\npassed"
         place = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
         axes.annotate(text, (rung.epoch, 0), (4, 3), fontsize=7.5, color=PALE, va="bottom", **place)
     axes.set(xlabel="epoch", ylabel=on_validation(metric))

@@ -201,8 +201,8 @@ def meaning(found: Leaks, distance: int) -> list[tuple[str, str | None]]:
         held_out = f"{found.remembered:,} held-out image{'s are' if found.remembered != 1 else ' is'} among them"
         same = "look the same and stand" if found.across != 1 else "looks the same and stands"
         words = f"{pairs_words(found.across)} of images of two groups {same} on two sides; {held_out}."
-        mend = "Look at pairs.png: if they show one group, give them one name or take copies out, and start a new run"
-        lines.append((f"{words} What trains on one of a pair has seen the other. {mend}.", "yellow"))
+        fix = "Look at pairs.png: if they show one group, give them one name or take copies out, and start a new run"
+        lines.append((f"{words} What trains on one of a pair has seen the other. {fix}.", "yellow"))
     elif found.pairs:
         lines.append(("Near-duplicates stand on one side each, so they leak into no score.", None))
     else:

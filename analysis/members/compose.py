@@ -39,7 +39,7 @@ class Member:
 
     scheme: Scheme
     parts: tuple[Part, ...]
-    advisors: tuple[Part, ...] = ()  # of one part of the scheme each, heard where they are surer than the parts
+    advisors: tuple[Part, ...] = ()  # of one part of the scheme each, heard where they are more confident than the parts
 
     @property
     def heard(self) -> tuple[Part, ...]:
@@ -65,7 +65,7 @@ class Member:
 
 def advised(scheme: Scheme, answer: Array, names: Names, advice: Array) -> Array:
     """The answer (images, classes) with the advice (images, classes of these attributes) in place of its own marginal, for those images
-    on which the advice is surer of its likeliest class than that marginal is of its own.
+    on which the advice is more confident of its most probable class than that marginal is of its own.
 
     What the answer says of the other attributes, given these, stays as it is.
 

@@ -194,7 +194,7 @@ def _predict_look(
     from trainables.loop import choose_precision, predict
 
     settings = card.config.train
-    # The batches of the training loop's validation, so that on one machine the numbers are the same to the bit.
+    # The batches of the training loop's validation, so that on one machine the numbers are the same bitwise.
     most = trial.largest_pass or max(64, settings.batch_size)
     view = open_view(source.files.files[card.view])
     batches = plain_batches(view.images, view.rows(source.ids), most, threads=2, edges=card.config.model.sees_edges)

@@ -81,7 +81,7 @@ class Trial:
     valid: np.ndarray  # (n, columns of the answer to the task's scheme), float64; rows as in Runs.valid
     score: float  # by the run's metric, on validation
     models: tuple[Folder, ...]  # the files of weights that answer; none where these were not kept
-    judged: Mapping[str, Folder]  # by side of the split: the weights whose answers for it are in `valid`, and which have not seen it
+    evaluated: Mapping[str, Folder]  # by side of the split: the weights whose answers for it are in `valid`, and which have not seen it
 
     def __str__(self) -> str:
         return self.name
@@ -151,7 +151,7 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
     """The trials that have a validation prediction, however they ended: `trials` where they have weights too, else `unkept`. The others,
     and those without weights, are named in `left_out`.
 
-    Configurations that a refit trained on every fold come first: they are judged on everybody who is not held out, each image by the
+    Configurations that a refit trained on every fold come first: they are evaluated on everybody who is not held out, each image by the
     model that did not train on it. Where there are none, all trials are validated on one fold, that of the first trial. A refit on all
     data, which nobody validated, takes the place of the searched trial that it was chosen as, with that trial's validation prediction,
     where that is among the folders too.
@@ -196,8 +196,8 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
     chosen, unkept = ([trial for trial in ordered if bool(trial.models) is kept] for kept in (True, False))
     if not chosen:
         there = "; ".join(map(str, left_out)) or "there are no trials"
-        mend = "" if alone else f" Resume until one has reached the end of an epoch: {typed(f'tuner.run --resume {name_of(folders[0])}')}"
-        raise RunError(f"{_names(folders)}: no trial has both a validation prediction and weights ({there}).{mend}")
+        fix = "" if alone else f" Resume until one has reached the end of an epoch: {typed(f'tuner.run --resume {name_of(folders[0])}')}"
+        raise RunError(f"{_names(folders)}: no trial has both a validation prediction and weights ({there}).{fix}")
     return Runs(
         tuple(folders), tuple(cards), side, sides[side], sides[HELD_OUT], sides[EVERY_FOLD], tuple(chosen), tuple(unkept), tuple(left_out)
     )
@@ -338,7 +338,7 @@ def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
         images, groups, parts = (table[name].to_numpy() for name in ("photo", "person", "part"))
         whole = Sample(tuple(images), groups, labels, scheme, parts, tags, numbers)
     except DAMAGE as error:
-        raise RunError(f"{file} cannot be used ({type(error).__name__}: {error}); bring a copy back or leave the run out") from None
+        raise RunError(f"{file} cannot be used ({type(error).__name__}: {error}); restore it from a backup or leave the run out") from None
     return {part: whole.take(chosen) for part, chosen in rows.items()}
 
 
@@ -350,7 +350,7 @@ def _read_trial(group: Sequence[_Found], sides: Mapping[str, Sample], sample: Sa
         predictions = read_predictions(one.record.folder)
         if one.record.has_model and (made := _read_card(one, task)).epoch != predictions.epoch:
             words = f"its weights are of epoch {made.epoch}, its predictions of {predictions.epoch}"
-            raise ValueError(f"{words}; tuner.run --resume mends that")
+            raise ValueError(f"{words}; tuner.run --resume fixes that")
         own = sides[_side(one.record)]
         parts.append(_aligned(predictions, task, own.ids, metric.target))
         ids += own.ids

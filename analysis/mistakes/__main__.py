@@ -122,8 +122,8 @@ def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
     if top is None and (folder / FILE).is_file():
         pipeline = read_ensemble(folder).pipeline
         if absent := sorted(set(pipeline.trials) - {trial.name for trial in runs.trials}):
-            mend = "Give the runs that it was made of (--run), or --top to let the best members vote"
-            raise RunError(f"{folder / FILE} takes {', '.join(absent)}, which cannot predict here. {mend}.")
+            fix = "Give the runs that it was made of (--run), or --top to let the best members vote"
+            raise RunError(f"{folder / FILE} takes {', '.join(absent)}, which cannot predict here. {fix}.")
         return str(folder / FILE), pipeline
     lineup = line_up(Wish(top=TOP if top is None else top), candidates_of(runs), known_of(runs))
     if top is not None:
@@ -186,9 +186,11 @@ def show(console: Console, answered: Answered, found: Mistakes) -> None:
     ]
     numbers = ("images", "groups", "errors", "rate", "elsewhere", "difference (95 %)")
     console.print(table("Where errors gather", ("group",), numbers, rows))
-    judged = [group for group in found.subgroups if group.interval]
-    told = sum(group.distinguishable for group in judged)
-    console.print(f"{told} of {len(judged)} groups differ from the other images by more than chance; about one in twenty does so by luck.")
+    evaluated = [group for group in found.subgroups if group.interval]
+    told = sum(group.distinguishable for group in evaluated)
+    console.print(
+        f"{told} of {len(evaluated)} groups differ from the other images by more than chance; about one in twenty does so by luck."
+    )
 
 
 def _shorter_side(images: Images, name: str) -> int:

@@ -48,7 +48,7 @@ class Disagreement:
     group: int
     true: str
     divergence: float  # from 0, all alike, to 1, each certain of another class
-    answers: tuple[str, ...]  # the likeliest class of each member
+    answers: tuple[str, ...]  # the most probable class of each member
 
     @property
     def tally(self) -> tuple[tuple[str, int], ...]:
@@ -112,7 +112,7 @@ def confusions(answer: np.ndarray, sample: Sample, scheme: Scheme, metric: Metri
 
 
 def confident_errors(answer: np.ndarray, sample: Sample, scheme: Scheme, most: int | None = None) -> list[ConfidentError]:
-    """The images that an answer (images, classes) gets wrong, the surest first; at most so many, or all."""
+    """The images that an answer (images, classes) gets wrong, the most confident first; at most so many, or all."""
     truth, predicted, sure = sample.truth(scheme), answer.argmax(axis=1), answer.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     names = scheme.class_names()

@@ -42,7 +42,7 @@ def main(
 
         python -m analysis.predict --ensemble runs/faces/ensemble --photos new_images --out answers.csv
 
-    One row an image, in the order of their names: its image, the values of the likeliest joint class and the probability of each value,
+    One row an image, in the order of their names: its image, the values of the most probable joint class and the probability of each value,
     that class's number, the probability of every joint class, and what is wrong with an image that cannot be used.
     """
     with refusals():

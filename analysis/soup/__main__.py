@@ -94,7 +94,7 @@ def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
 
 
 def restore(runs: Runs, trials: Sequence[Trial], console: Console) -> tuple[Images, Split, dict[View, OpenView]]:
-    """The images, proven to be those of the runs, their split, and the views of these trials. Raises: RunError, DataError."""
+    """The images, verified to be those of the runs, their split, and the views of these trials. Raises: RunError, DataError."""
     settings = trials[0].record.config.data
     views = list(dict.fromkeys(View.of(trial.record.config.view) for trial in trials))
     found = read_images(data_folder(runs), settings)
@@ -138,8 +138,8 @@ def _counting(cook: "Cook", advance: Callable[[int], None]) -> "Cook":
 def _refuse(runs: Runs, left_out: Sequence[LeftOut]) -> NoReturn:
     there = "\n".join(f"  {item}" for item in left_out)
     names = ", ".join(folder.resolve().name for folder in runs.folders)
-    mend = "Search with pretrained weights (model/weights imagenet or a file), one backbone, view and task for several trials."
-    raise RunError(f"{names}: no two trials are alike, so there is nothing to average:\n{there}\n{mend}")
+    fix = "Search with pretrained weights (model/weights imagenet or a file), one backbone, view and task for several trials."
+    raise RunError(f"{names}: no two trials are alike, so there is nothing to average:\n{there}\n{fix}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from analysis.members.predictions import data_folder
 from analysis.members.trials import HELD_OUT, Runs
 from analysis.pages.tables import percent
 from analysis.suspects.find import Findings, find_suspects
-from analysis.suspects.page import KINDS, groups_names, make_cards, page, suspects_csv, unjudged_csv
+from analysis.suspects.page import KINDS, groups_names, make_cards, page, suspects_csv, unevaluated_csv
 from trainables.commands import typed
 from trainables.console import output
 from trainables.data.images import DataError, Images
@@ -33,15 +33,15 @@ FEW = 5  # images of a class: with fewer, what stands out among them is chance
 @app.command()
 def main(
     run: RunOption = None,
-    top: Annotated[int, typer.Option(help="How many trials judge each attribute: those best at it on validation.")] = 3,
+    top: Annotated[int, typer.Option(help="How many trials evaluate each attribute: those best at it on validation.")] = 3,
     most: Annotated[int, typer.Option(min=1, help="How many suspects the page shows; suspects.csv has all.")] = 200,
 ) -> None:
     """Find labels that are likely wrong, and decide on them one by one.
 
-    Every image is judged by models that did not train on it. What a whole group was given wrongly, what one image was, and two
-    images of a group that were swapped are told apart; the likeliest mistake comes first, whichever attribute it is of.
+    Every image is evaluated by models that did not train on it. What a whole group was given wrongly, what one image was, and two
+    images of a group that were swapped are told apart; the most probable mistake comes first, whichever attribute it is of.
 
-    A search validates on one fold, so only the groups of that fold are judged. A refit on every fold judges all but the held-out:
+    A search validates on one fold, so only the groups of that fold are evaluated. A refit on every fold evaluates all but the held-out:
 
         python -m tuner.refit --run faces --top 3 --folds 5 --name faces-folds
 
@@ -52,14 +52,14 @@ def main(
         python -m tuner.run --space effnet.yaml --data photos --set labels/relabel=relabel.csv
 
     The page holds small copies of the images, so share it as you would share these. suspects.csv lists all suspects, unjudged.csv the
-    groups whom nobody judged.
+    groups whom nobody evaluated.
     """
     with refusals():
         suspects(run, top=top, most=most)
 
 
 def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
-    """Load, judge, print, write. Raises: RunError, DataError, ConfigError."""
+    """Load, evaluate, print, write. Raises: RunError, DataError, ConfigError."""
     console = output()
     runs = read_runs(names)
     with waiting("comparing labels with predictions"):
@@ -71,10 +71,10 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
         cards, gone = make_cards(found.suspects[:most], images, groups, progress)
 
     called = ", ".join(folder.resolve().name for folder in runs.folders)
-    what = f": {len(runs.trials)} trials can judge {len(found.judged):,} groups (split {runs.cards[0].split})"
+    what = f": {len(runs.trials)} trials can evaluate {len(found.evaluated):,} groups (split {runs.cards[0].split})"
     console.print(Text.assemble((called, "bold"), what))
     show_left_out(console, (*runs.left_out, *why, *gone))
-    console.print(judgements_table(found))
+    console.print(evaluations_table(found))
     if found.suspects:
         console.print(suspects_table(found, groups))
     warn(console, *limits)
@@ -84,7 +84,7 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
     files = {
         "index.html": page(called, found, cards, limits),
         "suspects.csv": suspects_csv(found.suspects, groups),
-        "unjudged.csv": unjudged_csv(found.unjudged, groups),
+        "unjudged.csv": unevaluated_csv(found.unevaluated, groups),
     }
     for name, content in files.items():
         write_whole(folder / name, content)
@@ -107,7 +107,7 @@ def images_of(runs: Runs) -> tuple[Images, list[str]]:
 
 
 def limits_of(runs: Runs, found: Findings) -> list[str]:
-    """Sentences on what was not judged, and how to have it judged."""
+    """Sentences on what was not evaluated, and how to have it evaluated."""
     lines = [f"No trial predicts {name}: its labels were not evaluated. Add a run that does (--run)." for name in found.uncovered]
     for column, attribute in enumerate(runs.scheme.targets):
         counts = np.bincount(runs.valid.labels[:, column], minlength=len(attribute.values)).tolist()
@@ -115,14 +115,14 @@ def limits_of(runs: Runs, found: Findings) -> list[str]:
         if few:
             words = f"fewer than {FEW} evaluated images, too few to tell which of their labels are wrong"
             lines.append(f"{len(few)} of {len(counts)} classes of {attribute.name} have {words}: {some(few)}.")
-    held_out = sum(side == HELD_OUT for side in found.unjudged.values())
-    groups = len(found.judged) + len(found.unjudged)
-    if len(found.unjudged) > held_out:
+    held_out = sum(side == HELD_OUT for side in found.unevaluated.values())
+    groups = len(found.evaluated) + len(found.unevaluated)
+    if len(found.unevaluated) > held_out:
         card, run = runs.cards[0], runs.folders[0]
         searched = searched_run(run, card) if card.refit_of else run
         of_folds = searched.parent / f"{searched.name}-folds"
         folds = runs.trials[0].record.config.data.folds
-        share = f"{len(found.judged):,} of {groups:,} groups ({len(found.judged) / groups:.0%})"
+        share = f"{len(found.evaluated):,} of {groups:,} groups ({len(found.evaluated) / groups:.0%})"
         lines.append(
             f"Only {runs.side} was evaluated, {share}: the others trained the models. To evaluate them too: "
             + typed(f"tuner.refit --run {name_of(searched)} --top 3 --folds {folds} --name {shlex.quote(of_folds.name)}")
@@ -132,11 +132,11 @@ def limits_of(runs: Runs, found: Findings) -> list[str]:
     return lines
 
 
-def judgements_table(found: Findings) -> Table:
-    """How each attribute was judged, and what came of it."""
+def evaluations_table(found: Findings) -> Table:
+    """How each attribute was evaluated, and what came of it."""
     numbers = ("labels wrong,\nestimated", *KINDS.values())
-    shown = table("Judged by models that did not train on the images", ("attribute", "judged", "by the mean of"), numbers)
-    for one in found.judgements:
+    shown = table("Evaluated by models that did not train on the images", ("attribute", "judged", "by the mean of"), numbers)
+    for one in found.evaluations:
         counts = [sum((suspect.attribute, suspect.kind) == (one.attribute, kind) for suspect in found.suspects) for kind in KINDS]
         how = "once a group" if one.by_group else "image by image"
         trials = ", ".join(one.trials)
@@ -151,7 +151,7 @@ def suspects_table(found: Findings, groups: Mapping[int, str]) -> Table:
         of = groups[one.group] if one.kind == "person" else some(one.images)
         rows.append((one.attribute, one.given, one.suggested, KINDS[one.kind], of, percent(one.score)))
     words = ("attribute", "given", "suggested", "what", "of")
-    return table(f"{len(found.suspects):,} suspects, the likeliest first", words, ("likely wrong",), rows)
+    return table(f"{len(found.suspects):,} suspects, the most probable first", words, ("likely wrong",), rows)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from trainables.data.targets import Target
 from trainables.record import RunError
 
 CONSTANT = 0.99  # share of groups whose images must agree for an attribute to be one of the group
-FLOOR = 1e-6  # no prediction counts as surer than this
+FLOOR = 1e-6  # no prediction counts as more confident than this
 SHARPNESS = np.geomspace(1 / 4, 4, 33)
 WRONG = np.geomspace(1e-4, 0.5, 61)
 
@@ -53,12 +53,12 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Evaluation:
     """How one attribute was looked at."""
 
     attribute: str
-    trials: tuple[str, ...]  # whose mean prediction judged, best first
-    by_group: bool  # judged once a group, from all images
+    trials: tuple[str, ...]  # whose mean prediction evaluated, best first
+    by_group: bool  # evaluated once a group, from all images
     noise: Noise
 
 
@@ -66,21 +66,21 @@ class Judgement:
 class Findings:
     """All suspects, and what was looked at."""
 
-    suspects: tuple[Suspect, ...]  # likeliest to be wrong first
-    judgements: tuple[Judgement, ...]
+    suspects: tuple[Suspect, ...]  # most probable to be wrong first
+    evaluations: tuple[Evaluation, ...]
     uncovered: tuple[str, ...]  # attributes that no trial predicts
-    judged: tuple[int, ...]  # groups, as in split.csv
-    unjudged: dict[int, str]  # the side of each group whom no model predicted: `holdout`, `fold 1`, ...
+    evaluated: tuple[int, ...]  # groups, as in split.csv
+    unevaluated: dict[int, str]  # the side of each group whom no model predicted: `holdout`, `fold 1`, ...
 
 
 def find_suspects(runs: Runs, top: int) -> Findings:
-    """Judge every attribute by the mean of the `top` trials that are best at it, or as many as there are.
+    """Evaluate every attribute by the mean of the `top` trials that are best at it, or as many as there are.
 
     Raises: RunError when `top` is below 1.
     """
     if top < 1:
         raise RunError(f"--top is {top}; take 1 or more")
-    judgements, suspects, uncovered = [], [], []
+    evaluations, suspects, uncovered = [], [], []
     schemes = {trial.name: trial.task.scheme for trial in runs.trials}
     predicted = {trial.name: trial.valid for trial in runs.trials}
     for column, attribute in enumerate(runs.scheme.targets):
@@ -90,24 +90,24 @@ def find_suspects(runs: Runs, top: int) -> Findings:
             uncovered.append(attribute.name)
             continue
         mean = np.mean([schemes[trial].marginal(names, predicted[trial]) for trial in trials], axis=0)
-        noise, by_group, found = judge(runs.valid, attribute, mean)
-        judgements.append(Judgement(attribute.name, tuple(trials), by_group, noise))
+        noise, by_group, found = evaluate(runs.valid, attribute, mean)
+        evaluations.append(Evaluation(attribute.name, tuple(trials), by_group, noise))
         suspects += found
     ranked = sorted(suspects, key=lambda suspect: -suspect.score)
-    judged = set(runs.valid.groups.tolist())
+    evaluated = set(runs.valid.groups.tolist())
     sides = {
         group: side
         for sample in (runs.learned, runs.holdout)
         for group, side in zip(sample.groups.tolist(), sample.sides.tolist(), strict=True)
     }
-    unjudged = {group: side for group, side in sorted(sides.items()) if group not in judged}
-    return Findings(tuple(ranked), tuple(judgements), tuple(uncovered), tuple(sorted(judged)), unjudged)
+    unevaluated = {group: side for group, side in sorted(sides.items()) if group not in evaluated}
+    return Findings(tuple(ranked), tuple(evaluations), tuple(uncovered), tuple(sorted(evaluated)), unevaluated)
 
 
-def judge(sample: Sample, attribute: Target, probabilities: np.ndarray) -> tuple[Noise, bool, list[Suspect]]:
-    """What is wrong with one attribute: its noise, whether groups were judged in place of images, and the suspects.
+def evaluate(sample: Sample, attribute: Target, probabilities: np.ndarray) -> tuple[Noise, bool, list[Suspect]]:
+    """What is wrong with one attribute: its noise, whether groups were evaluated in place of images, and the suspects.
 
-    An attribute on which nearly all groups' images agree is judged by the mean log probability over a group's images, once for each
+    An attribute on which nearly all groups' images agree is evaluated by the mean log probability over a group's images, once for each
     value that they were given; any other one image by image.
 
     Args:
@@ -166,7 +166,7 @@ def is_constant(group: np.ndarray, given: np.ndarray) -> bool:
 
 
 def fit_noise(logs: np.ndarray, given: np.ndarray) -> Noise:
-    """The likeliest sharpness and share of wrong labels, from log probabilities (n, values) and given labels (n,).
+    """The most probable sharpness and share of wrong labels, from log probabilities (n, values) and given labels (n,).
 
     A label is drawn as the calibrated prediction says; a share of them then becomes any other value. A label that surprises an unsure
     model asks for less sharpness, one that surprises a sure model for a wrong label. Of a few labels both explain a surprise alike, so

@@ -142,9 +142,9 @@ def suspects_csv(suspects: Sequence[Suspect], groups: Mapping[int, str]) -> byte
     return _csv(COLUMNS, rows)
 
 
-def unjudged_csv(unjudged: Mapping[int, str], groups: Mapping[int, str]) -> bytes:
+def unevaluated_csv(unevaluated: Mapping[int, str], groups: Mapping[int, str]) -> bytes:
     """The groups whom no model predicted, and their side of the split."""
-    return _csv(("person", "part"), [(groups[group], side) for group, side in unjudged.items()])
+    return _csv(("person", "part"), [(groups[group], side) for group, side in unevaluated.items()])
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:

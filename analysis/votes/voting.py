@@ -69,7 +69,7 @@ class Ranks:
         # Of the classes of an image, how many are below each less how many are above it: a class's place is half of that from the middle.
         sign = library(probabilities).sign
         lead = sum(sign(member[:, :, None] - member[:, None, some]).sum(axis=2) for member in probabilities for some in rivals)
-        # Halves add up exactly, so classes with as many points are level to the bit.
+        # Halves add up exactly, so classes with as many points are level bitwise.
         points = (lead + members * (classes + 1)) / 2
         return points / points.sum(axis=1, keepdims=True)
 

@@ -148,8 +148,8 @@ def planted(make_run, tmp_path_factory):
     made = make_run(tmp_path_factory.mktemp("planted"), "planted", [{"task": "heads"}], refit_of="searched")
     images, rng = made.images, np.random.default_rng(0)
     seen = images.labels.copy()
-    judged = np.unique(images.groups[made.split.part >= 0])
-    *wrong, swapper = rng.choice(judged, size=4, replace=False).tolist()
+    evaluated = np.unique(images.groups[made.split.part >= 0])
+    *wrong, swapper = rng.choice(evaluated, size=4, replace=False).tolist()
     genders = images.scheme.targets[1].values
     for group in wrong:
         seen[images.groups == group, 1] = 1 - seen[images.groups == group, 1]

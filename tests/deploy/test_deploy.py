@@ -218,7 +218,7 @@ def attempt(folder: Path, storage: str, module: str = 'echo "$@"'):
     return run(["bash", str(script)], env=settings, capture_output=True, text=True)
 
 
-def test_the_first_attempt_begins_the_run_and_a_later_one_goes_on_with_it(tmp_path):
+def test_the_first_attempt_begins_the_run_and_a_later_one_resumes_with_it(tmp_path):
     storage = tmp_path / "runs"
     vote = f"-m analysis.ensemble --run {storage}/faces --top 3"
     begin = f"-m tuner.run --space effnet.yaml --data /photos --address auto --storage {storage} --name faces"
@@ -228,7 +228,7 @@ def test_the_first_attempt_begins_the_run_and_a_later_one_goes_on_with_it(tmp_pa
     assert attempt(tmp_path, str(storage)).stdout.splitlines() == [f"-m tuner.run --resume {storage}/faces --address auto", vote]
 
 
-def test_in_an_object_store_a_later_attempt_goes_on_too(tmp_path, monkeypatch):
+def test_in_an_object_store_a_later_attempt_resumes_too(tmp_path, monkeypatch):
     with s3_server() as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
         storage = f"s3://{BUCKET}/runs"

@@ -137,7 +137,7 @@ def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_never_been(ki
     assert_the_table_names(words, records)
     assert any(record.result.attempt > 1 for record in records), "no trial was ever interrupted: this proves nothing"
     assert_nothing_was_lost([*views, look(run)])
-    assert_asha_judged_as_if_at_one_go(records)
+    assert_asha_decided_as_if_at_one_go(records)
     assert_each_is_what_its_settings_give(records, Job(tmp_path / "again", data, "", threads=1))
 
 
@@ -161,8 +161,8 @@ def assert_nothing_was_lost(views: list[dict[int, Seen]]) -> None:
         assert [json.loads(line)["epoch"] for line in seen.lines] == list(range(1, len(seen.lines) + 1))
 
 
-def assert_asha_judged_as_if_at_one_go(records: list[Record]) -> None:
-    """Every trial was judged once at every rung that it reached, in some order, as a fresh ASHA judges in that order."""
+def assert_asha_decided_as_if_at_one_go(records: list[Record]) -> None:
+    """Every trial was evaluated once at every rung that it reached, in some order, as a fresh ASHA evaluates in that order."""
     fresh, spared = RunSettings(grace=GRACE, reduction=REDUCTION, epochs=EPOCHS).stopper(), spares(SPARED)
     history = History()
     for epoch in fresh.rungs:
@@ -185,7 +185,7 @@ def assert_asha_judged_as_if_at_one_go(records: list[Record]) -> None:
 
 
 def assert_each_is_what_its_settings_give(records: list[Record], job: Job) -> None:
-    """Trained alone and at one go, each trial leaves the same to the bit."""
+    """Trained alone and at one go, each trial leaves the same bitwise."""
     assert {record.result.split for record in records} == {job.data.split.hash}
     with ProcessPoolExecutor(2, mp_context=FORKS) as pool:
         trained = [pool.submit(train_alone, record.number, record.config.values(), job, len(record.reports)) for record in records]

@@ -57,7 +57,7 @@ def assert_all_are_trained(run: Path, before: dict[int, list[str]]) -> None:
     "number, name, code",
     [(signal.SIGTERM, "SIGTERM", 143), pytest.param(signal.SIGINT, "Ctrl-C", 130, marks=pytest.mark.nightly)],
 )
-def test_a_signal_ends_a_search_softly_and_it_goes_on_at_the_next_epoch_by_one_of_two_commands_at_once(
+def test_a_signal_ends_a_search_softly_and_it_resumes_at_the_next_epoch_by_one_of_two_commands_at_once(
     here, search, resumed, number, name, code
 ):
     run = here / "runs" / "first"
@@ -134,7 +134,7 @@ def test_a_signal_before_the_first_trial_ends_the_command_and_nothing_is_written
 
 
 @pytest.mark.nightly
-def test_a_search_whose_processes_are_all_killed_goes_on_though_the_clock_is_a_day_behind_since(here, search, resumed):
+def test_a_search_whose_processes_are_all_killed_resumes_though_the_clock_is_a_day_behind_since(here, search, resumed):
     """The clock stands for a node whose clock is wrong, or was set right meanwhile: nothing may be put in order by it."""
     run = here / "runs" / "first"
     process = search()
@@ -228,7 +228,7 @@ def records_of(run: Path) -> list[dict]:
 
 
 @pytest.mark.nightly
-def test_a_trial_killed_twice_goes_on_with_one_retry_as_it_got_on_and_the_same_seed_gives_the_same_records(
+def test_a_trial_killed_twice_resumes_with_one_retry_as_it_got_on_and_the_same_seed_gives_the_same_records(
     here, tiny_space, demo, ray_cluster
 ):
     options = {"space": str(tiny_space), "data": demo, "trials": Wanted(4), "seed": 3, "cpus_per_trial": 2, "retries": 1}

@@ -73,7 +73,7 @@ def disk(tmp_path) -> Iterator[Disk]:
     disk.close()
 
 
-def test_a_full_disk_ends_the_search_softly_and_with_room_it_goes_on_and_a_disk_that_cannot_be_written_is_refused(
+def test_a_full_disk_ends_the_search_softly_and_with_room_it_resumes_and_a_disk_that_cannot_be_written_is_refused(
     here, command, disk, space, plain
 ):
     run, seen = disk.folder / "first", disk.seen / "first"
@@ -122,18 +122,18 @@ def server() -> Iterator[S3Server]:
 
 
 @pytest.mark.parametrize(
-    "address, mend",
+    "address, fix",
     [
         ("s3://bucket/runs?endpoint_override=http://127.0.0.1:1", "s3://bucket/runs: nobody answers; check the network"),
         ("s3://no-such-bucket/runs", "s3://no-such-bucket/runs: there is no such bucket; make it, or correct its name"),
     ],
 )
-def test_a_store_that_cannot_be_reached_is_refused_in_seconds(here, space, plain, server, monkeypatch, address, mend):
+def test_a_store_that_cannot_be_reached_is_refused_in_seconds(here, space, plain, server, monkeypatch, address, fix):
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
     began = monotonic()
     result = CliRunner().invoke(app, ["--space", str(space), "--data", str(plain), "--storage", address, "--dry-run"])
     assert result.exit_code == 2
-    assert result.stderr.startswith(mend) and "Traceback" not in result.output
+    assert result.stderr.startswith(fix) and "Traceback" not in result.output
     assert monotonic() - began < 30
 
 
@@ -249,11 +249,11 @@ def test_an_unknown_run_is_refused_with_the_runs_there_are(left):
         ({"changes": ("loss/nam=focal",)}, "loss/nam: is not a setting of cross_entropy"),
     ],
 )
-def test_going_on_with_other_settings_is_refused_with_what_differs(left, options, message):
+def test_resuming_with_other_settings_is_refused_with_what_differs(left, options, message):
     assert message in refused(left, **options)
 
 
-def test_going_on_with_other_images_is_refused_with_what_differs(left, plain, tmp_path):
+def test_resuming_with_other_images_is_refused_with_what_differs(left, plain, tmp_path):
     spoiled = shutil.copytree(plain, tmp_path / "spoiled")
     images = sorted((spoiled / "train" / "images").rglob("mask1.jpg"))
     shutil.copy(images[1], images[0])
@@ -313,4 +313,4 @@ def test_damaged_records_are_set_aside_by_name_and_their_trials_run_again(left, 
     assert {folder.name for folder in (left.run / "damaged").iterdir()} == {"0", "1", "2"}
     assert [left.record(number).config for number in range(3)] == configs
     assert states(left.run) == ["finished"] * 4
-    assert [left.record(number).result.attempt for number in range(4)] == [1, 1, 1, 1], "each began anew"
+    assert [left.record(number).result.attempt for number in range(4)] == [1, 1, 1, 1], "each began again"

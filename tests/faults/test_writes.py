@@ -12,7 +12,7 @@ from tests.faults.faulty import MOMENTS, Fault, environment, exit_code, train_al
 from tests.faults.remains import partials, remains
 from trainables.record import list_trials, read_record, read_records, trial_folder
 from trainables.trial import Job
-from tuner.resume import prove
+from tuner.resume import verify
 
 pytestmark = [
     pytest.mark.faults,
@@ -70,7 +70,7 @@ def number(job) -> int:
 
 
 @pytest.mark.parametrize("file, write, moment", DEATHS)
-def test_a_trial_that_dies_while_it_writes_a_file_goes_on_to_the_same_record(whole, values, job, number, file, write, moment):
+def test_a_trial_that_dies_while_it_writes_a_file_resumes_to_the_same_record(whole, values, job, number, file, write, moment):
     if write == "last":
         write = sum(report["epoch"] == report["best_epoch"] for report in read_record(whole).reports)
     assert exit_code(train_armed, Fault(f"/{file}", moment, write), number, values, job) == -signal.SIGKILL
@@ -85,7 +85,7 @@ def test_a_trial_that_dies_while_it_writes_a_file_goes_on_to_the_same_record(who
 def assert_usable(folder: Path, whole: Path) -> None:
     """A record of a trial whose process died is as good as it goes, and its reports are the first ones of a whole one."""
     if (folder / "config.json").is_file():
-        prove(read_record(folder))
+        verify(read_record(folder))
         reports = remains(folder).get("reports.jsonl", [])
         assert reports == remains(whole)["reports.jsonl"][: len(reports)]
 
@@ -118,13 +118,13 @@ DEATHS = [
 
 
 @pytest.mark.nightly
-def test_a_command_that_dies_while_it_writes_its_files_goes_on_to_the_same_run(command, here, one_at_a_time, unharmed):
+def test_a_command_that_dies_while_it_writes_its_files_resumes_to_the_same_run(command, here, one_at_a_time, unharmed):
     run = here / "runs" / unharmed.name
     for fault in DEATHS:
         died = go_on(command, run, one_at_a_time, **environment(fault, here / "faulty"))
         assert died.process.wait(timeout=300) == -signal.SIGKILL, f"{fault} was not met:\n{died.words}"
         for folder in list_trials(run):
-            prove(read_record(folder))
+            verify(read_record(folder))
     code, words = go_on(command, run, one_at_a_time).end()
     assert code == 0, words
     assert remains(run) == remains(unharmed)
@@ -132,6 +132,6 @@ def test_a_command_that_dies_while_it_writes_its_files_goes_on_to_the_same_run(c
 
 
 def go_on(command, run: Path, search, **more: str) -> Command:
-    """Go on with the run; begin it anew under its name where its command died before there was one."""
+    """Go on with the run; begin it again under its name where its command died before there was one."""
     words = ("--resume", run.name) if (run / "run.json").is_file() else ("--name", run.name, *search.first)
     return command("tuner.run", *words, *search.always, "--no-dashboard", **more)

@@ -174,7 +174,7 @@ MISTAKES = {
     "a: {float: [no, 1]}": "my.yaml:1: a: YAML reads no as false; write",
     "a: {float: [false, 1]}": "my.yaml:1: a: low is false, not a number.",
     "a: {float: [0, .inf]}": "my.yaml:1: a: high is Infinity, not a number.",
-    "a: {int: [1.5, 3]}": "my.yaml:1: a: low is 1.5, and an int range has whole numbers only; write 2, or float instead of int.",
+    "a: {int: [1.5, 3]}": "my.yaml:1: a: low is 1.5, and an int range has integers only; write 2, or float instead of int.",
     "a: {float: [1]}": "my.yaml:1: a: float needs [low, high], got [1].",
     "a: {int: 5}": "my.yaml:1: a: int needs [low, high], got 5.",
     "a: {float: [0.5, 1.0e-5]}": "my.yaml:1: a: low 0.5 is above high 1.0e-5; write [1.0e-5, 0.5].",
@@ -182,7 +182,7 @@ MISTAKES = {
     "a: {float: [0, 1], log: 3}": "my.yaml:1: a: log is 3; write true or false.",
     "a: {int: [1, 9], log: true, step: 2}": "my.yaml:1: a: log and step do not go together; leave one out.",
     "a: {int: [1, 9], step: 0}": "my.yaml:1: a: step is 0, and must be above 0.",
-    "a: {int: [1, 9], step: 0.5}": "my.yaml:1: a: step is 0.5, and an int range has whole numbers only; write 0, or float instead of int.",
+    "a: {int: [1, 9], step: 0.5}": "my.yaml:1: a: step is 0.5, and an int range has integers only; write 0, or float instead of int.",
     "a: {float: [0, 1], step: 0.3}": "my.yaml:1: a: steps of 0.3 from 0 do not reach high 1; end at 0.9.",
     "a: {float: [0, 1], stpe: 0.5}": "my.yaml:1: a: float knows no stpe; did you mean step? It knows log, step, when.",
     "a: {choice: [1, 2], log: true}": "my.yaml:1: a: choice knows no log. It knows when.",
@@ -215,7 +215,7 @@ MISTAKES = {
     "a: {choice: [x]}\non_cpu: {b: {int: [1, 2], when: {a: y}}}": "my.yaml:2: b: when waits for a to be y, but it can only be one of x.",
     "start: {a: 1}": "my.yaml:1: start: must be a list of configurations, such as [{loss: {name: focal}}].",
     "crop: {int: [1, 2]}\nstart:\n- corp: 1": "my.yaml:3: corp: start names corp, which is not in this space; did you mean crop?",
-    "a: {int: [1, 2]}\nstart:\n- a: 3": "my.yaml:3: a: start has 3, but it can only be a whole number from 1 to 2.",
+    "a: {int: [1, 2]}\nstart:\n- a: 3": "my.yaml:3: a: start has 3, but it can only be an integer from 1 to 2.",
     "a: 1\nstart: [{a: 3}]": "my.yaml:2: a: start has 3, but it can only be 1 (my.yaml:1).",
     "a: {int: [1, 2]}\nstart: [{a: {int: [1, 2]}}]": "my.yaml:2: a: a start entry holds single values, no choices or ranges.",
     "a: {int: [1, 2]}\nstart: [{a: 1e1}]": "my.yaml:2: a: is the text '1e1', not a number. YAML reads 1e1 as text; write 1.0e+1.",
@@ -230,7 +230,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("text", MISTAKES)
-def test_a_mistake_is_told_with_its_place_and_its_mend(write, text):
+def test_a_mistake_is_told_with_its_place_and_its_fix(write, text):
     (mistake,) = mistakes_in(write(text))
     assert mistake.startswith(MISTAKES[text]) and mistake.endswith((".", "?"))
 
@@ -251,7 +251,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_mistaken_change_is_told_with_its_mend(write, change):
+def test_a_mistaken_change_is_told_with_its_fix(write, change):
     assert any(mistake.endswith(CHANGES[change]) for mistake in mistakes_in(write(BASE), changes=[change]))
 
 

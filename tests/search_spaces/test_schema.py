@@ -103,7 +103,7 @@ def test_a_domain_does_not_hold_what_cannot_be_drawn(name, value):
 def test_a_domain_describes_itself_as_one_would_write_it_in_yaml():
     assert Choice(("none", [64, 48])).describe() == "one of none, [64, 48]"
     assert Float(1e-5, 0.5, log=True).describe() == "a number from 1.0e-5 to 0.5, log"
-    assert Int(16, 64, step=16).describe() == "a whole number from 16 to 64 in steps of 16"
+    assert Int(16, 64, step=16).describe() == "an integer from 16 to 64 in steps of 16"
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -75,13 +75,13 @@ def test_the_average_is_what_a_trial_validates_and_its_checkpoint_holds(data, ma
     [without] = fit(plain, config.train, epochs=1, seed=0)
     for one, other in zip(parts.model.parameters(), plain.model.parameters(), strict=True):
         assert torch.equal(one, other)  # what is trained is the same
-    assert parts.judged is parts.average.module and plain.judged is plain.model
+    assert parts.evaluated is parts.average.module and plain.evaluated is plain.model
     assert not np.array_equal(epoch.probabilities[0], without.probabilities[0])
     with torch.no_grad():
         images = torch.from_numpy(parts.validation.view[parts.validation.rows]).permute(0, 3, 1, 2).float()
         expected = parts.average.module.eval()(images).logits[0].softmax(dim=1)
     np.testing.assert_allclose(epoch.probabilities[0], expected, atol=1e-5)
-    kept = load(pack_model(parts.judged, Card(config, data.images.scheme, 1)))
+    kept = load(pack_model(parts.evaluated, Card(config, data.images.scheme, 1)))
     assert kept.keys() == plain.model.state_dict().keys()
     assert all(torch.equal(value, parts.average.module.state_dict()[name]) for name, value in kept.items())
 
@@ -101,7 +101,7 @@ def test_a_slow_average_of_the_weights_after_each_step_equals_that_of_a_trial(da
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_the_average_of_a_trial_that_goes_on_is_that_of_an_uninterrupted_one_to_the_bit(data, make_config, stop):
+def test_the_average_of_a_trial_that_resumes_is_that_of_an_uninterrupted_one_to_the_bit(data, make_config, stop):
     config = make_config(epochs=3, train={"ema": 0.9})
     whole, first, second = (build_parts(config, data, CPU) for _ in range(3))
     expected = [epoch.probabilities[0].tobytes() for epoch in fit(whole, config.train, epochs=3, seed=0)]

@@ -106,7 +106,7 @@ def test_numbers_to_predict_need_an_attribute_that_is_cut_from_one(data, make_co
 def test_a_moving_average_is_kept_only_where_one_is_asked_for(data, make_config):
     assert build_parts(make_config(), data, CPU).average is None
     parts = build_parts(make_config(train={"ema": 0.9}), data, CPU)
-    assert parts.judged is parts.average.module and parts.judged is not parts.model
+    assert parts.evaluated is parts.average.module and parts.evaluated is not parts.model
 
 
 def test_a_batch_larger_than_the_training_images_is_refused(data, make_config):

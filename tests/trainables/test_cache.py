@@ -56,7 +56,7 @@ def test_views_are_listed_with_images_bytes_and_use(images):
     assert built
 
 
-def test_emptying_removes_all_but_what_is_in_use_and_what_is_in_use_goes_on(images):
+def test_emptying_removes_all_but_what_is_in_use_and_what_is_in_use_resumes(images):
     built = build_views(images, [SQUARE], view_cache())
     seen = open_view(built.files[SQUARE])
     build_views(images, [WIDE], view_cache())

@@ -105,7 +105,7 @@ def test_probabilities_are_the_softmax_of_the_model_in_evaluation(data, make_con
 
 
 @pytest.mark.parametrize(("stop", "micro_batch"), [(1, 0), (2, 0), (3, 0), (2, 10)])
-def test_a_trial_that_goes_on_computes_the_bits_of_an_uninterrupted_one(data, make_config, stop, micro_batch):
+def test_a_trial_that_resumes_computes_the_bits_of_an_uninterrupted_one(data, make_config, stop, micro_batch):
     config = make_config(**EVERYTHING)
     whole, first, second = (build_parts(config, data, CPU, micro_batch=micro_batch) for _ in range(3))
     expected = what_counts(run(config, whole))
@@ -346,7 +346,7 @@ def with_scale(parts: Parts, scale: float) -> Parts:
     return replace(parts, scaler=torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=4))
 
 
-def test_a_float16_trial_that_goes_on_keeps_the_scale_it_had_found(data, make_config):
+def test_a_float16_trial_that_resumes_keeps_the_scale_it_had_found(data, make_config):
     config = make_config(epochs=3, train={"precision": "fp16"})
     # The first steps overflow and are left out, which a trial that had lost its scale would do again.
     whole, first, second = (with_scale(build_parts(config, data, CPU), 2.0**40) for _ in range(3))
@@ -510,7 +510,7 @@ def test_reports_count_the_different_images_of_an_epoch_and_the_one_shown_most(d
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_trial_of_every_optimizer_goes_on_to_the_bit(data, make_config, name):
+def test_a_trial_of_every_optimizer_resumes_to_the_bit(data, make_config, name):
     config = make_config(epochs=2, optimizer={"name": name, "lr": 1e-3, "layer_decay": 0.9})
     whole, first, second = (build_parts(config, data, CPU) for _ in range(3))
     expected = what_counts(run(config, whole))
@@ -612,7 +612,7 @@ def test_where_nobody_validates_a_trial_trains_on_all_and_its_newest_epoch_is_it
     assert [epoch.report.last for epoch in epochs] == [False, False, True]
 
 
-def test_where_nobody_validates_a_trial_goes_on_to_the_bit(data, make_config):
+def test_where_nobody_validates_a_trial_resumes_to_the_bit(data, make_config):
     config = make_config(epochs=2, task="heads", data={"fold": NOBODY}, train={"ema": 0.9})
     whole, first, second = (build_parts(config, unvalidated(data), CPU) for _ in range(3))
     expected = what_counts(run(config, whole))

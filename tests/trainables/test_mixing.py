@@ -259,7 +259,7 @@ def test_over_many_batches_every_fellow_is_a_partner_equally_often():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_fellows_of_a_soft_target_are_those_of_its_likeliest_class(seed):
+def test_the_fellows_of_a_soft_target_are_those_of_its_most_probable_class(seed):
     _, targets, _ = batch(seed, batch_size=20)
     soft = [F.one_hot(ids, count) * 0.6 + 0.4 / count for ids, count in zip(targets, CLASSES, strict=True)]
     np.testing.assert_array_equal(fellows(soft, np.random.default_rng(seed)), fellows(targets, np.random.default_rng(seed)))

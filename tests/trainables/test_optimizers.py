@@ -116,7 +116,7 @@ def test_without_momentum_weights_stand_where_the_sums_of_gradients_put_them(nam
     assert model.weight.item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_nesterov_without_momentum_is_refused_with_the_mend():
+def test_nesterov_without_momentum_is_refused_with_the_fix():
     with pytest.raises(ConfigError) as caught:
         build_optimizer(section("optimizer", name="sgd", lr=0.1, momentum=0.0, nesterov=True), linear())
     message = "optimizer/nesterov: looks ahead along the momentum, and optimizer/momentum is 0; raise that, or set this to false"

@@ -261,7 +261,7 @@ def test_a_refit_names_the_run_it_comes_from_beside_it_or_by_its_path(tmp_path, 
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b'{"attributes": 3}', b'{"origins": [3]}'])
-def test_a_damaged_run_is_refused_with_its_file_and_the_mend(tmp_path, content):
+def test_a_damaged_run_is_refused_with_its_file_and_the_fix(tmp_path, content):
     write_run(tmp_path / "faces", CARD)
     (tmp_path / "faces" / "run.json").write_bytes(content)
     with pytest.raises(RunError, match=r"faces/run.json is damaged \(.*; restore it"):

@@ -119,7 +119,7 @@ def test_scores_change_no_schedule_but_plateau(name):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("seed", range(5))
-def test_a_schedule_that_goes_on_from_its_state_equals_one_that_never_stopped(name, seed):
+def test_a_schedule_that_resumes_from_its_state_equals_one_that_never_stopped(name, seed):
     scores = np.random.default_rng(seed).uniform(size=EPOCHS).tolist()
     whole, first, second = (build(name, patience=1, warmup=0.1) for _ in range(3))
     expected = peaks(whole, scores)
@@ -286,7 +286,7 @@ def test_plateau_drops_while_scores_fall():
     assert rates == [PEAK, PEAK / 2, PEAK / 4]
 
 
-def test_plateau_waits_for_more_than_patience_epochs_and_starts_counting_anew():
+def test_plateau_waits_for_more_than_patience_epochs_and_starts_counting_again():
     rates = peaks(build("plateau", patience=2, factor=0.5), [0.5, 0.5, 0.4, 0.5, 0.5, 0.5, 0.6, 0.6, 0.6, 0.6])
     assert rates == [PEAK] * 3 + [PEAK / 2] * 6 + [PEAK / 4]
 

@@ -22,7 +22,7 @@ from trainables.loop import fit, predict
 from trainables.record import LAST, MODEL, read_last, read_predictions, read_record, read_result, trial_folder, write_last, write_result
 from trainables.trial import Job, train
 from trainables.versions import versions
-from tuner.resume import prove
+from tuner.resume import verify
 
 CLOCKS = {"seconds", "images_per_second", "peak_memory"}
 EVERYTHING = {
@@ -167,7 +167,7 @@ def test_settings_that_cannot_be_built_fail_with_the_reason(job, make_config):
 
 @on_cpu
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_a_trial_whose_process_died_goes_on_and_leaves_the_record_of_an_unharmed_one(job, make_config, epoch):
+def test_a_trial_whose_process_died_resumes_and_leaves_the_record_of_an_unharmed_one(job, make_config, epoch):
     config = make_config(**EVERYTHING)
     run(config, job, number=0)
     die_after(epoch, config, job, number=1)
@@ -240,7 +240,7 @@ def test_epochs_since_the_last_written_state_are_trained_again_and_their_reports
         before = (folder / "reports.jsonl").read_text() if reported else ""
         with pytest.raises(Died):
             train(1, config, job, die, ticks())
-        prove(read_record(folder))
+        verify(read_record(folder))
         reported = max(reported, death)
         assert state_epoch(folder) <= death
         # Clocks and all.
@@ -338,7 +338,7 @@ def test_a_batch_that_does_not_fit_goes_through_in_halves_and_the_record_says_so
 
 
 @on_cpu
-def test_a_trial_that_runs_out_of_memory_in_a_later_attempt_goes_on_from_its_last_whole_epoch(job, make_config, small_device):
+def test_a_trial_that_runs_out_of_memory_in_a_later_attempt_resumes_from_its_last_whole_epoch(job, make_config, small_device):
     config = make_config(epochs=3, train={"batch_size": 32})
     die_after(1, config, job)
     first = read_record(trial_folder(job.run, 0)).reports[0]
@@ -350,7 +350,7 @@ def test_a_trial_that_runs_out_of_memory_in_a_later_attempt_goes_on_from_its_las
 
 
 @on_cpu
-def test_a_trial_keeps_its_parts_when_it_goes_on(job, make_config, small_device):
+def test_a_trial_keeps_its_parts_when_it_resumes(job, make_config, small_device):
     config = make_config(epochs=3, train={"batch_size": 32})
     small_device(room=16)
     die_after(1, config, job)

@@ -190,7 +190,7 @@ def test_all_trials_together_can_be_misled_where_no_backbone_is():
     assert [fidelity.correlation for fidelity in measure(curves, backbones, [1])][1:] == pytest.approx([1, 1])
 
 
-def test_a_backbone_with_fewer_than_eight_trials_of_its_own_is_not_judged():
+def test_a_backbone_with_fewer_than_eight_trials_of_its_own_is_not_evaluated():
     curves = curves_through(UP + [1 + score for score in DOWN[:7]], UP + [1 + score for score in UP[:7]])
     backbones = {number: "resnet10t" if number < 8 else "resnet34" for number in curves}
     assert measure(curves, backbones, [1])[-1] == Fidelity(1, "resnet34", 7, pytest.approx(-1))
@@ -206,7 +206,7 @@ def test_the_advice_is_the_earliest_epoch_that_mends_all_that_misled(seed):
         trials = sum(backbone in (None, backbones[number]) and len(curve) > epoch for number, curve in curves.items())
         return highest(value, trials) < 0.3
 
-    def judged(epoch):
+    def evaluated(epoch):
         """Backbone, or None for all -> correlation at an epoch, where 8 trials or more go beyond it."""
         found = {}
         for backbone in (None, "resnet18", "resnet34"):
@@ -215,19 +215,17 @@ def test_the_advice_is_the_earliest_epoch_that_mends_all_that_misled(seed):
                 found[backbone] = slow_spearman([curve[epoch - 1] for curve in own], [curve[-1] for curve in own])
         return found
 
-    misled = [(epoch, backbone) for epoch in rungs for backbone, value in judged(epoch).items() if surely_below(value, backbone, epoch)]
+    misled = [(epoch, backbone) for epoch in rungs for backbone, value in evaluated(epoch).items() if surely_below(value, backbone, epoch)]
     words = warning(curves, backbones, rungs)
     if not misled:
         assert words is None
         return
     last = max(epoch for epoch, _ in misled)
-    mending = [epoch for epoch in range(last + 1, 10) if all(judged(epoch).get(backbone, -1) >= 0.5 for _, backbone in misled)]
-    assert re.findall(r"run/grace=(\d+)|(--no-early-stopping)", words) == [
-        (str(mending[0]), "") if mending else ("", "--no-early-stopping")
-    ]
+    fixing = [epoch for epoch in range(last + 1, 10) if all(evaluated(epoch).get(backbone, -1) >= 0.5 for _, backbone in misled)]
+    assert re.findall(r"run/grace=(\d+)|(--no-early-stopping)", words) == [(str(fixing[0]), "") if fixing else ("", "--no-early-stopping")]
     assert words.count(" at epoch ") == len(misled)
-    if mending:
-        settings = RunSettings(grace=mending[0], epochs=10)
+    if fixing:
+        settings = RunSettings(grace=fixing[0], epochs=10)
         left = set(halving_rungs(settings.grace, 3, 10))
         assert not left & {epoch for epoch, _ in misled}
 

@@ -87,7 +87,7 @@ def test_every_name_of_every_registry_passes(read, path, name):
         ("augment: {flip: 1.5}", "augment/flip: input should be less than or equal to 1, got 1.5"),
     ],
 )
-def test_a_wrong_line_is_refused_with_its_place_and_the_mend(read, line, message):
+def test_a_wrong_line_is_refused_with_its_place_and_the_fix(read, line, message):
     (mistake,) = mistakes_in(read, BASE.strip() + "\n" + line)
     assert mistake.startswith(f"my.yaml:5: {message}")
 

@@ -36,7 +36,7 @@ def refitted(wish: Wish, start=never, **options) -> tuple[int, str]:
 
 
 def refused(wish: Wish, start=never, **options) -> str:
-    """The one message of a command that the user has to mend; no run may begin."""
+    """The one message of a command that the user has to fix; no run may begin."""
     before = sorted(Path("runs").iterdir())
     with pytest.raises((RunError, DataError, SpaceError)) as caught:
         refitted(wish, start, **options)
@@ -158,7 +158,7 @@ def test_the_summary_pools_the_folds_as_one_set_of_predictions(folds, best):
     assert f"python -m tuner.refit --run faces --trials {best} --all-data" in words
 
 
-def test_refits_on_every_fold_are_one_trial_of_an_ensemble_judged_on_everybody(folds, searched, best):
+def test_refits_on_every_fold_are_one_trial_of_an_ensemble_evaluated_on_everybody(folds, searched, best):
     run, _ = folds
     runs = load_runs([searched, run])
     assert [str(trial) for trial in runs.trials] == ["faces-refit/0+1"]
@@ -175,7 +175,7 @@ def test_a_search_does_not_go_on_with_refits_nor_a_refit_with_a_search(folds):
 
 
 @pytest.mark.nightly
-def test_a_killed_refit_goes_on_to_the_same_models(home, searched, folds, best, ray_cluster):
+def test_a_killed_refit_resumes_to_the_same_models(home, searched, folds, best, ray_cluster):
     command = start(home, "tuner.refit", "--run", "faces", "--trials", str(best), "--folds", "2", "--name", "killed", "--no-dashboard")
     run = home / "runs" / "killed"
     try:
@@ -220,7 +220,7 @@ def test_all_data_trains_everybody_but_the_hold_out_and_keeps_the_last_epoch(eve
         assert record.reports[-1]["distinct"] == everyone // 16 * 16, "an epoch is whole batches"
         assert read_predictions(record.folder).ids == ()
         assert (alone(record.config) / MODEL).read_bytes() == (record.folder / MODEL).read_bytes()
-    assert "the hold-out is the only judge" in words and "Nobody scored these models" in words
+    assert "the hold-out is the only evaluate" in words and "Nobody scored these models" in words
     assert "python -m analysis.ensemble --top 2 --run faces --run all" in words
 
 

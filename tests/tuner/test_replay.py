@@ -55,7 +55,7 @@ EVERYTHING = {
     "schedule": {"name": "plateau", "patience": 0, "factor": 0.5},
     "train": {"accumulate": 2, "clip": 1.0},
 }
-FINISHED, PLAIN, DIVERGED, UNBUILDABLE, INTERRUPTED, BARE, UNJUDGED = range(7)
+FINISHED, PLAIN, DIVERGED, UNBUILDABLE, INTERRUPTED, BARE, UNEVALUATED = range(7)
 
 app = typer.Typer()
 app.command()(main)
@@ -103,7 +103,7 @@ def trained(demo, data, cache, make_config, tmp_path_factory) -> Path:
     train(PLAIN, make_config(), job, lambda report: None)
     train(DIVERGED, diverging, job, lambda report: None)
     everybody = replace(data, split=replace(data.split, fold=NOBODY))
-    train(UNJUDGED, make_config(data={"fold": NOBODY}), replace(job, data=everybody), lambda report: None)
+    train(UNEVALUATED, make_config(data={"fold": NOBODY}), replace(job, data=everybody), lambda report: None)
     train(UNBUILDABLE, make_config(model={"backbone": "test_resnett"}), job, lambda report: None)
 
     def die(report: dict) -> None:
@@ -172,30 +172,30 @@ def test_a_finished_trial_is_equal_to_the_bit_with_dataset_normalisation_and_eve
     said = replayed(FINISHED)
     best = read_record(trial_folder(run, FINISHED)).result.best_epoch
     assert said.code == 0
-    assert f"Equal to the bit: 3 epochs, the validation probabilities of epoch {best}." in said.out
+    assert f"Equal bitwise: 3 epochs, the validation probabilities of epoch {best}." in said.out
     assert said.out.count(" equal ") == 3, "a row for each epoch says so"
 
 
 def test_an_interrupted_trial_is_compared_as_far_as_it_came(run):
     said = replayed(INTERRUPTED)
-    assert said.code == 0 and "Equal to the bit: 2 epochs" in said.out
+    assert said.code == 0 and "Equal bitwise: 2 epochs" in said.out
     assert "interrupted after 2 epochs" in said.out
 
 
 def test_a_trial_that_nobody_validated_is_compared_without_scores(run):
-    said = replayed(UNJUDGED)
-    assert said.code == 0 and "Equal to the bit: 2 epochs" in said.out
+    said = replayed(UNEVALUATED)
+    assert said.code == 0 and "Equal bitwise: 2 epochs" in said.out
 
 
 def test_a_diverging_trial_diverges_again_in_the_same_words(run):
     said = replayed(DIVERGED)
     reason = read_record(trial_folder(run, DIVERGED)).result.reason
-    assert said.code == 0 and f"Equal to the bit: the end ({reason})." in said.out
+    assert said.code == 0 and f"Equal bitwise: the end ({reason})." in said.out
 
 
 def test_a_trial_whose_settings_could_not_be_built_fails_again_in_the_same_words(run):
     said = replayed(UNBUILDABLE)
-    assert said.code == 0 and "Equal to the bit: the end (model/backbone: timm has no 'test_resnett'; did you mean test_resnet" in said.out
+    assert said.code == 0 and "Equal bitwise: the end (model/backbone: timm has no 'test_resnett'; did you mean test_resnet" in said.out
 
 
 def test_the_header_says_which_trial_it_is_and_what(run):
@@ -221,7 +221,7 @@ def test_a_fresh_process_trains_the_same_bits_without_ray(run):
         )
         done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "Equal to the bit" in done.stdout
+        assert "Equal bitwise" in done.stdout
 
 
 @pytest.mark.parametrize("changed", [False, True])
@@ -234,19 +234,19 @@ def test_nothing_of_the_run_is_changed(run, changed):
         assert contents(run) == before
 
 
-def test_images_that_were_moved_and_a_table_that_was_sorted_anew_give_the_same_bits(run, moved):
+def test_images_that_were_moved_and_a_table_that_was_sorted_again_give_the_same_bits(run, moved):
     table = moved / "train" / "train.csv"
     rows = pd.read_csv(table, dtype=str, keep_default_na=False)
     rows.iloc[::-1].to_csv(table, index=False)
     said = replayed(FINISHED, "--data", moved)
-    assert said.code == 0 and "Equal to the bit: 3 epochs" in said.out
+    assert said.code == 0 and "Equal bitwise: 3 epochs" in said.out
 
 
 def test_an_earlier_end_can_be_asked_for_and_what_is_not_compared_is_said(run):
     change_report(run, PLAIN, 2, score=0.9)
     write_predictions(trial_folder(run, PLAIN), replace(read_predictions(trial_folder(run, PLAIN)), epoch=2))
     said = replayed(PLAIN, "--epochs", 1)
-    assert said.code == 0 and "Equal to the bit: 1 epochs." in said.out
+    assert said.code == 0 and "Equal bitwise: 1 epochs." in said.out
     assert "Not trained again: what came after epoch 1." in said.out
     assert "The validation probabilities are of epoch 2, which was not reached." in said.out
     assert replayed(PLAIN, "--epochs", 2).code == 1
@@ -254,7 +254,7 @@ def test_an_earlier_end_can_be_asked_for_and_what_is_not_compared_is_said(run):
 
 def test_more_epochs_than_were_reported_are_not_trained(run):
     said = replayed(PLAIN, "--epochs", 9)
-    assert said.code == 0 and "Equal to the bit: 2 epochs" in said.out and "Not trained again" not in said.out
+    assert said.code == 0 and "Equal bitwise: 2 epochs" in said.out and "Not trained again" not in said.out
 
 
 # Not the same again
@@ -331,7 +331,7 @@ def test_other_versions_are_named_and_equal_bits_are_equal_all_the_same(run):
     another_torch(run, PLAIN)
     change_result(run, PLAIN, code="0.9", device="CPU (Abacus, AVX2)")
     said = replayed(PLAIN)
-    assert said.code == 0 and "Equal to the bit" in said.out
+    assert said.code == 0 and "Equal bitwise" in said.out
     for words in (
         f"torch: 1.13.1 then, {torch.__version__.split('+')[0]} now",
         f"code: 0.9 then, {CODE} now",
@@ -377,7 +377,7 @@ def test_the_best_score_of_a_metric_to_minimize_is_the_lowest():
 
 
 @pytest.mark.parametrize("name, change", [("accuracy", 0.1), ("best_epoch", 1), ("photos", 1), ("last", True), ("lr", 1e-4)])
-def test_with_other_versions_what_else_differs_is_told_but_not_judged(run, name, change):
+def test_with_other_versions_what_else_differs_is_told_but_not_evaluated(run, name, change):
     another_torch(run, PLAIN)
     change_report(run, PLAIN, 1, **{name: read_record(trial_folder(run, PLAIN)).reports[0][name] + change})
     said = replayed(PLAIN)
@@ -401,7 +401,7 @@ def test_a_row_names_three_differences_and_counts_the_rest(run):
     assert said.out.count("; and 2 more") == 1 and "and 4 more differences" in said.out
 
 
-def test_with_other_versions_probabilities_are_told_but_not_judged(run):
+def test_with_other_versions_probabilities_are_told_but_not_evaluated(run):
     another_torch(run, PLAIN)
     kept = read_predictions(trial_folder(run, PLAIN))
     kept.heads[0][0] += 0.5
@@ -413,7 +413,7 @@ def test_with_other_versions_probabilities_are_told_but_not_judged(run):
 def test_other_threads_are_named_with_what_they_change(run):
     said = replayed(PLAIN, "--threads", 2)
     assert "threads: 1 then, 2 now; sums may differ in their last bits" in said.out
-    assert "Equal to the bit" in said.out or "(threads)" in said.out
+    assert "Equal bitwise" in said.out or "(threads)" in said.out
     assert torch.get_num_threads() == 2
 
 
@@ -491,7 +491,7 @@ def test_a_trial_that_reported_nothing_is_refused_in_plain_words(run, state, cau
 def test_a_damaged_record_is_refused_with_what_is_wrong(run, file, content, words):
     (trial_folder(run, PLAIN) / file).write_text(content)
     said = refused(PLAIN)
-    assert said.startswith(f"runs/faces/trials/1 is damaged ({words}") and said.endswith("bring a copy back")
+    assert said.startswith(f"runs/faces/trials/1 is damaged ({words}") and said.endswith("restore it from a backup")
 
 
 def test_images_that_changed_are_refused_with_what_differs(run, moved):
@@ -514,10 +514,10 @@ def test_a_split_that_is_gone_or_not_the_trials_own_is_refused(run):
     table.write_text(before.replace("fold 0", "fold 2").replace("fold 1", "fold 0").replace("fold 2", "fold 1"))
     assert "runs/faces/split.csv has the hash " in refused(PLAIN)
     table.unlink()
-    assert "runs/faces/split.csv cannot be read (No such file or directory); bring a copy back" in refused(PLAIN)
+    assert "runs/faces/split.csv cannot be read (No such file or directory); restore it from a backup" in refused(PLAIN)
 
 
-def test_weights_that_are_gone_are_refused_with_the_mend(run):
+def test_weights_that_are_gone_are_refused_with_the_fix(run):
     file = trial_folder(run, PLAIN) / "config.json"
     values = json.loads(file.read_text())
     write_json(file, values | {"model": values["model"] | {"weights": "gone.pt"}})

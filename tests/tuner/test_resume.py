@@ -164,7 +164,7 @@ def test_a_run_that_is_not_there_or_whose_card_is_damaged_is_refused_in_words(tm
 # What may not change
 
 
-def test_a_run_goes_on_with_the_same_metric_seed_and_sides_whatever_else_is_edited(space, tmp_path):
+def test_a_run_resumes_with_the_same_metric_seed_and_sides_whatever_else_is_edited(space, tmp_path):
     edited = written_space(tmp_path, SEARCHED.replace("size: 32", "size: 48").replace("[0.5, 3.0]", "[1.0, 2.0]"))
     refuse_changes(CARD, space, edited, None)
     refuse_changes(CARD, space, edited, CARD.seed)
@@ -399,7 +399,7 @@ def test_an_ended_trial_whose_weights_were_not_kept_is_whole(put, space, ended):
     assert numbers(stock.ended) == [0] and not stock.damaged
 
 
-def test_a_process_that_died_between_two_files_of_an_epoch_leaves_a_record_that_goes_on(put, trained, space):
+def test_a_process_that_died_between_two_files_of_an_epoch_leaves_a_record_that_resumes(put, trained, space):
     """The order of writing is weights, predictions, reports, result, and last what is needed to continue."""
     weights = put(0)
     shutil.copy(trial_folder(trained, 1) / MODEL, weights / MODEL)
@@ -452,7 +452,7 @@ def test_a_trial_that_reported_its_last_epoch_but_was_not_closed_is_finished(put
     assert read_last(folder) is None
 
 
-def test_a_report_at_a_rung_that_nobody_judged_is_judged_once_and_a_hopeless_trial_is_closed(put, space):
+def test_a_report_at_a_rung_that_nobody_evaluated_is_evaluated_once_and_a_hopeless_trial_is_closed(put, space):
     put(0, scores=[0.1, 0.8], decisions=[Decision(2, 0.8, 0, None, True)], end=("stopped", "for a reason"))
     hopeless = put(1, scores=[0.9, 0.2], end=("interrupted", "Ctrl-C"))
     hopeful = put(2, scores=[0.1, 0.9], end=("interrupted", "Ctrl-C"))
@@ -467,10 +467,10 @@ def test_a_report_at_a_rung_that_nobody_judged_is_judged_once_and_a_hopeless_tri
         write_decisions(trial_folder(put.run, number), [decision])
     again = []
     assert numbers(settled(put, space, asha_of(again)).going_on) == [2]
-    assert again == [], "the next command judges none of them again"
+    assert again == [], "the next command evaluates none of them again"
 
 
-def test_a_report_that_was_judged_is_not_judged_again(put, space):
+def test_a_report_that_was_evaluated_is_not_evaluated_again(put, space):
     put(0, scores=[0.1, 0.8], end=("stopped", "for a reason"))
     put(1, scores=[0.1, 0.8], decisions=[Decision(2, 0.8, 1, 0.8, True)], end=("interrupted", "Ctrl-C"))
     put(2, scores=[0.1, 0.9], end=("stopped", "for a reason"))
@@ -493,7 +493,7 @@ def test_a_trial_that_asha_had_found_hopeless_when_the_driver_died_is_closed(put
     assert read_decisions(folder) == read_decisions(spared) == (noted,)
 
 
-def test_a_spared_trial_is_judged_but_goes_on(put, space):
+def test_a_spared_trial_is_evaluated_but_resumes(put, space):
     put(0, scores=[0.1, 0.8], end=("stopped", "for a reason"))
     put(1, scores=[0.9, 0.2])
     told = []
@@ -501,7 +501,7 @@ def test_a_spared_trial_is_judged_but_goes_on(put, space):
     assert told == [(1, Decision(2, 0.2, 1, 0.8, False))]
 
 
-def test_a_trial_whose_process_died_too_often_is_judged_at_a_rung_nobody_heard_of(put, space):
+def test_a_trial_whose_process_died_too_often_is_evaluated_at_a_rung_nobody_heard_of(put, space):
     put(0, scores=[0.1, 0.8], end=("stopped", "for a reason"))
     put(1, scores=[0.9, 0.2], end=("failed", "its process died", "crash"))
     told = []
@@ -518,7 +518,7 @@ def test_scores_of_trials_that_will_not_run_again_count_and_of_damaged_ones_do_n
     assert asha.history.at(2) == {0: 0.4, 1: 0.5}
 
 
-def test_a_trial_between_two_rungs_is_not_judged(put, space):
+def test_a_trial_between_two_rungs_is_not_evaluated(put, space):
     put(0, scores=[0.5, 0.0])
     told = []
     asha = asha_of(told, grace=1, reduction=3)

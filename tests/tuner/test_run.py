@@ -233,7 +233,7 @@ def test_a_dry_run_trains_a_step_of_each_kind_and_writes_nothing(here, tiny_spac
 # Searches
 
 
-def test_a_trial_that_diverges_is_a_failed_one_and_the_search_goes_on(here, tiny_space, plain, ray_cluster):
+def test_a_trial_that_diverges_is_a_failed_one_and_the_search_resumes(here, tiny_space, plain, ray_cluster):
     changes = ("run/epochs=1", "run/grace=1", "optimizer/name=sgd", "optimizer/lr=1.0e+30")
     code, said = searched(
         already(ray_cluster), space=str(tiny_space), data=plain, trials=Wanted(2), cpus_per_trial=2, name="diverged", changes=changes

@@ -28,7 +28,7 @@ def test_settings_are_taken_as_written_and_a_whole_reduction_is_a_number_too():
     assert (settings.trials, settings.epochs, settings.grace, settings.reduction, settings.keep) == (40, 9, 3, 3.0, 5)
 
 
-def test_all_mistakes_are_told_at_once_with_line_and_mend(tmp_path):
+def test_all_mistakes_are_told_at_once_with_line_and_fix(tmp_path):
     found = mistakes_in(tmp_path, "trails: 4", "epochs: 0", "reduction: 1", "keep: many", "zzz: 3")
     assert found == [
         "my.yaml:2: run/trails: is not a setting; did you mean run/trials or run/retries or run/metric?",

@@ -19,7 +19,7 @@ from trainables.data.layouts.contest import contest_scheme
 from trainables.data.layouts.reading import read_unlabelled
 from trainables.data.settings import DataConfig
 from tuner.cli import Options
-from tuner.preflight import sound_sides
+from tuner.preflight import valid_splits
 from tuner.prepare import Material, Plan, prepare
 from tuner.searching import check
 
@@ -96,7 +96,7 @@ def test_a_task_is_checked_against_the_attributes_of_the_data_together_with_all_
 
 def test_sides_that_are_wrong_are_left_out_of_those_that_are_sound(tiny_space):
     space = read_space(str(tiny_space), changes=["data/cuts=[5, 3]", "data/fold=-7", "data/group=family", "data/bold=1"])
-    assert sound_sides(space) == DataConfig(holdout=0.2, folds=2, group="family")
+    assert valid_splits(space) == DataConfig(holdout=0.2, folds=2, group="family")
 
 
 @pytest.mark.parametrize("change", ["labels/extra={choice: [true, false]}", "labels/confidence={float: [0.5, 0.9]}"])
@@ -121,6 +121,6 @@ def test_extra_images_are_told_with_the_confidence_at_which_they_train(prepared,
     assert set(material.data.relabelled) == {"consensus"}
 
 
-def test_images_that_judge_are_refused_before_the_search(prepared, demo):
+def test_images_that_evaluate_are_refused_before_the_search(prepared, demo):
     with pytest.raises(DataError, match="held out would train"):
         prepared(demo, f"data/extra=[{demo}]")

@@ -25,7 +25,7 @@ class AugmentConfig(Section):
     """Random changes to training images; 0 is off."""
 
     most: Annotated[int, Field(ge=0)] = setting(
-        "largest number of the changes below that one image gets, drawn anew each time; 0: all. The policy's come on top", 0
+        "largest number of the changes below that one image gets, drawn again each time; 0: all. The policy's come on top", 0
     )
     flip: Share = setting("probability of a left-right flip", 0.0)
     rotate: Annotated[float, Field(ge=0, le=180)] = setting("degrees to either side", 0.0)

@@ -65,7 +65,7 @@ def shifted(image: np.ndarray, x: float = 0.0, y: float = 0.0) -> np.ndarray:
 def zoomed(image: np.ndarray, rng: Rng, away: float) -> np.ndarray:
     """A random part of the image at its full size: at most the share `away` of the area is lost, the aspect changes by at most 3 : 4.
 
-    Source: Szegedy et al., Going Deeper with Convolutions, CVPR 2015. Theirs draws anew what does not fit, and takes everything
+    Source: Szegedy et al., Going Deeper with Convolutions, CVPR 2015. Theirs draws again what does not fit, and takes everything
     after ten draws, so that weak crops hardly happen; here the aspect is drawn from those that fit.
     """
     height, width = image.shape[:2]

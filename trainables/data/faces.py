@@ -104,9 +104,9 @@ def _read(file: Path) -> dict[str, Box | None]:
         with suppress(ValueError, TypeError):
             digest, box = json.loads(line)
             known[digest] = None if box is None else _box(box)
-    if content != (mended := b"".join(_line(digest, box) for digest, box in known.items())):
+    if content != (fixed := b"".join(_line(digest, box) for digest, box in known.items())):
         with _in_words(file):
-            write_whole(file, mended)
+            write_whole(file, fixed)
     return known
 
 
@@ -115,8 +115,8 @@ def _in_words(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        mend = "Free some room, or set SWEEPVOTE_CACHE to a folder on another disk"
-        raise DataError(f"{file}: faces that were found cannot be kept ({error.strerror}). {mend}.") from None
+        fix = "Free some room, or set SWEEPVOTE_CACHE to a folder on another disk"
+        raise DataError(f"{file}: faces that were found cannot be kept ({error.strerror}). {fix}.") from None
 
 
 def _box(values: list[int]) -> Box:

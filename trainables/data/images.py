@@ -14,7 +14,7 @@ from trainables.data.targets import Scheme, Target
 
 
 class DataError(UserError, ValueError):
-    """Data that cannot be used; the text names every reason found and how to mend it."""
+    """Data that cannot be used; the text names every reason found and how to fix it."""
 
 
 class ImageError(UserError, ValueError):

@@ -1,4 +1,4 @@
-"""Tables that people and programs write: read whole, however they are encoded and separated, with everything wrong named by its line."""
+"""Tables that groups and programs write: read whole, however they are encoded and separated, with everything wrong named by its line."""
 
 import codecs
 import csv

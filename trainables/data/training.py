@@ -93,7 +93,7 @@ def training_images(settings: LabelsConfig, data: Data, task: Task) -> TrainingI
 def jittered(numbers: np.ndarray, groups: np.ndarray, mean: float, rng: np.random.Generator) -> np.ndarray:
     """Numbers (n,) of which those at the cap, the largest there is, are moved up by a Poisson draw a group.
 
-    A number that was capped hides how large it was; report 001 drew it anew with a mean of 5 years.
+    A number that was capped hides how large it was; report 001 drew it again with a mean of 5 years.
     """
     drawn = rng.poisson(mean, size=groups.max(initial=-1) + 1)[groups]
     return np.where(numbers == np.nanmax(numbers), numbers + drawn, numbers).astype(np.float32)
@@ -104,7 +104,7 @@ def _own(settings: LabelsConfig, data: Data, task: Task) -> TrainingImages:
     _refuse_unknown_numbers(settings, images)
     if settings.relabel != "none":
         images = _corrected(images, data.relabelled[settings.relabel])
-    kept, images = train[_stay(settings, images)[train]], _cut_anew(settings, images)
+    kept, images = train[_stay(settings, images)[train]], _cut_again(settings, images)
     taught = _plain(images, kept, 0, task)
     if "classes" in task.scheme.kinds:
         _refuse_lost_classes(settings, _plain(data.images, train, 0, task).classes, taught.classes, task)
@@ -114,7 +114,7 @@ def _own(settings: LabelsConfig, data: Data, task: Task) -> TrainingImages:
 def _extra(settings: LabelsConfig, extra: Extra, source: int, task: Task, fold: int) -> TrainingImages:
     images, may = extra.images, ~extra.apart(fold)
     if extra.soft is None:
-        return _plain(_cut_anew(settings, images), np.flatnonzero(_stay(settings, images) & may), source, task)
+        return _plain(_cut_again(settings, images), np.flatnonzero(_stay(settings, images) & may), source, task)
     # Of tags, every one must be as probable to be right.
     certain = extra.soft.max(axis=1) if images.scheme.kind == "classes" else np.maximum(extra.soft, 1 - extra.soft).min(axis=1)
     sure = np.flatnonzero((certain >= settings.confidence) & may)
@@ -152,7 +152,7 @@ def _corrected(images: Images, labels: np.ndarray) -> Images:
     return replace(images, labels=labels, numbers=numbers)
 
 
-def _cut_anew(settings: LabelsConfig, images: Images) -> Images:
+def _cut_again(settings: LabelsConfig, images: Images) -> Images:
     """The images with classes cut from their numbers by labels/cuts; those whose number is unknown keep theirs."""
     if not settings.cuts or images.numbers is None or images.scheme.cut is None:
         return images

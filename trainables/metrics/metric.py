@@ -25,7 +25,7 @@ class Summed:
     The score must not change when all sums are doubled: twice the same images are as good as once.
     """
 
-    statistics: Statistics  # what each image adds; single precision where these are whole numbers, which it holds up to 16 million
+    statistics: Statistics  # what each image adds; single precision where these are integers, which it holds up to 16 million
     score: Callable[[np.ndarray], np.ndarray]  # of sums (..., k), in double precision: (...)
     slope: Callable[[np.ndarray], np.ndarray]  # the derivative of the score by each sum (..., k): (..., k)
 

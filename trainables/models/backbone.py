@@ -125,8 +125,8 @@ def _build_network(name: str, config: ModelConfig, size: tuple[int, int]) -> tup
         raise _drop_path_mistake(name) from None
     except UNFIT as error:
         near = _size_that_fits(name, size)
-        mend = f"; take [{near[0]}, {near[1]}]" if near else ""
-        raise ConfigError([Mistake("view/size", f"{name} cannot take {size[0]}x{size[1]} pixels ({error}){mend}")]) from None
+        fix = f"; take [{near[0]}, {near[1]}]" if near else ""
+        raise ConfigError([Mistake("view/size", f"{name} cannot take {size[0]}x{size[1]} pixels ({error}){fix}")]) from None
     if drop_path and not _leaves_blocks_out(network, size):
         raise _drop_path_mistake(name)
     if config.weights == "imagenet":

@@ -9,7 +9,7 @@ from trainables.models.stages import layers
 def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     """What the learning rate of each parameter is multiplied by, by name: `decay` once for each layer from the top down to it.
 
-    1 for all that stands outside the backbone, which begins anew: heads, neck, hidden layers, the mixing of edges. Each of two
+    1 for all that stands outside the backbone, which begins again: heads, neck, hidden layers, the mixing of edges. Each of two
     backbones is counted from its own top.
 
     Source: Clark et al., ELECTRA, ICLR 2020; for images Bao et al., BEiT, ICLR 2022.

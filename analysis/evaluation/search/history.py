@@ -34,15 +34,15 @@ def history(trials: Sequence[SearchedTrial], metric: Metric) -> list[Step]:
 
 @dataclass(frozen=True)
 class Rung:
-    """An epoch at which trials were judged."""
+    """An epoch at which trials were evaluated."""
 
     epoch: int
-    judged: int
+    evaluated: int
     passed: int
 
 
 def rungs(trials: Sequence[SearchedTrial]) -> list[Rung]:
-    """What was judged at each rung, by epoch."""
+    """What was evaluated at each rung, by epoch."""
     found: dict[int, list[bool]] = {}
     for trial in trials:
         for decision in trial.decisions:

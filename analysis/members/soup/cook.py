@@ -84,7 +84,7 @@ def kitchen(
     """What cooks soups of like trials.
 
     BatchNorm layers of a soup are given statistics of its own, measured on training images without augmentation. Those that are
-    equal in all ingredients were frozen, and stay; so a soup of one trial, or of copies of it, is that trial to the bit.
+    equal in all ingredients were frozen, and stay; so a soup of one trial, or of copies of it, is that trial bitwise.
 
     Args:
         group: the first one's settings build the network.

@@ -62,7 +62,7 @@ def test_the_command_chooses_votes_scores_and_writes_everything(here, people):
     assert min(Image.open(folder / "confusion.png").size) > 1000
 
 
-def test_the_submission_lists_every_eval_image_in_order_with_its_likeliest_class(here, people):
+def test_the_submission_lists_every_eval_image_in_order_with_its_most_probable_class(here, people):
     call(*QUICK)
     submission, probabilities = (pd.read_csv(here / "runs/faces/ensemble" / f"{name}.csv") for name in ("submission", "probabilities"))
     assert list(submission.columns) == ["ImageID", "ans"]
@@ -110,15 +110,15 @@ def test_greedy_over_all_trials_answers_with_the_few_that_it_picks(here):
 def test_the_candidate_with_the_best_score_on_groups_that_it_was_not_fitted_on_answers(here):
     call("--step", "none")
     found = scores(here)
-    judged = {name: vote["score"] for name, vote in found["votes"].items()}
-    assert judged[found["answer"]] == max(judged.values())
+    evaluated = {name: vote["score"] for name, vote in found["votes"].items()}
+    assert evaluated[found["answer"]] == max(evaluated.values())
 
 
 def test_auto_takes_the_vote_that_is_best_on_groups_it_was_not_fitted_on_and_the_first_when_tied(here):
     call("--step", "none")
     found = scores(here)
-    judged = {name: vote["score"] for name, vote in found["votes"].items() if name != "best single"}
-    assert found["vote"] == max(judged, key=judged.get)
+    evaluated = {name: vote["score"] for name, vote in found["votes"].items() if name != "best single"}
+    assert found["vote"] == max(evaluated, key=evaluated.get)
 
 
 def test_steps_are_taken_when_asked_for_and_none_when_none_is_wanted(here):
@@ -331,7 +331,7 @@ def test_the_help_teaches_by_example():
     assert "python -m analysis.ensemble --top 3 --run faces" in result.output
 
 
-def test_configurations_trained_on_every_fold_are_judged_on_everybody_and_fold_by_fold(here, make_run):
+def test_configurations_trained_on_every_fold_are_evaluated_on_everybody_and_fold_by_fold(here, make_run):
     make_run(here / "runs", "folds", [{"task": "joint"}, {"task": "heads"}], refit_of="faces")
     result = call("--run", "folds", "--top", "2", "--vote", "soft", "--step", "tta")
     assert result.exit_code == 0, result.output

@@ -81,7 +81,7 @@ def test_a_fit_never_raises_the_log_loss_and_no_other_temperature_has_a_lower_on
     assert reached <= min(tried) + 1e-4
 
 
-def test_the_likeliest_class_of_each_head_stays_the_likeliest():
+def test_the_most_probable_class_of_each_head_stays_the_most_probable():
     joint, labels = drawn(APART, 3, [3.0, 0.4])
     changed = fit_calibration(APART, joint, labels)(joint)
     for name in SCHEME.names:

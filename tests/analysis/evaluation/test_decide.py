@@ -40,7 +40,7 @@ def test_members_that_err_on_different_groups_replace_the_best_single_one():
     decision = decide(PLAIN, *make_known(0, [0.7] * 5), never)
     assert decision.choice.significant
     assert decision.final == decision.choice.vote != SINGLE
-    assert decision.choice.judged[decision.final].score > decision.choice.judged[SINGLE].score + 0.1
+    assert decision.choice.evaluated[decision.final].score > decision.choice.evaluated[SINGLE].score + 0.1
 
 
 def test_members_that_all_say_the_same_gain_nothing_and_answer_only_where_they_were_asked_for():
@@ -49,8 +49,8 @@ def test_members_that_all_say_the_same_gain_nothing_and_answer_only_where_they_w
     alike = Known(known.metric, known.scheme, known.labels, known.groups, dict.fromkeys(names, known.predicted["t0"]))
     candidates = dict.fromkeys(names, candidates["t0"])
     decision = decide(Options(Wish(top=4), steps=()), candidates, alike, never)
-    found = {name: one for name, one in decision.choice.judged.items() if name != "stack"}
-    assert all(judged.gain.interval == (0, 0) and judged.gain.p == 1 for judged in found.values())
+    found = {name: one for name, one in decision.choice.evaluated.items() if name != "stack"}
+    assert all(evaluated.gain.interval == (0, 0) and evaluated.gain.p == 1 for evaluated in found.values())
     assert (decision.choice.significant, decision.final) == (False, SINGLE)
     asked = Options(Wish(top=4), vote="soft", steps=())
     assert decide(asked, candidates, alike, never).final == "soft"
@@ -62,24 +62,24 @@ def test_the_candidate_with_the_best_score_answers_and_with_safe_only_one_that_i
     candidates, known = make_known(seed, [0.75, 0.7, 0.6, 0.6])
     options = Options(Wish(top=3), steps=())
     plain, safe = (decide(replace(options, safe=safe), candidates, known, never).choice for safe in (False, True))
-    assert plain.judged[plain.answer].score == max(judged.score for judged in plain.judged.values())
-    assert plain.vote == safe.vote and plain.judged == safe.judged
-    assert safe.answer == (safe.vote if safe.judged[safe.vote].gain.interval[0] > 0 else SINGLE)
+    assert plain.evaluated[plain.answer].score == max(evaluated.score for evaluated in plain.evaluated.values())
+    assert plain.vote == safe.vote and plain.evaluated == safe.evaluated
+    assert safe.answer == (safe.vote if safe.evaluated[safe.vote].gain.interval[0] > 0 else SINGLE)
 
 
 def test_a_vote_that_comes_out_as_the_best_single_model_gains_nothing_whatever_it_scored_on_the_way():
     candidates, known = make_known(3, [0.6] * 10)
     decision = decide(Options(Wish(top=1), steps=()), candidates, known, never)
     for name in ("best", "soft", "hard", "rank"):
-        assert decision.choice.judged[name] == decision.choice.judged[SINGLE]
-    assert decision.choice.judged[SINGLE].gain == Gain(0.0, (0.0, 0.0))
+        assert decision.choice.evaluated[name] == decision.choice.evaluated[SINGLE]
+    assert decision.choice.evaluated[SINGLE].gain == Gain(0.0, (0.0, 0.0))
 
 
 def test_with_few_groups_only_robust_votes_are_tried_and_any_that_is_asked_for():
     candidates, known = make_known(0, [0.7] * 5)
     few = known.take(np.flatnonzero(known.groups < ENOUGH_GROUPS - 1))
     decision = decide(PLAIN, candidates, few, never)
-    assert {"soft", SINGLE} <= set(decision.choice.judged) and not set(decision.few) & set(decision.choice.judged)
+    assert {"soft", SINGLE} <= set(decision.choice.evaluated) and not set(decision.few) & set(decision.choice.evaluated)
     assert set(decision.few) == {name for name, vote in ENSEMBLES.items() if not vote.robust}
     assert decide(replace(PLAIN, vote="hard"), candidates, few, never).final == "hard"
     assert decide(PLAIN, candidates, known, never).few == ()
@@ -97,7 +97,7 @@ def test_greedy_over_all_trials_finds_members_that_the_best_few_leave_out():
     decision = decide(Options(Wish(top=2), steps=()), candidates, known, never)
     assert decision.final == WHOLE
     assert len(decision.pipelines[WHOLE].members) == len(decision.lineup.members) > 2
-    assert decision.choice.judged[WHOLE].score > decision.choice.judged["soft"].score + 0.1
+    assert decision.choice.evaluated[WHOLE].score > decision.choice.evaluated["soft"].score + 0.1
 
 
 def test_a_better_vote_whose_weights_were_not_kept_is_named_with_its_trials_and_does_not_answer():
@@ -106,12 +106,12 @@ def test_a_better_vote_whose_weights_were_not_kept_is_named_with_its_trials_and_
     decision = decide(Options(Wish(top=2), steps=()), unkept, known, never)
     assert {trial for member in decision.lineup.members for trial in member.trials} <= {"t0", "t1"}
     assert set(decision.wanting.trials) <= {f"t{number}" for number in range(2, 8)} != set()
-    assert decision.wanting.judged.score > decision.choice.judged[decision.choice.answer].score
+    assert decision.wanting.evaluated.score > decision.choice.evaluated[decision.choice.answer].score
     assert decide(Options(Wish(top=2), steps=()), candidates, known, never).wanting is None
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_of_a_run_chooses_judges_and_says_what_it_has_no_use_for(name):
+def test_every_metric_of_a_run_chooses_evaluates_and_says_what_it_has_no_use_for(name):
     candidates, known = make_known(0, [0.7] * 4)
     options = Options(Wish(top=3), steps=("offsets", "top_two")) if METRICS[name].wants == "labels" else Options(Wish(top=3), steps=())
     decision = decide(options, candidates, replace(known, metric=METRICS[name]), never)
@@ -119,10 +119,10 @@ def test_every_metric_of_a_run_chooses_judges_and_says_what_it_has_no_use_for(na
     truth = known.truth(SCHEME)
     for index, answer in enumerate(decision.lineup.answers):
         assert decision.member_scores[index] == pytest.approx(METRICS[name].score(truth, answer))
-    judged = decision.choice.judged
-    assert judged[decision.choice.vote].score == max(one.score for vote, one in judged.items() if vote != SINGLE)
+    evaluated = decision.choice.evaluated
+    assert evaluated[decision.choice.vote].score == max(one.score for vote, one in evaluated.items() if vote != SINGLE)
     assert (set(decision.untried) == {"hard", "rank"}) is (METRICS[name].wants == "probabilities")
-    assert set(decision.untried).isdisjoint(judged)
+    assert set(decision.untried).isdisjoint(evaluated)
 
 
 @pytest.mark.parametrize(("words", "named"), [({"vote": "hard"}, "--vote"), ({"vote": "soft", "steps": ("offsets",)}, "--step")])
@@ -188,7 +188,7 @@ def test_a_look_that_sees_less_is_not_taken():
 
     decision = decide(Options(Wish(top=1), vote="soft"), candidates, known, look)
     (step,) = [step for step in decision.steps if step.name.startswith("tta")]
-    assert not step.used and step.judged.gain.gain < 0
+    assert not step.used and step.evaluated.gain.gain < 0
     assert decision.pipelines[decision.final].looks == ("plain",)
 
 

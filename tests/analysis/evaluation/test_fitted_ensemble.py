@@ -103,11 +103,11 @@ def test_a_file_of_format_1_answers_to_the_bit_as_today(tmp_path):
         (lambda text: text.replace('"scheme"', '"schema"', 1), "pipeline/scheme: Field required"),
     ],
 )
-def test_a_damaged_file_is_refused_with_what_is_wrong_and_the_mend(tmp_path, harm, words):
+def test_a_damaged_file_is_refused_with_what_is_wrong_and_the_fix(tmp_path, harm, words):
     file = written(tmp_path / "faces" / "ensemble", EVERYTHING) / FILE
     file.write_text(harm(file.read_text()))
     again = f"python -m analysis.ensemble --run {tmp_path}/faces"
-    with pytest.raises(RunError, match=f"is damaged .*{words}.*Bring a copy back, or write it anew: {again}$"):
+    with pytest.raises(RunError, match=f"is damaged .*{words}.*Restore it from a backup, or write it again: {again}$"):
         read_ensemble(file.parent)
 
 

@@ -1,4 +1,4 @@
-"""What is fitted on some groups is judged on others, through every choice on the way."""
+"""What is fitted on some groups is evaluated on others, through every choice on the way."""
 
 from dataclasses import replace
 

@@ -107,7 +107,7 @@ def test_an_image_to_whose_every_class_the_shares_give_nothing_stays_as_it_is():
 
 
 def test_the_rule_of_a_contest_winner_is_one_rule_of_top_two():
-    """Likeliest is the heaviest band, second the band before it with all else alike, and they are at most 0.3 apart: the second."""
+    """Most probable is the heaviest band, second the band before it with all else alike, and they are at most 0.3 apart: the second."""
     step = TopTwo(SCHEME, (Rule("weight", likeliest=2, second=1, gap=0.3),))
     answer = np.full((4, CLASSES), 0.01)
     heavy, middle, other = SCHEME.joint(np.array([[0, 2], [0, 1], [1, 1]]))

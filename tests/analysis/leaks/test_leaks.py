@@ -225,7 +225,7 @@ def test_a_run_without_pairs_says_so_and_takes_an_old_sheet_away(faces, tmp_path
     assert not old.exists() and len(pd.read_csv(old.parent / "pairs.csv")) == 0
 
 
-def test_images_that_changed_since_the_run_are_refused_with_the_mend(people, make_run, tmp_path, monkeypatch):
+def test_images_that_changed_since_the_run_are_refused_with_the_fix(people, make_run, tmp_path, monkeypatch):
     data = shutil.copytree(people, tmp_path / "people")
     made = make_run(tmp_path / "runs", "faces", [{"task": "joint"}], data=data)
     Image.new("RGB", (36, 48)).save(made.images.root / made.images.ids[0])

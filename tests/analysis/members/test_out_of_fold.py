@@ -109,7 +109,7 @@ def test_models_of_different_seeds_are_not_one_trial(copied):
     assert "on one of the 2 folds only, while others were on each: refit/0, refit/1" in left_out(runs)
 
 
-def test_the_search_beside_its_refit_is_judged_by_the_refit(refit, faces):
+def test_the_search_beside_its_refit_is_evaluated_by_the_refit(refit, faces):
     runs = load_runs([faces.folder, refit.folder])
     assert [trial.name for trial in runs.trials] == ["refit/0+1", "refit/2+3"]
     assert "4 trials validated on one of the 2 folds only, while others were on each: faces/0, faces/1, faces/2, faces/3" in left_out(runs)

@@ -141,7 +141,7 @@ def test_labels_that_changed_since_the_run_are_refused(runs, copied, tmp_path):
         source_of(copied, runs, runs.holdout, tmp_path)
 
 
-def test_data_that_is_gone_is_refused_with_its_folder_and_the_mend(faces, tmp_path):
+def test_data_that_is_gone_is_refused_with_its_folder_and_the_fix(faces, tmp_path):
     folder = shutil.copytree(faces.folder, tmp_path / "faces")
     card = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(card | {"data": "/gone"}))

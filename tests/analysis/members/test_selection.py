@@ -13,7 +13,7 @@ CLASSES = 6
 
 
 def answers(predicted, seed=0):
-    """Probabilities (members, images, classes) whose likeliest classes are the given ones (members, images)."""
+    """Probabilities (members, images, classes) whose most probable classes are the given ones (members, images)."""
     noise = np.random.default_rng(seed).random((*predicted.shape, CLASSES))
     votes = np.eye(CLASSES)[predicted] + noise
     return votes / votes.sum(axis=2, keepdims=True)

@@ -89,12 +89,12 @@ def test_a_trial_of_another_split_or_model_is_left_out(copied):
     assert "another task or another view than the record" in left_out(runs)
 
 
-def test_weights_and_predictions_of_different_epochs_are_damage_that_going_on_mends(copied):
+def test_weights_and_predictions_of_different_epochs_are_damage_that_resuming_mends(copied):
     folder = trial_folder(copied, 2)
     write_predictions(folder, replace(read_predictions(folder), epoch=3))
     runs = load_runs([copied])
     assert [str(trial) for trial in runs.trials] == ["faces/0", "faces/1", "faces/3"]
-    assert "faces/2 (ValueError: its weights are of epoch 1, its predictions of 3; tuner.run --resume mends that)" in left_out(runs)
+    assert "faces/2 (ValueError: its weights are of epoch 1, its predictions of 3; tuner.run --resume fixes that)" in left_out(runs)
 
 
 def test_trials_of_another_fold_than_the_first_are_left_out_in_words_and_not_as_damaged(copied):

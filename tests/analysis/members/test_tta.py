@@ -75,7 +75,7 @@ def test_zoom_enlarges_the_middle_by_a_ninth_and_wide_shrinks_it_by_an_eleventh(
     assert box_width(LOOKS["wide"](images)[0].numpy()) == pytest.approx(100 / 1.1, abs=1)
 
 
-def test_wide_goes_on_with_the_outermost_pixels_instead_of_black():
+def test_wide_repeats_the_outermost_pixels_instead_of_black():
     images = torch.full((1, 60, 60, 3), 200, dtype=torch.uint8)
     images[:, 20:40, 20:40] = 10
     assert LOOKS["wide"](images)[0, 0].min() == 200

@@ -58,7 +58,7 @@ def test_confusions_count_every_image_by_what_it_is_and_what_it_is_taken_for(see
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_surest_errors_are_exactly_the_wrong_images_by_falling_probability(seed):
+def test_the_most_confident_errors_are_exactly_the_wrong_images_by_falling_probability(seed):
     rng = np.random.default_rng(seed)
     sample = make_sample(rng)
     (answer,) = make_answers(rng, 1, len(sample.ids))
@@ -338,7 +338,7 @@ def test_the_answer_is_that_of_the_ensemble_where_there_is_one_and_of_the_best_w
     assert not (run / "mistakes/disagreement.png").exists()
 
 
-def test_an_ensemble_of_other_runs_is_refused_with_the_mend(here):
+def test_an_ensemble_of_other_runs_is_refused_with_the_fix(here):
     run = here / "runs/faces"
     (run / "ensemble").mkdir()
     models = {"others/7": ("others/trials/7/model.safetensors",)}

@@ -84,13 +84,13 @@ def test_the_best_so_far_is_the_highest_score_up_to_there_and_hours_are_added(se
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_rung_counts_the_trials_that_were_judged_there_and_those_that_passed(seed):
+def test_a_rung_counts_the_trials_that_were_evaluated_there_and_those_that_passed(seed):
     trials = make_trials(15, seed)
-    judged = [decision for trial in trials for decision in trial.decisions]
-    assert [rung.epoch for rung in rungs(trials)] == sorted({decision.epoch for decision in judged})
+    evaluated = [decision for trial in trials for decision in trial.decisions]
+    assert [rung.epoch for rung in rungs(trials)] == sorted({decision.epoch for decision in evaluated})
     for rung in rungs(trials):
-        own = [decision.passed for decision in judged if decision.epoch == rung.epoch]
-        assert (rung.judged, rung.passed) == (len(own), own.count(True))
+        own = [decision.passed for decision in evaluated if decision.epoch == rung.epoch]
+        assert (rung.evaluated, rung.passed) == (len(own), own.count(True))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -96,7 +96,7 @@ def train(folder, data):
     epochs = list(fit(parts, config.train, epochs=config.epochs, seed=config.seed))
     last = config.epochs
     ids = tuple(data.images.ids[index] for index in data.split.valid)
-    write_whole(folder / MODEL, pack_model(parts.judged, Card(config, data.images.scheme, last)))
+    write_whole(folder / MODEL, pack_model(parts.evaluated, Card(config, data.images.scheme, last)))
     write_predictions(folder, Predictions(ids, epochs[-1].probabilities, last))
     write_reports(folder, [asdict(epoch.report) for epoch in epochs])
     write_result(folder, replace(record.result, best_epoch=last))
@@ -242,7 +242,7 @@ def test_the_soup_of_a_trial_and_its_copies_is_that_trial_to_the_bit(cook, runs)
         assert soup.score == trial.score
 
 
-def test_weights_are_averaged_and_batch_statistics_are_measured_anew(cook, runs):
+def test_weights_are_averaged_and_batch_statistics_are_measured_again(cook, runs):
     first, second = runs.trials[:2]
     soup = cook([first, second])
     means, _ = mean_tensors([first.models[0], second.models[0]])

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from analysis.members.trials import Sample, load_runs
 from analysis.suspects.__main__ import app
-from analysis.suspects.find import Noise, find_suspects, fit_noise, is_constant, judge, sharpened, wrong_probability
+from analysis.suspects.find import Noise, evaluate, find_suspects, fit_noise, is_constant, sharpened, wrong_probability
 from trainables.data.targets import Classes, Scheme
 from trainables.record import RunError, read_predictions, trial_folder, write_predictions
 
@@ -41,7 +41,7 @@ def test_groups_with_a_wrong_label_are_the_first_suspects(seed):
     rng = np.random.default_rng(seed)
     sample, chances = drawn(rng, groups=300, shots=4, sharpness=6, by_group=True)
     wrong = planted_wrong(rng, sample, 20)
-    _, by_group, found = judge(sample, COLOUR, chances)
+    _, by_group, found = evaluate(sample, COLOUR, chances)
     first = sorted(found, key=lambda suspect: -suspect.score)[:20]
     assert by_group and {suspect.kind for suspect in found} == {"person"}
     assert all(len(suspect.images) == 4 for suspect in found)
@@ -62,7 +62,7 @@ def test_swapped_shots_are_one_suspect_of_two_images(seed):
             pair = [rows[0], other[0]]
             swapped[tuple(sample.ids[row] for row in pair)] = [COLOUR.values[value] for value in sample.labels[pair, 0][::-1]]
             sample.labels[pair] = sample.labels[pair[::-1]]
-    _, by_group, found = judge(sample, COLOUR, chances)
+    _, by_group, found = evaluate(sample, COLOUR, chances)
     swaps = {tuple(sorted(suspect.images)): suspect for suspect in found if suspect.kind == "swap"}
     assert not by_group
     assert len(swapped.keys() & swaps.keys()) >= 4
@@ -79,13 +79,13 @@ def test_what_sure_models_confirm_is_not_suspect(by_group):
     sample, _ = drawn(np.random.default_rng(0), groups=80, shots=3, sharpness=6, by_group=by_group)
     chances = np.full((len(sample.ids), 3), 0.02)
     chances[np.arange(len(chances)), sample.labels[:, 0]] = 0.96
-    assert judge(sample, COLOUR, chances)[2] == []
+    assert evaluate(sample, COLOUR, chances)[2] == []
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_right_labels_that_are_hard_to_see_are_hardly_suspect(seed):
     sample, chances = drawn(np.random.default_rng(seed), groups=400, shots=2, sharpness=1, by_group=True)
-    noise, _, found = judge(sample, COLOUR, chances)
+    noise, _, found = evaluate(sample, COLOUR, chances)
     assert (chances.argmax(axis=1) != sample.labels[:, 0]).mean() > 0.25
     assert noise.wrong < 0.1
     assert sum(suspect.score > 0.5 for suspect in found) < 0.02 * 400
@@ -96,8 +96,8 @@ def test_a_mistake_that_is_easy_to_see_comes_before_a_surprise_that_is_not():
     easy, sure = drawn(rng, groups=300, shots=2, sharpness=8, by_group=True)
     hard, unsure = drawn(rng, groups=300, shots=2, sharpness=1, by_group=True)
     wrong = planted_wrong(rng, easy, 10)
-    mistakes = [suspect.score for suspect in judge(easy, COLOUR, sure)[2] if suspect.group in wrong]
-    surprises = [suspect.score for suspect in judge(hard, COLOUR, unsure)[2]]
+    mistakes = [suspect.score for suspect in evaluate(easy, COLOUR, sure)[2] if suspect.group in wrong]
+    surprises = [suspect.score for suspect in evaluate(hard, COLOUR, unsure)[2]]
     assert np.median(mistakes) > max(surprises)
 
 
@@ -136,7 +136,7 @@ def test_one_image_of_a_group_that_was_given_otherwise_is_suspect_alone():
     sample, chances = drawn(rng, groups=200, shots=5, sharpness=8, by_group=True)
     row = int(np.flatnonzero(chances[:, 0] > 0.98)[0])
     sample.labels[row] = 1
-    _, by_group, found = judge(sample, COLOUR, chances)
+    _, by_group, found = evaluate(sample, COLOUR, chances)
     (suspect,) = [one for one in found if sample.ids[row] in one.images]
     assert by_group
     assert (suspect.images, suspect.given, suspect.suggested) == ((sample.ids[row],), "green", "red")
@@ -149,7 +149,7 @@ def test_an_attribute_is_the_groups_when_99_of_100_agree_on_all_images(odd, cons
     assert is_constant(group, given) is constant
 
 
-def test_where_everybody_has_one_image_images_are_judged():
+def test_where_everybody_has_one_image_images_are_evaluated():
     assert is_constant(np.arange(20), np.zeros(20, dtype=int)) is False
 
 
@@ -157,15 +157,15 @@ def test_where_everybody_has_one_image_images_are_judged():
 def test_an_attribute_of_which_only_one_value_was_given_has_no_suspects(values):
     attribute = Classes("kind", tuple("abc"[:values]))
     sample = Sample(("1", "2", "3"), np.arange(3), np.zeros((3, 1), dtype=int), Scheme((attribute,)), np.full(3, "fold 0"))
-    assert judge(sample, attribute, np.full((3, values), 1 / values))[2] == []
+    assert evaluate(sample, attribute, np.full((3, values), 1 / values))[2] == []
 
 
-def test_each_attribute_is_judged_by_the_trials_that_are_best_at_it(make_run, faces, tmp_path):
+def test_each_attribute_is_evaluated_by_the_trials_that_are_best_at_it(make_run, faces, tmp_path):
     other = make_run(tmp_path, "other", [{"task": "age"}])
     runs = load_runs([faces.folder, other.folder])
     found = find_suspects(runs, top=2)
-    assert [one.attribute for one in found.judgements] == ["mask", "gender", "age"]
-    for one in found.judgements:
+    assert [one.attribute for one in found.evaluations] == ["mask", "gender", "age"]
+    for one in found.evaluations:
         part = runs.scheme.part((one.attribute,))
         scores = {
             trial.name: runs.valid.score(runs.metric, part, trial.task.scheme.marginal(part.names, trial.valid))
@@ -184,7 +184,7 @@ def test_planted_errors_of_a_run_are_all_found_and_nothing_else(planted):
     assert (swap.kind, sorted(swap.images), swap.attribute) == ("swap", sorted(planted.swapped), "mask")
     assert [suspect.score for suspect in found.suspects] == sorted((suspect.score for suspect in found.suspects), reverse=True)
     assert min(suspect.score for suspect in found.suspects) > 0.5
-    assert {one.attribute: one.by_group for one in found.judgements} == {"mask": False, "gender": True, "age": True}
+    assert {one.attribute: one.by_group for one in found.evaluations} == {"mask": False, "gender": True, "age": True}
 
 
 # The command
@@ -206,7 +206,7 @@ def rows_of(file):
     return list(csv.DictReader(file.open(newline="")))
 
 
-def test_the_command_names_every_suspect_and_everybody_whom_nobody_judged(here, planted):
+def test_the_command_names_every_suspect_and_everybody_whom_nobody_evaluated(here, planted):
     result = call("--run", "planted")
     assert result.exit_code == 0, result.output
     folder = here / "runs/planted/suspects"
@@ -220,11 +220,11 @@ def test_the_command_names_every_suspect_and_everybody_whom_nobody_judged(here, 
     held_out = {images.names[index] for index in split.holdout}
     assert {row["person"]: row["part"] for row in rows_of(folder / "unjudged.csv")} == dict.fromkeys(held_out, "holdout")
     assert f"{len(held_out)} groups are the test part and were not evaluated" in result.stdout
-    assert "4 suspects, the likeliest first" in result.stdout
+    assert "4 suspects, the most probable first" in result.stdout
     assert "Only fold" not in result.stdout
 
 
-def test_a_search_judges_one_fold_and_says_how_to_judge_all(faces, tmp_path, monkeypatch):
+def test_a_search_evaluates_one_fold_and_says_how_to_evaluate_all(faces, tmp_path, monkeypatch):
     shutil.copytree(faces.folder, tmp_path / "runs" / "faces")
     monkeypatch.chdir(tmp_path)
     result = call("--top", "1")
@@ -233,9 +233,9 @@ def test_a_search_judges_one_fold_and_says_how_to_judge_all(faces, tmp_path, mon
     assert f"Only fold 0 was evaluated, {len(valid)} of {len(everybody)} groups" in result.stdout
     words = "python -m tuner.refit --run faces --top 3 --folds 2 --name faces-folds, then python -m analysis.suspects --run faces-folds"
     assert words in unwrapped(result)
-    unjudged = rows_of(tmp_path / "runs/faces/suspects/unjudged.csv")
-    assert {row["part"] for row in unjudged} == {"fold 1", "holdout"}
-    assert len(unjudged) == len(everybody) - len(valid)
+    unevaluated = rows_of(tmp_path / "runs/faces/suspects/unjudged.csv")
+    assert {row["part"] for row in unevaluated} == {"fold 1", "holdout"}
+    assert len(unevaluated) == len(everybody) - len(valid)
 
 
 def test_labels_that_the_models_confirm_leave_an_empty_table_and_a_page_that_says_so(here, planted):

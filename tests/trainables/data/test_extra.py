@@ -19,7 +19,7 @@ from trainables.data.targets import read_task
 from trainables.data.training import Data, training_images
 from trainables.data.views import View, ViewConfig, ViewFiles, build_views, open_view
 from trainables.record import RunError
-from trainables.restore_data import EXTRA, prove_extra
+from trainables.restore_data import EXTRA, verify_extra
 
 VIEW = View.of(ViewConfig(size=32))
 
@@ -338,14 +338,14 @@ def test_whatever_changed_since_is_a_difference(completed, strangers, probabilit
     assert lines[-1] == "Put the old files back to go on with the run, or start a new one."
 
 
-def test_a_run_goes_on_with_the_same_table_alone(tmp_path):
-    prove_extra(tmp_path, b"")
+def test_a_run_resumes_with_the_same_table_alone(tmp_path):
+    verify_extra(tmp_path, b"")
     with pytest.raises(RunError, match="only now"):
-        prove_extra(tmp_path, b"source,photo,class,sha256\na,b,c,d\n")
+        verify_extra(tmp_path, b"source,photo,class,sha256\na,b,c,d\n")
     (tmp_path / EXTRA).write_bytes(b"source,photo,class,sha256\na,b,c,d\n")
-    prove_extra(tmp_path, b"source,photo,class,sha256\na,b,c,d\n")
+    verify_extra(tmp_path, b"source,photo,class,sha256\na,b,c,d\n")
     with pytest.raises(RunError, match="only then, 2: a,b,c,d, source,photo"):
-        prove_extra(tmp_path, b"")
+        verify_extra(tmp_path, b"")
 
 
 @pytest.mark.parametrize("held_out", [True, False])

@@ -76,7 +76,7 @@ def test_tied_groups_are_one_group_from_then_on():
 
 
 @pytest.mark.parametrize("merges", [False, True], ids=["a run from before copies were looked for", "a run of today"])
-def test_a_run_goes_on_with_the_groups_it_began_with(tmp_path, merges):
+def test_a_run_resumes_with_the_groups_it_began_with(tmp_path, merges):
     images = draw()
     digests = digests_of(images, COPIES)
     tied = tie_copies(images, digests) if merges else images

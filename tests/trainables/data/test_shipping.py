@@ -149,7 +149,7 @@ def fewer(entries: bytes, images: bytes) -> tuple[bytes, bytes]:
 
 @pytest.mark.parametrize("piece", [0, 3, 8])
 @pytest.mark.parametrize("damage", [flipped, others, short, fewer])
-def test_a_wrong_piece_is_refused_what_came_before_stays_and_the_next_goes_on(sent, node, piece, damage):
+def test_a_wrong_piece_is_refused_what_came_before_stays_and_the_next_resumes(sent, node, piece, damage):
     count = 0
 
     def fetch(contents):

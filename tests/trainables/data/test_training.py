@@ -95,7 +95,7 @@ def test_removed_ranges_leave_the_training_side_and_that_alone(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_other_cuts_class_the_training_images_anew(seed):
+def test_other_cuts_class_the_training_images_again(seed):
     data = draw_data(seed, extra=1)
     found = trained(data, "age", cuts=[28, 55])
     assert [(years >= 28) + (years >= 55) for years in found.numbers.tolist()] == found.targets[0].tolist()
@@ -220,7 +220,7 @@ def test_only_images_with_a_sure_label_train(least):
     assert found.targets[0].ndim == 2
 
 
-def test_the_sampler_takes_an_image_with_soft_labels_for_the_likeliest_class_of_the_task():
+def test_the_sampler_takes_an_image_with_soft_labels_for_the_most_probable_class_of_the_task():
     data = replace(draw_data(0), extra=(pseudo(0),))
     found = trained(data, "age", confidence=0.0)
     soft = found.take(found.source == 1)

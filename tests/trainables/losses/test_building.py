@@ -46,14 +46,14 @@ def test_an_unknown_loss_is_refused_with_the_names_there_are():
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal"])
 def test_a_list_of_weights_that_does_not_fit_is_refused_for_every_head_it_does_not_fit(name):
-    mend = "or take none, inverse or effective, which fit every head"
+    fix = "or take none, inverse or effective, which fit every head"
     joint = "mask x gender x age"
     assert said("joint", name=name, alpha=(1.0, 2.0)) == (
-        f"loss/alpha: has 2 weights, but the head of {joint} has 18 classes; give 18, {mend}"
+        f"loss/alpha: has 2 weights, but the head of {joint} has 18 classes; give 18, {fix}"
     )
     assert said("heads", name=name, alpha=(1.0, 2.0)).splitlines() == [
-        f"loss/alpha: has 2 weights, but the head of mask has 3 classes; give 3, {mend}",
-        f"loss/alpha: has 2 weights, but the head of age has 3 classes; give 3, {mend}",
+        f"loss/alpha: has 2 weights, but the head of mask has 3 classes; give 3, {fix}",
+        f"loss/alpha: has 2 weights, but the head of age has 3 classes; give 3, {fix}",
     ]
     assert len(build("gender", section("loss", name=name, alpha=(1.0, 2.0)))) == 1
 
@@ -70,8 +70,8 @@ def test_weights_need_to_fit_only_the_heads_that_the_named_loss_trains():
 
 
 def test_coral_without_a_head_of_an_ordinal_attribute_alone_is_refused_with_the_tasks_that_have_one():
-    mend = "such as age; set task to heads or to age, or take none"
-    assert said("joint", ordinal="coral") == f"loss/ordinal: coral needs a head of an ordinal target alone, {mend}"
+    fix = "such as age; set task to heads or to age, or take none"
+    assert said("joint", ordinal="coral") == f"loss/ordinal: coral needs a head of an ordinal target alone, {fix}"
     assert said("gender", ordinal="coral") == (
         "loss/ordinal: coral needs a head of an ordinal target alone, and no target of this task is cut from a number; take none"
     )

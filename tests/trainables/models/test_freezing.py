@@ -107,7 +107,7 @@ def test_what_is_frozen_thaws_after_the_epoch_asked_for(data, make_config, name,
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 @pytest.mark.parametrize("freeze", ["backbone", "stages"])
-def test_a_trial_that_goes_on_at_any_epoch_is_frozen_as_one_that_was_never_interrupted(data, make_config, epoch, freeze):
+def test_a_trial_that_resumes_at_any_epoch_is_frozen_as_one_that_was_never_interrupted(data, make_config, epoch, freeze):
     config = make_config(epochs=4, model={"backbone": "test_efficientnet", "freeze": freeze, "unfreeze_epoch": 2, "dropout": 0.2})
     whole, first, second = (build_parts(config, data, CPU) for _ in range(3))
     list(fit(whole, config.train, epochs=4, seed=0))

@@ -193,7 +193,7 @@ def test_an_epoch_that_is_repeated_after_a_crash_is_no_trouble(space):
 
 @pytest.mark.parametrize("done", [0, 1, 2, 3, 4, 7, 15])
 @pytest.mark.parametrize("seed", range(8))
-def test_a_search_that_goes_on_proposes_what_the_uninterrupted_one_would_have(space, seed, done):
+def test_a_search_that_resumes_proposes_what_the_uninterrupted_one_would_have(space, seed, done):
     rng = np.random.default_rng([seed, done])
     lives = [life(rng) for _ in range(done + 5)]
     through, records = make(space, seed), []
@@ -286,7 +286,7 @@ EDITS = {
     "a range widened": ("[1.0e-5, 1.0e-1]", "[1.0e-7, 1.0]"),
     "a log scale given up": ("[1.0e-5, 1.0e-1], log: true", "[1.0e-5, 1.0e-1]"),
     "another step": ("{int: [16, 64], step: 16}", "{int: [8, 64], step: 8}"),
-    "whole numbers made a choice": ("{int: [16, 64], step: 16}", "{choice: [32, 48, 100]}"),
+    "integers made a choice": ("{int: [16, 64], step: 16}", "{choice: [32, 48, 100]}"),
     "a parameter gone": ("optimizer: {lr: {float: [1.0e-5, 1.0e-1], log: true}}", "optimizer: {lr: 0.01}"),
     "a parameter new": ("train: {", "train: {clip: {float: [0.0, 2.0]}, "),
     "a parameter new where no default fits": ("train: {", "train: {clip: {float: [1.0, 2.0]}, "),

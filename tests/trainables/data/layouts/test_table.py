@@ -84,7 +84,7 @@ def test_named_targets_are_classes_in_the_order_of_their_names(write):
     assert years == Classes("years", ("<20", "20-39", ">=40"), (20, 40))
     for name, group, label, number in zip(images.ids, images.names, images.labels, images.numbers, strict=True):
         p, s = map(int, name.removesuffix(".jpg").split("/"))
-        assert group == f"person {p}" and number == p
+        assert group == f"group {p}" and number == p
         assert label.tolist() == [1 - s, p % 3, (p >= 20) + (p >= 40)]
 
 
@@ -164,10 +164,10 @@ def test_a_number_is_cut_only_where_somebody_says_so_and_the_cuts_offered_are_th
 # Groups
 
 
-def test_groups_are_those_of_the_column_person_or_of_data_group(write):
+def test_groups_are_those_of_the_column_group_or_of_data_group(write):
     table = write("image,person,household,label", "a.jpg,ann,1,x", "b.jpg,bob,1,y", "c.jpg,ann,2,x", "d.jpg,dan,2,y", "e.jpg,eve,2,y")
-    by_person, by_household = read(table), read(table, group="household")
-    assert by_person.names == ("ann", "bob", "ann", "dan", "eve") and by_person.groups.tolist() == [0, 1, 0, 2, 3]
+    by_group, by_household = read(table), read(table, group="household")
+    assert by_group.names == ("ann", "bob", "ann", "dan", "eve") and by_group.groups.tolist() == [0, 1, 0, 2, 3]
     assert by_household.names == ("1", "1", "2", "2", "2") and by_household.groups.tolist() == [0, 0, 1, 1, 1]
 
 
@@ -199,7 +199,7 @@ def test_an_image_without_a_group_is_one_of_its_own_and_named(write):
         ("a", "a.jfif"),
     ],
 )
-def test_an_image_is_found_as_people_name_it(tmp_path, named, file):
+def test_an_image_is_found_as_groups_name_it(tmp_path, named, file):
     table = tmp_path / "photos.csv"
     table.write_text("\n".join(["image,label", f"{named},x", f"{named.replace('a', 'b').replace('A', 'B').replace('cbt', 'cat')},y"]))
     if "CAT" in named:
