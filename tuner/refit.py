@@ -32,7 +32,7 @@ def main(
     ] = None,
     all_data: Annotated[
         bool,
-        typer.Option("--all-data", help="Train on everything but the hold-out, which stays the only evaluate: nobody validates."),
+        typer.Option("--all-data", help="Train on train and validation together: only the hold-out (test) is left to score on."),
     ] = False,
     epochs_from: Annotated[
         Literal["best", "all"] | None,

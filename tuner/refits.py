@@ -233,7 +233,7 @@ def tell_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refit
         best = f"{METRICS[card.metric].title} {record.best['score']:.3f} at epoch {record.best['epoch']} of {record.config.epochs}"
         console.print(f"  {trials}: {searched.name}/{record.number}, {record.config.model.backbone}, {best}")
     if refits[0].config.data.fold == NOBODY:
-        console.print("Nobody validates: all but the hold-out train, the last epoch is kept, and the hold-out is the only evaluate.")
+        console.print("No validation split: all but the hold-out train, the last epoch is kept, and only the hold-out (test) scores.")
         if any(record.config.train.patience for record in chosen):
             console.print("train/patience is 0 here: it would need a score.")
 

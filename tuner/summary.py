@@ -125,13 +125,13 @@ def summarize_refit(plan: Plan, data: Data, card: RunCard, board: Board, seconds
         return
     if not evaluated:
         console.print(
-            "Nobody scored these models: all but the hold-out trained. The searched trials' validation chooses, the hold-out evaluates.",
+            "These models have no validation score: all but the hold-out (test) trained. The searched trials' scores choose.",
             highlight=False,
         )
         following = f"{vote_command(searched, len(done))} --run {name_of(run)}"
     elif any(group.planned > 1 for group in groups):
         console.print(
-            "Each fold's epoch was chosen on that fold, and the configurations on one of them: the hold-out evaluates more strictly.",
+            "Each fold's epoch was chosen on that fold: only the score on the hold-out (test) is unbiased.",
             highlight=False,
         )
         sign = plan.settings.score().sign

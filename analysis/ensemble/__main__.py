@@ -63,7 +63,7 @@ def main(
     ] = None,
     run: RunOption = None,
     members: Annotated[str, typer.Option(help="Who votes, in place of --top: trials, such as faces/0,faces/3.", show_default=False)] = "",
-    whole: Annotated[bool, typer.Option("--whole", help="Trials vote as they are; none is composed from specialists.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="Whole trials vote; none is composed of specialists.")] = False,
     per: Annotated[str, typer.Option(help="Choose for diversity: the best of each backbone or task in turn.")] = "",
     diverse: Annotated[
         bool, typer.Option("--diverse", help="Choose for diversity: by score and by disagreement with those chosen.")
@@ -72,7 +72,7 @@ def main(
     step: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"What comes before and after the vote: auto (what helps), none, or any of calibrate, tta, {', '.join(STEPS)}; repeat it."
+            help=f"Steps before and after the vote: auto (those that help), none, or any of calibrate, tta, {', '.join(STEPS)}; repeat it."
         ),
     ] = None,
     safe: Annotated[bool, typer.Option("--safe", help="Let a vote answer only if it is significantly better than the best model.")] = False,
@@ -81,22 +81,22 @@ def main(
     out: Annotated[Path, typer.Option(help="With --csv: the file to write.")] = Path("vote.csv"),
     details: Annotated[bool, typer.Option("--details", help="Print every table behind the answer, too.")] = False,
 ) -> None:
-    """Let the best trials of a search vote, and say honestly what the vote is worth.
+    """Let the best trials of a search vote, and measure what the vote is worth.
 
     Members, vote and steps are chosen and fitted on validation groups, and evaluated there on groups that they were not fitted on. Of the
     best single model and all votes the one with the best score answers (--safe: a vote only if it is significantly better than the best
-    single model; --vote: the vote that is named). The held-out groups, whom
-    no trial and no choice has seen, score the result once, by the run's metric, with a 95 % interval over groups. When the data has eval
-    images, their answer is written too, and whether their classes are shared out as in training.
+    single model; --vote: the vote that is named). The test part (hold-out),
+    which no trial and no choice has seen, scores the result once, by the run's metric, with a 95 % CI over groups. When the data has eval
+    images, their answer is written too, and whether their class priors differ from those of training.
 
-    Trials that predict different attributes join into members in every sensible way, so specialists stand beside models that predict
+    Trials that predict different targets are composed into members in every sensible way, so specialists vote beside models that predict
     everything:
 
         python -m analysis.ensemble --top 3 --run faces
 
         python -m analysis.ensemble --run masks --run genders --run ages --top 5 --vote greedy
 
-    Who votes can be said: trials by name, trials as they are, or finished submissions and probability files:
+    Name who votes: trials by name, whole trials, or finished submissions and probability files:
 
         python -m analysis.ensemble --run faces --members faces/0,faces/3
 
@@ -104,11 +104,11 @@ def main(
 
         python -m analysis.ensemble --csv a.csv b.csv c.csv --out vote.csv
 
-    A run of tuner.refit --folds is evaluated on everybody, each by the models that have not seen them, and its members answer with the mean
+    A run of tuner.refit --folds is evaluated on every fold, each by the models that did not train on it; its members answer with the mean
     of one model a fold.
 
     Everything lands in runs/<first run>/ensemble/: ensemble.json (for analysis.predict), scores.json, confusion.png, per_class.csv,
-    submission.csv and probabilities.csv. What the hold-out was asked is counted in holdout.json of every run, and all is on disk before it
+    submission.csv and probabilities.csv. Each use of the hold-out is counted in holdout.json of every run. Everything is on disk before it
     is printed.
     """
     with refusals():
@@ -122,7 +122,7 @@ def main(
                 "--diverse": diverse,
                 "--step": step,
             }
-            refuse_others(others, "is about trials, and with --csv files vote; leave it out")
+            refuse_others(others, "is an option for trials, and with --csv files vote; remove it")
             files_vote(files or [], vote, out)
             return
         refuse_others({str(file): True for file in files or ()}, "is not an option; files vote with --csv")
@@ -213,7 +213,7 @@ def notes_of(runs: Runs, outcome: Outcome, looked: Sequence[object], unlabelled:
     """Sentences on what to keep in mind about the answer."""
     notes = []
     if len(looked) > 1:
-        notes.append(f"The hold-out has been asked {len(looked)} different questions: the best of many answers looks better than it is.")
+        notes.append(f"The hold-out has scored {len(looked)} different answers: the best of many is optimistically biased.")
     if runs.side == EVERY_FOLD:
         notes.append(fold_line(fold_scores(runs, outcome.decision)))
     notes += decision_notes(outcome.decision)
@@ -225,7 +225,7 @@ def notes_of(runs: Runs, outcome: Outcome, looked: Sequence[object], unlabelled:
             for attribute, shift in zip(outcome.decision.scheme.targets, unlabelled.shifts, strict=False)
             if shift.significant
         ]
-        lead = f"Class priors of the eval images differ significantly ({', '.join(shifted)}): {CORRECTED} answers with that in mind"
+        lead = f"Class priors of the eval images differ significantly ({', '.join(shifted)}): {CORRECTED} corrects for that"
         notes.append(f"{lead}, {correction_words(unlabelled.worth, runs.metric)}.")
     return notes
 
@@ -261,7 +261,7 @@ class Predictor:
             rows = np.flatnonzero(valid.sides == side)
             unseen = [replace(trial, models=(trial.evaluated[side],)) for trial in chosen]
             source = labelled_source(self.images, files, valid.take(rows))
-            by_look = self._predict(f"predicting {side} in other looks", unseen, source, looks)
+            by_look = self._predict(f"predicting {side} with test-time augmentation", unseen, source, looks)
             for look, trial in product(looks, trials):
                 found[look][trial].append(by_look[look][trial])
             order.append(rows)
@@ -349,7 +349,7 @@ def runs_words(runs: Runs) -> str:
     """Which runs, and how much there is to choose from and by."""
     names = ", ".join(folder.resolve().name for folder in runs.folders)
     valid = f"{len(runs.valid.ids):,} images of {len(np.unique(runs.valid.groups)):,} groups"
-    return f"{names}: {len(runs.trials)} trials can predict; {runs.side} chooses, {valid} (split {runs.cards[0].split})"
+    return f"{names}: {len(runs.trials)} trials can predict; {runs.side} validates, {valid} (split {runs.cards[0].split})"
 
 
 def show_details(console: Console, runs: Runs, outcome: Outcome, unlabelled: EvalAnswer | None) -> None:

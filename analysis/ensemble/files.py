@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.evaluation.baseline import Baseline
 from analysis.evaluation.calibration import calibration_error
-from analysis.evaluation.decide import Outcome, answer_words
+from analysis.evaluation.decide import Outcome, StepTaken, answer_words
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, write_ensemble
 from analysis.evaluation.scoring import absent_classes, class_table, plain_findings
 from analysis.evaluation.shift import Shift, Worth
@@ -152,7 +152,7 @@ def scores_values(
         seconds: an image.
     """
     decision, trials = outcome.decision, {trial.name: trial for trial in runs.trials}
-    choice, scheme = decision.choice, decision.scheme
+    choice, scheme, wanting = decision.choice, decision.scheme, decision.wanting
     weights = getattr(decision.pipelines[choice.vote].ensemble, "weights", None)
     return {
         "settings": dict(settings),
@@ -182,7 +182,7 @@ def scores_values(
         "findings": plain_findings(outcome.answer, runs.holdout, runs.valid, scheme, decision.metric, seed=0),
         "untried": list(decision.untried),
         "too_few_groups_for": list(decision.few),
-        "wanting": None if decision.wanting is None else asdict(decision.wanting),
+        "wanting": wanting and {"judged": asdict(wanting.evaluated), "trials": list(wanting.trials)},
         "optimism": asdict(decision.optimism),
         "vote": choice.vote,
         "asked": choice.asked,
@@ -190,7 +190,7 @@ def scores_values(
         "safe": choice.safe,
         "answer": decision.final,
         "votes": {name: asdict(evaluated) | _gain_values(evaluated.gain) for name, evaluated in choice.evaluated.items()},
-        "steps": [{**asdict(step), "judged": asdict(step.evaluated) | _gain_values(step.evaluated.gain)} for step in decision.steps],
+        "steps": [_step_values(step) for step in decision.steps],
         "answers": {name: asdict(score) | _gain_values(score.gain) for name, score in outcome.scores.items()},
         **(_class_values(runs, outcome) if scheme.kind == "classes" else {}),
         "baseline": baseline and {"trial": baseline.trial, "valid_score": baseline.score, **_gain_values(baseline.gain)},
@@ -212,6 +212,11 @@ def _class_values(runs: Runs, outcome: Outcome) -> dict[str, Any]:
         "confusion": confusion(truth, outcome.answer.argmax(axis=1), scheme.classes).tolist(),
         "calibration": asdict(calibration_error(outcome.answer, truth)),
     }
+
+
+def _step_values(step: StepTaken) -> dict[str, Any]:
+    values = asdict(step)
+    return values | {"judged": values.pop("evaluated") | _gain_values(step.evaluated.gain)}
 
 
 def _gain_values(gain: Gain) -> dict[str, Any]:

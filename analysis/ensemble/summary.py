@@ -84,7 +84,7 @@ def _blocks(runs: Runs, outcome: Outcome, told: Told) -> Iterator[Block]:
     if not decision.final.startswith(SINGLE):
         yield Block(_wrapped(f"Against the best single model: {_compared(outcome.score.gain)} on the hold-out."))
     if (baseline := told.baseline) and (baseline.trial,) != voting(answering):
-        words = "what the space's first start entry gives without a search"
+        words = "the space's first start entry, without a search"
         yield Block(_wrapped(f"Against the baseline ({baseline.trial}, {words}): {_compared(baseline.gain)} on validation."))
     evaluated = sorted(decision.choice.evaluated.items(), key=lambda one: -decision.metric.sign * one[1].score)
     scores = ", ".join(f"{answer_words(name)} {one.score:.3f}" for name, one in evaluated)

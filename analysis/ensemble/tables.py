@@ -35,8 +35,8 @@ def members_table(outcome: Outcome, trials: Mapping[str, Trial]) -> Table:
     """The voters: which trials, with which weight, what they predict with, and how well."""
     decision = outcome.decision
     title = decision.metric.title
-    figures = ("weight", f"validation\n{title}", f"hold-out\n{title}", "told apart\nfrom the best")
-    found = table("Members, best on validation first", ("member", "task", "backbone", "what else differs"), figures)
+    figures = ("weight", f"validation\n{title}", f"hold-out\n{title}", "significantly\nbelow the best")
+    found = table("Members, best on validation first", ("member", "task", "backbone", "other differences"), figures)
     members = decision.lineup.members
     differs = differences([trials[name] for member in members for name in member.trials])
     weights = vote_weights(decision) or ["-"] * len(members)
@@ -65,9 +65,9 @@ def vote_weights(decision: Decision) -> list[str] | None:
 
 def votes_table(decision: Decision) -> Table:
     """What each vote, and each step around the chosen one, is worth on validation groups that it was not fitted on."""
-    found = table("Votes on validation, each group answered for by what was chosen and fitted on the others", ())
+    found = table("Votes on validation, cross-validated over groups", ())
     found.add_column("vote")
-    share = "95 %, all at once" if len(decision.choice.evaluated) > 2 else "95 %"
+    share = "95 %, simultaneous" if len(decision.choice.evaluated) > 2 else "95 %"
     for name in (f"{decision.metric.title} (95 %)", f"gain over the best single ({share})"):
         found.add_column(name, justify="right")
     for name, evaluated in decision.choice.evaluated.items():
@@ -79,7 +79,7 @@ def votes_table(decision: Decision) -> Table:
 
 def steps_table(decision: Decision) -> Table:
     """What each step is worth, on top of those taken before it."""
-    found = table("Steps before and after it, evaluated in the same way", ())
+    found = table("Steps before and after the vote, cross-validated likewise", ())
     found.add_column("step")
     for name in (f"{decision.metric.title} (95 %)", "gain (95 %)", "calibration error", "time"):
         found.add_column(name, justify="right")
@@ -99,7 +99,7 @@ def steps_table(decision: Decision) -> Table:
 
 def answers_table(outcome: Outcome) -> Table:
     """What each answer is worth on the hold-out."""
-    found = table("Answers on the hold-out", ())
+    found = table("Answers on the hold-out (test)", ())
     found.add_column("answer")
     names, title = outcome.decision.scheme.names, outcome.decision.metric.title
     for name in score_columns(title, names):
@@ -123,7 +123,7 @@ def score_columns(title: str, names: Sequence[str]) -> tuple[str, ...]:
 
 def classes_table(rows: "pd.DataFrame") -> Table:
     """The classes of the answer, one row each."""
-    found = table("The answer's classes on the hold-out", ())
+    found = table("The answer's classes on the hold-out (test)", ())
     found.add_column("class")
     for name in rows.columns[1:]:
         found.add_column(name, justify="right")
@@ -166,7 +166,7 @@ def decision_lines(decision: Decision) -> list[str]:
         lines.insert(0, f"{alike} of the other {len(decision.alike) - 1} members are not significantly worse than the best.")
     if decision.few:
         lines.append(
-            f"Not tried, as fewer than {ENOUGH_GROUPS} validation groups cannot tell so many votes apart: {', '.join(decision.few)}."
+            f"Not tried, as {ENOUGH_GROUPS} validation groups are needed to choose among so many votes: {', '.join(decision.few)}."
         )
     if decision.untried:
         words = "score probabilities" if decision.metric.wants == "probabilities" else "are no sums over images"
@@ -235,7 +235,7 @@ def gain_words(gain: Gain) -> str:
 def _use(step: StepTaken) -> str:
     if step.asked:
         return "used, as asked"
-    return "used" if step.used else "not used: no gain that the interval supports"
+    return "used" if step.used else "not used: no significant gain"
 
 
 def differences(trials: Sequence[Trial], most: int = 3) -> dict[Trial, str]:

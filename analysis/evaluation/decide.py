@@ -36,7 +36,7 @@ STEP_WORDS = {
 }
 WITH_STEPS = " with steps"  # what follows the name of an answer that has some
 Looks = tuple[str, ...]
-Look = Callable[[Looks, tuple[str, ...]], Mapping[str, Predicted]]  # predicts the validation images: looks, trials -> by look
+Look = Callable[[Looks, tuple[str, ...]], Mapping[str, Predicted]]  # predicts the validation images: transforms, trials -> by transform
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, 
     """Choose members, their vote and the steps around it by what each is worth on groups that it was not fitted on.
 
     Args:
-        look: predicts the validation images again, in other looks.
+        look: predicts the validation images again, with transforms of test-time augmentation.
     Raises: ConfigError for a vote or step that is unknown or has no use for the metric, RunError when there are fewer members than asked
         for.
     """
@@ -189,7 +189,7 @@ def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, 
 
 
 def votes_to_try(asked: str, metric: Metric, groups: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The votes to try by their names, and those that are left out because so few groups of images cannot tell so many apart."""
+    """The votes to try by their names, and those that are left out because there are too few groups of images to choose among so many."""
     if asked != "auto":
         return (asked,), ()
     useful = tuple(name for name in ENSEMBLES if name not in useless(metric)[0])

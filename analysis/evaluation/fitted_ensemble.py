@@ -29,7 +29,7 @@ class Pipeline:
     scheme: Scheme
     members: tuple[Member, ...]
     ensemble: Ensemble
-    looks: tuple[str, ...] = ("plain",)  # in LOOKS: what is averaged of each trial
+    looks: tuple[str, ...] = ("plain",)  # in LOOKS: the transforms of test-time augmentation, averaged for each trial
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)  # by trial; empty: none is calibrated
     steps: tuple[Step, ...] = ()
 
@@ -39,7 +39,7 @@ class Pipeline:
         return tuple(dict.fromkeys(name for member in self.members for name in member.trials))
 
     def __call__(self, predicted: Predicted) -> Array:
-        """Scores (images, classes) whose rows sum to 1 and whose highest is the answer, of what the trials predict over its looks."""
+        """Scores (images, classes) whose rows sum to 1 and whose highest is the answer, of what the trials predict over its transforms."""
         tempered = {
             name: self.calibrations[name](predicted[name]) if name in self.calibrations else predicted[name] for name in self.trials
         }
@@ -106,7 +106,11 @@ def read_trial_models(folder: Folder, content: EnsembleFile) -> list[TrialModels
 
     Raises: RunError naming every file of weights that is gone, damaged or of other labels than the ensemble, with the fix.
     """
-    mistakes = [f"there is no look named {look}; there are {', '.join(LOOKS)}" for look in content.pipeline.looks if look not in LOOKS]
+    mistakes = [
+        f"there is no transform of test-time augmentation named {look}; there are {', '.join(LOOKS)}"
+        for look in content.pipeline.looks
+        if look not in LOOKS
+    ]
     found = []
     files = model_files(folder, content)
     for name in content.pipeline.trials:
@@ -130,7 +134,7 @@ def _refuse_misfits(content: EnsembleFile) -> None:
     pipeline = content.pipeline
     bare = [name for name in pipeline.trials if not content.models.get(name)]
     mistakes = [f"no weights are named for {', '.join(bare)}"] if bare else []
-    mistakes += [] if pipeline.members and pipeline.looks else ["it has no members or no looks"]
+    mistakes += [] if pipeline.members and pipeline.looks else ["it has no members or no transforms"]
     if mistakes:
         raise ValueError("; ".join(mistakes))
     parts = [part for member in pipeline.members for part in member.heard]

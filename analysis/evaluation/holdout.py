@@ -1,4 +1,4 @@
-"""What the hold-out has been asked: the best of many answers looks better than it is, so each look is written down before it is shown."""
+"""How often the hold-out was used: the best of many answers is optimistically biased, so each use is recorded before it is shown."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath

@@ -77,8 +77,8 @@ def plain_findings(answer: np.ndarray, sample: Sample, known: Sample, scheme: Sc
     least, guess = own.interval(generator(seed, "bootstrap"))[0 if metric.sign > 0 else 1], guess_score(sample, known, scheme, metric, seed)
     if metric.sign * least <= metric.sign * guess:
         found.append(
-            f"The answer is no better than guessing: {metric.title} {own.score():.3f}, and guessing by the labels alone scores "
-            f"{guess:.3f}, which its 95 % CI does not exclude."
+            f"The answer is not significantly better than guessing: {metric.title} {own.score():.3f}; guessing by the labels alone scores "
+            f"{guess:.3f}, and the 95 % CI does not exclude that."
         )
     return found
 

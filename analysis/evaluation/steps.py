@@ -64,7 +64,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Rule:
-    """The second most probable class is taken where it differs from the most probable in the value of one attribute alone, and little in score."""
+    """The second most probable class is taken where it differs from the first in the value of one attribute alone, and little in score."""
 
     attribute: str
     likeliest: int  # the value of the most probable class

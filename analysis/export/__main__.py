@@ -57,7 +57,7 @@ def export_trial(console: Console, run: str, number: int, out: Path) -> bool:
     if str(number) not in numbers:
         mistakes.append(f"{folder} has no trial {number}; there are {', '.join(numbers) or 'none'}")
     elif not (trial_folder(folder, number) / MODEL).is_file():
-        mistakes.append(f"trial {number} of {folder} has no weights: run/keep says of how many trials they are kept. Take another one.")
+        mistakes.append(f"trial {number} of {folder} has no weights: run/keep says of how many trials they are kept. Choose another trial.")
     if out.is_dir() or not out.parent.is_dir():
         mistakes.append(f"--out {out}: give the name of a file in a folder that is there, such as {folder.resolve().name}-{number}.onnx")
     if mistakes:
@@ -89,9 +89,7 @@ def export_ensemble(console: Console, folder: Folder, out: Path) -> bool:
         raise RunError(f"--out {out}: no folder can be made there ({error.strerror}); give another one") from None
     edged = [trial.name for trial in trials if trial.edges]
     if edged and content.pipeline.looks != PLAIN:
-        words = (
-            f"The ensemble looks at images in several ways ({', '.join(content.pipeline.looks)}), and {', '.join(edged)} wants the edges"
-        )
+        words = f"The ensemble uses test-time augmentation ({', '.join(content.pipeline.looks)}), and {', '.join(edged)} needs the edges"
         words += " of each, which are found outside a network: the whole cannot be one file. The models of its trials are written alone."
         warn(console, words)
         files = [(trial, out / f"{trial.name.replace('/', '-')}.onnx") for trial in trials]

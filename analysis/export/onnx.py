@@ -116,7 +116,7 @@ def to_onnx(network: torch.nn.Module, inputs: Sequence[Input], outputs: Sequence
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise RunError(f"the network cannot be said in ONNX ({' '.join(str(error).split())[:300]})") from None
+        raise RunError(f"the network cannot be expressed in ONNX ({' '.join(str(error).split())[:300]})") from None
     program.model.metadata_props["card"] = json.dumps(about)
     return program.model_proto.SerializeToString()
 

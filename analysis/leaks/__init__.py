@@ -1,1 +1,1 @@
-"""Leaks: images and groups that stand on two sides of a run's split."""
+"""Leaks: images and groups that are in two splits of a run."""

@@ -1,4 +1,4 @@
-"""The command: images and groups that stand on two sides of a run's split, and what a split by image would pretend."""
+"""The command: leaks between the splits of a run, and by how much a split by image would be optimistic."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -30,16 +30,16 @@ def main(
     distance: Annotated[
         int, typer.Option(min=0, max=16, help="How many of 64 bits may differ in each of the two hashes of a pair.")
     ] = DISTANCE,
-    seed: Annotated[int, typer.Option(min=0, help="Parts the images and the groups for the probe.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the folds of the probe.")] = 0,
 ) -> None:
-    """Look for images and groups that stand on two sides of a run's split.
+    """Find leaks: images and groups that are in two splits of a run (train, validation, test).
 
         python -m analysis.leaks --run faces
 
-    Images of different groups are compared by two perceptual hashes; those that look the same in both are listed, those across sides
-    first: they are one group under two names, or one file under two. Images of one group are no finding, they stay on one side.
+    Images of different groups are compared by two perceptual hashes; those that look the same in both are listed, those across splits
+    first: they are one group under two names, or one file under two. Images of one group are no finding: one split holds them all.
 
-    A probe then says what a split by image would pretend: a nearest neighbour is cross-validated by image and by group.
+    A probe then measures the optimistic bias of a split by image: a nearest neighbour is cross-validated by image and by group.
 
     Everything lands in runs/<first run>/leaks/: pairs.csv, pairs.png and leaks.json. Findings are no failure of the command.
     """
@@ -87,10 +87,10 @@ def show(console: Console, found: Leaks, distance: int) -> None:
     """Print what was looked for, what was found and what that means."""
     more = "" if found.complete else "more than "
     rows = [
-        ("groups on two sides", f"{len(found.split_groups):,}", f"{found.groups:,} groups"),
+        ("groups in two splits", f"{len(found.split_groups):,}", f"{found.groups:,} groups"),
         ("the same file under two groups", pairs_words(found.identical), f"{found.images:,} images"),
         ("near-duplicates of two groups", more + pairs_words(len(found.pairs)), f"{found.images:,} images"),
-        ("... of these across sides", pairs_words(found.across), ""),
+        ("... of these across splits", pairs_words(found.across), ""),
         ("held-out images like one that may train", f"{found.remembered:,}", f"{found.holdout:,} images"),
     ]
     if found.probe:
@@ -102,8 +102,8 @@ def show(console: Console, found: Leaks, distance: int) -> None:
         pairs = [
             (*(one.image, one.side, one.label, one.other_image, one.other_side, one.other_label), one.bits) for one in found.pairs[:HEAD]
         ]
-        head = ("image", "side", "class", "other image", "side", "class")
-        console.print(table("Near-duplicates, those across sides first", head, ("bits",), pairs))
+        head = ("image", "split", "class", "other image", "split", "class")
+        console.print(table("Near-duplicates, those across splits first", head, ("bits",), pairs))
     for line, style in meaning(found, distance):
         console.print(line, style=style, soft_wrap=True)
 

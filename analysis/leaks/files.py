@@ -46,7 +46,7 @@ def write(folder: Folder, found: Leaks, images: Images, settings: dict[str, Any]
         sheet.unlink(missing_ok=True)
         return [folder / "pairs.csv", folder / "leaks.json"]
     words = (
-        f"{min(SHEET, len(found.pairs))} of {len(found.pairs):,} pairs, those across sides first; bits of 64 that differ in the two hashes"
+        f"{min(SHEET, len(found.pairs))} of {len(found.pairs):,} pairs, those across splits first; bits of 64 that differ in the two hashes"
     )
     write_whole(sheet, draw_sheet([_tile(pair, images) for pair in found.pairs[:SHEET]], "Images of two groups that look the same", words))
     return [folder / "pairs.csv", sheet, folder / "leaks.json"]

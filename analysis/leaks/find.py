@@ -1,6 +1,6 @@
-"""Leaks: images and groups that stand on two sides of a run's split, and what a split by image would pretend.
+"""Leaks: images and groups that are in two splits of a run, and the optimistic bias of a split by image.
 
-What leaks is remembered and not recognised: scores are too high, and the models that remember best are chosen.
+What leaks is memorised and not recognised: scores are too high, and the models that remember best are chosen.
 """
 
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ class Pair:
 
     @property
     def across(self) -> bool:
-        """Whether they stand on two sides, so that one may be trained on and the other scored."""
+        """Whether they are in two splits, so that one may be trained on and the other scored."""
         return self.side != self.other_side
 
 
@@ -55,12 +55,12 @@ class Probe:
     """The score of a nearest neighbour, cross-validated in two ways on the images that are not held out."""
 
     metric: str  # in METRICS; one of labels: a nearest neighbour has no probabilities
-    by_image: float  # images of one group on both sides
+    by_image: float  # images of one group in both splits
     by_group: float
 
     @property
     def gap(self) -> float:
-        """What knowing groups again adds."""
+        """What recognising groups adds."""
         return METRICS[self.metric].sign * (self.by_image - self.by_group)
 
 
@@ -71,10 +71,10 @@ class Leaks:
     images: int
     groups: int
     holdout: int  # images held out
-    split_groups: tuple[str, ...]  # with images on two sides
-    pairs: tuple[Pair, ...] = field(repr=False)  # those across sides first, then the most alike
+    split_groups: tuple[str, ...]  # with images in two splits
+    pairs: tuple[Pair, ...] = field(repr=False)  # those across splits first, then the most alike
     complete: bool  # whether these are all pairs
-    probe: Probe | None  # None where every image is taken for a group of its own
+    probe: Probe | None  # None where every image is a group of its own
 
     @property
     def identical(self) -> int:
@@ -83,7 +83,7 @@ class Leaks:
 
     @property
     def across(self) -> int:
-        """Pairs across sides."""
+        """Pairs across splits."""
         return sum(pair.across for pair in self.pairs)
 
     @property
@@ -144,7 +144,7 @@ def find_pairs(images: Images, parts: np.ndarray, prints: np.ndarray, digests: n
 
 
 def split_groups(images: Images, parts: np.ndarray) -> tuple[str, ...]:
-    """The groups with images on two sides, each by one of their images."""
+    """The groups with images in two splits, each by one of their images."""
     _, first, group = np.unique(images.groups, return_index=True, return_inverse=True)
     torn = np.unique(group[parts != parts[first][group]])
     return tuple(images.ids[first[one]] for one in torn)
@@ -156,7 +156,7 @@ def features(view: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def nearest_neighbour(seen: np.ndarray, images: Images, metric: Metric, seed: int) -> Probe | None:
-    """The probe: each image takes the joint class of the nearest one in the other parts. None where groups have one image each.
+    """The probe: each image takes the joint class of the nearest one in the other parts. None where each group has one image.
 
     Source: Cover and Hart, Nearest neighbor pattern classification, 1967.
 
@@ -192,30 +192,32 @@ def meaning(found: Leaks, distance: int) -> list[tuple[str, str | None]]:
     """Each finding in words, and its colour."""
     lines: list[tuple[str, str | None]] = []
     if found.split_groups:
-        words = f"{len(found.split_groups)} groups have images on two sides, such as those of {some(found.split_groups)}."
-        lines.append((f"{words} Every score of these runs is too high; start a new run.", "red"))
+        words = f"{len(found.split_groups)} groups have images in two splits, such as those of {some(found.split_groups)}."
+        lines.append((f"{words} Every score of these runs is biased upwards. Start a new run.", "red"))
     if not found.complete:
-        words = f"More than {MOST:,} pairs: at --distance {distance} these images cannot be told apart."
-        lines.append((f"{words} Take a smaller one.", "yellow"))
+        words = f"More than {MOST:,} pairs: --distance {distance} is too large for these images."
+        lines.append((f"{words} Choose a smaller one.", "yellow"))
     if found.across:
         held_out = f"{found.remembered:,} held-out image{'s are' if found.remembered != 1 else ' is'} among them"
-        same = "look the same and stand" if found.across != 1 else "looks the same and stands"
-        words = f"{pairs_words(found.across)} of images of two groups {same} on two sides; {held_out}."
-        fix = "Look at pairs.png: if they show one group, give them one name or take copies out, and start a new run"
-        lines.append((f"{words} What trains on one of a pair has seen the other. {fix}.", "yellow"))
+        words = f"{pairs_words(found.across)} of near-duplicate images of two groups across splits; {held_out}."
+        fix = "Look at pairs.png: if they show one group, give both its name or remove the duplicates, and start a new run"
+        lines.append((f"{words} A model that trains on one of a pair has seen the other. {fix}.", "yellow"))
     elif found.pairs:
-        lines.append(("Near-duplicates stand on one side each, so they leak into no score.", None))
+        lines.append(("No pair of near-duplicates is in two splits, so they leak into no score.", None))
     else:
-        lines.append(("No two groups share an image that looks the same.", None))
+        lines.append(("No two groups share near-duplicate images.", None))
     if found.probe:
         title = METRICS[found.probe.metric].title
-        words = f"A split by image would flatter a probe that knows groups again by {found.probe.gap:+.3f} {title}"
+        words = f"A split by image would bias a probe that recognises groups by {found.probe.gap:+.3f} {title}"
         scores = f"({found.probe.by_image:.3f} against {found.probe.by_group:.3f})"
         lines.append(
-            (f"{words} {scores}. These runs split by groups: their scores are free of that, as far as one group has one name.", None)
+            (
+                f"{words} {scores}. These runs are split by group: their scores have no such bias, as far as one group has one name.",
+                None,
+            )
         )
     else:
-        lines.append(("Every image is taken for a group of its own, so nothing can say what a split by image would flatter.", "yellow"))
+        lines.append(("Every image is a group of its own, so the bias of a split by image cannot be measured.", "yellow"))
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Members: trials that together answer for every attribute, so that specialists stand beside trials that predict all.
+"""Members: trials that together answer for every target, so that specialists stand beside trials that predict all.
 
 A member is a recipe without numbers; what it answers follows from what its trials predict, of whichever images.
 """

@@ -332,9 +332,9 @@ def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
         labels, tags, numbers = read_descriptions(table["class"].tolist(), scheme)
         rows = {part: np.flatnonzero(table["part"] == part) for part in table["part"].unique()}
         if HELD_OUT not in rows:
-            raise ValueError("nobody is held out")
+            raise ValueError("no image is held out")
         if len(rows) == 1:
-            raise ValueError("everybody is held out")
+            raise ValueError("all images are held out")
         images, groups, parts = (table[name].to_numpy() for name in ("photo", "person", "part"))
         whole = Sample(tuple(images), groups, labels, scheme, parts, tags, numbers)
     except DAMAGE as error:
@@ -396,7 +396,7 @@ def _aligned(predictions: Predictions, task: Task, ids: tuple[str, ...], kind: K
         raise ValueError(f"valid.npz does not hold one finite array of each of the shapes {shapes}")
     for head, scheme in zip(predictions.heads, task.head_schemes, strict=True):
         if no_answer(head, scheme.kind).any():
-            raise ValueError("valid.npz holds rows that are no probabilities")
+            raise ValueError("valid.npz holds rows that are not probabilities")
     order = [row[name] for name in ids]
     return task.answer([head[order] for head in predictions.heads], kind)
 

@@ -1,4 +1,4 @@
-"""Looks: other ways to show a trial an image of its view, so that what it predicts of each can be averaged."""
+"""Test-time augmentation: other transforms of an image in its view, whose predictions are averaged. Files call them looks."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

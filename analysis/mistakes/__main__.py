@@ -45,11 +45,11 @@ def main(
         int | None, typer.Option(help=f"Let so many of the best members vote softly. [default: the run's ensemble; without one {TOP}]")
     ] = None,
     side: Annotated[
-        Side, typer.Option(help="validation takes the predictions of the records; holdout predicts, which takes longer.")
+        Side, typer.Option(help="validation uses the recorded predictions; holdout (test) predicts, which takes longer.")
     ] = Side.validation,
     seed: Annotated[int, typer.Option(min=0, help="Draws the groups behind every interval.")] = 0,
 ) -> None:
-    """Show what the answer of a search gets wrong: what is taken for what, the most confident errors, where members disagree.
+    """Show what the answer of a search gets wrong: confusions, the most confident errors, where members disagree.
 
         python -m analysis.mistakes --run faces
 
@@ -57,8 +57,8 @@ def main(
 
     The answer is that of runs/<first run>/ensemble/ where python -m analysis.ensemble has made one, else the soft vote of the best members.
 
-    The images are those of the validation fold. Look at the held-out ones last: what is changed because of them is no longer scored by
-    groups whom no choice has seen.
+    The images are those of the validation fold. Look at the test images (--side holdout) last: once you change something because of
+    them, their score is no longer unbiased.
 
     Open runs/<first run>/mistakes/index.html: the images, the most confident errors first, to go through by keyboard. It holds small
     copies of the images, so share it as you would share these. Beside it lie confusion.csv and .png, the same for each target,
@@ -89,9 +89,9 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
         predicted = {trial.name: trial.valid for trial in trials}
         if pipeline.looks != PLAIN:
             words = (
-                f"It averages several looks at an image ({', '.join(pipeline.looks)}), and records hold the plain one, which is shown here."
+                f"The ensemble uses test-time augmentation ({', '.join(pipeline.looks)}); the records hold the plain transform, shown here."
             )
-            warn(console, f"{words} --side holdout takes them all.")
+            warn(console, f"{words} --side holdout uses them all.")
     answered = Answered(
         metric=runs.metric,
         side=side.value,
@@ -101,7 +101,7 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
         probabilities=np.stack([member.answer(predicted) for member in pipeline.members]),
         answer=pipeline(predicted),
     )
-    with waiting("finding where errors gather"):
+    with waiting("finding subgroups with more errors"):
         found = find_mistakes(answered, images, files, seed)
     if side is Side.holdout:
         note_look(runs.folders, {"command": "analysis.mistakes", "answer": whose, "trials": list(pipeline.trials)})
@@ -123,7 +123,7 @@ def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
         pipeline = read_ensemble(folder).pipeline
         if absent := sorted(set(pipeline.trials) - {trial.name for trial in runs.trials}):
             fix = "Give the runs that it was made of (--run), or --top to let the best members vote"
-            raise RunError(f"{folder / FILE} takes {', '.join(absent)}, which cannot predict here. {fix}.")
+            raise RunError(f"{folder / FILE} needs {', '.join(absent)}, which cannot predict here. {fix}.")
         return str(folder / FILE), pipeline
     lineup = line_up(Wish(top=TOP if top is None else top), candidates_of(runs), known_of(runs))
     if top is not None:
@@ -159,19 +159,19 @@ def show(console: Console, answered: Answered, found: Mistakes) -> None:
     """Print how many mistakes there are, and the heads of the tables."""
     images, groups = len(answered.sample.ids), len(np.unique(answered.sample.groups))
     share = f"{len(found.errors):,} of {images:,} {answered.side} images are answered wrongly ({len(found.errors) / images:.1%})"
-    console.print(f"{share}; they show {groups:,} groups.")
+    console.print(f"{share}; {groups:,} groups.")
     if answered.side == Side.validation:
-        console.print("These images chose the members, so new groups are answered a little worse.")
+        console.print("Members were chosen on these images, so the error rate on new groups is a little higher.")
     else:
-        console.print("What is changed because of these images is no longer scored by groups whom no choice has seen.", style="yellow")
+        console.print("If you change something because of these images, their score is no longer unbiased.", style="yellow")
 
     taken = []
     for one in found.confusions:
         names, images_of = one.scheme.class_names(), one.counts.sum(axis=1)
         for true, predicted in most_frequent_errors(one.counts, COMMONEST):
             count = one.counts[true, predicted]
-            taken.append((one.name or "all attributes", names[true], names[predicted], f"{count:,}", f"{count / images_of[true]:.0%}"))
-    console.print(table("What is taken for what most often", ("in", "true", "predicted"), ("images", "of the class"), taken))
+            taken.append((one.name or "all targets", names[true], names[predicted], f"{count:,}", f"{count / images_of[true]:.0%}"))
+    console.print(table("Most frequent confusions", ("in", "true", "predicted"), ("images", "of the class"), taken))
     errors = [(error.image, error.true, error.predicted, f"{error.probability:.3f}") for error in found.errors[:HEAD]]
     console.print(table("The most confident errors", ("image", "true", "predicted"), ("probability",), errors))
     if len(answered.members) > 1:
@@ -185,11 +185,11 @@ def show(console: Console, answered: Answered, found: Mistakes) -> None:
         for one in found.subgroups[:HEAD]
     ]
     numbers = ("images", "groups", "errors", "rate", "elsewhere", "difference (95 %)")
-    console.print(table("Where errors gather", ("group",), numbers, rows))
+    console.print(table("Subgroups with the most excess errors", ("subgroup",), numbers, rows))
     evaluated = [group for group in found.subgroups if group.interval]
     told = sum(group.distinguishable for group in evaluated)
     console.print(
-        f"{told} of {len(evaluated)} groups differ from the other images by more than chance; about one in twenty does so by luck."
+        f"{told} of {len(evaluated)} subgroups differ significantly from the other images; about one in twenty does so by chance."
     )
 
 
@@ -200,7 +200,7 @@ def _shorter_side(images: Images, name: str) -> int:
 
 def _difference(group: Subgroup) -> str:
     if group.interval is None:
-        return "too few groups"
+        return "n too small to say"
     low, high = group.interval
     return f"{group.rate - group.elsewhere:+.1%} ({low:+.1%} to {high:+.1%})"
 

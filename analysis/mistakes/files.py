@@ -73,7 +73,7 @@ def _confusion_table(one: Confusion) -> bytes:
 
 def _confusion_picture(one: Confusion, answered: Answered) -> bytes:
     words = f"{answered.metric.title} {one.score:.3f}, accuracy {one.accuracy:.3f} · {one.counts.sum():,} images"
-    return as_png(confusion_figure(one.counts, one.scheme, f"{answered.side.capitalize()}: {one.name or 'all attributes'}", words))
+    return as_png(confusion_figure(one.counts, one.scheme, f"{answered.side.capitalize()}: {one.name or 'all targets'}", words))
 
 
 def _subgroups_table(found: Sequence[Subgroup]) -> bytes:

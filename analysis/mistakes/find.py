@@ -1,4 +1,4 @@
-"""Mistakes of an answer as plain records: what is taken for what, how sure the errors are, where members disagree, where errors gather."""
+"""Mistakes of an answer as plain records: confusions, the most confident errors, where members disagree, subgroups with more errors."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -20,9 +20,9 @@ FEW = 10  # groups; of fewer, on either side, an interval by resampling them mea
 
 @dataclass(frozen=True)
 class Confusion:
-    """What is taken for what, in all attributes together or in one."""
+    """What is taken for what, in all targets together or in one."""
 
-    name: str  # of the attribute; empty for all together
+    name: str  # of the target; empty for all together
     scheme: Scheme
     counts: np.ndarray  # (classes, classes): rows true, columns predicted
     score: float  # by the run's metric
@@ -98,7 +98,7 @@ class Mistakes:
 
 
 def confusions(answer: np.ndarray, sample: Sample, scheme: Scheme, metric: Metric) -> list[Confusion]:
-    """What an answer (images, classes) takes for what: in all attributes together, then in each of them."""
+    """What an answer (images, classes) takes for what: in all targets together, then in each of them."""
     truth, predicted = sample.truth(scheme), answer.argmax(axis=1)
     right = METRICS["accuracy"]
     found = [Confusion("", scheme, confusion(truth, predicted, scheme.classes), metric.score(truth, answer), right.score(truth, answer))]

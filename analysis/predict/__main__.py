@@ -40,7 +40,7 @@ def main(
     The models' files are enough: each brings its view, its normalisation and its classes, and answers as it did in validation. No record
     or data set of the search is needed.
 
-        python -m analysis.predict --ensemble runs/faces/ensemble --photos new_images --out answers.csv
+        python -m analysis.predict --ensemble runs/faces/ensemble --photos new_photos --out answers.csv
 
     One row an image, in the order of their names: its image, the values of the most probable joint class and the probability of each value,
     that class's number, the probability of every joint class, and what is wrong with an image that cannot be used.
@@ -73,13 +73,13 @@ def answer_images(folder: Folder, images: Path, out: Path, device: str, batch: i
 
 
 def shares_table(scheme: Scheme, scores: np.ndarray) -> Table:
-    """How the answers are shared out among the values of each attribute."""
+    """How often each value of each target is predicted."""
     rows = []
     for attribute, values in zip(scheme.targets, scheme.split(scores.argmax(axis=1)).T, strict=True):
         for number, count in enumerate(np.bincount(values, minlength=len(attribute.values))):
             name = attribute.name if number == 0 else ""
             rows.append((name, attribute.values[number], f"{count:,}", f"{count / len(scores):.1%}"))
-    return table("Answers", ("attribute", "value"), ("images", "share"), rows)
+    return table("Answers", ("target", "value"), ("images", "share"), rows)
 
 
 def named(problems: dict[str, str]) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ def main(
     """Average the weights of like trials into one network that costs at inference what one trial does.
 
     Trials are alike when their networks have the same tensors, see the same view, predict the same task and began from the same
-    pretrained weights: networks that began at random have no mean worth having. Of each group of like trials, [bold]uniform[/] takes
+    pretrained weights: the mean of networks that began at random is useless. Of each group of like trials, [bold]uniform[/] takes
     the best few; [bold]greedy[/] tries all, best first, and keeps each one with which the soup's validation score does not fall.
 
         python -m analysis.soup --run faces

@@ -1,1 +1,1 @@
-"""Suspects: labels that the models of a run hold for wrong, for a person to accept or reject one by one."""
+"""Label issues: labels that are probably wrong by the models of a run, for a person to accept or reject one by one."""

@@ -1,4 +1,4 @@
-"""The command: find labels that are likely wrong, and make the page on which a person decides."""
+"""The command: find label issues, and make the page on which a person decides."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -33,15 +33,15 @@ FEW = 5  # images of a class: with fewer, what stands out among them is chance
 @app.command()
 def main(
     run: RunOption = None,
-    top: Annotated[int, typer.Option(help="How many trials evaluate each attribute: those best at it on validation.")] = 3,
-    most: Annotated[int, typer.Option(min=1, help="How many suspects the page shows; suspects.csv has all.")] = 200,
+    top: Annotated[int, typer.Option(help="How many trials evaluate each target: those best at it on validation.")] = 3,
+    most: Annotated[int, typer.Option(min=1, help="How many label issues the page shows; suspects.csv has all.")] = 200,
 ) -> None:
-    """Find labels that are likely wrong, and decide on them one by one.
+    """Find label issues (labels that are probably wrong), and decide on them one by one.
 
-    Every image is evaluated by models that did not train on it. What a whole group was given wrongly, what one image was, and two
-    images of a group that were swapped are told apart; the most probable mistake comes first, whichever attribute it is of.
+    Every image is evaluated by models that did not train on it. An issue is the label of a whole group, that of one image, or
+    those of two images of a group that were swapped; the most probable mistake comes first, whichever target it is of.
 
-    A search validates on one fold, so only the groups of that fold are evaluated. A refit on every fold evaluates all but the held-out:
+    A search validates on one fold, so only the groups of that fold are evaluated. A refit on every fold evaluates all but the test part:
 
         python -m tuner.refit --run faces --top 3 --folds 5 --name faces-folds
 
@@ -51,8 +51,8 @@ def main(
 
         python -m tuner.run --space effnet.yaml --data photos --set labels/relabel=relabel.csv
 
-    The page holds small copies of the images, so share it as you would share these. suspects.csv lists all suspects, unjudged.csv the
-    groups whom nobody evaluated.
+    The page holds small copies of the images, so share it as you would share these. suspects.csv lists all label issues, unjudged.csv the
+    groups that no model evaluated.
     """
     with refusals():
         suspects(run, top=top, most=most)
@@ -133,9 +133,9 @@ def limits_of(runs: Runs, found: Findings) -> list[str]:
 
 
 def evaluations_table(found: Findings) -> Table:
-    """How each attribute was evaluated, and what came of it."""
+    """How each target was evaluated, and what came of it."""
     numbers = ("labels wrong,\nestimated", *KINDS.values())
-    shown = table("Evaluated by models that did not train on the images", ("attribute", "judged", "by the mean of"), numbers)
+    shown = table("Evaluated by models that did not train on the images", ("target", "evaluated", "by the mean of"), numbers)
     for one in found.evaluations:
         counts = [sum((suspect.attribute, suspect.kind) == (one.attribute, kind) for suspect in found.suspects) for kind in KINDS]
         how = "once a group" if one.by_group else "image by image"
@@ -145,13 +145,13 @@ def evaluations_table(found: Findings) -> Table:
 
 
 def suspects_table(found: Findings, groups: Mapping[int, str]) -> Table:
-    """The first suspects."""
+    """The first label issues."""
     rows = []
     for one in found.suspects[:ROWS]:
         of = groups[one.group] if one.kind == "person" else some(one.images)
         rows.append((one.attribute, one.given, one.suggested, KINDS[one.kind], of, percent(one.score)))
-    words = ("attribute", "given", "suggested", "what", "of")
-    return table(f"{len(found.suspects):,} suspects, the most probable first", words, ("likely wrong",), rows)
+    words = ("target", "given", "suggested", "what", "of")
+    return table(f"{len(found.suspects):,} label issues, the most probable first", words, ("probably wrong",), rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is left for a person to decide on: the table of suspects, and a page that shows them and writes the accepted corrections."""
+"""What a person decides on: the table of label issues, and a page that shows them and writes the accepted corrections."""
 
 import csv
 import hashlib
@@ -94,7 +94,7 @@ def make_cards(
             )
         )
         progress(1)
-    left_out = LeftOut("images of suspects are gone or cannot be opened; their place is empty", tuple(dict.fromkeys(gone)))
+    left_out = LeftOut("images of label issues are missing or cannot be opened; their place is empty", tuple(dict.fromkeys(gone)))
     return cards, (left_out,) if gone else ()
 
 
@@ -143,7 +143,7 @@ def suspects_csv(suspects: Sequence[Suspect], groups: Mapping[int, str]) -> byte
 
 
 def unevaluated_csv(unevaluated: Mapping[int, str], groups: Mapping[int, str]) -> bytes:
-    """The groups whom no model predicted, and their side of the split."""
+    """The groups that no model predicted, and their part of the split."""
     return _csv(("person", "part"), [(groups[group], side) for group, side in unevaluated.items()])
 
 

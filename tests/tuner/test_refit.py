@@ -220,7 +220,7 @@ def test_all_data_trains_everybody_but_the_hold_out_and_keeps_the_last_epoch(eve
         assert record.reports[-1]["distinct"] == everyone // 16 * 16, "an epoch is whole batches"
         assert read_predictions(record.folder).ids == ()
         assert (alone(record.config) / MODEL).read_bytes() == (record.folder / MODEL).read_bytes()
-    assert "the hold-out is the only evaluate" in words and "Nobody scored these models" in words
+    assert "No validation split" in words and "no validation score" in words
     assert "python -m analysis.ensemble --top 2 --run faces --run all" in words
 
 

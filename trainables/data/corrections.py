@@ -1,4 +1,4 @@
-"""Tables that people write about single images: corrections of their labels, and how much likelier each is shown.
+"""Tables that people write about single images: corrections of their labels, and with which weight each is shown.
 
 An image is named by its id, with or without suffix, or as `person/stem`; a group by its name, or by what stands before the first "_" in it.
 """

@@ -53,7 +53,7 @@ class DataConfig(Section):
         "further labelled images that only train: folders or tables, read as --data is", ()
     )
     pseudo: str = setting("a probabilities.csv of an ensemble, whose images train with these soft labels", "")
-    weights: str = setting("a table `photo,weight`: how much likelier the sampler weighted shows an image", "")
+    weights: str = setting("a table `photo,weight`: how often, relative to others, the sampler weighted shows an image", "")
 
     @field_validator("cuts")
     @classmethod

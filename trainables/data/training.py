@@ -42,7 +42,7 @@ class Data:
     statistics: Mapping[View, ChannelStatistics]  # of the training images, where some trial may normalise by them
     extra: tuple[Extra, ...] = ()
     relabelled: Mapping[str, np.ndarray] = field(default_factory=dict)  # class ids (n, Classes) by the value of labels/relabel
-    weights: np.ndarray | None = None  # (n,) how much likelier each image is shown
+    weights: np.ndarray | None = None  # (n,) relative weight with which each image is shown
 
     @classmethod
     def of(cls, images: Images, split: Split, views: ViewFiles, *, with_statistics: bool) -> Self:
@@ -62,7 +62,7 @@ class TrainingImages:
     classes: np.ndarray  # (n,) joint classes of the task, or what stands for them (`strata_of`), for the sampler
     targets: tuple[np.ndarray, ...]  # per head: class ids (n,), or rows (n, classes) where some labels are soft; tags; numbers (n, 1)
     numbers: np.ndarray  # (n,) float32: what the ordinal target is cut from; NaN where that is unknown
-    weights: np.ndarray  # (n,) how much likelier than others it is shown
+    weights: np.ndarray  # (n,) relative weight with which it is shown
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -152,7 +152,7 @@ def _nothing_to_tell(search: Search) -> str:
     counts = [f"{count} {state}" for state in STATES if (count := sum(trial.state == state for trial in search.trials))]
     counts += [f"{len(search.damaged)} damaged: {'; '.join(search.damaged[:5])}"] if search.damaged else []
     if search.card.refit_of and any(trial.seconds for trial in search.trials):
-        words = f"{search.name}: nobody validated its trials, so there is no score to report"
+        words = f"{search.name}: its trials had no validation split, so there is no score to report"
         return f"{words}; name the run that it refits: --run {name_of(searched_run(search.folder, search.card))}"
     there = ", ".join(counts) or "it has no trials"
     go_on = typed(f"tuner.run --resume {search.called}")

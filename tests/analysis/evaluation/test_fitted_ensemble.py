@@ -10,6 +10,7 @@ from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, Pipeline, mo
 from analysis.evaluation.steps import Offsets, Rule, Shares, TopTwo
 from analysis.members.compose import Member, Part
 from analysis.members.trials import load_runs
+from analysis.members.tta import LOOKS
 from analysis.votes.stacking import Logistic
 from analysis.votes.voting import Mean, Votes
 from tests.analysis.ensembles import alone, mean_of, write
@@ -131,7 +132,7 @@ def test_a_vote_that_earlier_versions_had_is_refused_with_the_command_that_votes
         (replace(EVERYTHING, ensemble=Logistic((0, 1), ((1.0,), (1.0,)), (0.0, 0.0))), "is damaged"),
         (replace(EVERYTHING, scheme=SIDE.part(SIZE), ensemble=Votes(), steps=()), "it answers for 3 classes with scores"),
         (replace(EVERYTHING, members=()), "no members"),
-        (replace(EVERYTHING, looks=()), "no members or no looks"),
+        (replace(EVERYTHING, looks=()), "no members or no transforms"),
     ],
 )
 def test_parts_that_do_not_fit_each_other_are_refused(tmp_path, pipeline, words):
@@ -179,7 +180,7 @@ def test_all_weights_that_cannot_be_used_are_named_at_once(copied):
     with pytest.raises(RunError) as refusal:
         read_trial_models(folder, read_ensemble(folder))
     message = str(refusal.value)
-    assert "there is no look named sideways; there are plain" in message
+    assert "sideways" in message.splitlines()[0] and ", ".join(LOOKS) in message
     assert f"{trial_folder(copied, 0) / MODEL}: the weights of faces/0 are gone" in message
     assert f"{trial_folder(copied, 1) / MODEL}: the weights of faces/1 cannot be read" in message
     assert message.endswith(f"python -m analysis.ensemble --run {copied}")

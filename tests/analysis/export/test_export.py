@@ -154,7 +154,7 @@ def test_an_ensemble_that_looks_twice_at_edges_is_written_as_the_models_of_its_t
     folder = write(run.folder, replace(mean_of([trials[0], trials[3]]), looks=("plain", "flip")))
     result = CliRunner().invoke(app, ["--ensemble", str(folder), "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    assert "faces/3 wants the edges of each, which are found outside a network: the whole cannot be one file" in result.stdout
+    assert "faces/3" in result.stdout and "cannot be one file" in result.stdout
     assert {file.name for file in tmp_path.glob("*.onnx")} == {"faces-0.onnx", "faces-3.onnx"}
 
 

@@ -108,7 +108,7 @@ def test_images_that_all_look_alike_end_the_search_and_that_is_said():
     places, bits, complete = close_pairs(prints, groups, 4, most=100)
     assert (len(places), len(bits), complete) == (100, 100, False)
     found = Leaks(1, 1, 1, (), (), False, None)
-    assert any("cannot be told apart. Take a smaller one." in line for line, _ in meaning(found, 4))
+    assert any("--distance 4" in line and "smaller" in line for line, _ in meaning(found, 4))
 
 
 def test_images_of_one_group_are_no_pair():
@@ -210,7 +210,7 @@ def test_the_command_finds_what_was_planted_and_says_what_it_means(planted, make
     assert not damaged and [one.warning for one in told] == [True, False]
     assert all(one.words in result.stdout for one in told)
     assert f"{figures['probe']['by_photo']:.3f} against {figures['probe']['by_person']:.3f}" in result.stdout
-    assert "Look at pairs.png" in result.stdout and "These runs split by people" in result.stdout
+    assert "Look at pairs.png" in result.stdout and "split by group" in result.stdout
     assert all(f"leaky/leaks/{name}" in result.stdout for name in ("pairs.csv", "pairs.png", "leaks.json"))
 
 
@@ -221,7 +221,7 @@ def test_a_run_without_pairs_says_so_and_takes_an_old_sheet_away(faces, tmp_path
     old.parent.mkdir()
     old.write_bytes(b"old")
     result = call("--distance", "0")
-    assert result.exit_code == 0 and "No two groups share an image that looks the same." in result.stdout
+    assert result.exit_code == 0 and "No two groups share" in result.stdout
     assert not old.exists() and len(pd.read_csv(old.parent / "pairs.csv")) == 0
 
 
@@ -245,11 +245,11 @@ def test_findings_are_said_in_words():
     pair = Pair("a", 0, "fold 0", "round", "b", 1, "holdout", "square", 1, 2, False)
     near = Pair("a", 0, "fold 0", "round", "c", 2, "fold 0", "round", 1, 2, False)
     lines = [line for line, _ in meaning(Leaks(9, 5, 2, ("d", "e"), (pair, near), True, None), 4)]
-    assert lines[0].startswith("2 groups have images on two sides, such as those of d, e.") and "start a new run" in lines[0]
-    assert lines[1].startswith("1 pair of images of two groups looks the same and stands on two sides; 1 held-out image is among them.")
-    assert "nothing can say what a split by image would flatter" in lines[2]
+    assert lines[0].startswith("2 groups") and "d, e" in lines[0] and "new run" in lines[0]
+    assert lines[1].startswith("1 pair ") and "across splits" in lines[1] and "1 held-out image" in lines[1]
+    assert "cannot be measured" in lines[2]
     (line, *_) = (line for line, _ in meaning(Leaks(9, 5, 2, (), (near,), True, None), 4))
-    assert line == "Near-duplicates stand on one side each, so they leak into no score."
+    assert "leak into no score" in line
 
 
 def test_the_help_teaches_by_example():

@@ -163,7 +163,7 @@ def test_numbers_that_are_no_probabilities_are_damage(copied, spoil):
     write_predictions(folder, replace(saved, heads=[spoil(head) for head in saved.heads]))
     runs = load_runs([copied])
     assert "faces/0" not in [trial.name for trial in runs.trials]
-    assert "damaged records: faces/0 (ValueError: valid.npz holds rows that are no probabilities" in str(runs.left_out[0])
+    assert "damaged records: faces/0 (ValueError: valid.npz holds rows that are not probabilities" in str(runs.left_out[0])
 
 
 def test_a_run_without_a_candidate_is_refused_with_the_reasons(copied):

@@ -113,7 +113,7 @@ def write_findings(folder):
         "rank,kind,photo,person,attribute,given,suggested,score\n1,photo,a.png,1,size,small,large,0.9\n"
     )
     (folder / "leaks").mkdir()
-    meaning = [{"words": "1 pair stands on two sides.", "warning": True}, {"words": "These runs split by people.", "warning": False}]
+    meaning = [{"words": "1 pair is across splits.", "warning": True}, {"words": "These runs are split by group.", "warning": False}]
     write_json(folder / "leaks" / "leaks.json", {"meaning": meaning})
     (folder / "leaks" / "pairs.csv").write_text("photo,other_photo,across\na.png,b.png,True\n")
     Image.new("RGB", (600, 300), "grey").save(folder / "leaks" / "pairs.png")
@@ -477,8 +477,8 @@ def test_what_the_other_commands_found_is_shown(opened):
     assert "shape" in opened.find_element(By.ID, "shift").text
     assert "50.0% 60.0% 61.0% 50.0% to 70.0%" in opened.find_element(By.ID, "shift").text
     assert "Label issues: 1." in opened.find_element(By.ID, "suspects").text
-    assert "1 pair stands on two sides." in opened.find_element(By.CSS_SELECTOR, "#leaks .warning").text
-    assert "These runs split by people." in opened.find_element(By.ID, "leaks").text
+    assert "1 pair is across splits." in opened.find_element(By.CSS_SELECTOR, "#leaks .warning").text
+    assert "These runs are split by group." in opened.find_element(By.ID, "leaks").text
     assert ": 1. Side by side: leaks/pairs.png" in opened.find_element(By.ID, "leaks").text
     assert "c0ffee" in opened.find_element(By.ID, "settings").text
     assert "NA" in answer
