@@ -177,7 +177,7 @@ def make_plan(run: Path, trials: int) -> Plan:
         RunSettings(trials=trials, epochs=EPOCHS, grace=1),
         seed=0,
         fixed={"epochs": EPOCHS, "seed": 0},
-        attributes=(),
+        targets=(),
         configurations=[],
         views=[],
         folder=run,

@@ -54,10 +54,10 @@ def page() -> str:
     """The page: the tables of each section, in the order in which the settings are declared."""
     # pydantic and the registries take a moment that --help does not need.
     from trainables.config import CHOOSERS, REGISTRIES, SECTIONS, TrialConfig
-    from trainables.metrics import METRICS
+    from trainables.metrics import BY_NAME
     from tuner.settings import RunSettings
 
-    metrics = {"metric": _names(METRICS)}
+    metrics = {"metric": _names(BY_NAME)}
 
     own = {name: field for name, field in TrialConfig.model_json_schema()["properties"].items() if name not in SECTIONS}
     parts = [HEAD, "## Top level", "Fields without a section.", _table(_rows("", own, metrics))]

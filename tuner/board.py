@@ -45,7 +45,7 @@ class Board:
 
     trials: int  # planned
     epochs: int
-    attributes: str  # what the score is over
+    targets: str  # what the score is over
     metric: Metric
     deadline: float | None = None  # on the monotonic clock
     started: float = field(default_factory=monotonic)
@@ -110,7 +110,7 @@ class Board:
         below = [*map(Text, self.notes), Text(self.words(), style="bold")]
         # What is below takes the place of rows: a terminal cuts off what is too much at the bottom, where it matters most.
         shown = max(1, SHOWN + 1 - sum(len(text.wrap(console, options.max_width)) for text in below))
-        yield trial_table(rows[:shown], self.attributes, self.metric)
+        yield trial_table(rows[:shown], self.targets, self.metric)
         if len(rows) > shown:
             yield Text(f"... and {len(rows) - shown} more")
         yield from below

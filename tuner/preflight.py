@@ -18,7 +18,7 @@ from trainables.data.splits import NOBODY
 from trainables.data.targets import Scheme, read_task
 from trainables.data.views import View
 from trainables.losses import LOSSES
-from trainables.metrics import DEFAULT, METRICS, probabilities_missing
+from trainables.metrics import AUTO, BY_NAME, metric_of, probabilities_missing
 from trainables.registry import ConfigError, Mistake, nearest
 from tuner.searchers.random import random_draws
 from tuner.settings import run_mistakes
@@ -63,22 +63,26 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
             for value in values:
                 mistakes += _value_mistakes(path, value, owner, scheme, corrections)
     mistakes += _weights_that_nothing_reads(space)
-    mistakes += _losses_that_the_metric_cannot_score(space)
     for parameter in space.parameters:
         needs = NEEDS.get(parameter.path)
         if needs and not any(any(values_of(space).get(path, ())) for path in needs):
             mistakes.append((parameter.path, f"is searched, and means nothing without {' or '.join(needs)}; give that, or leave this out"))
     try:
-        covered_attributes(tasks_of(space), scheme)
+        covered = covered_targets(tasks_of(space), scheme)
+        mistakes += _metric_mistakes(space, scheme.part(covered))
     except ConfigError as error:
         mistakes += [(mistake.path, mistake.message) for mistake in error.mistakes]
     return list(dict.fromkeys(mistakes))
 
 
-def _losses_that_the_metric_cannot_score(space: Space) -> list[tuple[str, str]]:
-    metric = METRICS.get(space.run.get("metric", DEFAULT))
-    if metric is None:
+def _metric_mistakes(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
+    name = space.run.get("metric", AUTO)
+    if name not in (AUTO, *BY_NAME):
         return []
+    try:
+        metric = metric_of(name, scheme)
+    except ConfigError as error:
+        return [(mistake.path, mistake.message) for mistake in error.mistakes]
     losses = [name for name in values_of(space).get("loss/name", ()) if name in LOSSES and not LOSSES[name].settings.meaningful]
     words = [probabilities_missing(metric, "it", name) for name in losses]
     return [("loss/name", message) for message in words if message]
@@ -145,12 +149,12 @@ def cover(space: Space, drawn: Iterable[dict[str, Any]]) -> list[dict[str, Any]]
     return [values for values, _ in chosen]
 
 
-def covered_attributes(tasks: Iterable[Any], scheme: Scheme) -> tuple[str, ...]:
-    """The attributes that all trials predict. Raises: ConfigError when trials predict different ones: their scores cannot be compared."""
+def covered_targets(tasks: Iterable[Any], scheme: Scheme) -> tuple[str, ...]:
+    """The targets that all trials predict. Raises: ConfigError when trials predict different ones: their scores cannot be compared."""
     covered = {read_task(task, scheme).scheme.names for task in tasks}
     if len(covered) > 1:
         sets = " and ".join(sorted("{" + ", ".join(names) + "}" for names in covered))
-        message = f"some trials predict {sets}; scores over different attributes cannot be compared. Search them in runs of their own"
+        message = f"some trials predict {sets}; scores over different targets cannot be compared. Search them in runs of their own"
         raise ConfigError([Mistake("task", message)])
     return covered.pop()
 

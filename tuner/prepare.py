@@ -49,7 +49,7 @@ class Plan:
     settings: RunSettings
     seed: int
     fixed: dict[str, Any]  # values that the run adds to every configuration
-    attributes: tuple[str, ...]  # what all trials predict
+    targets: tuple[str, ...]  # what all trials predict
     configurations: list[dict[str, Any]]  # that show all that can vary
     views: list[View]
     folder: Path  # of the images, or their table
@@ -82,14 +82,17 @@ def plan_search(run: Folder, space: Space, settings: RunSettings, options: Optio
     drawn = preflight.draw(space, fixed, seed)
     folder = data_folder(options, earlier, console)
     images = read_images(folder, sides_of(space))
+    targets = preflight.covered_targets(preflight.tasks_of(space), images.scheme)
+    settings = settings.for_targets(images.scheme.part(targets))
+    fixed["metric"] = settings.metric
+    drawn = [values | {"metric": settings.metric} for values in drawn]
     if earlier is None:
         refuse_odd_names(folder, images)
         tell_understood(images, read_unlabelled(folder, sides_of(space)), console)
         # Too few groups are told before anything is decoded; that leaves out some at most.
         split_groups(images, sides_of(space), seed)
-    attributes = preflight.covered_attributes(preflight.tasks_of(space), images.scheme)
-    if earlier and earlier.card.predicts != attributes:
-        was, now = (", ".join(names) for names in (earlier.card.predicts, attributes))
+    if earlier and earlier.card.predicts != targets:
+        was, now = (", ".join(names) for names in (earlier.card.predicts, targets))
         refuse(earlier.card, [f"task: its trials predict {was}, new ones would predict {now}: the scores cannot be compared"])
     views = preflight.views_of(space)
     return Plan(
@@ -98,7 +101,7 @@ def plan_search(run: Folder, space: Space, settings: RunSettings, options: Optio
         settings,
         seed,
         fixed,
-        attributes,
+        targets,
         preflight.cover(space, drawn),
         views,
         folder,

@@ -12,7 +12,7 @@ from rich.text import Text
 from search_spaces.schema import Choice, Parameter, Space, When, flat, same
 from trainables.config import TrialConfig, choosers
 from trainables.data.splits import NOBODY
-from trainables.metrics import METRICS
+from trainables.metrics import BY_NAME
 from trainables.record import (
     DAMAGE,
     Origin,
@@ -118,7 +118,7 @@ def choose(run: Folder, card: RunCard, wish: Wish) -> list[Record]:
                 f"no trial of {card.name} has finished ({there}). Go on with it: {resume_command(run)}, "
                 "or name trials that have a score: --trials"
             )
-        sign = METRICS[card.metric].sign
+        sign = BY_NAME[card.metric].sign
         return sorted(finished, key=lambda record: (-sign * record.best["score"], record.number))[: wish.top or TOP]
     mistakes = []
     for number in wish.trials:
@@ -230,7 +230,7 @@ def tell_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refit
     for record in chosen:
         numbers = [number for number, refit in enumerate(refits) if refit.origin.trial == record.number]
         trials = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {numbers[0]} to {numbers[-1]}"
-        best = f"{METRICS[card.metric].title} {record.best['score']:.3f} at epoch {record.best['epoch']} of {record.config.epochs}"
+        best = f"{BY_NAME[card.metric].title} {record.best['score']:.3f} at epoch {record.best['epoch']} of {record.config.epochs}"
         console.print(f"  {trials}: {searched.name}/{record.number}, {record.config.model.backbone}, {best}")
     if refits[0].config.data.fold == NOBODY:
         console.print("No validation split: all but the hold-out train, the last epoch is kept, and only the hold-out (test) scores.")

@@ -123,7 +123,7 @@ def plan_refit(run: Folder, searched: Folder, card: RunCard, refits: Sequence[Re
         settings,
         seed=card.seed,
         fixed={},
-        attributes=card.predicts or images.scheme.names,
+        targets=card.predicts or images.scheme.names,
         configurations=[config.values() for config in {refit.origin: refit.config for refit in reversed(refits)}.values()],
         views=sorted({View.of(config.view) for config in configs}, key=str),
         folder=folder,

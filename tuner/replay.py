@@ -15,7 +15,7 @@ from rich.console import Console
 from search_spaces.errors import UserError
 from search_spaces.schema import show
 from trainables.console import complain, output
-from trainables.metrics import METRICS
+from trainables.metrics import BY_NAME
 from trainables.progress import progress_bar
 from trainables.record import (
     DAMAGE,
@@ -130,7 +130,7 @@ def replay(
     card, record, predictions = read_run(run), *read_trial(run, number)
     import torch
 
-    metric = METRICS[record.config.metric]
+    metric = BY_NAME[record.config.metric]
     threads = threads or record.result.threads
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -202,7 +202,7 @@ def one_line(folder: Folder) -> str:
         return f"{folder.name}: damaged"
     score = "no score"
     if record.best and record.best["score"] is not None:
-        score = f"{METRICS[record.config.metric].title} {record.best['score']:.4f} at epoch {record.best['epoch']}"
+        score = f"{BY_NAME[record.config.metric].title} {record.best['score']:.4f} at epoch {record.best['epoch']}"
     return f"{folder.name}: {record.result.state}, {score}"
 
 

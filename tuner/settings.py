@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 
 from search_spaces.schema import Space
-from trainables.metrics import DEFAULT, METRICS, Metric
+from trainables.data.targets import Scheme
+from trainables.metrics import AUTO, BY_NAME, DEFAULTS, Metric, metric_of
 from trainables.registry import Count, Share, nearest, setting
 from tuner.searchers import SEARCHERS
 from tuner.stoppers import STOPPERS, AshaSettings, MedianSettings
@@ -21,16 +22,22 @@ class NameIn:
     """Marks a text that must be a name in the table, whatever has been added to it meanwhile."""
 
     table: Mapping[str, Any]
+    also: tuple[str, ...] = ()  # words that are no names
+
+    @property
+    def names(self) -> list[str]:
+        """All that may be written."""
+        return [*self.also, *self.table]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return no_info_after_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "enum": list(self.table)}
+        return {"type": "string", "enum": self.names}
 
     def _check(self, name: str) -> str:
-        if name not in self.table:
-            raise ValueError(f"{name!r} does not exist{nearest(name, list(self.table))}; there are {', '.join(self.table)}")
+        if name not in self.names:
+            raise ValueError(f"{name!r} does not exist{nearest(name, self.names)}; there are {', '.join(self.names)}")
         return name
 
 
@@ -42,7 +49,11 @@ class RunSettings(AshaSettings, MedianSettings):
 
     trials: Count = setting("configurations to try", 20)
     epochs: Count = setting("maximum epochs of a trial", 10)
-    metric: Annotated[str, NameIn(METRICS)] = setting("what trials and votes are chosen by, as scikit-learn's scorers are named", DEFAULT)
+    metric: Annotated[str, NameIn(BY_NAME, (AUTO,))] = setting(
+        f"what trials and votes are chosen by, as scikit-learn's scorers are named; auto: {DEFAULTS['classes']} of classes, "
+        f"{DEFAULTS['tags']} of tags, {DEFAULTS['number']} of a number",
+        AUTO,
+    )
     searcher: Annotated[str, NameIn(SEARCHERS)] = setting("what proposes configurations", "tpe")
     pruner: Annotated[str, NameIn(STOPPERS)] = setting("what stops hopeless trials", "asha")
     early_stopping: bool = setting("false is short for run/pruner: none", True)
@@ -66,8 +77,12 @@ class RunSettings(AshaSettings, MedianSettings):
         return self
 
     def score(self) -> Metric:
-        """What scores are of."""
-        return METRICS[self.metric]
+        """What scores are of, where that is settled (`for_targets`)."""
+        return BY_NAME[self.metric]
+
+    def for_targets(self, scheme: Scheme) -> Self:
+        """The settings with the metric for trials of these targets. Raises: ConfigError where these have no such."""
+        return self.model_copy(update={"metric": metric_of(self.metric, scheme).name})
 
     def stopper(self) -> Stopper:
         """The pruner of the run."""

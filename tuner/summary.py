@@ -31,7 +31,7 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
     run, metric = plan.run, plan.settings.score()
     records = read_records(run)
     scored = sorted((record for record in records if record.best), key=lambda one: (-metric.sign * one.best["score"], one.number))
-    table = Table(title=f"Best trials of {run.name}, by {metric.title} ({board.attributes}) on validation", title_justify="left", box=None)
+    table = Table(title=f"Best trials of {run.name}, by {metric.title} ({board.targets}) on validation", title_justify="left", box=None)
     # Not twice, where the metric is accuracy itself.
     beside = [] if metric.name == "accuracy" else ["accuracy"]
     for column in ("trial", "state", "best epoch", metric.title, "95 % interval", *beside):
@@ -144,7 +144,7 @@ def summarize_refit(plan: Plan, data: Data, card: RunCard, board: Board, seconds
 
 def scores_table(plan: Plan, searched: str, groups: Sequence[Refitted]) -> Table:
     """A row for each configuration and seed: the score over all its folds, with its interval."""
-    metric, attributes = plan.settings.score(), ", ".join(plan.attributes)
+    metric, attributes = plan.settings.score(), ", ".join(plan.targets)
     title = f"Refits of {searched}, by {metric.title} ({attributes}) of groups that did not train"
     table = Table(title=title, title_justify="left", box=None)
     for column in ("refit of", "seed", "folds", metric.title, "95 % interval", "mean of folds", "sd", "searched"):

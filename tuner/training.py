@@ -71,7 +71,7 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
         console.print(f"Ray dashboard: {joined.dashboard} (it asks for a token; print it with: {joined.token})")
 
     soft_stop = SoftStop(options.time_budget)
-    board = Board(plan.settings.trials, plan.settings.epochs, ", ".join(plan.attributes), plan.settings.score(), soft_stop.deadline)
+    board = Board(plan.settings.trials, plan.settings.epochs, ", ".join(plan.targets), plan.settings.score(), soft_stop.deadline)
     searched = tuple(parameter.path for parameter in plan.space.parameters)
     job = Job(plan.run.resolve(), material.data, code_version(), slots.cpus, shelf(options, material), material.by_fold, searched)
     try:

@@ -10,7 +10,7 @@ from trainables.config import REGISTRIES, TrialConfig, choosers
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.views import View
 from trainables.metrics import METRICS
-from tuner.preflight import _networks, check_space, cover, covered_attributes, draw, tasks_of, views_of
+from tuner.preflight import _networks, check_space, cover, covered_targets, draw, tasks_of, views_of
 from tuner.rehearsal import rehearse
 
 SCHEME = contest_scheme((30, 60))
@@ -73,7 +73,7 @@ def test_every_name_of_every_registry_passes(read, path, name):
         ),
         ("los: {name: focal}", "los/name: is not a setting; did you mean loss/name"),
         ("loss: {name: focall}", "loss/name: 'focall' does not exist; did you mean focal?"),
-        ("loss: {name: {choice: [focal, hinge]}}", "loss/name: 'hinge' does not exist; choose one of arcface, bce, "),
+        ("loss: {name: {choice: [focal, hinge]}}", "loss/name: 'hinge' does not exist; choose one of arcface, "),
         ("mix: {name: blend}", "mix/name: 'blend' does not exist; choose one of cutmix, cutmix_intra, "),
         ("schedule: {name: 3}", "schedule/name: input should be a valid string, got 3"),
         ("loss: {smoothing: {float: [0.0, 1.0]}}", "loss/smoothing: input should be less than 1, got 1.0"),
@@ -81,7 +81,7 @@ def test_every_name_of_every_registry_passes(read, path, name):
         ("epochs: {choice: [3, 5]}", "epochs: belongs to the run, not to the space; set run/epochs instead"),
         ("data: {folds: {choice: [3, 5]}}", "data/folds: is fixed for a run and cannot be searched"),
         ("data: {cuts: [60, 30]}", "data/cuts: the values must ascend"),
-        ("task: wisdom", "task: 'wisdom' is not an attribute; there are mask, gender, age"),
+        ("task: wisdom", "task: 'wisdom' is not a target; there are mask, gender, age"),
         ("task: {choice: [joint, [[mask], [mask, age]]]}", "task: mask is predicted by two heads; name it once"),
         ("run: {trails: 3}", "run/trails: is not a setting; did you mean run/trials"),
         ("augment: {flip: 1.5}", "augment/flip: input should be less than or equal to 1, got 1.5"),
@@ -241,9 +241,9 @@ def test_a_configuration_that_diverges_is_left_to_its_trial(read, data):
 
 
 def test_trials_that_predict_different_attributes_are_refused_in_one_space(read):
-    assert covered_attributes(tasks_of(read(BASE)), SCHEME) == ("mask", "gender", "age")
+    assert covered_targets(tasks_of(read(BASE)), SCHEME) == ("mask", "gender", "age")
     alike = read(BASE + "task: {choice: [joint, heads, [[mask], [age, gender]]]}")
-    assert covered_attributes(tasks_of(alike), SCHEME) == ("mask", "gender", "age")
+    assert covered_targets(tasks_of(alike), SCHEME) == ("mask", "gender", "age")
     for different in ("[joint, age]", "[mask, gender, age]"):
         (mistake,) = mistakes_in(read, BASE + f"task: {{choice: {different}}}")
         assert mistake.startswith(f"my.yaml:{len(BASE.splitlines()) + 1}: task: some trials predict {{age}}")

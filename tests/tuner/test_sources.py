@@ -55,13 +55,13 @@ def table(tmp_path) -> Path:
 def test_a_search_over_class_folders_is_prepared(prepared, table):
     (table.parent / "runs").mkdir()
     plan, material, said = prepared(table.parent)
-    assert plan.attributes == ("class",) and material.data.images.scheme.classes == 2 and material.extra == b""
+    assert plan.targets == ("class",) and material.data.images.scheme.classes == 2 and material.extra == b""
     assert "80 images of 80 groups" in said and "every image a group of its own" in said
 
 
 def test_a_search_over_a_table_is_prepared_with_whole_people_on_each_side(prepared, table):
     plan, material, said = prepared(table, "data/ordinal=years", "data/cuts=[20]", "task=years")
-    assert plan.attributes == ("years",) and material.data.images.scheme.class_names() == ["<20", ">=20"]
+    assert plan.targets == ("years",) and material.data.images.scheme.class_names() == ["<20", ">=20"]
     assert "80 images of 40 groups" in said
 
 

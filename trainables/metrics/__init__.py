@@ -3,11 +3,11 @@
 A metric is a value: searcher, pruner, schedule, best epoch, retention and analysis take the one of their run, its direction included.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from trainables.data.targets import KINDS, Kind, Scheme
+from trainables.data.targets import Kind, Scheme
 from trainables.metrics.labels import LABEL_METRICS
 from trainables.metrics.metric import Metric
 from trainables.metrics.numbers import NUMBER_METRICS
@@ -23,14 +23,36 @@ METRICS_OF: Mapping[Kind, Mapping[str, Metric]] = {
     "tags": {metric.name: metric for metric in TAG_METRICS},
     "number": {metric.name: metric for metric in NUMBER_METRICS},
 }
-NAMES = tuple(dict.fromkeys(name for kind in KINDS for name in METRICS_OF[kind]))
+AUTO = "auto"  # the default of the first kind of target that there is
+
+
+class _ByName(Mapping[str, Metric]):
+    """The metrics of all kinds of target, those that are added later too."""
+
+    def __getitem__(self, name: str) -> Metric:
+        for metrics in METRICS_OF.values():
+            if name in metrics:
+                return metrics[name]
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for metrics in METRICS_OF.values() for name in metrics))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+# By name the one of the first kind that has it: for all that does not depend on the kind, such as title and direction.
+BY_NAME = _ByName()
 
 
 def metric_of(name: str, scheme: Scheme) -> Metric:
-    """The metric of this name for the first kind of target of a scheme that has one.
+    """The metric of this name, or AUTO, for the first kind of target of a scheme that has one.
 
     Raises: ConfigError naming those that there are.
     """
+    if name == AUTO:
+        return METRICS_OF[scheme.kinds[0]][DEFAULTS[scheme.kinds[0]]]
     for kind in scheme.kinds:
         if name in METRICS_OF[kind]:
             return METRICS_OF[kind][name]
