@@ -116,7 +116,7 @@ def test_a_source_that_does_not_fit_the_data_is_refused_as_one_of_data_extra(ref
     ]
     strangers.write_text(strangers.read_text().replace("gender", "sex"))
     assert refused(extra=(str(strangers),), ordinal="age") == [
-        f"data/extra: {strangers}: has no attribute gender; there are age, sex, mask. Add it."
+        f"data/extra: {strangers}: has no target gender; there are age, sex, mask. Add it."
     ]
 
 
@@ -127,7 +127,7 @@ def test_only_what_some_trial_predicts_must_be_told_of_extra_images(completed, r
     found = training_images(LabelsConfig(), whole.data, read_task("mask", data.images.scheme))
     assert found.classes[found.source == 1].tolist() == [0, 2, 0]
     (line,) = refused(extra=(str(strangers),), ordinal="age", tasks=["mask", "gender"])
-    assert "has no attribute gender" in line
+    assert "has no target gender" in line
 
 
 @pytest.mark.parametrize("extra", [(), ("",)])

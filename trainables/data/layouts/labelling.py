@@ -14,10 +14,12 @@ from trainables.data.layouts.layout import IMAGE, Listing
 from trainables.data.names import look_alikes, shown, some
 from trainables.data.rows import plain_name, read_number, refuse
 from trainables.data.settings import ALL, DataConfig
-from trainables.data.targets import Classes, Scheme
+from trainables.data.targets import Classes, Number, Scheme, Tags
 
 GROUP, SPLIT = "person", "split"  # columns that say so by their names
 TARGETS = ("label", "class", "target", "category", "y")  # what a column is called that is a target unless settings name others
+TAGS = "tags"  # what several columns of tags are together
+YES_OR_NO = {**dict.fromkeys(("1", "1.0", "true", "yes"), True), **dict.fromkeys(("0", "0.0", "false", "no", "-1"), False)}
 GROUP_WORDS = ("patient", "subject", "participant", "person", "group", "scene", "site", "hospital", "session", "individual")
 MOST_CLASSES = 5000  # joint ones, of which a model can be built
 NUMBER = {parts.TRAIN: TRAIN, parts.VALID: VALID, parts.TEST: TEST}
@@ -27,10 +29,23 @@ NUMBER = {parts.TRAIN: TRAIN, parts.VALID: VALID, parts.TEST: TEST}
 class Chosen:
     """What the columns of a listing are."""
 
-    targets: tuple[str, ...]
+    classes: tuple[str, ...]
+    tags: tuple[str, ...]  # one column with the words of tags, or a column of 0 and 1 for each
+    number: str  # empty: none
+    ordinal: str  # one of the classes that is cut from a number; empty: none
     group: str  # empty: every image is a group of its own
     split: str  # empty: no column says which part an image is in
     unused: tuple[str, ...]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """All columns that are to be predicted."""
+        return tuple(filter(None, (*self.classes, *self.tags, self.number)))
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The columns that must say something of an image: one of words may say that no tag is there."""
+        return tuple(name for name in self.targets if self.tags != (name,))
 
 
 def label(source: Path, listing: Listing, settings: DataConfig) -> Images:
@@ -43,41 +58,78 @@ def label(source: Path, listing: Listing, settings: DataConfig) -> Images:
     if not listing.ids:
         raise DataError(f"{source}: no image has a value of {', '.join(chosen.targets)}; {without}. Name another column: --target NAME")
     refuse(source, [*_number_mistakes(source, listing, chosen, settings), *_part_mistakes(source, listing, chosen, settings)])
-    columns = {name: listing.columns[name] for name in (*chosen.targets, *filter(None, [chosen.group]))}
-    joined = {name: join_alike(name, fields, groups=name == chosen.group) for name, fields in columns.items()}
-    scheme, labels, numbers = [], [], None
-    for name in chosen.targets:
-        if name == settings.ordinal:
-            numbers = np.array(columns[name], dtype=np.float32)
-            scheme.append(Classes.banded(name, settings.cuts))
-            labels.append(np.digitize(numbers, settings.cuts))
-        else:
-            values, ids_of_values = np.unique(joined[name][0], return_inverse=True)
-            scheme.append(Classes(name, tuple(values.tolist())))
-            labels.append(ids_of_values)
-    names = tuple(joined[chosen.group][0]) if chosen.group else ()
-    names = tuple(name if name.strip() else f"{listing.ids[index]} alone" for index, name in enumerate(names))
-    alone = tuple(name for name, field in zip(listing.ids, columns.get(chosen.group, ()), strict=False) if not field.strip())
-    ordered = [item for name, (_, item) in joined.items() if item and name != settings.ordinal]
-    notes = [
-        *listing.notes,
-        *([without] if without else []),
-        *ordered,
-        LeftOut(f"images without a value of {shown(chosen.group)}, each taken for a group of its own", alone),
-        _unused(listing, chosen),
-    ]
+    tags, there = _tags(source, listing, chosen)
+    classes, labels, spellings = _classes(listing, chosen, settings)
+    number = chosen.number or chosen.ordinal
+    names, alone, joined = _groups(listing, chosen)
+    notes = [*listing.notes, without, *spellings, joined, alone, _unused(listing, chosen)]
     return Images(
         root=listing.root,
         ids=listing.ids,
         groups=np.unique(names, return_inverse=True)[1] if names else np.arange(len(listing.ids)),
-        labels=np.stack(labels, axis=-1),
-        scheme=Scheme(tuple(scheme)),
+        labels=labels,
+        scheme=Scheme((*classes, *tags, *([Number(chosen.number)] if chosen.number else []))),
         left_out=tuple(item for item in notes if item and item.names),
-        numbers=numbers,
+        numbers=np.array(listing.columns[number], dtype=np.float32) if number else None,
+        tags=there,
         names=names,
         given=_given(listing, chosen, settings),
         said=(*listing.said, *_said_of_groups(chosen)),
     )
+
+
+def _classes(listing: Listing, chosen: Chosen, settings: DataConfig) -> tuple[list[Classes], np.ndarray, list[LeftOut | None]]:
+    """The Classes, the ids of each image (n, Classes), and which spellings were taken for one."""
+    found, labels, spellings = [], [], []
+    for name in chosen.classes:
+        fields = listing.columns[name]
+        if name == chosen.ordinal:
+            found.append(Classes.banded(name, settings.cuts))
+            labels.append(np.digitize(np.array(fields, dtype=np.float32), settings.cuts))
+            continue
+        texts, joined = join_alike(name, fields, groups=False)
+        values, ids_of_values = np.unique(texts, return_inverse=True)
+        found.append(Classes(name, tuple(values.tolist())))
+        labels.append(ids_of_values)
+        spellings.append(joined)
+    return found, np.stack(labels, axis=-1) if labels else np.zeros((len(listing.ids), 0), dtype=np.int64), spellings
+
+
+def _tags(source: Path, listing: Listing, chosen: Chosen) -> tuple[list[Tags], np.ndarray | None]:
+    """The Tags, and whether each is there (n, tags). Raises: DataError for what is neither 0 nor 1."""
+    if not chosen.tags:
+        return [], None
+    columns = [listing.columns[name] for name in chosen.tags]
+    if len(columns) == 1 and not all(field.strip().lower() in YES_OR_NO for field in columns[0]):
+        (name,), (fields,) = chosen.tags, columns
+        separator = next((one for one in "|;" if any(one in field for field in fields)), ",")
+        words = [[plain_name(word) for word in field.split(separator) if word.strip()] for field in fields]
+        values = sorted({word for row in words for word in row})
+        place = {value: index for index, value in enumerate(values)}
+        there = np.zeros((len(words), len(values)), dtype=bool)
+        for row, found in enumerate(words):
+            there[row, [place[word] for word in found]] = True
+        return [Tags(name, tuple(values))], there
+    mistakes = [
+        f"{place}: tag {name} is {field!r}; write 1 where it is there and 0 where it is not."
+        for name, fields in zip(chosen.tags, columns, strict=True)
+        for place, field in zip(listing.places, fields, strict=True)
+        if field.strip().lower() not in YES_OR_NO
+    ]
+    refuse(source, mistakes)
+    there = np.array([[YES_OR_NO[field.strip().lower()] for field in fields] for fields in columns], dtype=bool).T
+    return [Tags(TAGS, chosen.tags)], there
+
+
+def _groups(listing: Listing, chosen: Chosen) -> tuple[tuple[str, ...], LeftOut | None, LeftOut | None]:
+    """The names of the groups, the images without one, each of which is a group of its own, and which spellings were taken for one."""
+    if not chosen.group:
+        return (), None, None
+    fields = listing.columns[chosen.group]
+    texts, joined = join_alike(chosen.group, fields, groups=True)
+    names = tuple(text if text.strip() else f"{image} alone" for image, text in zip(listing.ids, texts, strict=True))
+    alone = tuple(image for image, field in zip(listing.ids, fields, strict=True) if not field.strip())
+    return names, LeftOut(f"images without a value of {shown(chosen.group)}, each taken for a group of its own", alone), joined
 
 
 def choose(source: Path, listing: Listing, settings: DataConfig) -> Chosen:
@@ -91,31 +143,40 @@ def choose(source: Path, listing: Listing, settings: DataConfig) -> Chosen:
             mistakes.append(f"{source}: data/{field} is {name}, and there is no such column; there are {some(known, most=40) or 'none'}.")
         return found[0] if found else name
 
+    def listed(field: str, items: Sequence[str]) -> list[str]:
+        pieces = [one for item in items for one in ([item] if item in known else [piece.strip() for piece in item.split(",")])]
+        return [named(field, name) for name in dict.fromkeys(filter(None, pieces))]
+
     group = named("group", settings.group) if settings.group else next((name for name in known if name == GROUP), "")
     split = parts.column_of(settings)
+    tags, number = listed("tags", settings.tags), named("number", settings.number) if settings.number else ""
     if split:
         split = named("split", split)
     elif parts.are_used(settings) and not listing.split:
-        split = next((name for name in known if name.lower() == SPLIT and name not in settings.target), "")
+        split = next((name for name in known if name.lower() == SPLIT and name not in (*settings.target, *tags, number)), "")
     ordinal = named("ordinal", settings.ordinal) if settings.ordinal else ""
-    left = [name for name in known if name not in (group, split)]
-    wanted = [one for item in settings.target for one in ([item] if item in known else [piece.strip() for piece in item.split(",")])]
-    if wanted == [ALL]:
-        targets = left
-    elif wanted:
-        targets = [named("target", name) for name in dict.fromkeys(filter(None, wanted))]
+    left = [name for name in known if name not in (group, split, *tags, number)]
+    if settings.target == (ALL,):
+        classes = left
+    elif settings.target:
+        classes = listed("target", settings.target)
     else:
         usual = [name for name in left if name.lower() in TARGETS or name == listing.target]
-        targets = usual if len(usual) == 1 else []
-        targets += [name for name in left if name == ordinal and name not in targets]
-        if not mistakes and not (targets and len(usual) <= 1):
+        classes = usual if len(usual) == 1 and not (tags or number) else []
+        classes += [name for name in left if name == ordinal and name not in classes]
+        if not mistakes and not (tags or number) and (not classes or len(usual) > 1):
             mistakes.append(_which_target(source, listing, left, usual))
-    if ordinal and ordinal not in targets and not mistakes:
-        mistakes.append(f"{source}: data/ordinal is {ordinal}, which is no target. Name it too: --target {','.join([*targets, ordinal])}")
-    others = ((group, "the group"), (split, "the split"))
-    mistakes += [f"{source}: {name} is a target and {what}; name another." for name, what in others if name in targets]
+    if ordinal and number:
+        mistakes.append(f"{source}: data/ordinal and data/number are both given, and an image has one number. Leave one of them out.")
+    elif ordinal and ordinal not in classes and not mistakes:
+        mistakes.append(f"{source}: data/ordinal is {ordinal}, which is no target. Name it too: --target {quoted([*classes, ordinal])}")
+    kinds = {"the group": [group], "the split": [split], "a target": classes, "a tag": tags, "the number": [number]}
+    for name in dict.fromkeys(filter(None, (*classes, *tags, number))):
+        twice = [kind for kind, names in kinds.items() if name in names]
+        mistakes += [f"{source}: {name} is {' and '.join(twice)}; name it once."] if len(twice) > 1 else []
     refuse(source, mistakes)
-    return Chosen(tuple(targets), group, split, tuple(name for name in left if name not in targets))
+    unused = tuple(name for name in left if name not in classes)
+    return Chosen(tuple(classes), tuple(tags), number, ordinal, group, split, unused)
 
 
 def join_alike(name: str, fields: Sequence[str], groups: bool) -> tuple[list[str], LeftOut | None]:
@@ -141,12 +202,13 @@ def join_alike(name: str, fields: Sequence[str], groups: bool) -> tuple[list[str
 
 def _labelled_rows(listing: Listing, chosen: Chosen, settings: DataConfig) -> tuple[Listing, LeftOut | None]:
     """The rows in which every target has a value, and the images of the others."""
-    full = [all(map(str.strip, fields)) for fields in zip(*(listing.columns[name] for name in chosen.targets), strict=True)]
+    needed = [listing.columns[name] for name in chosen.needed]
+    full = [all(fields[row].strip() for fields in needed) for row in range(len(listing.ids))]
     if all(full):
         return listing, None
     answered = set(rows_to_predict(listing, chosen, settings))
     lost = tuple(name for row, (name, kept) in enumerate(zip(listing.ids, full, strict=True)) if not kept and row not in answered)
-    words = f"images without a value of {' or '.join(map(shown, chosen.targets))}, not used"
+    words = f"images without a value of {' or '.join(map(shown, chosen.needed))}, not used"
     return take_rows(listing, [index for index, kept in enumerate(full) if kept]), LeftOut(words, lost)
 
 
@@ -186,6 +248,10 @@ def _which_target(source: Path, listing: Listing, left: Sequence[str], usual: Se
     likely = [name for name in left if _like_classes(listing.columns[name])] or list(left)
     lines = [f"  --target {quoted([name])}" for name in (usual or likely)[:5]]
     lines += [f"  --target {quoted(likely[:5])}   for several targets at once"] if len(likely) > 1 else []
+    either = [name for name in left if {field.strip().lower() for field in listing.columns[name]} <= YES_OR_NO.keys()]
+    lines += [f"  --tags {quoted(either)}   for any number of these on an image"] if len(either) > 1 else []
+    numbers = [name for name in left if name not in likely and _like_numbers(listing.columns[name])]
+    lines += [f"  --number {quoted(numbers[:1])}   for a number"] if numbers else []
     return "\n".join([f"{source}: which column is the target? {several}:", *described, "Say which, such as", *lines])
 
 
@@ -193,6 +259,11 @@ def _like_classes(fields: Sequence[str]) -> bool:
     """Whether a column may be meant as classes: few values, each of several images, and few gaps."""
     values = {field for field in fields if field.strip()}
     return 2 <= len(values) <= max(2, len(fields) // 10) and sum(not field.strip() for field in fields) <= len(fields) // 4
+
+
+def _like_numbers(fields: Sequence[str]) -> bool:
+    known = [field for field in fields if field.strip()]
+    return len(known) > len(fields) // 2 and all(read_number(field) is not None for field in known)
 
 
 def _said_of_groups(chosen: Chosen) -> tuple[str, ...]:
@@ -209,11 +280,11 @@ def quoted(names: Iterable[str]) -> str:
 
 
 def _number_mistakes(source: Path, listing: Listing, chosen: Chosen, settings: DataConfig) -> list[str]:
-    name = settings.ordinal
-    if not name or name not in chosen.targets:
+    name = chosen.number or chosen.ordinal
+    if not name:
         return []
     fields = listing.columns[name]
-    if not settings.cuts:
+    if chosen.ordinal and not settings.cuts:
         known = [number for field in fields if (number := read_number(field)) is not None]
         thirds = sorted({max(1, round(number)) for number in np.quantile(known, [1 / 3, 2 / 3])}) if known else [10, 20]
         return [
@@ -267,17 +338,20 @@ def refuse_odd_classes(source: Path, images: Images, *, any_column: bool) -> Non
     Raises: DataError naming every one.
     """
     mistakes = []
-    fix = "A number is cut into classes by --set data/ordinal={name} and data/cuts; leave what is not to be predicted out of --target"
-    for attribute in images.scheme.targets:
-        count, name = len(attribute.values), shown(attribute.name)
-        if attribute.cuts:
+    fix = "A number is predicted by --number {name}, or cut into classes by data/ordinal and data/cuts; or leave it out of --target"
+    classes = images.scheme.of_kind("classes")
+    for target in images.scheme.targets:
+        count, name = len(target.values), shown(target.name)
+        if target.kind == "tags" and not count:
+            mistakes.append(f"{source}: {name} names no tag of any image. Name another column: --tags NAME")
+        if target.kind != "classes" or target.cuts:
             continue
         if count == 1:
-            mistakes.append(f"{source}: {name} is {shown(attribute.values[0])} for every image; two or more classes are needed.")
+            mistakes.append(f"{source}: {name} is {shown(target.values[0])} for every image; two or more classes are needed.")
         elif any_column and count == len(images) > 2:
-            mistakes.append(f"{source}: {name} has another value for every image. {fix.format(name=attribute.name)}.")
-    if not mistakes and images.scheme.classes > MOST_CLASSES:
-        sizes = " x ".join(f"{size} of {shown(name)}" for name, size in zip(images.scheme.names, images.scheme.sizes, strict=True))
-        fewer = f"Name fewer: --target {quoted(images.scheme.names[:1])}"
-        mistakes.append(f"{source}: {images.scheme.classes:,} joint classes ({sizes}) are too many. {fewer}")
+            mistakes.append(f"{source}: {name} has another value for every image. {fix.format(name=quoted([target.name]))}.")
+    if not mistakes and classes.targets and classes.classes > MOST_CLASSES:
+        sizes = " x ".join(f"{size} of {shown(name)}" for name, size in zip(classes.names, classes.sizes, strict=True))
+        fewer = f"Name fewer: --target {quoted(classes.names[:1])}"
+        mistakes.append(f"{source}: {classes.classes:,} joint classes ({sizes}) are too many. {fewer}")
     refuse(source, mistakes)

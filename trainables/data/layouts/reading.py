@@ -72,7 +72,7 @@ def refuse_odd_names(source: Path, images: Images) -> None:
 
     Raises: DataError for control characters in names, for names that look alike, and for joint classes of one name.
     """
-    classes = {f"classes of {attribute.name}": attribute.values for attribute in images.scheme.targets}
+    classes = {f"{target.kind} of {target.name}": target.values for target in images.scheme.targets if target.kind != "number"}
     groups = {"groups": tuple(dict.fromkeys(images.names))}
     mistakes = []
     for kind, names in ({"files": images.ids, "targets": images.scheme.names} | groups | classes).items():
@@ -84,7 +84,7 @@ def refuse_odd_names(source: Path, images: Images) -> None:
             spelt = ", ".join(map(ascii, alike))
             mistakes.append(f"{source}: {shown(kind)}: these look alike and are not: {spelt}. Write one of them for all.")
     if not mistakes and any(", " in value for values in classes.values() for value in values):
-        twice = [name for name, count in Counter(images.scheme.class_names()).items() if count > 1]
+        twice = [name for name, count in Counter(images.scheme.of_kind("classes").class_names()).items() if count > 1]
         mistakes += [f"{source}: two joint classes would both be called {name!r}. Write classes without a comma." for name in twice]
     refuse(source, mistakes)
 
@@ -95,9 +95,6 @@ def find_layout(source: Path, settings: DataConfig) -> Layout:
         raise DataError(f"{shown(str(source.absolute()))}: this name is not in UTF-8. Rename it, or the folder that holds it.")
     if settings.layout and settings.layout not in LAYOUTS:
         raise DataError(f"data/layout is {settings.layout!r}; choose one of {', '.join(LAYOUTS)}.")
-    if settings.tags or settings.number:
-        given = "data/tags" if settings.tags else "data/number"
-        raise DataError(f"{given}: this version predicts classes alone. Leave it out; a number is cut into classes by data/ordinal.")
     if source.exists():
         if settings.layout:
             return LAYOUTS[settings.layout]
@@ -135,24 +132,38 @@ def _text_mistakes(source: Path, ids: Sequence[str]) -> list[str]:
 
 
 def _renumbered(source: Path, images: Images, scheme: Scheme, needed: Collection[str]) -> Images:
-    mistakes, attributes, columns = [], [], []
-    for attribute in scheme.targets:
-        if attribute.name not in images.scheme.names:
-            if attribute.name in needed:
-                mistakes.append(f"{source}: has no attribute {attribute.name}; there are {', '.join(images.scheme.names)}. Add it.")
+    """The images with the part of the scheme that they have, numbered as there."""
+    mistakes, found, columns = [], [], []
+    own, tags, numbers = images.scheme.of_kind("classes"), None, None
+    for target in scheme.targets:
+        mine = next((one for one in images.scheme.targets if one.name == target.name and one.kind == target.kind), None)
+        if mine is None:
+            if target.name in needed:
+                there = ", ".join(images.scheme.names)
+                mistakes.append(f"{source}: has no target {target.name}; there are {there}. Add it.")
             continue
-        column = images.scheme.names.index(attribute.name)
-        values, own = images.scheme.targets[column].values, images.labels[:, column]
-        strange = [values[value] for value in np.unique(own) if values[value] not in attribute.values]
+        if target.kind == "number":
+            found.append(target)
+            numbers = images.numbers
+            continue
+        labels = images.labels[:, own.names.index(target.name)] if target.kind == "classes" else None
+        present = np.unique(labels) if labels is not None else range(len(mine.values))
+        strange = [mine.values[value] for value in present if mine.values[value] not in target.values]
         if strange:
-            if attribute.name in needed:
-                known = ", ".join(attribute.values)
-                words = f"{attribute.name} is {some(strange)} for some images, and the classes are {known}. Write those."
+            if target.name in needed:
+                known = ", ".join(target.values)
+                words = f"{target.name} is {some(strange)} for some images, and the {target.kind} are {known}. Write those."
                 mistakes.append(f"{source}: {words}")
             continue
-        attributes.append(attribute)
-        columns.append(np.array([attribute.values.index(value) if value in attribute.values else -1 for value in values])[own])
+        found.append(target)
+        if labels is not None:
+            columns.append(np.array([target.values.index(value) if value in target.values else -1 for value in mine.values])[labels])
+        elif images.tags is not None:
+            tags = np.zeros((len(images), len(target.values)), dtype=bool)
+            tags[:, [target.values.index(value) for value in mine.values]] = images.tags
     refuse(source, mistakes)
-    part = Scheme(tuple(attributes))
-    numbers = images.numbers if part.cut and part.cut in images.scheme.targets else None
-    return replace(images, labels=np.stack(columns, axis=-1), scheme=part, numbers=numbers)
+    part = Scheme(tuple(found))
+    if part.cut and part.cut in images.scheme.targets:
+        numbers = images.numbers
+    labels = np.stack(columns, axis=-1) if columns else np.zeros((len(images), 0), dtype=np.int64)
+    return replace(images, labels=labels, scheme=part, numbers=numbers, tags=tags)

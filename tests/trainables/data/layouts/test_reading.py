@@ -164,7 +164,7 @@ def test_what_keeps_images_from_joining_is_said_at_once(table):
     with pytest.raises(DataError) as caught:
         reading(table, scheme)
     assert str(caught.value).splitlines() == [
-        f"{table}: has no attribute size; there are class. Add it.",
+        f"{table}: has no target size; there are class. Add it.",
         f"{table}: class is cat for some images, and the classes are dog, bird. Write those.",
     ]
 

@@ -11,7 +11,7 @@ from PIL import Image
 from trainables.data.images import TEST, TRAIN, VALID, DataError, Images
 from trainables.data.layouts.reading import read_images, read_scheme, read_unlabelled
 from trainables.data.settings import DataConfig
-from trainables.data.targets import Classes
+from trainables.data.targets import Classes, Number, Tags
 
 
 @pytest.fixture
@@ -159,6 +159,53 @@ def test_a_number_is_cut_only_where_somebody_says_so_and_the_cuts_offered_are_th
     (line,) = refused(write(HEADER, *groups(60)), "years", ordinal="years")
     assert line.endswith("--set data/cuts=[20, 39].")
     assert read(write(HEADER, *groups(60)), "years", ordinal="years", cuts=(20, 39)).scheme.cut.cuts == (20, 39)
+
+
+# Tags and numbers
+
+
+def test_a_column_of_0_and_1_for_each_tag(write):
+    images = read(write("image,sea,sky,label", "a.jpg,1,0,x", "b.jpg,1.0,True,y", "c.jpg,0,no,y", "d.jpg,-1,yes,x"), tags="sea,sky")
+    assert images.scheme.targets == (Tags("tags", ("sea", "sky")),)
+    assert images.tags.tolist() == [[True, False], [True, True], [False, False], [False, True]]
+
+
+@pytest.mark.parametrize("separator", [", ", ",", ";", " | "])
+def test_one_column_with_the_words_of_all_tags_and_an_image_without_a_tag_is_an_image(write, separator):
+    cells = [separator.join(words) for words in (["red dress", "long"], ["long"], [], ["blue"])]
+    images = read(write("image,what", *(f'{index}.jpg,"{cell}"' for index, cell in enumerate(cells))), tags="what")
+    assert images.scheme.targets == (Tags("what", ("blue", "long", "red dress")),)
+    assert images.tags.tolist() == [[False, True, True], [False, True, False], [False, False, False], [True, False, False]]
+
+
+def test_a_number_beside_classes_and_tags(write):
+    images = read(write("image,sex,age,a,b", "a.jpg,f,3.5,0,1", "b.jpg,m,70,1,1", "c.jpg,m,,1,0"), "sex", number="age", tags=["a", "b"])
+    assert images.scheme.targets == (Classes("sex", ("f", "m")), Tags("tags", ("a", "b")), Number("age"))
+    assert (
+        images.numbers.tolist() == [3.5, 70]
+        and images.labels.tolist() == [[0], [1]]
+        and images.tags.tolist() == [[False, True], [True, True]]
+    )
+    assert any(names == ("c.jpg",) for names in noted(images).values())
+
+
+@pytest.mark.parametrize("settings", [{"number": "age"}, {"tags": "a,b"}])
+def test_a_number_that_is_text_and_a_tag_that_is_neither_0_nor_1_are_named_by_their_lines(write, settings):
+    table = write("image,age,a,b", "a.jpg,3,0,1", "b.jpg,old,1,2")
+    (line,) = refused(table, **settings)
+    assert line.startswith(f"{table}:3: ") and ("'old'" in line or "'2'" in line)
+
+
+@pytest.mark.parametrize("settings", [{"tags": "a", "number": "a"}, {"target": "a", "tags": "a,b"}, {"target": "a", "group": "a"}])
+def test_a_column_is_one_thing(write, settings):
+    (line,) = refused(write("image,a,b", "a.jpg,0,1", "b.jpg,1,0"), **settings)
+    assert ": a is " in line
+
+
+def test_where_nothing_says_what_the_target_is_tags_and_numbers_are_offered_too(write):
+    rows = [f"{index}.jpg,{index % 2},{index % 3 // 2},{index}.5" for index in range(60)]
+    lines = refused(write("image,sea,sky,age", *rows))
+    assert any(line.startswith("  --tags sea,sky ") for line in lines) and any(line.startswith("  --number age ") for line in lines)
 
 
 # Groups
@@ -353,11 +400,6 @@ def test_an_empty_table_is_refused(write, content):
 def test_a_target_with_another_value_for_every_image_is_refused(write):
     (line,) = refused(write("image,label,code", *(f"{index}.jpg,{'xy'[index % 2]},c{index}" for index in range(9))), "label,code")
     assert "code" in line and "data/ordinal" in line
-
-
-@pytest.mark.parametrize("field", ["tags", "number"])
-def test_kinds_of_target_that_are_not_there_yet_are_refused_in_words(write, field):
-    assert f"data/{field}" in refused(write("image,label", "a.jpg,x", "b.jpg,y"), **{field: "label"})[0]
 
 
 # Splits of one's own
