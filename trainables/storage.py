@@ -34,7 +34,7 @@ FIXES = {
         "access is refused; give a key that may list, read, write and delete there "
         "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, a profile or a role)"
     ),
-    "NETWORK_CONNECTION|curl": (
+    "NETWORK_CONNECTION|curl|CURL": (
         "nobody answers; check the network, and the endpoint if the store is not the cloud's own "
         "(?endpoint_override=http://host:port behind the address, or AWS_ENDPOINT_URL)"
     ),
@@ -55,6 +55,9 @@ class Address:
 
     def __str__(self) -> str:
         return self.uri
+
+    def __reduce__(self) -> tuple:
+        return _unpickled, (self.uri, self.filesystem, self.path)
 
     def __truediv__(self, name: str) -> Self:
         return type(self)(f"{self.uri}/{name}", self.filesystem, f"{self.path}/{name}")
@@ -86,7 +89,7 @@ class Address:
         """The files and folders in it; none where nothing is there."""
         from pyarrow.fs import FileSelector
 
-        with _in_plain_words(self):
+        with in_plain_words(self):
             found = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
         return (self / info.base_name for info in found)
 
@@ -94,11 +97,11 @@ class Address:
         """Parents are made in any case: stores have no folders but marks for them."""
         if not exist_ok and self.exists():
             raise FileExistsError(f"{self} is there already")
-        with _in_plain_words(self):
+        with in_plain_words(self):
             self.filesystem.create_dir(self.path, recursive=True)
 
     def read_bytes(self) -> bytes:
-        with _in_plain_words(self):
+        with in_plain_words(self):
             for _ in range(READS):
                 # As a file and not as a stream, which would ask for the content in many small pieces.
                 with self.filesystem.open_input_file(self.path) as file:
@@ -118,12 +121,12 @@ class Address:
 
     def write_bytes(self, content: bytes) -> None:
         """Readers find the old content or the new one: a store shows an upload when it is complete."""
-        with _in_plain_words(self), self.filesystem.open_output_stream(self.path) as stream:
+        with in_plain_words(self), self.filesystem.open_output_stream(self.path) as stream:
             stream.write(content)
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
-            with _in_plain_words(self):
+            with in_plain_words(self):
                 self.filesystem.delete_file(self.path)
         except FileNotFoundError:
             if not missing_ok:
@@ -133,13 +136,20 @@ class Address:
         """All files below it; none where nothing is there."""
         from pyarrow.fs import FileSelector
 
-        with _in_plain_words(self):
+        with in_plain_words(self):
             below = self.filesystem.get_file_info(FileSelector(self.path, recursive=True, allow_not_found=True))
         return [info for info in below if info.is_file]
 
     def _kind(self) -> str:
-        with _in_plain_words(self):
+        with in_plain_words(self):
             return self.filesystem.get_file_info(self.path).type.name
+
+
+def _unpickled(uri: str, filesystem: "FileSystem", path: str) -> Address:
+    # It sees to it that the process can end: pickle alone imports of pyarrow what does not.
+    import pyarrow.fs  # noqa: F401
+
+    return Address(uri, filesystem, path)
 
 
 Folder = Path | Address
@@ -168,7 +178,7 @@ def open_folder(text: str) -> Folder:
         raise StorageError(f"the {scheme}:// address names no bucket; write {scheme}://bucket/folder, in a key %2F for / and %40 for @")
     path = "/".join([bucket, *filter(None, path.split("/"))])
     uri = f"{scheme}://{path}"
-    with _in_plain_words(uri):
+    with in_plain_words(uri):
         return Address(uri, STORES[scheme](bucket, secrets, dict(parse_qsl(query))), path)
 
 
@@ -210,10 +220,11 @@ STORES = {"s3": _open_s3, "gs": _open_gs}
 
 
 @contextmanager
-def _in_plain_words(address: Address | str) -> Iterator[None]:
+def in_plain_words(address: Address | str) -> Iterator[None]:
+    """Turn what the libraries of a store say into a StorageError, but for what is missing."""
     try:
         yield
-    except (FileNotFoundError, StorageError):
+    except (FileNotFoundError, UserError):
         raise
     except (OSError, ValueError) as error:
         said = str(error)
@@ -296,7 +307,7 @@ def remove_tree(folder: Folder) -> None:
         if isinstance(folder, Path):
             shutil.rmtree(folder)
             return
-        with _in_plain_words(folder):
+        with in_plain_words(folder):
             folder.filesystem.delete_dir(folder.path)
 
 
@@ -326,7 +337,7 @@ def move_tree(folder: Folder, to: Folder) -> None:
         folder.rename(to)
     elif isinstance(folder, Address) and isinstance(to, Address):
         for info in folder.files():
-            with _in_plain_words(to):
+            with in_plain_words(to):
                 folder.filesystem.copy_file(info.path, to.path + info.path.removeprefix(folder.path))
         remove_tree(folder)
     else:
