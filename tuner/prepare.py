@@ -275,11 +275,11 @@ def decode(images: Images, views: list[View], allow_bad: bool, console: Console)
     if len(files.bad) > MOST_BAD * len(images) and not allow_bad:
         fix = "Fix them, or go on without them: --allow-bad-photos"
         raise DataError(f"{good.left_out[-1]}.\nThat is more than {MOST_BAD:.0%} of them. {fix}")
-    if files.faceless:
-        console.print(files.faceless_words(len(good)), style="yellow")
-        if len(files.faceless) > MOST_FACELESS * len(good):
-            unfit = "That is more than half of them: view/crop: face does not suit these images; center, box or none do not look for faces."
-            console.print(unfit, style="bold red")
+    for note in files.notes(len(good)):
+        console.print(note, style="yellow", markup=False, soft_wrap=True)
+    if len(files.faceless) > MOST_FACELESS * len(good):
+        unfit = "That is more than half of them: view/crop: face does not suit these images; center, box or none do not look for faces."
+        console.print(unfit, style="bold red")
     return good, files
 
 

@@ -296,8 +296,8 @@ class Predictor:
 
     def _decoded(self, images: Images | Unlabelled, trials: Sequence[Trial]) -> ViewFiles:
         files = decode(images, wanted_views(trials))
-        if files.faceless:
-            self.console.print(files.faceless_words(len(images.ids)), style="yellow", markup=False, soft_wrap=True)
+        for note in files.notes(len(images.ids)):
+            self.console.print(note, style="yellow", markup=False, soft_wrap=True)
         return files
 
 

@@ -9,7 +9,7 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from analysis.figures.style import GRID, INK, PALE, PAPER
-from trainables.data.views import read_image
+from trainables.data.decoding import read_image
 
 PICTURE, GAP, SIDE = (180, 200), 20, 28  # pixels: of one picture, between tiles, around the sheet
 TEXT, TITLE = 15, 24  # pixels: sizes of the words under a picture and over the sheet

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from PIL import Image
 from rich.console import Console
 
 from analysis.command import RunOption, choose_device, decode, read_runs, refusals, show_left_out, show_written, table, warn
@@ -18,6 +17,7 @@ from analysis.members.selection import refuse_count
 from analysis.members.trials import Runs
 from analysis.mistakes.find import Answered, Mistakes, Subgroup, confident_errors, confusions, disagreement, subgroups, subgroups_of
 from trainables.console import output
+from trainables.data.decoding import open_image
 from trainables.data.images import Images
 from trainables.data.layouts.reading import read_images
 from trainables.data.views import ViewFiles, open_view
@@ -194,7 +194,7 @@ def show(console: Console, answered: Answered, found: Mistakes) -> None:
 
 
 def _shorter_side(images: Images, name: str) -> int:
-    with Image.open(images.root / name) as image:
+    with open_image(images.root / name) as image:
         return min(image.size)
 
 

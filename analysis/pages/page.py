@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from trainables.data.views import UNREADABLE, read_image
+from trainables.data.decoding import UNREADABLE, read_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

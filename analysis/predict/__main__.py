@@ -63,8 +63,7 @@ def answer_images(folder: Folder, images: Path, out: Path, device: str, batch: i
     seconds = perf_counter() - start
     scheme = job.content.pipeline.scheme
     write_answers(out, answer_table(scheme, job.images.ids, rows, scores, files.bad))
-    if files.faceless:
-        warn(console, files.faceless_words(len(job.images.ids)))
+    warn(console, *files.notes(len(job.images.ids)))
     if files.bad:
         warn(console, LeftOut("images cannot be used", named(files.bad)))
     console.print(shares_table(scheme, scores))

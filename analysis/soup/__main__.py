@@ -99,8 +99,7 @@ def restore(runs: Runs, trials: Sequence[Trial], console: Console) -> tuple[Imag
     views = list(dict.fromkeys(View.of(trial.record.config.view) for trial in trials))
     found = read_images(data_folder(runs), settings)
     files = decode(found, views)
-    if files.faceless:
-        warn(console, files.faceless_words(len(found.ids)))
+    warn(console, *files.notes(len(found.ids)))
     images, split = restore_split(runs.folders[0], runs.cards[0], found.without(files.bad), files.digests, settings.fold)
     return images, split, {view: open_view(files.files[view]) for view in views}
 

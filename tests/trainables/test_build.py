@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from trainables.build import build_parts
+from trainables.data.decoding import read_image
 from trainables.data.images import ImageError
 from trainables.data.splits import NOBODY
-from trainables.data.views import View, look, open_view, read_image
+from trainables.data.views import View, look, open_view
 from trainables.models.backbone import pretrained_statistics
 from trainables.registry import ConfigError
 

@@ -5,9 +5,10 @@ import pytest
 from rich.console import Console
 
 from trainables.config import section
+from trainables.data.decoding import read_image
 from trainables.data.faces import find_face
 from trainables.data.images import Images
-from trainables.data.views import View, read_image
+from trainables.data.views import View
 from tuner.prepare import decode
 
 

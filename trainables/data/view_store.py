@@ -35,7 +35,7 @@ from search_spaces.errors import UserError
 from trainables.commands import typed
 from trainables.storage import remove_partials, write_whole
 
-FORMAT = 4  # of stores; those of another one are not read
+FORMAT = 5  # of stores, and of what decodes for them; those of another one are not read
 INDEX, USE, LOCK = "index", "use", "lock"
 ENTRY = np.dtype(
     [
@@ -43,6 +43,7 @@ ENTRY = np.dtype(
         ("pixels", "V32"),  # sha256 of the row
         ("used", "<u4"),  # when a command last asked for it, in seconds since 1970
         ("faceless", "?"),  # the view wants a face and there is none, so the centre is shown
+        ("changes", "<u2"),  # what was done to the pixels of the file, in bits
     ]
 )
 BLACK = bytes(32).hex()  # the content of row 0
@@ -171,14 +172,14 @@ class Writer:
             os.ftruncate(self._index, len(_line(stored.head)) + self._rows * ENTRY.itemsize)
             os.lseek(self._index, 0, os.SEEK_END)
 
-    def add(self, content: str, image: np.ndarray, faceless: bool = False) -> None:
+    def add(self, content: str, image: np.ndarray, faceless: bool = False, changes: int = 0) -> None:
         """Write an image (height, width, 3) as the next row, unless its content is there. Raises: CacheError."""
         if content in self.row:
             return
         pixels = np.ascontiguousarray(image)
         with in_words(self._folder):
             _write(self._pixels, pixels, (self._rows + len(self._added)) * self._size)
-        self._added.append((bytes.fromhex(content), hashlib.sha256(pixels.data).digest(), int(time.time()), faceless))
+        self._added.append((bytes.fromhex(content), hashlib.sha256(pixels.data).digest(), int(time.time()), faceless, changes))
         self.row[content] = self._rows + len(self._added) - 1
 
     def publish(self) -> None:
@@ -241,7 +242,7 @@ def list_stores(cache: Path) -> list[Listed]:
         size = sum(file.stat().st_size for file in folder.iterdir())
         with _alone_with(folder) as nobody:
             if stored is None:
-                found.append(Listed(folder, "damaged", 0, size, 0, not nobody))
+                found.append(Listed(folder, "damaged, or of an earlier version", 0, size, 0, not nobody))
             else:
                 used = float(stored.entries["used"].max())
                 found.append(Listed(folder, stored.head["shows"], len(stored.entries) - 1, size, used, not nobody))
@@ -293,10 +294,10 @@ def in_words(place: Path) -> Iterator[None]:
     """Turn what the system says about writing in the cache into a CacheError."""
     try:
         yield
-    except CacheError:
+    except UserError:
         raise
     except OSError as error:
-        _refuse(place, error.errno, f"decoded images cannot be kept ({error.strerror or error})")
+        _refuse(place, error.errno, f"images cannot be kept ({error.strerror or error})")
 
 
 def _refuse(place: Path, number: int | None, why: str) -> None:
@@ -309,7 +310,7 @@ def _new_store(folder: Path, shape: Sequence[int], shows: str) -> Stored:
     black = np.zeros(shape, np.uint8)
     head = {"format": FORMAT, "images": f"images-{uuid4().hex[:12]}", "shape": list(shape), "shows": shows}
     (folder / head["images"]).write_bytes(black.data)
-    entry = np.array([(bytes.fromhex(BLACK), hashlib.sha256(black.data).digest(), int(time.time()), False)], ENTRY)
+    entry = np.array([(bytes.fromhex(BLACK), hashlib.sha256(black.data).digest(), int(time.time()), False, 0)], ENTRY)
     write_whole(folder / INDEX, _line(head) + entry.tobytes())
     return Stored(head, entry, black[None])
 

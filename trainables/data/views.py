@@ -7,22 +7,20 @@ import hashlib
 import json
 import math
 import os
-import struct
-import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import PIL
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from pydantic import Field
 
 from trainables.ahead import ahead
+from trainables.data.decoding import TOLD, UNREADABLE, Change, decode, decoder
 from trainables.data.faces import VERSION, Box, Faces, Find, find_face, one_thread_each
-from trainables.data.images import DataError, Images, Unlabelled
+from trainables.data.images import DataError, Images, LeftOut, Unlabelled
 from trainables.data.names import some
 from trainables.data.view_store import BLACK, FORMAT, CacheError, Use, Writer, alone, make_room, note_use, read_store
 from trainables.registry import Entry, Section, Side, choose, setting
@@ -30,10 +28,6 @@ from trainables.storage import write_whole
 
 TURN = 1000  # images that a process decodes while others wait for theirs
 TURNS = 20  # or a share of all, so that long indices are not read too often
-LARGEST = 100_000_000  # pixels of one image; more is a bomb or a mistake
-# What cameras, phones and the web make. Others stay closed: to open an EPS file is to run a program that it holds.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 Area = tuple[float, float, float, float]  # left, top, right, bottom in pixels of an image
 Size = tuple[int, int]  # width, height in pixels
@@ -170,36 +164,6 @@ def _contain(area: Area, size: Size) -> tuple[Area, Size]:
 FITS: dict[str, Callable[[Area, Size], tuple[Area, Size]]] = {"stretch": _stretch, "cover": _cover, "contain": _contain}
 
 
-def read_image(file: Path | BinaryIO) -> Image.Image:
-    """The image in RGB, upright. Raises: one of UNREADABLE for a damaged, lying or oversized file."""
-    try:
-        opened = Image.open(file, formats=FORMATS)
-    except UnidentifiedImageError:
-        # Pillow would name an object in memory; every caller knows the image's name.
-        raise ValueError("not an image of a known format") from None
-    except Image.DecompressionBombError:
-        raise ValueError(f"its header claims far more pixels than the {LARGEST:,} that are read") from None
-    with opened as image:
-        if image.width * image.height > LARGEST:
-            raise ValueError(f"{image.width} x {image.height} pixels; at most {LARGEST:,} are read")
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-    return _eight_bits(upright, image.format).convert("RGB")
-
-
-def _eight_bits(image: Image.Image, kind: str | None) -> Image.Image:
-    """The image with 8 bits a channel and what is transparent in it white. Raises: ValueError where its shades have no known range."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and kind == "PPM"):
-        # Pillow would clip 16 bits at 255, which leaves a white image.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError("grey of 32 bits, whose range nobody knows; write it with 8 or 16 bits")
-    if image.has_transparency_data:
-        # Without this, colours that nobody sees would be trained on.
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return image
-
-
 def look(image: Image.Image, view: View, face: Box | None = None) -> np.ndarray:
     """The image as the model sees it: (height, width, 3) uint8.
 
@@ -255,6 +219,13 @@ class ViewFiles:
     bad: dict[str, str]  # image id -> why; they are black
     digests: dict[str, str]  # image id -> first 16 hex digits of the sha256 of its file; only a file that cannot be opened has none
     faceless: tuple[str, ...] = ()  # ids of the images whose centre is shown because a view wants a face and they have none
+    changed: Mapping[Change, tuple[str, ...]] = field(default_factory=dict)  # ids of the images by what was done to their pixels
+
+    def notes(self, images: int) -> Iterator[str]:
+        """What was done to so many images beside decoding them, a line for each kind, with how many they are and the first of them."""
+        yield from (str(LeftOut(TOLD[change], names)) for change, names in self.changed.items())
+        if self.faceless:
+            yield self.faceless_words(images)
 
     def faceless_words(self, images: int) -> str:
         """How many of so many images have no face, and the first of them."""
@@ -291,10 +262,12 @@ def build_views(
             found |= _fill(images.root, survey.missing, views, cache, progress or (lambda done: None), find)
         contents = {name: BLACK if found[name].why else found[name].content for name in images.ids}
         files = {view: ViewFile(view, cache, images.root, contents, uses[view]) for view in views}
-        faceless: set[str] = set()
+        faceless, changes = np.zeros(len(images.ids), bool), np.zeros(len(images.ids), int)
         for file in files.values():
             seen = open_view(file, find)
-            faceless |= {name for name, row in zip(images.ids, seen.rows(images.ids), strict=True) if seen.entries["faceless"][row]}
+            entries = seen.entries[seen.rows(images.ids)]
+            faceless |= entries["faceless"]
+            changes |= entries["changes"]
             note_use(cache, file.folder, contents.values())
         if survey.missing:
             make_room(cache, 0, keep)
@@ -302,8 +275,13 @@ def build_views(
         files,
         bad={name: found[name].why for name in images.ids if found[name].why},
         digests={name: found[name].content[:16] for name in images.ids if found[name].content},
-        faceless=tuple(name for name in images.ids if name in faceless),
+        faceless=_where(faceless, images.ids),
+        changed={change: _where(changes & change, images.ids) for change in Change if (changes & change).any()},
     )
+
+
+def _where(chosen: np.ndarray, ids: Sequence[str]) -> tuple[str, ...]:
+    return tuple(ids[position] for position in np.flatnonzero(chosen).tolist())
 
 
 def count_missing(images: Images | Unlabelled, views: Iterable[View], cache: Path) -> int:
@@ -408,15 +386,16 @@ def _fill(
                 view: stack.enter_context(Writer(store_folder(cache, view), (view.height, view.width, 3), str(view))) for view in views
             }
             files = stack.enter_context(closing(_read_all(root, names[start : start + turn], writers, faces)))
-            for name, (file, seen, faceless) in files:
+            for name, (file, seen, faceless, changes) in files:
                 for view, image in seen.items():
-                    writers[view].add(file.content, image, faceless and view.wants_face)
+                    writers[view].add(file.content, image, faceless and view.wants_face, changes)
                 found[name] = file
                 progress(1)
     return found
 
 
-Seen = tuple[_File, dict[View, np.ndarray], bool]  # a file, its image in each view whose store lacks it, whether it has no face
+# A file, its image in each view whose store lacks it, whether it has no face, and what was done to its pixels.
+Seen = tuple[_File, dict[View, np.ndarray], bool, Change]
 
 
 def _read_all(root: Path, names: Sequence[str], writers: Mapping[View, Writer], faces: Faces | None) -> Generator[tuple[str, Seen]]:
@@ -437,15 +416,17 @@ def _read(file: Path, writers: Mapping[View, Writer], faces: Faces | None) -> Se
             content = hashlib.file_digest(stream, "sha256").hexdigest()
             views = [view for view, writer in writers.items() if content not in writer.row]
             if not views:
-                return _File(stamp, content), {}, False
+                return _File(stamp, content), {}, False, Change(0)
             stream.seek(0)
-            image = read_image(stream)
+            image, changes = decode(stream)
     except UNREADABLE as error:
         # What the system says of a disk may be otherwise tomorrow; what Pillow says of the bytes is not.
         passing = isinstance(error, OSError) and error.errno is not None
-        return _File(() if passing else stamp, content, str(error) or type(error).__name__), {}, False
-    face = faces.of(image, content[:16]) if faces and any(view.wants_face for view in views) else None
-    return _File(stamp, content), {view: look(image, view, face) for view in views}, face is None
+        return _File(() if passing else stamp, content, str(error) or type(error).__name__), {}, False, Change(0)
+    # Where pixels are changed, another decoder may have found no face in what it made of them.
+    digest = f"{content[:16]}{f'-{changes:x}' if changes else ''}"
+    face = faces.of(image, digest) if faces and any(view.wants_face for view in views) else None
+    return _File(stamp, content), {view: look(image, view, face) for view in views}, face is None, changes
 
 
 @contextmanager
@@ -466,8 +447,7 @@ def _table_file(cache: Path, root: Path) -> Path:
 def _read_table(cache: Path, root: Path) -> dict[str, _File]:
     try:
         table = json.loads(_table_file(cache, root).read_bytes())
-        # Another Pillow may be able to decode more.
-        current = table["format"] == FORMAT and table["pillow"] == PIL.__version__
+        current = table["format"] == FORMAT and table["decoder"] == decoder()
         return {name: _File(tuple(stamp), content, why) for name, (stamp, content, why) in table["files"].items() if current or not why}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
@@ -479,7 +459,7 @@ def _extend_table(cache: Path, root: Path, found: Mapping[str, _File]) -> None:
         return
     files = _read_table(cache, root) | {name: file for name, file in found.items() if file.stamp and file.content}
     rows = {name: [file.stamp, file.content, file.why] for name, file in files.items()}
-    table = {"format": FORMAT, "root": str(root.absolute()), "pillow": PIL.__version__, "files": rows}
+    table = {"format": FORMAT, "root": str(root.absolute()), "decoder": decoder(), "files": rows}
     with suppress(OSError):
         _table_file(cache, root).parent.mkdir(exist_ok=True)
         write_whole(_table_file(cache, root), json.dumps(table).encode())

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from trainables.data.decoding import read_image
 from trainables.data.faces import SIDE, SMALLEST, Box, Faces, find_face, one_thread_each
 from trainables.data.images import DataError
-from trainables.data.views import read_image
 from tuner.demo.writing import write_people
 
 GREY = (90, 100, 110)

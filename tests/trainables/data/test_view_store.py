@@ -133,7 +133,7 @@ def test_pixels_that_were_cut_off_are_not_shown_and_written_again(tmp_path):
 def test_an_index_that_says_nothing_is_no_store_and_is_made_anew(tmp_path, head):
     write(tmp_path / "store", 1)
     (tmp_path / "store" / INDEX).write_bytes(head + b"\n" + bytes(2 * ENTRY.itemsize))
-    assert read_store(tmp_path / "store") is None and [one.shows for one in list_stores(tmp_path)] == ["damaged"]
+    assert read_store(tmp_path / "store") is None and [one.shows for one in list_stores(tmp_path)] == ["damaged, or of an earlier version"]
     write(tmp_path / "store", 2)
     assert held(tmp_path / "store") == [2] and len(list((tmp_path / "store").glob("images-*"))) == 1
 
@@ -182,7 +182,7 @@ def colours(built, view=SQUARE) -> list[int]:
 
 def build(root: Path, numbers, cache: Path, log: Path, dies: bool = False) -> None:
     """Build a view in turns of two images; every image that is decoded leaves a line in the log."""
-    real, views.TURN = views.read_image, 2
+    real, views.TURN = views.decode, 2
     views.TURNS = 10**6
 
     def read(stream):
@@ -192,7 +192,7 @@ def build(root: Path, numbers, cache: Path, log: Path, dies: bool = False) -> No
             os.kill(os.getpid(), signal.SIGKILL)
         return real(stream)
 
-    views.read_image = read
+    views.decode = read
     (log.parent / f"ready-{os.getpid()}").touch()
     wait_for(lambda: len(list(log.parent.glob("ready-*"))) == 2)
     assert colours(build_views(Unlabelled(root, tuple(f"{number}.png" for number in numbers)), [SQUARE], cache)) == list(numbers)

@@ -20,6 +20,7 @@ from trainables.card import Card
 from trainables.checkpoint import load_model, pack_model
 from trainables.config import section
 from trainables.data.batches import plain_batches
+from trainables.data.decoding import LARGEST, Change, decode, read_image
 from trainables.data.faces import Box, find_face
 from trainables.data.images import DataError, Unlabelled
 from trainables.data.layouts.reading import read_images
@@ -28,9 +29,6 @@ from trainables.data.view_store import cache_folder, read_store
 from trainables.data.views import (
     CROPS,
     FITS,
-    FORMATS,
-    LARGEST,
-    UNREADABLE,
     View,
     ViewFiles,
     build_views,
@@ -38,7 +36,6 @@ from trainables.data.views import (
     count_missing,
     look,
     open_view,
-    read_image,
     store_folder,
 )
 from trainables.models.assemble import IMAGENET, build_model
@@ -73,7 +70,7 @@ def decoded(images: Unlabelled, views: list[View], folder: Path) -> list[str]:
     """The names of the images that `look` is called for when the views are built."""
     opened = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainables.data.views.read_image", lambda stream: opened.append(Path(stream.name).name) or read_image(stream))
+        patch.setattr("trainables.data.views.decode", lambda stream: opened.append(Path(stream.name).name) or decode(stream))
         build_views(images, views, folder)
     return sorted(opened)
 
@@ -204,6 +201,24 @@ def test_what_another_pillow_could_not_decode_is_tried_again(tmp_path, monkeypat
     assert decoded(images, [SQUARE], tmp_path / "cache") == ["b.png"] and decoded(images, [SQUARE], tmp_path / "cache") == []
 
 
+def test_what_was_done_to_pixels_is_known_by_image_and_told_with_the_first_of_them(tmp_path):
+    cache, images = tmp_path / "cache", drawn(tmp_path / "photos", a=1, b=2)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for name in ("c", "d"):
+        Image.fromarray(COLOURS if name == "c" else 255 - COLOURS).save(images.root / f"{name}.jpg", exif=exif)
+    Image.fromarray(np.uint16([[0, 65535]] * 2)).save(images.root / "e.png")
+    everything = replace(images, ids=(*images.ids, "c.jpg", "d.jpg", "e.png"))
+    expected = {Change.TURNED: ("c.jpg", "d.jpg"), Change.SCALED: ("e.png",)}
+    built = build_views(everything, [SQUARE], cache)
+    assert built.changed == expected
+    turned, scaled = built.notes(5)
+    assert turned.startswith("2 ") and "c.jpg, d.jpg" in turned and scaled.startswith("1 ") and "e.png" in scaled
+    assert decoded(everything, [SQUARE], cache) == [] and build_views(everything, [SQUARE], cache).changed == expected
+    assert build_views(replace(everything, ids=("d.jpg", "a.png")), [SQUARE, WIDE], cache).changed == {Change.TURNED: ("d.jpg",)}
+    assert not build_views(images, [SQUARE], cache).changed and list(build_views(images, [SQUARE], cache).notes(2)) == []
+
+
 # What is gone comes back
 
 
@@ -271,20 +286,6 @@ def test_damaged_and_absurd_files_end_in_bad_and_the_rest_is_unharmed(tmp_path):
     assert build_views(Unlabelled(root, names), [SQUARE, WIDE], tmp_path / "cache").bad == built.bad
 
 
-def test_a_program_that_calls_itself_an_image_is_not_run(tmp_path):
-    Image.fromarray(COLOURS).save(tmp_path / "program.eps")
-    (tmp_path / "program.eps").rename(tmp_path / "photo.jpg")
-    assert Image.open(tmp_path / "photo.jpg").format == "EPS", "Pillow goes by the content"
-    with pytest.raises(ValueError, match="not an image of a known format"):
-        read_image(tmp_path / "photo.jpg")
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_images_of_every_format_are_read(tmp_path, name):
-    Image.fromarray(COLOURS).save(tmp_path / "photo", name)
-    assert read_image(tmp_path / "photo").size == Image.fromarray(COLOURS).size
-
-
 def claiming(suffix: str, width: int, height: int) -> bytes:
     """A small file whose header claims so many pixels."""
     if suffix == "png":
@@ -339,28 +340,6 @@ def test_a_header_that_claims_more_pixels_than_there_are_is_refused_and_the_row_
     assert list(built.bad) == [f"photo.{suffix}"] and not pixels(built, SQUARE).any()
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])
-@pytest.mark.parametrize("seed", range(4))
-def test_whatever_happens_to_its_bytes_an_image_is_read_or_refused(tmp_path, suffix, seed):
-    rng = np.random.default_rng(seed)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(COLOURS).save(tmp_path / f"photo.{suffix}", **({} if suffix == "bmp" else {"exif": exif}))
-    whole = (tmp_path / f"photo.{suffix}").read_bytes()
-    shapes = set()
-    for _ in range(50):
-        broken = bytearray(whole[: rng.integers(20, len(whole) + 1)])
-        for place in rng.integers(min(len(broken), 200), size=3):
-            broken[place] = rng.integers(256)
-        (tmp_path / f"photo.{suffix}").write_bytes(broken)
-        try:
-            shapes.add(look(read_image(tmp_path / f"photo.{suffix}"), SQUARE).shape)
-        except UNREADABLE:
-            shapes.add("refused")
-    assert shapes <= {(32, 32, 3), "refused"} and "refused" in shapes
-
-
 def stop(done: int) -> None:
     raise KeyboardInterrupt
 
@@ -387,73 +366,6 @@ def test_interrupted_decoding_leaves_earlier_views_alone(some, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         build_views(some, [SQUARE, WIDE], tmp_path, stop)
     np.testing.assert_array_equal(pixels(build_views(some, [SQUARE], tmp_path), SQUARE), before)
-
-
-UPRIGHT = {
-    1: lambda a: a,
-    2: np.fliplr,
-    3: lambda a: np.rot90(a, 2),
-    4: np.flipud,
-    5: lambda a: a.transpose(1, 0, 2),
-    6: lambda a: np.rot90(a, 1),
-    7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
-    8: lambda a: np.rot90(a, 3),
-}
-
-
-@pytest.mark.parametrize("orientation", UPRIGHT)
-def test_an_image_is_turned_as_its_camera_was_held(tmp_path, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(UPRIGHT[orientation](COLOURS))).save(tmp_path / "photo.png", exif=exif)
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "photo.png")), COLOURS)
-
-
-@pytest.mark.parametrize(("mode", "suffix"), [("RGBA", "png"), ("P", "png"), ("L", "png"), ("LA", "png"), ("1", "png"), ("CMYK", "jpg")])
-def test_images_of_every_mode_become_rgb(tmp_path, mode, suffix):
-    image = Image.fromarray(COLOURS).convert(mode)
-    image.save(tmp_path / f"photo.{suffix}", **({"quality": 100} if suffix == "jpg" else {}))
-    read = read_image(tmp_path / f"photo.{suffix}")
-    assert read.mode == "RGB" and read.size == (20, 30)
-    np.testing.assert_allclose(np.asarray(read, float), np.asarray(image.convert("RGB"), float), atol=80 if suffix == "jpg" else 0)
-
-
-def test_sixteen_bits_of_grey_keep_their_shades(tmp_path):
-    grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
-    Image.fromarray(grey * 257).save(tmp_path / "photo.png")
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "photo.png"))[..., 0], grey)
-
-
-@pytest.mark.parametrize("kind", ["P5", "I;16B", "I;16"])
-def test_sixteen_bits_of_grey_keep_their_shades_in_every_container(tmp_path, kind):
-    grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
-    if kind == "P5":
-        (tmp_path / "photo").write_bytes(b"P5 16 16 65535\n" + (grey * 257).astype(">u2").tobytes())
-    else:
-        shades = (grey * 257).astype(">u2" if kind == "I;16B" else "<u2")
-        Image.frombytes(kind, (16, 16), shades.tobytes()).save(tmp_path / "photo", "TIFF")
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "photo"))[..., 0], grey)
-
-
-@pytest.mark.parametrize("kind", [np.int32, np.float32])
-def test_grey_whose_range_nobody_knows_is_refused_with_the_fix(tmp_path, kind):
-    Image.fromarray(np.arange(256).reshape(16, 16).astype(kind)).save(tmp_path / "photo", "TIFF")
-    with pytest.raises(ValueError, match="32 bits.*8 or 16"):
-        read_image(tmp_path / "photo")
-
-
-@pytest.mark.parametrize(("mode", "suffix"), [("RGBA", "png"), ("LA", "png"), ("RGBA", "gif"), ("RGBA", "webp")])
-def test_what_is_transparent_is_white_whatever_colour_lies_below_it(tmp_path, mode, suffix):
-    pixels = [np.full((20, 20, 4), colour, np.uint8) for colour in (0, 120)]
-    for number, array in enumerate(pixels):
-        array[..., 3] = 0
-        array[5:15, 5:15] = (80, 80, 80, 255)
-        Image.fromarray(array).convert(mode).save(
-            tmp_path / f"{number}.{suffix}", **({"lossless": True, "exact": True} if suffix == "webp" else {})
-        )
-    one, other = (np.asarray(read_image(tmp_path / f"{number}.{suffix}")) for number in range(2))
-    np.testing.assert_array_equal(one, other)
-    assert (one[0, 0] == 255).all() and (one[10, 10] == 80).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 2), (1000, 20)])
