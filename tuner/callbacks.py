@@ -176,9 +176,15 @@ class Driver(tune.Callback):
         rungs = self._pruner.stopper.rungs
         if not rungs:
             return
-        curves = {number: [self._curves[number][epoch] for epoch in sorted(self._curves[number])] for number in self._ran_to_the_end}
-        found = fidelity.measure(curves, self._backbones, rungs)
-        self._board.notes = [words for words in (fidelity.line(found), fidelity.warning(curves, self._backbones, rungs)) if words]
+
+        def curves_of(numbers: Iterable[int]) -> dict[int, list[float]]:
+            return {number: [self._curves[number][epoch] for epoch in sorted(self._curves[number])] for number in numbers}
+
+        curves = curves_of(self._ran_to_the_end)
+        stopped = curves_of(number for number, row in self._board.rows.items() if row.state == "stopped" and number in self._curves)
+        found = fidelity.measure(curves, self._backbones, rungs, stopped)
+        warning = fidelity.warning(curves, self._backbones, rungs, stopped)
+        self._board.notes = [words for words in (fidelity.line(found), warning) if words]
         write_json(self._run / "fidelity.json", {"rungs": [asdict(entry) for entry in found]})
 
     @contextmanager

@@ -12,4 +12,5 @@ class Fidelity:
     epoch: int  # of the rung
     backbone: str | None  # None: all trials
     trials: int
-    correlation: float | None  # Spearman's; None with fewer than 3 trials or when all scores are equal
+    correlation: float | None  # Spearman's, for all trials; None where fewer than 3 ran to the end or all scores are equal
+    restriction: float = 1.0  # how many times more the scores at the rung are spread among all trials than among those that ran to the end

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from tuner.fidelity import Fidelity, highest, line, measure, warning
+from tuner.fidelity import Fidelity, highest, line, measure, unrestricted, warning
 from tuner.settings import RunSettings
 from tuner.stoppers.asha import halving_rungs
 
@@ -116,6 +116,46 @@ def test_a_backbone_is_measured_over_its_own_trials_only(seed):
 def test_the_only_backbone_is_not_measured_twice_though_others_were_stopped():
     curves = curves_of([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
     assert len(measure(curves, {0: "resnet18", 1: "resnet18", 2: "resnet18", 3: "resnet34"}, [1])) == 1
+
+
+def halved(seed, trials=60, talent=0.8):
+    """The trials that pass a rung at epoch 1 or are spared, those that are stopped there, and all."""
+    rng = np.random.default_rng(seed)
+    final = rng.standard_normal(trials)
+    early = talent * final + (1 - talent**2) ** 0.5 * rng.standard_normal(trials)
+    runs = (early >= np.quantile(early, 2 / 3)) | (rng.random(trials) < 0.05)
+    every = curves_of(early.tolist(), final.tolist())
+    return {n: every[n] for n in every if runs[n]}, {n: every[n][:1] for n in every if not runs[n]}, every
+
+
+def test_that_trials_which_pass_a_rung_are_alike_there_is_corrected_for():
+    errors, uncorrected = [], []
+    for seed in range(40):
+        curves, stopped, every = halved(seed)
+        (found,), (among,), (true,) = (
+            measure(one, of_one_backbone(every), [1], two) for one, two in ((curves, stopped), (curves, {}), (every, {}))
+        )
+        assert found.restriction > 1 == among.restriction
+        errors.append(found.correlation - true.correlation)
+        uncorrected.append(among.correlation - true.correlation)
+    assert np.mean(uncorrected) < -0.12
+    assert abs(np.mean(errors)) < 0.08
+    assert np.std(errors) < np.std(uncorrected) + 0.03
+
+
+@pytest.mark.parametrize("correlation", [-1.0, -0.4, 0.0, 0.6, 1.0])
+def test_a_correction_for_no_restriction_changes_nothing_and_one_can_be_taken_back(correlation):
+    assert unrestricted(correlation, 1.0) == pytest.approx(correlation)
+    assert unrestricted(unrestricted(correlation, 1.7), 1 / 1.7) == pytest.approx(correlation)
+
+
+def test_stopped_trials_are_counted_for_their_own_backbone_and_from_the_rungs_that_they_reached():
+    curves, backbones = random_curves(1)
+    stopped = {100: [0.0], 101: [0.1, 0.2, 0.3]}
+    backbones |= {100: "resnet18", 101: "resnet34"}
+    one, three = (measure(curves, backbones, [epoch], stopped) for epoch in (1, 3))
+    assert all(found.restriction != 1 for found in one)
+    assert [found.restriction != 1 for found in three] == [True, False, True]
 
 
 def test_the_measured_can_be_written_as_json():

@@ -181,7 +181,7 @@ def _fidelity(run: Run) -> Iterator[Part]:
         f"fidelity{run.suffix}",
         "Rank correlation of early with final scores",
         "Where early scores rank the trials as the final ones do (1), stopping early loses nothing; near 0 it is chance. Only "
-        "trials that ran to the end can tell.",
+        "trials that ran to the end can tell; that their early scores lie closer together than those of all is corrected for.",
         fidelity_figure(found, MISLEADING),
     )
 
