@@ -1,11 +1,14 @@
 """Does the rule that lets a vote answer help? What it gains in truth over the best single model, in worlds where the truth is known.
 
 A world has trials, validation groups on which everything is chosen, and so many other images that scores there are the true ones. It is
-simulated, or consists of small scikit-learn models on scikit-learn's handwritten digits. The rules are the two of analysis.ensemble: the
-candidate with the best nested score answers (the default), or a vote answers only where it is significantly better than the best single
-model (--safe).
+simulated, or consists of small scikit-learn models on scikit-learn's handwritten digits. With --run a world is a draw from a finished run:
+half of its validation groups, on which all is chosen among all of its trials, whose weights need not have been kept; the other half scores.
+The rules are the two of analysis.ensemble: the candidate with the best nested score answers (the default), or a vote answers only where it
+is significantly better than the best single model (--safe).
 
     uv run python -m benchmarks.decision [--worlds 4] [--kind spread --kind digits] [--groups 40]
+
+    uv run python -m benchmarks.decision --run faces [--worlds 20] [--groups 150]
 """
 
 import json
@@ -19,12 +22,15 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from analysis.command import read_runs, refusals
 from analysis.evaluation.decide import SINGLE, Options, decide
-from analysis.evaluation.nested import Candidate, Known, Wish
+from analysis.evaluation.nested import Candidate, Known, Wish, candidates_of, known_of
+from analysis.members.trials import Runs
 from trainables.console import open_console
 from trainables.data.targets import Classes, Scheme, read_task
 from trainables.metrics import DEFAULT, METRICS
 from trainables.progress import progress_bar
+from trainables.registry import ConfigError, Mistake
 
 LOSS = 0.005  # what a rule may lose in a world before it counts
 TEST = 20_000  # images that scores are true on
@@ -136,39 +142,57 @@ def digits(seed: int, groups: int = 200) -> tuple[Answers, Answers]:
     return valid, test
 
 
-def outcome(valid: Answers, test: Answers) -> dict[str, float]:
-    """The true gain over the best single model of each vote, and of what each rule lets answer; `single`: its true score."""
+Candidates = Mapping[str, Candidate]
+
+
+def as_known(valid: Answers, test: Answers) -> tuple[Candidates, Known, Known]:
+    """The trials of a world, its validation groups and the other ones."""
     trials, _, classes = valid.probabilities.shape
     scheme, metric = Scheme((Classes("class", tuple(map(str, range(classes)))),)), METRICS[DEFAULT]
-    task = read_task("joint", scheme)
-    names = [f"trial/{number}" for number in range(trials)]
-    known = Known(metric, scheme, valid.target[:, None], valid.groups, dict(zip(names, valid.probabilities, strict=True)))
-    candidates = {name: Candidate(task, {"backbone": name, "task": "joint"}) for name in names}
+    task, names = read_task("joint", scheme), [f"trial/{number}" for number in range(trials)]
+    first, second = (
+        Known(metric, scheme, one.target[:, None], one.groups, dict(zip(names, one.probabilities, strict=True))) for one in (valid, test)
+    )
+    return {name: Candidate(task, {"backbone": name, "task": "joint"}) for name in names}, first, second
+
+
+def halves(runs: Runs, seed: int, groups: int | None) -> tuple[Candidates, Known, Known]:
+    """Likewise, of finished runs: so many of their validation groups, half by default, and the others."""
+    known, rng = known_of(runs), np.random.default_rng(seed)
+    names = rng.permutation(np.unique(known.groups))
+    chosen = np.isin(known.groups, names[: groups or len(names) // 2])
+    candidates = {name: replace(candidate, votes=True) for name, candidate in candidates_of(runs).items()}
+    return candidates, known.take(np.flatnonzero(chosen)), known.take(np.flatnonzero(~chosen))
+
+
+def outcome(candidates: Candidates, valid: Known, test: Known) -> dict[str, float]:
+    """The true gain over the best single model of each vote, and of what each rule lets answer; `single`: its true score."""
 
     def no_look(looks: object, trials: object) -> Mapping[str, Any]:
         raise AssertionError("no step is tried")
 
-    decision = decide(Options(Wish(top=3), steps=()), candidates, known, no_look)
-    others = dict(zip(names, test.probabilities, strict=True))
-    true = {name: metric.score(test.target, pipeline(others)) for name, pipeline in decision.pipelines.items()}
+    metric = valid.metric
+    decision = decide(Options(Wish(top=min(3, len(candidates))), steps=()), candidates, valid, no_look)
+    true = {name: metric.score(test.truth(one.scheme), one(test.predicted)) for name, one in decision.pipelines.items()}
     rules = {"new": true[decision.choice.answer], "safe": true[replace(decision.choice, safe=True).answer]}
-    gains = {name: score - true[SINGLE] for name, score in (true | rules).items() if name != SINGLE}
+    gains = {name: metric.sign * (score - true[SINGLE]) for name, score in (true | rules).items() if name != SINGLE}
     return {"single": true[SINGLE], **gains}
 
 
 def main(
     worlds: Annotated[int, typer.Option(min=1, help="Worlds of each kind.")] = 4,
     kind: Annotated[list[str] | None, typer.Option(help=f"{', '.join(KINDS)}, {DIGITS}; repeat it. Default: all.")] = None,
-    groups: Annotated[int | None, typer.Option(min=10, help="Validation groups. Default: each kind's own.")] = None,
+    groups: Annotated[int | None, typer.Option(min=10, help="Validation groups. Default: each kind's own; half of a run's.")] = None,
+    run: Annotated[list[str] | None, typer.Option(help="A finished run in place of all kinds; repeat it for runs of one split.")] = None,
 ) -> None:
     """Print, by kind of world, the mean true gain over the best single model and the share of worlds that lose more than 0.005 by it."""
     columns = ("new", "safe", *VOTES)
     table = Table("world", "best single", "new rule", "--safe", *VOTES)
     rows: dict[str, list[dict[str, float]]] = {}
-    start, names = perf_counter(), kind or [*KINDS, DIGITS]
-    with progress_bar("deciding", len(names) * worlds) as done:
-        for name in names:
-            draw = digits if name == DIGITS else KINDS[name].world if groups is None else replace(KINDS[name], groups=groups).world
+    start = perf_counter()
+    draws = of_runs(run, groups) if run else {name: of_kind(name, groups) for name in kind or [*KINDS, DIGITS]}
+    with progress_bar("deciding", len(draws) * worlds) as done:
+        for name, draw in draws.items():
             rows[name] = []
             for seed in range(worlds):
                 rows[name].append(outcome(*draw(seed)))
@@ -182,6 +206,27 @@ def main(
         f"{name}_{what}": value for name in ("new", "safe") for what, value in zip(("gain", "losses"), figure(whole, name), strict=True)
     }
     print(json.dumps({**figures, "worlds": len(whole), "groups": groups, "seconds": round(perf_counter() - start)}))
+
+
+Draw = Callable[[int], tuple[Candidates, Known, Known]]  # by seed
+
+
+def of_runs(names: list[str], groups: int | None) -> dict[str, Draw]:
+    """Worlds of finished runs."""
+    with refusals():
+        runs = read_runs(names)
+        count = len(np.unique(runs.valid.groups))
+        if groups is not None and groups >= count:
+            raise ConfigError([Mistake("--groups", f"{groups} of {count} validation groups leave none to score; give fewer")])
+        return {", ".join(names): lambda seed: halves(runs, seed, groups)}
+
+
+def of_kind(name: str, groups: int | None) -> Draw:
+    """Worlds that are simulated, or of digits."""
+    if name == DIGITS:
+        return lambda seed: as_known(*digits(seed))
+    kind = KINDS[name] if groups is None else replace(KINDS[name], groups=groups)
+    return lambda seed: as_known(*kind.world(seed))
 
 
 def figure(found: list[dict[str, float]], name: str) -> tuple[float, float]:

@@ -1,14 +1,17 @@
 """A vote, and what comes around it, is taken where it is worth something on groups that it was not fitted on."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import typer
 
 from analysis.evaluation.decide import ENOUGH_GROUPS, SINGLE, WHOLE, WITH_STEPS, Options, averaged, decide
 from analysis.evaluation.nested import Candidate, Known, Wish
 from analysis.evaluation.uncertainty import Gain
 from analysis.votes import ENSEMBLES
+from benchmarks.decision import main as compare_rules
 from trainables.data.targets import Classes, Scheme, read_task
 from trainables.metrics import METRICS
 from trainables.record import RunError
@@ -213,3 +216,16 @@ def test_what_is_not_known_is_refused_with_what_there_is():
 def test_looks_are_averaged_trial_by_trial():
     by_look = {"plain": {"a": np.array([[1.0, 0.0]])}, "flip": {"a": np.array([[0.0, 1.0]])}}
     np.testing.assert_array_equal(averaged(by_look, ("plain", "flip"), ("a",))["a"], [[0.5, 0.5]])
+
+
+def test_the_rules_can_be_compared_on_the_two_halves_of_a_finished_runs_groups(here, capsys):
+    compare_rules(worlds=2, run=["faces"])
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["worlds"] == 2 and -1 <= figures["safe_gain"] <= 1 and 0 <= figures["new_losses"] <= 1
+
+
+def test_a_run_of_which_all_groups_would_choose_and_none_score_is_refused(here, capsys):
+    with pytest.raises(typer.Exit) as refused:
+        compare_rules(worlds=1, run=["faces"], groups=5000)
+    assert refused.value.exit_code == 2
+    assert "--groups" in capsys.readouterr().err
