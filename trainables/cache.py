@@ -1,4 +1,4 @@
-"""`python -m trainables.cache`: what decoded images lie in the cache, and how to be rid of them."""
+"""`python -m trainables.cache`: what decoded and copied images lie in the cache, and how to be rid of them."""
 
 import json
 import re
@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from trainables.data.view_store import Listed
+    from trainables.mirror import Copy
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 SECONDS = {"m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
@@ -24,38 +25,44 @@ def main(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, the table on stderr.")] = False,
 ) -> None:
-    """List the decoded images in the cache, or remove some of them.
+    """List the decoded images in the cache, and what was copied from object stores, or remove some of it.
 
         python -m trainables.cache
         python -m trainables.cache --older 30d
         python -m trainables.cache --empty
 
-    Nothing is lost that a command could not decode again from the images themselves. The cache lies in $SWEEPVOTE_CACHE, or in
-    ~/.cache/sweepvote; from $SWEEPVOTE_CACHE_LIMIT on (such as 200GB; default 50GB) the least recently used images go by themselves.
+    Nothing is lost that a command could not decode again from the images themselves, or copy again. Copies go by --empty alone. The
+    cache lies in $SWEEPVOTE_CACHE, or in ~/.cache/sweepvote; from $SWEEPVOTE_CACHE_LIMIT on (such as 200GB; default 50GB) the least
+    recently used decoded images go by themselves.
 
     Exit codes: 0 done, 2 a wrong option or a cache that cannot be read or written.
     """
     from trainables.console import complain
     from trainables.data.view_store import CacheError, cache_limit, drop, in_words, list_stores, old_files, view_cache
+    from trainables.mirror import list_copies, remove_copies
 
     cache, freed = view_cache(), 0
     try:
         before = _before(empty, older)
         limit = cache_limit()
         with in_words(cache):
+            if empty:
+                freed += remove_copies()
             if before is not None and cache.is_dir():
-                freed = drop(cache, before)
+                freed += drop(cache, before)
                 if empty:
                     freed += _remove([*old_files(cache), *cache.glob("files/*.json"), *cache.glob("faces-*.jsonl")])
             stores, old = list_stores(cache), old_files(cache)
-            show(cache, stores, old, limit, freed=None if before is None else freed, as_json=as_json)
+            show(cache, stores, list_copies(), old, limit, freed=None if before is None else freed, as_json=as_json)
     except (CacheError, ValueError) as error:
         complain(str(error))
         raise typer.Exit(2) from None
 
 
-def show(cache: Path, stores: "list[Listed]", old: list[Path], limit: int, *, freed: int | None, as_json: bool) -> None:
-    """A table of the views, or the same as JSON.
+def show(
+    cache: Path, stores: "list[Listed]", copies: "list[Copy]", old: list[Path], limit: int, *, freed: int | None, as_json: bool
+) -> None:
+    """A table of the views and lines of the copies, or the same as JSON.
 
     Args:
         freed: bytes, where something was to be removed.
@@ -76,6 +83,8 @@ def show(cache: Path, stores: "list[Listed]", old: list[Path], limit: int, *, fr
     console.print(table)
     total, old_size = sum(one.size for one in stores), sum(file.stat().st_size for file in old)
     console.print(f"{total / 1e9:.2f} GB in {len(stores)} views; beyond {limit / 1e9:g} GB the least recently used go by themselves.")
+    for copy in copies:
+        console.print(f"{copy.size / 1e9:.2f} GB copied from {copy.address} in {copy.folder}", soft_wrap=True, markup=False)
     if old:
         console.print(f"{len(old)} files of earlier versions, {old_size / 1e9:.2f} GB, which nothing reads: --empty removes them.")
     if freed is not None:
@@ -94,7 +103,9 @@ def show(cache: Path, stores: "list[Listed]", old: list[Path], limit: int, *, fr
             for one in stores
         ]
         old_ones = {"files": len(old), "bytes": old_size}
-        print(json.dumps({"format": 1, "cache": str(cache), "limit": limit, "freed": freed, "views": views, "earlier_versions": old_ones}))
+        copied = [{"address": copy.address, "folder": str(copy.folder), "bytes": copy.size} for copy in copies]
+        found = {"format": 1, "cache": str(cache), "limit": limit, "freed": freed, "views": views, "copies": copied}
+        print(json.dumps(found | {"earlier_versions": old_ones}))
 
 
 def _before(empty: bool, older: str | None) -> float | None:

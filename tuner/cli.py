@@ -70,7 +70,7 @@ class Options:
 
     space: str | None = None
     resume: str | None = None  # a run to go on with
-    data: Path | None = None
+    data: str | Path | None = None  # a path, or an address
     storage: str = "runs"  # folder or address of all runs
     trials: Wanted | None = None
     time_budget: float | None = None  # seconds

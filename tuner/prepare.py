@@ -22,6 +22,7 @@ from trainables.data.targets import Scheme
 from trainables.data.training import Data
 from trainables.data.view_store import cache_folder, view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
+from trainables.mirror import local_folder
 from trainables.progress import progress_bar
 from trainables.record import SPACE, RunError
 from trainables.restore_data import restore_split, verify_extra
@@ -204,9 +205,10 @@ def known_labels(options: Options, earlier: Earlier | None, sides: DataConfig) -
     Raises: DataError where there are no images.
     """
     if options.data:
-        layout = find_layout(options.data, sides)
-        return layout.scheme(options.data, sides), layout.corrections
-    folder = Path(earlier.card.data) if earlier else demo_folder()
+        folder = local_folder(options.data)
+        layout = find_layout(folder, sides)
+        return layout.scheme(folder, sides), layout.corrections
+    folder = local_folder(earlier.card.data) if earlier else demo_folder()
     # The demo is known before it is drawn.
     layout = find_layout(folder, sides) if folder.exists() else writing.LAYOUT
     return earlier.card.scheme if earlier else layout.scheme(folder, sides), layout.corrections
@@ -232,12 +234,13 @@ def settings_of(options: Options, space: Space, earlier: Earlier | None) -> RunS
 def data_folder(options: Options, earlier: Earlier | None, console: Console) -> Path:
     """Where the images lie. Raises: RunError when those of the earlier run are gone."""
     if options.data:
-        return options.data
+        return local_folder(options.data)
     if earlier is None or Path(earlier.card.data) == demo_folder().resolve():
         return demo_people(console)
-    if not Path(earlier.card.data).exists():
+    folder = local_folder(earlier.card.data)
+    if not folder.exists():
         raise RunError(f"the images of {earlier.card.name} were in {earlier.card.data}, which is gone; give --data where they are now")
-    return Path(earlier.card.data)
+    return folder
 
 
 def has_overlay(space: str) -> bool:

@@ -38,8 +38,10 @@ def main(
         str | None, typer.Option(metavar="NAME", help="A run whose split, images, view and normalisation are taken. Default: none.")
     ] = None,
     data: Annotated[
-        Path | None,
-        typer.Option(help="Images, as tuner.run takes them; their labels are not used. Default: those of --run, or drawn people."),
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Images, as tuner.run takes them; their labels are not used. Default: those of --run, or drawn people."
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,
@@ -95,7 +97,7 @@ def main(
         sys.exit(130)
 
 
-def shared_settings(backbone: str, earlier: "Earlier | None", data: Path | None, changes: Sequence[str], seed: int) -> "Space":
+def shared_settings(backbone: str, earlier: "Earlier | None", data: str | None, changes: Sequence[str], seed: int) -> "Space":
     """The space of the run, or one of defaults, with the changes laid over it: data/..., each view/... and normalize have one value.
 
     Raises: SpaceError, ConfigError, RunError.
@@ -139,7 +141,7 @@ class Material:
     origin: dict[str, Any]  # what the weights file says about it
 
 
-def learn(settings: "Pretraining", space: "Space", data: Path | None, earlier: "Earlier | None", out: Path, console: Console) -> None:
+def learn(settings: "Pretraining", space: "Space", data: str | None, earlier: "Earlier | None", out: Path, console: Console) -> None:
     """Read, decode, pre-train, write."""
     import torch
     from safetensors.torch import save

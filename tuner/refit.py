@@ -1,7 +1,6 @@
 """`python -m tuner.refit --run faces --top 3 --folds 5`: train the chosen configurations of a search again."""
 
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -48,7 +47,9 @@ def main(
             "Default: the searched seed.",
         ),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="The folder of the images. Default: where they were then.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The folder of the images, or its address. Default: where they were then.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The new run's folder in the storage. Default: RUN-refit, RUN-refit-2, ...")] = None,
     storage: Annotated[str | None, typer.Option(help="Where the new run lies: a folder or an address. Default: beside the search.")] = None,
     time_budget: TimeBudget = None,

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from trainables.data.layouts.reading import read_images
 from trainables.data.views import View
+from trainables.mirror import original
 from trainables.progress import waiting
 from trainables.record import SPLIT, RunCard, find_run, read_run, searched_run, write_run
 from trainables.restore_data import EXTRA
@@ -68,7 +69,7 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
         # What the search went on without, its refits go on without.
         material = prepare(plan, allow_bad=True, console=console)
         shares = {"cpus_per_trial": options.cpus_per_trial, "gpus_per_trial": options.gpus_per_trial}
-        card = replace(card, data=str(plan.folder.resolve()), **shares)
+        card = replace(card, data=original(plan.folder), **shares)
 
         def write() -> None:
             if not options.resume:

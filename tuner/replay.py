@@ -62,7 +62,9 @@ def main(
     run: Annotated[str, typer.Option(help="A run's name in runs/, its folder, or its address.")],
     trial: Annotated[int, typer.Option(help="The trial's number.")],
     epochs: Annotated[int | None, typer.Option(min=1, help="Train at most so many epochs. Default: all that were reported.")] = None,
-    data: Annotated[Path | None, typer.Option(help="The images, as tuner.run takes them. Default: where the images were then.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The images, as tuner.run takes them. Default: where the images were then.")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; with another number sums may differ in their last bits. Default: as then.")
     ] = None,
@@ -107,7 +109,7 @@ def replay(
     number: int,
     *,
     epochs: int | None,
-    folder: Path | None,
+    folder: str | Path | None,
     threads: int | None,
     console: Console,
     go_on: Callable[[], None] = lambda: None,
@@ -225,7 +227,7 @@ def describe(card: RunCard, record: Record) -> Iterator[str]:
     yield from (f"  {note}" for note in result.notes)
 
 
-def read_data(run: Folder, card: RunCard, record: Record, folder: Path | None) -> "Data":
+def read_data(run: Folder, card: RunCard, record: Record, folder: str | Path | None) -> "Data":
     """The images of the run in the order of its split.csv, verified to be the same.
 
     Raises: RunError when they are not, naming what differs, DataError when they cannot be read.
@@ -235,11 +237,12 @@ def read_data(run: Folder, card: RunCard, record: Record, folder: Path | None) -
     from trainables.data.training import Data
     from trainables.data.view_store import view_cache
     from trainables.data.views import View, build_views, count_missing
+    from trainables.mirror import local_folder
     from trainables.restore_data import restore_split, verify_extra
 
-    if folder is None and not Path(card.data).exists():
+    source, view = local_folder(folder or card.data), View.of(record.config.view)
+    if folder is None and not source.exists():
         raise RunError(f"the images of {card.name} were in {card.data}, which is gone; give --data where they are now")
-    source, view = folder or Path(card.data), View.of(record.config.view)
 
     def decoded(images: "Images") -> "tuple[Images, ViewFiles]":
         with progress_bar("decoding images", count_missing(images, [view], view_cache())) as advance:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,9 +32,11 @@ def run(
         ),
     ] = None,
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="A folder of class folders, a table or a folder with one, or else, see docs/data.md. Default: drawn people, for a demo."
+            metavar="PATH",
+            help="A folder of class folders, a table or a folder with one, or else, see docs/data.md; or its address, such as "
+            "s3://bucket/flowers. Default: drawn people, for a demo.",
         ),
     ] = None,
     target: Annotated[

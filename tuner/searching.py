@@ -12,6 +12,7 @@ from rich.text import Text
 
 from search_spaces.write import space_text
 from trainables.data.splits import split_table
+from trainables.mirror import original
 from trainables.progress import waiting
 from trainables.record import SPACE, SPLIT, RunCard, RunError, write_run
 from trainables.restore_data import EXTRA
@@ -129,7 +130,7 @@ def write_plan(plan: Plan, material: Material, options: Options) -> None:
         RunCard(
             name=run.name,
             space=space.name,
-            data=str(plan.folder.resolve()),
+            data=original(plan.folder),
             cuts=plan.sides.cuts,
             seed=plan.seed,
             split=split.hash,

@@ -14,6 +14,7 @@ from trainables.card import Card, read_card
 from trainables.data.images import Images, Unlabelled
 from trainables.data.targets import Task
 from trainables.data.views import View, ViewFiles, open_view
+from trainables.mirror import local_folder
 from trainables.record import DAMAGE, RunError
 from trainables.storage import Folder, StorageError, local_file
 
@@ -81,13 +82,13 @@ class Source:
 
 def data_folder(runs: Runs) -> Path:
     """Where the images lie; runs of one split share them, so any run's folder will do. Raises: RunError when none is there."""
-    folders = dict.fromkeys(Path(card.data) for card in runs.cards)
-    for folder in folders:
-        if folder.exists():
+    places = dict.fromkeys(card.data for card in runs.cards)
+    for place in places:
+        if (folder := local_folder(place)).exists():
             return folder
     names = ", ".join(card.name for card in runs.cards)
     cards = ", ".join(str(folder / "run.json") for folder in runs.folders)
-    gone = ", ".join(map(str, folders))
+    gone = ", ".join(places)
     raise RunError(f"the images of {names} were in {gone}, which is gone. Put it back, or correct data in {cards}.")
 
 

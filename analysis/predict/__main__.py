@@ -25,7 +25,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 def main(
     ensemble: Annotated[str, typer.Option(help="The folder of an ensemble, runs/<run>/ensemble, or its address.")],
     images: Annotated[
-        Path, typer.Option("--photos", help="An image, or a folder of images with all its folders; hidden files are passed over.")
+        str,
+        typer.Option(
+            "--photos", metavar="PATH", help="An image, or a folder of images with all its folders, or their address; no hidden files."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     device: Annotated[
@@ -49,12 +52,12 @@ def main(
         answer_images(open_folder(ensemble), images, out, device, batch)
 
 
-def answer_images(folder: Folder, images: Path, out: Path, device: str, batch: int | None) -> None:
+def answer_images(folder: Folder, images: str, out: Path, device: str, batch: int | None) -> None:
     """Check, decode, predict, write, print. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
     job = prepare(folder, images, out, device, batch)
     start = perf_counter()
-    with decoded(job.images, job.trials, single=images.is_file()) as files:
+    with decoded(job.images, job.trials, single=job.single) as files:
         rows = np.flatnonzero([name not in files.bad for name in job.images.ids])
         if not len(rows):
             unusable = LeftOut("files are there, none of which can be used as an image", named(files.bad))

@@ -14,9 +14,10 @@ from analysis.command import choose_device, decode
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, read_ensemble, read_trial_models
 from analysis.members.predictions import Source, TrialModels, count_passes, predict_trials, wanted_views
 from trainables.data.images import DataError, Unlabelled
+from trainables.mirror import local_folder
 from trainables.progress import progress_bar
 from trainables.record import RunError
-from trainables.storage import Folder
+from trainables.storage import Folder, StorageError
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ class Job:
     content: EnsembleFile
     trials: list[TrialModels]
     images: Unlabelled
+    single: bool  # one image, and no folder of them
     device: "torch.device"
 
     def answer(self, source: Source) -> np.ndarray:
@@ -43,20 +45,16 @@ class Job:
             raise RunError("the GPU has no room for a batch; give a smaller one, such as --batch 8, or --device cpu") from None
 
 
-def prepare(folder: Folder, images: Path, out: Path, device: str, batch: int | None) -> Job:
+def prepare(folder: Folder, images: str, out: Path, device: str, batch: int | None) -> Job:
     """What the options ask for. Raises: RunError naming everything that is wrong with them."""
     if folder.name == FILE:
         folder = folder.parent
     mistakes = []
-    content, trials, found = None, [], None
+    content, trials, place, found = None, [], None, None
     try:
         content = read_ensemble(folder)
         trials = read_trial_models(folder, content)
     except RunError as error:
-        mistakes.append(str(error))
-    try:
-        found = find_images(images, out)
-    except DataError as error:
         mistakes.append(str(error))
     if out.is_dir():
         mistakes.append(f"--out {out} is a folder; name the file to write, such as {out / 'answers.csv'}")
@@ -64,7 +62,14 @@ def prepare(folder: Folder, images: Path, out: Path, device: str, batch: int | N
         mistakes.append(f"--out {out}: there is no folder {out.parent}; make it, or write elsewhere")
     if device == "cuda" and choose_device().type == "cpu":
         mistakes.append("--device cuda: there is no GPU that torch can use; take cpu or auto")
-    if mistakes or content is None or found is None:
+    try:
+        # What lies in a store is copied when nothing else is wrong.
+        if not (mistakes and "://" in images):
+            place = local_folder(images, whole=False)
+            found = find_images(place, out)
+    except (DataError, StorageError) as error:
+        mistakes.append(str(error))
+    if mistakes or content is None or place is None or found is None:
         raise RunError("\n".join(mistakes))
     if device == "auto":
         chosen = choose_device()
@@ -72,7 +77,7 @@ def prepare(folder: Folder, images: Path, out: Path, device: str, batch: int | N
         import torch
 
         chosen = torch.device(device)
-    return Job(content, [replace(one, largest_pass=batch or 0) for one in trials], found, chosen)
+    return Job(content, [replace(one, largest_pass=batch or 0) for one in trials], found, place.is_file(), chosen)
 
 
 def find_images(place: Path, out: Path) -> Unlabelled:

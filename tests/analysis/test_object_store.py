@@ -66,6 +66,21 @@ def test_images_are_answered_by_an_ensemble_in_the_store(stored, people, elsewhe
     assert len(answers) == len(list((people / "eval" / "images").iterdir()))
 
 
+def test_photos_in_the_store_are_answered_like_those_of_this_machine(stored, store, people, elsewhere, monkeypatch):
+    folder = people / "eval" / "images"
+    names = sorted(file.name for file in folder.iterdir())[:3]
+    for name in names:
+        write_whole(open_folder(f"{store}/photos/{name}"), (folder / name).read_bytes())
+    monkeypatch.setenv("SWEEPVOTE_CACHE", str(elsewhere / "cache"))
+    for place in (f"{store}/photos", f"{store}/photos/{names[0]}"):
+        call(predict, "--ensemble", f"{stored}/ensemble", "--photos", place, "--out", "answers.csv")
+        call(predict, "--ensemble", f"{stored}/ensemble", "--photos", folder, "--out", "all.csv")
+        answers, all_of_them = (pd.read_csv(elsewhere / f"{name}.csv", index_col=0) for name in ("answers", "all"))
+        pd.testing.assert_frame_equal(answers, all_of_them.loc[answers.index], rtol=1e-4)
+    result = CliRunner().invoke(predict, ["--ensemble", f"{stored}/ensemble", "--photos", f"{store}/nothing", "--out", "answers.csv"])
+    assert result.exit_code == 2 and f"{store}/nothing" in result.output
+
+
 def test_an_ensemble_in_the_store_is_exported_to_this_machine(stored, elsewhere):
     call(export, "--ensemble", f"{stored}/ensemble", "--out", "here")
     assert [file.name for file in (elsewhere / "here").iterdir()] == ["ensemble.onnx"]

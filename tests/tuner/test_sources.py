@@ -14,10 +14,13 @@ from rich.console import Console
 from analysis.ensemble.files import write_submission
 from search_spaces.read import read_space
 from search_spaces.schema import SpaceError
+from tests.s3 import BUCKET, s3_server
 from trainables.data.images import DataError
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.layouts.reading import read_unlabelled
 from trainables.data.settings import DataConfig
+from trainables.mirror import original
+from trainables.storage import open_folder, write_whole
 from tuner.cli import Options
 from tuner.preflight import valid_splits
 from tuner.prepare import Material, Plan, prepare
@@ -28,7 +31,7 @@ from tuner.searching import check
 def prepared(tiny_space, tmp_path) -> Callable[..., tuple[Plan, Material, str]]:
     """The plan of a search over these images, what they are decoded to, and what the user was told."""
 
-    def prepared(data: Path, *changes: str) -> tuple[Plan, Material, str]:
+    def prepared(data: Path | str, *changes: str) -> tuple[Plan, Material, str]:
         console = Console(file=StringIO(), width=10_000)
         options = Options(space=str(tiny_space), data=data, storage=str(tmp_path / "runs"), changes=changes)
         with ExitStack() as stack:
@@ -50,6 +53,19 @@ def table(tmp_path) -> Path:
             rows.append(f"{name},person {person},{person}")
     (tmp_path / "photos.csv").write_text("\n".join(rows))
     return tmp_path / "photos.csv"
+
+
+def test_a_search_over_images_in_an_object_store_copies_them_once_and_resumes_by_their_address(prepared, table, monkeypatch, tmp_path):
+    monkeypatch.setenv("SWEEPVOTE_CACHE", str(tmp_path / "cache"))
+    with s3_server() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        address = f"s3://{BUCKET}/photos"
+        for file in [*table.parent.glob("*/*.png"), table]:
+            write_whole(open_folder(f"{address}/{file.relative_to(table.parent)}"), file.read_bytes())
+        plan, material, _ = prepared(f"{address}/photos.csv", "data/cuts=[20]", "data/ordinal=years")
+        alone = prepared(table, "data/cuts=[20]", "data/ordinal=years")[1]
+    assert original(plan.folder) == f"{address}/photos.csv"
+    assert material.digests == alone.digests and material.data.split.hash == alone.data.split.hash
 
 
 def test_a_search_over_class_folders_is_prepared(prepared, table):

@@ -240,7 +240,7 @@ def list_stores(cache: Path) -> list[Listed]:
     for folder in _folders(cache):
         stored = read_store(folder)
         size = sum(file.stat().st_size for file in folder.iterdir())
-        with _alone_with(folder) as nobody:
+        with alone_with(folder) as nobody:
             if stored is None:
                 found.append(Listed(folder, "damaged, or of an earlier version", 0, size, 0, not nobody))
             else:
@@ -264,7 +264,7 @@ def drop(cache: Path, before: float, keep: Mapping[Path, Collection[str]] | None
     freed = 0
     with alone(cache):
         for folder in _folders(cache):
-            with _alone_with(folder) as nobody:
+            with alone_with(folder) as nobody:
                 if nobody:
                     freed += _drop_rows(folder, before, (keep or {}).get(folder, ()))
     return freed
@@ -339,8 +339,8 @@ def _folders(cache: Path) -> list[Path]:
 
 
 @contextmanager
-def _alone_with(folder: Path) -> Iterator[bool]:
-    """Whether nobody uses a store; then nobody begins to before the block ends."""
+def alone_with(folder: Path) -> Iterator[bool]:
+    """Whether nobody says by a `Use` that a folder is used; then nobody begins to before the block ends."""
     with (folder / USE).open("ab") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -394,7 +394,7 @@ def _used_before(cache: Path, over: int, keep: Mapping[Path, Collection[str]]) -
     """The time such that images not used since then, in stores that nobody uses, are at least `over` bytes, or all there are."""
     times, sizes = [np.zeros(0)], [np.zeros(0)]
     for folder in _folders(cache):
-        with _alone_with(folder) as nobody:
+        with alone_with(folder) as nobody:
             stored = read_store(folder)
             if nobody and stored is not None:
                 used = stored.entries["used"][~_rows_of(stored, [*keep.get(folder, ()), BLACK])]
