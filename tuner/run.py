@@ -35,7 +35,7 @@ def run(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="A folder of class folders, a table or a folder with one, or else, see docs/data.md; or its address, such as "
+            help="A folder of class folders, a table, or a folder with one; or its address, such as "
             "s3://bucket/flowers. Default: drawn people, for a demo.",
         ),
     ] = None,

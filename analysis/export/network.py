@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from analysis.evaluation.fitted_ensemble import Pipeline
 from analysis.members.tta import LOOKS
 from trainables.data.targets import Task, compose
+from trainables.loop import activated
 from trainables.models.assemble import Classifier, to_input
 
 
@@ -23,6 +24,7 @@ class TrialNetwork(nn.Module):
         super().__init__()
         self.models = nn.ModuleList(models)
         self.task = task
+        self.kinds = models[0].heads.kinds
         self.looks = tuple(looks)
         self.precision = precision
 
@@ -31,8 +33,10 @@ class TrialNetwork(nn.Module):
         return torch.stack([self._answer(model(pixels).logits) for model in self.models for pixels in seen]).mean(dim=0)
 
     def _answer(self, logits: Sequence[Tensor]) -> Tensor:
-        heads = [head.float().softmax(dim=1).to(self.precision) for head in logits]
-        return compose(self.task.scheme, list(zip(self.task.head_schemes, heads, strict=True)))
+        """Of the heads of the task's kind of target; a model may have others."""
+        kind = self.task.scheme.kind
+        found = [activated(head, kind).to(self.precision) for head, own in zip(logits, self.kinds, strict=True) if own == kind]
+        return compose(self.task.scheme, list(zip(self.task.head_schemes, found, strict=True)))
 
 
 class PipelineNetwork(nn.Module):

@@ -14,7 +14,9 @@ from analysis.export.onnx import Export, Input
 from analysis.members.predictions import PLAIN, Source, predict_trials
 from trainables.data.edges import with_edges
 from trainables.data.images import Unlabelled
+from trainables.data.targets import Kind
 from trainables.data.views import View, ViewFiles, build_views, open_view
+from trainables.metrics.metric import TAGGED
 from trainables.seeding import generator
 
 IMAGES = 200  # drawn ones, on which a file is compared with PyTorch
@@ -28,7 +30,7 @@ class Parity:
     """How alike ONNX Runtime and PyTorch answer."""
 
     images: int
-    difference: float  # the largest of two probabilities
+    difference: float  # the largest of two probabilities; of two numbers, in shares of the larger one where that is above 1
     agreement: float  # share of images with the same answer
 
     @property
@@ -59,12 +61,22 @@ def compare(export: Export) -> Parity:
     answer, *rest = (np.concatenate(parts) for parts in zip(*passes, strict=True))
     if export.pipeline is None:
         (right,) = expected.values()
-        return Parity(IMAGES, float(np.abs(answer - right).max()), float((answer.argmax(axis=1) == right.argmax(axis=1)).mean()))
+        return Parity(IMAGES, _apart(answer, right), _agreement(answer, right, export.trials[0].task.scheme.kind))
     found = dict(zip(export.pipeline.trials, rest, strict=True))
-    difference = max(np.abs(found[name] - expected[name]).max() for name in found)
-    difference = max(difference, np.abs(answer - export.pipeline(found)).max())
-    agreement = (answer.argmax(axis=1) == export.pipeline(expected).argmax(axis=1)).mean()
-    return Parity(IMAGES, float(difference), float(agreement))
+    difference = max(_apart(answer, export.pipeline(found)), *(_apart(found[name], expected[name]) for name in found))
+    return Parity(IMAGES, difference, _agreement(answer, export.pipeline(expected), export.pipeline.scheme.kind))
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> float:
+    return float((np.abs(one - other) / np.maximum(1.0, np.abs(other))).max())
+
+
+def _agreement(one: np.ndarray, other: np.ndarray, kind: Kind) -> float:
+    """The share of images that get the same class, or the same tags; of numbers those that are about equal."""
+    if kind == "classes":
+        return float((one.argmax(axis=1) == other.argmax(axis=1)).mean())
+    same = (one >= TAGGED) == (other >= TAGGED) if kind == "tags" else np.isclose(one, other, rtol=TOLERANCE)
+    return float(same.all(axis=1).mean())
 
 
 def draw_views(views: Sequence[View], folder: Path) -> ViewFiles:

@@ -195,6 +195,8 @@ def validation_calibration(run: Folder) -> tuple[str, CalibrationError] | None:
         runs = load_runs([run])
     except RunError:
         return None
+    if runs.scheme.kind != "classes":
+        return None
     return runs.best.name, calibration_error(runs.best.valid, runs.valid.truth(runs.best.task.scheme))
 
 

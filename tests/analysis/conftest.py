@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from trainables.data.splits import Split, split_groups, split_table
 from trainables.data.targets import read_task
 from trainables.data.views import View, ViewConfig, build_views, open_view
 from trainables.loop import choose_precision, predict
-from trainables.metrics import METRICS
+from trainables.metrics import metric_of
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.record import (
     MODEL,
@@ -70,15 +71,21 @@ def make_run(people, cache):
         seed: int = 0,
         cuts: tuple[int, ...] = (30, 60),
         refit_of: str = "",
+        metric: str = "f1_macro",
+        **asked: Any,
     ) -> Made:
-        settings = DataConfig(cuts=cuts, **SIDES)
+        """
+        Args:
+            asked: further settings of the section data.
+        """
+        settings = DataConfig(cuts=cuts, **SIDES, **asked)
         folds = range(settings.folds) if refit_of else [settings.fold]
         wanted = [(trial, values, fold) for trial, values in enumerate(trials) for fold in folds]
         origins = tuple(Origin(trial, epoch=1, score=0.5) for trial, _, _ in wanted) if refit_of else ()
         images = read_images(data, settings)
         split = split_groups(images, settings, seed)
         attributes = tuple(attribute.plain() for attribute in images.scheme.targets)
-        card = RunCard(name, "test.yaml", str(data), cuts, seed, split.hash, attributes, 1, len(wanted), "test")
+        card = RunCard(name, "test.yaml", str(data), cuts, seed, split.hash, attributes, 1, len(wanted), "test", metric=metric)
         write_run(runs / name, replace(card, refit_of=refit_of, origins=origins))
         digests = build_views(images, [View.of(ViewConfig(size=32))], cache).digests
         write_whole(runs / name / SPLIT, split_table(images, split, digests))
@@ -90,6 +97,7 @@ def make_run(people, cache):
                     "optimizer": {"lr": 0.001},
                     "model": {"backbone": "test_efficientnet", "weights": "none"},
                     "view": {"size": 32},
+                    "metric": metric,
                     **values,
                     "data": settings.model_dump() | {"fold": fold},
                 }
@@ -102,14 +110,15 @@ def make_run(people, cache):
 
 def write_trial(folder: Path, config: TrialConfig, images: Images, split: Split, cache: Path) -> None:
     task, view, device = read_task(config.task, images.scheme), View.of(config.view), torch.device("cpu")
-    model = build_model(config, task, IMAGENET)
+    model = build_model(config, task, IMAGENET, (40.0, 15.0))
     seen = open_view(build_views(images, [view], cache).files[view])
     batches = plain_batches(
         seen.images, seen.rows(images.take(split.valid).ids), max(64, config.train.batch_size), edges=config.model.sees_edges
     )
     heads = predict(model, batches, device, choose_precision("auto", device))
-    truth = task.scheme.joint(images.labels[split.valid][:, images.scheme.columns(task.scheme.names)])
-    score = METRICS[config.metric].score(truth, task.answer(heads))
+    metric = metric_of(config.metric, task.scheme)
+    truth = images.truth(task.scheme.of_kind(metric.target))[split.valid]
+    score = metric.score(truth, task.answer(heads, metric.target))
     start_record(folder, config)
     write_whole(folder / MODEL, pack_model(model, Card(config, images.scheme, epoch=1)))
     write_predictions(folder, Predictions(tuple(np.array(images.ids)[split.valid]), heads, epoch=1))
