@@ -51,7 +51,8 @@ def main(
             if before is not None and cache.is_dir():
                 freed += drop(cache, before)
                 if empty:
-                    freed += _remove([*old_files(cache), *cache.glob("files/*.json"), *cache.glob("faces-*.jsonl")])
+                    unpacked = [file for file in cache.parent.glob("unpacked/**/*") if file.is_file()]
+                    freed += _remove([*old_files(cache), *cache.glob("files/*.json"), *cache.glob("faces-*.jsonl"), *unpacked])
             stores, old = list_stores(cache), old_files(cache)
             show(cache, stores, list_copies(), old, limit, freed=None if before is None else freed, as_json=as_json)
     except (CacheError, ValueError) as error:

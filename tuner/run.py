@@ -22,7 +22,23 @@ def wanted(text: str) -> Wanted:
     return Wanted(int(match[2]), more=bool(match[1]))
 
 
+def folder_of(data: Path | None, files: list[Path]) -> Path | None:
+    """What --data means: itself, or the folder of the files that a shell made of a pattern. Raises: typer.BadParameter."""
+    if not files:
+        return data
+    every = {*files, *([data] if data else [])}
+    folders = {file.parent for file in every}
+    if data is None or len(folders) > 1 or any(file.suffix != data.suffix for file in every):
+        raise typer.BadParameter(f"--data takes one file or folder, and there are {len(every)}: {', '.join(map(str, sorted(every)[:5]))}")
+    if {*data.parent.glob(f"*{data.suffix}")} != every:
+        raise typer.BadParameter(
+            f"--data names {len(every)} of the files *{data.suffix} in {data.parent}; name one, all of them, or the folder"
+        )
+    return data.parent
+
+
 def run(
+    files: Annotated[list[Path] | None, typer.Argument(hidden=True, help="What a shell makes of --data export/*.parquet.")] = None,
     space: Annotated[str | None, typer.Option(help=f"A YAML file, or a shipped space: {', '.join(shipped_spaces())}.")] = None,
     resume: Annotated[
         str | None,
@@ -103,6 +119,7 @@ def run(
     after a crash as well. `--resume NAME --trials +20` extends a search, `--resume NAME --space edited.yaml` changes its space.
     """
     given = dict(locals())
+    given["data"] = folder_of(data, given.pop("files") or [])
     named = {name: value for name in ("metric", "searcher", "pruner") if (value := given.pop(name)) is not None}
     # In quotation marks: names such as no, 01 or a: b are text.
     of_data = {name: json.dumps(value) for name in OF_DATA if (value := given.pop(name)) is not None}

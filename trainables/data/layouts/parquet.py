@@ -6,7 +6,7 @@ Their images are written once into a folder of the cache, a few at a time, and a
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,11 @@ from trainables.data.layouts import parts
 from trainables.data.layouts.labelling import choose, label, rows_to_predict, take_rows
 from trainables.data.layouts.layout import Layout, Listing
 from trainables.data.layouts.named_images import Row
-from trainables.data.names import some
+from trainables.data.names import shown, some
 from trainables.data.settings import DataConfig
 from trainables.data.targets import Scheme
 from trainables.data.view_store import cache_folder
+from trainables.progress import waiting
 from trainables.storage import write_whole
 
 if TYPE_CHECKING:
@@ -31,41 +32,36 @@ SUFFIX = ".parquet"
 KINDS = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp", b"II*": ".tif", b"MM": ".tif"}
 
 
-def parquet_rows(file: Path) -> list[Row]:
-    """The rows of a Parquet file as text, as those of a CSV table are. Raises: DataError."""
+def parquet_rows(file: Path, without: str = "") -> list[Row]:
+    """The rows of a Parquet file, but for a column, as text, as those of a CSV table are. Raises: DataError."""
     with _opened(file) as opened:
-        table = opened.read()
-    names = [name for name in table.column_names if not name.startswith("__index_level_")]
-    words = _class_names(table.schema)
+        schema = opened.schema_arrow
+        names = [name for name in schema.names if name != without and not name.startswith("__index_level_")]
+        count, table = opened.metadata.num_rows, opened.read(columns=names)
+    words = _class_names(schema)
     columns = [[_text(value, words.get(name)) for value in table.column(name).to_pylist()] for name in names]
-    return [(f"{file}:{number}", dict(zip(names, fields, strict=True))) for number, fields in enumerate(zip(*columns, strict=True), 1)]
+    rows = zip(*columns, strict=True) if columns else [()] * count
+    return [(f"{file}: row {number}", dict(zip(names, fields, strict=True))) for number, fields in enumerate(rows, 1)]
 
 
 def list_images(source: Path, settings: DataConfig) -> Listing:
     """The images in a Parquet file, or in those of a folder, unpacked. Raises: DataError."""
     files = files_of(source)
     column = image_column(files[0], settings)
-    root = _unpacked_folder(source, files)
-    ids: list[str] = []
-    fields: dict[str, list[str]] = {}
-    places: list[str] = []
-    split: list[str] = []
-    for file in files:
-        part = parts.part_in(file.stem, settings) if len(files) > 1 else None
-        for place, name, row in _unpack(file, column, root):
-            places.append(place)
-            ids.append(name)
-            split.append(part or "")
-            for field in row:
-                fields.setdefault(field, []).append(row[field])
-            if any(len(one) != len(ids) for one in fields.values()):
-                raise DataError(f"{file}: its columns are not those of {files[0].name}. Give files of one data set.")
-    write_whole(root / "complete", b"")
+    root = _unpacked_folder(source, files, column)
+    names = _unpacked(source, files, column, root)
+    rows = [row for file in files for row in parquet_rows(file, without=column)]
+    columns = list(rows[0][1]) if rows else []
+    strange = next((place for place, fields in rows if list(fields) != columns), None)
+    if strange or not rows:
+        raise DataError(f"{strange}: its columns are not those of {files[0].name}." if strange else f"{source}: holds no row.")
+    part_of = {file.name: parts.part_in(file.stem, settings) or "" for file in files} if len(files) > 1 else {}
+    split = [part for name, part in part_of.items() for _ in names[name]]
     return Listing(
         root=root,
-        ids=tuple(ids),
-        columns={name: tuple(one) for name, one in fields.items()},
-        places=tuple(places),
+        ids=tuple(name for file in files for name in names[file.name]),
+        columns={name: tuple(fields[name] for _, fields in rows) for name in columns},
+        places=tuple(place for place, _ in rows),
         said=(f"images in column {column} of {len(files)} Parquet files, unpacked to {root}",),
         split=tuple(split) if all(split) else (),
     )
@@ -116,34 +112,43 @@ def _opened(file: Path) -> "pq.ParquetFile":
         raise DataError(f"{file}: not a Parquet file ({error}).") from None
 
 
-def _unpacked_folder(source: Path, files: Sequence[Path]) -> Path:
-    stamps = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return cache_folder() / "unpacked" / f"{source.stem}-{hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:12]}"
+def _unpacked_folder(source: Path, files: Sequence[Path], column: str) -> Path:
+    stamps = [column, *((str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files)]
+    return unpacked_folder() / f"{source.stem}-{hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:12]}"
 
 
-def _unpack(file: Path, column: str, root: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Where each image's row stands, its path below the root, where it is written unless it is there, and its other fields."""
-    done = (root / "complete").exists()
-    taken: set[str] = set()
+def unpacked_folder() -> Path:
+    """Where the images lie that were unpacked."""
+    return cache_folder() / "unpacked"
+
+
+def _unpacked(source: Path, files: Sequence[Path], column: str, root: Path) -> dict[str, list[str]]:
+    """Paths below the root of the images in each file, by its name; they are written there unless they are there. Raises: DataError."""
+    manifest = root / "names.json"
+    if not manifest.exists():
+        with waiting(f"unpacking the images of {shown(str(source))} to {root}"):
+            names = {file.name: _unpack(file, column, root) for file in files}
+        # Last: where it is, all images are.
+        write_whole(manifest, json.dumps(names).encode())
+    return json.loads(manifest.read_bytes())
+
+
+def _unpack(file: Path, column: str, root: Path) -> list[str]:
+    found: dict[str, None] = {}
     with _opened(file) as opened:
-        words = _class_names(opened.schema_arrow)
-        number = 0
-        for batch in opened.iter_batches(batch_size=BATCH):
-            for row in batch.to_pylist():
-                number += 1
-                held = row.pop(column)
+        for batch in opened.iter_batches(batch_size=BATCH, columns=[column]):
+            for held in batch.column(0).to_pylist():
                 content, path = (held.get("bytes"), held.get("path")) if isinstance(held, dict) else (held, None)
+                row = len(found) + 1
                 if not content:
-                    raise DataError(f"{file}: row {number} holds no image in column {column}. Remove it, or write the bytes.")
-                name = _name(file, number, path, content)
-                if name in taken:
-                    name = _name(file, number, None, content)
-                taken.add(name)
+                    raise DataError(f"{file}: row {row} holds no image in column {column}. Remove it, or write the bytes.")
+                name = _name(file, row, path, content)
+                name = _name(file, row, None, content) if name in found else name
+                found[name] = None
                 target = root / name
-                if not (done and target.exists()):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    write_whole(target, content)
-                yield f"{file}: row {number}", name, {field: _text(value, words.get(field)) for field, value in row.items()}
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+    return list(found)
 
 
 def _name(file: Path, number: int, path: str | None, content: bytes) -> str:

@@ -84,7 +84,7 @@ def test_named_targets_are_classes_in_the_order_of_their_names(write):
     assert years == Classes("years", ("<20", "20-39", ">=40"), (20, 40))
     for name, group, label, number in zip(images.ids, images.names, images.labels, images.numbers, strict=True):
         p, s = map(int, name.removesuffix(".jpg").split("/"))
-        assert group == f"group {p}" and number == p
+        assert group == f"person {p}" and number == p
         assert label.tolist() == [1 - s, p % 3, (p >= 20) + (p >= 40)]
 
 
