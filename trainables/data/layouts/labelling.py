@@ -321,7 +321,8 @@ def _given(listing: Listing, chosen: Chosen, settings: DataConfig) -> np.ndarray
 
 
 def _unused(listing: Listing, chosen: Chosen) -> LeftOut | None:
-    if not chosen.unused:
+    # What a layout says beside a target of its own, such as an image's folder, may be a group and is named as such.
+    if not chosen.unused or listing.target:
         return None
     hint = "--target NAME,NAME would predict more of them"
     groups = [name for name in chosen.unused if any(word in name.lower() for word in GROUP_WORDS)]
