@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,23 +23,22 @@ def wanted(text: str) -> Wanted:
     return Wanted(int(match[2]), more=bool(match[1]))
 
 
-def folder_of(data: Path | None, files: list[Path]) -> Path | None:
+def folder_of(data: str | None, files: list[str]) -> str | None:
     """What --data means: itself, or the folder of the files that a shell made of a pattern. Raises: typer.BadParameter."""
     if not files:
         return data
-    every = {*files, *([data] if data else [])}
-    folders = {file.parent for file in every}
-    if data is None or len(folders) > 1 or any(file.suffix != data.suffix for file in every):
+    every = {Path(file) for file in (*files, *([data] if data else []))}
+    kinds = {(file.parent, file.suffix) for file in every}
+    if data is None or len(kinds) > 1:
         raise typer.BadParameter(f"--data takes one file or folder, and there are {len(every)}: {', '.join(map(str, sorted(every)[:5]))}")
-    if {*data.parent.glob(f"*{data.suffix}")} != every:
-        raise typer.BadParameter(
-            f"--data names {len(every)} of the files *{data.suffix} in {data.parent}; name one, all of them, or the folder"
-        )
-    return data.parent
+    ((folder, suffix),) = kinds
+    if {*folder.glob(f"*{suffix}")} != every:
+        raise typer.BadParameter(f"--data names {len(every)} of the files *{suffix} in {folder}; name one, or the folder")
+    return str(folder)
 
 
 def run(
-    files: Annotated[list[Path] | None, typer.Argument(hidden=True, help="What a shell makes of --data export/*.parquet.")] = None,
+    files: Annotated[list[str] | None, typer.Argument(hidden=True, help="What a shell makes of --data export/*.parquet.")] = None,
     space: Annotated[str | None, typer.Option(help=f"A YAML file, or a shipped space: {', '.join(shipped_spaces())}.")] = None,
     resume: Annotated[
         str | None,

@@ -112,7 +112,7 @@ def test_files_that_a_shell_made_of_a_pattern_are_their_folder(asked, here, tiny
     for name in ("a", "b", "c"):
         (here / f"{name}.parquet").touch()
     assert call(tiny_space, "--data", "a.parquet", "b.parquet", "c.parquet").exit_code == 0
-    assert asked.options.data == Path()
+    assert asked.options.data == "."
     result = call(tiny_space, "--data", "a.parquet", "b.parquet")
     assert result.exit_code == 2
 
