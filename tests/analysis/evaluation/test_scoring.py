@@ -102,7 +102,8 @@ def test_the_confusion_figure_writes_every_count_and_its_share_of_the_row(names)
     assert [text.get_text() for text in figure.texts][:2] == ["title", "subtitle"]
 
 
-@pytest.mark.parametrize("name", METRICS)
+# Of six classes guessing names the true one among five nearly always.
+@pytest.mark.parametrize("name", sorted(METRICS.keys() - {"top_5_accuracy"}))
 def test_an_answer_that_is_always_the_same_and_one_that_guesses_are_said_to_be_and_a_good_one_is_not(name):
     sample, truth, answer = case(0, groups=60, skill=0.8, classes=6)
     known, _, guesses = case(1, groups=60, skill=0.0, classes=6)

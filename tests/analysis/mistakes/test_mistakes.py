@@ -295,7 +295,12 @@ def test_the_command_writes_every_table_and_sheet_and_prints_their_heads(here):
     names |= {f"confusion-{name}.{ending}" for name in attributes for ending in ("csv", "png")}
     assert {file.name for file in folder.iterdir()} == names
     assert all(f"faces/mistakes/{name}" in result.stdout for name in names)
-    for title in ("What is taken for what", "The most confident errors", "Where members disagree most", "Where errors gather"):
+    for title in (
+        "Most frequent confusions",
+        "The most confident errors",
+        "Where members disagree most",
+        "Subgroups with the most excess errors",
+    ):
         assert title in result.stdout
     assert min(Image.open(folder / "confident.png").size) > 500
 
@@ -344,7 +349,7 @@ def test_an_ensemble_of_other_runs_is_refused_with_the_fix(here):
     models = {"others/7": ("others/trials/7/model.safetensors",)}
     write_ensemble(run / "ensemble", EnsembleFile(models, pipeline_of(load_runs([run]), "others/7")))
     message = refused(call())
-    assert "ensemble.json takes others/7, which cannot predict here. Give the runs that it was made of (--run), or --top" in message
+    assert "ensemble.json needs others/7, which cannot predict here. Give the runs that it was made of (--run), or --top" in message
 
 
 def test_the_holdout_is_predicted_and_the_reader_is_warned(here):

@@ -173,7 +173,7 @@ def test_every_ensemble_names_all_mistakes_in_what_it_is_to_learn_from(name):
         ENSEMBLES[name](probabilities, target + 1, groups[1:], METRIC)
     assert str(caught.value).splitlines() == [
         "the groups are of the shape (89,), the members' images are 90; give one for each image, in the same order",
-        "true classes must be integers from 0 to 4, the last class that the members have",
+        "true classes must be integers between 0 and 4, the last class that the members have",
         "member 1: what it has for 2 of 90 images, image 7 the first, is not finite, is below 0 or does not sum to 1; leave it out",
         "member 3: what it has for 1 of 90 images, image 4 the first, is not finite, is below 0 or does not sum to 1; leave it out",
     ]
