@@ -20,7 +20,7 @@ from trainables.config import TrainConfig
 from trainables.data.batches import Batch, TrainBatches, plain_batches
 from trainables.data.targets import Kind, Task
 from trainables.losses import Loss
-from trainables.metrics import METRICS_OF, Metric, target_scores
+from trainables.metrics import Metric, accuracy_of, target_scores
 from trainables.mixing import Mixer, mix_batch
 from trainables.models.assemble import Answer, Classifier, to_input
 from trainables.optimizers import climbed
@@ -172,10 +172,9 @@ class Scores:
             return cls()
         kind = parts.metric.target
         answer = parts.task.answer(probabilities, kind)
-        accuracy = METRICS_OF[kind].get("accuracy")
         return cls(
             score=parts.metric.score(truth, answer),
-            accuracy=accuracy.score(truth, answer) if accuracy else None,
+            accuracy=accuracy_of(parts.metric, truth, answer),
             target_scores=target_scores(parts.metric, scheme.of_kind(kind), truth, answer),
         )
 

@@ -36,14 +36,13 @@ def pooled_score(trials: Sequence[tuple[TrialConfig, Predictions]], images: Imag
 def _evidence(trials: Sequence[tuple[TrialConfig, Predictions]], images: Images, split: Split) -> Evidence:
     """Of the images of the folds that validated the trials; groups are numbered fold by fold."""
     truths, answers, groups, count = [], [], [], 0
+    first, _ = trials[0]
+    metric = metric_of(first.metric, read_task(first.task, images.scheme).scheme)
     for config, predictions in trials:
         task, valid = read_task(config.task, images.scheme), replace(split, fold=config.data.fold).valid
-        metric = metric_of(config.metric, task.scheme)
         truths.append(images.truth(task.scheme.of_kind(metric.target))[valid])
         answers.append(task.answer(predictions.heads, metric.target))
         own, group = np.unique(images.groups[valid], return_inverse=True)
         groups.append(count + group)
         count += len(own)
-    first = trials[0][0]
-    metric = metric_of(first.metric, read_task(first.task, images.scheme).scheme)
     return evidence(metric, *map(np.concatenate, (truths, answers, groups)))

@@ -236,9 +236,8 @@ def useless(metric: Metric) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def untried(options: Options, metric: Metric) -> tuple[str, ...]:
     """What auto would have tried by another metric of this kind of target: votes without probabilities, and what moves labels."""
-    kinds = {name: one.kinds for name, one in ENSEMBLES.items()}
     no_votes, no_steps = useless(metric)
-    votes = [name for name in no_votes if metric.target in kinds[name]] if options.vote == "auto" else []
+    votes = [name for name in no_votes if metric.target in ENSEMBLES[name].kinds] if options.vote == "auto" else []
     steps = [name for name in no_steps if metric.target == "classes"] if "auto" in options.steps else []
     return (*votes, *steps)
 

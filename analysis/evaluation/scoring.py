@@ -10,7 +10,7 @@ from analysis.evaluation.uncertainty import Gain, paired_gain
 from analysis.members.trials import Sample
 from trainables.data.images import strata_of
 from trainables.data.targets import Scheme
-from trainables.metrics import METRICS_OF, Metric, target_scores
+from trainables.metrics import METRICS_OF, Metric, accuracy_of, target_scores
 from trainables.metrics.confusion import class_f1, confusion
 from trainables.metrics.evidence import evidence
 from trainables.metrics.metric import TAGGED
@@ -52,12 +52,6 @@ def score_answers(answers: Mapping[str, np.ndarray], sample: Sample, scheme: Sch
             gain=paired_gain(found, reference, generator(seed, "bootstrap")),
         )
     return scores
-
-
-def accuracy_of(metric: Metric, truth: np.ndarray, answer: np.ndarray) -> float | None:
-    """The accuracy of an answer (n, columns) to targets of the metric's kind; None where there is none."""
-    accuracy = METRICS_OF[metric.target].get("accuracy")
-    return accuracy.score(truth, answer) if accuracy else None
 
 
 def plain_findings(answer: np.ndarray, sample: Sample, known: Sample, scheme: Scheme, metric: Metric, seed: int) -> list[str]:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from analysis.votes.arrays import Array, constant, library, picked, ratio
 from analysis.votes.folds import others, part_groups
-from trainables.data.targets import Scheme, Target
+from trainables.data.targets import Kind, Scheme, Target
 from trainables.metrics import METRICS_OF, Metric
 from trainables.metrics.evidence import label_evidence, resample
 from trainables.seeding import generator
@@ -157,7 +157,25 @@ def thresholds(answer: np.ndarray, target: np.ndarray, groups: np.ndarray, schem
 # How each is fitted: an answer (images, columns), what is true (images,) or of tags (images, tags), groups (images,), the scheme, and the
 # metric.
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, Scheme, Metric], Step]
-STEPS: dict[str, Fit] = {"offsets": offsets, "top_two": top_two, "thresholds": thresholds}
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A step, and the kind of target whose answers it corrects."""
+
+    fit: Fit
+    target: Kind = "classes"
+
+    def __call__(self, answer: np.ndarray, target: np.ndarray, groups: np.ndarray, scheme: Scheme, metric: Metric) -> Step:
+        """The step fitted."""
+        return self.fit(answer, target, groups, scheme, metric)
+
+
+STEPS: dict[str, Correction] = {
+    "offsets": Correction(offsets),
+    "top_two": Correction(top_two),
+    "thresholds": Correction(thresholds, "tags"),
+}
 TAG_LABELS = METRICS_OF["tags"]["f1_macro"]  # what the thresholds of tags are for, where the metric looks at no labels
 
 
@@ -167,10 +185,9 @@ def moves_labels(metric: Metric) -> bool:
 
 
 def useful_steps(metric: Metric) -> tuple[str, ...]:
-    """The steps that the metric has a use for."""
-    if metric.target == "tags":
-        return ("thresholds",)
-    return ("offsets", "top_two") if metric.target == "classes" and moves_labels(metric) else ()
+    """The steps that the metric has a use for: those of classes by labels alone, while tags need labels whatever the metric."""
+    useful = metric.target == "tags" or moves_labels(metric)
+    return tuple(name for name, step in STEPS.items() if step.target == metric.target and useful)
 
 
 def is_free(name: str, metric: Metric) -> bool:

@@ -12,7 +12,7 @@ from analysis.members.trials import Runs
 from analysis.soup.outcome import Outcome
 from trainables.card import Card
 from trainables.checkpoint import load_model, pack_model
-from trainables.metrics import METRICS, target_scores
+from trainables.metrics import accuracy_of, target_scores
 from trainables.record import (
     MODEL,
     SPLIT,
@@ -72,7 +72,7 @@ def write_soup(folder: Folder, outcome: Outcome, runs: Runs, device: torch.devic
     report = {
         "epoch": epoch,
         "score": soup.score,
-        "accuracy": METRICS["accuracy"].score(truth, soup.answer),
+        "accuracy": accuracy_of(runs.metric, truth, soup.answer),
         "target_scores": target_scores(runs.metric, scheme, truth, soup.answer),
         "seconds": outcome.seconds,
         "best_epoch": epoch,
@@ -94,7 +94,7 @@ def write_soup(folder: Folder, outcome: Outcome, runs: Runs, device: torch.devic
         ),
     )
     start_record(folder, config)
-    write_whole(folder / MODEL, pack_model(model, Card(config, runs.scheme, epoch)))
+    write_whole(folder / MODEL, pack_model(model, Card(config, runs.cards[0].scheme, epoch)))
     write_predictions(folder, Predictions(runs.valid.ids, soup.heads, epoch))
     write_reports(folder, [report])
     write_result(folder, result)

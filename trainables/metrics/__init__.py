@@ -76,6 +76,12 @@ def target_scores(metric: Metric, scheme: Scheme, truth: np.ndarray, probabiliti
     }
 
 
+def accuracy_of(metric: Metric, truth: np.ndarray, answer: np.ndarray) -> float | None:
+    """The accuracy of an answer (n, columns) to targets of the metric's kind; None where there is none, as of numbers."""
+    accuracy = METRICS_OF[metric.target].get("accuracy")
+    return accuracy.score(truth, answer) if accuracy else None
+
+
 def of_labels(metric: Metric) -> Metric:
     """The metric where it takes labels, else the default one: for answers that have no probabilities."""
     return metric if metric.wants == "labels" else METRICS[DEFAULT]

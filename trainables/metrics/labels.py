@@ -77,9 +77,15 @@ def balanced_accuracy_slope(sums: np.ndarray) -> np.ndarray:
     return np.concatenate([share, -shares(hits, true) * share], axis=-1)
 
 
-def right_and_there(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+def each(values: np.ndarray) -> np.ndarray:
+    """What a mean over images takes of each: its value (n,), and 1 (n, 2). Whether something is so is whole, and takes single precision."""
+    numbers = values.astype(np.float32 if values.dtype == bool else float)
+    return np.stack([numbers, np.ones_like(numbers)], axis=1)
+
+
+def right(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Whether an image is right, and 1 (n, 2)."""
-    return np.stack([truth == predicted, np.ones(len(truth))], axis=1).astype(np.float32)
+    return each(truth == predicted)
 
 
 def mean(sums: np.ndarray) -> np.ndarray:
@@ -103,11 +109,11 @@ def cohen_kappa(sums: np.ndarray) -> np.ndarray:
     Source: Cohen, A coefficient of agreement for nominal scales, Educational and Psychological Measurement, 1960.
     """
     _, _, images, beyond, by_chance = _agreement(sums)
-    return shares(beyond, images**2 - by_chance)
+    return shares(beyond, images**2 - by_chance)[..., 0]
 
 
 def cohen_kappa_slope(sums: np.ndarray) -> np.ndarray:
-    true, predicted, images, beyond, by_chance = (one[..., None] if one.ndim < sums.ndim else one for one in _agreement(sums))
+    true, predicted, images, beyond, by_chance = _agreement(sums)
     right, left = sums[..., :1], images**2 - by_chance
     inverse = shares(np.ones_like(left), left)
     by_true = (right - predicted) * inverse - beyond * (2 * images - predicted) * inverse**2
@@ -122,12 +128,12 @@ def matthews_corrcoef(sums: np.ndarray) -> np.ndarray:
         Chemistry, 2004.
     """
     true, predicted, images, beyond, _ = _agreement(sums)
-    spread = (images**2 - (true**2).sum(axis=-1)) * (images**2 - (predicted**2).sum(axis=-1))
-    return shares(beyond, np.sqrt(np.maximum(spread, 0)))
+    of_true, of_predicted = (images**2 - (one**2).sum(axis=-1, keepdims=True) for one in (true, predicted))
+    return shares(beyond, np.sqrt(np.maximum(of_true * of_predicted, 0)))[..., 0]
 
 
 def matthews_corrcoef_slope(sums: np.ndarray) -> np.ndarray:
-    true, predicted, images, beyond, _ = (one[..., None] if one.ndim < sums.ndim else one for one in _agreement(sums))
+    true, predicted, images, beyond, _ = _agreement(sums)
     of_true, of_predicted = (images**2 - (one**2).sum(axis=-1, keepdims=True) for one in (true, predicted))
     inverse = shares(np.ones_like(images), np.sqrt(np.maximum(of_true * of_predicted, 0)))
     score = beyond * inverse
@@ -138,11 +144,11 @@ def matthews_corrcoef_slope(sums: np.ndarray) -> np.ndarray:
 
 
 def _agreement(sums: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Images per true and per predicted class (..., classes), all images (...), and times the count of images those that are right beyond
-    chance and those that are right by chance."""
+    """Images per true and per predicted class (..., classes), all images (..., 1), and times the count of images those that are right
+    beyond chance (..., 1) and those that are right by chance (..., 1)."""
     true, predicted = np.split(sums[..., 1:], 2, axis=-1)
-    images, by_chance = true.sum(axis=-1), (true * predicted).sum(axis=-1)
-    return true, predicted, images, sums[..., 0] * images - by_chance, by_chance
+    images, by_chance = true.sum(axis=-1, keepdims=True), (true * predicted).sum(axis=-1, keepdims=True)
+    return true, predicted, images, sums[..., :1] * images - by_chance, by_chance
 
 
 def moments(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -210,7 +216,7 @@ LABEL_METRICS = (
     Metric(
         "accuracy",
         "accuracy",
-        formula=Summed(right_and_there, mean, mean_slope),
+        formula=Summed(right, mean, mean_slope),
         explained="Accuracy is the share of images whose class is right; where one class has most images it says little of the others.",
     ),
     Metric(

@@ -3,18 +3,18 @@
 import numpy as np
 
 from trainables.metrics.confusion import shares
-from trainables.metrics.labels import mean, mean_slope
+from trainables.metrics.labels import each, mean, mean_slope
 from trainables.metrics.metric import Metric, Summed
 
 
 def distance(truth: np.ndarray, predicted: np.ndarray, width: int) -> np.ndarray:
     """Less the distance of an image's prediction from its number, and 1 (n, 2)."""
-    return np.stack([-np.abs(truth - predicted[:, 0]), np.ones(len(truth))], axis=1)
+    return each(-np.abs(truth - predicted[:, 0]))
 
 
 def relative_distance(truth: np.ndarray, predicted: np.ndarray, width: int) -> np.ndarray:
     """Less the distance in shares of the number, which counts as at least the smallest step of its type, and 1 (n, 2)."""
-    return np.stack([-np.abs(truth - predicted[:, 0]) / np.maximum(np.abs(truth), np.finfo(float).eps), np.ones(len(truth))], axis=1)
+    return each(-np.abs(truth - predicted[:, 0]) / np.maximum(np.abs(truth), np.finfo(float).eps))
 
 
 def squares(truth: np.ndarray, predicted: np.ndarray, width: int) -> np.ndarray:

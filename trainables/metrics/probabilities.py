@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from trainables.metrics.labels import mean, mean_slope
+from trainables.metrics.labels import each, mean, mean_slope
 from trainables.metrics.metric import Metric, Summed
 
 
@@ -16,7 +16,7 @@ def log_likelihood(truth: np.ndarray, probabilities: np.ndarray, classes: int) -
     """
     least = np.finfo(probabilities.dtype).eps
     true = np.clip(probabilities[np.arange(len(truth)), truth], least, 1 - least).astype(float)
-    return np.stack([np.log(true), np.ones(len(truth))], axis=1)
+    return each(np.log(true))
 
 
 def squared_distance(truth: np.ndarray, probabilities: np.ndarray, classes: int) -> np.ndarray:
@@ -26,14 +26,14 @@ def squared_distance(truth: np.ndarray, probabilities: np.ndarray, classes: int)
     """
     wide = probabilities.astype(float)
     true = wide[np.arange(len(truth)), truth]
-    return np.stack([2 * true - 1 - (wide**2).sum(axis=1), np.ones(len(truth))], axis=1)
+    return each(2 * true - 1 - (wide**2).sum(axis=1))
 
 
 def among_first(truth: np.ndarray, probabilities: np.ndarray, classes: int, most: int) -> np.ndarray:
     """Whether the true class of an image is among its `most` most probable ones, and 1 (n, 2); of equals the last come first."""
     true = probabilities[np.arange(len(truth)), truth][:, None]
     above = (probabilities > true) | ((probabilities == true) & (np.arange(classes) > truth[:, None]))
-    return np.stack([above.sum(axis=1) < most, np.ones(len(truth))], axis=1).astype(np.float32)
+    return each(above.sum(axis=1) < most)
 
 
 def average_precision(truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:

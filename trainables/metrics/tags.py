@@ -3,7 +3,7 @@
 import numpy as np
 
 from trainables.metrics.confusion import class_f1, shares
-from trainables.metrics.labels import f1_macro, f1_macro_slope, mean, mean_slope
+from trainables.metrics.labels import each, f1_macro, f1_macro_slope, mean, mean_slope
 from trainables.metrics.metric import Metric, Summed
 from trainables.metrics.probabilities import column_area, column_precision, mean_over_columns
 
@@ -31,17 +31,17 @@ def f1_micro_slope(sums: np.ndarray) -> np.ndarray:
 def image_f1(truth: np.ndarray, predicted: np.ndarray, tags: int) -> np.ndarray:
     """The F1 of an image's tags, 0 where it has and got none, and 1 (n, 2)."""
     hits, ends = all_hits_and_ends(truth, predicted, tags).astype(float).T
-    return np.stack([class_f1(hits, ends), np.ones(len(truth))], axis=1)
+    return each(class_f1(hits, ends))
 
 
 def all_right(truth: np.ndarray, predicted: np.ndarray, tags: int) -> np.ndarray:
     """Whether all tags of an image are right, and 1 (n, 2)."""
-    return np.stack([(truth == predicted).all(axis=1), np.ones(len(truth))], axis=1).astype(np.float32)
+    return each((truth == predicted).all(axis=1))
 
 
 def share_wrong(truth: np.ndarray, predicted: np.ndarray, tags: int) -> np.ndarray:
     """Less the share of an image's tags that are wrong, and 1 (n, 2)."""
-    return np.stack([-(truth != predicted).mean(axis=1), np.ones(len(truth))], axis=1)
+    return each(-(truth != predicted).mean(axis=1))
 
 
 def average_precision(truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
