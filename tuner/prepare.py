@@ -38,7 +38,7 @@ DEMO_PEOPLE = 300
 DEMO_EVAL = 40  # people of the demo whose labels are not given
 NOTHING_GIVEN = "give --space a YAML file or a shipped space, or --resume a run to go on with"
 MOST_BAD = 0.05  # share of undecodable images above which something is wrong with the data
-MOST_FACELESS = 0.5  # share of images without a face above which a crop around faces is no good idea
+MOST_WITHOUT_FACE = 0.5  # share of images without a face above which a crop around faces is no good idea
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ def decode(images: Images, views: list[View], allow_bad: bool, console: Console)
         raise DataError(f"{good.left_out[-1]}.\nThat is more than {MOST_BAD:.0%} of them. {fix}")
     for note in files.notes(len(good)):
         console.print(note, style="yellow", markup=False, soft_wrap=True)
-    if len(files.faceless) > MOST_FACELESS * len(good):
+    if len(files.without_face) > MOST_WITHOUT_FACE * len(good):
         unfit = "That is more than half of them: view/crop: face does not suit these images; center, box or none do not look for faces."
         console.print(unfit, style="bold red")
     return good, files

@@ -7,7 +7,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from analysis.command import RunOption, decode, read_runs, refusals, show_written, table, warn
+from analysis.command import RunOption, decode, read_runs, refusals, refuse_other_kinds, show_written, table, warn
 from analysis.leaks.find import Leaks, clearest_view, features, find_pairs, meaning, nearest_neighbour, pairs_words, split_groups
 from analysis.members.predictions import data_folder
 from trainables.console import output
@@ -51,6 +51,7 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
     """Load, look, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
     runs = read_runs(names)
+    refuse_other_kinds(runs)
     images = read_images(data_folder(runs), runs.trials[0].record.config.data)
     view = clearest_view(runs)
     files = decode(images, [view])

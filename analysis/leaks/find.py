@@ -131,10 +131,10 @@ def find_pairs(images: Images, parts: np.ndarray, prints: np.ndarray, digests: n
         digests: of the images' files (n,).
     """
     places, bits, complete = close_pairs(prints, images.groups, distance)
-    names, labels = images.scheme.class_names(), images.scheme.joint(images.labels)
+    names = images.described()
 
     def end(place: int) -> tuple[str, int, str, str]:
-        return images.ids[place], int(images.groups[place]), part_name(int(parts[place])), names[labels[place]]
+        return images.ids[place], int(images.groups[place]), part_name(int(parts[place])), names[place]
 
     pairs = [
         Pair(*end(one), *end(other), *differ, identical=bool(digests[one] == digests[other]))
@@ -176,11 +176,12 @@ def nearest_neighbour(seen: np.ndarray, images: Images, metric: Metric, seed: in
         return None
     state = seed_for(seed, "probe") % 2**32
     model = make_pipeline(PCA(min(COMPONENTS, count), random_state=state), KNeighborsClassifier(1, algorithm="brute"))
-    truth = images.scheme.joint(images.labels)
+    scheme = images.scheme.of_kind("classes")
+    truth = images.truth(scheme)
 
     def score(parts: KFold | GroupKFold, groups: np.ndarray | None = None) -> float:
         answers = cross_val_predict(model, seen, truth, groups=groups, cv=parts)
-        return metric.of_prediction(truth, answers, images.scheme.classes)
+        return metric.of_prediction(truth, answers, scheme.classes)
 
     by_image = KFold(PARTS, shuffle=True, random_state=state)
     # pyrefly: ignore[unexpected-keyword]  its stubs are of scikit-learn 1.5

@@ -8,7 +8,18 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from analysis.command import RunOption, choose_device, decode, read_runs, refusals, show_left_out, show_written, table, warn
+from analysis.command import (
+    RunOption,
+    choose_device,
+    decode,
+    read_runs,
+    refusals,
+    refuse_other_kinds,
+    show_left_out,
+    show_written,
+    table,
+    warn,
+)
 from analysis.evaluation.fitted_ensemble import FILE, Pipeline, read_ensemble
 from analysis.evaluation.holdout import note_look
 from analysis.evaluation.nested import Wish, candidates_of, known_of, line_up
@@ -72,6 +83,7 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
     """Load, answer, find, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
     runs = read_runs(names)
+    refuse_other_kinds(runs)
     show_left_out(console, runs.left_out)
     whose, pipeline = choose_pipeline(runs, top)
     console.print(f"Mistakes of {whose}.", soft_wrap=True)
@@ -145,7 +157,7 @@ def find_mistakes(answered: Answered, images: Images, files: ViewFiles, seed: in
         numbers=None if images.numbers is None else images.numbers[[place[name] for name in sample.ids]],
         brightness=np.array([view.images[row].mean() for row in view.rows(sample.ids)]),
         shorter=np.array([_shorter_side(images, name) for name in sample.ids]),
-        faceless=files.faceless,
+        without_face=files.without_face,
     )
     return Mistakes(
         confusions(answer, sample, scheme, answered.metric),

@@ -191,7 +191,7 @@ def subgroups_of(
     numbers: np.ndarray | None = None,
     brightness: np.ndarray | None = None,
     shorter: np.ndarray | None = None,
-    faceless: Collection[str] = (),
+    without_face: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
     """Which images belong together, by the name of what they have in common: (images,) bool each.
 
@@ -199,15 +199,15 @@ def subgroups_of(
         numbers: what the attributes with cuts are cut from (images,).
         brightness: of what the models see (images,), in any unit.
         shorter: the shorter side of each file's picture in pixels (images,).
-        faceless: ids of images in which no face was found.
+        without_face: ids of images in which no face was found.
     """
     inside = {}
-    for attribute, values in zip(sample.scheme.targets, sample.labels.T, strict=True):
+    for attribute, values in zip(sample.scheme.of_kind("classes").targets, sample.labels.T, strict=True):
         inside |= {f"{attribute.name}: {name}": values == value for value, name in enumerate(attribute.values)}
         if attribute.cuts and numbers is not None:
             near = np.abs(numbers[:, None] - np.array(attribute.cuts)).min(axis=1) <= NEAR
             inside[f"{attribute.name}: within {NEAR} of a cut"] = near
-    inside["no face found"] = np.isin(sample.ids, list(faceless))
+    inside["no face found"] = np.isin(sample.ids, list(without_face))
     if brightness is not None:
         fifth = np.digitize(brightness, np.quantile(brightness, [0.2, 0.4, 0.6, 0.8]))
         inside |= {f"brightness: {name}": fifth == number for number, name in enumerate(FIFTHS)}

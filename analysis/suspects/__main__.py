@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from analysis.command import RunOption, read_runs, refusals, show_left_out, show_written, table, warn
+from analysis.command import RunOption, read_runs, refusals, refuse_other_kinds, show_left_out, show_written, table, warn
 from analysis.members.predictions import data_folder
 from analysis.members.trials import HELD_OUT, Runs
 from analysis.pages.tables import percent
@@ -62,6 +62,7 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
     """Load, evaluate, print, write. Raises: RunError, DataError, ConfigError."""
     console = output()
     runs = read_runs(names)
+    refuse_other_kinds(runs)
     with waiting("comparing labels with predictions"):
         found = find_suspects(runs, top)
     images, why = images_of(runs)
@@ -93,7 +94,7 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
 
 def images_of(runs: Runs) -> tuple[Images, list[str]]:
     """The images of the split that are still there, and why there is none where the data cannot be read any more."""
-    scheme = runs.scheme
+    scheme = runs.cards[0].scheme
     nothing = np.zeros(0, dtype=int)
     none = Images(Path(), (), nothing, np.zeros((0, len(scheme.targets)), dtype=int), scheme)
     try:

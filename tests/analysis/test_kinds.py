@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from importlib import import_module
 
 import pandas as pd
 import pytest
@@ -76,6 +77,16 @@ def test_an_ensemble_votes_is_scored_and_answers_for_other_images(at_home, made,
     assert "report" in run(report, "--run", "drawn")
 
 
+@pytest.mark.parametrize("command", ["leaks", "mistakes", "soup", "suspects"])
+def test_a_command_that_is_about_classes_says_so_of_other_targets(at_home, made, command):
+    app = import_module(f"analysis.{command}.__main__").app
+    result = CliRunner().invoke(app, ["--run", "drawn"])
+    about_classes = made.images.scheme.kinds[0] == "classes"
+    # No two trials are alike, so there is no soup of them, whatever they predict.
+    assert result.exit_code == (0 if about_classes and command != "soup" else 2), result.output
+    assert command == "soup" or about_classes or str(at_home / "runs" / "drawn") in result.stderr or "runs/drawn" in result.stderr
+
+
 @pytest.mark.nightly
 def test_an_ensemble_is_exported_with_the_answers_that_it_gives(at_home):
     from analysis.ensemble.__main__ import app
@@ -83,3 +94,4 @@ def test_an_ensemble_is_exported_with_the_answers_that_it_gives(at_home):
 
     run(app, "--run", "drawn")
     run(export, "--ensemble", at_home / "runs" / "drawn" / "ensemble", "--out", at_home / "model.onnx")
+    assert (at_home / "model.onnx" / "ensemble.onnx").is_file()

@@ -48,7 +48,7 @@ def correct(relabel: str, images: Images, lists: Mapping[str, Path]) -> Correcte
     check_relabel(relabel, lists)
     file, shipped = lists.get(relabel, Path(relabel)), relabel in lists
     rows = read_rows(file, ("photo", "attribute", "value"))
-    named = named_images(images)
+    named, classes = named_images(images), images.scheme.of_kind("classes")
     labels, line_of = images.labels.copy(), {}
     mistakes, misfits = [], []
     for line, row in rows:
@@ -58,8 +58,8 @@ def correct(relabel: str, images: Images, lists: Mapping[str, Path]) -> Correcte
         if wrong:
             misfits.append(row["photo"])
             continue
-        column = images.scheme.names.index(row["attribute"])
-        values = images.scheme.targets[column].values
+        column = classes.names.index(row["attribute"])
+        values = classes.targets[column].values
         was, value = row.get("was"), values.index(row["value"])
         chosen = [index for index in named.get(row["photo"], ()) if not was or values[images.labels[index, column]] == was]
         if not chosen:
@@ -120,7 +120,7 @@ def named_images(images: Images) -> dict[str, list[int]]:
 
 
 def _mistakes(row: dict[str, str], images: Images) -> list[str]:
-    attributes = {attribute.name: attribute.values for attribute in images.scheme.targets}
+    attributes = {target.name: target.values for target in images.scheme.of_kind("classes").targets}
     name = row["attribute"]
     if name not in attributes:
         return [f"attribute is {name!r}; write one of {', '.join(attributes)}."]

@@ -1,6 +1,6 @@
 """What a run is trained on beside its own images: further labelled ones, those that an ensemble labelled, corrections and weights.
 
-`extra.csv` names all of it but the corrections, with the hashes of its content, so that a run goes on with the same or not at all.
+`extra.csv` names all of it but the corrections, with the hashes of its content, so that a run resumes with the same or not at all.
 """
 
 import csv
@@ -25,6 +25,7 @@ from trainables.data.splits import ALWAYS, HOLDOUT
 from trainables.data.targets import Scheme, read_task
 from trainables.data.training import Data, Extra
 from trainables.data.views import ViewFiles, open_view
+from trainables.metrics.metric import TAGGED
 
 COLUMNS = ("source", "photo", "class", "sha256")
 IMAGE = "ImageID"  # of probabilities.csv, as the ensemble writes it
@@ -107,9 +108,8 @@ def extra_table(found: Sequence[Found], weights: str = "") -> bytes:
     rows = []
     for one in found:
         images, soft = one.extra.images, one.extra.soft
-        names = images.scheme.class_names()
-        for index, (name, label) in enumerate(zip(images.ids, images.scheme.joint(images.labels).tolist(), strict=True)):
-            taught = names[label] if soft is None else f"soft {hashlib.sha256(soft[index].tobytes()).hexdigest()[:16]}"
+        for index, (name, label) in enumerate(zip(images.ids, images.described(), strict=True)):
+            taught = label if soft is None else f"soft {hashlib.sha256(soft[index].tobytes()).hexdigest()[:16]}"
             rows.append((one.source, name, taught, one.files.digests[name]))
     if weights:
         rows.append((weights, "", "weights", hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16]))
@@ -170,14 +170,18 @@ def _read_pseudo(settings: DataConfig, source: Path, scheme: Scheme, decode: Dec
     name, unlabelled = settings.pseudo, read_unlabelled(source, settings)
     if unlabelled is None:
         raise DataError(f"data/pseudo: {source} has no test part without labels, whose images {name} would label. Leave data/pseudo out.")
+    if len(scheme.kinds) > 1 or scheme.kind == "number":
+        words = "labels images by the probabilities of classes or of tags, and these targets are others too"
+        raise DataError(f"data/pseudo: {name} {words}: {', '.join(scheme.names)}. Leave data/pseudo out.")
     soft_of = _read_probabilities(Path(name), unlabelled.ids, scheme)
     # All of them are decoded, in their order: the ensemble has done so already, and left them in the cache.
     everything = np.arange(len(unlabelled.ids))
-    nothing = np.zeros((len(everything), len(scheme.names)), dtype=int)
-    images, files = decode(Images(unlabelled.root, unlabelled.ids, everything, nothing, scheme))
+    nothing = np.zeros((len(everything), len(scheme.of_kind("classes").names)), dtype=int)
+    untagged = np.zeros((len(everything), scheme.classes), dtype=bool) if scheme.kind == "tags" else None
+    images, files = decode(Images(unlabelled.root, unlabelled.ids, everything, nothing, scheme, tags=untagged))
     images = images.take(np.flatnonzero([name in soft_of for name in images.ids]))
     soft = np.array([soft_of[name] for name in images.ids], dtype=np.float32).reshape(len(images), scheme.classes)
-    images = replace(images, labels=scheme.split(soft.argmax(axis=1)))
+    images = replace(images, tags=soft >= TAGGED) if scheme.kind == "tags" else replace(images, labels=scheme.split(soft.argmax(axis=1)))
     return Found(name, Extra(images, files.files, soft), files)
 
 
@@ -198,13 +202,18 @@ def _read_probabilities(file: Path, ids: Sequence[str], scheme: Scheme) -> dict[
         if row[IMAGE] not in known:
             mistakes.append(f"{file}:{line}: image {row[IMAGE]!r} is not in eval/info.csv; take the row out.")
         elif row[IMAGE] in found:
-            mistakes.append(f"{file}:{line}: image {row[IMAGE]} stands twice; keep one row.")
-        elif len(numbers) < len(classes) or min(numbers) < 0 or abs(sum(numbers) - 1) > ROUNDING:
-            mistakes.append(f"{file}:{line}: these are no probabilities, each from 0 on and 1 in all.")
+            mistakes.append(f"{file}:{line}: image {row[IMAGE]} is a duplicate; keep one row.")
+        elif len(numbers) < len(classes) or not _are_probabilities(numbers, scheme):
+            in_all = "" if scheme.kind == "tags" else " and 1 in all"
+            mistakes.append(f"{file}:{line}: these are no probabilities, each from 0 on{in_all}.")
         else:
-            found[row[IMAGE]] = np.array(numbers) / sum(numbers)
+            found[row[IMAGE]] = np.array(numbers) / (1 if scheme.kind == "tags" else sum(numbers))
     refuse(file, mistakes)
     return found
+
+
+def _are_probabilities(numbers: Sequence[float], scheme: Scheme) -> bool:
+    return min(numbers) >= 0 and (max(numbers) <= 1 if scheme.kind == "tags" else abs(sum(numbers) - 1) <= ROUNDING)
 
 
 def place(data: Data, digests: Mapping[str, str], found: Sequence[Found]) -> list[Found]:

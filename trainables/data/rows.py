@@ -54,7 +54,7 @@ def read_table(file: Path, columns: Sequence[str] = ()) -> Table:
     header = [plain_name(name) for name in header]
     named = [place for place, name in enumerate(header) if not _is_nameless(name)]
     known = [header[place] for place in named]
-    mistakes = [f"{file}: column {name!r} stands twice; keep one." for name in dict.fromkeys(known) if known.count(name) > 1]
+    mistakes = [f"{file}: column {name!r} is a duplicate; keep one." for name in dict.fromkeys(known) if known.count(name) > 1]
     if missing := [name for name in columns if name not in header]:
         has = f"has {', '.join(known)}" if known else "the file is empty"
         mistakes.append(f"{file}: column {', '.join(missing)} is missing; it needs {', '.join(columns)} and {has}.")

@@ -70,4 +70,4 @@ def _add(writer: Writer, folder: Path, contents: Sequence[str], piece: Piece, sh
                 f"{folder}: the decoded image of content {content} arrived with the sha256 {found}, expected was {expected}. It was "
                 "damaged on its way or where it came from; empty the cache there (python -m trainables.cache --empty) and start again.",
             )
-        writer.add(content, image, bool(entry["faceless"]), int(entry["changes"]))
+        writer.add(content, image, bool(entry["without_face"]), int(entry["changes"]))

@@ -1,6 +1,6 @@
 """Who trains, who validates, who is held out: whole groups, stratified by what is true of them, made once a run.
 
-The run's table of it is a manifest too: it names every image with the hash of its content, so that what goes on later is proven to
+The run's table of it is a manifest too: it names every image with the hash of its content, so that what resumes later is verified to
 be trained and scored on the same images.
 """
 

@@ -42,7 +42,7 @@ ENTRY = np.dtype(
         ("content", "V32"),  # sha256 of the image file
         ("pixels", "V32"),  # sha256 of the row
         ("used", "<u4"),  # when a command last asked for it, in seconds since 1970
-        ("faceless", "?"),  # the view wants a face and there is none, so the centre is shown
+        ("without_face", "?"),  # the view wants a face and there is none, so the centre is shown
         ("changes", "<u2"),  # what was done to the pixels of the file, in bits
     ]
 )
@@ -172,14 +172,14 @@ class Writer:
             os.ftruncate(self._index, len(_line(stored.head)) + self._rows * ENTRY.itemsize)
             os.lseek(self._index, 0, os.SEEK_END)
 
-    def add(self, content: str, image: np.ndarray, faceless: bool = False, changes: int = 0) -> None:
+    def add(self, content: str, image: np.ndarray, without_face: bool = False, changes: int = 0) -> None:
         """Write an image (height, width, 3) as the next row, unless its content is there. Raises: CacheError."""
         if content in self.row:
             return
         pixels = np.ascontiguousarray(image)
         with in_words(self._folder):
             _write(self._pixels, pixels, (self._rows + len(self._added)) * self._size)
-        self._added.append((bytes.fromhex(content), hashlib.sha256(pixels.data).digest(), int(time.time()), faceless, changes))
+        self._added.append((bytes.fromhex(content), hashlib.sha256(pixels.data).digest(), int(time.time()), without_face, changes))
         self.row[content] = self._rows + len(self._added) - 1
 
     def publish(self) -> None:

@@ -218,19 +218,19 @@ class ViewFiles:
     files: dict[View, ViewFile]
     bad: dict[str, str]  # image id -> why; they are black
     digests: dict[str, str]  # image id -> first 16 hex digits of the sha256 of its file; only a file that cannot be opened has none
-    faceless: tuple[str, ...] = ()  # ids of the images whose centre is shown because a view wants a face and they have none
+    without_face: tuple[str, ...] = ()  # ids of the images whose centre is shown because a view wants a face and they have none
     changed: Mapping[Change, tuple[str, ...]] = field(default_factory=dict)  # ids of the images by what was done to their pixels
 
     def notes(self, images: int) -> Iterator[str]:
         """What was done to so many images beside decoding them, a line for each kind, with how many they are and the first of them."""
         yield from (str(LeftOut(TOLD[change], names)) for change, names in self.changed.items())
-        if self.faceless:
-            yield self.faceless_words(images)
+        if self.without_face:
+            yield self.words_of_no_face(images)
 
-    def faceless_words(self, images: int) -> str:
+    def words_of_no_face(self, images: int) -> str:
         """How many of so many images have no face, and the first of them."""
-        found = f"no face found in {len(self.faceless)} of {images} images ({len(self.faceless) / images:.1%})"
-        return f"{found}: their centre is used instead: {some(self.faceless)}"
+        found = f"no face found in {len(self.without_face)} of {images} images ({len(self.without_face) / images:.1%})"
+        return f"{found}: their centre is used instead: {some(self.without_face)}"
 
 
 def build_views(
@@ -262,11 +262,11 @@ def build_views(
             found |= _fill(images.root, survey.missing, views, cache, progress or (lambda done: None), find)
         contents = {name: BLACK if found[name].why else found[name].content for name in images.ids}
         files = {view: ViewFile(view, cache, images.root, contents, uses[view]) for view in views}
-        faceless, changes = np.zeros(len(images.ids), bool), np.zeros(len(images.ids), int)
+        without_face, changes = np.zeros(len(images.ids), bool), np.zeros(len(images.ids), int)
         for file in files.values():
             seen = open_view(file, find)
             entries = seen.entries[seen.rows(images.ids)]
-            faceless |= entries["faceless"]
+            without_face |= entries["without_face"]
             changes |= entries["changes"]
             note_use(cache, file.folder, contents.values())
         if survey.missing:
@@ -275,7 +275,7 @@ def build_views(
         files,
         bad={name: found[name].why for name in images.ids if found[name].why},
         digests={name: found[name].content[:16] for name in images.ids if found[name].content},
-        faceless=_where(faceless, images.ids),
+        without_face=_where(without_face, images.ids),
         changed={change: _where(changes & change, images.ids) for change in Change if (changes & change).any()},
     )
 
@@ -386,9 +386,9 @@ def _fill(
                 view: stack.enter_context(Writer(store_folder(cache, view), (view.height, view.width, 3), str(view))) for view in views
             }
             files = stack.enter_context(closing(_read_all(root, names[start : start + turn], writers, faces)))
-            for name, (file, seen, faceless, changes) in files:
+            for name, (file, seen, without_face, changes) in files:
                 for view, image in seen.items():
-                    writers[view].add(file.content, image, faceless and view.wants_face, changes)
+                    writers[view].add(file.content, image, without_face and view.wants_face, changes)
                 found[name] = file
                 progress(1)
     return found

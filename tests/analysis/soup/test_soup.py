@@ -447,12 +447,12 @@ def test_images_that_changed_since_the_search_are_refused(make_run, like, here, 
 
 
 def test_images_without_a_face_are_counted_and_named(twins, here, monkeypatch):
-    faceless = twins.images.ids[:2]
-    monkeypatch.setattr(command, "decode", lambda *given: replace(decode(*given), faceless=faceless))
+    without_face = twins.images.ids[:2]
+    monkeypatch.setattr(command, "decode", lambda *given: replace(decode(*given), without_face=without_face))
     result = call()
     assert result.exit_code == 0, result.output
     assert f"no face found in 2 of {len(twins.images.ids)} images" in result.output
-    assert ", ".join(faceless) in result.output
+    assert ", ".join(without_face) in result.output
 
 
 def test_the_soup_of_a_run_in_an_object_store_is_written_beside_it(twins, here, monkeypatch):

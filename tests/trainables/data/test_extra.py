@@ -259,7 +259,7 @@ def test_every_wrong_row_of_probabilities_is_named_by_its_line(refused, probabil
     probabilities.write_text("\n".join([header, *(",".join(row) for row in rows)]))
     wrong = "these are no probabilities, each from 0 on and 1 in all."
     assert refused(pseudo=str(probabilities)) == [
-        f"{probabilities}:3: image {rows[0][0]} stands twice; keep one row.",
+        f"{probabilities}:3: image {rows[0][0]} is a duplicate; keep one row.",
         f"{probabilities}:4: image 'gone.jpg' is not in eval/info.csv; take the row out.",
         *(f"{probabilities}:{line}: {wrong}" for line in (5, 6, 7)),
     ]

@@ -117,7 +117,7 @@ def test_who_has_no_face_is_told_along(demo, tmp_path):
     view = View("face", 0.5, 16, 16, margin=0.2)
     built = build_views(read_images(demo, DataConfig()), [view], tmp_path / "sent", find=lambda image: None)
     file = ensure_view(built.files[view], tmp_path / "node", partial(lend, built.files[view]))
-    assert open_view(file).entries["faceless"].sum() == len(built.faceless) > 0
+    assert open_view(file).entries["without_face"].sum() == len(built.without_face) > 0
 
 
 def test_a_view_that_was_fetched_serves_those_who_have_the_images(demo, tmp_path):

@@ -50,7 +50,7 @@ def image(number: int) -> np.ndarray:
 def write(folder: Path, *numbers: int) -> None:
     with Writer(folder, SHAPE, "a view") as writer:
         for number in numbers:
-            writer.add(content(number), image(number), faceless=number % 2 == 0)
+            writer.add(content(number), image(number), without_face=number % 2 == 0)
 
 
 def held(folder: Path) -> list[int]:
@@ -62,7 +62,7 @@ def held(folder: Path) -> list[int]:
     numbers = sorted(int(name, 16) for name in stored.row if name != BLACK)
     for number in numbers:
         np.testing.assert_array_equal(stored.images[stored.row[content(number)]], image(number))
-        assert stored.entries[stored.row[content(number)]]["faceless"] == (number % 2 == 0)
+        assert stored.entries[stored.row[content(number)]]["without_face"] == (number % 2 == 0)
     return numbers
 
 

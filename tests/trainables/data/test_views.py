@@ -506,8 +506,8 @@ def faces_of(folder: Path) -> list:
 def test_in_training_and_inference_a_face_is_found_alike(some, tmp_path):
     built = build_views(some, [FACE], tmp_path)
     boxes = {name: find_face(read_image(some.root / name)) for name in some.ids if name not in built.bad}
-    assert built.faceless == tuple(name for name, box in boxes.items() if box is None)
-    assert 0 < len(built.faceless) < len(boxes)
+    assert built.without_face == tuple(name for name, box in boxes.items() if box is None)
+    assert 0 < len(built.without_face) < len(boxes)
     for image, name in zip(pixels(built, FACE, some.ids), some.ids, strict=True):
         if name in boxes:
             np.testing.assert_array_equal(image, look(read_image(some.root / name), FACE, boxes[name]))
@@ -516,10 +516,10 @@ def test_in_training_and_inference_a_face_is_found_alike(some, tmp_path):
 def test_images_without_a_face_are_named_and_show_their_centre(some, tmp_path):
     centre = View("center", 0.5, 32, 32)
     built = build_views(some, [FACE, centre], tmp_path, find=nobody)
-    assert built.faceless == tuple(name for name in some.ids if name not in built.bad)
+    assert built.without_face == tuple(name for name in some.ids if name not in built.bad)
     np.testing.assert_array_equal(pixels(built, FACE), pixels(built, centre))
     assert build_views(some, [FACE], tmp_path) == replace(built, files={FACE: built.files[FACE]})
-    assert build_views(some, [centre], tmp_path).faceless == ()
+    assert build_views(some, [centre], tmp_path).without_face == ()
 
 
 def test_a_face_is_looked_for_once_however_many_views_want_it(some, tmp_path):
@@ -527,7 +527,7 @@ def test_a_face_is_looked_for_once_however_many_views_want_it(some, tmp_path):
     views = [FACE, replace(FACE, height=48), replace(FACE, margin=0.5), SQUARE]
     built = build_views(some, views, tmp_path, seen.append, find)
     good = len(some.ids) - len(built.bad)
-    assert find.asked == len(faces_of(tmp_path)) == good and sum(seen) == len(some.ids) and built.faceless == ()
+    assert find.asked == len(faces_of(tmp_path)) == good and sum(seen) == len(some.ids) and built.without_face == ()
     build_views(some, [replace(FACE, width=16), replace(FACE, fraction=0.9)], tmp_path, find=find)
     assert find.asked == good
 
@@ -552,7 +552,7 @@ def test_another_detector_finds_anew_and_only_for_views_that_want_a_face(some, t
     monkeypatch.setattr("trainables.data.views.VERSION", "another")
     second = build_views(some, [FACE, SQUARE], tmp_path, find=nobody)
     assert rows_in(tmp_path, FACE) == find.asked and decoded(some, [SQUARE], tmp_path) == []
-    assert not first.faceless and len(second.faceless) == find.asked
+    assert not first.without_face and len(second.without_face) == find.asked
 
 
 def test_views_that_want_no_face_look_for_none(some, tmp_path):
@@ -594,8 +594,8 @@ def test_who_has_no_face_is_known_without_looking_and_where_the_view_goes(some, 
     built = build_views(some, [FACE, SQUARE], tmp_path, find=nobody)
     for file in tmp_path.glob("faces-*"):
         file.unlink()
-    assert build_views(some, [FACE], tmp_path, find=Finder()).faceless == built.faceless
-    assert build_views(some, [SQUARE], tmp_path, find=Finder()).faceless == ()
+    assert build_views(some, [FACE], tmp_path, find=Finder()).without_face == built.without_face
+    assert build_views(some, [SQUARE], tmp_path, find=Finder()).without_face == ()
 
 
 # Which view is meant

@@ -19,7 +19,7 @@ from trainables.data.targets import Scheme
 CLASS, FOLDER = "class", "folder"
 # What folders are called that hold the images of a table.
 OF_IMAGES = re.compile(
-    r"((train|training|val|valid|test)?[-_ ]?(images?|imgs?|images?|pictures?|pics|jpe?gs?|pngs?|masks?|labels?|annotations?|data|files))"
+    r"((train|training|val|valid|test)?[-_ ]?(images?|imgs?|photos?|pictures?|pics|jpe?gs?|pngs?|masks?|labels?|annotations?|data|files))"
     r"|test|eval"
 )
 

@@ -68,7 +68,7 @@ def read_unlabelled(source: Path, settings: DataConfig) -> Unlabelled | None:
 
 
 def refuse_odd_names(source: Path, images: Images) -> None:
-    """Refuse names that a new run should not begin with; one that there is goes on with them.
+    """Refuse names that a new run should not begin with; one that there is resumes with them.
 
     Raises: DataError for control characters in names, for names that look alike, and for joint classes of one name.
     """
@@ -119,7 +119,7 @@ def _why_none(folder: Path) -> str:
 
 
 def _but_for_capitals(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Names that differ in capitals alone, but for single letters, which may be what is told apart."""
+    """Names that differ in capitals alone, but for single letters, which may differ in nothing else."""
     alike = defaultdict(list)
     for name in dict.fromkeys(names):
         alike[name.casefold()].append(name)

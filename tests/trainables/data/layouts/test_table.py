@@ -375,7 +375,7 @@ def test_a_column_that_is_not_there_is_named_with_those_there_are(write, field):
     ("header", "row", "words"),
     [
         ("shot,kind", "a.jpg,x", "no column names the images"),
-        ("image,kind,kind", "a.jpg,x,x", "column 'kind' stands twice"),
+        ("image,kind,kind", "a.jpg,x,x", "column 'kind' is a duplicate"),
         ("image,person", "a.jpg,ann", "no column says what is on the images"),
         ("image,label", "a.jpg,x", "label is x for every image"),
         ("image,label", "a.jpg,x,z", "has 3 fields, the header has 2"),
@@ -476,6 +476,12 @@ def test_a_folder_test_that_the_table_does_not_name_is_to_be_answered(write):
         assert read(source).ids == ("images/a.jpg", "images/b.jpg")
         assert read_unlabelled(source, DataConfig()).ids == ("test/t0.jpg", "test/t1.jpg", "test/t2.jpg")
     assert read_unlabelled(table, DataConfig(split="none")) is None
+
+
+@pytest.mark.parametrize("folder", ["images", "photos", "train_photos", "pictures", "data"])
+def test_a_folder_of_a_tables_images_is_no_class_whatever_it_is_called(write, folder):
+    table = write("image,label", "a.jpg,x", "b.jpg,y", folder=folder)
+    assert read(table.parent).ids == (f"{folder}/a.jpg", f"{folder}/b.jpg")
 
 
 def test_of_several_tables_in_a_folder_one_has_to_be_named(write):
