@@ -12,14 +12,13 @@ from analysis.evaluation.baseline import Baseline
 from analysis.evaluation.calibration import calibration_error
 from analysis.evaluation.decide import Outcome, StepTaken, answer_words
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, write_ensemble
-from analysis.evaluation.scoring import absent_classes, class_table, plain_findings
+from analysis.evaluation.scoring import absent_classes, class_table, plain_findings, tag_words
 from analysis.evaluation.shift import Shift, Worth
 from analysis.evaluation.uncertainty import Gain
 from analysis.members.trials import Runs, Trial
 from trainables.data.images import LeftOut, Unlabelled
 from trainables.data.targets import Kind, Scheme
 from trainables.metrics.confusion import confusion
-from trainables.metrics.metric import TAGGED
 from trainables.record import write_json
 from trainables.storage import Folder, write_whole
 from trainables.versions import versions
@@ -128,12 +127,12 @@ def write_classes(file: Folder, images: Unlabelled, answer: np.ndarray, scheme: 
 
 
 def _said(answer: np.ndarray, scheme: Scheme, *, by_name: bool) -> Any:
-    names = np.array(scheme.class_names(), dtype=object)
     if scheme.kind == "tags":
-        return [";".join(names[row]) for row in answer >= TAGGED]
+        return tag_words(answer, scheme)
     if scheme.kind == "number":
         return answer[:, 0]
-    return names[answer.argmax(axis=1)] if by_name else answer.argmax(axis=1)
+    classes = answer.argmax(axis=1)
+    return np.array(scheme.class_names(), dtype=object)[classes] if by_name else classes
 
 
 def scores_values(
@@ -160,6 +159,7 @@ def scores_values(
         "split": runs.cards[0].split,
         "attributes": list(scheme.names),
         "metric": decision.metric.name,
+        "kind": scheme.kind,
         "holdout": {
             "photos": len(runs.holdout.ids),
             "people": count_groups(runs),

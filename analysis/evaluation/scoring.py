@@ -171,6 +171,12 @@ def _number_rows(answer: np.ndarray, sample: Sample, scheme: Scheme) -> Iterator
         }
 
 
+def tag_words(answer: np.ndarray, scheme: Scheme) -> list[str]:
+    """The tags (n,) that each row of an answer (n, tags) says to be there, with semicolons between."""
+    names = np.array(scheme.class_names(), dtype=object)
+    return [";".join(names[row]) for row in answer >= TAGGED]
+
+
 def absent_classes(sample: Sample, scheme: Scheme) -> list[str]:
     """Names of the classes, or of the tags, that no image of the sample has."""
     truth = sample.truth(scheme)

@@ -16,6 +16,7 @@ from trainables.console import output
 from trainables.data.images import DataError, LeftOut
 from trainables.data.names import shown
 from trainables.data.targets import Scheme
+from trainables.metrics.metric import TAGGED
 from trainables.storage import Folder, open_folder
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -46,7 +47,8 @@ def main(
         python -m analysis.predict --ensemble runs/faces/ensemble --photos new_photos --out answers.csv
 
     One row an image, in the order of their names: its image, the values of the most probable joint class and the probability of each value,
-    that class's number, the probability of every joint class, and what is wrong with an image that cannot be used.
+    that class's number, the probability of every joint class, and what is wrong with an image that cannot be used. Of tags those that are
+    there, with semicolons between, and the probability of each; of a number that.
     """
     with refusals():
         answer_images(open_folder(ensemble), images, out, device, batch)
@@ -75,8 +77,15 @@ def answer_images(folder: Folder, images: str, out: Path, device: str, batch: in
 
 
 def shares_table(scheme: Scheme, scores: np.ndarray) -> Table:
-    """How often each value of each target is predicted."""
+    """How often each value of each target, or each tag, is predicted; of a number, between what it lies."""
+    if scheme.kind == "number":
+        words = zip(("lowest", "median", "highest"), np.quantile(scores[:, 0], [0, 0.5, 1]), strict=True)
+        return table("Answers", ("target", ""), ("number",), [(scheme.names[0], name, f"{number:.3g}") for name, number in words])
     rows = []
+    if scheme.kind == "tags":
+        for tag, count in zip(scheme.class_names(), (scores >= TAGGED).sum(axis=0).tolist(), strict=True):
+            rows.append((scheme.names[0] if not rows else "", tag, f"{count:,}", f"{count / len(scores):.1%}"))
+        return table("Answers", ("target", "tag"), ("images", "share"), rows)
     for attribute, values in zip(scheme.targets, scheme.split(scores.argmax(axis=1)).T, strict=True):
         for number, count in enumerate(np.bincount(values, minlength=len(attribute.values))):
             name = attribute.name if number == 0 else ""

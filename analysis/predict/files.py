@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.evaluation.scoring import tag_words
 from trainables.data.targets import Scheme
 from trainables.record import RunError
 from trainables.storage import write_whole
@@ -19,23 +20,27 @@ def answer_table(scheme: Scheme, names: Sequence[str], rows: np.ndarray, scores:
 
     Args:
         rows: (answered,) positions of those that are answered.
-        scores: (answered, classes).
+        scores: the answer (answered, columns).
     """
     import pandas as pd
 
-    classes = scores.argmax(axis=1)
     columns: dict[str, Sequence | np.ndarray] = {}
 
     def ours(column: str) -> str:
         # A target may be called as a column of ours is; ours gives way.
         return column if column not in (*scheme.names, *columns) else ours(f"{column} of the image")
 
-    for attribute, values in zip(scheme.targets, scheme.split(classes).T, strict=True):
-        columns[attribute.name] = np.array(attribute.values, dtype=object)[values]
-        probability = scheme.marginal((attribute.name,), scores)[np.arange(len(scores)), values]
-        columns[ours(f"{attribute.name} probability")] = probability
-    columns[ours("joint class")] = pd.array(classes, dtype="Int64")
-    columns |= {ours(f"P({name})"): scores[:, number] for number, name in enumerate(scheme.class_names())}
+    if scheme.kind == "classes":
+        classes = scores.argmax(axis=1)
+        for target, values in zip(scheme.targets, scheme.split(classes).T, strict=True):
+            columns[target.name] = np.array(target.values, dtype=object)[values]
+            probability = scheme.marginal((target.name,), scores)[np.arange(len(scores)), values]
+            columns[ours(f"{target.name} probability")] = probability
+        columns[ours("joint class")] = pd.array(classes, dtype="Int64")
+    else:
+        columns[scheme.names[0]] = tag_words(scores, scheme) if scheme.kind == "tags" else scores[:, 0]
+    if scheme.kind != "number":
+        columns |= {ours(f"P({name})"): scores[:, number] for number, name in enumerate(scheme.class_names())}
     image, problem = ours("image"), ours("problem")
     table = pd.DataFrame(columns, index=rows).reindex(range(len(names)))
     # As objects: text of pandas holds no names that are not of its encoding.

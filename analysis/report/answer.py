@@ -17,7 +17,7 @@ from analysis.evaluation.calibration import CalibrationError, calibration_error
 from analysis.evaluation.decide import SINGLE, answer_words, step_words
 from analysis.evaluation.search.reading import is_finite, lenient
 from analysis.members.trials import load_runs
-from trainables.metrics import BY_NAME, DEFAULT, Metric
+from trainables.metrics import DEFAULT, METRICS_OF, Metric
 from trainables.record import RunError, read_json
 from trainables.storage import Folder
 
@@ -120,7 +120,7 @@ def scores_of(found: Mapping[str, Any]) -> Scores:
     calibration = found.get("calibration")
     optimism = found.get("optimism", {})
     return Scores(
-        metric=BY_NAME[found.get("metric", DEFAULT)],
+        metric=METRICS_OF[found.get("kind", "classes")][found.get("metric", DEFAULT)],
         answers=answers,
         chosen=next((answer for answer in answers if answer.name == chosen), answers[0]),
         vote=str(found.get("vote", "")),

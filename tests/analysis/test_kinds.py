@@ -73,7 +73,14 @@ def test_an_ensemble_votes_is_scored_and_answers_for_other_images(at_home, made,
     assert len(pd.read_csv(folder / "per_class.csv"))
     out = at_home / "answers.csv"
     run(predict, "--ensemble", folder, "--photos", table.parent / "images", "--out", out)
-    assert len(pd.read_csv(out)) == len(made.images)
+    answered, scheme = pd.read_csv(out), made.images.scheme
+    own = scheme.of_kind(scheme.kinds[0])
+    assert len(answered) == len(made.images) and set(own.names) <= set(answered.columns)
+    if own.kind == "tags":
+        said = [set(text.split(";")) if isinstance(text, str) else set() for text in answered[own.names[0]]]
+        assert said == [{tag for tag in own.class_names() if row[f"P({tag})"] >= 0.5} for _, row in answered.iterrows()]
+    if own.kind == "number":
+        assert answered[own.names[0]].between(-100, 200).all() and not any(name.startswith("P(") for name in answered.columns)
     assert "report" in run(report, "--run", "drawn")
 
 
