@@ -13,7 +13,7 @@ def test_the_benchmark_of_a_training_step_ends_with_a_line_of_json(capsys):
     main(backbone="test_efficientnet", size=32, batch_size=16, images=64, rounds=1, threads=1)
     torch.set_num_threads(before)
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert figures["fit photos/s"] > 0 and figures["bare loop photos/s"] > 0 and figures["ratio"] > 0
+    assert figures["fit images/s"] > 0 and figures["bare loop images/s"] > 0 and figures["ratio"] > 0
 
 
 def test_the_benchmark_of_views_ends_with_a_line_of_json(capsys):

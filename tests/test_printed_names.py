@@ -61,7 +61,7 @@ def test_a_search_says_names_as_they_are_written(folder, tmp_path, monkeypatch, 
 
 def test_the_live_table_shows_names_as_they_are_written():
     said = StringIO()
-    board = Board(1, 1, attributes="[bold]age", metric=METRICS[DEFAULT], rows={0: Row(0, "backbone=[red]x:100:")}, notes=["[dim]note:100:"])
+    board = Board(1, 1, targets="[bold]age", metric=METRICS[DEFAULT], rows={0: Row(0, "backbone=[red]x:100:")}, notes=["[dim]note:100:"])
     open_console(file=said, width=120).print(board)
     for name in ("[bold]age", "backbone=[red]x:100:", "[dim]note:100:"):
         assert name in said.getvalue()

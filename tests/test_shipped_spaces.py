@@ -20,7 +20,7 @@ from trainables.data.training import Data
 from trainables.data.views import build_views
 from trainables.models.backbone import build_backbone
 from trainables.models.settings import ModelConfig
-from tuner.preflight import check_space, cover, covered_attributes, draw, values_of, views_of
+from tuner.preflight import check_space, cover, covered_targets, draw, values_of, views_of
 from tuner.rehearsal import rehearse
 from tuner.searchers.random import random_draws
 
@@ -109,7 +109,7 @@ def test_what_is_drawn_from_a_shipped_space_can_be_trained(name, on_cpu):
     drawn = draw(shipped(name, on_cpu), FIXED, seed=1, count=100)
     assert len(drawn) == 100
     assert all(TrialConfig.from_values(values).epochs == 2 for values in drawn)
-    assert covered_attributes([values["task"] for values in drawn], SCHEME)
+    assert covered_targets([values["task"] for values in drawn], SCHEME)
 
 
 @every_space

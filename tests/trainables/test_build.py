@@ -100,7 +100,7 @@ def test_numbers_are_predicted_only_where_the_loss_asks_for_them(data, make_conf
 
 
 def test_numbers_to_predict_need_an_attribute_that_is_cut_from_one(data, make_config):
-    with pytest.raises(ConfigError, match="^loss/regression: needs a task with an attribute that is cut from a number"):
+    with pytest.raises(ConfigError, match="^loss/regression: needs a task with a target that is cut from a number"):
         build_parts(make_config(task="gender", loss={"regression": 0.1}), data, CPU)
 
 

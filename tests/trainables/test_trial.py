@@ -285,6 +285,10 @@ class Small(torch.nn.Module):
         super().__init__()
         self.model, self.room = model, room
 
+    @property
+    def heads(self):
+        return self.model.heads
+
     def begin_epoch(self, epoch):
         self.model.begin_epoch(epoch)
 

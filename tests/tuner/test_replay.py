@@ -396,7 +396,7 @@ def test_with_other_versions_every_train_loss_may_drift_by_a_share_of_itself(run
 
 
 def test_a_row_names_three_differences_and_counts_the_rest(run):
-    change_report(run, PLAIN, 1, train_loss=9.0, accuracy=0.0, lr=1.0, images=0, last=True)
+    change_report(run, PLAIN, 1, train_loss=9.0, accuracy=0.0, lr=1.0, photos=0, last=True)
     said = replayed(PLAIN, "--epochs", 1)
     assert said.out.count("; and 2 more") == 1 and "and 4 more differences" in said.out
 

@@ -111,7 +111,7 @@ def test_a_class_in_fewer_groups_than_parts_refuses_no_data_and_is_named(here, t
         ("loss/name=focall", "--set: loss/name: 'focall' does not exist; did you mean focal?"),
         ("optimizer/lr=1e-5", "--set: optimizer/lr: is the text '1e-5', not a number. YAML reads 1e-5 as text; write 1.0e-5."),
         ("model/backbone=resnet1888", "--set: model/backbone: timm has no 'resnet1888'"),
-        ("task={choice: [joint, age]}", "scores over different attributes cannot be compared"),
+        ("task={choice: [joint, age]}", "scores over different targets cannot be compared"),
     ],
 )
 def test_a_space_that_makes_no_sense_is_refused_before_anything_is_trained(here, tiny_space, plain, change, message):

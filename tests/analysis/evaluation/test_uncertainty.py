@@ -184,7 +184,7 @@ def test_a_gain_is_significant_when_its_interval_leaves_zero_out(limits, holds):
 
 @pytest.mark.parametrize("groups", [20, 40])
 def test_of_few_groups_too_intervals_hold_all_true_gains_at_once_in_at_least_90_of_100_samples(groups, monkeypatch):
-    monkeypatch.setattr(f"{__name__}.PEOPLE", groups)
+    monkeypatch.setattr(f"{__name__}.GROUPS", groups)
     population = Population.of(20_000, [1.5, 1.4, 1.5, 1.6, 1.5])
     *true, reference = population.true_scores()
     hits = []
@@ -206,7 +206,7 @@ def test_p_is_below_5_percent_where_the_interval_leaves_zero_out_and_nowhere_els
 def test_the_corrected_score_of_the_picked_best_has_an_interval_that_holds_its_worth_in_at_least_90_of_100_samples(
     members, groups, monkeypatch
 ):
-    monkeypatch.setattr(f"{__name__}.PEOPLE", groups)
+    monkeypatch.setattr(f"{__name__}.GROUPS", groups)
     population = Population.of(10_000, [0.8] * members)
     true_scores, hits, told, plain = population.true_scores(), [], [], []
     for rng in map(np.random.default_rng, range(40)):

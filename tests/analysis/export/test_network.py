@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from analysis.evaluation.calibration import Calibration
-from analysis.evaluation.steps import Offsets, Rule, Shares, Step, TopTwo
+from analysis.evaluation.steps import Offsets, Rule, Shares, Step, Thresholds, TopTwo
 from analysis.members.compose import advised
 from analysis.votes import ENSEMBLES
 from tests.analysis.evaluation.test_fitted_ensemble import EVERYTHING, drawn
@@ -17,6 +17,7 @@ SCHEME = Scheme((Classes("side", ("left", "right")), Classes("size", ("small", "
 KINDS = {
     Offsets: Offsets((0.5, 0, -1, 0.2, 0, 0)),
     TopTwo: TopTwo(SCHEME, (Rule("size", 2, 1, 0.8), Rule("side", 0, 1, 1.5), Rule("size", 0, 1, 0.0))),
+    Thresholds: Thresholds((0.5, 0, -1, 0.2, 0, 0)),
     Shares: Shares(SCHEME, {"size": (0.2, 1.0, 3.0), "side": (0.0, 1.0)}),
 }
 
