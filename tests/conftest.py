@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
@@ -187,6 +187,15 @@ def start_command(cache) -> Callable[..., Popen]:
         return Popen(command, cwd=folder, env=settings, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True)
 
     return start
+
+
+def nightly_after(count: int, values: Iterable[Any]) -> list[Any]:
+    """Values of a parametrized test: the first `count` are tried on every push, the others with `-m nightly` too.
+
+    A tuple is the values of several parameters.
+    """
+    params = [pytest.param(*(value if isinstance(value, tuple) else (value,))) for value in values]
+    return [param if place < count else param._replace(marks=(pytest.mark.nightly,)) for place, param in enumerate(params)]
 
 
 def edit(file: Path, **changes: object) -> None:
