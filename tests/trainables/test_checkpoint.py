@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from tests.trainables.models.variants import VARIANTS, with_backbone
+from tests.trainables.models.variants import EVERY_VARIANT, with_backbone
 from trainables.build import build_parts
 from trainables.card import Card
 from trainables.checkpoint import load_model, pack_model, pack_progress, unpack_progress
@@ -24,8 +24,7 @@ def without_weights(config):
     return config.model_copy(update={"model": config.model.model_copy(update={"weights": "none"})})
 
 
-@pytest.mark.parametrize("backbone", ["test_efficientnet", "test_resnet", "test_vit"])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("variant", "backbone"), EVERY_VARIANT)
 def test_a_reloaded_model_predicts_the_same_bits_and_asks_for_nothing(data, make_config, tmp_path, backbone, variant):
     # The weights it began with need not be there any more.
     config = make_config(**with_backbone(variant, backbone, weights="imagenet") | {"task": [["age"], ["mask", "gender"]]})

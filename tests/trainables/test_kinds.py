@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainables.conftest import thinned
 from trainables.build import build_parts
 from trainables.checkpoint import load_model
 from trainables.data.images import Images, read_descriptions, strata_of
@@ -87,9 +88,10 @@ def default(data: Data) -> str:
 
 
 @pytest.mark.parametrize("mix", ["none", "mixup", "cutmix"])
-def test_a_trial_learns_and_is_recorded_and_its_weights_answer_as_its_record_says(kinds, make_config, tmp_path, mix):
+def test_a_trial_learns_and_is_recorded_and_its_weights_answer_as_its_record_says(kinds, small_batches, tmp_path, mix):
+    kinds = thinned(kinds)
     mixing = {"name": mix} if mix == "none" else {"name": mix, "prob": 1.0}
-    config = make_config(metric=default(kinds), epochs=2, mix=mixing)
+    config = small_batches(metric=default(kinds), epochs=2, mix=mixing)
     reports = []
     train(0, config, Job(tmp_path / "run", kinds, "0.1+test", threads=1), report=reports.append)
     assert len(reports) == 2 and all(np.isfinite(report["train_loss"]) for report in reports)
@@ -109,10 +111,10 @@ def test_a_trial_learns_and_is_recorded_and_its_weights_answer_as_its_record_say
 
 
 @pytest.mark.parametrize("name", [*METRICS_OF["tags"], *METRICS_OF["number"]])
-def test_every_metric_of_tags_and_numbers_scores_an_epoch(data, make_config, name):
+def test_every_metric_of_tags_and_numbers_scores_an_epoch(data, small_batches, name):
     images = with_targets(data.images, (SCENE, YEARS))
-    data = replace(data, images=images, split=split_groups(images, DataConfig(**SIDES), seed=0))
-    config = make_config(metric=name, epochs=1)
+    data = thinned(replace(data, images=images, split=split_groups(images, DataConfig(**SIDES), seed=0)))
+    config = small_batches(metric=name, epochs=1)
     (epoch,) = fit(build_parts(config, data, torch.device("cpu")), config.train, epochs=1, seed=0)
     target = images.scheme.of_kind(metric_of(name, images.scheme).target)
     assert np.isfinite(epoch.report.score) and tuple(epoch.report.target_scores) == target.names

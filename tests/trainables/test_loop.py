@@ -6,6 +6,8 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 
+from tests.conftest import nightly_after
+from tests.trainables.conftest import in_small_batches, thinned
 from trainables.build import build_parts
 from trainables.checkpoint import pack_progress, unpack_progress
 from trainables.config import TrialConfig
@@ -64,6 +66,16 @@ def weights(parts: Parts) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in parts.model.parameters()])
 
 
+@pytest.fixture(scope="module")
+def data(data):
+    return thinned(data)
+
+
+@pytest.fixture(scope="module")
+def make_config(make_config):
+    return in_small_batches(make_config)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """The order of additions, and so the last bits, depends on the number of threads."""
@@ -104,7 +116,7 @@ def test_probabilities_are_the_softmax_of_the_model_in_evaluation(data, make_con
         np.testing.assert_allclose(probabilities, head.softmax(dim=1).numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize(("stop", "micro_batch"), [(1, 0), (2, 0), (3, 0), (2, 10)])
+@pytest.mark.parametrize(("stop", "micro_batch"), nightly_after(2, [(1, 0), (2, 3), (2, 0), (3, 0)]))
 def test_a_trial_that_resumes_computes_the_bits_of_an_uninterrupted_one(data, make_config, stop, micro_batch):
     config = make_config(**EVERYTHING)
     whole, first, second = (build_parts(config, data, CPU, micro_batch=micro_batch) for _ in range(3))
@@ -145,13 +157,13 @@ def test_progress_keeps_the_first_of_equally_good_epochs(direction, best_epoch, 
     assert progress == Progress(epoch=4, step=12, best_epoch=best_epoch, best_score=best_score)
 
 
-def test_two_batches_of_8_that_accumulate_equal_one_of_16(data, make_config):
+def test_two_batches_of_4_that_accumulate_equal_one_of_8(data, make_config):
     # Of a number of images that both sizes divide, or one leaves out images that the other trains on.
     part = data.split.part.copy()
-    part[data.split.train[160:]] = HOLDOUT
+    part[data.split.train[40:]] = HOLDOUT
     data = replace(data, split=replace(data.split, part=part))
     trained = []
-    for train in ({"batch_size": 8, "accumulate": 2}, {"batch_size": 16, "accumulate": 1}):
+    for train in ({"batch_size": 4, "accumulate": 2}, {"batch_size": 8, "accumulate": 1}):
         config = make_config(epochs=1, model=VIT, optimizer={"name": "sgd", "lr": 0.05}, train=train)
         parts = build_parts(config, data, CPU)
         report = run(config, parts)[0].report
@@ -199,9 +211,7 @@ def some_unknown(parts: Parts) -> Parts:
     return replace(parts, batches=replace(parts.batches, images=replace(images, numbers=numbers)))
 
 
-@pytest.mark.parametrize(
-    ("name", "micro_batch"), [*((name, 7) for name in MEANS), *(("cross_entropy", size) for size in (0, 2, 16, 31, 500))]
-)
+@pytest.mark.parametrize(("name", "micro_batch"), [*((name, 3) for name in MEANS), *(("cross_entropy", size) for size in (0, 2, 7, 500))])
 def test_the_gradient_of_a_mean_loss_is_that_of_its_images_however_they_are_parted(data, make_config, name, micro_batch):
     config = make_config(epochs=1, task="heads", model=VIT, loss={"name": name}, optimizer=STILL, train={"accumulate": 5})
     parts = build_parts(config, data, CPU, micro_batch=micro_batch)
@@ -212,24 +222,27 @@ def test_the_gradient_of_a_mean_loss_is_that_of_its_images_however_they_are_part
     torch.testing.assert_close(before - weights(parts), expected, atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("name", "mixer"), [*((name, "mixup") for name in MEANS), ("cross_entropy", "cutmix_vertical")])
-@pytest.mark.parametrize(("batch_size", "accumulate"), [(32, 1), (25, 2)])
+MIXED = [(name, "mixup", 8, 1) for name in MEANS]
+UNEVEN = [(name, mixer, 7, 2) for name, mixer in [("cross_entropy", "cutmix_vertical"), *((name, "mixup") for name in MEANS)]]
+
+
+@pytest.mark.parametrize(("name", "mixer", "batch_size", "accumulate"), nightly_after(len(MIXED) + 1, MIXED + UNEVEN))
 def test_micro_batches_train_mixed_batches_as_whole_ones_do(data, make_config, name, mixer, batch_size, accumulate):
     train = {"batch_size": batch_size, "accumulate": accumulate, "clip": 1.0}
     optimizer = {"name": "sgd", "lr": 0.05}
     config = make_config(epochs=1, model=VIT, loss={"name": name}, mix={"name": mixer, "prob": 0.8}, optimizer=optimizer, train=train)
     trained = []
-    for micro_batch in (0, 6):
+    for micro_batch in (0, 3):
         parts = build_parts(config, data, CPU, micro_batch=micro_batch)
         trained.append((weights(parts), run(config, parts)[0].report, weights(parts)))
     (first, whole, moved), (_, parted, also_moved) = trained
     torch.testing.assert_close(also_moved, moved, atol=1e-5, rtol=0)
     assert (moved - first).abs().max() > 1e-3
     assert parted.train_loss == pytest.approx(whole.train_loss, rel=1e-5)
-    assert (whole.micro_batch, parted.micro_batch, whole.photos) == (0, 6, parted.photos)
+    assert (whole.micro_batch, parted.micro_batch, whole.photos) == (0, 3, parted.photos)
 
 
-@pytest.mark.parametrize("micro_batch", [0, 2, 7, 500])
+@pytest.mark.parametrize("micro_batch", [0, 2, 3, 500])
 def test_the_gradient_of_predicted_numbers_is_that_of_the_images_whose_number_is_known(data, make_config, micro_batch):
     config = make_config(epochs=1, model=VIT, loss={"regression": 0.05}, optimizer=STILL, train={"accumulate": 5})
     parts = some_unknown(build_parts(config, data, CPU, micro_batch=micro_batch))
@@ -260,14 +273,14 @@ def test_known_numbers_add_their_weighted_distance_in_full_and_in_half_precision
 
 
 def test_a_loss_of_the_whole_batch_sees_a_micro_batch_at_a_time(data, make_config):
-    config = make_config(epochs=1, model=VIT, loss={"name": "soft_f1"}, optimizer={"lr": 1e-30}, train={"batch_size": 160})
-    parts = build_parts(config, data, CPU, micro_batch=60)
+    config = make_config(epochs=1, model=VIT, loss={"name": "soft_f1"}, optimizer={"lr": 1e-30}, train={"batch_size": 40})
+    parts = build_parts(config, data, CPU, micro_batch=15)
     [batch] = parts.batches.epoch(1)
-    assert len(batch.images) == 160
+    assert len(batch.images) == 40
     with torch.no_grad():
         logits = parts.model.train()(to_input(batch.images, CPU)).logits[0]
-        losses = [float(parts.losses[0](logits[part], batch.targets[0][part])) for part in (slice(54), slice(54, 107), slice(107, 160))]
-    expected = np.average(losses, weights=[54, 53, 53])
+        losses = [float(parts.losses[0](logits[part], batch.targets[0][part])) for part in (slice(14), slice(14, 27), slice(27, 40))]
+    expected = np.average(losses, weights=[14, 13, 13])
     assert run(config, parts)[0].report.train_loss == pytest.approx(expected, rel=1e-5)
 
 
@@ -286,7 +299,7 @@ def test_whole_batches_train_to_the_bits_of_a_plain_loop(data, make_config):
     assert torch.equal(weights(ours), weights(plain))
 
 
-@pytest.mark.parametrize("micro_batch", [32, 500])
+@pytest.mark.parametrize("micro_batch", [8, 500])
 def test_a_micro_batch_that_holds_the_whole_batch_changes_no_bit_of_the_training(data, make_config, micro_batch):
     config = make_config(**EVERYTHING | {"epochs": 1})
     whole, same = (build_parts(config, data, CPU, micro_batch=size) for size in (0, micro_batch))
@@ -296,11 +309,11 @@ def test_a_micro_batch_that_holds_the_whole_batch_changes_no_bit_of_the_training
 
 def test_the_same_micro_batches_compute_the_same_bits(data, make_config):
     config = make_config(**EVERYTHING | {"epochs": 2})
-    first, again = (what_counts(run(config, build_parts(config, data, CPU, micro_batch=10))) for _ in range(2))
+    first, again = (what_counts(run(config, build_parts(config, data, CPU, micro_batch=3))) for _ in range(2))
     assert first == again
 
 
-@pytest.mark.parametrize("micro_batch", [3, 10])
+@pytest.mark.parametrize("micro_batch", [3, 5])
 def test_no_pass_has_more_images_than_the_micro_batch_and_none_in_training_a_single_one(data, make_config, micro_batch):
     config = make_config(epochs=1)
     parts = build_parts(config, data, CPU, micro_batch=micro_batch)
@@ -347,7 +360,7 @@ def with_scale(parts: Parts, scale: float) -> Parts:
 
 
 def test_a_float16_trial_that_resumes_keeps_the_scale_it_had_found(data, make_config):
-    config = make_config(epochs=3, train={"precision": "fp16"})
+    config = make_config(epochs=3, model=VIT, train={"precision": "fp16"})
     # The first steps overflow and are left out, which a trial that had lost its scale would do again.
     whole, first, second = (with_scale(build_parts(config, data, CPU), 2.0**40) for _ in range(3))
     expected = what_counts(run(config, whole))
@@ -363,7 +376,7 @@ def test_a_float16_trial_that_resumes_keeps_the_scale_it_had_found(data, make_co
 
 @pytest.mark.parametrize(("begun", "gone_on"), [("fp32", "fp16"), ("fp16", "fp32"), ("bf16", "fp16")])
 def test_a_trial_can_go_on_in_another_precision(data, make_config, begun, gone_on):
-    first, second = (make_config(train={"precision": precision}) for precision in (begun, gone_on))
+    first, second = (make_config(model=VIT, train={"precision": precision}) for precision in (begun, gone_on))
     parts, others = build_parts(first, data, CPU), build_parts(second, data, CPU)
     epoch = next(fit(parts, first.train, epochs=2, seed=0))
     (last,) = run(second, others, unpack_progress(pack_progress(parts, epoch.progress), others))
@@ -416,7 +429,7 @@ def test_each_group_of_parameters_takes_its_share_of_the_learning_rate(data, mak
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_every_precision_trains_weights_that_stay_in_float32(data, make_config, precision):
-    config = make_config(epochs=1, train={"precision": precision, "clip": 1.0})
+    config = make_config(epochs=1, model=VIT, train={"precision": precision, "clip": 1.0})
     parts = build_parts(config, data, CPU)
     before = weights(parts)
     (epoch,) = run(config, parts)
@@ -429,7 +442,7 @@ def test_a_cpu_computes_in_float32_unless_told_otherwise():
     assert (choose_precision("bf16", CPU), choose_precision("fp16", CPU)) == (torch.bfloat16, torch.float16)
 
 
-@pytest.mark.parametrize("micro_batch", [0, 10])
+@pytest.mark.parametrize("micro_batch", [0, 3])
 def test_a_diverging_trial_says_epoch_batch_step_and_learning_rate(data, make_config, micro_batch):
     config = make_config(optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"})
     said = r"^the loss is (nan|inf) in epoch 1, batch ([2-5]) of 5 \(step \2\), at learning rate 1\.0e\+30$"
@@ -443,7 +456,7 @@ def test_a_batch_that_spoils_the_loss_is_named_whichever_step_gathers_it(data, m
     parts = build_parts(config, data, CPU)
     images = parts.batches.images
     numbers = images.numbers.copy()
-    numbers[parts.batches.order(1)[32 * (bad - 1)]] = np.inf
+    numbers[parts.batches.order(1)[8 * (bad - 1)]] = np.inf
     parts = replace(parts, batches=replace(parts.batches, images=replace(images, numbers=numbers)))
     said = f"the loss is inf in epoch 1, batch {bad} of 5 (step {step}), at learning rate {parts.schedule.lr(step - 1):.1e}"
     with pytest.raises(DivergedError) as caught:
@@ -465,7 +478,7 @@ def test_the_step_of_a_diverging_trial_counts_optimizer_steps_since_its_first_ep
 
 
 def test_a_trial_that_diverges_with_its_last_step_says_so_too(data, make_config):
-    config = make_config(epochs=1, optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"}, train={"batch_size": 160})
+    config = make_config(epochs=1, optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"}, train={"batch_size": 40})
     with pytest.raises(DivergedError, match=r"^the model answers with no numbers after epoch 1, at learning rate 1\.0e\+30$"):
         run(config, build_parts(config, data, CPU))
 
@@ -478,7 +491,7 @@ def test_threads_change_nothing_and_none_survives_a_trial(data, make_config):
 
 
 def test_no_thread_survives_a_trial_that_diverged(data, make_config):
-    config = make_config(optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"}, train={"batch_size": 8})
+    config = make_config(optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"})
     before = set(threading.enumerate())
     with pytest.raises(DivergedError) as caught:
         run(config, build_parts(config, data, CPU, threads=3))
@@ -490,7 +503,7 @@ def test_reports_measure_time_speed_and_memory(data, make_config):
     config = make_config(epochs=1)
     report = run(config, build_parts(config, data, CPU))[0].report
     assert report.seconds > 0 and report.peak_memory > 1
-    assert report.images_per_second > 5 * 32 / report.seconds
+    assert report.images_per_second > 5 * 8 / report.seconds
 
 
 @pytest.mark.parametrize("sampler", ["shuffle", "weighted"])
@@ -502,7 +515,7 @@ def test_reports_count_the_different_images_of_an_epoch_and_the_one_shown_most(d
         for position in parts.batches.order(epoch.report.epoch).tolist():
             shown[position] = shown.get(position, 0) + 1
         assert (epoch.report.distinct, epoch.report.largest_repeat) == (len(shown), max(shown.values()))
-        assert epoch.report.photos == sum(shown.values()) == 160
+        assert epoch.report.photos == sum(shown.values()) == 40
         assert (epoch.report.largest_repeat > 1) == (sampler == "weighted")
 
 
@@ -548,11 +561,19 @@ def slow_sharpness_aware_epoch(config: TrialConfig, parts: Parts) -> None:
             torch.nn.utils.vector_to_parameters(here - parts.schedule.lr(step) * found, parts.model.parameters())
 
 
-@pytest.mark.parametrize("mix", [{"name": "none"}, {"name": "mixup", "prob": 0.7}])
-@pytest.mark.parametrize(("accumulate", "clip", "micro_batch"), [(1, 0.0, 0), (2, 0.0, 0), (2, 0.1, 0), (2, 0.1, 10)])
+WAYS = [(1, 0.0, 0), (2, 0.0, 0), (2, 0.1, 0), (2, 0.1, 3)]
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "clip", "micro_batch", "prob"),
+    nightly_after(
+        4, [(*way, prob) for probs in [(0.0, 0.7, 0.0, 0.7), (0.7, 0.0, 0.7, 0.0)] for way, prob in zip(WAYS, probs, strict=True)]
+    ),
+)
 def test_sharpness_aware_minimization_steps_by_the_gradient_at_the_worst_point_nearby(
-    data, make_config, accumulate, clip, micro_batch, mix
+    data, make_config, accumulate, clip, micro_batch, prob
 ):
+    mix = {"name": "mixup", "prob": prob} if prob else {"name": "none"}
     sgd = {"name": "sgd", "lr": 0.05, "momentum": 0.0, "weight_decay": 0.0}
     train = {"accumulate": accumulate, "clip": clip}
     config = make_config(epochs=1, model=VIT, optimizer=sgd | {"sam": 0.5}, mix=mix, train=train)
@@ -578,7 +599,7 @@ def test_statistics_of_batch_norm_are_those_of_the_weights_themselves_with_and_w
 
 
 def test_a_sharpness_aware_step_that_overflows_in_float16_leaves_the_weights_and_halves_the_scale(data, make_config):
-    config = make_config(epochs=1, optimizer={"sam": 0.05}, train={"precision": "fp16", "batch_size": 160, "clip": 1.0})
+    config = make_config(epochs=1, model=VIT, optimizer={"sam": 0.05}, train={"precision": "fp16", "batch_size": 40, "clip": 1.0})
     parts = with_scale(build_parts(config, data, CPU), 2.0**40)
     before = weights(parts)
     run(config, parts)
@@ -587,7 +608,7 @@ def test_a_sharpness_aware_step_that_overflows_in_float16_leaves_the_weights_and
 
 @pytest.mark.parametrize("clip", [pytest.param(0.0, marks=pytest.mark.nightly), 1.0])
 def test_a_sharpness_aware_trial_in_float16_finds_a_scale_and_trains(data, make_config, clip):
-    config = make_config(epochs=2, optimizer={"sam": 0.05}, train={"precision": "fp16", "clip": clip})
+    config = make_config(epochs=2, model=VIT, optimizer={"sam": 0.05}, train={"precision": "fp16", "clip": clip})
     parts = with_scale(build_parts(config, data, CPU), 2.0**20)
     losses = [epoch.report.train_loss for epoch in run(config, parts)]
     assert parts.scaler.get_scale() < 2.0**20 and losses[-1] < losses[0]
@@ -622,7 +643,7 @@ def test_where_nobody_validates_a_trial_resumes_to_the_bit(data, make_config):
 
 
 def test_where_nobody_validates_a_trial_that_diverges_with_its_last_step_says_so_too(data, make_config):
-    config = make_config(epochs=1, optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"}, train={"batch_size": 320})
+    config = make_config(epochs=1, optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"}, train={"batch_size": 80})
     parts = build_parts(config, unvalidated(data), CPU)
     for parameter in parts.model.parameters():
         parameter.register_hook(lambda gradient: gradient * 1e30)

@@ -12,6 +12,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from tests.conftest import nightly_after
+from tests.trainables.conftest import in_small_batches, thinned
 from trainables import trial
 from trainables.build import build_parts
 from trainables.checkpoint import load_model
@@ -44,6 +46,16 @@ on_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="only a CPU promis
 
 class Died(Exception):
     """What ends a trial from outside."""
+
+
+@pytest.fixture(scope="module")
+def data(data):
+    return thinned(data)
+
+
+@pytest.fixture(scope="module")
+def make_config(make_config):
+    return in_small_batches(make_config)
 
 
 @pytest.fixture(autouse=True)
@@ -224,7 +236,7 @@ def test_a_small_state_is_written_after_every_epoch(job, make_config):
 
 @on_cpu
 @pytest.mark.usefixtures("slow_disk")
-@pytest.mark.parametrize("deaths", [(3,), (3, 2), (3, 3), (2, 5), (3, 5, 6)])
+@pytest.mark.parametrize("deaths", nightly_after(2, [[3, 2], [3, 5, 6], [3], [3, 3], [2, 5]]))
 def test_epochs_since_the_last_written_state_are_trained_again_and_their_reports_stand(job, make_config, deaths):
     config = make_config(**EVERYTHING | {"epochs": 7})
     run(config, job, number=0)

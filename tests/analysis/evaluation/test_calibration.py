@@ -12,6 +12,7 @@ from analysis.evaluation.calibration import (
     log_loss,
     tempered,
 )
+from tests.conftest import nightly_after
 from trainables.data.targets import Classes, Scheme, Task
 
 SCHEME = Scheme((Classes("colour", ("red", "green", "blue")), Classes("shape", ("round", "square"))))
@@ -71,7 +72,7 @@ def test_the_fit_finds_by_how_much_each_head_is_too_sure(task, sureness, seed):
     np.testing.assert_allclose(found.temperatures, sureness, rtol=0.12)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_a_fit_never_raises_the_log_loss_and_no_other_temperature_has_a_lower_one(seed):
     rng = np.random.default_rng(seed)
     joint, labels = drawn(TOGETHER, seed, [rng.uniform(0.3, 4)], images=int(rng.integers(1, 60)))

@@ -12,6 +12,7 @@ from analysis.evaluation.nested import Candidate, Known, Wish
 from analysis.evaluation.uncertainty import Gain
 from analysis.votes import ENSEMBLES
 from benchmarks.decision import main as compare_rules
+from tests.conftest import nightly_after
 from trainables.data.targets import Classes, Scheme, read_task
 from trainables.metrics import METRICS
 from trainables.record import RunError
@@ -60,7 +61,7 @@ def test_members_that_all_say_the_same_gain_nothing_and_answer_only_where_they_w
     assert decide(replace(asked, safe=True), candidates, alike, never).final == SINGLE
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", nightly_after(1, range(4)))
 def test_the_candidate_with_the_best_score_answers_and_with_safe_only_one_that_is_significantly_better(seed):
     candidates, known = make_known(seed, [0.75, 0.7, 0.6, 0.6])
     options = Options(Wish(top=3), steps=())
@@ -113,9 +114,10 @@ def test_a_better_vote_whose_weights_were_not_kept_is_named_with_its_trials_and_
     assert decide(Options(Wish(top=2), steps=()), candidates, known, never).wanting is None
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_every_metric_of_a_run_chooses_evaluates_and_says_what_it_has_no_use_for(name):
+@pytest.mark.parametrize(("name", "groups"), nightly_after(len(METRICS), [(name, groups) for groups in (40, GROUPS) for name in METRICS]))
+def test_every_metric_of_a_run_chooses_evaluates_and_says_what_it_has_no_use_for(name, groups):
     candidates, known = make_known(0, [0.7] * 4)
+    known = known.take(np.flatnonzero(known.groups < groups))
     options = Options(Wish(top=3), steps=("offsets", "top_two")) if METRICS[name].wants == "labels" else Options(Wish(top=3), steps=())
     decision = decide(options, candidates, replace(known, metric=METRICS[name]), never)
     assert decision.metric.name == name
@@ -157,7 +159,7 @@ def test_optimism_is_of_all_trials_that_were_searched_and_not_of_those_that_kept
     assert whole.optimism.expected > 1.5 * kept.optimism.expected
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", nightly_after(1, range(3)))
 def test_equally_good_trials_cannot_be_told_apart_and_their_best_score_is_known_to_be_too_high(seed):
     decision = decide(Options(Wish(top=8), vote="soft", steps=()), *make_known(seed, [0.6] * 8), never)
     assert decision.alike.sum() >= 6

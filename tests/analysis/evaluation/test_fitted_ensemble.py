@@ -14,6 +14,7 @@ from analysis.members.tta import LOOKS
 from analysis.votes.stacking import Logistic
 from analysis.votes.voting import Mean, Votes
 from tests.analysis.ensembles import alone, mean_of, write
+from tests.conftest import nightly_after
 from trainables.data.targets import Classes, Scheme
 from trainables.migrations import FORMAT, NewerFormatError
 from trainables.record import MODEL, RunError, trial_folder
@@ -48,14 +49,14 @@ def written(folder, pipeline, models=None):
     return folder
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_a_pipeline_read_from_its_file_answers_to_the_bit_as_before(seed, tmp_path):
     again = read_ensemble(written(tmp_path / "a" / "ensemble", EVERYTHING)).pipeline
     assert again == EVERYTHING
     np.testing.assert_array_equal(again(drawn(seed)), EVERYTHING(drawn(seed)))
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_the_answer_is_that_of_calibration_members_vote_and_steps_in_turn(seed):
     predicted = drawn(seed)
     warm = {**predicted, "a/0": EVERYTHING.calibrations["a/0"](predicted["a/0"])}

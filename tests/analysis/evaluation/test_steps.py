@@ -9,6 +9,7 @@ from analysis.evaluation.fitted_ensemble import ENSEMBLE_FILE, EnsembleFile, Pip
 from analysis.evaluation.steps import STEPS, Offsets, Rule, Shares, TopTwo, best_offsets, best_top_two, moves_labels, useful_steps
 from analysis.members.compose import Member, Part
 from analysis.votes import Mean
+from tests.conftest import nightly_after
 from trainables.data.targets import Classes, Scheme
 from trainables.metrics import METRICS
 
@@ -67,7 +68,7 @@ SLOW = {Offsets: slow_offsets, TopTwo: slow_top_two, Shares: slow_shares}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_every_step_gives_the_scores_of_a_slow_reference(kind, seed):
     rng = np.random.default_rng(seed)
     step, answer = random_step(kind, rng), random_answer(rng)
@@ -145,7 +146,7 @@ BEST = {"offsets": best_offsets, "top_two": best_top_two}
 SKEW = np.array([0, 0, 1.5] * 3)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_no_other_offset_of_any_one_class_has_a_higher_macro_f1_than_the_best(seed):
     answer, target, _ = made(seed, groups=40, noise=2.0)
     step = best_offsets(answer, target, SCHEME, METRIC)
@@ -156,7 +157,7 @@ def test_no_other_offset_of_any_one_class_has_a_higher_macro_f1_than_the_best(se
             assert score(other, answer, target) <= reached + 1e-9
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_no_other_gap_of_any_one_rule_has_a_higher_macro_f1_than_the_best(seed):
     answer, target, _ = made(seed, groups=40, noise=2.0)
     step = best_top_two(answer, target, SCHEME, METRIC)
@@ -169,7 +170,7 @@ def test_no_other_gap_of_any_one_rule_has_a_higher_macro_f1_than_the_best(seed):
 
 
 @pytest.mark.parametrize("name", BEST)
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_the_best_numbers_never_lower_the_macro_f1_of_the_images_that_they_were_found_on(name, seed):
     answer, target, _ = made(seed, groups=30, noise=2.0)
     assert score(BEST[name](answer, target, SCHEME, METRIC), answer, target) >= score(UNCHANGED, answer, target)

@@ -9,6 +9,7 @@ from analysis.evaluation.steps import Offsets, Rule, Shares, Step, Thresholds, T
 from analysis.members.compose import advised
 from analysis.votes import ENSEMBLES
 from tests.analysis.evaluation.test_fitted_ensemble import EVERYTHING, drawn
+from tests.conftest import nightly_after
 from trainables.data.targets import Classes, Scheme
 from trainables.metrics import METRICS
 
@@ -55,19 +56,19 @@ def test_every_kind_of_step_is_among_those_that_are_tested():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_every_step_answers_to_tensors_as_to_arrays(kind, seed):
     in_torch(KINDS[kind], probabilities(seed)[0])
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_calibration_and_advice_answer_to_tensors_as_to_arrays(seed):
     joint, other = probabilities(seed)[:2]
     in_torch(Calibration(SCHEME, (("size",), ("side",)), (0.5, 3.0)), joint)
     in_torch(lambda answer, advice: advised(SCHEME, answer, ("size",), advice), joint, SCHEME.marginal(("size",), other))
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_members_of_parts_and_advisors_and_whole_pipelines_answer_to_tensors_as_to_arrays(seed):
     predicted = drawn(seed)
     for answering in (EVERYTHING, *(member.answer for member in EVERYTHING.members)):

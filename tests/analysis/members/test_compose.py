@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from analysis.members.compose import Member, Part, advised, partitions, possible_members
+from tests.conftest import nightly_after
 from trainables.data.layouts.contest import contest_scheme
 from trainables.metrics import METRICS
 
@@ -58,7 +59,7 @@ def slow_ranking(trials, predicted, labels, names):
     return sorted(scores, key=lambda trial: -scores[trial])
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_a_trial_that_covers_all_is_a_member_alone_and_answers_as_it_predicts(seed):
     trials, predicted, labels = case([SCHEME.names] * 4, seed)
     members = sensible(trials, predicted, labels)
@@ -68,7 +69,7 @@ def test_a_trial_that_covers_all_is_a_member_alone_and_answers_as_it_predicts(se
         np.testing.assert_allclose(member.answer(predicted), predicted[trial])
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_the_rth_best_specialists_join(seed):
     trials, predicted, labels = case([[MASK], [AGE], [GENDER], [MASK], [AGE], [GENDER], [AGE]], seed)
     ranked = [slow_ranking(trials, predicted, labels, [name]) for name in SCHEME.names]
@@ -77,7 +78,7 @@ def test_the_rth_best_specialists_join(seed):
     assert len(expected) == 2
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_the_rth_best_of_all_trials_answer_for_each_attribute(seed):
     trials, predicted, labels = case([SCHEME.names, SCHEME.names, [MASK, AGE], [GENDER, AGE], [AGE]], seed)
     ranked = [slow_ranking(trials, predicted, labels, [name]) for name in SCHEME.names]
@@ -133,7 +134,7 @@ def test_each_trial_that_covers_all_is_advised_by_the_best_specialist_for_each_p
     ]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_no_member_is_there_twice_and_each_answers_with_rows_that_sum_to_one(seed):
     rng = np.random.default_rng(seed)
     pool = [part for size in (1, 2, 3) for part in combinations(SCHEME.names, size)]
@@ -206,7 +207,7 @@ def test_members_read_as_what_they_are_made_of():
     assert member.trials == ("0", "1", "2")
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_partitions_are_all_the_choices_that_hold_each_name_once(seed):
     names = tuple("abcd")
     pool = [part for size in range(1, 5) for part in combinations(names, size)]

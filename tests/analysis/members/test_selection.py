@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from analysis.members.selection import CHOICES, double_faults
+from tests.conftest import nightly_after
 from trainables.metrics import METRICS
 from trainables.record import RunError
 
@@ -84,7 +85,7 @@ def test_every_choice_equals_a_slow_reference(name, seed):
         assert CHOICES[name](*case(seed), count, METRIC) == SLOW[name](*case(seed), count)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 @pytest.mark.parametrize("name", CHOICES)
 def test_every_choice_begins_with_the_best_and_takes_nobody_twice(name, seed):
     probabilities, target, kinds = case(seed)
@@ -129,7 +130,7 @@ def test_of_two_equally_good_members_the_one_that_fails_elsewhere_is_taken():
     assert CHOICES["best"](probabilities, target, ["a"] * 3, 2, METRIC) == [1, 0]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 @pytest.mark.parametrize("worthless", ["never right", "by chance", "one class"])
 def test_a_worthless_member_is_taken_last_though_it_disagrees_most(worthless, seed):
     rng = np.random.default_rng(seed)
@@ -147,7 +148,7 @@ def test_a_worthless_member_is_taken_last_though_it_disagrees_most(worthless, se
     assert CHOICES["diverse"](answers(predicted), target, ["a"] * 5, 5, METRIC)[-1] == 0
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_a_member_is_taken_before_another_only_with_half_of_its_worth(seed):
     probabilities, target, kinds = case(seed)
     chosen, found = CHOICES["diverse"](probabilities, target, kinds, len(kinds), METRIC), scores(probabilities, target)

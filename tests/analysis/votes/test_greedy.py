@@ -4,6 +4,7 @@ import pytest
 from analysis.votes.greedy import climb, greedy
 from analysis.votes.voting import member_scores
 from benchmarks.ensembles import simulate
+from tests.conftest import nightly_after
 from trainables.metrics import METRICS
 
 METRIC = METRICS["f1_macro"]
@@ -28,7 +29,7 @@ def slow_climb(members, target, most):
     return np.bincount(picked, minlength=len(members))
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", nightly_after(4, range(30)))
 @pytest.mark.parametrize("most", [1, 4, 12])
 def test_picks_are_those_of_a_slow_reference_that_tries_every_member_on_every_image(seed, most):
     probabilities, target, _ = simulate(7, 60, CLASSES, seed=seed)
@@ -47,7 +48,7 @@ def test_a_member_that_helps_again_is_picked_again_until_it_harms():
     assert climb(np.stack([first, second], axis=1).astype(np.float32), target, METRIC).tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", nightly_after(4, range(30)))
 def test_the_answer_never_scores_below_the_best_single_member_where_it_is_fitted(seed):
     probabilities, target, groups = simulate(6, 40, CLASSES, seed=seed)
     mean = greedy(probabilities, target, groups, METRIC)
@@ -71,7 +72,7 @@ def worthless(kind, images, rng):
 
 
 @pytest.mark.parametrize("kind", ["random", "random and sure", "constant", "undecided"])
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_one_more_member_that_is_worthless_changes_no_answer(kind, seed):
     rng = np.random.default_rng(seed)
     probabilities, target, groups = simulate(6, 140, CLASSES, seed=seed)

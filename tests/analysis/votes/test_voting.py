@@ -5,6 +5,7 @@ from pydantic import TypeAdapter
 from analysis.votes import ENSEMBLES, Ensemble
 from analysis.votes.voting import Mean, Ranks, Votes, check, member_scores, weighted
 from benchmarks.ensembles import simulate
+from tests.conftest import nightly_after
 from trainables.metrics import METRICS
 
 METRIC = METRICS["f1_macro"]
@@ -39,14 +40,14 @@ SLOW = {"soft": slow_soft, "hard": slow_hard, "rank": slow_rank}
 
 
 @pytest.mark.parametrize("name", SLOW)
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_a_vote_without_weights_gives_the_answers_of_a_slow_reference(name, seed):
     probabilities, target, groups = crude(seed)
     scores = ENSEMBLES[name](probabilities, target, groups, METRIC)(probabilities)
     assert np.round(scores, 9).argmax(axis=1).tolist() == [SLOW[name](probabilities[:, image]) for image in range(IMAGES)]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_best_is_the_first_member_with_the_highest_macro_f1(seed):
     probabilities, target, groups = crude(seed)
     scores = [METRIC.score(target, member) for member in probabilities]
@@ -131,7 +132,7 @@ def loss(weights, probabilities, target):
 
 
 @pytest.mark.parametrize("members", [2, 3])
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_no_weights_on_a_grid_have_a_lower_log_loss_than_the_weighted_mean(members, seed):
     probabilities, target, groups = simulate(members, IMAGES, CLASSES, seed=seed)
     found = loss(weighted(probabilities, target, groups, METRIC).weights, probabilities, target)
@@ -142,7 +143,7 @@ def test_no_weights_on_a_grid_have_a_lower_log_loss_than_the_weighted_mean(membe
     assert found > lowest - 2e-2
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_members_that_are_alike_share_the_weight_that_one_of_them_would_have(seed):
     probabilities, target, groups = simulate(3, IMAGES, CLASSES, seed=seed)
     alone = weighted(probabilities, target, groups, METRIC)

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import nightly_after
 from trainables.data.groups import first_of_tied, merge_tied, tie_copies
 from trainables.data.images import Images
 from trainables.data.settings import DataConfig
@@ -45,7 +46,7 @@ def test_copies_within_a_group_tie_nothing():
     assert tie_copies(images, digests_of(images, {"1/0.jpg": "1/1.jpg"})) is images and merge_tied(images) is images
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", nightly_after(4, range(30)))
 def test_no_split_separates_tied_groups_and_without_ties_it_is_what_it_was(seed):
     images, settings = draw(), DataConfig(holdout=0.2, folds=3)
     tied = tie_copies(images, digests_of(images, COPIES))
@@ -56,7 +57,7 @@ def test_no_split_separates_tied_groups_and_without_ties_it_is_what_it_was(seed)
     assert (before.hash == after.hash) == (before.part == after.part).all()
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_ties_reach_as_far_as_a_slow_search_through_them(seed):
     rng = np.random.default_rng(seed)
     groups = np.sort(rng.choice(40, 25, replace=False))

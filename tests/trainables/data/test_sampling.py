@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tests.conftest import nightly_after
 from trainables.config import section
 from trainables.data.sampling import SAMPLERS, build_sampler
 from trainables.data.training import TrainingImages
@@ -31,7 +32,7 @@ def draw(name, images, seed=0, **settings) -> np.ndarray:
     return build_sampler(section("sampler", name=name, **settings)).draw(images, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_epoch_shows_as_many_images_as_the_sampler_promised_drawn_from_its_generator_alone(name, seed):
     images, sampler = some_images(seed), build_sampler(section("sampler", name=name))
@@ -78,7 +79,7 @@ def test_weighted_never_shows_an_image_of_weight_0():
     assert set(np.concatenate([draw("weighted", images, seed) for seed in range(50)])) == {0, 2, 4, 5}
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_oversample_shows_each_class_as_often_as_the_largest_and_fellows_equally_often_but_for_one_time(seed):
     images = some_images(seed)
     seen = np.bincount(draw("oversample", images, seed), minlength=len(images))
@@ -95,7 +96,7 @@ def test_what_oversample_repeats_once_more_changes_with_the_epoch():
     assert repeated == {10, 11, 12, 13}
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_undersample_shows_different_images_of_each_class_as_often_as_the_smallest_has(seed):
     images = some_images(seed)
     drawn = draw("undersample", images, seed)
@@ -109,7 +110,7 @@ def test_over_many_epochs_undersample_shows_every_image():
     assert set(np.concatenate([draw("undersample", images, seed) for seed in range(60)])) == set(range(35))
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_one_per_person_shows_each_person_once(seed):
     images = some_images(seed)
     assert sorted(images.groups[draw("one_per_person", images, seed)]) == sorted(set(images.groups))

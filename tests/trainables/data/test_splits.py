@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import nightly_after
 from trainables.data.images import DataError, Images
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.settings import DataConfig
@@ -53,7 +54,7 @@ def test_every_image_is_on_one_side(seed):
     assert sorted([*split.train, *split.valid, *split.holdout]) == list(range(len(images)))
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_every_side_has_nearly_the_classes_shares_of_the_whole(seed):
     images = draw_images(seed, groups=600, least=20)
     split = split_groups(images, DataConfig(), seed)
@@ -61,7 +62,7 @@ def test_every_side_has_nearly_the_classes_shares_of_the_whole(seed):
         np.testing.assert_allclose(shares(images, side), shares(images, np.arange(len(images))), atol=0.02)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_sides_have_the_sizes_asked_for(seed):
     images = draw_images(seed, groups=400)
     split = split_groups(images, DataConfig(holdout=0.25, folds=3), seed)
@@ -91,7 +92,7 @@ def test_the_hash_tells_images_and_labels_apart_but_not_which_fold_validates():
     assert {split_groups(images, DataConfig(fold=fold), seed=0).hash for fold in range(NOBODY, 5)} == {hashes[0]}
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_where_nobody_validates_all_but_the_same_holdout_train(seed):
     images = draw_images(seed)
     some, nobody = (split_groups(images, DataConfig(fold=fold), seed) for fold in (0, NOBODY))
@@ -260,7 +261,7 @@ def class_of(images: Images, index: int) -> str:
     return SCHEME.class_names()[SCHEME.joint(images.labels)[index]]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_everything_that_differs_is_named_at_once(seed):
     rng = np.random.default_rng(seed)
     images = draw_images(seed)
@@ -290,7 +291,7 @@ def lines_of_groups(images: Images, today: Images) -> list[str]:
     return [f"  of another group, {len(names)}: {'; '.join([*names[:MOST], *more])}"]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_an_image_that_went_over_to_another_group_is_a_difference(seed):
     images = draw_images(seed)
     index = np.random.default_rng(seed).integers(len(images))
@@ -350,7 +351,7 @@ def test_what_is_no_table_is_refused(content):
     assert refused(content, draw_images(0)).startswith("split.csv of the run is damaged: it is no table (")
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_a_table_that_was_cut_off_is_refused(seed):
     images = draw_images(seed)
     _, table = made(images)

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.conftest import nightly_after
 from trainables.data.images import count_lines
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.targets import Classes, Number, Scheme, Tags, compose, read_target, read_task
@@ -27,7 +28,7 @@ def test_the_contests_class_is_6_mask_plus_3_gender_plus_age():
     assert CONTEST.joint(labels).tolist() == list(range(18))
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", nightly_after(4, range(50)))
 def test_joint_and_split_are_inverses_in_every_scheme(seed):
     scheme = random_scheme(np.random.default_rng(seed))
     classes = np.arange(scheme.classes)
@@ -70,7 +71,7 @@ def test_a_task_has_a_head_for_each_kind_and_answers_each_by_its_own():
     assert read_task("age", MIXED).scheme == MIXED.of_kind("number")
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_marginal_probabilities_equal_a_slow_sum(seed):
     rng = np.random.default_rng(seed)
     scheme = random_scheme(rng)
@@ -82,7 +83,7 @@ def test_marginal_probabilities_equal_a_slow_sum(seed):
     np.testing.assert_allclose(scheme.marginal(names, joint), slow)
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", nightly_after(4, range(50)))
 def test_compose_equals_a_slow_product_however_attributes_share_heads(seed):
     rng = np.random.default_rng(seed)
     scheme = random_scheme(rng)

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.conftest import nightly_after
 from trainables.data.targets import Classes, Scheme
 from trainables.losses.ordinal import coral, ordinal_head
 
@@ -14,7 +15,7 @@ def test_an_ordinal_head_predicts_one_attribute_alone_which_is_cut_from_a_number
     assert ordinal_head(Scheme(attributes)) is expected
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
 def test_coral_is_the_binary_cross_entropies_of_the_cumulative_logits_that_the_paper_trains(seed):
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(5, (12,), generator=generator)

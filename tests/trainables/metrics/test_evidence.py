@@ -10,11 +10,12 @@ from scipy.stats import binom
 from sklearn.metrics import f1_score
 
 from benchmarks.metrics import GROUPS, SHARES, SHOTS, simulate
+from tests.conftest import nightly_after
 from trainables.metrics import METRICS, METRICS_OF
 from trainables.metrics.evidence import Whole, draw_groups, evidence, interval, label_evidence, resample
 
 F1 = METRICS["f1_macro"]
-SEEDS = range(5)
+SEEDS = nightly_after(2, range(5))
 EVERY = [pytest.param(metric, id=f"{kind}-{name}") for kind, own in METRICS_OF.items() for name, metric in own.items()]
 OF_SUMS = [one for one in EVERY if one.values[0].is_of_sums]
 
@@ -135,7 +136,7 @@ def test_intervals_hold_the_point_estimate_and_narrow_with_more_groups(metric):
     widths = []
     for groups in (40, 640):
         found = evidence(metric, *draw(1, groups=groups, shots=7, classes=7, skill=0.02, kind=metric.target))
-        low, high = found.interval(np.random.default_rng(0), draws=200)
+        low, high = found.interval(np.random.default_rng(0), draws=100)
         assert low < found.score() < high
         widths.append(high - low)
     assert widths[1] < widths[0] / 2
@@ -175,7 +176,7 @@ OTHERS = [name for name, metric in METRICS.items() if not metric.is_of_sums]  # 
     ("name", "samples"),
     [
         *((name, 100) for name, metric in METRICS.items() if metric.is_of_sums),
-        *((name, 12) for name in OTHERS),
+        *((name, 8) for name in OTHERS),
         *(pytest.param(name, 100, marks=pytest.mark.nightly) for name in OTHERS),
     ],
 )

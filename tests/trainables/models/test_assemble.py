@@ -3,7 +3,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.trainables.models.variants import VARIANTS, with_backbone
+from tests.trainables.models.variants import EVERY_VARIANT, VARIANTS, with_backbone
 from trainables.build import build_parts
 from trainables.config import section
 from trainables.data.layouts.contest import contest_scheme
@@ -14,9 +14,8 @@ from trainables.models.backbone import build_backbone, networks
 
 CPU = torch.device("cpu")
 SCHEME = contest_scheme((30, 60))
-NAMES = ["test_efficientnet", "test_resnet", "test_vit"]
-SMALL = pytest.mark.parametrize("name", NAMES)
 EVERY = pytest.mark.parametrize("variant", VARIANTS)
+EVERY_NETWORK = pytest.mark.parametrize(("variant", "name"), EVERY_VARIANT)
 
 
 def build(config, statistics=IMAGENET, numbers=(0.0, 1.0)):
@@ -32,8 +31,7 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
 
 
-@EVERY
-@SMALL
+@EVERY_NETWORK
 def test_first_weights_depend_on_the_seed_alone_and_torchs_generator_is_left_alone(make_config, name, variant):
     sections = with_backbone(variant, name)
     torch.manual_seed(1)
@@ -85,8 +83,7 @@ def test_edges_are_0_or_1_and_not_normalised(make_config, way):
     torch.testing.assert_close(model.std.flatten() / 255, torch.tensor([0.2, 0.3, 0.4, 1.0]))
 
 
-@EVERY
-@SMALL
+@EVERY_NETWORK
 def test_weights_from_a_file_are_in_place_before_the_first_step(make_config, tmp_path, name, variant):
     config = make_config(**with_backbone(variant, name, weights=str(tmp_path / "{backbone}.safetensors")))
     files = {}
@@ -107,8 +104,7 @@ def test_weights_from_a_file_are_in_place_before_the_first_step(make_config, tmp
             assert torch.equal(found[key], value), f"{one}: {key}"
 
 
-@EVERY
-@SMALL
+@EVERY_NETWORK
 def test_every_parameter_that_is_not_frozen_gets_a_gradient(data, make_config, name, variant):
     parts = build_parts(make_config(**with_backbone(variant, name)), data, CPU)
     parts.model.begin_epoch(1)
@@ -131,9 +127,9 @@ def test_the_optimizer_holds_what_is_trained_now_or_later(data, make_config, var
 
 
 @EVERY
-def test_every_variant_trains_all_that_stands_outside_the_backbone(data, make_config, variant):
-    config = make_config(**with_backbone(variant, "test_resnet"))
-    parts = build_parts(config, data, CPU)
+def test_every_variant_trains_all_that_stands_outside_the_backbone(few, small_batches, variant):
+    config = small_batches(**with_backbone(variant, "test_resnet"))
+    parts = build_parts(config, few, CPU)
     before = {path: parameter.detach().clone() for path, parameter in parts.model.named_parameters()}
     epochs = list(fit(parts, config.train, epochs=2, seed=0))
     assert len(epochs) == 2 and np.isfinite(epochs[-1].report.train_loss)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.conftest import nightly_after
 from tests.trainables.models.variants import FAMILIES
 from trainables.build import build_parts
 from trainables.checkpoint import pack_progress, unpack_progress
@@ -69,9 +70,9 @@ def test_in_every_family_frozen_stages_stay_what_they_are_and_the_last_one_train
 
 @SMALL
 @pytest.mark.parametrize("freeze", ["backbone", "stages"])
-def test_frozen_parts_and_their_batch_statistics_are_unchanged_by_two_epochs(data, make_config, name, freeze):
-    config = make_config(model={"backbone": name, "freeze": freeze})
-    parts = build_parts(config, data, CPU)
+def test_frozen_parts_and_their_batch_statistics_are_unchanged_by_two_epochs(few, small_batches, name, freeze):
+    config = small_batches(model={"backbone": name, "freeze": freeze})
+    parts = build_parts(config, few, CPU)
     before = snapshot(parts.model)
     assert len(list(fit(parts, config.train, epochs=2, seed=0))) == 2
     moved = changed(parts.model, before)
@@ -82,11 +83,10 @@ def test_frozen_parts_and_their_batch_statistics_are_unchanged_by_two_epochs(dat
 
 
 @SMALL
-@pytest.mark.parametrize("freeze", ["backbone", "stages"])
-@pytest.mark.parametrize("unfreeze", [1, 2])
-def test_what_is_frozen_thaws_after_the_epoch_asked_for(data, make_config, name, freeze, unfreeze):
-    config = make_config(epochs=3, model={"backbone": name, "freeze": freeze, "unfreeze_epoch": unfreeze})
-    parts = build_parts(config, data, CPU)
+@pytest.mark.parametrize(("freeze", "unfreeze"), nightly_after(2, [("backbone", 1), ("stages", 2), ("backbone", 2), ("stages", 1)]))
+def test_what_is_frozen_thaws_after_the_epoch_asked_for(few, small_batches, name, freeze, unfreeze):
+    config = small_batches(epochs=3, model={"backbone": name, "freeze": freeze, "unfreeze_epoch": unfreeze})
+    parts = build_parts(config, few, CPU)
     before = snapshot(parts.model)
     network = parts.model.backbone
     last = {f"backbone.{path}" for path in in_last_stages(network, 1)} if freeze == "stages" else set()
@@ -105,11 +105,13 @@ def test_what_is_frozen_thaws_after_the_epoch_asked_for(data, make_config, name,
         assert all(module.training for module in network.modules()) != frozen
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3])
-@pytest.mark.parametrize("freeze", ["backbone", "stages"])
-def test_a_trial_that_resumes_at_any_epoch_is_frozen_as_one_that_was_never_interrupted(data, make_config, epoch, freeze):
-    config = make_config(epochs=4, model={"backbone": "test_efficientnet", "freeze": freeze, "unfreeze_epoch": 2, "dropout": 0.2})
-    whole, first, second = (build_parts(config, data, CPU) for _ in range(3))
+@pytest.mark.parametrize(
+    ("epoch", "freeze"),
+    nightly_after(3, [(1, "backbone"), (2, "stages"), (3, "backbone"), (1, "stages"), (2, "backbone"), (3, "stages")]),
+)
+def test_a_trial_that_resumes_at_any_epoch_is_frozen_as_one_that_was_never_interrupted(few, small_batches, epoch, freeze):
+    config = small_batches(epochs=4, model={"backbone": "test_efficientnet", "freeze": freeze, "unfreeze_epoch": 2, "dropout": 0.2})
+    whole, first, second = (build_parts(config, few, CPU) for _ in range(3))
     list(fit(whole, config.train, epochs=4, seed=0))
     run = fit(first, config.train, epochs=4, seed=0)
     progress = [next(run).progress for _ in range(epoch)][-1]

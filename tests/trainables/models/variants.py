@@ -1,5 +1,7 @@
 """Kinds of networks, for tests that hold for all of them."""
 
+from tests.conftest import nightly_after
+
 # Sections of settings that change the network, each alone, and many together.
 VARIANTS: dict[str, dict] = {
     "plain": {},
@@ -55,6 +57,13 @@ FAMILIES: dict[str, tuple[int, str]] = {
     "caformer_s18": (5, "stages.3."),
     "coatnet_pico_rw_224": (5, "stages.3."),
 }
+
+BACKBONES = ("test_resnet", "test_vit", "test_efficientnet")
+# On every push each variant with one of the small backbones, these in turn; each with all of them with `-m nightly`.
+EVERY_VARIANT = nightly_after(
+    len(VARIANTS),
+    [(variant, BACKBONES[(place + turn) % len(BACKBONES)]) for turn in range(len(BACKBONES)) for place, variant in enumerate(VARIANTS)],
+)
 
 
 def with_backbone(variant: str, backbone: str, **model) -> dict[str, dict]:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import nightly_after
 from trainables.data.images import DataError, Images, LeftOut
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.layouts.reading import read_images, read_joining, read_scheme, read_unlabelled, refuse_odd_names
@@ -197,7 +198,7 @@ def test_images_of_one_class_alone_may_join_but_not_stand_alone(tree):
 # The record itself
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 def test_taken_images_keep_all_that_is_known_of_them(quirky, seed):
     positions = np.random.default_rng(seed).permutation(len(quirky))[:50]
     taken = quirky.take(positions)
