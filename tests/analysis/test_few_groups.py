@@ -49,9 +49,13 @@ def test_the_ensemble_of_classes_with_fewer_images_than_inner_folds_answers(fine
     assert 0 <= found["answers"][found["answer"]]["score"] <= 1
 
 
-@pytest.mark.parametrize("command", [suspects, mistakes, leaks, ensemble])
-def test_so_do_the_other_commands_on_one_fold_and_on_every_fold(fine, command):
-    for run in ("fine", "fine-folds"):
+@pytest.mark.parametrize(
+    ("command", "runs"),
+    [(suspects, ("fine", "fine-folds")), (mistakes, ("fine", "fine-folds")), (leaks, ("fine", "fine-folds")), (ensemble, ("fine-folds",))],
+    ids=["suspects", "mistakes", "leaks", "ensemble"],
+)
+def test_so_do_the_other_commands_on_one_fold_and_on_every_fold(fine, command, runs):
+    for run in runs:
         result = CliRunner().invoke(command, ["--run", run])
         assert result.exit_code == 0, result.output
 

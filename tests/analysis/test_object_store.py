@@ -12,6 +12,7 @@ from analysis.mistakes.__main__ import app as mistakes
 from analysis.predict.__main__ import app as predict
 from analysis.report.__main__ import app as report
 from analysis.suspects.__main__ import app as suspects
+from tests.conftest import nightly_after
 from tests.s3 import BUCKET, s3_server
 from trainables.storage import open_folder, write_whole
 
@@ -81,6 +82,7 @@ def test_photos_in_the_store_are_answered_like_those_of_this_machine(stored, sto
     assert result.exit_code == 2 and f"{store}/nothing" in result.output
 
 
+@pytest.mark.nightly
 def test_an_ensemble_in_the_store_is_exported_to_this_machine(stored, elsewhere):
     call(export, "--ensemble", f"{stored}/ensemble", "--out", "here")
     assert [file.name for file in (elsewhere / "here").iterdir()] == ["ensemble.onnx"]
@@ -88,13 +90,16 @@ def test_an_ensemble_in_the_store_is_exported_to_this_machine(stored, elsewhere)
 
 @pytest.mark.parametrize(
     "app, file",
-    [
-        (report, "report/index.html"),
-        (suspects, "suspects/index.html"),
-        (mistakes, "mistakes/confident.png"),
-        (leaks, "leaks/pairs.csv"),
-    ],
-    ids=["report", "suspects", "mistakes", "leaks"],
+    nightly_after(
+        2,
+        [
+            (report, "report/index.html"),
+            (leaks, "leaks/pairs.csv"),
+            (suspects, "suspects/index.html"),
+            (mistakes, "mistakes/confident.png"),
+        ],
+    ),
+    ids=["report", "leaks", "suspects", "mistakes"],
 )
 def test_what_a_command_finds_lies_beside_the_run(app, file, stored, elsewhere):
     printed = call(app, "--run", stored)

@@ -10,6 +10,7 @@ from analysis.evaluation.calibration import as_logits, bias_correction
 from analysis.evaluation.shift import Shift, correction, estimate, estimate_all, reweighted_gain
 from benchmarks.shift import SHIFTED as MORE_RARE
 from benchmarks.shift import by_bbse, by_em, figures, world
+from tests.conftest import nightly_after
 from trainables.data.targets import Classes, Scheme
 from trainables.metrics import METRICS
 
@@ -86,7 +87,7 @@ def test_a_real_shift_is_significant_and_its_intervals_hold_the_true_shares():
     assert sum(held) >= 26
 
 
-@pytest.mark.parametrize("sharpness", [1.2, 2.0])
+@pytest.mark.parametrize("sharpness", nightly_after(1, [2.0, 1.2]))
 def test_where_a_rare_value_grows_em_is_nearer_to_the_truth_than_bbse_with_shorter_intervals_that_hold(sharpness):
     worlds = [world(seed, MORE_RARE, sharpness=sharpness) for seed in range(12)]
     em, bbse = (figures([by(one, np.random.default_rng(0), 100) for one in worlds], MORE_RARE) for by in (by_em, by_bbse))
@@ -106,7 +107,7 @@ def test_correcting_a_real_shift_does_not_lower_the_macro_f1_of_the_images_that_
     assert np.mean(gains) > 2 * np.std(gains) / sqrt(len(gains))
 
 
-@pytest.mark.parametrize("groups, evaluation_groups", [(200, 200), (60, 40), (40, 200)])
+@pytest.mark.parametrize("groups, evaluation_groups", nightly_after(1, [(60, 40), (200, 200), (40, 200)]))
 def test_without_a_shift_one_is_found_in_few_of_25_seeds_and_then_nothing_is_changed(groups, evaluation_groups):
     proven = 0
     for seed in range(25):

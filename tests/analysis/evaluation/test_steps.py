@@ -204,7 +204,7 @@ def test_fits_gain_on_other_groups_where_answers_are_skewed(name):
 @pytest.mark.parametrize("name", useful_steps(METRICS["f1_macro"]))
 def test_fits_cost_other_groups_next_to_nothing_where_there_is_nothing_to_gain(name):
     kept, whole = [], []
-    for seed in range(20):
+    for seed in range(10):
         learned, fresh = made(seed, rare=1.0, groups=60), made(1000 + seed, rare=1.0, groups=300)
         before = score(UNCHANGED, *fresh[:2])
         kept.append(score(STEPS[name](*learned, SCHEME, METRIC), *fresh[:2]) - before)
@@ -216,10 +216,10 @@ def test_fits_cost_other_groups_next_to_nothing_where_there_is_nothing_to_gain(n
 @pytest.mark.parametrize("name", useful_steps(METRICS["f1_macro"]))
 def test_most_fits_keep_nothing_where_there_is_nothing_to_gain(name):
     unchanged = 0
-    for seed in range(20):
+    for seed in range(10):
         answer, target, groups = made(seed, rare=1.0, groups=60)
         unchanged += np.array_equal(STEPS[name](answer, target, groups, SCHEME, METRIC)(answer).argmax(axis=1), answer.argmax(axis=1))
-    assert unchanged >= 12
+    assert unchanged >= 6
 
 
 @pytest.mark.parametrize("name", useful_steps(METRICS["f1_macro"]))

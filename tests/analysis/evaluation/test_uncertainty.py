@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from analysis.evaluation.uncertainty import Gain, indistinguishable, likely_worth, optimism, paired_gain, simultaneous_gains
+from tests.conftest import nightly_after
 from trainables.metrics import METRICS
 from trainables.metrics.evidence import interval, label_evidence, resample
 
@@ -83,7 +84,11 @@ def test_the_interval_of_optimism_holds_the_true_one_in_at_least_90_of_100_sampl
     assert 0.7 * np.mean(true) < np.mean(expected) < 1.3 * np.mean(true)
 
 
-@pytest.mark.parametrize("skills", [[0.8] * 12, np.linspace(0.2, 1.2, 12), [0.8] * 6 + [0.0] * 6], ids=["equal", "spread", "two kinds"])
+@pytest.mark.parametrize(
+    "skills",
+    nightly_after(1, [[0.8] * 12, np.linspace(0.2, 1.2, 12), [0.8] * 6 + [0.0] * 6]),
+    ids=["equal", "spread", "two kinds"],
+)
 def test_the_truly_best_is_among_those_that_cannot_be_told_apart_in_at_least_90_of_100_samples(skills):
     population = Population.of(20_000, skills)
     best = population.true_scores().argmax()
@@ -151,7 +156,7 @@ def test_the_best_of_eight_worthless_answers_seldom_seems_a_gain_though_alone_it
     assert alone >= 10
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", nightly_after(2, range(5)))
 def test_simultaneous_intervals_hold_all_at_once_in_95_of_100_draws_and_in_hardly_more(seed, equals):
     rng = np.random.default_rng(seed)
     reference, *answers = equals.sample(rng)[:6]
@@ -182,7 +187,7 @@ def test_a_gain_is_significant_when_its_interval_leaves_zero_out(limits, holds):
     assert Gain(0.0, limits).significant is holds
 
 
-@pytest.mark.parametrize("groups", [20, 40])
+@pytest.mark.parametrize("groups", nightly_after(1, [20, 40]))
 def test_of_few_groups_too_intervals_hold_all_true_gains_at_once_in_at_least_90_of_100_samples(groups, monkeypatch):
     monkeypatch.setattr(f"{__name__}.GROUPS", groups)
     population = Population.of(20_000, [1.5, 1.4, 1.5, 1.6, 1.5])
@@ -202,7 +207,7 @@ def test_p_is_below_5_percent_where_the_interval_leaves_zero_out_and_nowhere_els
             assert gain.significant is (gain.p < 0.05) or abs(gain.p - 0.05) < 0.01
 
 
-@pytest.mark.parametrize("members, groups", [(50, 204), (200, 204), (50, 60)])
+@pytest.mark.parametrize("members, groups", nightly_after(1, [(50, 60), (50, 204), (200, 204)]))
 def test_the_corrected_score_of_the_picked_best_has_an_interval_that_holds_its_worth_in_at_least_90_of_100_samples(
     members, groups, monkeypatch
 ):
