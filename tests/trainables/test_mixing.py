@@ -32,7 +32,7 @@ def mix(mixer, images, targets, rng, numbers=None, classes=CLASSES):
     return mix_batch(mixer, images, targets, unknown if numbers is None else numbers, classes, rng)[:2]
 
 
-@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
+@pytest.mark.parametrize("seed", nightly_after(2, range(10)))
 @pytest.mark.parametrize("kept", [0.0, 0.31, 0.5, 1.0])
 def test_cutmix_vertical_takes_the_columns_right_of_the_cut_from_the_partner(seed, kept):
     images, _, partner = batch(seed)
@@ -45,7 +45,7 @@ def test_cutmix_vertical_takes_the_columns_right_of_the_cut_from_the_partner(see
 
 
 @pytest.mark.parametrize("width", [7, 64, 225])
-@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
+@pytest.mark.parametrize("seed", nightly_after(2, range(10)))
 def test_the_kept_area_of_cutmix_vertical_is_the_measured_area(width, seed):
     kept = np.random.default_rng(seed).uniform()
     images = torch.arange(2.0).reshape(2, 1, 1, 1).expand(2, 3, 5, width)  # an image of zeros and an image of ones
@@ -55,7 +55,7 @@ def test_the_kept_area_of_cutmix_vertical_is_the_measured_area(width, seed):
     assert abs(kept_area - kept) <= 0.5 / width
 
 
-@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
+@pytest.mark.parametrize("seed", nightly_after(2, range(10)))
 def test_mixup_blends_each_image_with_its_partner(seed):
     images, _, partner = batch(seed)
     mixed, kept_area = mixup(images, partner, 0.7)
@@ -85,7 +85,7 @@ def test_mixup_of_integer_pixels_rounds_to_the_nearest():
 
 
 @pytest.mark.parametrize("name", MIXING)
-@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
+@pytest.mark.parametrize("seed", nightly_after(2, range(10)))
 def test_an_image_mixed_with_itself_is_unchanged(name, seed):
     images, targets, _ = batch(seed)
     mixer, itself = build_mixer(section("mix", name=name)), torch.arange(len(images))
@@ -95,7 +95,7 @@ def test_an_image_mixed_with_itself_is_unchanged(name, seed):
     assert torch.equal(mix_targets(rows, itself, kept_area), rows)
 
 
-@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
+@pytest.mark.parametrize("seed", nightly_after(2, range(10)))
 def test_mixed_targets_give_each_of_the_two_images_its_area(seed):
     _, targets, partner = batch(seed)
     rows = F.one_hot(targets[0], CLASSES[0]).float()
@@ -107,7 +107,7 @@ def test_mixed_targets_give_each_of_the_two_images_its_area(seed):
 
 
 @pytest.mark.parametrize("name", MIXING)
-@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
+@pytest.mark.parametrize("seed", nightly_after(2, range(10)))
 def test_every_head_of_a_mixed_batch_gets_rows_that_sum_to_1_and_keep_the_count_of_each_class(name, seed):
     images, targets, _ = batch(seed)
     _, rows = mix(build_mixer(section("mix", name=name, prob=1.0)), images, targets, np.random.default_rng(seed))
@@ -117,7 +117,7 @@ def test_every_head_of_a_mixed_batch_gets_rows_that_sum_to_1_and_keep_the_count_
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix", "cutmix_vertical"])
-@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
+@pytest.mark.parametrize("seed", nightly_after(2, range(20)))
 def test_the_mean_pixel_the_target_and_the_number_of_a_mixed_image_tell_the_same_share(name, seed):
     images, ids = halves(batch_size=8, height=21)
     mixer = build_mixer(
@@ -129,7 +129,7 @@ def test_the_mean_pixel_the_target_and_the_number_of_a_mixed_image_tell_the_same
 
 
 @pytest.mark.parametrize("name", MIXING)
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", nightly_after(2, range(5)))
 def test_a_number_mixed_with_an_unknown_one_is_unknown(name, seed):
     images, targets, _ = batch(seed)
     targets = [torch.zeros_like(ids) for ids in targets]  # so that each image has fellows
@@ -141,7 +141,7 @@ def test_a_number_mixed_with_an_unknown_one_is_unknown(name, seed):
     assert torch.equal(mixed.isnan(), numbers.isnan() | numbers[partner].isnan())
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", nightly_after(2, range(5)))
 def test_soft_targets_are_mixed_as_they_are(seed):
     images, (ids, _), _ = batch(seed)
     soft = torch.rand(8, 3, generator=torch.Generator().manual_seed(seed)).softmax(dim=1)
@@ -206,7 +206,7 @@ def test_mixup_draws_with_the_variance_of_a_symmetric_beta(alpha):
     assert np.var(kept) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
 
 
-@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
+@pytest.mark.parametrize("seed", nightly_after(2, range(10)))
 @pytest.mark.parametrize("kept", [0.0, 0.31, 0.5, 0.9, 1.0])
 def test_cutmix_takes_one_box_from_the_partner_whose_share_is_told_exactly(seed, kept):
     images, _, partner = batch(seed, width=17)
@@ -242,7 +242,7 @@ def test_cutmix_boxes_lie_anywhere_and_have_areas_of_a_beta():
     assert np.mean(kept) == pytest.approx(1 - np.mean((sides * (1 - sides / 4)) ** 2), abs=0.01)
 
 
-@pytest.mark.parametrize("seed", nightly_after(4, range(20)))
+@pytest.mark.parametrize("seed", nightly_after(2, range(20)))
 def test_cutmix_intra_pairs_each_image_with_another_of_its_class_in_every_head_or_else_with_itself(seed):
     _, targets, _ = batch(seed, batch_size=20)
     partner = fellows(targets, np.random.default_rng(seed))
@@ -259,14 +259,14 @@ def test_over_many_batches_every_fellow_is_a_partner_equally_often():
     np.testing.assert_allclose(seen, [0, 0, 1 / 3, 1 / 3, 1 / 3], atol=0.04)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", nightly_after(2, range(5)))
 def test_the_fellows_of_a_soft_target_are_those_of_its_most_probable_class(seed):
     _, targets, _ = batch(seed, batch_size=20)
     soft = [F.one_hot(ids, count) * 0.6 + 0.4 / count for ids, count in zip(targets, CLASSES, strict=True)]
     np.testing.assert_array_equal(fellows(soft, np.random.default_rng(seed)), fellows(targets, np.random.default_rng(seed)))
 
 
-@pytest.mark.parametrize("seed", nightly_after(4, range(10)))
+@pytest.mark.parametrize("seed", nightly_after(2, range(10)))
 def test_cutmix_intra_changes_images_and_leaves_the_classes_as_they_are(seed):
     images, targets, _ = batch(seed, batch_size=40)
     mixed, rows = mix(build_mixer(section("mix", name="cutmix_intra", prob=1.0)), images, targets, np.random.default_rng(seed))

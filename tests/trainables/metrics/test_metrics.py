@@ -25,6 +25,7 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
+from tests.conftest import nightly_after
 from trainables.data.layouts.contest import contest_scheme
 from trainables.metrics import METRICS, METRICS_OF, of_labels, probabilities_missing, target_scores
 from trainables.metrics.confusion import confusion
@@ -145,7 +146,7 @@ def test_names_are_scikit_learns_where_it_has_the_scorer():
         assert all(name == one.name and one.target == kind and one.title and one.explained for name, one in metrics.items())
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", nightly_after(2, range(5)))
 def test_average_precision_equals_scikit_learns_with_level_scores_too(seed):
     rng = np.random.default_rng(seed)
     truth = np.concatenate([np.arange(4), rng.integers(4, size=200)])
