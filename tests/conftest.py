@@ -57,15 +57,29 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[SESSION] = session
 
 
+def found_in(file: str, words: str) -> bool:
+    """Whether a file of tests holds this regular expression as a word."""
+    return re.search(rf"\b({words})\b", _text(file)) is not None
+
+
 @functools.cache
+def _text(file: str) -> str:
+    return (ROOT / file).read_text()
+
+
 def starts_processes(file: str) -> bool:
     """Whether a file of tests starts Ray or whole commands."""
-    return re.search(r"\b(ray_cluster|start_command|tests\.faults)\b", (ROOT / file).read_text()) is not None
+    return found_in(file, r"ray_cluster|cluster\.start|cluster\.Starting|start_command|tests\.faults")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts Ray or whole commands comes first, as it takes longest."""
-    items.sort(key=lambda item: not starts_processes(item.nodeid.partition("::")[0]))
+    """What starts Ray or whole commands comes first, as it takes longest; before all, what wants no other Ray in this process."""
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        file = item.nodeid.partition("::")[0]
+        return not starts_processes(file), found_in(file, "ray_cluster")
+
+    items.sort(key=place)
 
 
 class OneCluster(LoadScopeScheduling):
@@ -213,15 +227,15 @@ def never(gpus: int | None) -> Join:
     raise AssertionError("Ray is started before all has been checked")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ray_cluster(cache) -> Iterator[Cluster]:
-    """Ray on this machine, for searches within the tests' own process."""
+    """Ray on one core of this machine, for searches within the tests' own process: one trial at a time, in one process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
-        # Threads that wait for each other by spinning crawl when another process wants a core.
-        patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+        patch.setattr(os, "cpu_count", lambda: 1)
         interrupt = signal.getsignal(signal.SIGINT)
-        yield cluster.start(None, dashboard=False)
-        cluster.stop()
+        joined = cluster.start(None, dashboard=False)
         signal.signal(signal.SIGINT, interrupt)
         logging.captureWarnings(False)
+    yield joined
+    cluster.stop()

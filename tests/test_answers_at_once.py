@@ -6,6 +6,8 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,76 +24,113 @@ COMMANDS = (
     "search_spaces.describe",
 )
 OVER_RUNS = ("ensemble", "report", "leaks", "soup", "suspects", "mistakes")
+# Gives one command after the other.
 WATCHED = f"""
-import runpy, sys
-sys.argv[0] = sys.argv[1]
-try:
-    runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
-finally:
-    imported = [name for name in {FOR_HELP!r} if name in sys.modules]
-    print("imported:", *imported)
+import json, runpy, sys, traceback
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+for words in json.load(sys.stdin):
+    before, said, code = set(sys.modules), StringIO(), 0
+    sys.argv = list(words)
+    with redirect_stdout(said), redirect_stderr(said):
+        try:
+            runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+    print(json.dumps([code or 0, said.getvalue(), [name for name in {FOR_HELP!r} if name in sys.modules and name not in before]]))
 """
 
 
-def answer(folder: Path, *words: str, heavy: tuple[str, ...] = HEAVY) -> tuple[int, str]:
-    """Exit code and words of a command, which may not import what is heavy."""
+@dataclass(frozen=True)
+class Answer:
+    """To a command."""
+
+    code: int
+    said: str
+    imported: list[str]  # of what takes seconds, as far as no command before had imported it
+
+
+def answers(folder: Path, commands: Iterable[str]) -> dict[str, Answer]:
+    """To commands that one fresh process gives in turn: what each of them has imported is there for the next."""
+    words = {command: shlex.split(command) for command in commands}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    done = subprocess.run([sys.executable, "-c", WATCHED, *words], cwd=folder, env=environment, capture_output=True, text=True)
-    _, *imported = done.stdout.splitlines()[-1].split()
-    assert not set(imported) & set(heavy), done.stdout + done.stderr
-    return done.returncode, done.stdout + done.stderr
+    asked = json.dumps(list(words.values()))
+    done = subprocess.run([sys.executable, "-c", WATCHED], input=asked, cwd=folder, env=environment, capture_output=True, text=True)
+    return {command: Answer(*json.loads(line)) for command, line in zip(words, done.stdout.splitlines(), strict=True)}
+
+
+def assert_refused(answer: Answer, named: str) -> None:
+    assert answer.code == 2 and not set(answer.imported) & set(HEAVY), answer
+    assert named in answer.said and "Traceback" not in answer.said
+
+
+@pytest.fixture(scope="module")
+def helped(tmp_path_factory) -> dict[str, Answer]:
+    return answers(tmp_path_factory.mktemp("helped"), [f"{module} --help" for module in COMMANDS])
 
 
 @pytest.mark.parametrize("module", COMMANDS)
-def test_help(module, tmp_path):
-    code, words = answer(tmp_path, module, "--help", heavy=FOR_HELP)
-    assert code == 0, words
-    assert "Usage" in words
+def test_help(module, helped):
+    answer = helped[f"{module} --help"]
+    assert answer.code == 0 and not answer.imported, answer
+    assert "Usage" in answer.said
 
 
-@pytest.mark.parametrize(
-    "command, named",
-    [
-        ("tuner.run", "--space"),
-        ("tuner.run --space effnett", "effnett"),
-        ("tuner.run --resume faces", "faces"),
-        ("tuner.run --space quickstart --trials 0", "--trials"),
-        ("tuner.run --space quickstart --time-budget soon", "--time-budget"),
-        ("tuner.run --space quickstart --data nowhere", "nowhere"),
-        ("tuner.run --space quickstart --name ../elsewhere", "elsewhere"),
-        ("tuner.run --space quickstart --storage ftp://host/runs", "ftp://"),
-        ("tuner.run --space quickstart --set loss/gama=2", "loss/gama"),
-        ("tuner.run --space quickstart --set run/trails=2", "run/trails"),
-        ("tuner.run --space quickstart --set 'task={choice: [mask, gender, age]}'", "task"),
-        ("tuner.refit", "--run"),
-        ("tuner.refit --run faces --folds 2", "faces"),
-        ("tuner.refit --resume faces", "faces"),
-        ("tuner.refit --run faces --folds 2 --all-data", "--all-data"),
-        ("tuner.replay", "--run"),
-        ("tuner.replay --run faces --trial 1", "faces"),
-        ("tuner.pretrain", "--backbone"),
-        *((f"analysis.{name}", "tuner.run") for name in OVER_RUNS),  # without any run
-        *((f"analysis.{name} --run faces", "faces") for name in OVER_RUNS),
-        ("analysis.ensemble --top few", "--top"),
-        ("analysis.ensemble --per colour", "colour"),
-        ("analysis.ensemble --per task --diverse", "--diverse"),
-        ("analysis.ensemble --csv nowhere.csv", "--csv"),
-        ("analysis.mistakes --side left", "--side"),
-        ("analysis.soup --top 1", "--top"),
-        ("analysis.leaks --distance 99", "--distance"),
-        ("analysis.suspects --most 0", "--most"),
-        ("analysis.predict", "--ensemble"),
-        ("analysis.predict --ensemble nowhere --photos nowhere --out missing/answers.csv", "missing"),
-        ("analysis.export", "--ensemble"),
-        ("analysis.export --run faces --trial 1", "faces"),
-        ("analysis.export --ensemble nowhere", "nowhere"),
-    ],
-)
-def test_a_mistake(command, named, tmp_path):
-    code, said = answer(tmp_path, *shlex.split(command))
-    assert code == 2, said
-    assert named in said and "Traceback" not in said
-    assert not list(tmp_path.glob("runs/*"))
+MISTAKES = [
+    ("tuner.run", "--space"),
+    ("tuner.run --space effnett", "effnett"),
+    ("tuner.run --resume faces", "faces"),
+    ("tuner.run --space quickstart --trials 0", "--trials"),
+    ("tuner.run --space quickstart --time-budget soon", "--time-budget"),
+    ("tuner.run --space quickstart --data nowhere", "nowhere"),
+    ("tuner.run --space quickstart --name ../elsewhere", "elsewhere"),
+    ("tuner.run --space quickstart --storage ftp://host/runs", "ftp://"),
+    ("tuner.run --space quickstart --set loss/gama=2", "loss/gama"),
+    ("tuner.run --space quickstart --set run/trails=2", "run/trails"),
+    ("tuner.run --space quickstart --set 'task={choice: [mask, gender, age]}'", "task"),
+    ("tuner.refit", "--run"),
+    ("tuner.refit --run faces --folds 2", "faces"),
+    ("tuner.refit --resume faces", "faces"),
+    ("tuner.refit --run faces --folds 2 --all-data", "--all-data"),
+    ("tuner.replay", "--run"),
+    ("tuner.replay --run faces --trial 1", "faces"),
+    ("tuner.pretrain", "--backbone"),
+    *((f"analysis.{name}", "tuner.run") for name in OVER_RUNS),  # without any run
+    *((f"analysis.{name} --run faces", "faces") for name in OVER_RUNS),
+    ("analysis.ensemble --top few", "--top"),
+    ("analysis.ensemble --per colour", "colour"),
+    ("analysis.ensemble --per task --diverse", "--diverse"),
+    ("analysis.ensemble --csv nowhere.csv", "--csv"),
+    ("analysis.mistakes --side left", "--side"),
+    ("analysis.soup --top 1", "--top"),
+    ("analysis.leaks --distance 99", "--distance"),
+    ("analysis.suspects --most 0", "--most"),
+    ("analysis.predict", "--ensemble"),
+    ("analysis.predict --ensemble nowhere --photos nowhere --out missing/answers.csv", "missing"),
+    ("analysis.export", "--ensemble"),
+    ("analysis.export --run faces --trial 1", "faces"),
+    ("analysis.export --ensemble nowhere", "nowhere"),
+]
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory) -> Path:
+    """A working folder without any run."""
+    return tmp_path_factory.mktemp("empty")
+
+
+@pytest.fixture(scope="module")
+def refused(empty) -> dict[str, Answer]:
+    return answers(empty, dict(MISTAKES))
+
+
+@pytest.mark.parametrize("command, named", MISTAKES)
+def test_a_mistake(command, named, refused, empty):
+    assert_refused(refused[command], named)
+    assert not list(empty.glob("runs/*"))
 
 
 @pytest.fixture(scope="module")
@@ -107,23 +146,26 @@ def searched(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "command, named",
-    [
-        *((f"analysis.{name} --run damaged", "damaged/run.json") for name in OVER_RUNS),
-        ("analysis.ensemble --run format1 --run faces", "format1"),
-        ("analysis.ensemble --run format1 --vote loud", "loud"),
-        ("analysis.ensemble --run format1 --step back", "back"),
-        ("analysis.ensemble --run format1 --top 40", "40"),
-        ("analysis.ensemble --run format1 --members format1/9", "format1/9"),
-        ("analysis.mistakes --run format1 --top 40", "40"),
-        ("analysis.export --run format1 --trial 9", "9"),
-        ("tuner.replay --run format1 --trial 9", "9"),
-        ("tuner.refit --run format1 --folds 9", "--folds 2"),
-        ("tuner.run --resume format1 --name faces", "--name"),
-    ],
-)
-def test_a_mistake_about_a_run_that_exists(command, named, searched):
-    code, said = answer(searched, *shlex.split(command))
-    assert code == 2, said
-    assert named in said and "Traceback" not in said
+MISTAKES_ABOUT_A_RUN = [
+    *((f"analysis.{name} --run damaged", "damaged/run.json") for name in OVER_RUNS),
+    ("analysis.ensemble --run format1 --run faces", "format1"),
+    ("analysis.ensemble --run format1 --vote loud", "loud"),
+    ("analysis.ensemble --run format1 --step back", "back"),
+    ("analysis.ensemble --run format1 --top 40", "40"),
+    ("analysis.ensemble --run format1 --members format1/9", "format1/9"),
+    ("analysis.mistakes --run format1 --top 40", "40"),
+    ("analysis.export --run format1 --trial 9", "9"),
+    ("tuner.replay --run format1 --trial 9", "9"),
+    ("tuner.refit --run format1 --folds 9", "--folds 2"),
+    ("tuner.run --resume format1 --name faces", "--name"),
+]
+
+
+@pytest.fixture(scope="module")
+def refused_of_a_run(searched) -> dict[str, Answer]:
+    return answers(searched, dict(MISTAKES_ABOUT_A_RUN))
+
+
+@pytest.mark.parametrize("command, named", MISTAKES_ABOUT_A_RUN)
+def test_a_mistake_about_a_run_that_exists(command, named, refused_of_a_run):
+    assert_refused(refused_of_a_run[command], named)

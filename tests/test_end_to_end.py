@@ -124,10 +124,10 @@ def test_the_last_table_ranks_the_trials_and_says_what_to_do_next(printed, recor
     assert sum(line.startswith("trial ") for line in lines) == 4, "one line for every ended trial"
 
 
-def test_the_best_two_vote_and_answer_for_every_eval_image_in_order(home, run, demo, start_command):
-    process = start_command(home, "analysis.ensemble", "--top", "2", "--run", "tiny-1")
-    out, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, out + errors
+def test_the_best_two_vote_and_answer_for_every_eval_image_in_order(home, run, demo, monkeypatch):
+    monkeypatch.chdir(home)
+    result = CliRunner().invoke(app, ["--top", "2", "--run", "tiny-1"])
+    assert result.exit_code == 0, result.output
     scores = json.loads((run / "ensemble" / "scores.json").read_text())
     assert len(scores["members"]) == 2
     lines = (run / "ensemble" / "submission.csv").read_text().splitlines()

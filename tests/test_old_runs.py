@@ -6,12 +6,14 @@ what its ensemble was worth, all written by that version. What the first version
 
 import json
 import zipfile
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from analysis.ensemble.__main__ import app as ensemble
@@ -22,14 +24,19 @@ from analysis.predict.__main__ import app as predict
 from analysis.report.__main__ import app as report
 from analysis.soup.__main__ import app as soup
 from analysis.suspects.__main__ import app as suspects
+from tests.conftest import already
 from trainables import migrations
 from trainables.losses import LOSSES
 from trainables.migrations import FORMAT, NewerFormatError
 from trainables.record import MODEL, read_config, read_json, read_record, read_records, read_run, trial_folder, write_json, write_run
-from tuner.refit import main as refit
+from tuner.cli import Options, Wanted
+from tuner.refit import main as refit_command
+from tuner.refits import Wish
+from tuner.refitting import refit
 from tuner.replay import main as replay
 from tuner.resume import take_stock
 from tuner.runs import open_run
+from tuner.searching import search
 
 FOLDER = Path(__file__).parent / "old_runs"
 RUN = Path("runs/format1")
@@ -111,20 +118,19 @@ def test_a_trial_of_it_is_replayed_epoch_by_epoch(old):
     call(app, "--run", "format1", "--trial", 0)
 
 
-def test_it_is_resumed_with_one_more_trial_and_then_refitted(old, start_command):
+def test_it_is_resumed_with_one_more_trial_and_then_refitted(old, ray_cluster):
     kept = {number: (trial_folder(RUN, number) / MODEL).read_bytes() for number in (0, 1, 2)}
-    resumed = start_command(old, "tuner.run", "--resume", "format1", "--trials", "+1", "--no-early-stopping", "--no-dashboard")
-    out, err = resumed.communicate(timeout=600)
-    assert resumed.returncode == 0, out + err
+    said = StringIO()
+    more = Options(resume="format1", trials=Wanted(1, more=True), early_stopping=False)
+    assert search(more, Console(file=said), already(ray_cluster)) == 0, said.getvalue()
     records = {record.number: record for record in read_records(RUN)}
     assert sorted(records) == [0, 1, 2, 3, 4] and not (RUN / "damaged").exists()
     assert records[3].result.attempt == 2 and len(records[3].reports) == 3, "it went on after its second epoch"
     assert {number: (trial_folder(RUN, number) / MODEL).read_bytes() for number in kept} == kept
-    refitted = start_command(old, "tuner.refit", "--run", "format1", "--trials", "0", "--all-data", "--no-dashboard")
-    out, err = refitted.communicate(timeout=600)
-    assert refitted.returncode == 0, out + err
-    refit = read_record(old / "runs/format1-refit/trials/0")
-    assert refit.result.state == "finished" and refit.config.epochs == 3
+    wish = Wish(run="format1", trials=(0,), all_data=True)
+    assert refit(wish, Options(), Console(file=said), already(ray_cluster)) == 0, said.getvalue()
+    again = read_record(old / "runs/format1-refit/trials/0")
+    assert again.result.state == "finished" and again.config.epochs == 3
 
 
 # What later versions may change, and an old run survives
@@ -222,7 +228,7 @@ def test_a_file_of_a_format_to_come_is_refused_with_its_name_and_both_formats_an
 def commands() -> dict[str, typer.Typer]:
     """Every command that reads a run, with the options that it wants beside the run."""
     made = {}
-    for name, main in (("tuner.replay", replay), ("tuner.refit", refit)):
+    for name, main in (("tuner.replay", replay), ("tuner.refit", refit_command)):
         made[name] = typer.Typer()
         made[name].command()(main)
     shared = {"ensemble": ensemble, "report": report, "suspects": suspects, "mistakes": mistakes, "leaks": leaks, "soup": soup}

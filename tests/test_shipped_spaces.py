@@ -11,6 +11,7 @@ import torch
 
 from search_spaces.read import BASES, FOLDER, read_space, shipped_spaces
 from search_spaces.schema import Choice, Space, SpaceError, flat, same
+from tests.conftest import nightly_after
 from trainables.build import build_parts
 from trainables.config import TrialConfig, choosers
 from trainables.data.layouts.contest import contest_scheme
@@ -48,6 +49,9 @@ DRAWN = {
 }
 
 every_space = pytest.mark.parametrize("name", shipped_spaces())
+# Of those whose models are built, a small one, transformers, and the one that searches most on a push.
+FIRST = ("quickstart.yaml", "vit.yaml", "all.yaml")
+few_spaces = pytest.mark.parametrize("name", nightly_after(len(FIRST), [*FIRST, *(name for name in shipped_spaces() if name not in FIRST)]))
 on_both = pytest.mark.parametrize("on_cpu", [False, True], ids=["gpu", "cpu"])
 
 
@@ -154,7 +158,7 @@ def test_every_backbone_of_a_shipped_space_has_pretrained_weights():
     assert [(name, backbone) for name, backbone in searched if not timm.is_model_pretrained(backbone)] == []
 
 
-@every_space
+@few_spaces
 def test_a_backbone_with_a_grid_of_its_own_takes_every_size_beside_it(name):
     backbones = [one for one in values_of(shipped(name, False))["model/backbone"] if timm.get_pretrained_cfg(one).fixed_input_size]
     sizes = {(view.height, view.width) for view in views_of(shipped(name, False))}
@@ -165,14 +169,14 @@ def test_a_backbone_with_a_grid_of_its_own_takes_every_size_beside_it(name):
         assert features >= 64
 
 
-@every_space
+@few_spaces
 def test_every_kind_of_trial_of_a_shipped_space_is_built_for_a_gpu(name, data):
     space = read_space(name, changes=[*DEMO, "model/weights=none"], choosers=choosers())
     for values in cover(space, draw(space, FIXED, seed=0)):
         build_in_full_size(space, values, data)
 
 
-@every_space
+@few_spaces
 def test_every_kind_of_trial_of_a_shipped_space_trains_a_step_without_a_gpu(name, demo, images, split, cache):
     space, data = without_gpu(name, demo, images, split, cache)
     train_a_step(space, cover(space, draw(space, FIXED, seed=0)), data)

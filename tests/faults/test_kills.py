@@ -13,6 +13,7 @@ from time import monotonic, sleep
 import pytest
 import torch
 
+from tests.conftest import nightly_after
 from tests.faults.commands import Command, processes_with, told, wait_for
 from tests.faults.faulty import FORKS, train_alone
 from tests.faults.remains import remains, timeless, what_lasts
@@ -27,9 +28,7 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="only a CPU promises the same bits"),
 ]
 
-TRIALS, EPOCHS, GRACE, REDUCTION, SPARED = 8, 20, 2, 1.5, 0.25
-SEARCH = ("--trials", TRIALS, "--keep-running", SPARED, "--keep", TRIALS)
-LENGTH = ("--set", f"run/epochs={EPOCHS}", "--set", f"run/grace={GRACE}", "--set", f"run/reduction={REDUCTION}")
+GRACE, REDUCTION, SPARED = 2, 1.5, 0.25
 # Files of a record that nobody touches any more when its trial has ended.
 SEALED = ("config.json", "reports.jsonl", "result.json", "rungs.json", "valid.npz")
 
@@ -117,12 +116,17 @@ def seals(folder: Path) -> Iterator[tuple[str, tuple[int, int, bytes]]]:
         yield file.name, (status.st_ino, status.st_mtime_ns, file.read_bytes())
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.nightly)])
-def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_never_been(kills, command, here, tiny_space, demo, data, tmp_path):
+@pytest.mark.parametrize("kills, trials, epochs", nightly_after(1, [(1, 4, 8), (8, 8, 20)]))
+def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_never_been(
+    kills, trials, epochs, command, here, tiny_space, demo, data, tmp_path
+):
     seed = 47  # its first kill meets trials, its second the start-up
     rng = random.Random(seed)
     run = here / "runs" / "night"
-    killer = Killer(command, run, ("--space", tiny_space, "--data", demo, *SEARCH, *LENGTH), ())
+    size = ("--trials", trials, "--keep-running", SPARED, "--keep", trials)
+    lengths = {"epochs": epochs, "grace": GRACE, "reduction": REDUCTION}
+    changes = [word for name, value in lengths.items() for word in ("--set", f"run/{name}={value}")]
+    killer = Killer(command, run, ("--space", tiny_space, "--data", demo, *size, *changes), ())
     views = []
     for kill in range(1, kills + 1):
         print(f"seed {seed}, kill {kill}: ", end="")
@@ -133,11 +137,11 @@ def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_never_been(ki
     wait_for(lambda: not any(processes_with(each.marker) for each in killer.started), limit=60)
 
     records = read_records(run)
-    assert [record.number for record in records] == list(range(TRIALS))
+    assert [record.number for record in records] == list(range(trials))
     assert_the_table_names(words, records)
     assert any(record.result.attempt > 1 for record in records), "no trial was ever interrupted: this proves nothing"
     assert_nothing_was_lost([*views, look(run)])
-    assert_asha_decided_as_if_at_one_go(records)
+    assert_asha_decided_as_if_at_one_go(records, epochs)
     assert_each_is_what_its_settings_give(records, Job(tmp_path / "again", data, "", threads=1))
 
 
@@ -145,7 +149,7 @@ def assert_the_table_names(words: str, records: list[Record]) -> None:
     table = words.partition("Best trials of night")[2]
     for record in records:
         assert re.search(rf"^ *{record.number} +{record.result.state} +{record.result.best_epoch} of ", table, re.MULTILINE), words
-    assert f"{TRIALS} trials: " in table
+    assert f"{len(records)} trials: " in table
 
 
 def assert_nothing_was_lost(views: list[dict[int, Seen]]) -> None:
@@ -161,9 +165,9 @@ def assert_nothing_was_lost(views: list[dict[int, Seen]]) -> None:
         assert [json.loads(line)["epoch"] for line in seen.lines] == list(range(1, len(seen.lines) + 1))
 
 
-def assert_asha_decided_as_if_at_one_go(records: list[Record]) -> None:
+def assert_asha_decided_as_if_at_one_go(records: list[Record], epochs: int) -> None:
     """Every trial was evaluated once at every rung that it reached, in some order, as a fresh ASHA evaluates in that order."""
-    fresh, spared = RunSettings(grace=GRACE, reduction=REDUCTION, epochs=EPOCHS).stopper(), spares(SPARED)
+    fresh, spared = RunSettings(grace=GRACE, reduction=REDUCTION, epochs=epochs).stopper(), spares(SPARED)
     history = History()
     for epoch in fresh.rungs:
         there = [record for record in records if len(record.reports) >= epoch]
@@ -180,7 +184,7 @@ def assert_asha_decided_as_if_at_one_go(records: list[Record]) -> None:
         if hopeless:
             assert (record.result.state, hopeless) == ("stopped", [len(record.reports)])
         else:
-            assert (record.result.state, len(record.reports)) == ("finished", EPOCHS)
+            assert (record.result.state, len(record.reports)) == ("finished", epochs)
     assert {record.result.state for record in records} == {"finished", "stopped"}
 
 

@@ -7,20 +7,21 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
-from time import monotonic
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from search_spaces.schema import SpaceError
-from tests.faults.commands import searched, told, wait_for, went_on
+from tests.conftest import nightly_after
+from tests.faults.commands import searched, told, went_on
 from tests.faults.disk import Disk
 from tests.s3 import BUCKET, S3Server, s3_server
 from trainables.data.images import DataError
 from trainables.record import LAST, MODEL, Record, RunError, read_predictions, read_record, read_records
 from trainables.storage import StorageError, open_folder
+from tuner.callbacks import Driver
 from tuner.cli import Wanted
 from tuner.cluster import Cluster
 from tuner.demo.writing import write_people
@@ -31,8 +32,9 @@ pytestmark = pytest.mark.faults
 app = typer.Typer()
 app.command()(command_line)
 
+LONG = 20  # epochs of a trial that a command is to be interrupted in
 SPACE = """
-run:       {trials: 4, epochs: 20, grace: 20, keep: 4}
+run:       {trials: 4, epochs: 4, grace: 4, keep: 4}
 data:      {holdout: 0.2, folds: 2}
 view:      {size: 32}
 model:     {backbone: test_efficientnet, weights: none}
@@ -77,39 +79,35 @@ def test_a_full_disk_ends_the_search_softly_and_with_room_it_resumes_and_a_disk_
     here, command, disk, space, plain
 ):
     run, seen = disk.folder / "first", disk.seen / "first"
-    words = ("--space", space, "--data", plain, "--storage", disk.folder, "--name", "first", "--trials", "2", "--no-dashboard")
+    words = ("--space", space, "--data", plain, "--storage", disk.folder, "--name", "first", "--trials", "1")
+    words = (*words, "--set", f"run/epochs={LONG}", "--set", f"run/grace={LONG}", "--no-dashboard")
     process = command("tuner.run", *words, wrapped=disk.inside)
-    process.wait_for(lambda: sorted(len(lines) >= 3 for lines in told(seen).values()) == [True, True])
+    process.wait_for(lambda: len(told(seen).get(0, ())) >= 2)
     disk.fill()
     code, words = process.end(limit=60)
     assert code == 1, words
-    assert f"Ended early by {run}: No space left on device" in words
-    assert re.search(r"Free some room there before it goes on: \d+ MB are enough for it all\.", words)
-    assert f"Go on with: python -m tuner.run --resume {run}" in words
+    assert f"{run}: No space left on device" in words and f"--resume {run}" in words
+    assert re.search(r"\d+ MB are enough", words)
     assert "Traceback" not in words
     before = told(seen)
-    assert sum(map(len, before.values())) >= 6 and not list(seen.rglob("*.partial"))
+    assert len(before[0]) >= 2 and not list(seen.rglob("*.partial"))
 
-    full = ("tuner.run", "--resume", run, "--no-dashboard")
-    process = command(*full, wrapped=disk.inside)
-    code, words = process.end(limit=60)
-    assert code in (1, 2) and "No space left on device" in words and "Traceback" not in words, words
+    disk.fill()
+    resume = ("tuner.run", "--resume", run, "--no-dashboard")
+    code, words = command(*resume, wrapped=disk.inside).end(limit=60)
+    assert code == 2 and "No space left on device" in words and "Traceback" not in words, words
     assert told(seen) == before
 
     disk.remount("size=128m")
-    process = command(*full, wrapped=disk.inside)
-    code, words = process.end()
+    code, words = command(*resume, wrapped=disk.inside).end()
     assert code == 0, words
-    assert [(record.result.state, len(record.reports)) for record in read_records(seen)] == [("finished", 20), ("finished", 20)]
+    assert [(record.result.state, len(record.reports)) for record in read_records(seen)] == [("finished", LONG)]
     assert went_on(before, told(seen))
 
     disk.remount("ro")
-    process = command(*full, wrapped=disk.inside)
-    other = command("tuner.run", "--space", space, "--data", plain, "--storage", disk.folder, "--dry-run", wrapped=disk.inside)
-    code, words = process.end()
-    assert code == 2 and f"{run}: Read-only file system; a search writes its records there" in words and "Traceback" not in words, words
-    code, words = other.end()
-    assert code == 2 and f"{disk.folder}: Read-only file system; records are written there; give another folder" in words, words
+    for options, folder in (({"resume": str(seen)}, seen), ({"space": str(space), "data": plain, "storage": str(disk.seen)}, disk.seen)):
+        with pytest.raises((RunError, StorageError), match=f"^{folder}: Read-only file system"):
+            searched(UNASKED, **options)
 
 
 # Object stores
@@ -122,19 +120,17 @@ def server() -> Iterator[S3Server]:
 
 
 @pytest.mark.parametrize(
-    "address, fix",
+    "address, said",
     [
-        ("s3://bucket/runs?endpoint_override=http://127.0.0.1:1", "s3://bucket/runs: nobody answers; check the network"),
-        ("s3://no-such-bucket/runs", "s3://no-such-bucket/runs: there is no such bucket; make it, or correct its name"),
+        ("s3://bucket/runs?endpoint_override=http://127.0.0.1:1", "s3://bucket/runs: nobody answers"),
+        ("s3://no-such-bucket/runs", "s3://no-such-bucket/runs: there is no such bucket"),
     ],
 )
-def test_a_store_that_cannot_be_reached_is_refused_in_seconds(here, space, plain, server, monkeypatch, address, fix):
+def test_a_store_that_cannot_be_reached_is_refused(here, space, plain, server, monkeypatch, address, said):
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-    began = monotonic()
     result = CliRunner().invoke(app, ["--space", str(space), "--data", str(plain), "--storage", address, "--dry-run"])
     assert result.exit_code == 2
-    assert result.stderr.startswith(fix) and "Traceback" not in result.output
-    assert monotonic() - began < 30
+    assert result.stderr.startswith(said) and "Traceback" not in result.output
 
 
 @pytest.mark.nightly
@@ -143,6 +139,7 @@ def test_a_run_in_an_object_store_can_be_interrupted_resumed_and_vote(here, comm
     store = open_folder(server.address_of(run))
     known = {"AWS_ENDPOINT_URL": server.endpoint}
     words = ("--space", space, "--data", plain, "--storage", f"s3://{BUCKET}/searches", "--name", "first", "--trials", "2")
+    words = (*words, "--set", f"run/epochs={LONG}", "--set", f"run/grace={LONG}")
     process = command("tuner.run", *words, "--no-dashboard", **known)
 
     def reported() -> dict[int, list[str]]:
@@ -161,7 +158,7 @@ def test_a_run_in_an_object_store_can_be_interrupted_resumed_and_vote(here, comm
     assert f"python -m analysis.ensemble --top 2 --run {run}" in words
     assert went_on(before, reported())
     records = read_records(store)
-    assert [(record.result.state, record.result.attempt, len(record.reports)) for record in records] == [("finished", 2, 20)] * 2
+    assert [(record.result.state, record.result.attempt, len(record.reports)) for record in records] == [("finished", 2, LONG)] * 2
     names = {entry.name for entry in store.iterdir()}
     assert names == {"run.json", "space.yaml", "split.csv", "trials"}, "as in a folder, but for ray.log and the lock"
     for record in records:
@@ -190,14 +187,17 @@ class Left:
 @pytest.fixture(scope="module")
 def original(tmp_path_factory, space, plain, ray_cluster) -> Path:
     runs = tmp_path_factory.mktemp("original") / "runs"
+    hear = Driver.on_trial_result
 
-    def interrupt() -> None:
-        wait_for(lambda: (runs / "first" / "trials" / "2" / LAST).is_file() and len(told(runs / "first")[2]) >= 2)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def interrupt(driver: Driver, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        hear(driver, iteration, trials, trial, result, **info)
+        if (result.get("number"), result.get("epoch")) == (2, 2):
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    Thread(target=interrupt).start()
-    options = {"space": str(space), "data": plain, "storage": str(runs), "name": "first", "trials": Wanted(4), "cpus_per_trial": 2}
-    code, said = searched(ray_cluster, **options)
+    options = {"space": str(space), "data": plain, "storage": str(runs), "name": "first", "trials": Wanted(4)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Driver, "on_trial_result", interrupt)
+        code, said = searched(ray_cluster, **options)
     assert code == 143, said
     return runs / "first"
 
@@ -227,7 +227,7 @@ def refused(left: Left, **options) -> str:
 
 def test_what_was_left_is_a_search_in_the_middle(left):
     assert states(left.run) == ["finished", "finished", "interrupted"]
-    assert 2 <= len(left.record(2).reports) < 20
+    assert 2 <= len(left.record(2).reports) < 4
 
 
 def test_an_unknown_run_is_refused_with_the_runs_there_are(left):
@@ -281,14 +281,12 @@ def test_images_that_are_gone_are_missed_in_words(left):
     assert "which is gone; give --data where they are now" in refused(left)
 
 
-@pytest.mark.parametrize(
-    "choices, goes_on", [("[focal, soft_f1]", False), pytest.param("[cross_entropy, soft_f1]", True, marks=pytest.mark.nightly)]
-)
+@pytest.mark.parametrize("choices, goes_on", nightly_after(1, [("[focal, soft_f1]", False), ("[cross_entropy, soft_f1]", True)]))
 def test_an_edited_space_is_what_new_trials_come_from_and_a_trial_without_a_place_in_it_stays(left, ray_cluster, choices, goes_on):
     edited = SPACE.replace("[cross_entropy, focal]", choices).replace("[1.0e-6, 1.0e-2]", "[1.0e-4, 1.0e-2]")
     Path("edited.yaml").write_text(edited)
     before, early = told(left.run), left.record(2)
-    code, said = searched(ray_cluster, resume="first", space="edited.yaml", cpus_per_trial=2)
+    code, said = searched(ray_cluster, resume="first", space="edited.yaml")
     assert code == 0, said
     assert "2 trials are kept as they ended" in said
     assert ("1 go on: trial 2" in said) == goes_on
@@ -306,7 +304,7 @@ def test_damaged_records_are_set_aside_by_name_and_their_trials_run_again(left, 
         file = left.run / "trials" / str(number) / name
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     shutil.rmtree(left.run / "damaged", ignore_errors=True)
-    code, said = searched(ray_cluster, resume="first", cpus_per_trial=2)
+    code, said = searched(ray_cluster, resume="first")
     assert code == 0, said
     for number in range(3):
         assert f"damaged, quarantined in damaged/ and run again: trial {number} (" in said

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.conftest import nightly_after
 from tests.faults.commands import Command
 from tests.faults.faulty import MOMENTS, Fault, environment, exit_code, train_alone, train_armed
 from tests.faults.remains import partials, remains
@@ -35,12 +36,9 @@ WRITES = [
     ("last/state.pt", 1),
     ("last/state.pt", EPOCHS - 1),
 ]
-# Each write is died in at one moment, the moments in turn; at the others too with `-m nightly`.
-DEATHS = [
-    pytest.param(file, write, moment, marks=() if (place + turn) % len(MOMENTS) == 0 else pytest.mark.nightly)
-    for place, (file, write) in enumerate(WRITES)
-    for turn, moment in enumerate(MOMENTS)
-]
+# On a push each file is died in once, the moments in turn.
+ONCE = [(*write, MOMENTS[place % len(MOMENTS)]) for place, write in enumerate(dict(reversed(WRITES)).items())]
+DEATHS = ONCE + [death for write in WRITES for moment in MOMENTS if (death := (*write, moment)) not in ONCE]
 
 
 # What a trial's process writes
@@ -69,7 +67,7 @@ def number(job) -> int:
     return len(list(job.run.glob("trials/*"))) + 1
 
 
-@pytest.mark.parametrize("file, write, moment", DEATHS)
+@pytest.mark.parametrize("file, write, moment", nightly_after(len(ONCE), DEATHS))
 def test_a_trial_that_dies_while_it_writes_a_file_resumes_to_the_same_record(whole, values, job, number, file, write, moment):
     if write == "last":
         write = sum(report["epoch"] == report["best_epoch"] for report in read_record(whole).reports)
@@ -90,7 +88,7 @@ def assert_usable(folder: Path, whole: Path) -> None:
         assert reports == remains(whole)["reports.jsonl"][: len(reports)]
 
 
-@pytest.mark.parametrize("record", [1, pytest.param(3, marks=pytest.mark.nightly), 6, pytest.param(20, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("record", nightly_after(1, [6, 1, 3, 20]))
 def test_a_trial_that_dies_while_it_draws_its_curves_has_every_epoch_in_them_all_the_same(whole, values, job, number, record):
     assert exit_code(train_armed, record, number, values, job) == -signal.SIGKILL
     assert exit_code(train_alone, number, values, job) == 0

@@ -25,25 +25,16 @@ def test_a_trial_too_large_for_its_gpu_gets_a_whole_one():
     assert share_of_gpu(200 * GB, 80 * GB) == 1
 
 
-def test_ray_that_was_started_beside_other_work_stays_until_it_is_left():
+def test_ray_of_our_own_that_was_started_beside_other_work_counts_its_cores_and_stays_until_it_is_left():
     starting = cluster.Starting(None, dashboard=False, gpus=0)
     try:
-        assert starting.join().gpus == 0
+        found = starting.join()
+        assert (found.cpus, found.gpus, found.dashboard) == (ray.cluster_resources()["CPU"], 0, None)
         sleep(2)
         assert ray.get(ray.remote(num_cpus=0)(lambda: 7).remote(), timeout=60) == 7
     finally:
         starting.stop()
     assert not ray.is_initialized()
-
-
-def test_a_cluster_of_our_own_counts_its_cores_and_shows_no_dashboard_unasked():
-    try:
-        found = cluster.start(None, dashboard=False)
-        assert found.cpus == ray.cluster_resources()["CPU"]
-        assert found.gpus == 0
-        assert found.dashboard is None
-    finally:
-        cluster.stop()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "no-such-machine.invalid:6379", "nonsense"])

@@ -12,7 +12,7 @@ from threading import Barrier, Thread, local
 
 import pytest
 
-from tests.s3 import s3_server
+from tests.s3 import BUCKET, S3Server, s3_server
 from trainables.console import open_console
 from trainables.record import RunError
 from trainables.storage import open_folder
@@ -53,17 +53,27 @@ def start_holder() -> Iterator[Callable[[str], Popen]]:
         process.communicate()
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def address(server, tmp_path) -> str:
+    """Of a folder in an object store that is this test's own."""
+    return server.address_of(f"s3://{BUCKET}/{tmp_path.name}")
+
+
 @pytest.fixture(params=["folder", "object store"])
-def place(request, tmp_path, monkeypatch) -> Iterator[str]:
+def place(request, tmp_path, monkeypatch) -> str:
     """The path or address of a run."""
     if request.param == "folder":
-        yield str(tmp_path)
-        return
+        return str(tmp_path)
     # A second without a sign of life is as good as twelve where ten are due in it.
     monkeypatch.setattr(lock, "BEAT", 0.1)
     monkeypatch.setattr(lock, "PATIENCE", 1.0)
-    with s3_server() as server:
-        yield server.address
+    return request.getfixturevalue("address")
 
 
 def refusal(place: str) -> str:
@@ -132,7 +142,7 @@ def test_of_several_that_come_at_once_one_gets_a_local_run(tmp_path, start_holde
     assert sum(f"process {winner.pid} on" in line for line in lines) == 3
 
 
-def test_of_several_that_find_an_object_store_free_at_the_same_moment_one_gets_the_run(monkeypatch):
+def test_of_several_that_find_an_object_store_free_at_the_same_moment_one_gets_the_run(address, monkeypatch):
     monkeypatch.setattr(lock, "BEAT", 0.4)
     here, read, first = Barrier(3), lock._read, local()
 
@@ -144,23 +154,22 @@ def test_of_several_that_find_an_object_store_free_at_the_same_moment_one_gets_t
         return found
 
     monkeypatch.setattr(lock, "_read", read_together)
-    with s3_server() as server:
-        told, all_told = [], Barrier(3)
+    told, all_told = [], Barrier(3)
 
-        def come():
-            try:
-                with hold(open_folder(server.address)):
-                    told.append("held")
-                    all_told.wait()
-            except RunError as error:
-                told.append(str(error))
+    def come():
+        try:
+            with hold(open_folder(address)):
+                told.append("held")
                 all_told.wait()
+        except RunError as error:
+            told.append(str(error))
+            all_told.wait()
 
-        threads = [Thread(target=come) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    threads = [Thread(target=come) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert told.count("held") == 1
     assert sum(WHO in words for words in told) == 2
 
@@ -204,34 +213,31 @@ def test_a_path_where_no_folder_can_be_is_told_in_words(tmp_path, name, why):
 # Signs of life
 
 
-def test_a_holder_in_an_object_store_gives_ever_new_signs_of_life_and_takes_them_away_at_the_end(monkeypatch):
+def test_a_holder_in_an_object_store_gives_ever_new_signs_of_life_and_takes_them_away_at_the_end(address, monkeypatch):
     monkeypatch.setattr(lock, "BEAT", 0.02)
-    with s3_server() as server:
-        folder = open_folder(server.address)
-        seen = set()
-        with hold(folder):
-            while len(seen) < 4:
-                seen.add((folder / LOCK).read_text())
-            assert all(re.search(WHO, sign) for sign in seen)
-        assert not (folder / LOCK).exists()
+    folder = open_folder(address)
+    seen = set()
+    with hold(folder):
+        while len(seen) < 4:
+            seen.add((folder / LOCK).read_text())
+        assert all(re.search(WHO, sign) for sign in seen)
+    assert not (folder / LOCK).exists()
 
 
-def test_what_stands_for_the_lock_is_said_of_an_object_store_in_one_line_and_of_a_folder_not_at_all(tmp_path):
+def test_what_stands_for_the_lock_is_said_of_an_object_store_in_one_line_and_of_a_folder_not_at_all(address, tmp_path):
     def said(place):
         words = StringIO()
         tell_lock(place, open_console(file=words))
         return words.getvalue().splitlines()
 
     assert said(tmp_path) == []
-    with s3_server() as server:
-        (line,) = said(open_folder(server.address))
+    (line,) = said(open_folder(address))
     assert "sign of life" in line and "not a conditional write" in line
 
 
-def test_a_damaged_sign_of_life_of_a_dead_process_keeps_nobody_out(monkeypatch):
+def test_a_damaged_sign_of_life_of_a_dead_process_keeps_nobody_out(address, monkeypatch):
     monkeypatch.setattr(lock, "PATIENCE", 0.05)
-    with s3_server() as server:
-        folder = open_folder(server.address)
-        (folder / LOCK).write_bytes(b"{")
-        with hold(folder):
-            assert re.search(WHO, (folder / LOCK).read_text())
+    folder = open_folder(address)
+    (folder / LOCK).write_bytes(b"{")
+    with hold(folder):
+        assert re.search(WHO, (folder / LOCK).read_text())

@@ -14,6 +14,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from tests.conftest import nightly_after
 from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
 from trainables.data.splits import NOBODY, split_table
@@ -211,17 +212,17 @@ def test_a_run_is_found_by_its_path_and_by_its_address(run, tmp_path, monkeypatc
         assert replayed(PLAIN, "--epochs", 1, run=name).code == 0
 
 
-def test_a_fresh_process_trains_the_same_bits_without_ray(run):
-    for trial in (FINISHED, DIVERGED):
-        change_result(run, trial, code=code_version())
-        script = (
-            "import sys\nfrom tuner import replay\nassert not {'ray', 'torch', 'timm', 'pandas'} & set(sys.modules)\n"
-            f"sys.argv = ['replay', '--run', {str(run)!r}, '--trial', '{trial}']\n"
-            "try:\n    replay.typer.run(replay.main)\nfinally:\n    assert 'torch' in sys.modules and 'ray' not in sys.modules\n"
-        )
-        done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "Equal bitwise" in done.stdout
+@pytest.mark.parametrize("trial", nightly_after(1, [FINISHED, DIVERGED]), ids=["finished", "diverged"])
+def test_a_fresh_process_trains_the_same_bits_without_ray(run, trial):
+    change_result(run, trial, code=code_version())
+    script = (
+        "import sys\nfrom tuner import replay\nassert not {'ray', 'torch', 'timm', 'pandas'} & set(sys.modules)\n"
+        f"sys.argv = ['replay', '--run', {str(run)!r}, '--trial', '{trial}']\n"
+        "try:\n    replay.typer.run(replay.main)\nfinally:\n    assert 'torch' in sys.modules and 'ray' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Equal bitwise" in done.stdout
 
 
 @pytest.mark.parametrize("changed", [False, True])

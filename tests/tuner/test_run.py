@@ -235,9 +235,7 @@ def test_a_dry_run_trains_a_step_of_each_kind_and_writes_nothing(here, tiny_spac
 
 def test_a_trial_that_diverges_is_a_failed_one_and_the_search_resumes(here, tiny_space, plain, ray_cluster):
     changes = ("run/epochs=1", "run/grace=1", "optimizer/name=sgd", "optimizer/lr=1.0e+30")
-    code, said = searched(
-        already(ray_cluster), space=str(tiny_space), data=plain, trials=Wanted(2), cpus_per_trial=2, name="diverged", changes=changes
-    )
+    code, said = searched(already(ray_cluster), space=str(tiny_space), data=plain, trials=Wanted(2), name="diverged", changes=changes)
     states = [record.result for record in read_records(Path("runs/diverged"))]
     assert code == 0
     assert [result.state for result in states] == ["failed", "failed"]
@@ -248,7 +246,7 @@ def test_a_trial_that_diverges_is_a_failed_one_and_the_search_resumes(here, tiny
 def test_a_search_keeps_to_the_metric_searcher_and_pruner_that_it_is_given(here, tiny_space, plain, ray_cluster):
     chosen = ("run/metric=neg_log_loss", "run/searcher=gp", "run/pruner=median", "run/startup=1")
     changes = (*chosen, "run/epochs=3", "run/grace=1", "run/keep=1")
-    options = {"space": str(tiny_space), "data": plain, "trials": Wanted(4), "cpus_per_trial": 2, "name": "surprised", "changes": changes}
+    options = {"space": str(tiny_space), "data": plain, "trials": Wanted(4), "name": "surprised", "changes": changes}
     code, said = searched(already(ray_cluster), **options)
     assert code == 0, said
     run = Path("runs/surprised")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from search_spaces.schema import flat
+from tests.conftest import nightly_after
 from tests.tuner.searchers.lives import FIXED, FULL_START, SPACE, as_record, life, tell, write_and_read
 from trainables.config import TrialConfig
 from trainables.metrics import Metric
@@ -16,13 +17,12 @@ from tuner.searchers.given import GivenSearcher
 from tuner.searchers.study import StudySearcher
 
 EVERY = pytest.mark.parametrize("name", SEARCHERS)
-LEARNING = pytest.mark.parametrize("name", ["tpe", "gp", "cmaes"])
 CHOSEN = "task: joint\nmodel: {backbone: any}\n"
 NUMBERS = CHOSEN + "optimizer: {lr: {float: [1.0e-5, 1.0e-1], log: true}}\ntrain: {batch_size: {int: [16, 64], step: 16}}\n"
 LIVES = 18  # some of which go on beyond the random beginning of every searcher
 
 
-MINIMIZED = Metric("error", "error", direction="minimize")
+GAIN, MINIMIZED = Metric("gain", "gain"), Metric("error", "error", direction="minimize")
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_start_entries_come_first_and_numbers_are_given_once(space, name):
 
 
 @EVERY
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", nightly_after(1, range(2)))
 def test_every_proposal_is_one_that_the_space_can_draw(space, name, seed):
     domains = {parameter.path: parameter.domain for parameter in space.parameters}
     for values in play(make(name, space, seed), range(LIVES), lives_of(seed))[0].values():
@@ -78,7 +78,7 @@ def test_every_proposal_is_one_that_the_space_can_draw(space, name, seed):
 
 
 @EVERY
-@pytest.mark.parametrize("done", [0, 2, 3, 9, 15])
+@pytest.mark.parametrize("done", nightly_after(3, [0, 3, 15, 2, 9]))
 def test_a_search_resumed_between_two_trials_proposes_what_the_uninterrupted_one_would_have(space, name, done):
     lives = lives_of(done)
     through, records = make(name, space), []
@@ -94,7 +94,7 @@ def test_a_search_resumed_between_two_trials_proposes_what_the_uninterrupted_one
 
 
 @EVERY
-@pytest.mark.parametrize("cut", [1, 4, 8, 14])
+@pytest.mark.parametrize("cut", nightly_after(1, [8, 1, 4, 14]))
 @pytest.mark.parametrize("text", [NUMBERS, SPACE], ids=["numbers", "conditions"])
 def test_a_search_resumed_while_trials_run_proposes_what_the_uninterrupted_one_would_have(tmp_path, name, cut, text):
     space, lives = write_and_read(tmp_path, text), lives_of(cut)
@@ -120,8 +120,11 @@ def test_nothing_of_optuna_s_comes_into_the_user_s_sight(space, name, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@LEARNING
-@pytest.mark.parametrize("metric", [Metric("gain", "gain"), MINIMIZED], ids=["maximized", "minimized"])
+@pytest.mark.parametrize(
+    "name, metric",
+    nightly_after(4, [("tpe", GAIN), ("tpe", MINIMIZED), ("gp", MINIMIZED), ("cmaes", GAIN), ("gp", GAIN), ("cmaes", MINIMIZED)]),
+    ids=lambda value: getattr(value, "direction", None),
+)
 def test_what_learns_finds_the_better_end_in_either_direction(tmp_path, name, metric):
     space = write_and_read(tmp_path, NUMBERS)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.conftest import nightly_after
 from tests.tuner.stoppers.reports import ERROR, F1, heard, pruner_of, search_through, stopper
 from tuner.stoppers import STOPPERS
 from tuner.stoppers.history import Heard, History
@@ -21,8 +22,9 @@ def test_the_same_reports_give_the_same_decisions(name):
 
 
 @EVERY
-def test_a_search_cut_off_anywhere_decides_afterwards_as_one_that_was_not(name):
-    for seed in range(150):
+@pytest.mark.parametrize("seeds", nightly_after(1, [range(40), range(40, 150)]), ids=["few", "more"])
+def test_a_search_cut_off_anywhere_decides_afterwards_as_one_that_was_not(name, seeds):
+    for seed in seeds:
         through = search_through(name, seed)
         cut_off = search_through(name, seed, cut=int(np.random.default_rng(seed).integers(len(through.answers))))
         assert cut_off.answers == through.answers, seed
