@@ -19,11 +19,11 @@ HEAD = """# What a space can say
 Each name is a `section/field` of a YAML space, of `--set section/field=value`, and of every record, table and plot. A plain value is fixed;
 `{choice: [...]}`, `{float: [low, high]}` and `{int: [low, high]}` are searched.
 
-In most sections one name chooses an entry, such as `loss/name`, and the first table holds what all entries have. What only some have
-stands below, under their names; it is searched, or set, only where one of them is chosen. A space in which none of them can be chosen is
-refused. Other conditions are for `when:` to say: `{choice: [0.9, 0.99], when: {loss/alpha: effective}}`.
+In most sections one name chooses an entry, such as `loss/name`, and the first table lists the settings of all entries. Settings of
+only some entries are below, under their names; they are searched, or set, only where one of these is chosen. A space in which none of
+them can be chosen is refused. Other conditions are written with `when:`, as in `{choice: [0.9, 0.99], when: {loss/alpha: effective}}`.
 
-Made by `uv run python -m search_spaces.describe > docs/space.md`; the texts stand beside the settings, where
+Made by `uv run python -m search_spaces.describe > docs/space.md`; the texts are beside the settings, where
 [trainables/config.py](../trainables/config.py) finds them."""
 
 OF_THE_RUN = {"epochs": "`run/epochs`", "metric": "`run/metric`", "seed": "`--seed`"}  # what a space does not give itself
@@ -46,7 +46,7 @@ def main(
     if check is None:
         print(text, end="")
     elif not check.is_file() or check.read_text(encoding="utf-8") != text:
-        print(f"{check} is not what the settings say; write it again: python -m search_spaces.describe > {check}", file=sys.stderr)
+        print(f"{check} differs from the settings; write it again: python -m search_spaces.describe > {check}", file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -130,7 +130,7 @@ def _names(values: Iterable[str]) -> str:
 
 def _default(field: Schema) -> str:
     if "default" not in field:
-        return "must be given"
+        return "required"
     return f"`{show(field['default'])}`" if field["default"] != "" else "empty"
 
 

@@ -1,4 +1,4 @@
-"""The one kind of error that is told in words, without a traceback and with exit code 2."""
+"""The error of a user's mistake: printed as a message, without a traceback, with exit code 2."""
 
 
 class UserError(Exception):

@@ -78,7 +78,7 @@ def read_space(
     choosers: Mapping[str, Chooser] | None = None,
     check: Check | None = None,
 ) -> Space:
-    """Read a space and prove that it makes sense.
+    """Read a space and check it.
 
     Args:
         space: a file, or the name of a shipped space with or without `.yaml`; a file of that name comes first.
@@ -88,7 +88,7 @@ def read_space(
             one of them is chosen, as if a `when` said so; where no configuration could have it, that is a mistake.
         check: called with the space built from all that could be read; returns further mistakes as (path, message).
 
-    Start entries are held against the files. Where an overlay, a change or a child file makes some of their values impossible, those
+    Start entries are checked with the files. Where an overlay, a change or a child file makes some of their values impossible, those
     values are left out.
 
     Raises: SpaceError with all mistakes, one line each: `effnet.yaml:14: optimizer/lr: low is the text '1e-5', ...`.
@@ -168,7 +168,7 @@ def _read_chain(file: Path, mistakes: list[str]) -> list[Document]:
             raise SpaceError([*mistakes, f"{place}: extends: {wrong}"])
         if parent.resolve() in seen:
             circle = " -> ".join([*(path.name for path in seen[seen.index(parent.resolve()) :]), parent.name])
-            raise SpaceError([*mistakes, f"{place}: extends: goes round in a circle: {circle}."])
+            raise SpaceError([*mistakes, f"{place}: extends: is circular: {circle}."])
         file = parent
 
 
@@ -181,7 +181,7 @@ def _read_document(top: dict[str, tuple[str, yaml.Node]], file: Path, mistakes: 
         if isinstance(node, yaml.MappingNode):
             items = dict(_items(node, file, "on_cpu/", mistakes))
             mistakes += [
-                f"{items[name][0]}: on_cpu/{name}: {name} has no place in an overlay; write it at the top level."
+                f"{items[name][0]}: on_cpu/{name}: {name} is not allowed in an overlay; write it at the top level."
                 for name in RESERVED
                 if name in items
             ]
@@ -210,7 +210,7 @@ def _read_changes(changes: Sequence[str], mistakes: list[str]) -> Layer:
         path, equals, text = change.partition("=")
         names = path.split("/")
         if not equals or not all(names) or len(names) > 2 or names[0] in RESERVED:
-            mistakes.append(f"--set: {change!r} is no change; write section/field=value, such as loss/gamma=2.")
+            mistakes.append(f"--set: {change!r} is not section/field=value; write it such as loss/gamma=2.")
             continue
         try:
             node = _compose(text)
@@ -257,10 +257,10 @@ def _items(node: yaml.MappingNode, file: Path, prefix: str, mistakes: list[str])
     for key, value in node.value:
         place = _at(file, key.start_mark)
         if key.tag != "tag:yaml.org,2002:str" or not key.value:
-            mistakes.append(f"{place}: {prefix}{_text_of(key)}: is no name to YAML; names are words.")
+            mistakes.append(f"{place}: {prefix}{_text_of(key)}: is not a name to YAML; names are words.")
         elif "/" in key.value:
             section, _, field = key.value.partition("/")
-            mistakes.append(f"{place}: {prefix}{key.value}: a path is no name here; write {section}: {{{field}: ...}}.")
+            mistakes.append(f"{place}: {prefix}{key.value}: a path is not allowed here; write {section}: {{{field}: ...}}.")
         else:
             yield key.value, (place, value)
 
@@ -373,7 +373,7 @@ def _domain(spec: dict[Any, Any], flaws: list[str]) -> tuple[Domain | None, When
     (kind,) = kinds
     for key in spec:
         if key not in (kind, *KINDS[kind]):
-            flaws.append(f"{kind} knows no {key}{_nearest(str(key), KINDS[kind])} It knows {', '.join(KINDS[kind])}.")
+            flaws.append(f"{kind} has no option {key}{_nearest(str(key), KINDS[kind])} It has {', '.join(KINDS[kind])}.")
     domain = _choice(spec[kind], flaws) if kind == "choice" else _range(kind, spec, flaws)
     return domain, _when(spec.get("when", {}), flaws)
 
@@ -405,7 +405,7 @@ def _range(kind: str, spec: dict[str, Any], flaws: list[str]) -> Float | Int | N
         if log is True and low <= 0:
             wrong.append(f"low is {show(low)}, and log needs a low above 0.")
         if log is True and step is not None:
-            wrong.append("log and step do not go together; leave one out.")
+            wrong.append("log and step cannot be combined; remove one.")
         if step is not None and step <= 0:
             wrong.append(f"step is {show(step)}, and must be above 0.")
         elif step is not None and low <= high and not divides(step, high - low):
@@ -421,7 +421,7 @@ def _range(kind: str, spec: dict[str, Any], flaws: list[str]) -> Float | Int | N
 
 def _number_flaw(kind: str, name: str, value: Any) -> str:
     if isinstance(value, str):
-        hint = _number_hint(value) or (" Leave the quotes out." if _is_numeral(value) else "")
+        hint = _number_hint(value) or (" Remove the quotes." if _is_numeral(value) else "")
         return f"{name} is the text {value!r}, not a number.{hint}"
     if not is_number(value) or not math.isfinite(value):
         return f"{name} is {show(value)}, not a number."
@@ -435,7 +435,7 @@ def _when(conditions: Any, flaws: list[str]) -> When:
         flaws.append("when needs names and values, such as {loss/name: focal}.")
         return ()
     flaws += [flaw for value in conditions.values() for flaw in _flaws(value)]
-    flaws += [f"when waits for {name}, but for no value of it; give one or more." for name, value in conditions.items() if value == []]
+    flaws += [f"when names {name} without a value; give one or more." for name, value in conditions.items() if value == []]
     return tuple((str(name), tuple(value) if isinstance(value, list) else (value,)) for name, value in conditions.items())
 
 
@@ -444,7 +444,7 @@ def _flaws(value: Any) -> list[str]:
     if isinstance(value, list):
         return [flaw for inner in value for flaw in _flaws(inner)]
     if value is None:
-        return ["has no value; give one, or leave the name out."]
+        return ["has no value; give one, or remove the name."]
     if isinstance(value, str):
         hint = _number_hint(value)
         return [f"is the text {value!r}, not a number.{hint}"] if hint else []
@@ -544,7 +544,7 @@ def _parameters(entries: Layer, mistakes: list[str]) -> tuple[Parameter, ...]:
         ready = next((path for path, entry in waiting.items() if not any(name in waiting for name in _awaited(entry, entries))), None)
         if ready is None:
             circle = _circle(waiting, entries)
-            mistakes.append(f"{waiting[circle[0]].place}: {circle[0]}: when goes round in a circle: {' -> '.join(circle)}.")
+            mistakes.append(f"{waiting[circle[0]].place}: {circle[0]}: when is circular: {' -> '.join(circle)}.")
             waiting = {path: entry for path, entry in waiting.items() if path not in circle}
             continue
         entry = waiting.pop(ready)

@@ -75,7 +75,7 @@ class Float:
 
 @dataclass(frozen=True)
 class Int:
-    """Whole numbers from low to high, both included; with `step`, only low, low + step, ..., high."""
+    """Integers from low to high, both included; with `step`, only low, low + step, ..., high."""
 
     low: int
     high: int
@@ -187,7 +187,7 @@ class Space:
         elsewhere = {parameter.path for parameter in self.parameters} - {parameter.path for parameter in inside}
         endless = [parameter for parameter in inside if isinstance(parameter.domain, Float)]
         if endless:
-            raise SpaceError([f"{p.place}: {p.path}: a float range has no end of values here; list them with choice." for p in endless])
+            raise SpaceError([f"{p.place}: {p.path}: a float range has infinitely many values; list some with choice." for p in endless])
         combinations: list[dict[str, Any]] = [{}]
         listed = [(parameter, parameter.domain.every()) for parameter in inside if not isinstance(parameter.domain, Float)]
         for parameter, values in listed:
@@ -246,7 +246,7 @@ def is_number(value: Any) -> bool:
 
 
 def show(value: Any) -> str:
-    """The value as one writes it in YAML, which wants a point and a sign in 1.0e-5."""
+    """The value as it is written in YAML, which needs a point and a sign in 1.0e-5."""
     if isinstance(value, str):
         return value
     mantissa, _, exponent = repr(value).partition("e") if isinstance(value, float) else ("", "", "")

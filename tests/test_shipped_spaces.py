@@ -200,7 +200,7 @@ def test_a_hundred_trials_of_every_shipped_space_are_built_for_a_gpu_and_train_a
 @pytest.mark.parametrize("name", sorted(BASES))
 def test_a_base_is_not_offered_as_a_space_and_alone_it_is_refused(name):
     assert name not in shipped_spaces() and (FOLDER / name).is_file()
-    with pytest.raises(SpaceError, match="model/backbone: must be given"):
+    with pytest.raises(SpaceError, match="model/backbone: is required"):
         read_space(name, choosers=choosers(), check=lambda space: check_space(space, SCHEME))
 
 

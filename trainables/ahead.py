@@ -1,4 +1,4 @@
-"""Work that threads do ahead of the one who needs it, in its order."""
+"""Prefetching: threads prepare items ahead of their use, in order."""
 
 from collections import deque
 from collections.abc import Callable, Generator
@@ -12,7 +12,7 @@ def ahead(make: Callable[[int], Item], count: int, threads: int, most: int | Non
     """`make(0)` ... `make(count - 1)` in order, prepared by threads while the caller works on earlier ones.
 
     Args:
-        threads: 0 makes each when it is asked for.
+        threads: 0 makes each when it is needed.
         most: items that are begun and not yet taken; default: two for each thread.
     """
     if not threads:

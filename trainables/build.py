@@ -43,7 +43,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
     train = training_images(config.labels, data, task)
     valid = data.split.valid
     if config.train.batch_size > len(train):
-        message = f"{config.train.batch_size} is more than the {len(train)} training images; take fewer"
+        message = f"{config.train.batch_size} is more than the {len(train)} training images; lower it"
         raise ConfigError([Mistake("train/batch_size", message)])
     if not len(valid):
         _refuse_what_needs_scores(config)
@@ -75,7 +75,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
     precision = choose_precision(config.train.precision, device)
     average = moving_average(model, config.train.ema) if config.train.ema else None
     if config.train.compile and device.type == "cuda":
-        # In place, so that names in checkpoints stay the same. A CPU has no compiler that could be counted on.
+        # In place, so that names in checkpoints stay the same. A CPU may have no compiler.
         model.compile()
     return Parts(
         model=model,
@@ -100,7 +100,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
 def with_numbers(train: TrainingImages, config: TrialConfig, task: Task) -> tuple[TrainingImages, tuple[float, float]]:
     """The images with the numbers to predict, and their mean and standard deviation. Raises: ConfigError where there are none."""
     if task.scheme.cut is None or np.isnan(train.numbers).all():
-        message = "needs a task with a target that is cut from a number, as years are cut into bands; leave it out or 0"
+        message = "needs a task with a target that is cut from a number, such as years cut into bands; set it to 0"
         raise ConfigError([Mistake("loss/regression", message)])
     numbers = train.numbers
     if config.labels.jitter:
@@ -125,16 +125,12 @@ def class_counts(target: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _refuse_what_needs_scores(config: TrialConfig) -> None:
-    """Raises: ConfigError where something waits for scores, and nobody validates."""
-    mistakes = []
+    """Raises: ConfigError where a setting needs validation scores, and there is no validation split."""
+    mistakes, why = [], "needs validation scores, and data/fold -1 has no validation split"
     if config.train.patience:
-        mistakes.append(Mistake("train/patience", "waits for better scores, and with data/fold -1 nobody validates; set it to 0"))
+        mistakes.append(Mistake("train/patience", f"{why}; set it to 0"))
     if isinstance(config.schedule, PlateauSettings):
-        mistakes.append(
-            Mistake(
-                "schedule/name", f"{config.schedule.name} waits for better scores, and with data/fold -1 nobody validates; take another"
-            )
-        )
+        mistakes.append(Mistake("schedule/name", f"{config.schedule.name} {why}; choose another"))
     if mistakes:
         raise ConfigError(mistakes)
 
@@ -153,7 +149,9 @@ def statistics_to_normalise_by(
     if normalize == "backbone":
         own = {pretrained_statistics(name) for name in (model.backbone, model.second) if name}
         if len(own) > 1:
-            message = f"{model.backbone} and {model.second} were trained with different means and deviations; choose imagenet or dataset"
+            message = (
+                f"{model.backbone} and {model.second} were trained with different means and standard deviations; choose imagenet or dataset"
+            )
             raise ConfigError([Mistake("normalize", message)])
         return own.pop()
     return IMAGENET if isinstance(normalize, str) else normalize

@@ -1,4 +1,4 @@
-"""`python -m trainables.cache`: what decoded and copied images lie in the cache, and how to be rid of them."""
+"""`python -m trainables.cache`: list the decoded and copied images in the cache, or remove them."""
 
 import json
 import re
@@ -21,7 +21,7 @@ SECONDS = {"m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
 def main(
     empty: Annotated[bool, typer.Option("--empty", help="Remove all that no running command uses.")] = False,
     older: Annotated[
-        str | None, typer.Option(help="Remove images that no command has used for so long: 30d, 2w, 12h; not those in use.")
+        str | None, typer.Option(help="Remove images that no command has used for this long: 30d, 2w, 12h; not those in use.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, the table on stderr.")] = False,
 ) -> None:
@@ -31,9 +31,9 @@ def main(
         python -m trainables.cache --older 30d
         python -m trainables.cache --empty
 
-    Nothing is lost that a command could not decode again from the images themselves, or copy again. Copies go by --empty alone. The
-    cache lies in $SWEEPVOTE_CACHE, or in ~/.cache/sweepvote; from $SWEEPVOTE_CACHE_LIMIT on (such as 200GB; default 50GB) the least
-    recently used decoded images go by themselves.
+    Nothing is lost: commands decode, or copy, the images again when they need them. Only --empty removes copies. The cache is in
+    $SWEEPVOTE_CACHE, or in ~/.cache/sweepvote; above $SWEEPVOTE_CACHE_LIMIT (such as 200GB; default 50GB) the least recently used
+    decoded images are removed automatically.
 
     Exit codes: 0 done, 2 a wrong option or a cache that cannot be read or written.
     """
@@ -83,14 +83,14 @@ def show(
     console.print(str(cache), soft_wrap=True)
     console.print(table)
     total, old_size = sum(one.size for one in stores), sum(file.stat().st_size for file in old)
-    console.print(f"{total / 1e9:.2f} GB in {len(stores)} views; beyond {limit / 1e9:g} GB the least recently used go by themselves.")
+    console.print(f"{total / 1e9:.2f} GB in {len(stores)} views; above {limit / 1e9:g} GB the least recently used are removed.")
     for copy in copies:
         console.print(f"{copy.size / 1e9:.2f} GB copied from {copy.address} in {copy.folder}", soft_wrap=True, markup=False)
     if old:
-        console.print(f"{len(old)} files of earlier versions, {old_size / 1e9:.2f} GB, which nothing reads: --empty removes them.")
+        console.print(f"{len(old)} files of earlier versions, {old_size / 1e9:.2f} GB, are not used any more: --empty removes them.")
     if freed is not None:
         busy = sum(one.in_use for one in stores)
-        console.print(f"{freed / 1e9:.2f} GB freed." + (f" {busy} views stay, as running commands use them." if busy else ""))
+        console.print(f"{freed / 1e9:.2f} GB freed." + (f" {busy} views stay, since running commands use them." if busy else ""))
     if as_json:
         views = [
             {
@@ -116,7 +116,7 @@ def _before(empty: bool, older: str | None) -> float | None:
     if empty:
         raise ValueError("--empty removes more than --older does; give one of them")
     if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", older)):
-        raise ValueError(f"--older {older!r} is no time; write a number with m, h, d or w behind it, such as 30d")
+        raise ValueError(f"--older {older!r} is not a duration; write a number with m, h, d or w, such as 30d")
     return time.time() - float(found[1]) * SECONDS[found[2]]
 
 

@@ -1,4 +1,4 @@
-"""What a file of weights says of itself, in its header; it can be read without torch."""
+"""The card in the header of a weights file: settings, targets, epoch; it can be read without torch."""
 
 import json
 from dataclasses import dataclass
@@ -49,6 +49,6 @@ class Card:
 
 
 def read_card(file: Folder) -> Card:
-    """What a file of weights says of its model, wherever it lies."""
+    """The card of a weights file, in a folder or an object store."""
     with local_file(file) as local, safe_open(local, framework="np") as reader:
         return Card.read(reader.metadata()["card"])

@@ -1,4 +1,4 @@
-"""Checkpoints: weights together with all that inference needs, so it takes a file and images and asks nothing."""
+"""Checkpoints: weights together with all that inference needs, so that it takes a file and images and nothing else."""
 
 import io
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from trainables.models.assemble import IMAGENET, Classifier, build_model
 
 def pack_model(model: Classifier, card: Card) -> bytes:
     """The model as the bytes of a safetensors file; normalisation is among its tensors, the card in its header."""
-    # safetensors stores plain memory only, so the channels-last layout is laid down here and taken up again on loading.
+    # safetensors stores contiguous memory only, so the channels-last layout ends here and begins again on loading.
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     # One entry: several would be written in an order that changes from call to call.
     return save(tensors, metadata={"card": card.text()})
@@ -48,7 +48,7 @@ def pack_progress(parts: Parts, progress: Progress) -> bytes:
 
 
 def unpack_progress(content: bytes, parts: Parts) -> Progress:
-    """Put a packed state into the parts; `fit` goes on from what is returned."""
+    """Put a packed state into the parts; `fit` resumes from what is returned."""
     # On the CPU first: each loader brings its tensors where they belong, and step counters of optimizers belong on the CPU.
     state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     parts.model.load_state_dict(state["model"])

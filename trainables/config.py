@@ -1,4 +1,4 @@
-"""What one trial is told: frozen sections, made once by `TrialConfig.from_values`.
+"""The settings of one trial: frozen sections, made once by `TrialConfig.from_values`.
 
 Section and field names are the public interface: YAML, `--set`, records, tables and plots use the same `section/field` paths.
 Each field says what it means; `python -m search_spaces.describe` prints them as a page.
@@ -43,32 +43,32 @@ CHOOSERS = dict(path.split("/") for path in REGISTRIES)  # by section
 class TrainConfig(Section):
     """The loop."""
 
-    batch_size: Annotated[int, Field(ge=2)] = setting("images of a batch; one alone has no batch statistics", 64)
+    batch_size: Annotated[int, Field(ge=2)] = setting("images per batch; a single one has no batch statistics", 64)
     accumulate: Count = setting("batches per optimizer step", 1)
     clip: Annotated[float, Field(ge=0)] = setting("largest norm of the gradient; 0 is off", 0.0)
-    patience: Annotated[int, Field(ge=0)] = setting("epochs without a better score before the trial ends itself; 0 is never", 0)
+    patience: Annotated[int, Field(ge=0)] = setting("epochs without a better score before the trial ends early; 0 is never", 0)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto: bf16 or fp16 on CUDA, fp32 elsewhere", "auto")
     ema: Annotated[float, Field(ge=0, lt=1)] = setting(
         "decay of the moving average of the weights that is validated and kept; 0 is off", 0.0
     )
     channels_last: bool = setting("memory layout; nearly twice as fast for most convolutions", True)
-    compile: bool = setting("whether torch compiles the network on a GPU, which pays in long trials", False)
+    compile: bool = setting("whether torch.compile is used on a GPU, which is worth it in long trials", False)
 
 
 class TrialConfig(Section):
     """Everything that decides what a trial computes, on one device type."""
 
     task: str | list[list[str]] = setting(
-        "what is predicted, and by how many heads", "joint", "joint, heads, one attribute, or a list of lists of attributes"
+        "what is predicted, and by how many heads", "joint", "joint, heads, one target, or a list of lists of targets"
     )
     normalize: Literal["imagenet", "dataset", "backbone"] | Statistics = setting(
-        "channel means and deviations: ImageNet's, the training images', those of the backbone's weights, or given",
+        "channel means and standard deviations: ImageNet's, the training images', those of the backbone's weights, or given",
         "imagenet",
         "imagenet, dataset, backbone, or [[r, g, b], [r, g, b]]: means and standard deviations above 0, on the scale 0 to 1",
     )
-    epochs: Count = setting("of a trial that nothing stops")
+    epochs: Count = setting("maximum epochs")
     seed: Annotated[int, Field(ge=0)] = setting("of everything random", 0)
-    metric: str = setting("what the best epoch, and the trial among others, is chosen by", "f1_macro")
+    metric: str = setting("by which the best epoch and the best trials are chosen", "f1_macro")
     data: DataConfig = DataConfig()
     labels: LabelsConfig = LabelsConfig()
     # Where an entry is chosen, the section is of the entry's class: the default {} becomes that of the default entry.
@@ -86,7 +86,7 @@ class TrialConfig(Section):
     @classmethod
     def _deviations(cls, normalize: Any) -> Any:
         if not isinstance(normalize, str) and min(normalize[1]) <= 0:
-            raise ValueError("a deviation must be above 0")
+            raise ValueError("a standard deviation must be above 0")
         return normalize
 
     @field_validator(*CHOOSERS, mode="wrap")
@@ -102,7 +102,7 @@ class TrialConfig(Section):
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """The one strict door from a nested dict to settings.
+        """Settings from a nested dict, the only strict way.
 
         Raises: ConfigError naming every setting that does not exist or that its entry does not have (with the nearest names) and every
             value outside its meaning.
@@ -116,11 +116,11 @@ class TrialConfig(Section):
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
-        """The settings of a record, which may have been written when there were other ones, and by path what is kept aside.
+        """The settings of a record, which an earlier version may have written, and by path what is kept aside.
 
         Kept aside is what is no setting, or not one of the chosen entry; a setting that is missing has its default.
-        Raises: UnknownEntryError where an entry is chosen that no registry has; ConfigError for values that mean nothing, and for what
-            has no default.
+        Raises: UnknownEntryError where an entry is chosen that no registry has; ConfigError for invalid values, and for missing ones
+            without a default.
         """
         if gone := list(_unknown_entries(values)):
             raise UnknownEntryError(gone)
@@ -224,7 +224,7 @@ def _mistake(detail: Mapping[str, Any], values: Mapping[str, Any]) -> Mistake:
     if detail["type"] == "extra_forbidden":
         return Mistake(path, _no_setting(path, values))
     if detail["type"] == "missing":
-        return Mistake(path, "must be given; every experiment has to decide it")
+        return Mistake(path, "is required; it has no default")
     if detail["type"] == "no_entry":
         return Mistake(path, detail["msg"])
     found = settings_of(words[0]).get(words[1]) if in_section and len(words) > 1 else TrialConfig.model_fields.get(path)
@@ -239,7 +239,7 @@ def _no_setting(path: str, values: Mapping[str, Any]) -> str:
     section, _, field = path.partition("/")
     if not field:
         known = [*setting_paths(), *SECTIONS]
-        return f"is not a setting{nearest(path, known) or '; docs/space.md names them all'}"
+        return f"is not a setting{nearest(path, known) or '; docs/space.md lists them all'}"
     if section in CHOOSERS:
         return choosers()[f"{section}/{CHOOSERS[section]}"].refusal(path, [_chosen(section, values[section])])
     return f"is not a setting{nearest(path, list(setting_paths())) or f'; {section} has ' + ', '.join(settings_of(section))}"

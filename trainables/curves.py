@@ -19,7 +19,7 @@ from trainables.storage import Folder, write_whole
 
 
 class Curves:
-    """The event file of one attempt at a trial. Written in the trial's own thread, so that a full disk is an error and no lost thread."""
+    """The event file of one attempt at a trial. Written in the trial's own thread, so that a full disk is an error there."""
 
     def __init__(self, trial: Folder, config: TrialConfig, attempt: int, searched: Collection[str] = ()):
         """
@@ -43,7 +43,7 @@ class Curves:
             self._add(summary, step=0)
 
     def add(self, report: EpochReport, best: float | None) -> None:
-        """Add an epoch's values; `best` is the best score so far. Where nobody validates there are no scores."""
+        """Add an epoch's values; `best` is the best score so far. Without a validation split there are no scores."""
         scores = {self._metric: report.score, f"best/{self._metric}": best, "accuracy": report.accuracy}
         shown = {
             **(scores if report.score is not None else {}),

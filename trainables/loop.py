@@ -1,4 +1,4 @@
-"""The training loop: `fit` yields after every epoch and knows tensors and callables, nothing of Ray, files or YAML."""
+"""The training loop: `fit` yields after every epoch and knows tensors and callables, but not Ray, files or YAML."""
 
 import math
 import resource
@@ -37,12 +37,12 @@ class DivergedError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Validation:
-    """The images that score an epoch; none where nobody validates."""
+    """The images that score an epoch; none without a validation split."""
 
     view: np.ndarray  # (rows, height, width, 3) uint8
     rows: np.ndarray  # (n,) their rows
     truth: np.ndarray  # of the task's targets that the metric scores
-    edges: bool = False  # whether the model wants a channel of edges
+    edges: bool = False  # whether the model takes a channel of edges
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a trial stands beside its tensors."""
+    """How far a trial is, apart from its tensors."""
 
     epoch: int = 0  # epochs done
     step: int = 0  # optimizer steps done
@@ -83,7 +83,7 @@ class Progress:
     best_score: float | None = None
 
     def after(self, epoch: int, steps: int, score: float | None, metric: Metric) -> "Progress":
-        """Where it stands after one more epoch; without a score, the newest is taken for the best."""
+        """The progress after one more epoch; without a score, the newest epoch counts as the best."""
         moved = replace(self, epoch=epoch, step=self.step + steps)
         if score is None:
             return replace(moved, best_epoch=epoch)
@@ -94,7 +94,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What `fit` yields: the report, validation predictions (n, columns) per head, and where the trial stands."""
+    """What `fit` yields: the report, validation predictions (n, columns) per head, and the progress."""
 
     report: EpochReport
     probabilities: list[np.ndarray]
@@ -106,11 +106,11 @@ def fit(
 ) -> Iterator[Epoch]:
     """Train, yielding after each epoch; the caller reports and saves.
 
-    Every epoch draws its random numbers from the seed and its number alone, so a trial that goes on at epoch k computes what
+    Every epoch draws its random numbers from the seed and its number alone, so a trial that resumes at epoch k computes what
     an uninterrupted one does. torch's own generator is set too: dropout takes no other.
 
     Args:
-        progress: where to go on; the parts must hold the tensors of that moment.
+        progress: from where to resume; the parts must hold the tensors of that moment.
         told: scores of the first epochs that stand, though a GPU may compute other last bits where it does such an epoch again.
     Raises: DivergedError when the loss, a weight or a validation probability is not finite, ImageError for an image that cannot be
         prepared.
@@ -125,7 +125,7 @@ def fit(
         probabilities = validate(parts, parts.micro_batch or max(64, settings.batch_size))
         if not all(tensor.isfinite().all() for tensor in (*map(torch.from_numpy, probabilities), *parts.evaluated.parameters())):
             # The last step of an epoch shows here first; no loss comes after that of the last epoch.
-            raise DivergedError(f"the model answers with no numbers after epoch {epoch}, at learning rate {trained.lr:.1e}")
+            raise DivergedError(f"predictions or weights are NaN or infinite after epoch {epoch}, at learning rate {trained.lr:.1e}")
         scores = Scores.of(parts, probabilities)
         if epoch <= len(told):
             scores = replace(scores, score=told[epoch - 1])
@@ -158,7 +158,7 @@ def fit(
 
 @dataclass(frozen=True)
 class Scores:
-    """How well the validation images were answered for."""
+    """The scores of the validation images."""
 
     score: float | None = None
     accuracy: float | None = None
@@ -166,7 +166,7 @@ class Scores:
 
     @classmethod
     def of(cls, parts: Parts, probabilities: list[np.ndarray]) -> Self:
-        """The scores of the validation images; none where nobody validates."""
+        """The scores of the validation images; none without a validation split."""
         truth, scheme = parts.validation.truth, parts.task.scheme
         if not len(truth):
             return cls()
@@ -189,7 +189,7 @@ def validate(parts: Parts, pass_size: int) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Trained:
-    """What one epoch of training came to."""
+    """The outcome of one epoch of training."""
 
     loss: float  # mean over images
     images: int

@@ -1,8 +1,8 @@
-"""The format of the files that a run leaves, and what brings those of earlier versions up to it.
+"""The format of the files of a run, and the steps that bring those of earlier versions up to it.
 
-Every JSON file carries `"format"`; one without it is of format 1. A step takes the values of one kind of file from one format to the
-next. Whoever renames something in such a file raises FORMAT and adds a step; what is only added needs none, since reading gives a
-missing field its default, and what is removed is kept aside by whoever reads it.
+Every JSON file has `"format"`; one without it is of format 1. A step takes the values of one kind of file from one format to the
+next. A renamed field raises FORMAT and needs a step; an added one needs none, since reading gives a missing field its default, and a
+removed one is kept aside when it is read.
 
 Kinds: run (run.json), config (config.json and the settings in a file of weights), report (a line of reports.jsonl), result, decisions
 (rungs.json), fidelity, ensemble, scores, holdout.
@@ -20,7 +20,7 @@ Step = Callable[[Any], Any]
 
 
 class NewerFormatError(UserError):
-    """A file that a newer version wrote. No ValueError: the file is whole, and nothing may take it for damaged."""
+    """A file that a newer version wrote. No ValueError: the file is intact, and nothing may take it for damaged."""
 
 
 def stamped(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,13 +46,13 @@ def migrated(kind: str, values: Any, file: object) -> dict[str, Any]:
     if found > FORMAT:
         raise NewerFormatError(
             f"{file} was written by a newer version of sweepvote: its format is {found}, and this version reads formats up to {FORMAT}. "
-            "Update sweepvote, or leave the run out"
+            "Update sweepvote, or do not name this run"
         )
     try:
         for number in range(found, FORMAT):
             values = STEPS.get((number, kind), _unchanged)(values)
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"it is no {kind} of format {found} ({type(error).__name__}: {error})") from None
+        raise ValueError(f"it is not a {kind} file of format {found} ({type(error).__name__}: {error})") from None
     if not isinstance(values, dict):
         raise ValueError(f"it holds {values!r}, not names and values")
     return values

@@ -1,4 +1,4 @@
-"""Images in an object store: read once into a folder of this machine, which every command then takes for theirs.
+"""Images in an object store: copied once into a folder of this machine, which every command then uses.
 
     <cache>/copies/<hash of the address>/address   the folder in the store
                                          files/    all that lies below it, with the store's times
@@ -111,15 +111,15 @@ def _bring(folder: Address, listed: "Sequence[FileInfo]", copy: Path) -> None:
     files = copy / FILES
     names = [info.path.removeprefix(f"{folder.path}/") for info in listed]
     if odd := [name for name in names if any(part in ("", ".", "..") for part in name.split("/"))]:
-        raise StorageError(f"{folder}: {len(odd)} names are no paths: {some(odd)}. Rename them.")
+        raise StorageError(f"{folder}: {len(odd)} names are not valid paths: {some(odd)}. Rename them.")
     write_whole(copy / ADDRESS, str(folder).encode())
     remove_partials(files)
     _remove_others(files, {*names})
     missing = [(info, files / name) for info, name in zip(listed, names, strict=True) if not _is_there(files / name, info)]
     need, free = sum(info.size for info, _ in missing), shutil.disk_usage(copy).free
     if need > free:
-        fix = "Free some room, or set SWEEPVOTE_CACHE to a folder elsewhere"
-        raise CacheError(ENOSPC, f"{copy}: no room for {need / 1e9:.1f} GB from {folder}, {free / 1e9:.1f} GB are free. {fix}.")
+        fix = "Free some disk space, or set SWEEPVOTE_CACHE to a folder on another disk"
+        raise CacheError(ENOSPC, f"{copy}: {folder} needs {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. {fix}.")
     with progress_bar(f"copying {need / 1e6:,.0f} MB from {folder}", len(missing)) as advance:
         for _ in ahead(lambda number: _fetch(folder, *missing[number]), len(missing), THREADS):
             advance(1)
@@ -154,7 +154,7 @@ def _chunks(folder: Address, path: str) -> Iterator[bytes]:
             while chunk := source.read(CHUNK):
                 yield chunk
     except FileNotFoundError:
-        raise StorageError(f"{folder}: {path} went while it was copied; start again") from None
+        raise StorageError(f"{folder}: {path} was removed while it was copied; start again") from None
 
 
 def _remove_others(files: Path, names: set[str]) -> None:

@@ -41,13 +41,13 @@ class BetaSettings(MixingSettings):
 class VerticalSettings(MixingSettings):
     """The share of the width kept is drawn evenly."""
 
-    low: Share = setting("smallest share of the width kept from the image itself", 0.46)
-    high: Share = setting("largest share of the width kept from the image itself", 0.54)
+    low: Share = setting("smallest share of the width that the image keeps", 0.46)
+    high: Share = setting("largest share of the width that the image keeps", 0.54)
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
         if self.low > self.high:
-            raise ValueError(f"mix/low is {self.low}, above mix/high, which is {self.high}; lower one or raise the other")
+            raise ValueError(f"mix/low is {self.low}, above mix/high ({self.high}); lower mix/low or raise mix/high")
         return self
 
 
@@ -74,7 +74,7 @@ def fellows(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Mixer:
-    """How to mix, with whom and how often."""
+    """How to mix, with which partners and how often."""
 
     prob: float  # share of the batches that are mixed
     mix: Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, float]]  # (images, partner, rng) -> (mixed, kept_area)
@@ -165,14 +165,14 @@ def build_mixer(config: MixConfig) -> Mixer | None:
 def mix_batch(
     mixer: Mixer | None, images: Tensor, targets: Sequence[Tensor], numbers: Tensor, classes: Sequence[int], rng: np.random.Generator
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Mix a batch with the mixer's probability, or hand it back untouched.
+    """Mix a batch with the mixer's probability, or return it unchanged.
 
     Args:
         images: (n, c, h, w), any device and dtype.
         targets: per head, on the device of the images: class ids (n,) int64 or rows (n, classes) float32.
         numbers: (n,) float32, on the device of the images; NaN where unknown.
         classes: the number of classes per head.
-        rng: draws whether, how much and with whom; how much once for the whole batch.
+        rng: draws whether, how much and with which partners; how much once for the whole batch.
     Returns: images, targets and numbers; of a mixed batch, the targets are float32 rows (n, classes), otherwise as given.
     """
     import torch

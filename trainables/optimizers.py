@@ -1,4 +1,4 @@
-"""Optimizers by name, with weight decay and learning rate where they belong, and the climb of sharpness-aware minimization."""
+"""Optimizers by name, with weight decay and learning rate per parameter, and the first step of sharpness-aware minimization."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:  # a space is checked without torch, which takes seconds to im
 class OptimizerConfig(Section):
     """How gradients change the weights."""
 
-    name: str = setting("the rule", "adamw")
-    lr: Positive = setting("peak of the learning rate")
-    weight_decay: Annotated[float, Field(ge=0)] = setting("never on norms and biases", 0.01)
+    name: str = setting("the optimizer", "adamw")
+    lr: Positive = setting("peak learning rate")
+    weight_decay: Annotated[float, Field(ge=0)] = setting("weight decay, not of norms and biases", 0.01)
     layer_decay: Annotated[float, Field(gt=0, le=1)] = setting("learning rate of each layer, as a share of that of the layer above it", 1.0)
-    sam: Annotated[float, Field(ge=0)] = setting("radius of sharpness-aware minimization, which takes two passes a step; 0 is off", 0.0)
+    sam: Annotated[float, Field(ge=0)] = setting("radius of sharpness-aware minimization, which takes two passes per step; 0 is off", 0.0)
 
 
 class MomentumSettings(OptimizerConfig):
-    momentum: Annotated[float, Field(ge=0, lt=1)] = setting("share of the last step that goes on; 0 is none", 0.9)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = setting("momentum; 0 is none", 0.9)
 
 
 class SgdSettings(MomentumSettings):
-    nesterov: bool = setting("look ahead along the momentum", False)
+    nesterov: bool = setting("whether the momentum is Nesterov's", False)
 
 
 def _sgd(config: SgdSettings, groups: list[dict]) -> Optimizer:
     import torch
 
     if config.nesterov and not config.momentum:
-        message = "looks ahead along the momentum, and optimizer/momentum is 0; raise that, or set this to false"
+        message = "needs momentum, and optimizer/momentum is 0; raise that, or set this to false"
         raise ConfigError([Mistake("optimizer/nesterov", message)])
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
 

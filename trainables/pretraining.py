@@ -1,4 +1,4 @@
-"""Further pre-training of a backbone on images without labels: parts of each image are hidden, and the network learns to paint them.
+"""Further pre-training of a backbone on images without labels: patches are masked, and the network learns to reconstruct them.
 
 Masked image modelling after SimMIM (Xie et al., CVPR 2022): the hidden patches are blank at the input and one linear layer turns the
 last features into pixels. A ViT's patch projection gives every blank patch the same embedding, its bias, in place of SimMIM's token.
@@ -34,10 +34,10 @@ AUGMENT = AugmentConfig(flip=0.5, zoom=0.3)
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What a pre-training is told."""
+    """The settings of a pre-training."""
 
     backbone: str  # any timm name
-    weights: str  # to begin with: imagenet, none, or a file
+    weights: str  # initial ones: imagenet, none, or a file
     epochs: int
     batch_size: int = 64
     lr: float = 1e-3
@@ -91,7 +91,7 @@ def build_painter(settings: Pretraining, size: tuple[int, int]) -> Painter:
         try:
             return Painter(backbone, size)
         except (ValueError, RuntimeError, AttributeError, TypeError) as error:
-            message = f"{settings.backbone} gives no map of features that pixels could be painted from ({error}); take another"
+            message = f"{settings.backbone} has no feature map from which pixels can be reconstructed ({error}); choose another"
             raise ConfigError([Mistake("model/backbone", message)]) from None
 
 
@@ -150,7 +150,7 @@ def batches_to_paint(
 def pretrain(
     painter: Painter, settings: Pretraining, batches: TrainBatches, device: torch.device, statistics: ChannelStatistics = IMAGENET
 ) -> Iterator[PretrainedEpoch]:
-    """Train, yielding after each epoch; `painter.backbone` is what is wanted.
+    """Train, yielding after each epoch; the result is `painter.backbone`.
 
     Args:
         statistics: means and standard deviations of the channels, on the scale 0 to 1, to normalise by as later training will.
@@ -180,7 +180,7 @@ def pretrain(
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
                 place = f"epoch {epoch}, batch {len(losses)} of {len(batches)}"
-                raise DivergedError(f"the loss is {losses[-1]} in {place}; take a smaller learning rate than {settings.lr:g}")
+                raise DivergedError(f"the loss is {losses[-1]} in {place}; give a smaller --lr than {settings.lr:g}")
             for group in optimizer.param_groups:
                 group["lr"] = schedule.lr((epoch - 1) * len(batches) + len(losses) - 1)
             optimizer.zero_grad(set_to_none=True)

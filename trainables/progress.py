@@ -1,6 +1,6 @@
-"""What all commands say while they work: a bar or a spinner on a terminal; elsewhere, as in a log file, a line now and then.
+"""Progress of all commands: a bar or a spinner on a terminal; elsewhere, as in a log file, a line now and then.
 
-Whatever a command does for longer than `SILENCE` seconds it does within one of these two, so that nobody wonders whether it hangs.
+Whatever a command does for longer than `SILENCE` seconds it does within one of these two, so that it never seems to hang.
 """
 
 from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ def waiting(words: Words) -> Iterator[None]:
     """Say what takes a while and cannot be counted, on stderr.
 
     Args:
-        words: what is waited for; or what tells how far it is, for something that prints lines of its own meanwhile.
+        words: what is waited for; or a function that says how far it is, for something that prints lines of its own meanwhile.
     """
     console = open_console(stderr=True)
     if callable(words):

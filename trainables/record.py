@@ -1,13 +1,13 @@
-"""Records: what remains of a run and of its trials on disk. They are the truth; everything else can be rebuilt from them.
+"""Records: the files of a run and of its trials. They are the truth; everything else can be rebuilt from them.
 
 runs/<run>/run.json          what all its trials share (RunCard)
 runs/<run>/space.yaml        the space in effect
-runs/<run>/split.csv         every image, its content's hash, and who trains, validates, is held out
+runs/<run>/split.csv         every image, its content's hash, and its part: train, a fold, hold-out
 runs/<run>/trials/<number>/  config.json, reports.jsonl, result.json, rungs.json, valid.npz, model.safetensors, last/
 
 Every file is written whole or not at all, in today's format; reading takes every earlier one (see migrations). A field that is not
 known is kept aside, one that is missing has its default. A trial's process writes its record; the driver adds `rungs.json` and, when
-the process has ended, the last word in `result.json`.
+the process has ended, the final state in `result.json`.
 """
 
 import io
@@ -98,7 +98,7 @@ class EpochReport:
     images_per_second: float  # trained, validation aside
     peak_memory: float  # MB; of the GPU where there is one, else of the process
     micro_batch: int  # images per forward and backward pass; 0: whole batches
-    best_epoch: int  # so far; the newest where nobody validates
+    best_epoch: int  # so far; the newest without a validation split
     last: bool  # the trial ends here by itself
 
 
@@ -122,12 +122,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a pruner found of a trial at an epoch, in rungs.json."""
+    """A pruner's decision on a trial at an epoch, in rungs.json."""
 
     epoch: int
     score: float  # of that epoch, as it was reported
     place: int  # scores that it was compared with
-    cutoff: float | None  # what they came to; None where there were too few of them
+    cutoff: float | None  # computed from these; None where there were too few of them
     passed: bool
     pruner: str = "asha"  # in STOPPERS; the first one was the only one and not named
 
@@ -175,7 +175,7 @@ class Predictions:
 
 
 class RunError(UserError, ValueError):
-    """A run or trial that is not there or cannot be used; the text says what is."""
+    """A run or trial that does not exist or cannot be used; the text says which ones do."""
 
 
 def find_run(name: str, runs: Folder = RUNS) -> Folder:
@@ -191,7 +191,7 @@ def find_run(name: str, runs: Folder = RUNS) -> Folder:
 
 
 def name_of(run: Folder) -> str:
-    """What a command is given for a run, as a shell takes it: its name where it lies in runs/, else its path or address."""
+    """How a command line names a run, quoted for a shell: by its name if it is in runs/, else by its path or address."""
     return shlex.quote(run.name if run.parent in (RUNS, RUNS.resolve()) else str(run))
 
 
@@ -344,5 +344,5 @@ def read_run(run: Folder) -> RunCard:
         return RunCard(**values, aside={name: value for name, value in found.items() if name not in known})
     except DAMAGE as error:
         raise RunError(
-            f"{run}/run.json is damaged ({type(error).__name__}: {error}); restore it from a backup, or leave the run out"
+            f"{run}/run.json is damaged ({type(error).__name__}: {error}); restore it from a backup, or do not name this run"
         ) from None

@@ -82,11 +82,11 @@ class Mistake:
 
 
 def choose(table: Mapping[str, Named], name: str, path: str) -> Named:
-    """What the name stands for. Raises: ConfigError at the path, which says which names there are."""
+    """What the name stands for. Raises: ConfigError at the path, with the names that exist."""
     if name not in table:
         names = ", ".join(sorted(table))
         near = nearest(name, list(table))
-        hint = f"{near} There are {names}." if near else f"; choose one of {names}"
+        hint = f"{near} Choose one of {names}." if near else f"; choose one of {names}"
         raise ConfigError([Mistake(path, f"{name!r} does not exist{hint}")])
     return table[name]
 
@@ -100,5 +100,5 @@ def nearest(name: str, known: list[str]) -> str:
 def ascending(values: tuple) -> tuple:
     """The values. Raises: ValueError where one is not above the one before it."""
     if list(values) != sorted(set(values)):
-        raise ValueError("the values must ascend")
+        raise ValueError("the values must be in ascending order")
     return values

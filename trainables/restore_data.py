@@ -30,9 +30,9 @@ def restore_split(run: Folder, card: RunCard, images: Images, digests: Mapping[s
     except OSError as error:
         raise RunError(f"{table} cannot be read ({error.strerror or error}); restore it from a backup") from None
     except DataError as error:
-        raise RunError(f"{images.root} is not what run {card.name} was made of. {error}") from None
+        raise RunError(f"{images.root} does not hold the data of run {card.name}. {error}") from None
     if split.hash != card.split:
-        raise RunError(f"{table} has the hash {split.hash}, and {run}/run.json says {card.split}; bring copies back")
+        raise RunError(f"{table} has the hash {split.hash}, and {run}/run.json says {card.split}; restore both from a backup")
     return in_order_of(content, images, split)
 
 

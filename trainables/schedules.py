@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 from trainables.registry import Count, Entry, Positive, Section, ascending, choose, setting
 
 Factor = Annotated[float, Field(gt=0, lt=1)]
-DROP = "what a drop multiplies the learning rate by"
+DROP = "factor of the learning rate at each drop"
 
 
 class ScheduleConfig(Section):
@@ -28,7 +28,7 @@ class ScheduleConfig(Section):
 
     name: str = setting("the curve", "cosine")
     warmup: Annotated[float, Field(ge=0, lt=1)] = setting(
-        "share of all steps in which the learning rate climbs to its peak; cyclic, one_cycle: of a cycle, 0 standing for 0.5 and 0.3", 0.0
+        "share of all steps in which the learning rate rises to its peak; cyclic, one_cycle: share of a cycle, 0 means 0.5 and 0.3", 0.0
     )
 
 
@@ -50,7 +50,7 @@ class MultiStepSettings(ScheduleConfig):
 
 
 class ExponentialSettings(ScheduleConfig):
-    factor: Factor = setting("what an epoch multiplies the learning rate by", 0.1)
+    factor: Factor = setting("factor of the learning rate per epoch", 0.1)
 
 
 class FloorSettings(ScheduleConfig):
@@ -62,12 +62,12 @@ class PolySettings(FloorSettings):
 
 
 class CyclesSettings(FloorSettings):
-    cycles: Count = setting("how often the curve is run through", 2)
+    cycles: Count = setting("number of cycles", 2)
     decay: Annotated[float, Field(gt=0, le=1)] = setting("peak of each cycle, as a share of the one before", 1.0)
 
 
 class PlateauSettings(ScheduleConfig):
-    """Waits for scores, so it needs a validation split."""
+    """Needs a validation split, as it depends on scores."""
 
     factor: Factor = setting(DROP, 0.1)
     patience: Annotated[int, Field(ge=0)] = setting("epochs without a better score before a drop", 2)
@@ -103,11 +103,11 @@ class Schedule:
         """Take note of an epoch's validation score; higher is better."""
 
     def state(self) -> dict[str, Any]:
-        """Plain values that `load_state` takes back when a trial goes on."""
+        """Plain values that `load_state` takes back when a trial is resumed."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Resume from what `state` returned."""
 
 
 class Plateau(Schedule):

@@ -1,4 +1,4 @@
-"""Where records lie: a folder that this machine sees, or an address in an object store.
+"""Where records are kept: a folder of this machine, or an address in an object store.
 
 A folder is a plain `Path`. What has `://` in it is an `Address`, which has the few methods of `Path` that records need, so that the
 rest of the code writes `run / "trials"` and asks `file.is_file()` without knowing which of the two it holds.
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 S3_SETTINGS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
 READS = 20  # of a file, until it was not replaced meanwhile
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of errors: nothing can be written there, whoever tries
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # error numbers: nothing can be written there
 # What the libraries say, and what it means for the user.
 FIXES = {
-    "NO_SUCH_BUCKET|Bucket .* not found": "there is no such bucket; make it, or correct its name",
+    "NO_SUCH_BUCKET|Bucket .* not found": "there is no such bucket; create it, or correct its name",
     "ACCESS_DENIED|ACCESS_KEY|SIGNATURE|TOKEN|PERMISSION_DENIED|UNAUTHENTICATED|HTTP status 40[13]": (
         "access is refused; give a key that may list, read, write and delete there "
         "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, a profile or a role)"
     ),
     "NETWORK_CONNECTION|curl|CURL": (
-        "nobody answers; check the network, and the endpoint if the store is not the cloud's own "
+        "no server answers; check the network, and the endpoint if the store is not the cloud's own "
         "(?endpoint_override=http://host:port behind the address, or AWS_ENDPOINT_URL)"
     ),
 }
@@ -96,7 +96,7 @@ class Address:
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
         """Parents are made in any case: stores have no folders but marks for them."""
         if not exist_ok and self.exists():
-            raise FileExistsError(f"{self} is there already")
+            raise FileExistsError(f"{self} exists already")
         with in_plain_words(self):
             self.filesystem.create_dir(self.path, recursive=True)
 
@@ -111,10 +111,7 @@ class Address:
                 with self.filesystem.open_input_file(self.path) as file:
                     if file.metadata() == version:
                         return content
-        raise StorageError(
-            f"{self}: the store described it in another way each of {READS} times that it was read; "
-            "if nobody writes it all the time, take another store"
-        )
+        raise StorageError(f"{self}: the file changed each of {READS} times that it was read; stop what writes it, or use another store")
 
     def read_text(self) -> str:
         return self.read_bytes().decode()
@@ -169,7 +166,7 @@ def open_folder(text: str) -> Folder:
         return Path(unquote(rest))
     if scheme not in STORES:
         known = ", ".join(f"{name}://bucket/folder" for name in STORES)
-        raise StorageError(f"{scheme}:// is no kind of address known here; write a folder, file:///folder, {known}")
+        raise StorageError(f"addresses with {scheme}:// are not supported; write a folder, file:///folder, {known}")
     place, _, query = rest.partition("?")
     authority, _, path = place.partition("/")
     secrets, _, bucket = authority.rpartition("@")
@@ -186,7 +183,7 @@ def _open_s3(bucket: str, secrets: str, settings: Mapping[str, str]) -> "FileSys
     from pyarrow.fs import S3FileSystem, resolve_s3_region
 
     if unknown := sorted(settings.keys() - set(S3_SETTINGS)):
-        raise StorageError(f"s3://{bucket}: {', '.join(unknown)} is no setting of an address; there are {', '.join(S3_SETTINGS)}")
+        raise StorageError(f"s3://{bucket}: {', '.join(unknown)} is not a setting of an address; choose from {', '.join(S3_SETTINGS)}")
     key, _, secret = secrets.partition(":")
     environment = os.environ.get
     endpoint = settings.get("endpoint_override") or environment("AWS_ENDPOINT_URL_S3") or environment("AWS_ENDPOINT_URL")
@@ -247,7 +244,7 @@ def reach(folder: Folder, seconds: float = 15) -> None:
         else:
             done.set_result(None)
 
-    # A thread of its own, because a dead network disk lets nobody go.
+    # A thread of its own, because a dead network disk blocks it for ever.
     Thread(target=probe, daemon=True).start()
     try:
         done.result(seconds)
@@ -265,7 +262,7 @@ def _probe(folder: Folder) -> None:
     try:
         write_whole(file, b"sweepvote")
         if file.name not in {entry.name for entry in folder.iterdir()}:
-            raise StorageError(f"{folder}: a file that was written there is not listed; give a folder that shows what is written at once")
+            raise StorageError(f"{folder}: a file that was just written is not listed; give a folder that shows new files at once")
     finally:
         file.unlink(missing_ok=True)
 
@@ -329,9 +326,9 @@ def move_tree(folder: Folder, to: Folder) -> None:
     Raises: FileNotFoundError, FileExistsError.
     """
     if not folder.exists():
-        raise FileNotFoundError(f"{folder} is not there")
+        raise FileNotFoundError(f"{folder} does not exist")
     if to.exists():
-        raise FileExistsError(f"{to} is there already")
+        raise FileExistsError(f"{to} exists already")
     if isinstance(folder, Path) and isinstance(to, Path):
         to.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(to)
@@ -341,7 +338,7 @@ def move_tree(folder: Folder, to: Folder) -> None:
                 folder.filesystem.copy_file(info.path, to.path + info.path.removeprefix(folder.path))
         remove_tree(folder)
     else:
-        raise TypeError(f"{folder} and {to} do not lie in one store")
+        raise TypeError(f"{folder} and {to} are not in one store")
 
 
 @contextmanager

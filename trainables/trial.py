@@ -46,14 +46,14 @@ from trainables.versions import device_name, versions
 
 SMALL = 16 * 2**20  # bytes of a state that is written after every epoch, in some hundredths of a second
 SPARED = 20.0  # seconds of training for each second that goes into writing a larger one
-AT_WORK = "its process died, or is still at work"
+AT_WORK = "its process died, or is still running"
 
 Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """Where the nodes of a cluster get decoded images from that they lack."""
+    """Where the nodes of a cluster get the decoded images that they do not have."""
 
     actor: Any  # answers `piece(view, contents)` on the node that has the image files
 
@@ -111,7 +111,7 @@ def run_trial(proposal: dict[str, Any], job: Job) -> None:
     """
     number, config = proposal["number"], TrialConfig.from_values(proposal["values"])
     if not (job.run / "run.json").is_file():
-        lost = f"node {socket.gethostname()} does not see {job.run}: records must lie where every node finds them (--storage)"
+        lost = f"node {socket.gethostname()} cannot read {job.run}: give --storage a folder that all nodes share, or an object store"
         tune.report({"number": number, "halt": lost, "no_room": False})
         return
     try:
@@ -140,13 +140,13 @@ def fetched(job: Job, view: View) -> Job:
 
 
 def train(number: int, config: TrialConfig, job: Job, report: Report, clock: Callable[[], float] = monotonic) -> None:
-    """Train a trial and keep its record; `report` is told of each epoch and may end the trial by raising.
+    """Train a trial and keep its record; `report` is called after each epoch and may end the trial by raising.
 
     A trial that stopped half-way, because its process died, resumes after the last epoch whose state was written (see `Pace`). Epochs
-    that were reported since are trained again for their tensors only: the record of them stands, and `report` hears it once more. One
+    that were reported since are trained again for their tensors only: the record of them stands, and `report` gets it once more. One
     whose batch does not fit the GPU resumes from there too, with the batch in smaller parts.
 
-    What ends a trial by its own fault is reported as {"number", "failed", "cause"}. Raises: OSError when the record cannot be written.
+    A failure of the trial itself is reported as {"number", "failed", "cause"}. Raises: OSError when the record cannot be written.
     """
     folder = trial_folder(job.run, number)
     torch.set_num_threads(job.threads)
@@ -236,7 +236,7 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
 
 
 def why_it_ended(epoch: int, config: TrialConfig) -> str:
-    """The reason of a finished trial in plain words."""
+    """The reason of a finished trial, in words."""
     if epoch == config.epochs:
         return f"trained all {config.epochs} epochs"
     return f"no better score for {config.train.patience} epochs"
@@ -253,7 +253,7 @@ def _still_ours(folder: Folder, result: Result) -> Result:
 def _with_parts_of(images: int, folder: Folder, config: TrialConfig, result: Result) -> Result:
     result = _still_ours(folder, result)
     note = (
-        f"out of GPU memory in epoch {len(read_reports(folder)) + 1}: batches of {config.train.batch_size} go through in parts of {images}"
+        f"out of GPU memory in epoch {len(read_reports(folder)) + 1}: batches of {config.train.batch_size} are split into parts of {images}"
     )
     result = replace(result, micro_batch=images, notes=(*result.notes, note))
     write_result(folder, result)

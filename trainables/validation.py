@@ -1,4 +1,4 @@
-"""How good a trial is on the groups that validated it, and how sure that is."""
+"""The score of a trial on its validation groups, with a 95 % CI."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ from trainables.seeding import generator
 
 
 def validation_interval(config: TrialConfig, predictions: Predictions, images: Images, split: Split) -> tuple[float, float]:
-    """The 95 % interval, by the bootstrap over groups, of the score of a trial's predictions on its validation images, in their order.
+    """The 95 % CI, by the bootstrap over groups, of the score of a trial's predictions on its validation images, in their order.
 
     Raises: ConfigError for a metric that is not known.
     """
@@ -24,10 +24,10 @@ def validation_interval(config: TrialConfig, predictions: Predictions, images: I
 
 
 def pooled_score(trials: Sequence[tuple[TrialConfig, Predictions]], images: Images, split: Split) -> tuple[float, tuple[float, float]]:
-    """The score of the predictions of several trials taken together, and its 95 % interval by the bootstrap over groups.
+    """The score of the predictions of several trials taken together, and its 95 % CI by the bootstrap over groups.
 
     Args:
-        trials: one for each of some folds, so that nobody is predicted twice, nor by a trial that trained on them.
+        trials: one for each of some folds, so that no group is predicted twice, nor by a trial that trained on it.
     """
     found = _evidence(trials, images, split)
     return found.score(), found.interval(generator(trials[0][0].seed, "bootstrap"))

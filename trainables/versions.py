@@ -1,4 +1,4 @@
-"""What besides the settings decides what a trial computes: the code, the libraries, the device."""
+"""What decides the results of a trial besides its settings: the code, the libraries, the device."""
 
 import platform
 import subprocess
@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# torch takes seconds, and the version of the code is asked without it.
+# torch takes seconds, and the version of the code is read without it.
 if TYPE_CHECKING:
     import torch
 

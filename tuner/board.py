@@ -1,4 +1,4 @@
-"""What a person sees of a search: rows of trials as plain records first, drawn second."""
+"""What a search shows on the terminal: rows of trials as plain records first, drawn second."""
 
 import math
 from collections.abc import Mapping
@@ -102,7 +102,7 @@ class Board:
             words.append(f"best so far {self.leader.best:.3f} (trial {self.leader.number})")
         words.append("time left " + (clock(left) if left is not None else "unknown"))
         if self.size is not None:
-            words.append(f"run {self.size / 1e6:,.0f} MB")
+            words.append(f"run folder {self.size / 1e6:,.0f} MB")
         return ", ".join(words)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -116,9 +116,9 @@ class Board:
         yield from below
 
 
-def trial_table(rows: list[Row], attributes: str, metric: Metric) -> Table:
+def trial_table(rows: list[Row], targets: str, metric: Metric) -> Table:
     """The rows as a table, in the given order."""
-    title = f"{metric.title} over {attributes}, on validation"
+    title = f"{metric.title} over {targets}, on validation"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", expand=True)
     table.add_column("trial", justify="right")
     table.add_column("state")

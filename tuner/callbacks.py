@@ -1,4 +1,4 @@
-"""What the driver does when a trial starts, reports or ends: keep the board, the records' last word, retention and fidelity."""
+"""What the driver does when a trial starts, reports or ends: update the board, the final state in the record, retention and fidelity."""
 
 import errno
 from collections.abc import Callable, Iterable, Iterator
@@ -18,11 +18,11 @@ from tuner.retention import Retention
 from tuner.stoppers.pruner import Pruner
 from tuner.stoppers.soft_stop import SoftStop
 
-SIZING = 30.0  # seconds between two looks at the run's size; a large run has many files
+SIZING = 30.0  # seconds between two measurements of the run's size; a large run has many files
 
 
 class Driver(tune.Callback):
-    """Told by Tune of every event, in its own thread."""
+    """Called by Tune at every event, in its own thread."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Driver(tune.Callback):
         self._sized = -SIZING
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks for a resume of its own, and ours goes by the records."""
+        """Nothing: Tune pickles its callbacks for a resume of its own, and ours reads the records."""
         return {}
 
     def know(self, kept: Iterable[Record], going_on: Iterable[Record]) -> None:
@@ -81,7 +81,7 @@ class Driver(tune.Callback):
         return Row(number, words, state=record.result.state, epoch=done, score=last, best=best, earlier=done)
 
     def decided(self, number: int, decision: Decision) -> None:
-        """Write what the pruner found of a trial into its record, before the trial hears of it."""
+        """Write the pruner's decision on a trial into its record, before it takes effect."""
         folder = trial_folder(self._run, number)
         with self._room():
             write_decisions(folder, [*read_decisions(folder), decision])
@@ -101,7 +101,7 @@ class Driver(tune.Callback):
         if result["epoch"] in curve:
             # Trained again since its state was written last: no progress, and counted before.
             return
-        # A trial that gets on has all its retries again: over a long night many a node may go.
+        # A trial that makes progress has all its retries again: over a long night several nodes may fail.
         trial.run_metadata.num_failures = 0
         curve[result["epoch"]] = result["score"]
         self._show(
@@ -137,8 +137,8 @@ class Driver(tune.Callback):
         self.close_running()
 
     def close_running(self) -> None:
-        """Say of every trial that still runs that it was interrupted; to be called when its process writes no more."""
-        # Tune tells of no trial that a soft stop ends, and only now its process, which may have been in mid-epoch, is gone.
+        """Record every trial that still runs as interrupted; to be called when its process writes no more."""
+        # Tune reports no trial that a soft stop ends, and only now its process, which may have been in mid-epoch, is gone.
         for number in [row.number for row in self._board.rows.values() if row.state == "running"]:
             self._close(number, "interrupted", self._why())
 
@@ -166,13 +166,13 @@ class Driver(tune.Callback):
 
     def _end(self, number: int, state: str) -> None:
         row = self._board.update(number, state=state)
-        # The weights of an interrupted trial stay beside what it needs to go on.
+        # The weights of an interrupted trial stay beside what it needs to resume.
         if row.best is not None and state != "interrupted":
             self._retention.ended(number, row.best)
         self._show(row)
 
     def _note(self) -> None:
-        """Measure how far the early scores of the trials that ran to the end tell their last ones, at the epochs of the pruner."""
+        """Measure how well the early scores of the trials that ran to the end predict their last ones, at the pruner's rungs."""
         rungs = self._pruner.stopper.rungs
         if not rungs:
             return
@@ -189,7 +189,7 @@ class Driver(tune.Callback):
 
     @contextmanager
     def _room(self) -> Iterator[None]:
-        """A disk without room ends the search softly; what could not be written is found out again when it goes on."""
+        """A full disk ends the search softly; what could not be written is found again when the search is resumed."""
         try:
             yield
         except OSError as error:

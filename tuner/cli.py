@@ -1,4 +1,4 @@
-"""What the commands that train trials share: options, Ray's start, signals, and words in place of tracebacks."""
+"""What the commands that train trials share: options, Ray's start, signals, and messages in place of tracebacks."""
 
 import re
 import signal
@@ -25,7 +25,7 @@ Start = Callable[[int | None], Join]
 
 
 class Terminated(SystemExit):
-    """SIGTERM came: an exit like any other to whoever has something to close, and told apart from one of another cause."""
+    """SIGTERM came: an exit like any other to whatever has something to close, but with a type of its own."""
 
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -35,23 +35,23 @@ def seconds(text: str) -> float:
     """`90`, `90s`, `20m`, `1.5h` or `2d` in seconds. Raises: typer.BadParameter."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
     if not match or not float(match[1]):
-        raise typer.BadParameter(f"{text!r} is no length of time; write 90s, 20m or 1.5h")
+        raise typer.BadParameter(f"{text!r} is not a duration; write 90s, 20m or 1.5h")
     return float(match[1]) * UNITS[match[2] or "s"]
 
 
 # Options that all of them have.
-TimeBudget = Annotated[float | None, typer.Option(parser=seconds, metavar="TIME", help="End after this long: 90s, 20m, 1.5h.")]
+TimeBudget = Annotated[float | None, typer.Option(parser=seconds, metavar="TIME", help="Stop softly after this time: 90s, 20m, 1.5h.")]
 Retries = Annotated[
-    int | None, typer.Option(min=0, help="Attempts at an epoch after a trial's process died; the first is not counted. Default: 2.")
+    int | None, typer.Option(min=0, help="How often a trial whose process died is restarted; each finished epoch resets it. Default: 2.")
 ]
 GpusPerTrial = Annotated[
-    float | None, typer.Option(min=0, help="GPUs, or a share of one, for each trial. Default: measured, as many as fit share one.")
+    float | None, typer.Option(min=0, help="GPUs, or a fraction of one, per trial. Default: measured, so that as many as fit share one.")
 ]
 CpusPerTrial = Annotated[
-    int | None, typer.Option(min=1, help="CPU cores and threads for each trial. Default: 1, or with GPUs an even share.")
+    int | None, typer.Option(min=1, help="CPU cores and threads per trial. Default: 1; with GPUs an equal share of the cores.")
 ]
 Address = Annotated[
-    str | None, typer.Option(help="Join the Ray cluster at this address; auto finds this machine's. Default: this machine alone.")
+    str | None, typer.Option(help="Join the Ray cluster at this address; auto finds this machine's. Default: start Ray on this machine.")
 ]
 Dashboard = Annotated[bool, typer.Option(help="Serve Ray's dashboard on this machine.")]
 
@@ -69,7 +69,7 @@ class Options:
     """What the command line asks for."""
 
     space: str | None = None
-    resume: str | None = None  # a run to go on with
+    resume: str | None = None  # a run to resume
     data: str | Path | None = None  # a path, or an address
     storage: str = "runs"  # folder or address of all runs
     trials: Wanted | None = None
@@ -90,7 +90,7 @@ class Options:
 
 
 def carry_out(work: Callable[[Start], int], console: Console, *, address: str | None, dashboard: bool) -> NoReturn:
-    """Do the work and exit with its code; 2 after words on what the user can fix, 130 and 143 when a signal came before trials ran.
+    """Do the work and exit with its code; 2 after a message on what the user can fix, 130 and 143 when a signal came before trials ran.
 
     Args:
         work: takes a function that begins to start Ray, to be called when all that can be has been checked.
@@ -104,7 +104,7 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
     starting: list[Starting] = []
 
     def start(gpus: int | None) -> Join:
-        # Ray and torch take seconds: a mistake is told before either is imported.
+        # Ray and torch take seconds: a mistake is reported before either is imported.
         from tuner.cluster import Starting
 
         starting.append(Starting(address, dashboard=dashboard, gpus=gpus))
@@ -123,7 +123,7 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
         if error.errno not in NO_ROOM:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        code = refuse(f"{where}{error.strerror}. Free some room there; nothing is lost")
+        code = refuse(f"{where}{error.strerror}. Free some disk space there; nothing is lost")
     except KeyboardInterrupt:
         console.print("Stopped by Ctrl-C.")
         code = 128 + signal.SIGINT

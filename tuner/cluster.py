@@ -29,7 +29,7 @@ from trainables.record import RunError
 from trainables.storage import Folder
 from tuner.surroundings import OBJECT_STORE, TOKEN, NoPlaceError, Surroundings, look, short_folder, why_not
 
-LOOK = 5.0  # seconds between two looks at which nodes there are
+LOOK = 5.0  # seconds between two checks of which nodes are alive
 ANSWER = 120.0  # seconds that a node has to start a process and answer
 GPU_CONTEXT = 0.7e9  # bytes that CUDA and cuDNN take for a process before the first tensor
 
@@ -53,7 +53,7 @@ class Cluster:
 
 
 class ClusterError(RunError):
-    """A cluster that cannot be joined, or a node that cannot take part."""
+    """A cluster that cannot be joined, or a node that cannot run trials."""
 
 
 class Slots:
@@ -136,14 +136,14 @@ def start(address: str | None, *, dashboard: bool, gpus: int | None = None) -> C
     if address is None:
         context = _start_here(num_gpus=gpus, include_dashboard=dashboard, **options)
     elif address.startswith("ray://"):
-        raise ClusterError(f"{address} is a client's address; give this command on a node of the cluster, with --address auto")
+        raise ClusterError(f"--address {address} is for Ray Client; run this command on a node of the cluster, with --address auto")
     else:
         try:
             _knock(address)
             context = ray.init(address=address, **options)
         except AuthenticationError:
             fix = "copy ~/.ray/auth_token from its head node, and set RAY_AUTH_MODE=token"
-            raise ClusterError(f"the Ray cluster at {address} wants its token: {fix}") from None
+            raise ClusterError(f"the Ray cluster at {address} needs its token: {fix}") from None
         except (OSError, ValueError, RuntimeError) as error:
             raise ClusterError(f"no Ray cluster answers at {address} ({error}). Start one with: ray start --head") from None
     nodes = [node["Resources"] for node in alive_nodes()]
@@ -188,7 +188,7 @@ def _make_room(around: Surroundings) -> Surroundings:
 
 
 def _set(name: str, value: str | None) -> None:
-    """Give a variable of the environment a value, or take it away."""
+    """Set an environment variable, or remove it."""
     if value is None:
         del os.environ[name]
     else:
@@ -200,7 +200,7 @@ def alive_nodes() -> list[dict[str, Any]]:
 
 
 def check_nodes(run: Folder) -> None:
-    """Prove that a process on every other node can import this project and sees the run's folder.
+    """Check that a process on every other node can import this project and read the run's folder.
 
     Raises: ClusterError naming each node that cannot.
     """
@@ -216,7 +216,7 @@ def check_nodes(run: Folder) -> None:
     for (_, name), answer in asked.items():
         try:
             if not ray.get(answer, timeout=ANSWER):
-                mistakes.append(f"node {name} does not see {run}: give --storage a folder that every node has, or an object store")
+                mistakes.append(f"node {name} cannot read {run}: give --storage a folder that all nodes share, or an object store")
         except RayError as error:
             why = str(error).strip().splitlines()[-1]
             mistakes.append(f"node {name} cannot run a trial ({why}); it needs the same checkout and environment as this machine")
@@ -235,7 +235,7 @@ def _sees(run: Folder) -> bool:
 
 
 def _knock(address: str) -> None:
-    """Raises: OSError where nobody listens. Ray itself would keep trying for a quarter of an hour."""
+    """Raises: OSError where no server listens. Ray itself would keep trying for a quarter of an hour."""
     host, _, port = address.rpartition(":")
     if port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
@@ -252,7 +252,7 @@ def _hush() -> None:
     root = logging.getLogger()
     if _held_back not in root.handlers:
         root.addHandler(_held_back)
-    # Ray clears its own logger's handlers when told not to configure logging, so its words go up to the root.
+    # Ray clears its own logger's handlers when asked not to configure logging, so its messages go up to the root.
     logging.getLogger("ray").propagate = True
     logging.captureWarnings(True)
     # A log that has no room must not fill the terminal with its complaints.
@@ -260,12 +260,12 @@ def _hush() -> None:
 
 
 def log_to(file: Path) -> None:
-    """Send Ray's words, those held back first, to a file."""
+    """Send Ray's log messages, those held back first, to a file."""
     writer = logging.FileHandler(file)
     writer.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     _held_back.setTarget(writer)
     _held_back.flush()
-    _held_back.capacity = 1  # from now on every word at once
+    _held_back.capacity = 1  # from now on every message at once
 
 
 def share_of_gpu(peak: int, total: int) -> float:

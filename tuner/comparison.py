@@ -12,7 +12,7 @@ from trainables.metrics import Metric
 from trainables.record import Cause, Predictions, Record, Result
 
 COMPARED = ("train_loss", "score", "accuracy", "target_scores", "lr", "photos", "best_epoch", "last")
-# How far a training may drift where the same bits cannot be asked for. Sums in another order differ in their last bits, and every
+# How far a training may drift where the same bits cannot be expected. Sums in another order differ in their last bits, and every
 # step makes that larger. In 48 epochs of six small networks, trained from scratch with one thread and again with two, and validated
 # on 399 images, train losses came to differ by up to 4.8 %, macro F1 of an epoch by up to 0.07, of the best epochs by up to 0.03.
 # So the loss, a mean over all training images, is evaluated in every epoch, by twice that; and of the scores only the best one, by half
@@ -47,7 +47,7 @@ class Finding:
 
     epoch: int
     words: str
-    tolerable: bool  # where the same bits cannot be asked for
+    tolerable: bool  # where the same bits cannot be expected
 
 
 def conditions(result: Result) -> Conditions:
@@ -56,20 +56,20 @@ def conditions(result: Result) -> Conditions:
 
 
 def unlike(then: Conditions, now: Conditions) -> list[str]:
-    """Why the same bits cannot be asked for, in plain words; nothing where they can."""
+    """Why the same bits cannot be expected, in plain words; nothing where they can."""
     found = []
     if then.device != now.device:
         found.append(f"device: {then.device} then, {now.device} now")
     elif not now.device.startswith("CPU"):
-        found.append(f"device: {now.device}; a GPU adds up in no fixed order")
+        found.append(f"device: {now.device}; a GPU sums in no fixed order")
     if then.threads != now.threads:
         found.append(f"threads: {then.threads} then, {now.threads} now; sums may differ in their last bits")
     if then.code != now.code:
         found.append(f"code: {then.code} then, {now.code} now")
     elif now.code.endswith("-dirty"):
-        found.append(f"code: {now.code} then and now, with changes in no commit, which may not be the same ones")
+        found.append(f"code: {now.code} then and now, with uncommitted changes, which may differ")
     for name in sorted(then.versions.keys() | now.versions.keys()):
-        was, is_now = then.versions.get(name, "not noted"), now.versions.get(name, "not used")
+        was, is_now = then.versions.get(name, "not recorded"), now.versions.get(name, "not used")
         if was != is_now:
             found.append(f"{name}: {was} then, {is_now} now")
     return found
@@ -79,11 +79,11 @@ def compare_epochs(record: Record, again: Again, epochs: int) -> Iterator[Findin
     """What differs in the first `epochs` epochs, up to the one in which either training ended."""
     for epoch, (then, now) in enumerate(islice(zip_longest(record.reports, again.reports), epochs), start=1):
         if now is None:
-            words = f"was trained, and now {again.reason or 'the training ended before it'}"
+            words = f"was trained then; now {again.reason or 'the training ended before it'}"
             yield Finding(epoch, words, again.cause == record.result.cause)
             return
         if then is None:
-            yield Finding(epoch, f"was trained, and then {record.result.reason}", False)
+            yield Finding(epoch, f"is trained now; then {record.result.reason}", False)
             return
         yield from compare_reports(then, now)
     if again.reason and again.reason != record.result.reason:
@@ -119,7 +119,7 @@ def compare_predictions(then: Predictions | None, now: Predictions | None) -> It
     if then.ids != now.ids or [head.shape for head in then.heads] != [head.shape for head in now.heads]:
         yield Finding(then.epoch, "valid.npz holds other images or classes, or images in another order", False)
     elif largest := max(float(abs(before - after).max(initial=0)) for before, after in zip(then.heads, now.heads, strict=True)):
-        # One image may tip over where the score of all hardly moves.
+        # One image may change its class where the score of all hardly moves.
         yield Finding(then.epoch, f"validation probabilities by up to {largest:.1e}", True)
 
 
@@ -136,7 +136,7 @@ def epochs_table(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, A
         words = [finding.words for finding in findings if finding.epoch == after["epoch"]]
         differs = "; ".join(words[:SHOWN]) + (f"; and {len(words) - SHOWN} more" if words[SHOWN:] else "")
         scores = [report[name] for name in shown for report in (before, after)]
-        table.add_row(str(after["epoch"]), *("-" if score is None else f"{score:.4f}" for score in scores), differs or "equal")
+        table.add_row(str(after["epoch"]), *("-" if score is None else f"{score:.4f}" for score in scores), differs or "identical")
     return table
 
 
@@ -144,23 +144,23 @@ def verdict(findings: Sequence[Finding], excuses: Sequence[str], compared: str, 
     """Exit code and verdict.
 
     Args:
-        excuses: why the same bits cannot be asked for.
+        excuses: why the same bits cannot be expected.
         compared: what was trained again, in words.
         score: how far the best score may differ then.
     """
     if not findings:
-        return 0, f"Equal bitwise: {compared}."
+        return 0, f"Bitwise identical: {compared}."
     unlike_then = ", ".join(excuse.split(":")[0] for excuse in excuses)
     allowed = f"the best {metric.title} within {score:.3f} and train losses within {LOSS:.0%}"
-    tolerance = f"{allowed}, since the same bits cannot be asked for ({unlike_then})"
+    tolerance = f"{allowed}, since the same bits cannot be expected ({unlike_then})"
     wrong = [finding for finding in findings if not (excuses and finding.tolerable)]
     if not wrong:
-        return 0, f"Within tolerance: {compared}. Asked for was {tolerance}."
+        return 0, f"Within tolerance: {compared}. Allowed: {tolerance}."
     first, more = wrong[0], f", and {len(wrong) - 1} more differences" if wrong[1:] else ""
     words = f"epoch {first.epoch}: {first.words}{more}"
     if excuses:
-        return 1, f"Not within tolerance: {words}. Asked for was {tolerance}."
-    return 1, f"Not equal: {words}. The same code, libraries, threads and CPU type must give the same bits."
+        return 1, f"Not within tolerance: {words}. Allowed: {tolerance}."
+    return 1, f"Not identical: {words}. The same code, libraries, threads and CPU type must give the same bits."
 
 
 def compared_words(again: Again) -> str:

@@ -1,4 +1,4 @@
-"""Does an early score tell the final one? A pruner stops trials by early scores, so its choice is as good as these."""
+"""Does an early score predict the final one? A pruner stops trials by early scores, so its choice is as good as these."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,9 +25,9 @@ def measure(
 ) -> list[Fidelity]:
     """The rank correlation between the score at each rung and the score at the trial's last epoch.
 
-    Trials that were let through are a selected sample: their early scores lie close together, which makes the correlation among them lower
-    than among all trials. How much closer than those of all is known, so it is corrected for that. What is wanted beside are trials that
-    may not be stopped (`run/keep_running`), or a search with `run/pruner: none`: only there is a bad start seen that ends well.
+    Trials that passed are a selected sample: their early scores lie close together, which makes the correlation among them lower
+    than among all trials. How much closer than those of all is known, so it is corrected for that. Trials that may not be stopped
+    (`run/keep_running`), or a search with `run/pruner: none`, are needed as well: only there is a bad start seen that ends well.
 
     Args:
         curves: trial number -> score of every epoch, for trials that ran to the end. A trial whose last epoch is the rung or
@@ -55,11 +55,11 @@ def warning(
     rungs: Iterable[int],
     stopped: Mapping[int, Sequence[float]] = NOBODY,
 ) -> str | None:
-    """One sentence where early scores mislead the pruner, with the option that fixes it; None where they do not, or too few trials tell.
+    """A message where early scores mislead the pruner, with the option that fixes it; None where they do not, or with too few trials.
 
     A rung misleads where the correlation is significantly below 0.3 over at least 8 trials, be it of all or of one backbone: of so few
     trials a correlation of 0.5 is seen below 0.3 in one search of five, by chance. The advised `run/grace`
-    is the earliest later epoch before the last at which it is at least 0.5 for all who were misled, each over at least 8 of the trials.
+    is the earliest later epoch before the last at which it is at least 0.5 wherever it misled, each over at least 8 of the trials.
     """
     evaluated = _evaluated(measure(curves, backbones, rungs, stopped))
     misled = [found for found, correlation in evaluated if _at_most(found, correlation) < MISLEADING]
@@ -71,11 +71,11 @@ def warning(
         fix = f"use --no-early-stopping, since no later epoch before the last is known to reach {TELLING}"
     else:
         fix = f"use --set run/grace={telling}, the earliest later epoch that reaches {TELLING}"
-    return f"Early scores mislead the pruner, their rank correlation with the final epoch is {where}: for the next search {fix}."
+    return f"Early scores mislead the pruner: their rank correlation with the final epoch is {where}. For the next search {fix}."
 
 
 def highest(correlation: float, trials: int) -> float:
-    """What the true correlation is at most, with 80 % confidence, where so many trials (4 or more) have this one.
+    """Upper bound of the true correlation, with 80 % confidence, where so many trials (4 or more) have this one.
 
     Source: Fisher, On the probable error of a coefficient of correlation deduced from a small sample, Metron, 1921.
     """
@@ -85,7 +85,7 @@ def highest(correlation: float, trials: int) -> float:
 def unrestricted(correlation: float, restriction: float) -> float:
     """Spearman's correlation among all trials, from that among trials whose early scores are so many times closer together.
 
-    The other way round with 1 / restriction. Thorndike's formula is for Pearson's, which it is made to and from as for normal variables.
+    The inverse with 1 / restriction. Thorndike's formula is for Pearson's, to and from which it is converted as for normal variables.
     """
     among = 2 * math.sin(math.pi * correlation / 6)
     among_all = among * restriction / math.sqrt(1 + among**2 * (restriction**2 - 1))
@@ -115,7 +115,7 @@ def _fidelity(epoch: int, backbone: str | None, curves: Sequence[Sequence[float]
         return Fidelity(epoch, backbone, len(beyond), None)
     others = [curve[epoch - 1] for curve in stopped if len(curve) >= epoch]
     if not others:
-        # pandas has the method by name, but asks for SciPy then.
+        # pandas has the method by name, but needs SciPy for it.
         return Fidelity(epoch, backbone, len(beyond), float(early.rank().corr(final.rank())))
     everyone = _normal_scores(pd.concat([early, pd.Series(others)], ignore_index=True))
     own = everyone[: len(early)]

@@ -16,7 +16,7 @@ from rich.console import Console
 from trainables.record import RunError
 from trainables.storage import Address, Folder, StorageError, write_whole
 
-BEAT = 4.0  # seconds between two signs of life in an object store, which knows no locks
+BEAT = 4.0  # seconds between two heartbeats in an object store, which has no locks
 PATIENCE = 3 * BEAT  # without one the holder is dead
 LOCK = ".lock"
 
@@ -32,11 +32,11 @@ def hold(run: Folder) -> Iterator[None]:
 
 
 def tell_lock(place: Folder, console: Console) -> None:
-    """Say what stands for the lock of a run in an object store; a folder's lock is the system's, of which there is nothing to say."""
+    """Say what the lock of a run in an object store is; a folder's lock is the system's and needs no words."""
     if isinstance(place, Address):
         console.print(
-            f"{place}: in an object store the lock is a sign of life written every {BEAT:g} s, not a conditional write; of commands "
-            f"started within seconds of each other one is let in, after a wait of {1.5 * BEAT:g} to {PATIENCE + 1.5 * BEAT:g} s.",
+            f"{place}: in an object store the lock is a heartbeat written every {BEAT:g} s, not a conditional write. Of commands "
+            f"started within seconds of each other one gets the lock, after {1.5 * BEAT:g} to {PATIENCE + 1.5 * BEAT:g} s.",
             soft_wrap=True,
         )
 
@@ -46,15 +46,15 @@ def _hold_local(run: Path) -> Iterator[None]:
     try:
         handle = (run / LOCK).open("a+")
     except OSError as error:
-        raise RunError(f"{run}: {error.strerror}; a search writes its records there") from None
+        raise RunError(f"{run}: {error.strerror}; the records are written there, so give a --storage that can be written") from None
     with handle:
         try:
-            # The system lets go of it when the process ends, by kill -9 too.
+            # The system releases it when the process ends, by kill -9 too.
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             handle.seek(0)
             raise _held(run, handle.read()) from None
-        # Words for whoever is refused; a full disk has no room for them, and does not matter here.
+        # The name of the holder, for whoever is refused; a full disk has no room for it, and that does not matter here.
         with suppress(OSError):
             os.truncate(handle.fileno(), 0)
             os.write(handle.fileno(), _who().encode())
@@ -63,16 +63,16 @@ def _hold_local(run: Path) -> Iterator[None]:
 
 @contextmanager
 def _hold_remote(run: Address) -> Iterator[None]:
-    """A sign of life in a store stands for the lock.
+    """A heartbeat in a store stands for the lock.
 
-    The client of the stores has no conditional write, which would settle in one request who comes first. So whoever has written its
-    sign waits for longer than a beat and looks again: of several that found the run free the last one to write stays, and a holder that
-    was overlooked has written over a late one's sign by then.
+    The client of the stores has no conditional write, which would decide in one request who comes first. So a process that has written
+    its mark waits for longer than a beat and reads it again: of several that found the run free the last one to write stays, and a holder
+    that was overlooked has written over a late mark by then.
     """
     file, mark = run / LOCK, uuid4().hex
     before = _read(file)
     if before:
-        # Clocks of two machines may differ, so what counts is whether the sign of life changes.
+        # Clocks of two machines may differ, so what counts is whether the heartbeat changes.
         sleep(PATIENCE)
         if _read(file) not in (before, None):
             raise _held(run, json.loads(before)["who"])
@@ -118,4 +118,4 @@ def _who() -> str:
 
 
 def _held(run: Folder, who: str) -> RunError:
-    return RunError(f"{run} is being worked on by {who.strip() or 'another process'}; wait for it, or end it with: kill -TERM <its number>")
+    return RunError(f"{run} is in use by {who.strip() or 'another process'}; wait until it ends, or stop it with: kill -TERM <its number>")

@@ -1,4 +1,4 @@
-"""Seconds that save a night: check every value a space can take, then build and train drawn configurations for one step."""
+"""Checks before a search: every value that a space can take, then one training step of drawn configurations."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -50,23 +50,23 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
     mistakes += [(p.path, "is fixed for a run and cannot be searched") for p in space.parameters if p.path.startswith("data/")]
     if space.fixed.get("data/fold") == NOBODY:
         mistakes.append(
-            ("data/fold", "is -1: without anybody who validates there is nothing to search by; leave it to tuner.refit --all-data")
+            ("data/fold", "is -1 (no validation split), and a search needs validation scores; only tuner.refit --all-data uses it")
         )
     required = ("model/backbone", "optimizer/lr")
-    mistakes += [(path, "must be given; every experiment has to decide it") for path in required if path not in everything]
+    mistakes += [(path, "is required; it has no default") for path in required if path not in everything]
 
     entries = choosers()
     for path, values in values_of(space).items():
         if path in known and path not in own:
-            # A setting that only some entries have is held against one of these.
+            # A setting that only some entries have is checked with one of these.
             owner = {name: having[0] for name, chooser in entries.items() if (having := chooser.having(path))}
             for value in values:
                 mistakes += _value_mistakes(path, value, owner, scheme, corrections)
-    mistakes += _weights_that_nothing_reads(space)
+    mistakes += _unused_weights(space)
     for parameter in space.parameters:
         needs = NEEDS.get(parameter.path)
         if needs and not any(any(values_of(space).get(path, ())) for path in needs):
-            mistakes.append((parameter.path, f"is searched, and means nothing without {' or '.join(needs)}; give that, or leave this out"))
+            mistakes.append((parameter.path, f"is searched but has no effect without {' or '.join(needs)}; set that, or remove this"))
     try:
         covered = covered_targets(tasks_of(space), scheme)
         mistakes += _metric_mistakes(space, scheme.part(covered))
@@ -89,7 +89,7 @@ def _metric_mistakes(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
 
 
 def views_of(space: Space) -> list[View]:
-    """Every view that the space can ask for. Raises: SpaceError when there is no end of them."""
+    """Every view that the space can draw. Raises: SpaceError when there are infinitely many."""
     configs = (_config_with(values).view for values in space.grid("view"))
     return sorted({View.of(config) for config in configs}, key=str)
 
@@ -107,7 +107,7 @@ def valid_splits(space: Space) -> DataConfig:
 
 
 def values_of(space: Space) -> dict[str, list[Any]]:
-    """The values worth checking of every path: fixed ones, choices, ends of ranges."""
+    """The values to check of every path: fixed ones, choices, ends of ranges."""
     values = {path: [value] for path, value in space.fixed.items()}
     return values | {parameter.path: list(parameter.domain.ends()) for parameter in space.parameters}
 
@@ -154,7 +154,7 @@ def covered_targets(tasks: Iterable[Any], scheme: Scheme) -> tuple[str, ...]:
     covered = {read_task(task, scheme).scheme.names for task in tasks}
     if len(covered) > 1:
         sets = " and ".join(sorted("{" + ", ".join(names) + "}" for names in covered))
-        message = f"some trials predict {sets}; scores over different targets cannot be compared. Search them in runs of their own"
+        message = f"trials predict different targets, {sets}, and such scores cannot be compared; search them in separate runs"
         raise ConfigError([Mistake("task", message)])
     return covered.pop()
 
@@ -171,20 +171,20 @@ def _no_setting(path: str, space: Space) -> str:
         if name.startswith(f"{section}/"):
             given = [one for one in values_of(space).get(name, [chooser.default]) if one in chooser.settings]
             return chooser.refusal(path, given or [chooser.default])
-    return f"is not a setting{nearest(path, sorted(setting_paths())) or '; docs/space.md names them all'}"
+    return f"is not a setting{nearest(path, sorted(setting_paths())) or '; docs/space.md lists them all'}"
 
 
-def _weights_that_nothing_reads(space: Space) -> list[tuple[str, str]]:
+def _unused_weights(space: Space) -> list[tuple[str, str]]:
     names = [one for one in values_of(space).get("sampler/name", [SamplerConfig().name]) if one in SAMPLERS]
     if not space.fixed.get("data/weights") or any(issubclass(SAMPLERS[name].settings, WeightedSettings) for name in names):
         return []
     readers = ", ".join(name for name, entry in SAMPLERS.items() if issubclass(entry.settings, WeightedSettings))
     given = " or ".join(names)
-    return [("data/weights", f"is read by sampler/name {readers} alone, and here that is {given}; choose it, or leave this out")]
+    return [("data/weights", f"is used only by sampler/name {readers}, and here it is {given}; choose {readers}, or remove this")]
 
 
 def _check_backbone(name: str, path: str) -> None:
-    """Raises: ConfigError for a network that timm does not have. timm takes seconds to import, and its source tells most names."""
+    """Raises: ConfigError for a network that timm does not have. timm takes seconds to import, and most names can be read in its source."""
     if name not in _networks():
         from trainables.models.backbone import check_backbone
 
@@ -210,7 +210,7 @@ def _value_mistakes(path: str, value: Any, owner: Mapping[str, str], scheme: Sch
         elif path == "labels/relabel":
             check_relabel(value, corrections)
     except ConfigError as error:
-        # Whether it goes with the other values, the drawn configurations tell.
+        # Whether it fits the other values, the drawn configurations show.
         return [(mistake.path, mistake.message) for mistake in error.mistakes if mistake.path == path]
     return []
 

@@ -36,9 +36,9 @@ from tuner.understood import tell_understood
 
 DEMO_PEOPLE = 300
 DEMO_EVAL = 40  # people of the demo whose labels are not given
-NOTHING_GIVEN = "give --space a YAML file or a shipped space, or --resume a run to go on with"
+NOTHING_GIVEN = "give --space (a YAML file or a shipped space), or --resume (a run's name or folder)"
 MOST_BAD = 0.05  # share of undecodable images above which something is wrong with the data
-MOST_WITHOUT_FACE = 0.5  # share of images without a face above which a crop around faces is no good idea
+MOST_WITHOUT_FACE = 0.5  # share of images with no detected face above which a crop around faces does not suit them
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ def plan_search(run: Folder, space: Space, settings: RunSettings, options: Optio
     if earlier is None:
         refuse_odd_names(folder, images)
         tell_understood(images, read_unlabelled(folder, sides_of(space)), console)
-        # Too few groups are told before anything is decoded; that leaves out some at most.
+        # Too few groups are reported before anything is decoded; decoding can only leave out more.
         split_groups(images, sides_of(space), seed)
     if earlier and earlier.card.predicts != targets:
         was, now = (", ".join(names) for names in (earlier.card.predicts, targets))
-        refuse(earlier.card, [f"task: its trials predict {was}, new ones would predict {now}: the scores cannot be compared"])
+        refuse(earlier.card, [f"task: its trials predict {was}, new ones would predict {now}, and such scores cannot be compared"])
     views = preflight.views_of(space)
     return Plan(
         run,
@@ -131,7 +131,7 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
     completed: dict[int, Completed] = {}
     for fold in values.get("data/fold", [sides.fold]):
         data = Data.of(images, replace(split, fold=fold), views, with_statistics=by_data)
-        # For each fold again: whom the extra images may show depends on who validates.
+        # For each fold again: which extra images may train depends on the groups that validate.
         completed[fold] = complete(data, plan.folder, sides, tasks, relabels, views.digests, decoded)
         if plan.split_of:
             verify_extra(plan.split_of.run, completed[fold].table)
@@ -139,7 +139,7 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
     *_, whole = completed.values()
     tell_extra(whole, values.get("labels/confidence", [LabelsConfig().confidence]), console)
 
-    # torch and timm take seconds, and every mistake up to here is told without them.
+    # torch and timm take seconds, and every mistake up to here is reported without them.
     with progress_bar("preflight: one step of each kind of trial", len(plan.configurations)) as advance:
         from tuner.rehearsal import rehearse
 
@@ -148,7 +148,7 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
 
 
 def divide(images: Images, digests: Mapping[str, str], sides: DataConfig, seed: int, earlier: Earlier | None) -> tuple[Images, Split]:
-    """Who trains, validates and is held out: as in the earlier run where there is one.
+    """The split into train, validation and hold-out: that of the earlier run where there is one.
 
     Args:
         digests: of every image's content.
@@ -172,15 +172,15 @@ def refuse_options(options: Options) -> None:
         if options.space is None:
             raise RunError(NOTHING_GIVEN)
         if options.trials and options.trials.more:
-            raise RunError(f"--trials +{options.trials.number} adds to a run; give --resume, or leave the + out")
+            raise RunError(f"--trials +{options.trials.number} adds to an earlier run; give --resume, or write {options.trials.number}")
     elif options.name:
-        raise RunError("--name is of a new run; one that goes on keeps its name. Leave it out")
+        raise RunError(f"--name {options.name} is for a new run, and a resumed run keeps its name; remove --name")
 
 
 def read_the_space(options: Options, earlier: Earlier | None, has_gpu: bool) -> Space:
     """The space, changed by `--set`, with everything wrong about it in one SpaceError.
 
-    A run that goes on has its own, with all that was laid over it when it began, unless `--space` gives another.
+    A resumed run has its own, with all changes that were made to it when it began, unless `--space` gives another.
     """
 
     def check(space: Space) -> list[tuple[str, str]]:
@@ -193,7 +193,7 @@ def read_the_space(options: Options, earlier: Earlier | None, has_gpu: bool) -> 
     if earlier is None:
         raise RunError(NOTHING_GIVEN)
     if earlier.space is None:
-        raise RunError(f"{earlier.run}/{SPACE} is gone; give --space the space to go on with")
+        raise RunError(f"{earlier.run}/{SPACE} is missing; give the space to resume with: --space FILE")
     with local_file(earlier.run / SPACE) as file:
         space = read_space(file, changes=options.changes, choosers=choosers(), check=check)
     return with_data_of(replace(space, name=earlier.card.space), earlier)
@@ -215,7 +215,7 @@ def known_labels(options: Options, earlier: Earlier | None, sides: DataConfig) -
 
 
 def settings_of(options: Options, space: Space, earlier: Earlier | None) -> RunSettings:
-    """The section `run` of the space with what the command line says instead. A run that goes on keeps its number of trials."""
+    """The section `run` of the space with what the command line says instead. A resumed run keeps its number of trials."""
     values = dict(space.run)
     if earlier:
         values["trials"] = earlier.card.trials
@@ -232,14 +232,14 @@ def settings_of(options: Options, space: Space, earlier: Earlier | None) -> RunS
 
 
 def data_folder(options: Options, earlier: Earlier | None, console: Console) -> Path:
-    """Where the images lie. Raises: RunError when those of the earlier run are gone."""
+    """Where the images are. Raises: RunError when those of the earlier run are not there any more."""
     if options.data:
         return local_folder(options.data)
     if earlier is None or Path(earlier.card.data) == demo_folder().resolve():
         return demo_people(console)
     folder = local_folder(earlier.card.data)
     if not folder.exists():
-        raise RunError(f"the images of {earlier.card.name} were in {earlier.card.data}, which is gone; give --data where they are now")
+        raise RunError(f"the images of {earlier.card.name} were in {earlier.card.data}, which is gone; give --data their new path")
     return folder
 
 
@@ -265,7 +265,7 @@ def demo_people(console: Console) -> Path:
 
 
 def decode(images: Images, views: list[View], allow_bad: bool, console: Console) -> tuple[Images, ViewFiles]:
-    """The images that can be decoded, and the view files. Raises: DataError when too many cannot."""
+    """The images that can be decoded, and their view files. Raises: DataError when too many cannot."""
     cache = view_cache()
     missing = count_missing(images, views, cache)
     if missing:
@@ -276,37 +276,37 @@ def decode(images: Images, views: list[View], allow_bad: bool, console: Console)
         files = build_views(images, views, cache, advance)
     good = images.without(files.bad)
     if len(files.bad) > MOST_BAD * len(images) and not allow_bad:
-        fix = "Fix them, or go on without them: --allow-bad-photos"
+        fix = "Fix them, or leave them out with --allow-bad-images"
         raise DataError(f"{good.left_out[-1]}.\nThat is more than {MOST_BAD:.0%} of them. {fix}")
     for note in files.notes(len(good)):
         console.print(note, style="yellow", markup=False, soft_wrap=True)
     if len(files.without_face) > MOST_WITHOUT_FACE * len(good):
-        unfit = "That is more than half of them: view/crop: face does not suit these images; center, box or none do not look for faces."
+        unfit = "More than half of the images have no detected face, so view/crop: face does not suit them; use center, box or none."
         console.print(unfit, style="bold red")
     return good, files
 
 
 def tell_images(images: Images, split: Split, told: Collection[LeftOut], console: Console) -> None:
-    """What is used, what is left out beside what was told before, who is on which side."""
-    sides = {"train": split.train, "validate": split.valid, "hold out": split.holdout}
-    counts = [f"{len(images.groups[rows])} to {side}" for side, rows in sides.items()]
+    """What is used, what is left out beside what was told before, and how many images each part of the split has."""
+    parts = {"train": split.train, "validation": split.valid, "hold-out": split.holdout}
+    counts = [f"{len(images.groups[rows])} {part}" for part, rows in parts.items()]
     groups = len(set(images.groups.tolist()))
     console.print(f"{len(images)} images of {groups} groups: {', '.join(counts)} (split {split.hash})")
     for item in images.left_out:
         if item in told:
             continue
         console.print(f"  left out or noted: {item}", style="yellow")
-    parts = np.unique(split.part)
-    if rare := rare_classes(images, len(parts)):
-        words = f"  {len(rare)} classes are in fewer groups than the {len(parts)} parts of the split, so some part has none of them"
+    count = len(np.unique(split.part))
+    if rare := rare_classes(images, count):
+        words = f"  {len(rare)} classes have fewer groups than the split has parts ({count}), so they are missing in some parts"
         console.print(f"{words}: {some(rare)}", style="yellow")
     absent = absent_classes(images)
     if absent:
-        console.print(f"  no image has {len(absent)} of the classes, each counts as F1 0: {'; '.join(absent)}", style="yellow")
+        console.print(f"  {len(absent)} classes have no image, and each counts as F1 0: {'; '.join(absent)}", style="yellow")
 
 
 def tell_extra(whole: Completed, confidences: Iterable[float], console: Console) -> None:
-    """How many images train beside the run's own, and what of them and of the corrections was left out.
+    """How many additional images train, and what of them and of the corrections was left out.
 
     Args:
         confidences: smallest probabilities at which an image with soft labels trains.
@@ -317,6 +317,6 @@ def tell_extra(whole: Completed, confidences: Iterable[float], console: Console)
         if soft is not None:
             kept = [f"{int((soft.max(axis=1) >= least).sum())} of them at labels/confidence {least:g}" for least in confidences]
             words = f"pseudo-labelled: {', '.join(kept)}"
-        console.print(f"{len(one.extra.images)} further images train, from {one.source}, {words}")
+        console.print(f"{len(one.extra.images)} additional training images from {one.source}, {words}")
     for item in whole.left_out:
         console.print(f"  left out or noted: {item}", style="yellow")

@@ -26,45 +26,45 @@ if TYPE_CHECKING:
     from trainables.pretraining import Pretraining
     from tuner.runs import Earlier
 
-# What of a search's settings pre-training shares with it: who is held out, and how images reach the network.
+# The settings that pre-training shares with a search: the hold-out, and how images reach the network.
 SHARED = ("data/", "view/", "normalize")
-# Without a run there is no space either; every one has to decide these, and pre-training has a learning rate and weights of its own.
+# Without a run there is no space either; these are required in each, and pre-training has a learning rate and weights of its own.
 NO_SPACE = "model: {{backbone: {backbone}, weights: none}}\noptimizer: {{lr: 0.001}}\n"
 
 
 def main(
     backbone: Annotated[str, typer.Option(help="Any timm network; ViTs learn the most from it.")],
     run: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A run whose split, images, view and normalisation are taken. Default: none.")
+        str | None, typer.Option(metavar="NAME", help="Take the split, images, view and normalisation of this run. Default: none.")
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH", help="Images, as tuner.run takes them; their labels are not used. Default: those of --run, or drawn people."
+            metavar="PATH", help="Images, as for tuner.run; their labels are not used. Default: those of --run, or the demo's images."
         ),
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="data/..., view/... or normalize, as the search will have it. Repeatable."),
+        typer.Option("--set", metavar="PATH=VALUE", help="Change data/..., view/... or normalize; use the search's values. Repeatable."),
     ] = None,
-    size: Annotated[int | None, typer.Option(min=16, help="Short for --set view/size=SIZE: pixels of a side.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Times that every image is shown.")] = 50,
-    batch_size: Annotated[int, typer.Option(min=2, help="Images of a batch.")] = 64,
-    lr: Annotated[float, typer.Option(help="Peak of the learning rate.")] = 1e-3,
-    hide: Annotated[float, typer.Option(min=0.05, max=0.95, help="Share of each image that is hidden.")] = 0.6,
-    weights: Annotated[str, typer.Option(help="To begin with: imagenet, none, or a file.")] = "none",
+    size: Annotated[int | None, typer.Option(min=16, help="Height and width in pixels; short for --set view/size=SIZE.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over all images.")] = 50,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images per batch.")] = 64,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    hide: Annotated[float, typer.Option(min=0.05, max=0.95, help="Share of each image that is masked.")] = 0.6,
+    weights: Annotated[str, typer.Option(help="Initial weights: imagenet, none, or a file.")] = "none",
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Of the hold-out and of everything random, as the search has it. Default: that of --run, or 0."),
+        typer.Option(min=0, help="Seed of the hold-out and of everything random; use the search's. Default: that of --run, or 0."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The weights file. Default: weights/<backbone>-pretrained.safetensors.")] = None,
 ) -> None:
-    """Train a backbone on images without labels, and write weights for a search to begin with.
+    """Train a backbone on images without labels, and write weights with which a search can start.
 
-    Parts of every image are hidden and the network learns to paint them (masked image modelling). Nobody learns from the held-out
-    groups, so the score on them stays honest: give --run the run whose split it is, or --set the same data/... and --seed as the
-    search will have. Images of the validation groups take part, without their labels, and so do images to predict (eval/), but no
-    copy of a held-out image. The weights file says what split, view and normalisation it was made with. It is written after every
+    Parts of every image are masked and the network learns to reconstruct them (masked image modelling). The hold-out groups are not
+    used, so the score on them stays unbiased: give --run the run whose split it is, or the same --set data/... and --seed as the
+    search will have. Images of the validation groups are used without their labels, and so are images to predict (eval/), but no
+    copy of a hold-out image. The weights file names the split, view and normalisation it was made with. It is written after every
     epoch: Ctrl-C keeps what was learned.
 
         python -m tuner.pretrain --backbone vit_tiny_patch16_224 --data photos --size 224
@@ -83,7 +83,7 @@ def main(
         if lr <= 0:
             raise DataError(f"--lr is {lr}; give a number above 0")
         if out.suffix != ".safetensors":
-            raise DataError(f"--out {out}: weights are kept as safetensors; let the name end so")
+            raise DataError(f"--out {out} must end in .safetensors, the format of the weights")
         earlier = open_run(run) if run else None
         if seed is None:
             seed = earlier.card.seed if earlier else 0
@@ -109,7 +109,7 @@ def shared_settings(backbone: str, earlier: "Earlier | None", data: str | None, 
     from tuner.runs import refuse_changes
 
     if odd := [change for change in changes if not change.startswith(SHARED)]:
-        message = f"pre-training has no use for it; it shares {', '.join(SHARED)} with a search"
+        message = f"is not used in pre-training, which has only {', '.join(SHARED)} in common with a search; remove it"
         raise ConfigError([Mistake(f"--set {change}", message) for change in odd])
     with TemporaryDirectory() as folder:
         file = Path(folder) / "pretrain.yaml"
@@ -119,7 +119,7 @@ def shared_settings(backbone: str, earlier: "Earlier | None", data: str | None, 
     if earlier:
         refuse_changes(earlier.card, earlier.space, space, seed)
     if searched := [parameter for parameter in space.parameters if parameter.path.startswith(SHARED)]:
-        message = "is searched, and pre-training takes one value; choose with --set"
+        message = "is searched, and pre-training takes one value; choose it with --set"
         raise ConfigError([Mistake(parameter.path, f"{message} {parameter.path}=VALUE") for parameter in searched])
     return space
 
@@ -134,7 +134,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Material:
-    """All that is learned from, and how it is seen."""
+    """All images that are learned from, and how they are normalised."""
 
     sources: tuple[Source, ...]
     statistics: "ChannelStatistics"  # to normalise by
@@ -173,10 +173,8 @@ def learn(settings: "Pretraining", space: "Space", data: str | None, earlier: "E
         card = asdict(settings) | {"epoch": epoch.epoch} | material.origin
         write_whole(out, save(state, metadata={"pretraining": json.dumps(card)}))
         speed = f"{epoch.images / epoch.seconds:,.0f} images/s"
-        console.print(f"epoch {epoch.epoch} of {settings.epochs}: error of hidden pixels {epoch.loss:.4f}, {speed}")
-    console.print(
-        f"Hidden pixels are painted with an error of {epoch.loss:.4f} after {settings.epochs} epochs, {first:.4f} after the first."
-    )
+        console.print(f"epoch {epoch.epoch} of {settings.epochs}: error of masked pixels {epoch.loss:.4f}, {speed}")
+    console.print(f"Reconstruction error of masked pixels: {epoch.loss:.4f} after {settings.epochs} epochs, {first:.4f} after the first.")
     use = f"--set model/backbone={settings.backbone} --set {shlex.quote(f'model/weights={out}')}"
     console.print(Text.assemble("Weights: ", (str(out), "bold"), f". Use them: {use}"), soft_wrap=True)
 
@@ -203,7 +201,7 @@ def gather(folder: Path, view: "View", space: "Space", settings: "Pretraining", 
     statistics = statistics_to_normalise_by(normalize, ModelConfig(backbone=settings.backbone, weights=settings.weights), by, view)
 
     used, held_out = images.take(np.concatenate([split.train, split.valid])), images.take(split.holdout)
-    console.print(f"{len(used)} images to learn from; {len(held_out)} held-out ones are left out (split {split.hash})")
+    console.print(f"{len(used)} images to learn from; {len(held_out)} hold-out images are not used (split {split.hash})")
     for line in images.count_lines():
         console.print(f"  {line}")
     sources = [Source(used.ids, files.files[view])]

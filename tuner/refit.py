@@ -12,46 +12,46 @@ from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, R
 def numbers(text: str) -> tuple[int, ...]:
     """`4,7` as numbers of trials. Raises: typer.BadParameter."""
     if not re.fullmatch(r"\d+(,\d+)*", text.replace(" ", "")):
-        raise typer.BadParameter(f"{text!r} are no numbers of trials; write 4,7")
+        raise typer.BadParameter(f"{text!r} is not a list of trial numbers; write 4,7")
     return tuple(dict.fromkeys(int(number) for number in text.split(",")))
 
 
 def main(
     run: Annotated[str | None, typer.Option(help="The search whose configurations are trained again: its name, folder or address.")] = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="REFIT", help="Go on with refits that were ended, by the name or folder of their own run.")
+        str | None, typer.Option(metavar="REFIT", help="Resume interrupted refits, by the name or folder of their own run.")
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="The best finished trials by the run's metric on validation. Default: 3.")] = None,
     trials: Annotated[
-        tuple | None, typer.Option(parser=numbers, metavar="4,7", help="These trials in place of the best; any that has a score.")
+        tuple | None, typer.Option(parser=numbers, metavar="4,7", help="These trials instead of the best ones; each needs a score.")
     ] = None,
     folds: Annotated[
         int | None,
-        typer.Option(min=2, help="Train each configuration once for each fold of the run, whose number this must be: out-of-fold scores."),
+        typer.Option(min=2, help="Train each configuration once per fold (as many as the run has), for out-of-fold scores."),
     ] = None,
     all_data: Annotated[
         bool,
-        typer.Option("--all-data", help="Train on train and validation together: only the hold-out (test) is left to score on."),
+        typer.Option("--all-data", help="Train on train and validation together: only the hold-out (test) is left to evaluate on."),
     ] = False,
     epochs_from: Annotated[
         Literal["best", "all"] | None,
         typer.Option(
-            help="--all-data: train up to the searched trial's best epoch, with a schedule over just these epochs, or all. Default: best."
+            help="--all-data: train to the best epoch of the searched trial, with a schedule of that length, or all epochs. Default: best."
         ),
     ] = None,
     seeds: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Train each so often, with new seeds: the searched one's + 1000, + 2000, ... Alone: on the search's own fold. "
-            "Default: the searched seed.",
+            help="Train each with this many new seeds: the searched seed + 1000, + 2000, ... Without --folds and --all-data: on the "
+            "search's own fold. Default: the searched seed.",
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="PATH", help="The folder of the images, or its address. Default: where they were then.")
+        str | None, typer.Option(metavar="PATH", help="The folder of the images, or its address. Default: that of the search.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The new run's folder in the storage. Default: RUN-refit, RUN-refit-2, ...")] = None,
-    storage: Annotated[str | None, typer.Option(help="Where the new run lies: a folder or an address. Default: beside the search.")] = None,
+    storage: Annotated[str | None, typer.Option(help="Where the new run is: a folder or an address. Default: beside the search.")] = None,
     time_budget: TimeBudget = None,
     retries: Retries = None,
     gpus_per_trial: GpusPerTrial = None,
@@ -62,10 +62,15 @@ def main(
     """Train the best configurations of a search again: on every fold, on all data, with other seeds.
 
     With --folds each fold is predicted by a model that did not train on it, which gives one score over all groups but the hold-out.
-    With --all-data models see everybody but the hold-out, where analysis.ensemble scores them. --seeds tells how much of a score is luck.
+    With --all-data models train on all but the hold-out, on which analysis.ensemble evaluates them. --seeds shows how much of a score
+    is chance.
 
-    The folds are those of the run's split.csv, and the held-out groups never train. The trials are Ray trials with records like all
-    others, in a run of their own. Ctrl-C, SIGTERM and the end of --time-budget stop softly, and `--resume RUN-refit` goes on.
+        python -m tuner.refit --run faces --top 3 --folds 5
+
+        python -m tuner.refit --run faces --trials 4,7 --all-data
+
+    The folds are those of the run's split.csv, and the hold-out groups never train. The trials are Ray trials with records like all
+    others, in a run of their own. Ctrl-C, SIGTERM and the end of --time-budget stop softly; resume with `--resume RUN-refit`.
     """
     console = output()
     options = Options(

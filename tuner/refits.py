@@ -35,7 +35,7 @@ from trainables.versions import code_version
 from tuner.cli import Options
 from tuner.runs import resume_command
 
-TOP = 3  # configurations, where nothing else is asked for
+TOP = 3  # configurations, by default
 APART = 1000  # between two seeds
 
 
@@ -81,22 +81,22 @@ def refuse_options(wish: Wish, options: Options) -> None:
     mistakes = []
     if options.resume:
         if named:
-            mistakes.append(f"--resume goes on with what was chosen then; leave out {', '.join(named)}")
+            mistakes.append(f"--resume keeps what was chosen when the refits began; remove {', '.join(named)}")
     else:
         if not wish.run:
-            mistakes.append("give --run a search whose configurations are to be trained again, or --resume refits to go on with")
+            mistakes.append("give --run (the search whose configurations are trained again), or --resume (refits to resume)")
         if wish.top is not None and wish.top < 1:
             mistakes.append(f"--top is {wish.top}; write 1 or more")
         if wish.top is not None and wish.trials:
             mistakes.append("--top takes the best trials, --trials those that you name; give one of them")
         if wish.folds and wish.all_data:
             mistakes.append(
-                "--folds keeps a fold back for each model, --all-data none; give one of them, then the other in a run of its own"
+                "--folds keeps a validation fold for each model, --all-data none; give one of them, then the other in a separate run"
             )
         if not (wish.folds or wish.all_data or wish.seeds):
-            mistakes.append("say what to train: --folds on every fold, --all-data on all but the hold-out, --seeds 3 with other seeds")
+            mistakes.append("give --folds N (every fold), --all-data (all but the hold-out), or --seeds N (other seeds)")
         if wish.epochs_from and not wish.all_data:
-            mistakes.append("--epochs-from is for --all-data, where nobody chooses the epoch; leave it out")
+            mistakes.append("--epochs-from is for --all-data, where no validation split chooses the epoch; remove it")
     if mistakes:
         raise RunError("\n".join(mistakes))
 
@@ -107,7 +107,7 @@ def choose(run: Folder, card: RunCard, wish: Wish) -> list[Record]:
     Raises: RunError when a named trial is not there, is damaged or has no score, and when none has finished.
     """
     if card.refit_of:
-        raise RunError(f"{card.name} holds refits itself; choose from the search: --run {name_of(searched_run(run, card))}")
+        raise RunError(f"{card.name} holds refits, not a search; give the search: --run {name_of(searched_run(run, card))}")
     records, damaged = read_whole(run)
     if not wish.trials:
         finished = [record for record in records.values() if record.result.state == "finished" and record.best]
@@ -115,7 +115,7 @@ def choose(run: Folder, card: RunCard, wish: Wish) -> list[Record]:
             states = [record.result.state for record in records.values()] + ["damaged"] * len(damaged)
             there = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "there are none"
             raise RunError(
-                f"no trial of {card.name} has finished ({there}). Go on with it: {resume_command(run)}, "
+                f"no trial of {card.name} has finished ({there}). Resume it: {resume_command(run)}, "
                 "or name trials that have a score: --trials"
             )
         sign = BY_NAME[card.metric].sign
@@ -125,7 +125,7 @@ def choose(run: Folder, card: RunCard, wish: Wish) -> list[Record]:
         if number in damaged:
             mistakes.append(f"trial {number} of {card.name} cannot be read ({damaged[number]})")
         elif number not in records:
-            mistakes.append(f"there is no trial {number} in {card.name}; there are {', '.join(map(str, records)) or 'none'}")
+            mistakes.append(f"{card.name} has no trial {number}; it has {', '.join(map(str, records)) or 'none'}")
         elif not records[number].best:
             result = records[number].result
             mistakes.append(f"trial {number} of {card.name} has no score ({result.state}: {result.reason})")
@@ -154,12 +154,12 @@ def plan_refits(chosen: Sequence[Record], wish: Wish) -> list[Refit]:
     """
     own = chosen[0].config.data.folds
     if wish.folds not in (None, own):
-        raise RunError(f"the groups were split into {own} folds when the search began, and its split.csv keeps them: write --folds {own}")
+        raise RunError(f"--folds is {wish.folds}, but the split.csv of the search has {own} folds; write --folds {own}")
     by_score = [record.number for record in chosen if isinstance(record.config.schedule, PlateauSettings)] if wish.all_data else []
     if by_score:
         raise RunError(
-            f"schedule/name is plateau in trial {', '.join(map(str, by_score))}: it drops the learning rate by the score, and with "
-            "--all-data nobody scores. Choose other trials with --trials, or give --folds"
+            f"schedule/name is plateau in trial {', '.join(map(str, by_score))}: it lowers the learning rate by the validation score, and "
+            "--all-data has no validation split. Choose other trials with --trials, or give --folds"
         )
     refits = []
     for record in chosen:
@@ -178,7 +178,7 @@ def folds_of(record: Record, wish: Wish) -> Iterable[int]:
 
 
 def changed(record: Record, wish: Wish, *, seed: int, fold: int) -> TrialConfig:
-    """The configuration of a refit. Where nobody validates, the best epoch was found in the search, and the schedule ends there."""
+    """The configuration of a refit. Without a validation split it trains to the best epoch of the search, where the schedule ends."""
     values = record.config.values()
     values["seed"], values["data"]["fold"] = seed, fold
     if wish.all_data:
@@ -189,9 +189,9 @@ def changed(record: Record, wish: Wish, *, seed: int, fold: int) -> TrialConfig:
 
 
 def read_refits(run: Folder, card: RunCard) -> list[Refit]:
-    """The trials of a refit that goes on. Raises: RunError for a run that is none, and for settings that cannot be read."""
+    """The trials of a resumed refit. Raises: RunError for a run that is none, and for settings that cannot be read."""
     if not card.refit_of:
-        raise RunError(f"{card.name} is a search; go on with it: {resume_command(run)}, or train its best again: --run {name_of(run)}")
+        raise RunError(f"{card.name} is a search; resume it: {resume_command(run)}, or train its best again: --run {name_of(run)}")
     refits, mistakes = [], []
     for number, origin in enumerate(card.origins):
         file = trial_folder(run, number) / "config.json"
@@ -233,9 +233,9 @@ def tell_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refit
         best = f"{BY_NAME[card.metric].title} {record.best['score']:.3f} at epoch {record.best['epoch']} of {record.config.epochs}"
         console.print(f"  {trials}: {searched.name}/{record.number}, {record.config.model.backbone}, {best}")
     if refits[0].config.data.fold == NOBODY:
-        console.print("No validation split: all but the hold-out train, the last epoch is kept, and only the hold-out (test) scores.")
+        console.print("No validation split: all but the hold-out train, the last epoch is kept, and only the hold-out (test) is scored.")
         if any(record.config.train.patience for record in chosen):
-            console.print("train/patience is 0 here: it would need a score.")
+            console.print("train/patience is 0 here: it needs validation scores.")
 
 
 def space_of(configs: Sequence[TrialConfig]) -> Space:
@@ -260,19 +260,19 @@ def space_of(configs: Sequence[TrialConfig]) -> Space:
 
 
 def lay_out(run: Folder, card: RunCard, refits: Sequence[Refit]) -> None:
-    """Begin the records that are not there: settings, and in words which refit it is."""
+    """Begin the records that are missing: settings, and in words which refit it is."""
     there = {folder.name for folder in list_trials(run)}
     name = searched_run(run, card).name
     for number, refit in enumerate(refits):
         if str(number) not in there:
             folder = trial_folder(run, number)
             start_record(folder, refit.config)
-            result = Result("interrupted", "has not begun", 0, card.split, "", code_version(), attempt=0, notes=(note(name, refit),))
+            result = Result("interrupted", "not started yet", 0, card.split, "", code_version(), attempt=0, notes=(note(name, refit),))
             write_result(folder, result)
 
 
 def note(searched: str, refit: Refit) -> str:
     """Which refit it is: `refit of faces/7: fold 2, seed 1000`."""
     config = refit.config
-    side = f"fold {config.data.fold}" if config.data.fold != NOBODY else f"all but the hold-out, {config.epochs} epochs"
-    return f"refit of {searched}/{refit.origin.trial}: {side}, seed {config.seed}"
+    trains = f"fold {config.data.fold}" if config.data.fold != NOBODY else f"all but the hold-out, {config.epochs} epochs"
+    return f"refit of {searched}/{refit.origin.trial}: {trains}, seed {config.seed}"

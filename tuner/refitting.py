@@ -28,7 +28,7 @@ from tuner.searching import with_shares_of
 from tuner.settings import RunSettings
 from tuner.surroundings import gpus_here
 
-# Ray takes seconds, and mistakes are told without it.
+# Ray takes seconds, and mistakes are reported without it.
 if TYPE_CHECKING:
     from ray.tune.search import Searcher
 
@@ -53,7 +53,7 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
             card = read_run(run)
             refits = read_refits(run, card)
             options = with_shares_of(card, options)
-            console.print(Text.assemble((card.name, "bold"), f": going on with {len(refits)} refits of {searched_run(run, card).name}"))
+            console.print(Text.assemble((card.name, "bold"), f": resuming {len(refits)} refits of {searched_run(run, card).name}"))
         else:
             searched = find_run(wish.run)
             card = read_run(searched)
@@ -66,7 +66,7 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
             tell_chosen(card, searched, chosen, refits, console)
         plan = plan_refit(run, searched, card, refits, options, console)
         join = start(None if options.address else gpus_here())
-        # What the search went on without, its refits go on without.
+        # Images that the search left out, its refits leave out.
         material = prepare(plan, allow_bad=True, console=console)
         shares = {"cpus_per_trial": options.cpus_per_trial, "gpus_per_trial": options.gpus_per_trial}
         card = replace(card, data=original(plan.folder), **shares)
@@ -97,7 +97,7 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
             write=write,
             searcher=searcher,
             summarize=lambda board, seconds, soft_stop: summarize_refit(plan, material.data, card, board, seconds, soft_stop, console),
-            go_on=resume_command(run, "tuner.refit"),
+            resume=resume_command(run, "tuner.refit"),
         )
         return train_and_sum_up(work, options, join, console)
 
@@ -113,7 +113,7 @@ def plan_refit(run: Folder, searched: Folder, card: RunCard, refits: Sequence[Re
         trials=len(refits),
         epochs=card.epochs,
         metric=card.metric,
-        grace=card.epochs,  # nor is it measured how far early scores tell
+        grace=card.epochs,  # nor is it measured how well early scores predict
         pruner="none",
         keep=len(refits),
         **retries,

@@ -1,4 +1,4 @@
-"""Drawn configurations are built and trained for one step: seconds that save a night, and the GPU memory that a trial takes."""
+"""Drawn configurations are built and trained for one step: mistakes show within seconds, and so does the GPU memory that a trial takes."""
 
 import gc
 from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +29,7 @@ class Memory:
 
 
 class Gpu:
-    """What is asked of the GPU while steps are measured."""
+    """What is read of the GPU while steps are measured."""
 
     def __init__(self):
         self.device = torch.device("cuda")
@@ -57,7 +57,7 @@ def rehearse(space: Space, configurations: Iterable[dict[str, Any]], data: Mappi
     """
     mistakes: list[Mistake] = []
     for values in configurations:
-        # That training diverges is an outcome for a trial's record to tell, no mistake in the space.
+        # That training diverges is an outcome for a trial's record, not a mistake in the space.
         with suppress(DivergedError):
             try:
                 config = TrialConfig.from_values(values)

@@ -61,22 +61,20 @@ REPEATED: tuple[Cause, ...] = ("diverged", "settings")  # failures that the sett
 def main(
     run: Annotated[str, typer.Option(help="A run's name in runs/, its folder, or its address.")],
     trial: Annotated[int, typer.Option(help="The trial's number.")],
-    epochs: Annotated[int | None, typer.Option(min=1, help="Train at most so many epochs. Default: all that were reported.")] = None,
-    data: Annotated[
-        str | None, typer.Option(metavar="PATH", help="The images, as tuner.run takes them. Default: where the images were then.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Train at most this many epochs. Default: all that were reported.")] = None,
+    data: Annotated[str | None, typer.Option(metavar="PATH", help="The images, as for tuner.run. Default: those of the run.")] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; with another number sums may differ in their last bits. Default: as then.")
+        int | None, typer.Option(min=1, help="CPU threads; with another number sums may differ in their last bits. Default: as recorded.")
     ] = None,
 ) -> None:
     """Train a trial again, outside the search, and compare it epoch by epoch with its record.
 
-    With the same code, libraries, threads and CPU type it must be equal bitwise. Elsewhere, and on a GPU, the best score may
-    differ by half its 95 % interval and every train loss by 10 %. Nothing of the run is changed.
+    With the same code, libraries, threads and CPU type it must be bitwise identical. Elsewhere, and on a GPU, the best score may
+    differ by half its 95 % CI and every train loss by 10 %. Nothing of the run is changed.
 
         python -m tuner.replay --run faces --trial 7
 
-    Exit codes: 0 equal or within tolerance, 1 not, 2 it cannot be replayed, 130 Ctrl-C.
+    Exit codes: 0 identical or within tolerance, 1 not, 2 it cannot be replayed, 130 Ctrl-C.
     """
     console = output()
     asked: list[int] = []
@@ -85,14 +83,14 @@ def main(
         asked.append(number)
         raise KeyboardInterrupt
 
-    def go_on() -> None:
+    def check_interrupt() -> None:
         # Python drops an exception that a signal raises in a callback, as imports have many.
         if asked:
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        code = replay(run, trial, epochs=epochs, folder=data, threads=threads, console=console, go_on=go_on)
+        code = replay(run, trial, epochs=epochs, folder=data, threads=threads, console=console, after_epoch=check_interrupt)
     except UserError as error:
         complain(str(error))
         code = 2
@@ -112,7 +110,7 @@ def replay(
     folder: str | Path | None,
     threads: int | None,
     console: Console,
-    go_on: Callable[[], None] = lambda: None,
+    after_epoch: Callable[[], None] = lambda: None,
 ) -> int:
     """Run the command and return its exit code.
 
@@ -120,7 +118,7 @@ def replay(
         epochs: to train at most; None for all that were reported.
         folder: of the images; None for where they were.
         threads: None for as many as then.
-        go_on: called after each epoch; may raise.
+        after_epoch: called after each epoch; may raise.
     Raises: RunError, DataError, ConfigError, ImageError, StorageError for what the user can fix.
     """
     from trainables.versions import code_version, device_name, versions
@@ -151,7 +149,7 @@ def replay(
 
         def trained(epochs: int) -> None:
             advance(epochs)
-            go_on()
+            after_epoch()
 
         again = train_again(record, data, wanted, threads=threads, device=device, keep=keep, advance=trained)
     tolerance = score_tolerance(record, predictions, data)
@@ -164,7 +162,7 @@ def replay(
     if again.reports:
         console.print(epochs_table(record.reports, again.reports, findings, metric))
     if wanted < possible:
-        say(f"Not trained again: what came after epoch {wanted}.")
+        say(f"Epochs after {wanted} were not trained again.")
     if predictions and not again.predictions:
         say(f"The validation probabilities are of epoch {predictions.epoch}, which was not reached.")
     code, words = verdict(findings, excuses, compared_words(again), tolerance, metric)
@@ -180,7 +178,7 @@ def read_trial(run: Folder, number: int) -> tuple[Record, Predictions | None]:
     folders = {int(folder.name): folder for folder in list_trials(run)}
     if number not in folders:
         listed = "\n".join(f"  {line}" for line in map(one_line, folders.values())) or "  none yet"
-        raise RunError(f"there is no trial {number} in {run}; there are\n{listed}")
+        raise RunError(f"{run} has no trial {number}; it has\n{listed}")
     try:
         record = read_record(folders[number])
         predictions = read_predictions(record.folder) if record.reports else None
@@ -209,7 +207,7 @@ def one_line(folder: Folder) -> str:
 
 
 def describe(card: RunCard, record: Record) -> Iterator[str]:
-    """The trial in plain words: which, how it ended, what it is, what happened on the way."""
+    """The trial in words: which, how it ended, its settings, its notes."""
     config, result = record.config, record.result
     yield f"Trial {record.number} of {card.name}, {record.folder}: {result.state} after {len(record.reports)} epochs, {result.reason}"
     height, width = config.view.height, config.view.width
@@ -242,7 +240,7 @@ def read_data(run: Folder, card: RunCard, record: Record, folder: str | Path | N
 
     source, view = local_folder(folder or card.data), View.of(record.config.view)
     if folder is None and not source.exists():
-        raise RunError(f"the images of {card.name} were in {card.data}, which is gone; give --data where they are now")
+        raise RunError(f"the images of {card.name} were in {card.data}, which is gone; give --data their new path")
 
     def decoded(images: "Images") -> "tuple[Images, ViewFiles]":
         with progress_bar("decoding images", count_missing(images, [view], view_cache())) as advance:
@@ -252,7 +250,7 @@ def read_data(run: Folder, card: RunCard, record: Record, folder: str | Path | N
     images, views = decoded(read_images(source, record.config.data))
     images, split = restore_split(run, card, images, views.digests, record.config.data.fold)
     if split.hash != record.result.split:
-        raise RunError(f"trial {record.number} was trained on the split {record.result.split}, and the run's is {split.hash}")
+        raise RunError(f"trial {record.number} was trained on the split {record.result.split}, but {run}/split.csv is {split.hash}")
     by_data = record.config.normalize == "dataset"
     data = Data.of(images, split, views, with_statistics=by_data)
     whole = complete(data, source, record.config.data, [record.config.task], [record.config.labels.relabel], views.digests, decoded)
@@ -296,13 +294,13 @@ def train_again(
     except OutOfMemoryError:
         raise RunError(
             f"the GPU ran out of memory in epoch {len(reports) + 1}; trial {record.number} was trained on {result.device}. "
-            "Take a GPU with as much memory, free this one, or give --epochs for those before"
+            f"Use a GPU with as much memory, free this one, or give --epochs {len(reports)}"
         ) from None
     return Again(tuple(reports), predictions, cause, reason)
 
 
 def score_tolerance(record: Record, predictions: Predictions | None, data: "Data") -> float:
-    """How far the best score may be from the record's: half its 95 % interval over groups, and at least SCORE."""
+    """How far the best score may be from the record's: half its 95 % CI over groups, and at least SCORE."""
     from trainables.validation import validation_interval
 
     if predictions is None or not predictions.ids or predictions.ids != tuple(data.images.ids[index] for index in data.split.valid):

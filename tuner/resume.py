@@ -1,4 +1,4 @@
-"""Going on with a run: what its records say, and what becomes of each trial. Ray's own experiment state is not asked."""
+"""Resuming a run: what its records say, and what is done with each trial. Ray's own experiment state is not read."""
 
 import io
 from collections.abc import Mapping
@@ -50,13 +50,13 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Stock:
-    """What becomes of the trials of a run that goes on."""
+    """What becomes of the trials of a resumed run."""
 
     ended: tuple[Record, ...] = ()  # stay as they are
     going_on: tuple[Record, ...] = ()  # from the last epoch whose state was written
     misfits: tuple[Record, ...] = ()  # were interrupted, and the edited space has no place for them
     damaged: tuple[Damaged, ...] = ()  # are quarantined and trained again
-    unknown: tuple[Damaged, ...] = ()  # stay as they are: whole, but of settings that choose what this version does not have
+    unknown: tuple[Damaged, ...] = ()  # stay as they are: intact, but their settings name parts that this version does not have
 
     @property
     def kept(self) -> tuple[Record, ...]:
@@ -101,7 +101,7 @@ def take_stock(run: Folder, space: Space, fixed: Mapping[str, Any], *, retry: bo
 
 
 def settle(stock: Stock, run: Folder, pruner: Pruner) -> Stock:
-    """Quarantine damaged records, write the last word of trials that had none, and let the pruner decide on what it has not heard."""
+    """Quarantine damaged records, write the final state of trials that had none, and let the pruner decide on what it has not heard."""
     for item in stock.damaged:
         quarantine(item.folder, run)
     ended, going_on = [], []
@@ -110,7 +110,7 @@ def settle(stock: Stock, run: Folder, pruner: Pruner) -> Stock:
             end_record(record.folder, "finished", why_it_ended(len(record.reports), record.config))
             record = read_record(record.folder)
         if record.result.state in ("finished", "stopped"):
-            # Its process may have died between the last word and this.
+            # Its process may have died between the final state and this.
             drop_last(record.folder)
         ended.append(record)
     pruner.recall((*ended, *stock.going_on, *stock.misfits))

@@ -1,4 +1,4 @@
-"""Which weights stay on disk while a run goes on: those of its best trials, and of running ones."""
+"""Which weights stay on disk during a run: those of its best trials, and of running ones."""
 
 from trainables.metrics import Metric
 from trainables.record import MODEL, trial_folder

@@ -1,4 +1,4 @@
-"""`python -m tuner.run --space quickstart.yaml`: search a space, keep every trial's record, print what was found."""
+"""`python -m tuner.run --space quickstart.yaml`: search a space, keep every trial's record, print the best trials."""
 
 import json
 import re
@@ -19,7 +19,7 @@ def wanted(text: str) -> Wanted:
     """`40`, or `+20` for as many more. Raises: typer.BadParameter."""
     match = re.fullmatch(r"(\+?)(\d+)", text.strip())
     if not match or not int(match[2]):
-        raise typer.BadParameter(f"{text!r} is no number of trials; write 40, or with --resume +20 for as many more")
+        raise typer.BadParameter(f"{text!r} is not a number of trials; write 40, or with --resume +20 for 20 more")
     return Wanted(int(match[2]), more=bool(match[1]))
 
 
@@ -44,58 +44,61 @@ def run(
         str | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with a run, by its name or folder: finished trials are kept, interrupted ones go on after their last epoch.",
+            help="Resume a run, by its name or folder: finished trials are kept, interrupted ones continue after their last epoch.",
         ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
             metavar="PATH",
-            help="A folder of class folders, a table, or a folder with one; or its address, such as "
-            "s3://bucket/flowers. Default: drawn people, for a demo.",
+            help="A folder with one folder per class, a table, or a folder with a table; or its address, such as "
+            "s3://bucket/flowers. Default: drawn images, for a demo.",
         ),
     ] = None,
     target: Annotated[
-        str | None, typer.Option(metavar="NAME[,NAME]", help="The column, or columns, to predict; short for --set data/target=.")
+        str | None, typer.Option(metavar="NAME[,NAME]", help="The column or columns to predict; short for --set data/target=.")
     ] = None,
     tags: Annotated[str | None, typer.Option(metavar="NAME[,NAME]", help="The columns of tags; short for --set data/tags=.")] = None,
     number: Annotated[
         str | None, typer.Option(metavar="NAME", help="The column of a number to predict; short for --set data/number=.")
     ] = None,
     group: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The column whose value images of one group share; short for --set data/group=.")
+        str | None,
+        typer.Option(metavar="NAME", help="Column of the groups (patient, scene), which no split separates; short for --set data/group=."),
     ] = None,
     label_pattern: Annotated[
         str | None,
-        typer.Option(metavar="PATTERN", help="Labels in names of files, such as {label}_{n}; short for --set data/label_pattern=."),
+        typer.Option(metavar="PATTERN", help="Labels in file names, such as {label}_{n}; short for --set data/label_pattern=."),
     ] = None,
     layout: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="How images and labels lie on disk, where several layouts fit; short for --set data/layout=."),
+        typer.Option(metavar="NAME", help="How images and labels are stored, where several layouts fit; short for --set data/layout=."),
     ] = None,
     trials: Annotated[
         str | None,
-        typer.Option(parser=wanted, metavar="N", help="Configurations to try in all; with --resume also +N, as many more."),
+        typer.Option(parser=wanted, metavar="N", help="Number of trials; with --resume also +N for N more. Default: the space's, or 20."),
     ] = None,
     time_budget: TimeBudget = None,
     name: Annotated[str | None, typer.Option(help="The run's folder in the storage. Default: the space's name and a number.")] = None,
     storage: Annotated[
-        str, typer.Option(help="Where runs lie: a folder, or an address such as s3://bucket/runs. Every node must see it.")
+        str, typer.Option(help="Where runs are kept: a folder, or an address such as s3://bucket/runs. Every node must reach it.")
     ] = "runs",
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of the split, of every trial's weights and batches, and of the proposals. Default: 0.")
+        int | None, typer.Option(min=0, help="Seed of the split, of each trial's weights and batches, and of the search. Default: 0.")
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="What trials and votes are chosen by, short for --set run/metric=NAME.")] = None,
-    searcher: Annotated[str | None, typer.Option(help="What proposes configurations, short for --set run/searcher=NAME.")] = None,
-    pruner: Annotated[str | None, typer.Option(help="What stops hopeless trials, short for --set run/pruner=NAME.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Metric by which trials and votes are chosen; short for --set run/metric=NAME.")
+    ] = None,
+    searcher: Annotated[str | None, typer.Option(help="Search algorithm, such as tpe; short for --set run/searcher=NAME.")] = None,
+    pruner: Annotated[str | None, typer.Option(help="Pruner of bad trials, such as asha; short for --set run/pruner=NAME.")] = None,
     early_stopping: Annotated[
-        bool | None, typer.Option("--early-stopping/--no-early-stopping", help="Let a pruner stop hopeless trials. Default: it does.")
+        bool | None, typer.Option("--early-stopping/--no-early-stopping", help="Let the pruner stop bad trials early. Default: yes.")
     ] = None,
     keep_running: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Share of trials that may not be stopped; they tell how far to trust early scores. Default: 0.05."),
+        typer.Option(min=0, max=1, help="Share of trials that are never pruned, to measure how reliable early scores are. Default: 0.05."),
     ] = None,
-    keep: Annotated[int | None, typer.Option(min=1, help="Trials whose weights stay on disk, best first. Default: 10.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="How many of the best trials keep their weights on disk. Default: 10.")] = None,
     retries: Retries = None,
     gpus_per_trial: GpusPerTrial = None,
     cpus_per_trial: CpusPerTrial = None,
@@ -105,18 +108,26 @@ def run(
         typer.Option("--set", metavar="PATH=VALUE", help="Change the space: loss/gamma=2, run/epochs=3. Repeatable."),
     ] = None,
     dashboard: Dashboard = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, train one step of each kind of trial, and stop there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, train one step of each kind of trial, and exit.")] = False,
     allow_bad_images: Annotated[
-        bool, typer.Option("--allow-bad-photos", help="Go on though over 5 % of the images cannot be decoded.")
+        bool,
+        typer.Option(
+            "--allow-bad-images", "--allow-bad-photos", help="Leave out images that cannot be decoded, even if they are more than 5 %."
+        ),
     ] = False,
 ) -> None:
-    """Search a space for the best models, on every core and GPU there is.
+    """Search a space for the best models, on all cores and GPUs.
 
-    Each trial leaves a record in runs/NAME/trials/; afterwards
-    `python -m analysis.ensemble --top 3 --run NAME` lets the best ones vote.
+    Each trial has a record in runs/NAME/trials/; analysis.ensemble then makes an ensemble of the best ones:
 
-    Ctrl-C, SIGTERM and the end of --time-budget stop softly: every running trial reports, and `--resume NAME` goes on with nothing lost,
-    after a crash as well. `--resume NAME --trials +20` extends a search, `--resume NAME --space edited.yaml` changes its space.
+        python -m tuner.run --space quickstart.yaml
+
+        python -m tuner.run --space quickstart.yaml --data photos --trials 40
+
+        python -m analysis.ensemble --top 3 --run NAME
+
+    Ctrl-C, SIGTERM and the end of --time-budget stop softly: every running trial reports, and `--resume NAME` continues with nothing
+    lost, after a crash too. `--resume NAME --trials +20` extends a search, `--resume NAME --space edited.yaml` changes its space.
     """
     given = dict(locals())
     given["data"] = folder_of(data, given.pop("files") or [])

@@ -24,11 +24,11 @@ class Earlier:
 
     run: Folder
     card: RunCard
-    space: Space | None  # the one in effect; None where its file is gone
+    space: Space | None  # the one in effect; None where its file is missing
 
 
 def open_run(name: str) -> Earlier:
-    """The run to go on with. Raises: RunError when it does not exist or its run.json is damaged."""
+    """The run to resume. Raises: RunError when it does not exist or its run.json is damaged."""
     run = find_run(name)
     card = read_run(run)
     space = None
@@ -38,7 +38,7 @@ def open_run(name: str) -> Earlier:
                 space = with_cuts(replace(read_space(file, choosers=choosers()), name=card.space), card)
                 space = replace(space, fixed=_paths(BEFORE) | dict(space.fixed))
         except SpaceError as error:
-            raise RunError(f"{run}/{SPACE} cannot be read:\n{error}\nMend it, or give --space") from None
+            raise RunError(f"{run}/{SPACE} cannot be read:\n{error}\nFix it, or give --space") from None
     return Earlier(run, card, space)
 
 
@@ -72,10 +72,10 @@ def refuse_changes(card: RunCard, before: Space | None, space: Space, seed: int 
     if card.metric != metric:
         mistakes.append(f"run/metric was {card.metric} and would be {metric}: the scores cannot be compared")
     if seed not in (None, card.seed):
-        mistakes.append(f"its seed is {card.seed}, not {seed}: leave --seed out")
+        mistakes.append(f"--seed is {seed}, but the run's seed is {card.seed}: remove --seed")
     if before is not None:
         was, would_be = (DataConfig(**nested(one.fixed).get("data", {})).model_dump(mode="json") for one in (before, space))
-        other = "the groups would be split, or the classes cut, in another way"
+        other = "the split or the classes would change"
         mistakes += [
             f"data/{name} was {show(was[name])} and would be {show(would_be[name])}: {other}" for name in was if was[name] != would_be[name]
         ]
@@ -86,16 +86,16 @@ def refuse(card: RunCard, mistakes: list[str]) -> None:
     """Raises: RunError with all mistakes, where there are some."""
     if mistakes:
         listed = "\n".join(f"  {mistake}" for mistake in mistakes)
-        raise RunError(f"run {card.name} cannot go on like this:\n{listed}\nStart a new run for that.")
+        raise RunError(f"run {card.name} cannot be resumed with these changes:\n{listed}\nStart a new run for them.")
 
 
 def resume_command(run: Folder, module: str = "tuner.run") -> str:
-    """What goes on with a run."""
+    """The command that resumes a run."""
     return typed(f"{module} --resume {name_of(run)}")
 
 
 def vote_command(run: Folder, trials: int) -> str:
-    """What lets the best of a run's trials vote."""
+    """The command that makes an ensemble of a run's best trials."""
     return typed(f"analysis.ensemble --top {min(3, trials)} --run {name_of(run)}")
 
 
@@ -116,7 +116,7 @@ def choose_folder(runs: Folder, wanted: str | None, names: Iterable[str]) -> Fol
     Raises: RunError for a name that is taken or is no plain folder name, StorageError.
     """
     if wanted is not None and (not wanted or Path(wanted).name != wanted or wanted.startswith(".")):
-        raise RunError(f"--name {wanted!r} is not a plain folder name; write letters, digits and dashes")
+        raise RunError(f"--name {wanted!r} is not a plain folder name; use letters, digits and dashes")
     reach(runs)
     if wanted is None:
         return next(folder for name in names if not (folder := runs / name).exists())
@@ -162,4 +162,4 @@ def _taken(stack: ExitStack, runs: Folder, wanted: str | None, names: Iterable[s
 def _refuse_taken(run: Folder) -> None:
     """Raises: RunError for a folder that is there already; one whose command died before it was a run may be used."""
     if not (run / LOCK).is_file() or any((run / name).exists() for name in ("run.json", "trials")):
-        raise RunError(f"there is a run {run.name!r} already ({run}); choose another --name, go on with it: --resume, or remove it")
+        raise RunError(f"{run} exists already; choose another --name, resume it with --resume {run.name}, or remove it")

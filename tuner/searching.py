@@ -45,16 +45,16 @@ def search(options: Options, console: Console, start: Start) -> int:
         join = start(None) if options.address and not options.dry_run else None
         gpus = join().gpus if join else gpus_here()
         plan = check(options, earlier, gpus, stack, console)
-        # What a run went on without, it goes on without: that these are the same images is verified.
+        # Images that a run left out, it leaves out again: that these are the same images is verified.
         allow_bad = options.allow_bad_images or earlier is not None
         if options.dry_run:
             prepare(plan, allow_bad=allow_bad, console=console)
             if sheet := examples_sheet(plan.images, plan.folder.stem):
                 console.print(Text(f"Examples of each class: {sheet}"), soft_wrap=True)
-            valid = f"{preflight.DRAWS} configurations drawn, {len(plan.configurations)} trained for a step, all valid"
+            valid = f"{preflight.DRAWS} configurations drawn, {len(plan.configurations)} trained for one step, all valid"
             console.print(f"Dry run: {valid}. Nothing was written.")
             return 0
-        # All that can be wrong without opening an image is right: Ray starts while images are decoded and the preflight runs.
+        # All that can be checked without opening an image is valid: Ray starts while images are decoded and the preflight runs.
         join = join or start(gpus)
         material = prepare(plan, allow_bad=allow_bad, console=console)
 
@@ -69,13 +69,13 @@ def search(options: Options, console: Console, start: Start) -> int:
             write=lambda: write_plan(plan, material, options),
             searcher=study_searcher,
             summarize=lambda board, seconds, soft_stop: summarize(plan, material.data, board, seconds, soft_stop, console),
-            go_on=resume_command(plan.run),
+            resume=resume_command(plan.run),
         )
         return train_and_sum_up(work, options, join, console)
 
 
 def check(options: Options, earlier: Earlier | None, gpus: int, stack: ExitStack, console: Console) -> Plan:
-    """All that can be checked before an image is opened, in the order of what it costs; the folder of a new run is taken.
+    """All that can be checked before an image is opened, the cheapest first; the folder of a new run is taken.
 
     Args:
         stack: gives the folder back.
@@ -94,7 +94,7 @@ def check(options: Options, earlier: Earlier | None, gpus: int, stack: ExitStack
         else:
             tell_lock(place[0], console)
             run = stack.enter_context(claim(*place))
-    verb = f"going on with {run.name}, " if earlier else ""
+    verb = f"resuming {run.name}, " if earlier else ""
     console.print(Text.assemble((space.name, "bold"), f": {verb}{settings.trials} trials of at most {settings.epochs} epochs"))
     if options.space and not gpus and has_overlay(options.space):
         console.print("No GPU here: the space's on_cpu part is used (smaller nets, sizes, epochs).")
@@ -102,10 +102,10 @@ def check(options: Options, earlier: Earlier | None, gpus: int, stack: ExitStack
 
 
 def refuse_refit(run: Folder, card: RunCard) -> None:
-    """Raises: RunError for a run that holds chosen configurations, to which a search has nothing to add."""
+    """Raises: RunError for a run of refits, whose configurations are chosen already."""
     if card.refit_of:
-        fix = f"go on with: {resume_command(run, 'tuner.refit')}"
-        raise RunError(f"{card.name} holds refits of {card.refit_of}, and a search has nothing to add to them; {fix}")
+        fix = f"resume it with: {resume_command(run, 'tuner.refit')}"
+        raise RunError(f"{card.name} holds refits of {card.refit_of}, not a search; {fix}")
 
 
 def with_shares_of(card: RunCard, options: Options) -> Options:
@@ -122,7 +122,7 @@ def write_plan(plan: Plan, material: Material, options: Options) -> None:
         write_whole(run / SPLIT, split_table(images, split, material.digests))
         if material.extra:
             write_whole(run / EXTRA, material.extra)
-    header = f"The space of {run.name} with all that was laid over it. To change it, copy it, edit the copy, and go on with:\n"
+    header = f"The space of {run.name} with all changes applied. To change it, copy it, edit the copy, and resume with:\n"
     space = plan.space.with_run(plan.settings.model_dump(exclude={"early_stopping"}))
     write_whole(run / SPACE, space_text(space, f"{header}{resume_command(run)} --space <the copy>").encode())
     write_run(

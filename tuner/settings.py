@@ -37,29 +37,29 @@ class NameIn:
 
     def _check(self, name: str) -> str:
         if name not in self.names:
-            raise ValueError(f"{name!r} does not exist{nearest(name, self.names)}; there are {', '.join(self.names)}")
+            raise ValueError(f"{name!r} does not exist{nearest(name, self.names)}; choose one of {', '.join(self.names)}")
         return name
 
 
 class RunSettings(AshaSettings, MedianSettings):
     """Never searched; `--trials`, `--keep` and friends or `--set run/epochs=3` override it.
 
-    What only some pruners read begins with their names; the others take no notice of it.
+    What only some pruners read begins with their names; the others ignore it.
     """
 
-    trials: Count = setting("configurations to try", 20)
+    trials: Count = setting("number of trials", 20)
     epochs: Count = setting("maximum epochs of a trial", 10)
     metric: Annotated[str, NameIn(BY_NAME, (AUTO,))] = setting(
-        f"what trials and votes are chosen by, as scikit-learn's scorers are named; auto: {DEFAULTS['classes']} of classes, "
-        f"{DEFAULTS['tags']} of tags, {DEFAULTS['number']} of a number",
+        f"metric by which trials and votes are chosen, named as in scikit-learn; auto: {DEFAULTS['classes']} for classes, "
+        f"{DEFAULTS['tags']} for tags, {DEFAULTS['number']} for a number",
         AUTO,
     )
-    searcher: Annotated[str, NameIn(SEARCHERS)] = setting("what proposes configurations", "tpe")
-    pruner: Annotated[str, NameIn(STOPPERS)] = setting("what stops hopeless trials", "asha")
+    searcher: Annotated[str, NameIn(SEARCHERS)] = setting("search algorithm that proposes configurations", "tpe")
+    pruner: Annotated[str, NameIn(STOPPERS)] = setting("stops bad trials early", "asha")
     early_stopping: bool = setting("false is short for run/pruner: none", True)
-    keep_running: Share = setting("share of the trials that may not be stopped; they tell how far early scores can be trusted", 0.05)
-    keep: Count = setting("trials whose weights stay on disk, best first", 10)
-    retries: Annotated[int, Field(ge=0)] = setting("of a trial whose process dies; one that gets on meanwhile has them all again", 2)
+    keep_running: Share = setting("share of the trials that are never pruned; they show how reliable early scores are", 0.05)
+    keep: Count = setting("how many of the best trials keep their weights on disk", 10)
+    retries: Annotated[int, Field(ge=0)] = setting("restarts of a trial whose process died; each finished epoch resets the count", 2)
 
     @model_validator(mode="before")
     @classmethod
@@ -67,21 +67,21 @@ class RunSettings(AshaSettings, MedianSettings):
         if not isinstance(values, Mapping) or values.get("early_stopping") is not False:
             return values
         if values.get("pruner", "none") != "none":
-            raise ValueError(f"run/early_stopping: false is short for run/pruner: none, and run/pruner is {values['pruner']}; keep one")
+            raise ValueError(f"run/early_stopping: false means run/pruner: none, but run/pruner is {values['pruner']}; remove one of them")
         return {**values, "pruner": "none"}
 
     @model_validator(mode="after")
     def _grace_within_epochs(self) -> "RunSettings":
         if self.grace > self.epochs:
-            raise ValueError(f"run/grace is {self.grace}, more than run/epochs, which is {self.epochs}")
+            raise ValueError(f"run/grace is {self.grace}, more than run/epochs ({self.epochs}); lower run/grace")
         return self
 
     def score(self) -> Metric:
-        """What scores are of, where that is settled (`for_targets`)."""
+        """The metric, once it is known (`for_targets`)."""
         return BY_NAME[self.metric]
 
     def for_targets(self, scheme: Scheme) -> Self:
-        """The settings with the metric for trials of these targets. Raises: ConfigError where these have no such."""
+        """The settings with the metric for trials of these targets. Raises: ConfigError where the metric does not fit them."""
         return self.model_copy(update={"metric": metric_of(self.metric, scheme).name})
 
     def stopper(self) -> Stopper:
@@ -102,7 +102,7 @@ def _mistake(detail: ErrorDetails) -> tuple[str, str]:
     path = "/".join(["run", *map(str, detail["loc"])])
     if detail["type"] == "extra_forbidden":
         known = [f"run/{name}" for name in RunSettings.model_fields]
-        return path, f"is not a setting{nearest(path, known) or '; there are ' + ', '.join(known)}"
+        return path, f"is not a setting{nearest(path, known) or '; choose one of ' + ', '.join(known)}"
     if detail["type"] == "value_error":
         return path, detail["msg"].removeprefix("Value error, ")
     message = detail["msg"]

@@ -1,4 +1,4 @@
-"""What is printed when trials have ended: how good they are, what they cost, where they lie, what to do next."""
+"""What is printed when trials have ended: their scores, their cost, where their files are, what to do next."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -27,14 +27,14 @@ SUMMED_UP = 10  # rows of the last table
 
 
 def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: SoftStop, console: Console) -> None:
-    """The last table, what it cost, where it lies, and what to do next."""
+    """The last table, what it cost, where the files are, and what to do next."""
     run, metric = plan.run, plan.settings.score()
     records = read_records(run)
     scored = sorted((record for record in records if record.best), key=lambda one: (-metric.sign * one.best["score"], one.number))
     table = Table(title=f"Best trials of {run.name}, by {metric.title} ({board.targets}) on validation", title_justify="left", box=None)
     # Not twice, where the metric is accuracy itself.
     beside = [] if metric.name == "accuracy" else ["accuracy"]
-    for column in ("trial", "state", "best epoch", metric.title, "95 % interval", *beside):
+    for column in ("trial", "state", "best epoch", metric.title, "95 % CI", *beside):
         table.add_column(column, justify="left" if column == "state" else "right")
     table.add_column("what differs", overflow="fold")
     for record in scored[:SUMMED_UP]:
@@ -53,9 +53,9 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
 
 
 def tell_end(
-    plan: Plan, records: Sequence[Record], board: Board, seconds: float, soft_stop: SoftStop, go_on: str, console: Console
+    plan: Plan, records: Sequence[Record], board: Board, seconds: float, soft_stop: SoftStop, resume: str, console: Console
 ) -> None:
-    """How the trials ended, what they cost, and how to go on where something is left to do."""
+    """How the trials ended, what they cost, and how to resume where something is left to do."""
     run = plan.run
     states = [record.result.state for record in records]
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("finished", "stopped", "interrupted", "failed") if state in states)
@@ -65,16 +65,16 @@ def tell_end(
             console.print(f"  trial {record.number} failed: {record.result.reason}", style="red", highlight=False, markup=False)
     for note in board.notes:
         console.print(note, highlight=False, markup=False)
-    pace = f"{board.images:,} images trained in {clock(seconds)}, {board.images / seconds:,.0f} a second over the whole command"
+    pace = f"{board.images:,} images trained in {clock(seconds)}, {board.images / seconds:,.0f} images/s over the whole command"
     console.print(f"{pace}. Size of {run}: {size_below(run) / 1e6:,.0f} MB", highlight=False)
     if soft_stop.reason:
-        console.print(f"Ended early by {soft_stop.reason}; every epoch that was reported is kept.", highlight=False)
+        console.print(f"Stopped early by {soft_stop.reason}; every reported epoch is kept.", highlight=False)
     if soft_stop.no_room:
         # A file stands beside its old one for a moment, and every kept trial adds one of this size.
         need = (plan.settings.keep + 2) * max((size_below(record.folder) for record in records), default=0)
-        console.print(f"Free some room there before it goes on: {need / 1e6:,.0f} MB are enough for it all.", highlight=False)
+        console.print(f"Free some disk space there before you resume: {need / 1e6:,.0f} MB are enough for all.", highlight=False)
     if soft_stop.reason or "interrupted" in states:
-        console.print(Text.assemble("Go on with: ", (go_on, "bold")), soft_wrap=True)
+        console.print(Text.assemble("Resume with: ", (resume, "bold")), soft_wrap=True)
 
 
 # Refits
@@ -88,7 +88,7 @@ class Refitted:
     seed: int
     planned: int  # trials
     done: tuple[Record, ...]  # those that ran to their end, by number
-    pooled: tuple[float, tuple[float, float]] | None  # score of the predictions of all of these, 95 % interval; None: nobody validated
+    pooled: tuple[float, tuple[float, float]] | None  # score of the predictions of all of these, 95 % CI; None: no validation split
 
     @property
     def fold_scores(self) -> list[float]:
@@ -125,13 +125,13 @@ def summarize_refit(plan: Plan, data: Data, card: RunCard, board: Board, seconds
         return
     if not evaluated:
         console.print(
-            "These models have no validation score: all but the hold-out (test) trained. The searched trials' scores choose.",
+            "These models have no validation score, since all but the hold-out (test) trained. Choose by the scores of the search.",
             highlight=False,
         )
         following = f"{vote_command(searched, len(done))} --run {name_of(run)}"
     elif any(group.planned > 1 for group in groups):
         console.print(
-            "Each fold's epoch was chosen on that fold: only the score on the hold-out (test) is unbiased.",
+            "Each fold's best epoch was chosen on that fold: only the score on the hold-out (test) is unbiased.",
             highlight=False,
         )
         sign = plan.settings.score().sign
@@ -144,10 +144,10 @@ def summarize_refit(plan: Plan, data: Data, card: RunCard, board: Board, seconds
 
 def scores_table(plan: Plan, searched: str, groups: Sequence[Refitted]) -> Table:
     """A row for each configuration and seed: the score over all its folds, with its interval."""
-    metric, attributes = plan.settings.score(), ", ".join(plan.targets)
-    title = f"Refits of {searched}, by {metric.title} ({attributes}) of groups that did not train"
+    metric, targets = plan.settings.score(), ", ".join(plan.targets)
+    title = f"Refits of {searched}, by {metric.title} ({targets}), out of fold"
     table = Table(title=title, title_justify="left", box=None)
-    for column in ("refit of", "seed", "folds", metric.title, "95 % interval", "mean of folds", "sd", "searched"):
+    for column in ("refit of", "seed", "folds", metric.title, "95 % CI", "mean of folds", "sd", "searched"):
         table.add_column(column, justify="right")
     for group in groups:
         words = ["-"] * 4

@@ -1,4 +1,4 @@
-"""What of this machine a search depends on: its GPUs; for Ray's start facts first, then what can be avoided and words for what cannot."""
+"""What a search needs of this machine: its GPUs, and for Ray's start folders, memory and ports; what is wrong there, and how to fix it."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ SHOWN = ("nvidia*", "nvhost*", "nvmap", "nvgpu", "dxg", "kfd")
 
 
 class NoPlaceError(ValueError):
-    """Nowhere on this machine can Ray put what it needs; the text says why, and what to set."""
+    """Ray has no folder for its files on this machine; the text says why, and what to set."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Surroundings:
     room: int = 10**12  # free bytes there
     home: Path = Path("/home")
     home_fault: str | None = None  # why nothing can be written there
-    has_token: bool = False  # of Ray's authentication, or told to do without
-    shared_memory: int = 10**12  # free bytes of /dev/shm; 0 where there is none, or none for us
+    has_token: bool = False  # of Ray's authentication, or authentication is off
+    shared_memory: int = 10**12  # free bytes of /dev/shm; 0 where it is missing or not ours
     taken_port: int | None = None  # one that the environment names for Ray and another process listens on
-    load: float = 0.0  # processes that want a core, for each core
+    load: float = 0.0  # processes that are ready to run, for each core
 
     @property
     def too_long(self) -> bool:
@@ -126,32 +126,32 @@ def complaints(around: Surroundings) -> list[str]:
     if around.too_long:
         size = len(os.fsencode(around.temp / "ray")) + SOCKET
         found.append(
-            f"TMPDIR ({around.temp}) is too long: a socket's path below it has {size} bytes, and the system takes {LONGEST_SOCKET}; "
+            f"TMPDIR ({around.temp}) is too long: a socket's path below it has {size} bytes, and the system allows {LONGEST_SOCKET}; "
             "set RAY_TMPDIR to a folder with a short name"
         )
     if around.temp_fault:
         found.append(f"{around.temp}/ray cannot be written ({around.temp_fault}); set RAY_TMPDIR to a folder that is yours")
     if around.wants_own_token:
-        found.append(f"HOME ({around.home}) cannot be written ({around.home_fault}), and Ray keeps its token there; set HOME")
+        found.append(f"HOME ({around.home}) cannot be written ({around.home_fault}), and Ray keeps its token there; set HOME to another")
     if around.wants_other_memory and around.room < OBJECT_STORE:
         free = f"{SHARED_MEMORY} has {around.shared_memory / 1e6:,.0f} MB free and {around.temp} {around.room / 1e6:,.0f} MB"
         found.append(
-            f"{free}, and Ray shares objects in {OBJECT_STORE / 1e6:,.0f} MB; "
-            "free some room (docker run --shm-size=1g), or set RAY_TMPDIR to a folder on another disk"
+            f"{free}, and Ray needs {OBJECT_STORE / 1e6:,.0f} MB for shared objects; "
+            "free some space (docker run --shm-size=1g), or set RAY_TMPDIR to a folder on another disk"
         )
     elif around.room < OBJECT_STORE:
         free = f"{around.temp} has {around.room / 1e6:,.0f} MB free, and Ray writes its logs there"
-        found.append(f"{free}; free some room, or set RAY_TMPDIR to a folder elsewhere")
+        found.append(f"{free}; free some space, or set RAY_TMPDIR to a folder on another disk")
     if around.taken_port:
-        found.append(f"port {around.taken_port} ({GCS_PORT}) is taken by another process; unset {GCS_PORT}, or name a free port")
+        found.append(f"port {around.taken_port} ({GCS_PORT}) is in use by another process; unset {GCS_PORT}, or set it to a free port")
     if around.load > 4:
-        found.append(f"{around.load:.0f} processes wait for each core; try again when the machine is less busy")
+        found.append(f"{around.load:.0f} processes wait for each CPU core; try again when the machine is less busy")
     return found
 
 
 def why_not(around: Surroundings, said: str) -> str:
-    """Why Ray did not start, from what it said and what is seen around it."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no words"]
+    """Why Ray did not start, from its message and the facts of this machine."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no message"]
     found = complaints(around) or [f"see the newest logs in {around.temp}/ray/session_latest/logs"]
     # Ray quotes the end of a server's log; the cause stands last.
     return "\n".join(

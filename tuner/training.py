@@ -35,7 +35,7 @@ from tuner.searchers.study import StudySearcher
 from tuner.stoppers.pruner import Pruner, spares
 from tuner.stoppers.soft_stop import SoftStop
 
-# Makes what proposes trials. It is told of those that there are, and asks whether the search is coming to its end.
+# Makes the searcher. It gets the trials that there are, and a function that says whether the search is ending.
 MakeSearcher = Callable[[Plan, cluster.Slots, Stock, Callable[[], bool]], Searcher]
 
 
@@ -48,8 +48,8 @@ class Work:
     began: float  # when the command began, by `perf_counter`
     write: Callable[[], None]  # what all trials share, onto the disk
     searcher: MakeSearcher
-    summarize: Callable[[Board, float, SoftStop], None]  # told the seconds that the command took
-    go_on: str  # the command that goes on
+    summarize: Callable[[Board, float, SoftStop], None]  # gets the seconds that the command took
+    resume: str  # the command that resumes the run
 
 
 def train_and_sum_up(work: Work, options: Options, join: Join, console: Console) -> int:
@@ -68,7 +68,7 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
     at_a_time = f"{slots()} trials at a time, {share} each. Records: "
     console.print(Text.assemble(at_a_time, (str(plan.run), "bold"), f". Ray's log: {log}"))
     if joined.dashboard:
-        console.print(f"Ray dashboard: {joined.dashboard} (it asks for a token; print it with: {joined.token})")
+        console.print(f"Ray dashboard: {joined.dashboard} (it needs a token; print it with: {joined.token})")
 
     soft_stop = SoftStop(options.time_budget)
     board = Board(plan.settings.trials, plan.settings.epochs, ", ".join(plan.targets), plan.settings.score(), soft_stop.deadline)
@@ -78,14 +78,14 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
         with soft_stop.listening():
             search(plan, job, slots, stock, board, soft_stop, console, searcher=work.searcher)
     except KeyboardInterrupt:
-        console.print(Text.assemble("Stopped at once. Go on with: ", (work.go_on, "bold")), soft_wrap=True)
+        console.print(Text.assemble("Stopped at once. Resume with: ", (work.resume, "bold")), soft_wrap=True)
         return soft_stop.code or 130
     work.summarize(board, perf_counter() - work.began, soft_stop)
     return soft_stop.code
 
 
 def log_file(run: Folder) -> Path:
-    """Where Ray's words go: into the run's folder, or, an object store being unable to append, into the cache."""
+    """Ray's log file: in the run's folder, or in the cache, as an object store cannot append."""
     if isinstance(run, Path):
         return run / "ray.log"
     logs = cache_folder() / "logs"
@@ -110,10 +110,10 @@ def resources(options: Options, joined: cluster.Cluster, work: Work, console: Co
 
 
 def tell_too_large(configurations: list[dict[str, Any]], memory: Memory, console: Console) -> None:
-    """Which configurations a whole GPU is too small for, unless their batches go through in parts."""
+    """Which configurations need more than a whole GPU, unless their batches are split (gradient accumulation)."""
     for config in map(TrialConfig.from_values, configurations):
         what = f"{config.model.backbone} at {View.of(config.view)} with batches of {config.train.batch_size}"
-        does = f"does not fit the GPU's {memory.size / 1e9:.1f} GB at once: its batches go through in parts, each trial gets a whole GPU"
+        does = f"does not fit the GPU's {memory.size / 1e9:.1f} GB: its batches are split (gradient accumulation), one trial per GPU"
         console.print(f"{what} {does}", style="yellow", soft_wrap=True)
 
 
@@ -226,17 +226,17 @@ def search(
 
 
 def tell_stock(stock: Stock, console: Console) -> None:
-    """What becomes of the trials of earlier commands."""
+    """What is done with the trials of earlier commands."""
     going_on = [f"{record.number} (after epoch {len(record.reports)})" for record in stock.going_on if record.result.attempt]
     if not (stock.kept or going_on or stock.damaged or stock.unknown):
         return
     console.print(f"{len(stock.ended)} trials are kept as they ended")
     if going_on:
-        console.print(f"{len(going_on)} go on: trial {', '.join(going_on)}", soft_wrap=True)
+        console.print(f"{len(going_on)} are resumed: trial {', '.join(going_on)}", soft_wrap=True)
     if stock.misfits:
         numbers = ", ".join(str(record.number) for record in stock.misfits)
-        console.print(f"{len(stock.misfits)} stay interrupted, the space has no place for them now: trial {numbers}", style="yellow")
+        console.print(f"{len(stock.misfits)} stay interrupted, since they are not in the changed space: trial {numbers}", style="yellow")
     for item in stock.unknown:
-        console.print(f"kept as it is, since this version does not have what it chose: {item}", style="yellow", soft_wrap=True)
+        console.print(f"kept unchanged, since this version does not have its parts: {item}", style="yellow", soft_wrap=True)
     for item in stock.damaged:
-        console.print(f"damaged, quarantined in damaged/ and run again: {item}", style="yellow", soft_wrap=True)
+        console.print(f"damaged, quarantined in damaged/ and trained again: {item}", style="yellow", soft_wrap=True)

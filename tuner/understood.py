@@ -1,4 +1,4 @@
-"""What the data was understood to be, told before anything is decoded, and a sheet of examples of each class."""
+"""How the data was understood, printed before anything is decoded, and a sheet of examples of each class."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -28,14 +28,14 @@ def tell_understood(images: Images, unlabelled: Unlabelled | None, console: Cons
     lines += [f"  {line}" for line in images.count_lines(MOST_CLASSES)]
     if images.given is not None:
         counts = np.bincount(images.given, minlength=len(PARTS)).tolist()
-        lacks = [what for part, what in ((VALID, "folds of train validate"), (TEST, "a share of train is held out")) if not counts[part]]
+        lacks = [what for part, what in ((VALID, "validation folds cut from train"), (TEST, "hold-out cut from train")) if not counts[part]]
         given = ", ".join(f"{count:,} {name}" for name, count in zip(PARTS, counts, strict=True) if count)
-        lines.append(f"  split of the data itself: {'; '.join([given, *lacks])} (--set data/split=none takes no notice of it)")
+        lines.append(f"  split of the data itself: {'; '.join([given, *lacks])} (to ignore it: --set data/split=none)")
         if not counts[TEST]:
-            lines.append("  where its validation part is the one to be scored on once: --set data/split=val=test")
+            lines.append("  to use its validation part as the test part: --set data/split=val=test")
     if unlabelled:
         few = some(unlabelled.ids, most=2)
-        lines.append(f"  {len(unlabelled.ids):,} images without labels to answer, in {shown(str(unlabelled.root))}: {few}")
+        lines.append(f"  {len(unlabelled.ids):,} images without labels, to predict, in {shown(str(unlabelled.root))}: {few}")
     for line in lines:
         console.print(Text(line), soft_wrap=True)
     for item in images.left_out:
@@ -43,7 +43,7 @@ def tell_understood(images: Images, unlabelled: Unlabelled | None, console: Cons
 
 
 def examples_sheet(images: Images, name: str) -> Path | None:
-    """A picture of some images of each kind of the first target, at most the rarest; its path in the cache, or None if none can be read.
+    """A sheet of some images of each class of the first target, at most the rarest; its path in the cache, or None if none can be read.
 
     Args:
         name: of the data, for the sheet's title.
@@ -69,7 +69,7 @@ def examples_sheet(images: Images, name: str) -> Path | None:
     file = cache_folder() / "examples" / f"{name}.png"
     file.parent.mkdir(parents=True, exist_ok=True)
     fewer = f", the {len(shown_kinds)} rarest" if len(shown_kinds) < len(kinds) else ""
-    write_whole(file, draw_sheet(tiles, f"{target.name}: examples of {len(kinds)} kinds{fewer}", f"{len(images):,} images of {name}"))
+    write_whole(file, draw_sheet(tiles, f"{target.name}: examples of {len(kinds)} classes{fewer}", f"{len(images):,} images of {name}"))
     return file
 
 

@@ -66,7 +66,7 @@ def test_a_signal_ends_a_search_softly_and_it_resumes_at_the_next_epoch_by_one_o
     ended, words = process.end(limit=60)
     assert ended == code, words
     assert "Traceback" not in words
-    assert "Best trials of first" in words and f"Ended early by {name}" in words
+    assert "Best trials of first" in words and f"early by {name}" in words
     assert "python -m tuner.run --resume first" in words
     assert went_on(seen, told(run))
     for record in read_records(run):
@@ -98,7 +98,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_trial_that_hangs_and_the_records_st
     process.signal(signal.SIGINT)
     ended, words = process.end(limit=15)
     assert ended == 130, words
-    assert "Stopped at once. Go on with: python -m tuner.run --resume first" in words and "Traceback" not in words
+    assert "Stopped at once. Resume with: python -m tuner.run --resume first" in words and "Traceback" not in words
     assert [record.result.state for record in read_records(run)] == ["interrupted", "interrupted"]
     ended, words = resumed().end()
     assert ended == 0, words
@@ -265,7 +265,7 @@ def test_without_retries_a_killed_trial_fails_and_resuming_tries_it_again_from_w
     seen, files = told(run), {file: file.stat().st_mtime_ns for file in other.folder.iterdir()}
     code, said = searched(ray_cluster, resume="frail", retries=1, **options)
     assert code == 0, said
-    assert f"1 go on: trial 0 (after epoch {len(frail.reports)})" in said
+    assert f"1 are resumed: trial 0 (after epoch {len(frail.reports)})" in said
     frail, other = read_records(run)
     assert (frail.result.state, frail.result.cause, frail.result.attempt, len(frail.reports)) == ("finished", "", 2, 30)
     assert went_on(seen, told(run))
@@ -278,14 +278,14 @@ def test_a_time_budget_ends_a_search_in_order_and_each_command_has_its_own(here,
     changes = ("run/epochs=1000", "run/grace=999")
     code, said = searched(ray_cluster, space=str(tiny_space), data=demo, name="slow", time_budget=3.0, changes=changes)
     assert code == 0
-    assert "Ended early by the time budget; every epoch that was reported is kept." in said
-    assert "Go on with: python -m tuner.run --resume slow" in said
+    assert "Stopped early by the time budget" in said
+    assert "python -m tuner.run --resume slow" in said
     # A slow machine needs most of a budget to begin.
     for budget in (6.0, 20.0, 60.0):
         seen = told(run)
         code, said = searched(ray_cluster, resume="slow", data=demo, time_budget=budget)
         assert code == 0
-        assert "Ended early by the time budget" in said
+        assert "Stopped early by the time budget" in said
         assert went_on(seen, told(run))
         if sum(map(len, told(run).values())) > sum(map(len, seen.values())):
             break

@@ -86,7 +86,7 @@ def test_a_default_on_the_page_is_the_settings_own():
     assert found["loss/gamma"][2] == "`2.0`"
     assert found["data/folds"][2] == "`5`" and found["data/cuts"][2] == "`[]`"
     assert found["model/second"][2] == "empty"
-    assert found["optimizer/lr"][2] == found["model/backbone"][2] == "must be given"
+    assert found["optimizer/lr"][2] == found["model/backbone"][2] == "required"
     assert (found["epochs"][2], found["seed"][2]) == ("`run/epochs`", "`--seed`")
 
 

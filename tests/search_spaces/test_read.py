@@ -167,7 +167,7 @@ def test_a_childs_start_replaces_its_parents(write):
 MISTAKES = {
     "lr: {float: [1e-5, 9]}": "my.yaml:1: lr: low is the text '1e-5', not a number. YAML reads 1e-5 as text; write 1.0e-5.",
     "lr: {float: [0, 1E5]}": "my.yaml:1: lr: high is the text '1E5', not a number. YAML reads 1E5 as text; write 1.0e+5.",
-    "lr: {float: ['0', 1]}": "my.yaml:1: lr: low is the text '0', not a number. Leave the quotes out.",
+    "lr: {float: ['0', 1]}": "my.yaml:1: lr: low is the text '0', not a number. Remove the quotes.",
     "lr: {float: [tiny, 1]}": "my.yaml:1: lr: low is the text 'tiny', not a number.",
     "optimizer:\n\n  lr: 1e-5": "my.yaml:3: optimizer/lr: is the text '1e-5', not a number. YAML reads 1e-5 as text; write 1.0e-5.",
     "a: {choice: [0.1, 5e-2]}": "my.yaml:1: a: is the text '5e-2', not a number. YAML reads 5e-2 as text; write 5.0e-2.",
@@ -180,37 +180,37 @@ MISTAKES = {
     "a: {float: [0.5, 1.0e-5]}": "my.yaml:1: a: low 0.5 is above high 1.0e-5; write [1.0e-5, 0.5].",
     "a: {float: [0, 1], log: true}": "my.yaml:1: a: low is 0, and log needs a low above 0.",
     "a: {float: [0, 1], log: 3}": "my.yaml:1: a: log is 3; write true or false.",
-    "a: {int: [1, 9], log: true, step: 2}": "my.yaml:1: a: log and step do not go together; leave one out.",
+    "a: {int: [1, 9], log: true, step: 2}": "my.yaml:1: a: log and step cannot be combined; remove one.",
     "a: {int: [1, 9], step: 0}": "my.yaml:1: a: step is 0, and must be above 0.",
     "a: {int: [1, 9], step: 0.5}": "my.yaml:1: a: step is 0.5, and an int range has integers only; write 0, or float instead of int.",
     "a: {float: [0, 1], step: 0.3}": "my.yaml:1: a: steps of 0.3 from 0 do not reach high 1; end at 0.9.",
-    "a: {float: [0, 1], stpe: 0.5}": "my.yaml:1: a: float knows no stpe; did you mean step? It knows log, step, when.",
-    "a: {choice: [1, 2], log: true}": "my.yaml:1: a: choice knows no log. It knows when.",
+    "a: {float: [0, 1], stpe: 0.5}": "my.yaml:1: a: float has no option stpe; did you mean step? It has log, step, when.",
+    "a: {choice: [1, 2], log: true}": "my.yaml:1: a: choice has no option log. It has when.",
     "a: {b: {chioce: [1, 2]}}": "my.yaml:1: a/b: needs exactly one of choice, float and int, and has none; did you mean choice?",
     "a: {float: [0, 1], int: [0, 1]}": "my.yaml:1: a: needs exactly one of choice, float and int, and has float and int.",
     "a: {choice: []}": "my.yaml:1: a: choice needs a list of one value or more, got [].",
     "a: {choice: [1, 2, 1]}": "my.yaml:1: a: choice holds 1 twice; keep one.",
     "a: {choice: [[1, 2], [1, 2]]}": "my.yaml:1: a: choice holds [1, 2] twice; keep one.",
     "a: {choice: [1, {b: 2}]}": 'my.yaml:1: a: {"b": 2} is neither a number, a text, true or false, nor a list of such values.',
-    "a: {b: }": "my.yaml:1: a/b: has no value; give one, or leave the name out.",
+    "a: {b: }": "my.yaml:1: a/b: has no value; give one, or remove the name.",
     "a: 2024-12-24": 'my.yaml:1: a: "2024-12-24" is neither a number, a text, true or false, nor a list of such values.',
     "a: !!python/name:os.system x": "my.yaml:1: a: cannot be read: could not determine a constructor",
     "a: 1\n\na: 2": "my.yaml:3: a: is given twice, first in line 1; keep one.",
     "a:\n  b: 1\n  b: 2": "my.yaml:3: a/b: is given twice, first in line 2; keep one.",
-    "a/b: 1": "my.yaml:1: a/b: a path is no name here; write a: {b: ...}.",
-    "a: {no: 1}": "my.yaml:1: a/no: is no name to YAML; names are words.",
-    "'': 1": "my.yaml:1: : is no name to YAML; names are words.",
-    "a: {int: [1, 2], when: {b: []}}\nb: 1": "my.yaml:1: a: when waits for b, but for no value of it; give one or more.",
+    "a/b: 1": "my.yaml:1: a/b: a path is not allowed here; write a: {b: ...}.",
+    "a: {no: 1}": "my.yaml:1: a/no: is not a name to YAML; names are words.",
+    "'': 1": "my.yaml:1: : is not a name to YAML; names are words.",
+    "a: {int: [1, 2], when: {b: []}}\nb: 1": "my.yaml:1: a: when names b without a value; give one or more.",
     "a: {int: [1, 2], when: b}": "my.yaml:1: a: when needs names and values, such as {loss/name: focal}.",
     "crop: 1\nb: {int: [1, 2], when: {corp: 1}}": "my.yaml:2: b: when names corp, which is not in this space; did you mean crop?",
     "run: {a: 1}\nb: {int: [1, 2], when: {run/a: 1}}": "my.yaml:2: b: when names run/a, which is not in this space.",
     "a: 1\nb: {int: [1, 2], when: {a: 2}}": "my.yaml:2: b: when waits for a to be 2, but it can only be 1 (my.yaml:1).",
     "a: {choice: [x, y]}\nb: {int: [1, 2], when: {a: [x, z]}}": "my.yaml:2: b: when waits for a to be z, but it can only be one of x, y.",
-    "a: {int: [1, 2], when: {b: 1}}\nb: {int: [1, 2], when: {a: 1}}": "my.yaml:1: a: when goes round in a circle: a -> b -> a.",
+    "a: {int: [1, 2], when: {b: 1}}\nb: {int: [1, 2], when: {a: 1}}": "my.yaml:1: a: when is circular: a -> b -> a.",
     "run: {epochs: {int: [1, 2]}}": "my.yaml:1: run/epochs: run settings are not searched; write one value.",
     "run: 3": "my.yaml:1: run: must be a mapping, such as {trials: 20, epochs: 10}.",
     "on_cpu: 3": "my.yaml:1: on_cpu: must hold settings, such as {view: {size: 64}}.",
-    "on_cpu: {start: []}": "my.yaml:1: on_cpu/start: start has no place in an overlay; write it at the top level.",
+    "on_cpu: {start: []}": "my.yaml:1: on_cpu/start: start is not allowed in an overlay; write it at the top level.",
     "on_cpu: {a: {int: [2, 1]}}": "my.yaml:1: a: low 2 is above high 1; write [1, 2].",
     "a: {choice: [x]}\non_cpu: {b: {int: [1, 2], when: {a: y}}}": "my.yaml:2: b: when waits for a to be y, but it can only be one of x.",
     "start: {a: 1}": "my.yaml:1: start: must be a list of configurations, such as [{loss: {name: focal}}].",
@@ -224,7 +224,7 @@ MISTAKES = {
     "a:\n  b: [1": "my.yaml:2: is not YAML: expected ',' or ']', but got '<stream end>'.",
     "": "my.yaml: must hold settings, such as `task: joint`.",
     "- a": "my.yaml: must hold settings, such as `task: joint`.",
-    "extends: my.yaml": "my.yaml:1: extends: goes round in a circle: my.yaml -> my.yaml.",
+    "extends: my.yaml": "my.yaml:1: extends: is circular: my.yaml -> my.yaml.",
     "extends: [a]": "my.yaml:1: extends: names neither a file seen from my.yaml's folder nor a shipped one. Shipped are common.yaml, ",
 }
 
@@ -236,17 +236,17 @@ def test_a_mistake_is_told_with_its_place_and_its_fix(write, text):
 
 
 CHANGES = {
-    "loss/gamma": "--set: 'loss/gamma' is no change; write section/field=value, such as loss/gamma=2.",
-    "a/b/c=1": "--set: 'a/b/c=1' is no change; write section/field=value, such as loss/gamma=2.",
-    "=1": "--set: '=1' is no change; write section/field=value, such as loss/gamma=2.",
-    "start=[]": "--set: 'start=[]' is no change; write section/field=value, such as loss/gamma=2.",
+    "loss/gamma": "--set: 'loss/gamma' is not section/field=value; write it such as loss/gamma=2.",
+    "a/b/c=1": "--set: 'a/b/c=1' is not section/field=value; write it such as loss/gamma=2.",
+    "=1": "--set: '=1' is not section/field=value; write it such as loss/gamma=2.",
+    "start=[]": "--set: 'start=[]' is not section/field=value; write it such as loss/gamma=2.",
     "loss/gamma=": "--set: loss/gamma: has no value; write loss/gamma=value.",
     "view/size=[64": "--set: view/size: '[64' is not YAML: expected ',' or ']', but got '<stream end>'.",
     "loss/gamma=1e-1": "--set: loss/gamma: is the text '1e-1', not a number. YAML reads 1e-1 as text; write 1.0e-1.",
     "loss/gamma={float: [2, 1]}": "--set: loss/gamma: low 2 is above high 1; write [1, 2].",
     "loss/gamma={int: [1, 2], int: [1, 3]}": "--set: int: is given twice, first in line 1; keep one.",
     "loss=focal": "loss is a value (--set) and cannot be a section too; keep one.",
-    "loss={1: 2}": "--set: loss/1: is no name to YAML; names are words.",
+    "loss={1: 2}": "--set: loss/1: is not a name to YAML; names are words.",
 }
 
 
@@ -266,7 +266,7 @@ def test_all_mistakes_are_told_together_even_those_of_parents_overlays_changes_a
     check_saw = []
     mistakes = mistakes_in(file, changes=["x"], check=lambda space: check_saw.append(space) or [("loss/smothing", "is not a setting.")])
     assert [(mistake.split(": ")[0], mistake.split(": ")[1]) for mistake in mistakes] == [
-        ("--set", "'x' is no change; write section/field=value, such as loss/gamma=2."),
+        ("--set", "'x' is not section/field=value; write it such as loss/gamma=2."),
         ("my.yaml:2", "loss/name"),
         ("my.yaml:2", "loss/gamma"),
         ("my.yaml:2", "loss/gamma"),
@@ -302,7 +302,7 @@ def test_a_caller_that_finds_nothing_wrong_gets_the_space_it_has_seen(write):
 
 def test_an_extends_circle_over_several_files_is_told(write):
     write("extends: my.yaml", "b.yaml")
-    assert mistakes_in(write("extends: b.yaml")) == ["b.yaml:1: extends: goes round in a circle: my.yaml -> b.yaml -> my.yaml."]
+    assert mistakes_in(write("extends: b.yaml")) == ["b.yaml:1: extends: is circular: my.yaml -> b.yaml -> my.yaml."]
 
 
 def test_text_in_another_encoding_is_told(tmp_path):

@@ -85,8 +85,8 @@ def test_what_waits_for_scores_is_refused_where_nobody_validates_all_of_it_at_on
     with pytest.raises(ConfigError) as caught:
         build_parts(config, nobody_validates(data), CPU)
     assert str(caught.value).splitlines() == [
-        "train/patience: waits for better scores, and with data/fold -1 nobody validates; set it to 0",
-        "schedule/name: plateau waits for better scores, and with data/fold -1 nobody validates; take another",
+        "train/patience: needs validation scores, and data/fold -1 has no validation split; set it to 0",
+        "schedule/name: plateau needs validation scores, and data/fold -1 has no validation split; choose another",
     ]
     build_parts(config, data, CPU)
 
@@ -111,7 +111,7 @@ def test_a_moving_average_is_kept_only_where_one_is_asked_for(data, make_config)
 
 
 def test_a_batch_larger_than_the_training_images_is_refused(data, make_config):
-    with pytest.raises(ConfigError, match=f"train/batch_size: 500 is more than the {len(data.split.train)} training images; take fewer"):
+    with pytest.raises(ConfigError, match=f"train/batch_size: 500 is more than the {len(data.split.train)} training images; lower it"):
         build_parts(make_config(train={"batch_size": 500}), data, CPU)
 
 

@@ -44,7 +44,7 @@ from trainables.storage import write_whole
 
 ATTRIBUTES = (("mask", ("worn", "incorrect", "absent"), ()), ("age", ("<30", ">=30"), (30,)))
 CARD = RunCard("faces", "effnet.yaml", "data", (30,), 0, "abcd", ATTRIBUTES, 3, 4, "python -m tuner.run")
-RESULT = Result("interrupted", "still at work", 2, "abcd", "CPU", "0.1", {"torch": "2"}, "", 3, 2, 8, ("out of memory once",))
+RESULT = Result("interrupted", "still running", 2, "abcd", "CPU", "0.1", {"torch": "2"}, "", 3, 2, 8, ("out of memory once",))
 DECISIONS = (Decision(1, 0.1, 0, None, True), Decision(3, 0.25, 4, 0.3, False))
 
 

@@ -130,7 +130,9 @@ def test_a_schedule_that_resumes_from_its_state_equals_one_that_never_stopped(na
 
 
 def test_an_unknown_schedule_is_refused_with_the_names_there_are():
-    with pytest.raises(ConfigError, match="schedule/name: 'cosin' does not exist; did you mean cosine.*There are constant, cosine, cyclic"):
+    with pytest.raises(
+        ConfigError, match="schedule/name: 'cosin' does not exist; did you mean cosine.*Choose one of constant, cosine, cyclic"
+    ):
         build("cosin")
 
 

@@ -174,7 +174,7 @@ def test_a_tree_is_moved_whole(folder):
 
 def test_a_tree_is_not_moved_over_another_nor_out_of_nothing(folder):
     plant(folder, {"old/file": b"1", "new/file": b"2"})
-    with pytest.raises(FileExistsError, match="new is there already"):
+    with pytest.raises(FileExistsError, match="new exists already"):
         move_tree(folder / "old", folder / "new")
     with pytest.raises(FileNotFoundError):
         move_tree(folder / "missing", folder / "other")
@@ -326,12 +326,12 @@ def test_a_google_address_is_understood():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ftp://host/runs", r"^ftp:// is no kind of address known here; .* s3://bucket/folder, gs://bucket/folder$"),
-        ("file://host/runs", r"^file:// is no kind .* file:///folder, "),
+        ("ftp://host/runs", r"^addresses with ftp:// are not supported; .* s3://bucket/folder, gs://bucket/folder$"),
+        ("file://host/runs", r"^addresses with file:// .* file:///folder, "),
         ("s3:///runs", r"^the s3:// address names no bucket; write s3://bucket/folder"),
         (
             "s3://bucket/runs?endpont=x&region=y",
-            r"^s3://bucket: endpont is no setting of an address; there are endpoint_override, ",
+            r"^s3://bucket: endpont is not a setting of an address; choose from endpoint_override, ",
         ),
         ("s3://key@bucket/runs?region=x", r"^s3://bucket/runs: .*secret_key"),
         ("gs://bucket/runs?region=x", r"^gs://bucket/runs: .*'region'"),
@@ -350,9 +350,9 @@ def test_a_key_that_was_not_encoded_is_not_shown():
 
 def test_a_bucket_that_is_missing_is_named(server):
     folder = open_folder(server.address_of("s3://no-such-bucket/runs"))
-    with pytest.raises(StorageError, match=r"^s3://no-such-bucket/runs: there is no such bucket; make it"):
+    with pytest.raises(StorageError, match=r"^s3://no-such-bucket/runs: there is no such bucket; create it"):
         reach(folder)
-    with pytest.raises(StorageError, match=r"^s3://no-such-bucket/runs/file: there is no such bucket; make it"):
+    with pytest.raises(StorageError, match=r"^s3://no-such-bucket/runs/file: there is no such bucket; create it"):
         write_whole(folder / "file", b"1")
 
 
@@ -371,7 +371,7 @@ def test_a_server_that_has_gone_is_said_to_be():
         reach(folder)
         server.kill()
         for use in (reach, Address.read_bytes, remove_tree):
-            with pytest.raises(StorageError, match=r"^s3://runs-bucket/prefix: nobody answers; .*endpoint_override.* AWS_ENDPOINT_URL"):
+            with pytest.raises(StorageError, match=r"^s3://runs-bucket/prefix: no server answers; .*endpoint_override.* AWS_ENDPOINT_URL"):
                 use(folder)
         with pytest.raises(OSError, match=r"^s3://runs-bucket/prefix/file: nobody answers"):
             write_whole(folder / "file", b"1")

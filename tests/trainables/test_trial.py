@@ -341,8 +341,8 @@ def test_a_batch_that_does_not_fit_goes_through_in_halves_and_the_record_says_so
     result = read_record(trial_folder(job.run, 1)).result
     assert (result.state, result.micro_batch) == ("finished", 8)
     assert result.notes == (
-        "out of GPU memory in epoch 1: batches of 32 go through in parts of 16",
-        "out of GPU memory in epoch 1: batches of 32 go through in parts of 8",
+        "out of GPU memory in epoch 1: batches of 32 are split into parts of 16",
+        "out of GPU memory in epoch 1: batches of 32 are split into parts of 8",
     )
     assert [report["micro_batch"] for report in reports] == [8, 8] and [report["photos"] for report in reports] == [
         len(job.data.split.train) // 32 * 32
@@ -362,7 +362,7 @@ def test_a_trial_that_runs_out_of_memory_in_a_later_attempt_resumes_from_its_las
     assert [(report["epoch"], report["micro_batch"]) for report in run(config, job)] == [(2, 16), (3, 16)]
     record = read_record(trial_folder(job.run, 0))
     assert record.reports[0] == first
-    assert record.result.notes == ("out of GPU memory in epoch 2: batches of 32 go through in parts of 16",)
+    assert record.result.notes == ("out of GPU memory in epoch 2: batches of 32 are split into parts of 16",)
 
 
 @on_cpu

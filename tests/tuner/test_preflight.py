@@ -80,7 +80,7 @@ def test_every_name_of_every_registry_passes(read, path, name):
         ("seed: 3", "seed: belongs to the run, not to the space; give --seed instead"),
         ("epochs: {choice: [3, 5]}", "epochs: belongs to the run, not to the space; set run/epochs instead"),
         ("data: {folds: {choice: [3, 5]}}", "data/folds: is fixed for a run and cannot be searched"),
-        ("data: {cuts: [60, 30]}", "data/cuts: the values must ascend"),
+        ("data: {cuts: [60, 30]}", "data/cuts: the values must be in ascending order"),
         ("task: wisdom", "task: 'wisdom' is not a target; there are mask, gender, age"),
         ("task: {choice: [joint, [[mask], [mask, age]]]}", "task: mask is predicted by two heads; name it once"),
         ("run: {trails: 3}", "run/trails: is not a setting; did you mean run/trials"),
@@ -100,8 +100,8 @@ def test_an_unknown_backbone_is_refused_with_the_nearest_names(read):
 
 def test_what_every_experiment_must_decide_is_asked_for(read):
     assert mistakes_in(read, "view: {size: 32}") == [
-        "my.yaml: model/backbone: must be given; every experiment has to decide it",
-        "my.yaml: optimizer/lr: must be given; every experiment has to decide it",
+        "my.yaml: model/backbone: is required; it has no default",
+        "my.yaml: optimizer/lr: is required; it has no default",
     ]
 
 
@@ -144,7 +144,7 @@ def test_every_view_that_a_space_can_ask_for_is_found(read):
 
 def test_a_view_out_of_a_range_without_end_is_refused(read):
     space = read(BASE.replace("{size: 32}", "{crop: center, fraction: {float: [0.5, 1.0]}}"))
-    with pytest.raises(SpaceError, match="my.yaml:2: view/fraction: a float range has no end of values here; list them with choice"):
+    with pytest.raises(SpaceError, match="my.yaml:2: view/fraction: a float range has infinitely many values; list some with choice"):
         views_of(space)
 
 

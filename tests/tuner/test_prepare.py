@@ -34,7 +34,7 @@ def told(tmp_path, monkeypatch):
 
 def test_images_without_a_face_are_counted_and_named(images, kinds, told):
     some = images.take(np.concatenate([kinds[0][:5], kinds[1][:2]]))
-    words = f"no face found in 2 of 7 images (28.6%): their centre is used instead: {some.ids[5]}, {some.ids[6]}\n"
+    words = f"no face detected in 2 of 7 images (28.6%), so their centre is used: {some.ids[5]}, {some.ids[6]}\n"
     assert words in told(some, "face") and words in told(some, "face")
     assert "does not suit" not in told(some, "face")
 
@@ -42,8 +42,8 @@ def test_images_without_a_face_are_counted_and_named(images, kinds, told):
 def test_where_most_images_have_no_face_the_crop_is_called_unfit(images, kinds, told):
     some = images.take(np.concatenate([kinds[0][:2], kinds[1][:7]]))
     said = told(some, "face")
-    assert "no face found in 7 of 9 images (77.8%)" in said and f"{some.ids[6]} and 2 more\n" in said
-    assert "more than half of them: view/crop: face does not suit these images" in said
+    assert "no face detected in 7 of 9 images (77.8%)" in said and f"{some.ids[6]} and 2 more\n" in said
+    assert "view/crop: face does not suit them" in said
 
 
 def test_nothing_is_said_of_faces_where_all_have_one_or_nobody_asks(images, kinds, told):

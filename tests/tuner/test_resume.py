@@ -148,7 +148,7 @@ def test_a_run_whose_space_is_gone_is_opened_without(tmp_path):
 def test_a_run_is_not_opened_over_a_space_that_cannot_be_read(tmp_path):
     write_run(tmp_path / "faces", CARD)
     (tmp_path / "faces" / SPACE).write_text("loss: {name: {choice: []}}")
-    with pytest.raises(RunError, match=rf"(?s)faces/{SPACE} cannot be read:\n.*:1: loss/name.*\nMend it, or give --space"):
+    with pytest.raises(RunError, match=rf"(?s)faces/{SPACE} cannot be read:\n.*:1: loss/name.*\nFix it, or give --space"):
         open_run(str(tmp_path / "faces"))
 
 
@@ -185,16 +185,16 @@ def test_everything_about_which_old_and_new_trials_would_not_agree_is_named_at_o
     with pytest.raises(RunError) as caught:
         refuse_changes(replace(CARD, metric="accuracy"), with_cuts(space, CARD), with_cuts(edited, CARD), 7)
     first, *mistakes, last = str(caught.value).splitlines()
-    assert first == "run faces cannot go on like this:"
+    assert first == "run faces cannot be resumed with these changes:"
     assert mistakes == [
         "  run/metric was accuracy and would be f1_macro: the scores cannot be compared",
-        "  its seed is 0, not 7: leave --seed out",
-        "  data/cuts was [30, 60] and would be [20, 40]: the groups would be split, or the classes cut, in another way",
-        "  data/holdout was 0.2 and would be 0.3: the groups would be split, or the classes cut, in another way",
-        "  data/folds was 2 and would be 5: the groups would be split, or the classes cut, in another way",
-        "  data/fold was 0 and would be 1: the groups would be split, or the classes cut, in another way",
+        "  --seed is 7, but the run's seed is 0: remove --seed",
+        "  data/cuts was [30, 60] and would be [20, 40]: the split or the classes would change",
+        "  data/holdout was 0.2 and would be 0.3: the split or the classes would change",
+        "  data/folds was 2 and would be 5: the split or the classes would change",
+        "  data/fold was 0 and would be 1: the split or the classes would change",
     ]
-    assert last == "Start a new run for that."
+    assert last == "Start a new run for them."
 
 
 # Which configurations a space can draw

@@ -38,7 +38,7 @@ def test_a_name_that_another_command_takes_in_the_same_moment_is_left_to_it(tmp_
 
 def test_a_name_that_is_asked_for_while_another_command_has_it_is_refused(tmp_path):
     with claim(tmp_path, None, names()) as run:
-        with pytest.raises(RunError, match="is being worked on by process"), claim(tmp_path, run.name, ()):
+        with pytest.raises(RunError, match="is in use by process"), claim(tmp_path, run.name, ()):
             pass
         assert (run / LOCK).is_file()
 
@@ -50,7 +50,7 @@ def test_a_folder_that_did_not_become_a_run_goes_again_and_one_that_did_stays(tm
     with claim(tmp_path, None, names()) as run:
         (run / "run.json").write_text("{}")
     assert [folder.name for folder in tmp_path.iterdir()] == ["quick-1"]
-    with pytest.raises(RunError, match="there is a run 'quick-1' already"):
+    with pytest.raises(RunError, match="quick-1 exists already"):
         choose_folder(tmp_path, "quick-1", ())
 
 

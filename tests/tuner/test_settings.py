@@ -69,7 +69,7 @@ def test_none_and_all_may_be_spared_and_no_crash_need_be_forgiven():
 
 def test_grace_beyond_the_last_epoch_is_refused(tmp_path):
     (found,) = mistakes_in(tmp_path, "epochs: 3", "grace: 4")
-    assert found == "my.yaml:2: run: run/grace is 4, more than run/epochs, which is 3"
+    assert found == "my.yaml:2: run: run/grace is 4, more than run/epochs (3); lower run/grace"
 
 
 @pytest.mark.parametrize("line, near", [("metric: f1_makro", "f1_macro"), ("searcher: tep", "tpe"), ("pruner: medain", "median")])

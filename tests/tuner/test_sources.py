@@ -104,9 +104,9 @@ def test_a_task_is_checked_against_the_attributes_of_the_data_together_with_all_
     with pytest.raises(SpaceError) as caught:
         prepared(table, "data/target=years", "data/ordinal=years", "data/cuts=[20, 10]", "task=height", "labels/relabel=consensuss")
     assert [mistake.split("; ")[0] for mistake in caught.value.mistakes] == [
-        "--set: data/cuts: the values must ascend, got [20, 10]",
+        "--set: data/cuts: the values must be in ascending order, got [20, 10]",
         "--set: task: 'height' is not a target",
-        "--set: labels/relabel: 'consensuss' is no list of corrections and no file",
+        "--set: labels/relabel: 'consensuss' is neither a list of corrections nor a file",
     ]
 
 
@@ -130,7 +130,7 @@ def test_extra_images_are_told_with_the_confidence_at_which_they_train(prepared,
     searched = "labels/confidence={choice: [0.5, 0.9]}"
     plan, material, said = prepared(demo, f"data/pseudo={file}", searched, "labels/relabel=consensus")
     kept = "28 of them at labels/confidence 0.5, 10 of them at labels/confidence 0.9"
-    assert f"28 further images train, from {file}, pseudo-labelled: {kept}\n" in said
+    assert f"28 additional training images from {file}, pseudo-labelled: {kept}\n" in said
     assert "corrections of consensus that do not fit these images, ignored" in said
     assert len(material.data.extra) == 1 and material.extra.count(b"\n") == 29
     assert material.data.extra[0].views.keys() == material.data.views.keys()
@@ -138,5 +138,5 @@ def test_extra_images_are_told_with_the_confidence_at_which_they_train(prepared,
 
 
 def test_images_that_evaluate_are_refused_before_the_search(prepared, demo):
-    with pytest.raises(DataError, match="held out would train"):
+    with pytest.raises(DataError, match="hold-out groups would train"):
         prepared(demo, f"data/extra=[{demo}]")

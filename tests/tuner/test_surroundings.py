@@ -41,7 +41,7 @@ def test_where_nothing_is_wrong_around_ray_its_own_words_and_the_place_of_its_lo
     assert complaints(FINE) == []
     words = why_not(FINE, "\nThe last 20 lines of dashboard.log:\n  Traceback\n  OSError: [Errno 24] Too many open files\n")
     assert "dashboard.log" in words and "Too many open files" in words and "/tmp/ray/session_latest/logs" in words
-    assert "no words" in why_not(FINE, "")
+    assert "no message" in why_not(FINE, "")
 
 
 @pytest.mark.parametrize("length, too_long", [(30, False), (37, False), (38, True), (60, True)])

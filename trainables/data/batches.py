@@ -92,7 +92,7 @@ class TrainBatches:
                     what = f"image {self.images.ids[image]} (row {self.rows[image]} of its view) cannot be read or augmented"
                     # On one line: records keep the first line of a reason, and OpenCV's end with a line break.
                     cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                    raise ImageError(f"{what} ({cause}). Fix it, or take it out of the data.") from error
+                    raise ImageError(f"{what} ({cause}). Fix it, or remove it from the data.") from error
             raise
 
 

@@ -31,7 +31,7 @@ def check_relabel(relabel: str, lists: Collection[str]) -> None:
     known = [NONE, *lists]
     if relabel not in known and not Path(relabel).is_file():
         of_others = [layout.title for layout in LAYOUTS.values() if relabel in layout.corrections]
-        why = f"comes with {of_others[0]}, which this data is not" if of_others else "is no list of corrections and no file"
+        why = f"comes with {of_others[0]}, which this data is not" if of_others else "is neither a list of corrections nor a file"
         fix = f"write {', '.join(known)}, or the path of a table with the columns photo, attribute and value"
         raise ConfigError([Mistake("labels/relabel", f"{relabel!r} {why}{nearest(relabel, known)}; {fix}")])
 
@@ -88,16 +88,16 @@ def read_weights(file: Path, images: Images, train: np.ndarray) -> tuple[np.ndar
     for line, row in read_rows(file, ("photo", "weight")):
         weight = read_number(row["weight"])
         if weight is None or weight < 0:
-            mistakes.append(f"{file}:{line}: weight is {row['weight']!r}; write a number from 0 on.")
+            mistakes.append(f"{file}:{line}: weight is {row['weight']!r}; write a number >= 0.")
             continue
         if row["photo"] not in named:
             unknown.append(row["photo"])
         for index in named.get(row["photo"], ()):
             if (before := line_of.setdefault(index, line)) != line:
-                mistakes.append(f"{file}:{line}: {images.ids[index]} is weighed in line {before} already; keep one row.")
+                mistakes.append(f"{file}:{line}: {images.ids[index]} has a weight in line {before} already; keep one row.")
             weights[index] = weight
     if not mistakes and not weights[train].any():
-        mistakes.append(f"{file}: every training image weighs 0, and none could be shown. Give some a weight above 0.")
+        mistakes.append(f"{file}: all training images have weight 0. Give some of them a weight above 0.")
     refuse(file, mistakes)
     words = "images of data/weights that are not in the data, ignored"
     return weights, (LeftOut(words, tuple(unknown)),) if unknown else ()

@@ -65,7 +65,7 @@ TOLD = {
     Change.PROFILE: "images converted from the colours of their profile to sRGB",
     Change.BAD_PROFILE: "images with a colour profile that cannot be used, read without it",
     Change.SCALED: "images of more than 8 bits a channel, scaled to 8",
-    Change.STRETCHED: "images scaled by the values that they hold, as their file does not say which is white",
+    Change.STRETCHED: "images scaled by their own lowest and highest values, as their files declare no range",
 }
 
 
@@ -131,10 +131,10 @@ def open_image(file: Path | BinaryIO) -> Iterator[ImageFile.ImageFile]:
             # Pillow would name an object in memory; every caller knows the image's name.
             raise ValueError(UNKNOWN) from None
         except Image.DecompressionBombError:
-            raise ValueError(f"its header claims far more pixels than the {LARGEST:,} that are read") from None
+            raise ValueError(f"its header declares far more than {LARGEST:,} pixels, the limit") from None
         with opened as image:
             if image.width * image.height > LARGEST:
-                raise ValueError(f"{image.width} x {image.height} pixels; at most {LARGEST:,} are read")
+                raise ValueError(f"{image.width} x {image.height} pixels; the limit is {LARGEST:,}")
             yield image
 
 
@@ -150,7 +150,7 @@ def _open(stream: BinaryIO) -> ImageFile.ImageFile:
         head = stream.read(12)
     brand = head[8:] if head[4:8] == b"ftyp" else b""
     if brand in (b"avif", b"avis") and not features.check("avif"):
-        raise ValueError("this Pillow reads no AVIF; pip install 'pillow>=11.3'")
+        raise ValueError("this Pillow cannot read AVIF; pip install 'pillow>=11.3'")
     if brand in HEIC:
         return _open_heic(stream)
     if head.startswith(TIFF):
@@ -305,7 +305,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, Ch
         colours = _plain_rgb(image)
     if opacity is not None and opacity.getextrema() != (255, 255):
         changes |= Change.WHITE
-        # Without this, colours that nobody sees would be trained on.
+        # Without this, invisible colours would be trained on.
         colours.putalpha(opacity)
         colours = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert("RGB")
     return colours, changes

@@ -125,8 +125,8 @@ def refuse_other_extra(then: bytes, now: bytes) -> None:
     if was != is_now:
         kinds = {"only then": list(map(",".join, sorted(was - is_now))), "only now": list(map(",".join, sorted(is_now - was)))}
         lines = [f"  {words}, {len(rows)}: {some(rows)}" for words, rows in kinds.items() if rows]
-        lead = "What trains beside the images (data/extra, data/pseudo, data/weights) is not what the run began with:"
-        raise DataError("\n".join([lead, *lines, "Put the old files back to go on with the run, or start a new one."]))
+        lead = "The additional training data (data/extra, data/pseudo, data/weights) changed since the run began:"
+        raise DataError("\n".join([lead, *lines, "Restore the old files to resume the run, or start a new one."]))
 
 
 def refuse_seen(pseudo: Path, data: Data, digests: Mapping[str, str]) -> None:
@@ -141,7 +141,7 @@ def refuse_seen(pseudo: Path, data: Data, digests: Mapping[str, str]) -> None:
     used = {row["sha256"] for _, row in read_rows(table, ("photo", "part", "sha256")) if row["part"] != "holdout"}
     seen = [name for name in np.array(data.images.ids)[data.split.holdout].tolist() if digests[name] in used]
     if seen:
-        fix = "Take an ensemble of runs with this split (the same data, seed and data/holdout), or leave data/pseudo out"
+        fix = "Use an ensemble of runs with this split (the same data, seed and data/holdout), or remove data/pseudo"
         raise DataError(
             f"data/pseudo: the models behind {pseudo} have seen {len(seen)} images that are held out here: {some(seen)}. {fix}."
         )
@@ -169,10 +169,10 @@ def _read_labelled(name: str, settings: DataConfig, scheme: Scheme, needed: Coll
 def _read_pseudo(settings: DataConfig, source: Path, scheme: Scheme, decode: Decode) -> Found:
     name, unlabelled = settings.pseudo, read_unlabelled(source, settings)
     if unlabelled is None:
-        raise DataError(f"data/pseudo: {source} has no test part without labels, whose images {name} would label. Leave data/pseudo out.")
+        raise DataError(f"data/pseudo: {source} has no unlabelled test part, whose images {name} would label. Remove data/pseudo.")
     if len(scheme.kinds) > 1 or scheme.kind == "number":
         words = "labels images by the probabilities of classes or of tags, and these targets are others too"
-        raise DataError(f"data/pseudo: {name} {words}: {', '.join(scheme.names)}. Leave data/pseudo out.")
+        raise DataError(f"data/pseudo: {name} {words}: {', '.join(scheme.names)}. Remove data/pseudo.")
     soft_of = _read_probabilities(Path(name), unlabelled.ids, scheme)
     # All of them are decoded, in their order: the ensemble has done so already, and left them in the cache.
     everything = np.arange(len(unlabelled.ids))
@@ -195,17 +195,17 @@ def _read_probabilities(file: Path, ids: Sequence[str], scheme: Scheme) -> dict[
         others = some([name for name in columns if name not in (IMAGE, *classes)]) or "none"
         raise DataError(
             f"{file}: its columns are not {IMAGE} and the classes of these images. It lacks: {lacks}. It has beside them: {others}. "
-            "Take the probabilities.csv of an ensemble over all attributes, with the same data/cuts."
+            "Use the probabilities.csv of an ensemble over all targets, with the same data/cuts."
         )
     for line, row in rows:
         numbers = [number for name in classes if (number := read_number(row[name])) is not None]
         if row[IMAGE] not in known:
-            mistakes.append(f"{file}:{line}: image {row[IMAGE]!r} is not in eval/info.csv; take the row out.")
+            mistakes.append(f"{file}:{line}: image {row[IMAGE]!r} is not in eval/info.csv; remove the row.")
         elif row[IMAGE] in found:
             mistakes.append(f"{file}:{line}: image {row[IMAGE]} is a duplicate; keep one row.")
         elif len(numbers) < len(classes) or not _are_probabilities(numbers, scheme):
-            in_all = "" if scheme.kind == "tags" else " and 1 in all"
-            mistakes.append(f"{file}:{line}: these are no probabilities, each from 0 on{in_all}.")
+            in_all = " between 0 and 1" if scheme.kind == "tags" else " >= 0 that sum to 1"
+            mistakes.append(f"{file}:{line}: these are not probabilities; write numbers{in_all}.")
         else:
             found[row[IMAGE]] = np.array(numbers) / (1 if scheme.kind == "tags" else sum(numbers))
     refuse(file, mistakes)
@@ -228,7 +228,7 @@ def place(data: Data, digests: Mapping[str, str], found: Sequence[Found]) -> lis
         if len(held_out):
             fix = "Remove them from it, or, if they are others of the same name, rename them"
             what = some([_described(name, group) for name, group in zip(held_out.ids, held_out.names or repeat(""), strict=False)])
-            mistakes.append(f"{one.source}: {len(held_out)} images of groups that are held out would train: {what}. {fix}.")
+            mistakes.append(f"{one.source}: {len(held_out)} images of hold-out groups would train: {what}. {fix}.")
         placed.append(replace(one, extra=replace(one.extra, validates=parts[:, :-1])))
     if mistakes:
         raise DataError("\n".join(mistakes))
@@ -260,7 +260,7 @@ def _apart(found: Sequence[Found], fold: int) -> list[LeftOut]:
         for one in found
         for index in np.flatnonzero(one.extra.apart(fold))
     ]
-    words = f"further images of groups that validate in fold {fold}; they train where these do not"
+    words = f"additional images of groups that validate in fold {fold}; they train in the other folds"
     return [LeftOut(words, tuple(names))] if names else []
 
 
@@ -278,7 +278,7 @@ def _alike(data: Data, digests: Mapping[str, str], found: Sequence[Found]) -> li
         first = first_alike(fingerprints(seen.images, seen.rows(extra.ids)), prints)
         pairs = [(name, scored.ids[place]) for name, place in zip(extra.ids, first.tolist(), strict=True) if place >= 0]
         names += [f"{name} (like {other})" for name, other in pairs if one.files.digests[name] != digests[other]]
-    words = "further images that look like one of validation or hold-out; where they are copies, remove them"
+    words = "additional images that look like one of validation or hold-out; where they are copies, remove them"
     return [LeftOut(words, tuple(names))] if names else []
 
 

@@ -115,8 +115,8 @@ def _in_words(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fix = "Free some room, or set SWEEPVOTE_CACHE to a folder on another disk"
-        raise DataError(f"{file}: faces that were found cannot be kept ({error.strerror}). {fix}.") from None
+        fix = "Free some disk space, or set SWEEPVOTE_CACHE to a folder on another disk"
+        raise DataError(f"{file}: detected faces cannot be written ({error.strerror}). {fix}.") from None
 
 
 def _box(values: list[int]) -> Box:

@@ -26,12 +26,12 @@ def tie_copies(images: Images, digests: Mapping[str, str]) -> Images:
         return images
     ties = tuple(tuple(np.unique(images.groups[indices]).tolist()) for indices in copies)
     words = "images of which one file is in several groups"
-    words += "; such groups stay on one side of every split" if images.given is None else ""
+    words += "; no split separates such groups" if images.given is None else ""
     found = LeftOut(words, tuple(" = ".join(images.ids[index] for index in indices) for indices in copies))
     differ = [indices for indices in copies if _differ(images, indices)]
     names = images.described() if differ else []
     twofold = LeftOut(
-        "images of which one file has several labels; remove what is wrong",
+        "images of which one file has several labels; remove the wrong ones",
         tuple(" = ".join(f"{images.ids[index]} ({names[index]})" for index in indices) for indices in differ),
     )
     return replace(images, ties=(*images.ties, *ties), left_out=(*images.left_out, *filter(lambda item: item.names, (found, twofold))))

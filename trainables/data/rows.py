@@ -90,7 +90,7 @@ def read_text(file: Path) -> tuple[str, str]:
             return content.decode(encoding), said
         except UnicodeDecodeError:
             continue
-    what = f"it begins as {marked[0][0]} and goes on otherwise" if marked else "neither UTF-8, UTF-16 nor Windows-1252"
+    what = f"it begins as {marked[0][0]}, but is not" if marked else "neither UTF-8, UTF-16 nor Windows-1252"
     raise DataError(f"{file}: not a CSV table ({what}). Save it as CSV UTF-8.")
 
 

@@ -19,7 +19,7 @@ class SamplerConfig(Section):
 class WeightedSettings(SamplerConfig):
     """Reads the images' own weights too (data/weights)."""
 
-    power: Share = setting("1 draws all classes alike often, 0 draws them as often as they are", 1.0)
+    power: Share = setting("1 draws all classes equally often, 0 as often as they occur", 1.0)
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,15 @@ PART_WORDS = ("train", "val", "test")
 
 
 class DataConfig(Section):
-    """How images become labels and sides. Fixed for a run: trials on different sides cannot be compared."""
+    """How images become labels and splits. Fixed for a run: trials on different splits cannot be compared."""
 
     cuts: Numbers = setting(
         "first number of each class but the lowest, where a class is cut from a number; empty: as the data has them", ()
     )
-    holdout: Annotated[float, Field(gt=0, lt=0.5)] = setting("share of the groups that the search never sees", 0.15)
-    folds: Annotated[int, Field(ge=2)] = setting("equal parts of the other groups; one of them validates", 5)
-    fold: Annotated[int, Field(ge=-1)] = setting("which one; -1: nobody validates, which is for a refit on all data", 0)
-    layout: str = setting("how images and labels lie on disk; empty: the first layout that fits", "")
+    holdout: Annotated[float, Field(gt=0, lt=0.5)] = setting("share of the groups in the hold-out, which the search never sees", 0.15)
+    folds: Annotated[int, Field(ge=2)] = setting("number of folds of the other groups; one of them validates", 5)
+    fold: Annotated[int, Field(ge=-1)] = setting("the fold that validates; -1: no validation split, for a refit on all data", 0)
+    layout: str = setting("how images and labels are stored; empty: the first layout that fits", "")
     target: Names = setting(
         "the columns to predict; empty: the one called label, class, target, category or y; *: every column that is nothing else",
         (),
@@ -37,23 +37,23 @@ class DataConfig(Section):
     image: str = setting("the column that names the image; empty: the one called image, file name, path, id or alike", "")
     images: str = setting("the folder of the images that a table names, from the table; empty: where most of them are found", "")
     split: str = setting(
-        "the column that says which part an image is in; empty: split, or what folders and files are called; none: take no notice. "
-        "Words that stand for a part, as in val=test, may follow with commas between",
+        "the column with the part of each image; empty: a column split, or the names of folders and files; none: ignore them. "
+        "Words for a part, as in val=test, may follow, with commas between",
         "",
     )
     folders: Literal["", "path", "top", "flat"] = setting(
-        "class folders within each other: the class of an image is the path of its folder, or the top folder alone, or only what is "
-        "directly in a top folder is used; empty: path",
+        "nested class folders: the class of an image is the path of its folder (path), the top folder (top), or only images directly "
+        "in a top folder are used (flat); empty: path",
         "",
     )
-    label_pattern: str = setting("what the names of files say, such as {label}_{n}; empty: they say nothing", "")
+    label_pattern: str = setting("labels in file names, such as {label}_{n}; empty: none", "")
     group: str = setting("table: the column whose value images of one group share; empty: `person` where there is one", "")
     ordinal: str = setting("table: the column that holds a number and is classed by data/cuts; empty: none", "")
     extra: Annotated[tuple[str, ...], Field(strict=False)] = setting(
-        "further labelled images that only train: folders or tables, read as --data is", ()
+        "additional labelled images that only train: folders or tables, read as --data is", ()
     )
     pseudo: str = setting("a probabilities.csv of an ensemble, whose images train with these soft labels", "")
-    weights: str = setting("a table `photo,weight`: how often, relative to others, the sampler weighted shows an image", "")
+    weights: str = setting("a table `photo,weight`: relative frequency of each image in the sampler weighted", "")
 
     @field_validator("cuts")
     @classmethod
@@ -74,7 +74,7 @@ BEFORE: dict[str, Any] = {"target": [ALL], "folders": "flat", "split": "none"}
 
 
 class LabelsConfig(Section):
-    """Changes to the labels of training images; validation and hold-out keep the true ones."""
+    """Changes to the labels of training images; validation and hold-out keep the original ones."""
 
     relabel: str = setting(
         "corrections of wrong labels: none, a table of your own, or consensus or extended, which come with the contest's data", "none"
@@ -84,7 +84,7 @@ class LabelsConfig(Section):
         "ranges [first, last] of the number whose images do not train, such as [[27, 29], [57, 59]]", ()
     )
     jitter: Annotated[float, Field(ge=0, le=100)] = setting(
-        "loss/regression: mean of the Poisson noise added to numbers at their cap, the largest there is", 0.0
+        "loss/regression: mean of the Poisson noise added to numbers at their cap, the largest number", 0.0
     )
     extra: bool = setting("whether the images of data/extra and data/pseudo train", True)
     confidence: Share = setting("data/pseudo: smallest probability of the most probable class of an image that trains", 0.9)

@@ -1,4 +1,4 @@
-"""Who trains, who validates, who is held out: whole groups, stratified by what is true of them, made once a run.
+"""The split into train, validation and hold-out: whole groups, stratified by their labels, made once per run.
 
 The run's table of it is a manifest too: it names every image with the hash of its content, so that what resumes later is verified to
 be trained and scored on the same images.
@@ -86,7 +86,7 @@ def split_groups(images: Images, settings: DataConfig, seed: int) -> Split:
     classes = images.strata()
     if len(np.unique(classes[split.train])) < 2 <= len(np.unique(classes)):
         groups = len(np.unique(images.groups))
-        raise DataError(f"{groups} groups of images are too few: all that would train are of one class. {_advice(groups, settings)}.")
+        raise DataError(f"{groups} groups of images are too few: the training part has one class only. {_advice(groups, settings)}.")
     return split
 
 
@@ -94,7 +94,7 @@ def _completed(images: Images, given: np.ndarray, settings: DataConfig, seed: in
     """The parts (n,) that the data gives, with those that it lacks cut from the images that train."""
     validates, tests = (given == VALID).any(), (given == TEST).any()
     if validates and settings.fold not in (0, NOBODY):
-        raise DataError(f"data/fold is {settings.fold}, but the data has a validation part, which is fold 0. Leave it out.")
+        raise DataError(f"data/fold is {settings.fold}, but the data has a validation part of its own, fold 0. Remove data/fold.")
     if not validates and settings.fold >= settings.folds:
         raise DataError(f"data/fold is {settings.fold}, but the folds are 0 to {settings.folds - 1}.")
     part = np.select([given == TEST, given == VALID], [HOLDOUT, 0], ALWAYS)
@@ -136,7 +136,7 @@ def _parts(images: Images, settings: DataConfig, seed: int, *, hold_out: bool, f
 
 def _advice(groups: int, settings: DataConfig) -> str:
     fewer = settings.folds > 2 and groups > 2  # two folds and a hold-out take three groups
-    return "Add images, or take fewer folds (--set data/folds=2)" if fewer else "Add images"
+    return "Add images, or use fewer folds (--set data/folds=2)" if fewer else "Add images"
 
 
 def shared_by_parts(images: Images) -> tuple[LeftOut, ...]:
@@ -159,7 +159,7 @@ def shared_by_parts(images: Images) -> tuple[LeftOut, ...]:
     scored = np.isin(home, several) & (images.given != TRAIN)
     words = (
         f"groups, or images of one content, that the data's own split has in several parts; {int(scored.sum())} images of validation "
-        "and test are of them, and what is learned by heart makes the scores too high"
+        "and test are among them, so the scores are optimistic"
     )
     return (LeftOut(words, tuple(found)),) if found else ()
 
@@ -194,7 +194,7 @@ def read_split(content: bytes, images: Images, digests: Mapping[str, str], fold:
     _refuse_differences(then, _entries(images, digests))
     part = {name: _number(side) for name, _, _, side, _ in rows}
     if fold not in (NOBODY, *part.values()):
-        raise DataError(f"data/fold is {fold}, but nobody is in that fold of the run's split.csv.")
+        raise DataError(f"data/fold is {fold}, but the run's split.csv has no image in that fold.")
     return _split(images, np.array([part[name] for name in images.ids]), fold)
 
 
@@ -267,31 +267,31 @@ def _read_rows(content: bytes) -> list[list[str]]:
     try:
         header, *rows = list(csv.reader(io.StringIO(content.decode(), newline=""), strict=True)) or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise _damaged(f"it is no table ({error})") from None
+        raise _damaged(f"it is not a table ({error})") from None
     if header != [*COLUMNS]:
         raise _damaged(f"it does not begin with the columns {', '.join(COLUMNS)}")
-    broken = [f"row {number}" for number, row in enumerate(rows, 1) if not _is_sound(row)]
+    broken = [f"row {number}" for number, row in enumerate(rows, 1) if not _is_valid(row)]
     if broken:
-        raise _damaged(f"fields of {_some(broken)} are missing or make no sense")
+        raise _damaged(f"fields of {_some(broken)} are missing or invalid")
     twice = [name for name, count in Counter(row[0] for row in rows).items() if count > 1]
     if twice:
-        raise _damaged(f"it names images twice, {_some(twice)}")
+        raise _damaged(f"it has duplicate images, {_some(twice)}")
     return rows
 
 
-def _is_sound(row: Sequence[str]) -> bool:
+def _is_valid(row: Sequence[str]) -> bool:
     return len(row) == len(COLUMNS) and all(map(re.fullmatch, COLUMNS.values(), row))
 
 
 def _damaged(why: str) -> DataError:
-    return DataError(f"split.csv of the run is damaged: {why}. Bring a copy of it back, or start a new run.")
+    return DataError(f"split.csv of the run is damaged: {why}. Restore it from a backup, or start a new run.")
 
 
 def _refuse_differences(then: Mapping[str, Entry], now: Mapping[str, Entry]) -> None:
     both = sorted(then.keys() & now.keys())
     friend_then, friend_now = _first_of_group(then, both), _first_of_group(now, both)
     kinds = {
-        "gone, or cannot be decoded any more": sorted(then.keys() - now.keys()),
+        "missing, or cannot be decoded any more": sorted(then.keys() - now.keys()),
         "new": sorted(now.keys() - then.keys()),
         "of another class": [
             f"{name} (was {then[name].label}; is {now[name].label})" for name in both if then[name].label != now[name].label
@@ -305,9 +305,9 @@ def _refuse_differences(then: Mapping[str, Entry], now: Mapping[str, Entry]) -> 
     }
     differences = [f"  {words}, {len(names)}: {_some(names)}" for words, names in kinds.items() if names]
     if differences:
-        lead = "The images are not those that the run was made of:"
-        mend = "Put the old images and labels back to go on with the run, or start a new one."
-        raise DataError("\n".join([lead, *differences, mend]))
+        lead = "The images differ from those with which the run began:"
+        fix = "Restore the old images and labels to resume the run, or start a new one."
+        raise DataError("\n".join([lead, *differences, fix]))
 
 
 def _first_of_group(entries: Mapping[str, Entry], names: Iterable[str]) -> dict[str, str]:

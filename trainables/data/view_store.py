@@ -80,7 +80,7 @@ def cache_limit() -> int:
     if not text:
         return LIMIT
     if not (size := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.lower())):
-        raise CacheError(errno.EINVAL, f"SWEEPVOTE_CACHE_LIMIT is {text!r}, which is no size; write a number with a unit, such as 200GB")
+        raise CacheError(errno.EINVAL, f"SWEEPVOTE_CACHE_LIMIT is {text!r}, not a size; write a number with a unit, such as 200GB")
     return int(float(size[1]) * UNITS[size[2]])
 
 
@@ -286,7 +286,7 @@ def make_room(cache: Path, need: int, keep: Mapping[Path, Collection[str]]) -> N
     if over > 0:
         drop(cache, _used_before(cache, over, keep), keep)
     if need > _free(cache):
-        _refuse(cache, errno.ENOSPC, f"no room for {need / 1e9:.1f} GB of decoded images, {_free(cache) / 1e9:.1f} GB are free")
+        _refuse(cache, errno.ENOSPC, f"decoded images need {need / 1e9:.1f} GB, and {_free(cache) / 1e9:.1f} GB are free")
 
 
 @contextmanager
@@ -297,11 +297,11 @@ def in_words(place: Path) -> Iterator[None]:
     except UserError:
         raise
     except OSError as error:
-        _refuse(place, error.errno, f"images cannot be kept ({error.strerror or error})")
+        _refuse(place, error.errno, f"images cannot be written ({error.strerror or error})")
 
 
 def _refuse(place: Path, number: int | None, why: str) -> None:
-    fix = f"Free some room ({typed('trainables.cache')} lists what lies there and empties it), or set SWEEPVOTE_CACHE to a folder elsewhere"
+    fix = f"Free some disk space ({typed('trainables.cache')} lists and empties the cache), or set SWEEPVOTE_CACHE to a folder elsewhere"
     raise CacheError(number, f"{place}: {why}. {fix}.") from None
 
 

@@ -229,8 +229,8 @@ class ViewFiles:
 
     def words_of_no_face(self, images: int) -> str:
         """How many of so many images have no face, and the first of them."""
-        found = f"no face found in {len(self.without_face)} of {images} images ({len(self.without_face) / images:.1%})"
-        return f"{found}: their centre is used instead: {some(self.without_face)}"
+        found = f"no face detected in {len(self.without_face)} of {images} images ({len(self.without_face) / images:.1%})"
+        return f"{found}, so their centre is used: {some(self.without_face)}"
 
 
 def build_views(
@@ -309,8 +309,10 @@ def open_view(file: ViewFile, find: Find = find_face) -> OpenView:
         if other:
             other = [f"{name} ({found[name].why or 'other content'})" for name in other]
             gone = f"{file.cache}: {len(missing)} decoded images are gone, and {len(other)} cannot be decoded again"
-            raise DataError(f"{gone}, as they are not what they were: {some(other)}. Put them back to go on.")
-    raise DataError(f"{file.cache}: decoded images vanish as soon as they are there. Set SWEEPVOTE_CACHE to a folder that nobody empties.")
+            raise DataError(f"{gone}, as the files changed: {some(other)}. Restore them to resume.")
+    raise DataError(
+        f"{file.cache}: decoded images vanish while they are read. Set SWEEPVOTE_CACHE to a folder that no other program empties."
+    )
 
 
 def store_folder(cache: Path, view: View) -> Path:

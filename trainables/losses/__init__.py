@@ -37,14 +37,14 @@ class Head:
 
 
 class LossConfig(Section):
-    """What training makes small."""
+    """The loss that training minimises."""
 
-    meaningful: ClassVar[bool] = True  # whether the probabilities of a model trained by it mean anything
+    meaningful: ClassVar[bool] = True  # whether a model trained by it predicts meaningful probabilities
 
     name: str = setting("the loss of every head", "cross_entropy")
-    ordinal: Literal["none", "coral"] = setting("how heads of an ordinal attribute alone are trained", "none")
+    ordinal: Literal["none", "coral"] = setting("loss of heads that predict a single ordinal target", "none")
     regression: Annotated[float, Field(ge=0)] = setting(
-        "weight of the SmoothL1 distance between a predicted number and the image's (years), beside the classes", 0.0
+        "weight of an additional SmoothL1 loss of the number (such as years) that a target is cut from", 0.0
     )
 
 
@@ -56,7 +56,7 @@ class WeightedSettings(LossConfig):
         "none",
         "none, inverse, effective, or a list with one weight above 0 for each class of the head",
     )
-    beta: Annotated[float, Field(ge=0, lt=1)] = setting("alpha effective: how slowly further images of a class stop to count", 0.999)
+    beta: Annotated[float, Field(ge=0, lt=1)] = setting("alpha effective: beta of the effective number (1 - beta^n) / (1 - beta)", 0.999)
 
 
 class CrossEntropySettings(WeightedSettings):
@@ -68,9 +68,9 @@ class FocalSettings(WeightedSettings):
 
 
 class AsymmetricSettings(LossConfig):
-    positive: Annotated[float, Field(ge=0)] = setting("power for images that have a tag; 0 lets all of them count alike", 1.0)
-    negative: Annotated[float, Field(ge=0)] = setting("power for images that have not", 4.0)
-    shift: Annotated[float, Field(ge=0, lt=1)] = setting("what the probabilities of tags that are not there are lowered by", 0.05)
+    positive: Annotated[float, Field(ge=0)] = setting("focusing power for images with a tag; 0: all count the same", 1.0)
+    negative: Annotated[float, Field(ge=0)] = setting("focusing power for images without it", 4.0)
+    shift: Annotated[float, Field(ge=0, lt=1)] = setting("by how much the probabilities of absent tags are lowered", 0.05)
 
 
 class CeF1Settings(LossConfig):
@@ -84,18 +84,18 @@ class SymmetricCeSettings(LossConfig):
 class CosineCeSettings(LossConfig):
     meaningful = False  # it trains the direction of the logits and not their length, so they are flat
 
-    cosine: Positive = setting("weight of the cross-entropy beside the cosine distance", 0.1)
+    cosine: Positive = setting("weight of the cross-entropy that is added to the cosine distance", 0.1)
 
 
 class CosineHeadSettings(LossConfig):
     """A loss whose logits are `scale` times cosines: its heads have unit weights and no bias."""
 
-    scale: Positive = setting("what cosines are multiplied by to be logits", 30.0)
+    scale: Positive = setting("factor from cosines to logits", 30.0)
 
 
 class MarginSettings(CosineHeadSettings):
     margin: Annotated[float, Field(ge=0, le=1.5)] = setting(
-        "what the true class is asked for: arcface radians, cosface cosine, ldam the margin of the rarest class", 0.3
+        "margin of the true class: arcface in radians, cosface in cosine, ldam that of the rarest class", 0.3
     )
 
 
@@ -266,5 +266,5 @@ def _wrong_weights(given: int, scheme: Scheme) -> Mistake:
     return Mistake(
         "loss/alpha",
         f"has {given} weights, but the head of {' x '.join(scheme.names)} has {scheme.classes} {scheme.kind}; "
-        f"give {scheme.classes}, or take none, inverse or effective, which fit every head",
+        f"give {scheme.classes}, or none, inverse or effective, which fit every head",
     )

@@ -8,7 +8,7 @@ from trainables.losses.classification import target_rows
 
 
 def ordinal_head(scheme: Scheme) -> bool:
-    """Whether a head of these attributes predicts one attribute alone, and one that is cut from a number."""
+    """Whether a head of these targets predicts a single target that is cut from a number."""
     return len(scheme.targets) == 1 and bool(scheme.targets[0].cuts)
 
 

@@ -18,7 +18,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # channel means and s
 class Classifier(nn.Module):
     """Images (n, channels, height, width), float of 0 to 255, to an Answer.
 
-    Normalisation is part of the model, so nobody can forget it or use another one at inference.
+    Normalisation is part of the model, so it cannot be forgotten or differ at inference.
     """
 
     def __init__(

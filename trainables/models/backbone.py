@@ -87,12 +87,12 @@ def load_weights(backbone: nn.Module, file: Path) -> None:
         )
         state = {str(key): value.detach() for key, value in state.get("state_dict", state).items()}
     except (SafetensorError, OSError, RuntimeError, AttributeError, ValueError, EOFError, KeyError) as error:
-        raise _weights_mistake(f"{file} is no state dict: {error}") from None
+        raise _weights_mistake(f"{file} is not a state dict: {error}") from None
     except Exception as error:
         # torch hides pickle's own UnpicklingError behind long advice to trust the file; a user's file is data, so it is refused.
         if type(error).__name__ != "UnpicklingError":
             raise
-        raise _weights_mistake(f"{file} is no state dict of tensors only; save model.state_dict() with safetensors") from None
+        raise _weights_mistake(f"{file} is not a state dict of tensors only; save model.state_dict() with safetensors") from None
 
     classifier = backbone.pretrained_cfg.get("classifier") or ()
     heads = tuple(f"{part}." for part in ([classifier] if isinstance(classifier, str) else classifier))
@@ -125,7 +125,7 @@ def _build_network(name: str, config: ModelConfig, size: tuple[int, int]) -> tup
         raise _drop_path_mistake(name) from None
     except UNFIT as error:
         near = _size_that_fits(name, size)
-        fix = f"; take [{near[0]}, {near[1]}]" if near else ""
+        fix = f"; use [{near[0]}, {near[1]}]" if near else ""
         raise ConfigError([Mistake("view/size", f"{name} cannot take {size[0]}x{size[1]} pixels ({error}){fix}")]) from None
     if drop_path and not _leaves_blocks_out(network, size):
         raise _drop_path_mistake(name)
@@ -195,7 +195,7 @@ def _imagenet(name: str, size: tuple[int, int]) -> dict[str, Tensor]:
     except Exception as error:
         # The hub's client raises a dozen unrelated kinds: no network, no such file, refused, half a download.
         raise _weights_mistake(
-            f"the imagenet weights of {name} cannot be fetched ({type(error).__name__}). Run once where the model hub can be reached "
+            f"the imagenet weights of {name} cannot be downloaded ({type(error).__name__}). Run once where the model hub can be reached "
             "and keep its cache (HF_HOME), or give a file: --set model/weights=FILE, or train from scratch: --set model/weights=none"
         ) from None
     return pretrained.state_dict()
@@ -206,4 +206,4 @@ def _weights_mistake(message: str) -> ConfigError:
 
 
 def _drop_path_mistake(name: str) -> ConfigError:
-    return ConfigError([Mistake("model/drop_path", f"{name} has no blocks that could be left out; take 0 or another backbone")])
+    return ConfigError([Mistake("model/drop_path", f"{name} has no residual blocks to drop; use 0 or another backbone")])

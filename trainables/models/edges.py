@@ -41,7 +41,7 @@ def widen(network: nn.Module, size: tuple[int, int]) -> None:
         same = False
     if not same:
         name = network.pretrained_cfg["architecture"]
-        raise ConfigError([Mistake("model/edges", f"the first layer of {name} cannot be widened by a channel; take mix")])
+        raise ConfigError([Mistake("model/edges", f"the first layer of {name} cannot take another channel; use mix")])
 
 
 @torch.no_grad()

@@ -32,9 +32,9 @@ class Freeze:
 
 
 def build_freeze(config: ModelConfig, backbone: nn.Module) -> Freeze:
-    """What `model/freeze` asks for. What is frozen for ever loses `requires_grad` at once, so that no optimizer takes it up.
+    """What `model/freeze` freezes. What never trains loses `requires_grad` at once, so that no optimizer gets it.
 
-    Raises: ConfigError when as many stages are to train as there are, or when the channel of edges would count for nothing.
+    Raises: ConfigError when all stages would train, or when the channel of edges would have no effect.
     """
     keep = choose(FREEZES, config.freeze, "model/freeze").build
     if not isinstance(config, FrozenSettings):
@@ -45,12 +45,12 @@ def build_freeze(config: ModelConfig, backbone: nn.Module) -> Freeze:
         frozen = keep(config, found)
         if not frozen:
             what = f"{network.pretrained_cfg['architecture']} has {len(found)} stages"
-            mistakes.append(Mistake("model/train_stages", f"freezes nothing: {what}; take fewer, or freeze: none"))
+            mistakes.append(Mistake("model/train_stages", f"freezes nothing: {what}; lower it, or use freeze: none"))
         # Some networks hold parameters that are never to be trained.
         trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
         names += [prefix + name for stage in frozen for name in stage if name in trained]
     if config.for_ever and config.edges == "stem":
-        message = "stem is pointless with a first layer that model/freeze keeps: its weights for edges stay 0; take mix, or freeze: none"
+        message = "stem has no effect, since model/freeze keeps the first layer and its weights for edges stay 0; use mix, or freeze: none"
         mistakes.append(Mistake("model/edges", message))
     if mistakes:
         raise ConfigError(mistakes)

@@ -73,7 +73,7 @@ class Cosine(nn.Module):
         self.scale = scale
 
     def forward(self, features: Tensor) -> Tensor:
-        # In 16 bits, cosines near 1 could not be told apart.
+        # In 16 bits, cosines near 1 would be equal.
         with torch.autocast(features.device.type, enabled=False):
             return self.scale * F.linear(F.normalize(features.float()), F.normalize(self.weight))
 

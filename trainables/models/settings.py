@@ -11,21 +11,21 @@ class ModelConfig(Section):
     """The network."""
 
     backbone: str = setting("any timm name")
-    second: str = setting("a second backbone beside it, whose features are concatenated; empty: none", "")
+    second: str = setting("a second backbone, whose features are concatenated to the first's; empty: none", "")
     weights: str = setting("imagenet, none, or a file with the backbone's state dict; {backbone} in it stands for the name", "imagenet")
-    freeze: str = setting("what keeps its first weights: nothing, all but the heads, or all stages but the last few", "none")
+    freeze: str = setting("what keeps its initial weights: nothing, all but the heads, or all stages but the last few", "none")
     edges: Literal["none", "mix", "stem"] = setting(
         "a fourth channel of Canny edges: brought to three by a 1x1 convolution (mix), or taken by a wider first layer (stem)", "none"
     )
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = setting("probability of leaving out a residual block, the last one's", 0.0)
-    neck: Literal["none", "batchnorm"] = setting("what stands between features and heads", "none")
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = setting("stochastic depth: probability of dropping the last residual block", 0.0)
+    neck: Literal["none", "batchnorm"] = setting("layer between features and heads", "none")
     hidden: Annotated[int, Field(ge=0)] = setting("units of two hidden layers before the heads; 0: none", 0)
-    dropout: Annotated[float, Field(ge=0, lt=1)] = setting("before the heads", 0.0)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = setting("probability of dropout before the heads", 0.0)
     dropout_samples: Count = setting("dropout masks whose logits are averaged in training", 1)
 
     @property
     def sees_edges(self) -> bool:
-        """Whether the network wants a channel of edges beside the colours."""
+        """Whether the network takes a channel of edges beside the colours."""
         return self.edges != "none"
 
 

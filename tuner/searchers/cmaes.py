@@ -22,9 +22,9 @@ SIGMA = 1 / 6  # of the first generation, as a share of each range: nearly all o
 
 
 class ReplayedCmaSampler(BaseSampler):
-    """Each generation is as many ended trials as CMA-ES wants, in the order of their numbers.
+    """Each generation is as many ended trials as CMA-ES needs, in the order of their numbers.
 
-    Only their ranks count: finished trials by their score, then stopped ones by how far they came, then what did not fit the GPU.
+    Only their ranks count: finished trials by their score, then stopped ones by their last epoch, then what did not fit the GPU.
     """
 
     def __init__(self, ask: Ask):

@@ -8,7 +8,7 @@ from ray.tune.search import Searcher
 
 
 class GivenSearcher(Searcher):
-    """Proposes `{"number", "values"}` in the order of the numbers; none ahead of a free slot, so each proposal knows all that ended before.
+    """Proposes `{"number", "values"}` by number; none before a slot is free, so each proposal knows all that ended before.
 
     What trial n is to be follows from the seed, n, and the trials before it alone, so a search that resumes from its records proposes
     what the uninterrupted one would have.
@@ -26,7 +26,7 @@ class GivenSearcher(Searcher):
         Args:
             given: nested values by the trial's number.
             slots: trials that may run at a time.
-            stopping: whether the search is coming to its end, so that no more trials should begin.
+            stopping: whether the search is ending, so that no more trials should begin.
             mode: max or min, as Ray calls the metric's direction.
         """
         super().__init__(metric="score", mode=mode)
@@ -71,7 +71,7 @@ class GivenSearcher(Searcher):
         raise NotImplementedError
 
     def heard(self, number: int, report: Mapping[str, Any]) -> None:
-        """Told of an epoch of a trial; of the one at which it is stopped, only `ended` is told."""
+        """Called after each epoch of a trial, but not after the one at which it is stopped: there `ended` is called."""
 
     def ended(self, number: int, last: Mapping[str, Any]) -> None:
-        """Told of the last report of a trial; one that failed has a cause and no score."""
+        """Called with the last report of a trial; one that failed has a cause and no score."""

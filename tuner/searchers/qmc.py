@@ -1,4 +1,4 @@
-"""A scrambled Sobol sequence over what every trial has: as blind as random search, but without its gaps and clusters.
+"""A scrambled Sobol sequence over what every trial has: like random search it ignores scores, but has no gaps and clusters.
 
 Source: Owen, Scrambling Sobol' and Niederreiter-Xing points, J. Complexity 14 (1998); as in Optuna's QMCSampler.
 """

@@ -1,4 +1,4 @@
-"""Every proposal at random, whatever was found before: what other searchers have to be better than.
+"""Every proposal at random, whatever was found before: the baseline of all other searchers.
 
 Source: Bergstra and Bengio, Random Search for Hyper-Parameter Optimization, JMLR 13 (2012).
 """

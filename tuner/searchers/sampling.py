@@ -1,4 +1,4 @@
-"""What a sampler is told to make one proposal."""
+"""What a sampler gets to make one proposal."""
 
 import warnings
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def conditional(parameter: Parameter) -> str:
 
 def conditional_or_choice(parameter: Parameter) -> str:
     """Why it is left out by a method that models only numbers that every trial has."""
-    return conditional(parameter) or ("no number" if isinstance(parameter.domain, Choice) else "")
+    return conditional(parameter) or ("not a number" if isinstance(parameter.domain, Choice) else "")
 
 
 def modelled(space: Space, leaves: Callable[[Parameter], str]) -> dict[str, BaseDistribution]:
@@ -76,7 +76,7 @@ def distribution(domain: Domain) -> BaseDistribution:
 
 
 def quiet_study(sampler: BaseSampler, metric: Metric = METRICS[DEFAULT]) -> optuna.Study:
-    """A study that takes scores of a metric, and says nothing of what we know."""
+    """A study that takes scores of a metric, without the log lines and warnings that we know."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Options that we use on purpose; the records, not Optuna's storage, must survive its next version.
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

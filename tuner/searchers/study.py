@@ -1,4 +1,4 @@
-"""Optuna's samplers behind Ray Tune's interface, told the truth about how trials end."""
+"""Optuna's samplers behind Ray Tune's interface, with the true end of every trial."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -115,7 +115,7 @@ class StudySearcher(GivenSearcher):
 
     @contextmanager
     def _sampling(self, sampler: optuna.samplers.BaseSampler) -> Iterator[None]:
-        """With a sampler; afterwards one that takes no notice of how trials end, nor warns of it."""
+        """With a sampler; afterwards one that ignores how trials end, and does not warn."""
         plain, self._study.sampler = self._study.sampler, sampler
         try:
             yield

@@ -1,4 +1,4 @@
-"""When trials end early: pruners for hopeless ones, by name, and a soft stop for all of them."""
+"""When trials end early: pruners for bad ones, by name, and a soft stop for all of them."""
 
 from collections.abc import Mapping
 
@@ -10,11 +10,11 @@ from tuner.stoppers.median import MedianSettings, median
 
 
 def none(settings: AshaSettings, epochs: int) -> Stopper:
-    """Stops no trial; what another pruner could have trusted is measured all the same."""
+    """Stops no trial; how well early scores predict the final ones is measured all the same."""
     return Stopper("none", "Nothing", halving_rungs(settings.grace, settings.reduction, epochs), lambda history, trial: None)
 
 
-# What is built is told the settings and the run's maximum epochs.
+# What is built gets the settings and the run's maximum epochs.
 STOPPERS: Mapping[str, Entry[GraceSettings]] = {
     "asha": Entry(AshaSettings, asha),
     "median": Entry(MedianSettings, median),

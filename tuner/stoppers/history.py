@@ -1,4 +1,4 @@
-"""What a pruner knows when it is asked, and what it is: a value behind one question."""
+"""What a pruner knows when it decides, and what it is: a value with one function."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -46,8 +46,8 @@ class History:
         return max((scores[number] for at, scores in self.scores.items() if at <= epoch and number in scores), default=float("-inf"))
 
 
-# The one question: what is to be said of a trial that has just reported, given all reports before it. None: nothing at this epoch.
-# Scores of the answer are those of the question, higher is better.
+# The decision on a trial that has just reported, given all reports before it. None: no decision at this epoch.
+# Its scores are those of the reports, higher is better.
 Decide = Callable[[History, Heard], Decision | None]
 
 
@@ -57,7 +57,7 @@ class Stopper:
 
     name: str  # in STOPPERS
     title: str  # begins the sentence that says why a trial was stopped
-    rungs: tuple[int, ...]  # epochs at which it pays to know how far early scores tell the final ones
+    rungs: tuple[int, ...]  # epochs at which it is measured how well early scores predict the final ones
     decide: Decide
 
 

@@ -11,7 +11,7 @@ from trainables.registry import Count, setting
 from tuner.stoppers.asha import halving_rungs
 from tuner.stoppers.history import GraceSettings, Heard, History, Stopper
 
-SAMPLED = 3.0  # it decides at every epoch; how far early scores tell is measured at some, each so many times the one before
+SAMPLED = 3.0  # it decides at every epoch; how well early scores predict is measured at some, each so many times the one before
 
 
 class MedianSettings(GraceSettings):

@@ -1,4 +1,4 @@
-"""A pruner as Ray Tune asks it, which carries on from records as if nothing had happened."""
+"""A pruner as Ray Tune's scheduler, which continues from records as if the search had not been interrupted."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -19,7 +19,7 @@ class Pruner(FIFOScheduler):
         Args:
             metric: what scores are of; its direction says which are better.
             spared: whether a trial, by its number, may not be stopped; its scores count all the same.
-            decided: told of each decision before it takes effect.
+            decided: called with each decision before it takes effect.
         """
         super().__init__()
         self.stopper = stopper
@@ -30,10 +30,10 @@ class Pruner(FIFOScheduler):
         self._decided = decided
 
     def recall(self, records: Iterable[Record]) -> None:
-        """Take in what was heard of trials of earlier commands.
+        """Take in the reports of trials of earlier commands.
 
-        The last report of a trial that was interrupted stays out where nothing was decided about it: its process told it to the record,
-        but died, or its driver did, before the pruner heard of it. `stops_earlier` is then the first to see it.
+        The last report of a trial that was interrupted stays out where nothing was decided about it: its process wrote it into the record,
+        but died, or its driver did, before the pruner got it. `stops_earlier` is then the first to see it.
         """
         for record in records:
             for heard in self._heard(record):
@@ -100,9 +100,9 @@ def was_heard(record: Record, epoch: int) -> bool:
 
 
 def why_stopped(decision: Decision, stopper: Stopper, metric: Metric) -> str:
-    """The reason of a trial that a pruner stopped, in plain words."""
-    side = "below" if metric.sign > 0 else "above"
-    score = f"{metric.title} {decision.score:.3f} is {side} the cutoff {decision.cutoff:.3f} of {decision.place} trials"
+    """The reason of a trial that a pruner stopped, in words."""
+    worse = "below" if metric.sign > 0 else "above"
+    score = f"{metric.title} {decision.score:.3f} is {worse} the cutoff {decision.cutoff:.3f} of {decision.place} trials"
     return f"{stopper.title} stopped it at epoch {decision.epoch}: {score}"
 
 

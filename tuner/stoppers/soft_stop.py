@@ -48,7 +48,7 @@ class SoftStop(tune.Stopper):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take Ctrl-C and SIGTERM as a wish to stop; the second one raises KeyboardInterrupt."""
+        """Stop softly at Ctrl-C and SIGTERM; the second one raises KeyboardInterrupt."""
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def ask(number: int, frame: FrameType | None) -> None:

@@ -233,7 +233,7 @@ def test_images_that_changed_since_the_run_are_refused_with_the_fix(people, make
     monkeypatch.chdir(tmp_path)
     result = call()
     assert result.exit_code == 2 and "Traceback" not in result.stderr
-    assert f"of other content, 1: {made.images.ids[0]}" in result.stderr and "Put the old images and labels back" in result.stderr
+    assert f"of other content, 1: {made.images.ids[0]}" in result.stderr and "Restore the old images and labels" in result.stderr
 
 
 def test_a_run_that_does_not_exist_is_refused(tmp_path, monkeypatch):

@@ -214,7 +214,7 @@ def test_files_smaller_than_most_are_a_group_and_files_of_one_size_are_not():
 
 def test_images_without_a_face_are_a_group():
     sample = make_sample(np.random.default_rng(0))
-    chosen = subgroups_of(sample, without_face=(sample.ids[2], sample.ids[7], "of another side"))["no face found"]
+    chosen = subgroups_of(sample, without_face=(sample.ids[2], sample.ids[7], "of another side"))["no face detected"]
     assert np.flatnonzero(chosen).tolist() == [2, 7]
 
 

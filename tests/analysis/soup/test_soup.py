@@ -452,7 +452,7 @@ def test_images_without_a_face_are_counted_and_named(twins, here, monkeypatch):
     monkeypatch.setattr(command, "decode", lambda *given: replace(decode(*given), without_face=without_face))
     result = call()
     assert result.exit_code == 0, result.output
-    assert f"no face found in 2 of {len(twins.images.ids)} images" in result.output
+    assert f"no face detected in 2 of {len(twins.images.ids)} images" in result.output
     assert ", ".join(without_face) in result.output
 
 

@@ -146,7 +146,7 @@ def test_an_image_whose_row_the_view_lacks_is_named_with_its_row_and_the_cause(e
     with pytest.raises(ImageError) as caught:
         list(replace(whole, views=[VIEW[:there]]).epoch(epoch))
     said = f"image {first} (row {gone[first]} of its view) cannot be read or augmented (IndexError: index {gone[first]} is out of bounds"
-    assert str(caught.value).startswith(said) and str(caught.value).endswith(". Fix it, or take it out of the data.")
+    assert str(caught.value).startswith(said) and str(caught.value).endswith(". Fix it, or remove it from the data.")
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -139,10 +139,8 @@ def test_what_is_no_list_and_no_file_is_refused_with_the_lists_there_are(write):
         check_relabel(name, LAYOUT.corrections)
     with pytest.raises(ConfigError) as caught:
         check_relabel("consensuss", LAYOUT.corrections)
-    assert str(caught.value) == (
-        "labels/relabel: 'consensuss' is no list of corrections and no file; did you mean consensus?; write none, consensus, extended, "
-        "or the path of a table with the columns photo, attribute and value"
-    )
+    assert str(caught.value).startswith("labels/relabel: 'consensuss' is neither a list")
+    assert "did you mean consensus?; write none, consensus, extended, or the path" in str(caught.value)
 
 
 # The shipped lists, on groups whose folders are those of the contest as far as the lists say
@@ -240,15 +238,15 @@ def test_wrong_weights_are_named_by_their_lines(write):
     with pytest.raises(DataError) as caught:
         read_weights(Path(file), IMAGES, np.arange(9))
     assert str(caught.value).splitlines() == [
-        f"{file}:2: weight is '-1'; write a number from 0 on.",
-        f"{file}:3: weight is 'heavy'; write a number from 0 on.",
-        f"{file}:4: weight is 'inf'; write a number from 0 on.",
-        f"{file}:6: 000003-1_female_Asian_60/normal.png is weighed in line 5 already; keep one row.",
+        f"{file}:2: weight is '-1'; write a number >= 0.",
+        f"{file}:3: weight is 'heavy'; write a number >= 0.",
+        f"{file}:4: weight is 'inf'; write a number >= 0.",
+        f"{file}:6: 000003-1_female_Asian_60/normal.png has a weight in line 5 already; keep one row.",
     ]
 
 
 def test_weights_that_leave_no_training_image_to_show_are_refused(write):
     file = Path(write("000001,0", "000002,0", header="photo,weight"))
     assert read_weights(file, IMAGES, np.arange(9))[0].sum() == 3
-    with pytest.raises(DataError, match="every training image weighs 0"):
+    with pytest.raises(DataError, match="all training images have weight 0"):
         read_weights(file, IMAGES, np.arange(6))

@@ -157,18 +157,18 @@ def test_a_group_that_is_held_out_is_refused_by_name(refused, data, strangers):
     group = sorted({data.images.names[index] for index in side(data, "holdout")})[0]
     named(strangers, group)
     (line,) = refused(extra=(str(strangers),), ordinal="age")
-    assert line.startswith(f"{strangers}: 1 images of groups that are held out would train: 1.png ({group}).")
+    assert line.startswith(f"{strangers}: 1 images of hold-out groups would train: 1.png ({group}).")
 
 
 def test_a_copy_of_an_image_that_is_held_out_is_refused_whatever_its_name(refused, data, strangers):
     shutil.copy(data.images.root / data.images.ids[side(data, "holdout")[3]], strangers.parent / "1.png")
     (line,) = refused(extra=(str(strangers),), ordinal="age")
-    assert line.startswith(f"{strangers}: 1 images of groups that are held out would train: 1.png (stranger 1).")
+    assert line.startswith(f"{strangers}: 1 images of hold-out groups would train: 1.png (stranger 1).")
 
 
 def test_every_source_that_leaks_is_named(refused, demo):
     lines = refused(extra=(str(demo), str(demo)))
-    assert len(lines) == 2 and all(line.startswith(f"{demo}: ") and "held out would train" in line for line in lines)
+    assert len(lines) == 2 and all(line.startswith(f"{demo}: ") and "hold-out groups would train" in line for line in lines)
 
 
 @pytest.mark.parametrize("name", ["train", "valid"])
@@ -245,7 +245,7 @@ def test_columns_that_are_not_the_classes_are_refused(refused, probabilities):
     probabilities.write_text(probabilities.read_text().replace("<30", "<25"))
     (line,) = refused(pseudo=str(probabilities))
     assert line.startswith(f"{probabilities}: its columns are not ImageID and the classes of these images. It lacks: worn, male, <30, ")
-    assert "It has beside them: worn, male, <25, " in line and line.endswith("over all attributes, with the same data/cuts.")
+    assert "It has beside them: worn, male, <25, " in line and line.endswith("over all targets, with the same data/cuts.")
 
 
 def test_every_wrong_row_of_probabilities_is_named_by_its_line(refused, probabilities):
@@ -257,10 +257,10 @@ def test_every_wrong_row_of_probabilities_is_named_by_its_line(refused, probabil
     rows[4][1] = "high"
     rows[5][1:] = ["0.1"] * 18
     probabilities.write_text("\n".join([header, *(",".join(row) for row in rows)]))
-    wrong = "these are no probabilities, each from 0 on and 1 in all."
+    wrong = "these are not probabilities; write numbers >= 0 that sum to 1."
     assert refused(pseudo=str(probabilities)) == [
         f"{probabilities}:3: image {rows[0][0]} is a duplicate; keep one row.",
-        f"{probabilities}:4: image 'gone.jpg' is not in eval/info.csv; take the row out.",
+        f"{probabilities}:4: image 'gone.jpg' is not in eval/info.csv; remove the row.",
         *(f"{probabilities}:{line}: {wrong}" for line in (5, 6, 7)),
     ]
 
@@ -269,7 +269,7 @@ def test_data_without_images_to_predict_has_no_use_for_probabilities(data, proba
     for name in ("cat/1.png", "dog/1.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    with pytest.raises(DataError, match=f"data/pseudo: {tmp_path} has no test part without labels"):
+    with pytest.raises(DataError, match=f"data/pseudo: {tmp_path} has no unlabelled test part"):
         complete(data, tmp_path, DataConfig(pseudo=str(probabilities)), ("joint",), (), {}, decode)
 
 
@@ -333,9 +333,9 @@ def test_whatever_changed_since_is_a_difference(completed, strangers, probabilit
     with pytest.raises(DataError) as caught:
         refuse_other_extra(then, completed(**settings).table)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "What trains beside the images (data/extra, data/pseudo, data/weights) is not what the run began with:"
+    assert lines[0] == "The additional training data (data/extra, data/pseudo, data/weights) changed since the run began:"
     assert lines[1].startswith("  only then, 1: ") and (change == "row" or lines[2].startswith("  only now, 1: "))
-    assert lines[-1] == "Put the old files back to go on with the run, or start a new one."
+    assert lines[-1] == "Restore the old files to resume the run, or start a new one."
 
 
 def test_a_run_resumes_with_the_same_table_alone(tmp_path):

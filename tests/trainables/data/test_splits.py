@@ -187,8 +187,8 @@ def refused(table: bytes, images: Images, digests: dict[str, str] | None = None,
 def differences(words: str) -> list[str]:
     """The lines between the first, which says what is wrong, and the last, which says how to mend it."""
     first, *lines, last = words.splitlines()
-    assert first == "The images are not those that the run was made of:"
-    assert last == "Put the old images and labels back to go on with the run, or start a new one."
+    assert first == "The images differ from those with which the run began:"
+    assert last == "Restore the old images and labels to resume the run, or start a new one."
     return lines
 
 
@@ -272,7 +272,7 @@ def test_everything_that_differs_is_named_at_once(seed):
     today = taken(today, np.delete(np.arange(len(images)), gone))
     digests = digests_of(images) | {"new/mask1.jpg": digests_of(images)[names[added]], names[changed]: "0123456789abcdef"}
     assert differences(refused(table, today, digests)) == [
-        f"  gone, or cannot be decoded any more, 2: {'; '.join(sorted([names[gone], names[added]]))}",
+        f"  missing, or cannot be decoded any more, 2: {'; '.join(sorted([names[gone], names[added]]))}",
         "  new, 1: new/mask1.jpg",
         f"  of another class, 1: {names[other]} (was {class_of(images, other)}; is {class_of(relabelled(images, other), other)})",
         f"  of other content, 1: {names[changed]}",
@@ -311,7 +311,7 @@ def test_many_differences_are_counted_and_ten_of_them_named():
     _, table = made(images)
     (line,) = differences(refused(table, taken(images, np.arange(25, len(images)))))
     listed = sorted(images.ids[:25])
-    assert line == f"  gone, or cannot be decoded any more, 25: {'; '.join(listed[:MOST])}; and 15 more"
+    assert line == f"  missing, or cannot be decoded any more, 25: {'; '.join(listed[:MOST])}; and 15 more"
 
 
 def edited(table: bytes, edit: Callable[[list[list[str]]], object]) -> bytes:
@@ -328,27 +328,27 @@ def edited(table: bytes, edit: Callable[[list[list[str]]], object]) -> bytes:
         (lambda rows: rows.clear(), "it does not begin with the columns photo, person, class, part, sha256"),
         (lambda rows: rows.pop(0), "it does not begin with the columns photo, person, class, part, sha256"),
         (lambda rows: [row.pop() for row in rows], "it does not begin with the columns photo, person, class, part, sha256"),
-        (lambda rows: rows[3].pop(), "fields of row 3 are missing or make no sense"),
-        (lambda rows: rows[3].append("more"), "fields of row 3 are missing or make no sense"),
-        (lambda rows: rows.insert(3, []), "fields of row 3 are missing or make no sense"),
-        (lambda rows: rows[3].__setitem__(0, ""), "fields of row 3 are missing or make no sense"),
-        (lambda rows: rows[3].__setitem__(1, "Ann"), "fields of row 3 are missing or make no sense"),
-        (lambda rows: rows[3].__setitem__(3, "fold"), "fields of row 3 are missing or make no sense"),
-        (lambda rows: rows[3].__setitem__(4, "ABC"), "fields of row 3 are missing or make no sense"),
+        (lambda rows: rows[3].pop(), "fields of row 3 are missing or invalid"),
+        (lambda rows: rows[3].append("more"), "fields of row 3 are missing or invalid"),
+        (lambda rows: rows.insert(3, []), "fields of row 3 are missing or invalid"),
+        (lambda rows: rows[3].__setitem__(0, ""), "fields of row 3 are missing or invalid"),
+        (lambda rows: rows[3].__setitem__(1, "Ann"), "fields of row 3 are missing or invalid"),
+        (lambda rows: rows[3].__setitem__(3, "fold"), "fields of row 3 are missing or invalid"),
+        (lambda rows: rows[3].__setitem__(4, "ABC"), "fields of row 3 are missing or invalid"),
         (lambda rows: [row.pop() for row in rows[1:13]], "row 10; and 2 more are missing"),
-        (lambda rows: rows.append(rows[1]), "it names images twice, "),
+        (lambda rows: rows.append(rows[1]), "it has duplicate images, "),
     ],
 )
 def test_a_damaged_table_is_refused_with_what_is_wrong_with_it(edit, words):
     images = draw_images(0)
     said = refused(edited(made(images)[1], edit), images)
     assert said.startswith("split.csv of the run is damaged: ") and words in said
-    assert said.endswith("Bring a copy of it back, or start a new run.")
+    assert said.endswith("Restore it from a backup, or start a new run.")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b'photo,person,class,part,sha256\n"1/0.jpg', b"x" * 200_000])
 def test_what_is_no_table_is_refused(content):
-    assert refused(content, draw_images(0)).startswith("split.csv of the run is damaged: it is no table (")
+    assert refused(content, draw_images(0)).startswith("split.csv of the run is damaged: it is not a table (")
 
 
 @pytest.mark.parametrize("seed", nightly_after(4, range(20)))
@@ -357,9 +357,9 @@ def test_a_table_that_was_cut_off_is_refused(seed):
     _, table = made(images)
     said = refused(table[: np.random.default_rng(seed).integers(len(table) - 1)], images)
     # Cut between two rows it is a table still, in which images are missing.
-    assert said.startswith(("split.csv of the run is damaged: ", "The images are not those that the run was made of:\n  new, "))
+    assert said.startswith(("split.csv of the run is damaged: ", "The images differ from those with which the run began:\n  new, "))
 
 
 def test_a_fold_that_the_run_does_not_have_is_refused():
     images = draw_images(0)
-    assert refused(made(images)[1], images, fold=5) == "data/fold is 5, but nobody is in that fold of the run's split.csv."
+    assert refused(made(images)[1], images, fold=5) == "data/fold is 5, but the run's split.csv has no image in that fold."

@@ -41,12 +41,12 @@ def test_each_head_is_weighted_by_its_own_images():
 
 def test_an_unknown_loss_is_refused_with_the_names_there_are():
     names = ", ".join(sorted(LOSSES))
-    assert said("joint", name="focl") == f"loss/name: 'focl' does not exist; did you mean focal? There are {names}."
+    assert said("joint", name="focl") == f"loss/name: 'focl' does not exist; did you mean focal? Choose one of {names}."
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal"])
 def test_a_list_of_weights_that_does_not_fit_is_refused_for_every_head_it_does_not_fit(name):
-    fix = "or take none, inverse or effective, which fit every head"
+    fix = "or none, inverse or effective, which fit every head"
     joint = "mask x gender x age"
     assert said("joint", name=name, alpha=(1.0, 2.0)) == (
         f"loss/alpha: has 2 weights, but the head of {joint} has 18 classes; give 18, {fix}"

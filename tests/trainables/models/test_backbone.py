@@ -135,7 +135,7 @@ def test_drop_path_reaches_the_blocks_and_changes_answers_in_training_alone(name
 
 @pytest.mark.parametrize("name", ["densenet121", "vgg11", "test_efficientnet"])
 def test_drop_path_is_refused_where_no_block_can_be_left_out(name):
-    expected = f"model/drop_path: {name} has no blocks that could be left out; take 0 or another backbone"
+    expected = f"model/drop_path: {name} has no residual blocks to drop; use 0 or another backbone"
     assert refused(name, drop_path=0.1) == refused("test_vit", second=name, drop_path=0.1) == expected
 
 
@@ -202,7 +202,7 @@ class Harmful:
 @pytest.mark.parametrize("save", [lambda value, file: torch.save(value, file), lambda value, file: file.write_bytes(pickle.dumps(value))])
 def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path, save):
     save({"conv1.weight": Harmful(tmp_path / "harm")}, tmp_path / "weights.pt")
-    assert "is no state dict of tensors only" in refused("test_resnet", weights=tmp_path / "weights.pt")
+    assert "is not a state dict of tensors only" in refused("test_resnet", weights=tmp_path / "weights.pt")
     assert not (tmp_path / "harm").exists()
 
 
@@ -210,7 +210,7 @@ def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path, save):
 @pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 broken", bytes(64)])
 def test_a_file_that_is_no_state_dict_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    assert f"{tmp_path / name} is no state dict" in refused("test_resnet", weights=tmp_path / name)
+    assert f"{tmp_path / name} is not a state dict" in refused("test_resnet", weights=tmp_path / name)
 
 
 @pytest.mark.parametrize("value", [torch.zeros(3), [torch.zeros(3)], {"state_dict": 3}, {"conv1.weight": 3}])
@@ -228,12 +228,12 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 def test_imagenet_without_a_network_is_explained(name, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     message = refused(name, weights="imagenet")
-    assert message.startswith(f"model/weights: the imagenet weights of {name} cannot be fetched (")
+    assert message.startswith(f"model/weights: the imagenet weights of {name} cannot be downloaded (")
     assert "HF_HOME" in message and "--set model/weights=FILE" in message and "--set model/weights=none" in message
 
 
 def test_imagenet_weights_are_asked_for_each_of_two_backbones(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     lines = refused("test_resnet", weights="imagenet", second="test_vit").splitlines()
-    expected = [f"model/weights: the imagenet weights of {name} cannot be fetched (" for name in ("test_resnet", "test_vit")]
+    expected = [f"model/weights: the imagenet weights of {name} cannot be downloaded (" for name in ("test_resnet", "test_vit")]
     assert [line[: len(start)] for line, start in zip(lines, expected, strict=True)] == expected

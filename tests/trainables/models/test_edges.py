@@ -66,7 +66,7 @@ def test_a_stem_whose_answers_would_change_is_refused(name):
     # It standardises its weights over all channels: zeros beside them change them.
     with pytest.raises(ConfigError) as caught:
         build_backbone(ModelConfig(backbone=name, weights="none", edges="stem"), (32, 32))
-    assert str(caught.value) == f"model/edges: the first layer of {name} cannot be widened by a channel; take mix"
+    assert str(caught.value) == f"model/edges: the first layer of {name} cannot take another channel; use mix"
 
 
 @pytest.mark.parametrize("freeze", ["backbone", "stages"])
@@ -74,7 +74,7 @@ def test_edges_in_a_stem_that_is_frozen_for_ever_are_refused(make_config, freeze
     settings = {"backbone": "test_resnet", "edges": "stem", "freeze": freeze}
     with pytest.raises(ConfigError) as caught:
         build_model(make_config(model=settings), TASK, IMAGENET)
-    assert str(caught.value).startswith("model/edges: stem is pointless with a first layer that model/freeze keeps")
+    assert str(caught.value).startswith("model/edges: stem has no effect")
     build_model(make_config(model=settings | {"unfreeze_epoch": 1}), TASK, IMAGENET)
 
 

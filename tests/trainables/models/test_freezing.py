@@ -137,7 +137,7 @@ def test_frozen_stages_leave_out_no_block(make_config):
 
 
 def test_as_many_stages_as_there_are_freeze_nothing_and_are_refused_for_each_backbone(make_config):
-    expected = "model/train_stages: freezes nothing: {} has {} stages; take fewer, or freeze: none"
+    expected = "model/train_stages: freezes nothing: {} has {} stages; lower it, or use freeze: none"
     assert refused(make_config, backbone="test_resnet", freeze="stages", train_stages=5) == expected.format("test_resnet", 5)
     both = refused(make_config, backbone="test_resnet", second="test_vit", freeze="stages", train_stages=9)
     assert both.splitlines() == [expected.format("test_resnet", 5), expected.format("test_vit", 7)]

@@ -158,9 +158,9 @@ def _said(tree: Tree, nested: bool, settings: DataConfig) -> Iterator[str]:
     yield f"a folder for each class{where}" + (f", below {', '.join(map(shown, tree.parts))}" if tree.parts else "")
     if nested and settings.folders != "flat":
         by, other = ("their top folder", "path") if settings.folders == "top" else ("the full path of its folder", "top")
-        yield f"folders lie within each other: the class of an image is {by}; --set data/folders={other} chooses the other, flat neither"
+        yield f"nested folders: the class of an image is {by}; --set data/folders={other} chooses the other, flat neither"
     if nested:
-        yield f"--group {FOLDER} would keep the images of one folder on one side of every split"
+        yield f"with --group {FOLDER} no split separates the images of one folder"
 
 
 def _notes(tree: Tree, used: set[str]) -> Iterator[LeftOut]:

@@ -69,10 +69,10 @@ def read_contest(folder: Path, settings: DataConfig) -> Images:
         LeftOut("shots missing", tuple(missing)),
         LeftOut("hidden files and folders, ignored", tuple(hidden)),
         LeftOut("files that are no known shot, ignored", tuple(strange)),
-        LeftOut("files that stand twice for one shot, ignored", tuple(double)),
+        LeftOut("duplicate files of one shot, ignored", tuple(double)),
         LeftOut("folders that train.csv does not list, ignored", tuple(unlisted)),
         LeftOut(
-            "ids that several folders share; such folders stay on one side of every split",
+            "ids that several folders share; no split separates such folders",
             tuple(f"{id} ({', '.join(paths[group] for group in several)})" for id, several in sorted(shared.items())),
         ),
     ]
@@ -98,7 +98,7 @@ def read_unlabelled(folder: Path, settings: DataConfig) -> Unlabelled | None:
     root = folder / "eval" / "images"
     absent = [name for name in names if not is_inside(name) or not (root / name).is_file()]
     if absent:
-        raise DataError(f"{table_file}: {len(absent)} images are not in {root}: {some(absent)}. Put them there or take their rows out.")
+        raise DataError(f"{table_file}: {len(absent)} images are not in {root}: {some(absent)}. Put them there or remove their rows.")
     return Unlabelled(root, names)
 
 
@@ -110,13 +110,13 @@ def _mistakes(table: Rows, file: Path, root: Path, scheme: Scheme) -> list[str]:
         if gender not in genders:
             mistakes.append(f"{file}:{line}: gender is {gender!r}; write one of {', '.join(genders)}.")
         if not (age.isascii() and age.isdigit() and int(age) <= OLDEST):
-            mistakes.append(f"{file}:{line}: age is {age!r}; write whole years from 0 to {OLDEST}.")
+            mistakes.append(f"{file}:{line}: age is {age!r}; write an integer of years between 0 and {OLDEST}.")
         if not is_inside(path):
             mistakes.append(
                 f"{file}:{line}: path {path!r} is not the plain name of a folder in {root}; write one, without dots or slashes."
             )
         elif not (root / path).is_dir():
-            mistakes.append(f"{file}:{line}: folder {path} is not in {root}. Put it there or take the row out.")
+            mistakes.append(f"{file}:{line}: folder {path} is not in {root}. Put it there or remove the row.")
     return mistakes + [f"{file}: folder {path} is listed twice; keep one row." for path in _repeated([row["path"] for _, row in table])]
 
 

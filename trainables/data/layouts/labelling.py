@@ -167,7 +167,7 @@ def choose(source: Path, listing: Listing, settings: DataConfig) -> Chosen:
         if not mistakes and not (tags or number) and (not classes or len(usual) > 1):
             mistakes.append(_which_target(source, listing, left, usual))
     if ordinal and number:
-        mistakes.append(f"{source}: data/ordinal and data/number are both given, and an image has one number. Leave one of them out.")
+        mistakes.append(f"{source}: data/ordinal and data/number are both given, and an image has one number. Remove one of them.")
     elif ordinal and ordinal not in classes and not mistakes:
         mistakes.append(f"{source}: data/ordinal is {ordinal}, which is no target. Name it too: --target {quoted([*classes, ordinal])}")
     kinds = {"the group": [group], "the split": [split], "a target": classes, "a tag": tags, "the number": [number]}
@@ -307,7 +307,7 @@ def _part_mistakes(source: Path, listing: Listing, chosen: Chosen, settings: Dat
         known = ", ".join(dict.fromkeys(parts.WORDS))
         fix = f"--set data/split={quoted([chosen.split, *(f'{word}=train' for word in strange[:1])])}"
         which = f"{len(strange)} words of column {chosen.split} name no part: {some([repr(word) for word in strange])}"
-        return [f"{source}: {which}. Write {known}, say what a word stands for ({fix}), or take no notice: --set data/split=none"]
+        return [f"{source}: {which}. Write {known}, say what a word stands for ({fix}), or ignore the column: --set data/split=none"]
     if words and not any(parts.part_of(word, settings) == parts.TRAIN for word in words):
         fix = f"Say which does, such as --set data/split={quoted([f'{next(iter(words))}=train'])}"
         return [f"{source}: its parts are {some([*words])}, and none of them trains. {fix}"]

@@ -123,7 +123,7 @@ def test_what_stands_twice_or_is_no_known_shot_is_left_out_and_not_guessed(write
     for name in ("mask6.jpg", "mask1 (copy).jpg", "Normal.jpg", "normal.gif", "notes.txt"):
         shutil.copy(group / "mask1.jpg", group / name)
     images = read_images(folder, DataConfig())
-    assert names_left_out(images, "files that stand twice") == ("a/mask1.jpg", "a/mask1.png")
+    assert names_left_out(images, "duplicate files of one shot") == ("a/mask1.jpg", "a/mask1.png")
     assert set(names_left_out(images, "files that are no known shot")) == {
         f"a/{name}" for name in ("mask6.jpg", "mask1 (copy).jpg", "Normal.jpg", "normal.gif", "notes.txt")
     }
@@ -185,12 +185,12 @@ def test_every_wrong_row_is_named_at_once_by_its_line(write):
     table, root = folder / "train" / "train.csv", folder / "train" / "images"
     assert refused(folder).splitlines() == [
         f"{table}:2: gender is 'Male'; write one of male, female.",
-        f"{table}:3: age is '30.5'; write whole years from 0 to 120.",
-        f"{table}:4: age is ''; write whole years from 0 to 120.",
-        f"{table}:5: age is '121'; write whole years from 0 to 120.",
-        f"{table}:6: folder d is not in {root}. Put it there or take the row out.",
+        f"{table}:3: age is '30.5'; write an integer of years between 0 and 120.",
+        f"{table}:4: age is ''; write an integer of years between 0 and 120.",
+        f"{table}:5: age is '121'; write an integer of years between 0 and 120.",
+        f"{table}:6: folder d is not in {root}. Put it there or remove the row.",
         f"{table}:7: gender is ''; write one of male, female.",
-        f"{table}:7: age is '-3'; write whole years from 0 to 120.",
+        f"{table}:7: age is '-3'; write an integer of years between 0 and 120.",
         f"{table}:7: path '../images/a' is not the plain name of a folder in {root}; write one, without dots or slashes.",
         f"{table}: folder c is listed twice; keep one row.",
     ]
@@ -229,7 +229,7 @@ def test_images_to_predict_that_are_not_in_their_folder_are_named(write, name):
     folder = write()
     (folder / "eval" / "images").mkdir(parents=True)
     (folder / "eval" / "info.csv").write_text(f"ImageID,ans\n{name},0\n")
-    with pytest.raises(DataError, match=r"1 images are not in .*Put them there or take their rows out"):
+    with pytest.raises(DataError, match=r"1 images are not in .*Put them there or remove their rows"):
         read_unlabelled(folder, DataConfig())
 
 
