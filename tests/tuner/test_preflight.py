@@ -246,7 +246,7 @@ def test_trials_that_predict_different_attributes_are_refused_in_one_space(read)
     assert covered_targets(tasks_of(alike), SCHEME) == ("mask", "gender", "age")
     for different in ("[joint, age]", "[mask, gender, age]"):
         (mistake,) = mistakes_in(read, BASE + f"task: {{choice: {different}}}")
-        assert mistake.startswith(f"my.yaml:{len(BASE.splitlines()) + 1}: task: some trials predict {{age}}")
+        assert mistake.startswith(f"my.yaml:{len(BASE.splitlines()) + 1}: task: trials predict different targets, {{age}}")
 
 
 def test_the_networks_that_are_known_without_timm_are_timms():

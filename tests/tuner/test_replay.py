@@ -174,7 +174,7 @@ def test_a_finished_trial_is_equal_to_the_bit_with_dataset_normalisation_and_eve
     best = read_record(trial_folder(run, FINISHED)).result.best_epoch
     assert said.code == 0
     assert f"Bitwise identical: 3 epochs, the validation probabilities of epoch {best}." in said.out
-    assert said.out.count(" equal ") == 3, "a row for each epoch says so"
+    assert said.out.count(" identical ") == 3, "a row for each epoch says so"
 
 
 def test_an_interrupted_trial_is_compared_as_far_as_it_came(run):
@@ -273,8 +273,8 @@ def test_the_smallest_change_of_whatever_is_compared_is_named_with_its_epoch(run
     change_report(run, PLAIN, 2, **{name.split("/")[0]: other})
     said = replayed(PLAIN)
     assert said.code == 1
-    assert f"Not equal: epoch 2: {name} " in said.out and "must give the same bits" in said.out
-    assert said.out.count(" equal ") == 1, "the other epoch is"
+    assert f"Not identical: epoch 2: {name} " in said.out and "must give the same bits" in said.out
+    assert said.out.count(" identical ") == 1, "the other epoch is"
 
 
 @pytest.mark.parametrize("name", ["seconds", "images_per_second", "peak_memory"])
@@ -289,7 +289,7 @@ def test_changed_probabilities_are_named_with_the_largest_difference(run):
     kept.heads[0][3, 4] += 0.25
     write_predictions(folder, kept)
     said = replayed(PLAIN)
-    assert said.code == 1 and f"Not equal: epoch {kept.epoch}: validation probabilities by up to 2.5e-01" in said.out
+    assert said.code == 1 and f"Not identical: epoch {kept.epoch}: validation probabilities by up to 2.5e-01" in said.out
 
 
 def test_probabilities_of_other_images_are_no_probabilities_to_compare(run):

@@ -35,7 +35,7 @@ def test_all_mistakes_are_told_at_once_with_line_and_fix(tmp_path):
         "my.yaml:3: run/epochs: input should be greater than or equal to 1, got 0",
         "my.yaml:4: run/reduction: input should be greater than 1, got 1",
         "my.yaml:5: run/keep: input should be a valid integer, got 'many'",
-        "my.yaml:6: run/zzz: is not a setting; there are run/grace, run/startup, run/reduction, run/trials, run/epochs, run/metric, "
+        "my.yaml:6: run/zzz: is not a setting; choose one of run/grace, run/startup, run/reduction, run/trials, run/epochs, run/metric, "
         "run/searcher, run/pruner, run/early_stopping, run/keep_running, run/keep, run/retries",
     ]
 
