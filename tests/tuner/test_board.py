@@ -129,7 +129,9 @@ def test_notes_never_take_the_place_of_the_first_row():
     assert "... and 29 more" in text
 
 
-@pytest.mark.parametrize("size, words", [(84_200_000, "run folder 84 MB"), (0, "run folder 0 MB"), (12_345_678_901, "run folder 12,346 MB")])
+@pytest.mark.parametrize(
+    "size, words", [(84_200_000, "run folder 84 MB"), (0, "run folder 0 MB"), (12_345_678_901, "run folder 12,346 MB")]
+)
 def test_the_footer_ends_with_the_size_of_the_run_once_it_is_known(size, words):
     assert text_of(board_of(size=size)).rstrip().endswith(f", {words}")
     assert " MB" not in text_of(board_of())
