@@ -17,7 +17,7 @@ from trainables.data.images import Images, Unlabelled
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
 from trainables.progress import progress_bar, waiting
-from trainables.record import RunError, find_run
+from trainables.record import find_run
 from trainables.storage import Folder
 
 if TYPE_CHECKING:
@@ -49,13 +49,6 @@ def read_runs(names: Sequence[str] | None) -> Runs:
     folders = run_folders(names)
     with waiting(f"reading the trials of {', '.join(folder.resolve().name for folder in folders)}"):
         return load_runs(folders)
-
-
-def refuse_other_kinds(runs: Runs) -> None:
-    """Refuse runs whose metric scores tags or a number, for commands that look at classes. Raises: RunError."""
-    if (kind := runs.scheme.kind) != "classes":
-        what = f"{', '.join(runs.scheme.names)} {'are tags' if kind == 'tags' else 'is a number'}"
-        raise RunError(f"{runs.folders[0]}: {what}, and this command is about classes; analysis.ensemble and analysis.report are for all")
 
 
 def choose_device() -> "torch.device":

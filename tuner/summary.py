@@ -14,7 +14,7 @@ from rich.text import Text
 from trainables.commands import started, typed
 from trainables.data.splits import NOBODY
 from trainables.data.training import Data
-from trainables.metrics import Metric
+from trainables.metrics import METRICS_OF, Metric
 from trainables.record import Origin, Record, RunCard, name_of, read_predictions, read_records, searched_run
 from trainables.storage import size_below
 from trainables.validation import pooled_score, validation_interval
@@ -32,8 +32,8 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
     records = read_records(run)
     scored = sorted((record for record in records if record.best), key=lambda one: (-metric.sign * one.best["score"], one.number))
     table = Table(title=f"Best trials of {run.name}, by {metric.title} ({board.targets}) on validation", title_justify="left", box=None)
-    # Not twice, where the metric is accuracy itself.
-    beside = [] if metric.name == "accuracy" else ["accuracy"]
+    # Not twice where the metric is accuracy itself, and not of a number.
+    beside = ["accuracy"] if metric.name != "accuracy" and "accuracy" in METRICS_OF[metric.target] else []
     for column in ("trial", "state", "best epoch", metric.title, "95 % CI", *beside):
         table.add_column(column, justify="left" if column == "state" else "right")
     table.add_column("what differs", overflow="fold")

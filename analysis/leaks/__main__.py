@@ -7,7 +7,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from analysis.command import RunOption, decode, read_runs, refusals, refuse_other_kinds, show_written, table, warn
+from analysis.command import RunOption, decode, read_runs, refusals, show_written, table, warn
 from analysis.leaks.find import Leaks, clearest_view, features, find_pairs, meaning, nearest_neighbour, pairs_words, split_groups
 from analysis.members.predictions import data_folder
 from trainables.console import output
@@ -51,7 +51,6 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
     """Load, look, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
     runs = read_runs(names)
-    refuse_other_kinds(runs)
     images = read_images(data_folder(runs), runs.trials[0].record.config.data)
     view = clearest_view(runs)
     files = decode(images, [view])
@@ -64,9 +63,11 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
     digests = np.array([files.digests[name] for name in images.ids])
     pairs, complete = find_pairs(images, split.part, prints, digests, distance)
     searched = np.flatnonzero(split.part != HOLDOUT)
-    with waiting("cross-validating the probe by image and by group"):
-        probed = images.take(searched)
-        probe = nearest_neighbour(features(seen.images, seen.rows(probed.ids)), probed, of_labels(runs.metric), seed)
+    probe, of_classes = None, runs.scheme.kind == "classes"
+    if of_classes:
+        with waiting("cross-validating the probe by image and by group"):
+            probed = images.take(searched)
+            probe = nearest_neighbour(features(seen.images, seen.rows(probed.ids)), probed, of_labels(runs.metric), seed)
     found = Leaks(
         images=len(images),
         groups=len(np.unique(images.groups)),
@@ -75,6 +76,7 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
         pairs=pairs,
         complete=complete,
         probe=probe,
+        of_classes=of_classes,
     )
     show(console, found, distance)
     with waiting("drawing"):

@@ -74,7 +74,8 @@ class Leaks:
     split_groups: tuple[str, ...]  # with images in two splits
     pairs: tuple[Pair, ...] = field(repr=False)  # those across splits first, then the most alike
     complete: bool  # whether these are all pairs
-    probe: Probe | None  # None where every image is a group of its own
+    probe: Probe | None  # None where every image is a group of its own, and for tags and numbers
+    of_classes: bool  # whether classes are what the runs are scored on
 
     @property
     def identical(self) -> int:
@@ -217,6 +218,8 @@ def meaning(found: Leaks, distance: int) -> list[tuple[str, str | None]]:
                 None,
             )
         )
+    elif not found.of_classes:
+        lines.append(("The probe that measures the bias of a split by image is of classes; it was left out for these targets.", None))
     else:
         lines.append(("Every image is a group of its own, so the bias of a split by image cannot be measured.", "yellow"))
     return lines

@@ -1,6 +1,6 @@
 """The command: what the answer of a run gets wrong, in tables and picture sheets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -14,7 +14,6 @@ from analysis.command import (
     decode,
     read_runs,
     refusals,
-    refuse_other_kinds,
     show_left_out,
     show_written,
     table,
@@ -25,8 +24,9 @@ from analysis.evaluation.holdout import note_look
 from analysis.evaluation.nested import Wish, candidates_of, known_of, line_up
 from analysis.members.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
 from analysis.members.selection import refuse_count
-from analysis.members.trials import Runs
-from analysis.mistakes.find import Answered, Mistakes, Subgroup, confident_errors, confusions, disagreement, subgroups, subgroups_of
+from analysis.members.trials import Runs, Sample
+from analysis.mistakes.find import Answered, Mistakes, TagErrors, find_mistakes, subgroups_of, tag_errors
+from analysis.pages.errors import APART, LARGEST, difference, headline, size_words
 from trainables.console import output
 from trainables.data.decoding import open_image
 from trainables.data.images import Images
@@ -83,7 +83,6 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
     """Load, answer, find, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
     runs = read_runs(names)
-    refuse_other_kinds(runs)
     show_left_out(console, runs.left_out)
     whose, pipeline = choose_pipeline(runs, top)
     console.print(f"Mistakes of {whose}.", soft_wrap=True)
@@ -114,7 +113,7 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
         answer=pipeline(predicted),
     )
     with waiting("finding subgroups with more errors"):
-        found = find_mistakes(answered, images, files, seed)
+        found = find_mistakes(answered, subgroups_seen(sample, images, files), generator(seed, "bootstrap"))
     if side is Side.holdout:
         note_look(runs.folders, {"command": "analysis.mistakes", "answer": whose, "trials": list(pipeline.trials)})
     show(console, answered, found)
@@ -143,60 +142,46 @@ def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
     return f"the soft vote of {', '.join(map(str, lineup.members))}", lineup.fit("soft")
 
 
-def find_mistakes(answered: Answered, images: Images, files: ViewFiles, seed: int) -> Mistakes:
-    """What an answer gets wrong.
-
-    Args:
-        seed: draws the groups behind the intervals of the subgroups.
-    """
-    sample, scheme, answer = answered.sample, answered.scheme, answered.answer
+def subgroups_seen(sample: Sample, images: Images, files: ViewFiles) -> dict[str, np.ndarray]:
+    """`subgroups_of` the images, by what is to be seen in them too."""
     place = {name: number for number, name in enumerate(images.ids)}
     view = open_view(next(iter(files.files.values())))
-    inside = subgroups_of(
+    return subgroups_of(
         sample,
         numbers=None if images.numbers is None else images.numbers[[place[name] for name in sample.ids]],
         brightness=np.array([view.images[row].mean() for row in view.rows(sample.ids)]),
         shorter=np.array([_shorter_side(images, name) for name in sample.ids]),
         without_face=files.without_face,
     )
-    return Mistakes(
-        confusions(answer, sample, scheme, answered.metric),
-        confident_errors(answer, sample, scheme),
-        disagreement(answered.probabilities, sample, scheme),
-        subgroups(answer.argmax(axis=1) != sample.truth(scheme), sample.groups, inside, generator(seed, "bootstrap")),
-    )
 
 
 def show(console: Console, answered: Answered, found: Mistakes) -> None:
-    """Print how many mistakes there are, and the heads of the tables."""
-    images, groups = len(answered.sample.ids), len(np.unique(answered.sample.groups))
-    share = f"{len(found.errors):,} of {images:,} {answered.side} images are answered wrongly ({len(found.errors) / images:.1%})"
-    console.print(f"{share}; {groups:,} groups.")
+    """Print how much is wrong, and the heads of the tables."""
+    console.print(headline(found.kind, answered.side, len(answered.sample.ids), len(np.unique(answered.sample.groups)), found.rate))
     if answered.side == Side.validation:
         console.print("Members were chosen on these images, so the error rate on new groups is a little higher.")
     else:
         console.print("If you change something because of these images, their score is no longer unbiased.", style="yellow")
 
-    taken = []
-    for one in found.confusions:
-        names, images_of = one.scheme.class_names(), one.counts.sum(axis=1)
-        for true, predicted in most_frequent_errors(one.counts, COMMONEST):
-            count = one.counts[true, predicted]
-            taken.append((one.name or "all targets", names[true], names[predicted], f"{count:,}", f"{count / images_of[true]:.0%}"))
-    console.print(table("Most frequent confusions", ("in", "true", "predicted"), ("images", "of the class"), taken))
-    errors = [(error.image, error.true, error.predicted, f"{error.probability:.3f}") for error in found.errors[:HEAD]]
-    console.print(table("The most confident errors", ("image", "true", "predicted"), ("probability",), errors))
+    if found.kind == "tags":
+        tags = sorted(tag_errors(found), key=lambda tag: -tag.missed - tag.extra)[:HEAD]
+        console.print(table("Tags with the most errors", ("tag",), ("images", "missed", "wrongly given"), map(_tag_row, tags)))
+    elif found.confusions:
+        console.print(table("Most frequent confusions", ("in", "true", "predicted"), ("images", "of the class"), _confusion_rows(found)))
+    errors = [(error.image, error.true, error.predicted, size_words(found.kind, error.size)) for error in found.errors[:HEAD]]
+    console.print(table(LARGEST[found.kind].capitalize(), ("image", "true", "predicted"), ("",), errors))
     if len(answered.members) > 1:
         apart = [
-            (one.image, one.true, "; ".join(f"{votes} x {name}" for name, votes in one.tally), f"{one.divergence:.3f}")
+            (one.image, one.true, "; ".join(f"{votes} x {name}" for name, votes in one.tally), f"{one.divergence:.3g}")
             for one in found.disagreements[:HEAD]
         ]
-        console.print(table("Where members disagree most", ("image", "true", "answers"), ("divergence",), apart))
+        console.print(table("Where members disagree most", ("image", "true", "answers"), (APART[found.kind],), apart))
     rows = [
-        (one.name, f"{one.images:,}", f"{one.groups:,}", f"{one.errors:,}", f"{one.rate:.1%}", f"{one.elsewhere:.1%}", _difference(one))
+        (one.name, f"{one.images:,}", f"{one.groups:,}", f"{one.rate:{form}}", f"{one.elsewhere:{form}}", difference(one, found.kind))
+        for form in [".3g" if found.kind == "number" else ".1%"]
         for one in found.subgroups[:HEAD]
     ]
-    numbers = ("images", "groups", "errors", "rate", "elsewhere", "difference (95 %)")
+    numbers = ("images", "groups", "mean error" if found.kind == "number" else "rate", "elsewhere", "difference (95 %)")
     console.print(table("Subgroups with the most excess errors", ("subgroup",), numbers, rows))
     evaluated = [group for group in found.subgroups if group.interval]
     told = sum(group.distinguishable for group in evaluated)
@@ -205,16 +190,21 @@ def show(console: Console, answered: Answered, found: Mistakes) -> None:
     )
 
 
+def _confusion_rows(found: Mistakes) -> Iterator[tuple[str, ...]]:
+    for one in found.confusions:
+        names, images_of = one.scheme.class_names(), one.counts.sum(axis=1)
+        for true, predicted in most_frequent_errors(one.counts, COMMONEST):
+            count = one.counts[true, predicted]
+            yield one.name or "all targets", names[true], names[predicted], f"{count:,}", f"{count / images_of[true]:.0%}"
+
+
+def _tag_row(tag: TagErrors) -> tuple[str, ...]:
+    return tag.name, f"{tag.images:,}", f"{tag.missed:,}", f"{tag.extra:,}"
+
+
 def _shorter_side(images: Images, name: str) -> int:
     with open_image(images.root / name) as image:
         return min(image.size)
-
-
-def _difference(group: Subgroup) -> str:
-    if group.interval is None:
-        return "n too small to say"
-    low, high = group.interval
-    return f"{group.rate - group.elsewhere:+.1%} ({low:+.1%} to {high:+.1%})"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What the command leaves in runs/<run>/mistakes/; every file is whole or absent."""
 
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 
 import numpy as np
 import pandas as pd
@@ -9,8 +9,9 @@ import pandas as pd
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.sheets import Tile, draw_sheet, picture
 from analysis.figures.style import INK, PALE, RED, as_png
-from analysis.mistakes.find import Answered, ConfidentError, Confusion, Disagreement, Mistakes, Subgroup
+from analysis.mistakes.find import Answered, Confusion, Disagreement, Error, Mistakes, tag_errors
 from analysis.mistakes.page import SHOWN, images_of, page
+from analysis.pages.errors import LARGEST, Subgroup, size_words
 from analysis.pages.page import PAGE
 from trainables.data.images import Images
 from trainables.progress import progress_bar
@@ -19,6 +20,7 @@ from trainables.storage import Folder, write_whole
 
 SHEET = 60  # images on a picture sheet
 CONFIDENT = ("photo", "person", "true", "predicted", "probability")  # columns of confident.csv, by the fields of an error
+OFF = (*CONFIDENT[:-1], "off")  # the same of numbers
 
 
 def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, images: Images) -> list[Folder]:
@@ -26,15 +28,18 @@ def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, images: 
     with progress_bar("reading images", min(SHOWN, len(found.errors)) + min(SHOWN, len(found.disagreements))) as progress:
         shown = images_of(found, images, progress)
     contents: dict[str, bytes] = {PAGE: page(folder.resolve().parent.name, answered, found, shown)}
-    for one in found.confusions:
+    if found.kind == "tags":
+        contents["tags.csv"] = _csv(pd.DataFrame([asdict(tag) for tag in tag_errors(found)]))
+    for one in found.confusions if found.kind == "classes" else ():
         name = f"confusion-{one.name}" if one.name else "confusion"
         contents |= {f"{name}.csv": _confusion_table(one), f"{name}.png": _confusion_picture(one, answered)}
     contents["groups.csv"] = _subgroups_table(found.subgroups)
-    contents["confident.csv"] = _csv(pd.DataFrame([astuple(error) for error in found.errors], columns=CONFIDENT))
+    columns = OFF if found.kind == "number" else CONFIDENT
+    contents["confident.csv"] = _csv(pd.DataFrame([astuple(error) for error in found.errors], columns=columns))
     if found.errors:
-        tiles = [_error_tile(error, images) for error in found.errors[:SHEET]]
-        words = f"{len(tiles)} of {len(found.errors):,} errors on {len(answered.sample.ids):,} images, the most confident first"
-        contents["confident.png"] = draw_sheet(tiles, f"{answered.side.capitalize()}: the most confident errors", words)
+        tiles = [_error_tile(error, images, size_words(found.kind, error.size)) for error in found.errors[:SHEET]]
+        words = f"{len(tiles)} of {len(found.errors):,} on {len(answered.sample.ids):,} images"
+        contents["confident.png"] = draw_sheet(tiles, f"{answered.side.capitalize()}: {LARGEST[found.kind]}", words)
     if len(answered.members) > 1:
         contents["disagreement.csv"] = _disagreement_table(answered.members, found.disagreements)
     if found.disagreements:
@@ -53,13 +58,15 @@ def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, images: 
     return [*(folder / name for name in contents), folder / "mistakes.json"]
 
 
-def _counts(answered: Answered, found: Mistakes) -> dict[str, str | int]:
+def _counts(answered: Answered, found: Mistakes) -> dict[str, str | int | float]:
     sample = answered.sample
     return {
+        "kind": found.kind,
         "side": answered.side,
         "images": len(sample.ids),
         "groups": len(np.unique(sample.groups)),
         "errors": len(found.errors),
+        "rate": found.rate,
         "disagreements": len(found.disagreements),
     }
 
@@ -89,8 +96,8 @@ def _disagreement_table(members: Sequence[str], found: Sequence[Disagreement]) -
     return _csv(pd.DataFrame(rows, columns=["photo", "person", "true", "divergence", *members]))
 
 
-def _error_tile(error: ConfidentError, images: Images) -> Tile:
-    lines = ((error.true, INK), (f"→ {error.predicted}", RED), (f"{error.probability:.0%} · {error.image}", PALE))
+def _error_tile(error: Error, images: Images, size: str) -> Tile:
+    lines = ((error.true, INK), (f"→ {error.predicted}", RED), (f"{size} · {error.image}", PALE))
     return Tile((picture(images.root / error.image),), lines)
 
 

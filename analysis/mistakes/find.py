@@ -1,20 +1,26 @@
-"""Mistakes of an answer as plain records: confusions, the most confident errors, where members disagree, subgroups with more errors."""
+"""Mistakes of an answer as plain records: confusions, the largest errors, where members disagree, subgroups with more errors.
+
+Errors are wrong classes, wrong tags, or how far a number is off.
+"""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from analysis.members.trials import Sample
-from trainables.data.targets import Scheme
+from analysis.pages.errors import Subgroup
+from trainables.data.choices import as_choices, choice, tag_choices
+from trainables.data.targets import Kind, Scheme
 from trainables.metrics import METRICS, Metric, target_scores
 from trainables.metrics.confusion import confusion
 from trainables.metrics.evidence import interval
 
 NEAR = 2  # of a cut, in the unit of the number
 FIFTHS = ("darkest fifth", "second fifth", "middle fifth", "fourth fifth", "brightest fifth")
+THIRDS = ("lowest", "middle", "highest")
 FEW = 10  # groups; of fewer, on either side, an interval by resampling them means nothing
 
 
@@ -22,7 +28,7 @@ FEW = 10  # groups; of fewer, on either side, an interval by resampling them mea
 class Confusion:
     """What is taken for what, in all targets together or in one."""
 
-    name: str  # of the target; empty for all together
+    name: str  # of the target or the tag; empty for all targets together
     scheme: Scheme
     counts: np.ndarray  # (classes, classes): rows true, columns predicted
     score: float  # by the run's metric
@@ -30,14 +36,27 @@ class Confusion:
 
 
 @dataclass(frozen=True)
-class ConfidentError:
-    """An image that is answered wrongly."""
+class TagErrors:
+    """How one tag does."""
+
+    name: str
+    images: int  # that have it
+    missed: int  # of these
+    missed_share: float | None  # None where no image has it
+    extra: int  # images that have it not and got it
+    extra_share: float | None  # of those that have it not
+    score: float  # by the run's metric
+
+
+@dataclass(frozen=True)
+class Error:
+    """A wrong answer on an image, which may have several tags wrong, or a predicted number."""
 
     image: str
     group: int
-    true: str  # the name of its class
+    true: str  # the name of its class, a tag or its absence, or a number
     predicted: str
-    probability: float  # of the predicted class
+    size: float  # the probability of what is predicted, or how far a number is off
 
 
 @dataclass(frozen=True)
@@ -47,31 +66,13 @@ class Disagreement:
     image: str
     group: int
     true: str
-    divergence: float  # from 0, all alike, to 1, each certain of another class
-    answers: tuple[str, ...]  # the most probable class of each member
+    divergence: float  # from 0, all alike, to 1, each certain of another class; of numbers their standard deviation
+    answers: tuple[str, ...]  # the most probable class of each member, or its number
 
     @property
     def tally(self) -> tuple[tuple[str, int], ...]:
         """The answers and their votes, most votes first."""
         return tuple(Counter(self.answers).most_common())
-
-
-@dataclass(frozen=True)
-class Subgroup:
-    """Images that have something in common, beside all others."""
-
-    name: str
-    images: int
-    groups: int
-    errors: int
-    rate: float  # errors an image
-    elsewhere: float  # the same of the other images
-    interval: tuple[float, float] | None  # 95 %, of the difference of the two, over groups; None of too few groups
-
-    @property
-    def distinguishable(self) -> bool:
-        """Whether the interval of the difference leaves 0 out."""
-        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,18 +84,100 @@ class Answered:
     sample: Sample
     scheme: Scheme  # of what is answered
     members: tuple[str, ...]
-    probabilities: np.ndarray  # (members, images, classes)
-    answer: np.ndarray  # (images, classes)
+    probabilities: np.ndarray  # (members, images, columns): what each member answers
+    answer: np.ndarray  # (images, columns)
 
 
 @dataclass(frozen=True)
 class Mistakes:
     """Everything that an answer gets wrong, as the command shows it."""
 
+    kind: Kind  # of the targets
+    wrong: np.ndarray  # (images,) whether an image is answered wrongly, in any of its tags; how far its number is off
     confusions: list[Confusion]
-    errors: list[ConfidentError]
+    errors: list[Error]
     disagreements: list[Disagreement]
     subgroups: list[Subgroup]
+
+    @property
+    def rate(self) -> float:
+        """Errors an image: the share of images that are answered wrongly, or the mean absolute error of a number."""
+        return float(self.wrong.mean())
+
+
+def find_mistakes(answered: Answered, inside: Mapping[str, np.ndarray], rng: np.random.Generator) -> Mistakes:
+    """What an answer gets wrong, whichever kind of target it is of.
+
+    Args:
+        inside: what `subgroups` takes.
+        rng: draws the groups behind the intervals of the subgroups.
+    """
+    wrong, matrices, errors, apart = FINDERS[answered.scheme.kind](answered)
+    return Mistakes(answered.scheme.kind, wrong, matrices, errors, apart, subgroups(wrong, answered.sample.groups, inside, rng))
+
+
+Found = tuple[np.ndarray, list[Confusion], list[Error], list[Disagreement]]  # the fields of `Mistakes`, in their order
+
+
+def _of_classes(answered: Answered) -> Found:
+    sample, scheme, answer = answered.sample, answered.scheme, answered.answer
+    matrices = confusions(answer, sample, scheme, answered.metric)
+    wrong = answer.argmax(axis=1) != sample.truth(scheme)
+    return wrong, matrices, confident_errors(answer, sample, scheme), disagreement(answered.probabilities, sample, scheme)
+
+
+def _of_tags(answered: Answered) -> Found:
+    """Each tag by itself; an image is answered wrongly if it has any tag wrong."""
+    sample, metric = as_choices(answered.sample), answered.metric
+    truth = answered.sample.truth(answered.scheme)
+    wrong = np.zeros(len(sample.ids), dtype=bool)
+    matrices: list[Confusion] = []
+    errors: list[Error] = []
+    apart: list[Disagreement] = []
+    for place, tag in enumerate(tag_choices(answered.scheme)):
+        part, answer = Scheme((tag,)), choice(answered.answer, place)
+        true, predicted = sample.truth(part), answer.argmax(axis=1)
+        wrong |= true != predicted
+        scores = metric.score(truth[:, [place]], answered.answer[:, [place]]), float((true == predicted).mean())
+        matrices.append(Confusion(tag.name, part, confusion(true, predicted, part.classes), *scores))
+        errors += confident_errors(answer, sample, part)
+        apart += disagreement(choice(answered.probabilities, place), sample, part)
+    errors.sort(key=lambda error: -error.size)
+    apart.sort(key=lambda one: -one.divergence)
+    return wrong, matrices, errors, apart
+
+
+def tag_errors(found: Mistakes) -> list[TagErrors]:
+    """What the confusions of tags say of each."""
+    rows = []
+    for one in found.confusions:
+        (right, missed), (extra, absent) = one.counts.tolist()
+        there, elsewhere = right + missed, extra + absent
+        shares = missed / there if there else None, extra / elsewhere if elsewhere else None
+        rows.append(TagErrors(one.name, there, missed, shares[0], extra, shares[1], one.score))
+    return rows
+
+
+def _of_numbers(answered: Answered) -> Found:
+    """Every image, as no number is hit exactly: those furthest off first."""
+    sample, truth = answered.sample, answered.sample.truth(answered.scheme)
+    predicted, said = answered.answer[:, 0], answered.probabilities[:, :, 0]
+    off, spread = np.abs(predicted - truth), said.std(axis=0)
+    groups = sample.groups.tolist()
+
+    def ranked(by: np.ndarray) -> list[int]:
+        return np.argsort(-by, kind="stable").tolist()
+
+    errors = [Error(sample.ids[row], groups[row], f"{truth[row]:.4g}", f"{predicted[row]:.4g}", float(off[row])) for row in ranked(off)]
+    apart = [
+        Disagreement(sample.ids[row], groups[row], f"{truth[row]:.4g}", float(spread[row]), tuple(f"{one:.4g}" for one in said[:, row]))
+        for row in ranked(spread)
+        if spread[row] > 0
+    ]
+    return off, [], errors, apart
+
+
+FINDERS: dict[Kind, Callable[[Answered], Found]] = {"classes": _of_classes, "tags": _of_tags, "number": _of_numbers}
 
 
 def confusions(answer: np.ndarray, sample: Sample, scheme: Scheme, metric: Metric) -> list[Confusion]:
@@ -111,13 +194,13 @@ def confusions(answer: np.ndarray, sample: Sample, scheme: Scheme, metric: Metri
     return found
 
 
-def confident_errors(answer: np.ndarray, sample: Sample, scheme: Scheme, most: int | None = None) -> list[ConfidentError]:
+def confident_errors(answer: np.ndarray, sample: Sample, scheme: Scheme, most: int | None = None) -> list[Error]:
     """The images that an answer (images, classes) gets wrong, the most confident first; at most so many, or all."""
     truth, predicted, sure = sample.truth(scheme), answer.argmax(axis=1), answer.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     names = scheme.class_names()
     return [
-        ConfidentError(sample.ids[row], int(sample.groups[row]), names[truth[row]], names[predicted[row]], float(sure[row]))
+        Error(sample.ids[row], int(sample.groups[row]), names[truth[row]], names[predicted[row]], float(sure[row]))
         for row in wrong[np.argsort(-sure[wrong], kind="stable")][:most]
     ]
 
@@ -158,7 +241,7 @@ def subgroups(
     of all, is left out.
 
     Args:
-        wrong: whether an image's answer is wrong (images,).
+        wrong: whether an image's answer is wrong, or how far it is off (images,).
         groups: any group ids (images,).
         inside: by a group's name, which images belong to it (images,), bool.
     """
@@ -176,7 +259,7 @@ def subgroups(
                 name=name,
                 images=int(here[1].sum()),
                 groups=int((here[1] > 0).sum()),
-                errors=int(here[0].sum()),
+                errors=float(here[0].sum()),
                 rate=float(np.divide(*here.sum(axis=1))),
                 elsewhere=float(np.divide(*there.sum(axis=1))),
                 interval=_difference(here @ drawn.T, there @ drawn.T) if known else None,
@@ -207,6 +290,15 @@ def subgroups_of(
         if attribute.cuts and numbers is not None:
             near = np.abs(numbers[:, None] - np.array(attribute.cuts)).min(axis=1) <= NEAR
             inside[f"{attribute.name}: within {NEAR} of a cut"] = near
+    for target in sample.scheme.targets:
+        if target.kind == "classes":
+            continue
+        truth = sample.truth(sample.scheme.part((target.name,)))
+        if target.kind == "tags":
+            inside |= {f"{target.name}: {name}": there for name, there in zip(target.values, truth.T, strict=True)}
+            continue
+        third = np.digitize(truth, np.quantile(truth, [1 / 3, 2 / 3]))
+        inside |= {f"{target.name}: {name} third": third == number for number, name in enumerate(THIRDS)}
     inside["no face found"] = np.isin(sample.ids, list(without_face))
     if brightness is not None:
         fifth = np.digitize(brightness, np.quantile(brightness, [0.2, 0.4, 0.6, 0.8]))

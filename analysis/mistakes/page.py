@@ -4,15 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+import numpy as np
+
 from analysis.figures.confusion import confusion_figure
-from analysis.mistakes.find import Answered, Mistakes
+from analysis.mistakes.find import Answered, Mistakes, tag_errors
 from analysis.pages.confusion import ALL, taken_for
-from analysis.pages.gathering import Gathering, gathering
+from analysis.pages.errors import APART, LARGEST, gathering, headline, size_words
 from analysis.pages.page import inline, render, thumbnail
-from analysis.pages.tables import percent
+from analysis.pages.tables import Table, as_percent, table_of
 from trainables.data.images import Images
 
 SHOWN = 200  # images of a kind, at most
+TAG_HEAD = ("tag", "images", "missed", "of them", "wrongly given", "of the others")
 CLASSES = 60  # of a confusion matrix that can be told apart on a page
 
 
@@ -47,7 +50,7 @@ def images_of(found: Mistakes, images: Images, progress: Callable[[int], None] =
         return Image(kind, rank, name, PurePosixPath(name).name, thumbnail(images.root / name), true, answers, note)
 
     errors = [
-        image("error", rank, one.image, one.true, ((one.predicted, False),), f"confidence {percent(one.probability)}")
+        image("error", rank, one.image, one.true, ((one.predicted, False),), size_words(found.kind, one.size))
         for rank, one in enumerate(found.errors[:SHOWN], start=1)
     ]
     apart = [
@@ -57,7 +60,7 @@ def images_of(found: Mistakes, images: Images, progress: Callable[[int], None] =
             one.image,
             one.true,
             tuple((f"{votes} x {name}", name == one.true) for name, votes in one.tally),
-            f"divergence {one.divergence:.2f}",
+            f"{APART[found.kind]} {one.divergence:.3g}",
         )
         for rank, one in enumerate(found.disagreements[:SHOWN], start=1)
     ]
@@ -66,25 +69,36 @@ def images_of(found: Mistakes, images: Images, progress: Callable[[int], None] =
 
 def page(title: str, answered: Answered, found: Mistakes, images: list[Image]) -> bytes:
     """The page, whole: no file and no network beside it."""
-    side = {"holdout": "test"}.get(answered.side, answered.side)
     several = len(answered.scheme.names) > 1
     shown = [(one, one.name or ALL) for one in found.confusions if one.name or several]
-    rows = [Gathering(one.name, one.images, one.groups, one.errors, one.rate, one.elsewhere, one.interval) for one in found.subgroups]
+    taken = [taken_for(name, one.scheme, one.counts) for one, name in shown]
+    sample = answered.sample
     return render(
         "mistakes/page.html.jinja",
         title=title,
-        side=side,
-        count=len(answered.sample.ids),
+        headline=headline(found.kind, answered.side, len(sample.ids), len(np.unique(sample.groups)), found.rate),
+        largest=LARGEST[found.kind],
+        choices=found.kind != "number",
         errors=len(found.errors),
         disagreements=len(found.disagreements),
+        apart=len({one.image for one in found.disagreements}),
         members=len(answered.members),
         images=images,
-        tables=[table for one, name in shown if (table := taken_for(name, one.scheme, one.counts)).rows],
-        gathering=gathering(rows),
+        tables=[tags_table(found)] if found.kind == "tags" else [table for table in taken if table.rows],
+        gathering=gathering(found.subgroups, found.kind),
         matrices=[
             (name, inline(figure, f"matrix-{place}"), figure.get_figwidth())
             for place, (one, name) in enumerate(shown)
-            if one.scheme.classes <= CLASSES
+            if one.scheme.classes <= CLASSES and found.kind == "classes"
             for figure in [confusion_figure(one.counts, one.scheme)]
         ],
     )
+
+
+def tags_table(found: Mistakes) -> Table:
+    """For each tag how often it is missed where it is, and given where it is not; the tag with the most errors first."""
+    rows = [
+        (tag.name, f"{tag.images:,}", f"{tag.missed:,}", as_percent(tag.missed_share), f"{tag.extra:,}", as_percent(tag.extra_share))
+        for tag in sorted(tag_errors(found), key=lambda tag: -tag.missed - tag.extra)
+    ]
+    return table_of("Errors of each tag", TAG_HEAD, rows, (1, 2, 3, 4, 5), most=len(rows))

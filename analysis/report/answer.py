@@ -17,6 +17,8 @@ from analysis.evaluation.calibration import CalibrationError, calibration_error
 from analysis.evaluation.decide import SINGLE, answer_words, step_words
 from analysis.evaluation.search.reading import is_finite, lenient
 from analysis.members.trials import load_runs
+from analysis.pages.errors import headline
+from trainables.data.targets import Kind
 from trainables.metrics import DEFAULT, METRICS_OF, Metric
 from trainables.record import RunError, read_json
 from trainables.storage import Folder
@@ -219,13 +221,10 @@ def read_leaks(run: Folder, damaged: list[str]) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Wrong:
-    """How many images were answered wrongly, and which images these are of."""
+    """What is answered wrongly."""
 
-    side: str  # validation or holdout
-    images: int
-    groups: int
-    errors: int
-    disagreements: int
+    words: str  # how much
+    kind: Kind  # of the targets
 
 
 def read_wrong(run: Folder, damaged: list[str]) -> Wrong | None:
@@ -233,7 +232,10 @@ def read_wrong(run: Folder, damaged: list[str]) -> Wrong | None:
 
     def wrong(file: Folder) -> Wrong:
         found = json.loads(file.read_text())
-        return Wrong(str(found["side"]), *(int(found[name]) for name in ("images", "groups", "errors", "disagreements")))
+        kind: Kind = found.get("kind", "classes")  # which earlier versions did not know
+        images, groups = int(found["images"]), int(found["groups"])
+        rate = float(found["rate"]) if "rate" in found else int(found["errors"]) / max(1, images)
+        return Wrong(headline(kind, str(found["side"]), images, groups, rate), kind)
 
     return lenient(run, "mistakes/mistakes.json", wrong, None, damaged)
 

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from analysis.command import RunOption, read_runs, refusals, refuse_other_kinds, show_left_out, show_written, table, warn
+from analysis.command import RunOption, read_runs, refusals, show_left_out, show_written, table, warn
 from analysis.members.predictions import data_folder
 from analysis.members.trials import HELD_OUT, Runs
 from analysis.pages.tables import percent
@@ -18,6 +18,7 @@ from analysis.suspects.find import Findings, find_suspects
 from analysis.suspects.page import KINDS, groups_names, make_cards, page, suspects_csv, unevaluated_csv
 from trainables.commands import typed
 from trainables.console import output
+from trainables.data.choices import as_choices
 from trainables.data.images import DataError, Images
 from trainables.data.layouts.reading import read_images
 from trainables.data.names import some
@@ -62,7 +63,7 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
     """Load, evaluate, print, write. Raises: RunError, DataError, ConfigError."""
     console = output()
     runs = read_runs(names)
-    refuse_other_kinds(runs)
+    refuse_numbers(runs)
     with waiting("comparing labels with predictions"):
         found = find_suspects(runs, top)
     images, why = images_of(runs)
@@ -92,8 +93,15 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
     show_written(console, (folder / name for name in files))
 
 
+def refuse_numbers(runs: Runs) -> None:
+    """Refuse runs whose metric scores a number: no label of it is right or wrong. Raises: RunError."""
+    if runs.scheme.kind == "number":
+        what = f"{runs.folders[0]}: {', '.join(runs.scheme.names)} is a number, and label issues are of classes and tags"
+        raise RunError(f"{what}. The largest errors: {typed(f'analysis.mistakes --run {name_of(runs.folders[0])}')}")
+
+
 def images_of(runs: Runs) -> tuple[Images, list[str]]:
-    """The images of the split that are still there, and why there is none where the data cannot be read any more."""
+    """The images of the split that are still there, tags as choices, and why there is none where the data cannot be read any more."""
     scheme = runs.cards[0].scheme
     nothing = np.zeros(0, dtype=int)
     none = Images(Path(), (), nothing, np.zeros((0, len(scheme.targets)), dtype=int), scheme)
@@ -104,14 +112,18 @@ def images_of(runs: Runs) -> tuple[Images, list[str]]:
     if images.scheme != scheme:
         return none, [f"all images, so the page shows none: the labels in {images.root} have other values than when the run was made"]
     ids = {*runs.learned.ids, *runs.holdout.ids}
-    return images.take(np.flatnonzero([name in ids for name in images.ids])), []
+    return as_choices(images.take(np.flatnonzero([name in ids for name in images.ids]))), []
 
 
 def limits_of(runs: Runs, found: Findings) -> list[str]:
     """Sentences on what was not evaluated, and how to have it evaluated."""
     lines = [f"No trial predicts {name}: its labels were not evaluated. Add a run that does (--run)." for name in found.uncovered]
-    for column, attribute in enumerate(runs.scheme.targets):
-        counts = np.bincount(runs.valid.labels[:, column], minlength=len(attribute.values)).tolist()
+    sample = as_choices(runs.valid)
+    evaluated = {one.attribute for one in found.evaluations}
+    for column, attribute in enumerate(sample.scheme.targets):
+        if attribute.name not in evaluated:
+            continue
+        counts = np.bincount(sample.labels[:, column], minlength=len(attribute.values)).tolist()
         few = [value for value, count in zip(attribute.values, counts, strict=True) if count < FEW]
         if few:
             words = f"fewer than {FEW} evaluated images, too few to tell which of their labels are wrong"

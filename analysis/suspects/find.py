@@ -15,7 +15,8 @@ import numpy as np
 
 from analysis.members.compose import best_at
 from analysis.members.trials import Runs, Sample
-from trainables.data.targets import Target
+from trainables.data.choices import as_choices, choice, tag_choices
+from trainables.data.targets import Classes
 from trainables.record import RunError
 
 CONSTANT = 0.99  # share of groups whose images must agree for an attribute to be one of the group
@@ -81,16 +82,13 @@ def find_suspects(runs: Runs, top: int) -> Findings:
     if top < 1:
         raise RunError(f"--top is {top}; take 1 or more")
     evaluations, suspects, uncovered = [], [], []
-    schemes = {trial.name: trial.task.scheme for trial in runs.trials}
-    predicted = {trial.name: trial.valid for trial in runs.trials}
-    for column, attribute in enumerate(runs.scheme.targets):
-        names = (attribute.name,)
-        trials = best_at(names, schemes, predicted, runs.valid.labels[:, column], runs.metric)[:top]
+    sample = as_choices(runs.valid)
+    for attribute, ranked, answers in _asked(runs):
+        trials = ranked[:top]
         if not trials:
             uncovered.append(attribute.name)
             continue
-        mean = np.mean([schemes[trial].marginal(names, predicted[trial]) for trial in trials], axis=0)
-        noise, by_group, found = evaluate(runs.valid, attribute, mean)
+        noise, by_group, found = evaluate(sample, attribute, np.mean([answers[trial] for trial in trials], axis=0))
         evaluations.append(Evaluation(attribute.name, tuple(trials), by_group, noise))
         suspects += found
     ranked = sorted(suspects, key=lambda suspect: -suspect.score)
@@ -104,7 +102,23 @@ def find_suspects(runs: Runs, top: int) -> Findings:
     return Findings(tuple(ranked), tuple(evaluations), tuple(uncovered), tuple(sorted(evaluated)), unevaluated)
 
 
-def evaluate(sample: Sample, attribute: Target, probabilities: np.ndarray) -> tuple[Noise, bool, list[Suspect]]:
+def _asked(runs: Runs) -> Iterator[tuple[Classes, list[str], dict[str, np.ndarray]]]:
+    """Each target of classes that the run's metric scores, or each tag as one; the trials that predict it, best first; what they answer."""
+    schemes = {trial.name: trial.task.scheme for trial in runs.trials}
+    predicted = {trial.name: trial.valid for trial in runs.trials}
+    if runs.scheme.kind == "tags":
+        for place, tag in enumerate(tag_choices(runs.scheme)):
+            columns, truth = {trial: one[:, [place]] for trial, one in predicted.items()}, runs.valid.truth(runs.scheme)[:, [place]]
+            ranked = best_at(runs.scheme.names, schemes, columns, truth, runs.metric)
+            yield tag, ranked, {trial: choice(predicted[trial], place) for trial in ranked}
+        return
+    for column, target in enumerate(one for one in runs.scheme.targets if isinstance(one, Classes)):
+        names = (target.name,)
+        ranked = best_at(names, schemes, predicted, runs.valid.labels[:, column], runs.metric)
+        yield target, ranked, {trial: schemes[trial].marginal(names, predicted[trial]) for trial in ranked}
+
+
+def evaluate(sample: Sample, attribute: Classes, probabilities: np.ndarray) -> tuple[Noise, bool, list[Suspect]]:
     """What is wrong with one attribute: its noise, whether groups were evaluated in place of images, and the suspects.
 
     An attribute on which nearly all groups' images agree is evaluated by the mean log probability over a group's images, once for each

@@ -3,12 +3,14 @@
 import csv
 import json
 import shutil
-from importlib import import_module
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from trainables.data.choices import as_choices
+from trainables.data.corrections import correct
 from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
 
@@ -84,14 +86,62 @@ def test_an_ensemble_votes_is_scored_and_answers_for_other_images(at_home, made,
     assert "report" in run(report, "--run", "drawn")
 
 
-@pytest.mark.parametrize("command", ["leaks", "mistakes", "soup", "suspects"])
-def test_a_command_that_is_about_classes_says_so_of_other_targets(at_home, made, command):
-    app = import_module(f"analysis.{command}.__main__").app
-    result = CliRunner().invoke(app, ["--run", "drawn"])
-    about_classes = made.images.scheme.kinds[0] == "classes"
-    # No two trials are alike, so there is no soup of them, whatever they predict.
-    assert result.exit_code == (0 if about_classes and command != "soup" else 2), result.output
-    assert command == "soup" or about_classes or str(at_home / "runs" / "drawn") in result.stderr or "runs/drawn" in result.stderr
+def test_mistakes_are_those_of_the_kind(at_home, made):
+    from analysis.mistakes.__main__ import app
+    from analysis.report.__main__ import app as report
+
+    own = made.images.scheme.of_kind(made.images.scheme.kinds[0])
+    printed = run(app, "--run", "drawn")
+    folder = at_home / "runs" / "drawn" / "mistakes"
+    found, errors = json.loads((folder / "mistakes.json").read_text()), pd.read_csv(folder / "confident.csv")
+    assert found["kind"] == own.kind and len(errors) == found["errors"] and (folder / "index.html").is_file()
+    truth = {name: row for name, row in zip(made.images.ids, made.images.truth(own), strict=True)}
+    if own.kind == "number":
+        assert errors["off"].is_monotonic_decreasing and found["rate"] == pytest.approx(errors["off"].mean(), rel=1e-4)
+        assert [truth[name] for name in errors["photo"]] == pytest.approx(errors["true"].tolist(), abs=0.1)
+        assert np.abs(errors["true"] - errors["predicted"]).tolist() == pytest.approx(errors["off"].tolist(), abs=0.2)
+    if own.kind == "tags":
+        wrong = [(name, own.class_names()[place]) for name, row in truth.items() for place in range(len(row))]
+        told = {(row.photo, row.true.removeprefix("no ")): not row.true.startswith("no ") for row in errors.itertuples()}
+        assert set(told) <= set(wrong) and len(told) == len(errors)
+        assert all(truth[name][own.class_names().index(tag)] == there for (name, tag), there in told.items())
+        tags = pd.read_csv(folder / "tags.csv")
+        assert tags["name"].tolist() == own.class_names() and (tags["missed"] + tags["extra"]).sum() == len(errors)
+        assert found["rate"] == pytest.approx(len({name for name, _ in told}) / found["images"], rel=1e-6)
+    assert printed and "report" in run(report, "--run", "drawn")
+
+
+def test_label_issues_are_of_classes_and_tags_and_their_table_corrects_the_labels(at_home, made):
+    from analysis.suspects.__main__ import app
+
+    images = made.images
+    own = images.scheme.of_kind(images.scheme.kinds[0])
+    if own.kind == "number":
+        result = CliRunner().invoke(app, ["--run", "drawn"])
+        assert result.exit_code == 2 and "drawn" in result.stderr and own.names[0] in result.stderr
+        return
+    run(app, "--run", "drawn")
+    issues = pd.read_csv(at_home / "runs" / "drawn" / "suspects" / "suspects.csv")
+    assert set(issues["attribute"]) <= {target.name for target in as_choices(images).scheme.targets}
+    table = at_home / "relabel.csv"
+    rows = issues[["photo", "attribute", "suggested", "given"]].drop_duplicates(["photo", "attribute"])
+    rows.set_axis(["photo", "attribute", "value", "was"], axis=1).to_csv(table, index=False)
+    corrected = correct(str(table), images, {})
+    assert (corrected.labels != as_choices(images).labels).sum() == len(rows) > 0 and not corrected.left_out
+
+
+def test_leaks_are_looked_for_whatever_is_predicted(at_home, made):
+    from analysis.leaks.__main__ import app
+
+    run(app, "--run", "drawn")
+    found = json.loads((at_home / "runs" / "drawn" / "leaks" / "leaks.json").read_text())
+    assert (found["probe"] is None) == (made.images.scheme.kinds[0] != "classes") and len(found["meaning"]) > 1
+
+
+def test_a_soup_of_no_two_trials_alike_is_refused(at_home, made):
+    from analysis.soup.__main__ import app
+
+    assert CliRunner().invoke(app, ["--run", "drawn"]).exit_code == 2
 
 
 @pytest.mark.nightly

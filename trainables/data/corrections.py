@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from trainables.data.choices import as_choices
 from trainables.data.images import DataError, Images, LeftOut
 from trainables.data.layouts.reading import LAYOUTS
 from trainables.data.rows import read_number, read_rows, refuse
@@ -20,7 +21,7 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class Corrected:
-    """Labels (n, attributes) with a table's corrections, and what of the table did not fit the images."""
+    """Labels (n, Classes + tags), as `as_choices` has them, with a table's corrections, and what of the table did not fit the images."""
 
     labels: np.ndarray
     left_out: tuple[LeftOut, ...] = ()
@@ -39,10 +40,12 @@ def check_relabel(relabel: str, lists: Collection[str]) -> None:
 def correct(relabel: str, images: Images, lists: Mapping[str, Path]) -> Corrected:
     """The labels with the corrections of one of the lists that come with the data, or of a table `photo,attribute,value[,was]`.
 
+    Of a tag the attribute is its name, and the value that name or `no` and the name, such as `no sea`.
     A row changes every image that it names, but where `was` is given only those with that value. Rows of a list that do not fit
     these images are left out; so are those of other tables that name images which are not there.
     Raises: DataError naming every wrong row, and when no row of a table fits; ConfigError for a list that is not there.
     """
+    images = as_choices(images)
     if relabel == NONE:
         return Corrected(images.labels)
     check_relabel(relabel, lists)

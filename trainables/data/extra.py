@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trainables.data.choices import as_choices
 from trainables.data.copies import fingerprints, first_alike
 from trainables.data.corrections import NONE, Corrected, correct, read_weights
 from trainables.data.images import DataError, Images, LeftOut
@@ -149,9 +150,9 @@ def refuse_seen(pseudo: Path, data: Data, digests: Mapping[str, str]) -> None:
 
 def _seen(data: Data, corrected: Mapping[str, Corrected]) -> list[LeftOut]:
     """Corrections of held-out images: they change no score, but whoever made such a table has seen these."""
-    held_out, found = data.split.holdout, []
+    held_out, found, before = data.split.holdout, [], as_choices(data.images).labels
     for relabel, one in corrected.items():
-        changed = held_out[(one.labels[held_out] != data.images.labels[held_out]).any(axis=1)]
+        changed = held_out[(one.labels[held_out] != before[held_out]).any(axis=1)]
         if len(changed):
             words = f"corrections in {relabel} are of held-out images, whose labels stay as they are; who wrote them has seen these"
             found.append(LeftOut(words, tuple(data.images.ids[row] for row in changed.tolist())))

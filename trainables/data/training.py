@@ -6,6 +6,7 @@ from typing import Self
 
 import numpy as np
 
+from trainables.data.choices import with_choices
 from trainables.data.images import Images, strata_of
 from trainables.data.settings import LabelsConfig
 from trainables.data.splits import Split
@@ -41,7 +42,7 @@ class Data:
     views: Mapping[View, ViewFile]
     statistics: Mapping[View, ChannelStatistics]  # of the training images, where some trial may normalise by them
     extra: tuple[Extra, ...] = ()
-    relabelled: Mapping[str, np.ndarray] = field(default_factory=dict)  # class ids (n, Classes) by the value of labels/relabel
+    relabelled: Mapping[str, np.ndarray] = field(default_factory=dict)  # (n, Classes + tags) by the value of labels/relabel
     weights: np.ndarray | None = None  # (n,) relative weight with which each image is shown
 
     @classmethod
@@ -145,11 +146,11 @@ def _plain(images: Images, chosen: np.ndarray, source: int, task: Task) -> Train
 
 def _corrected(images: Images, labels: np.ndarray) -> Images:
     """The images with these labels. Whoever corrected the class of a number does not say which it is: it is NaN from then on."""
+    corrected = with_choices(images, labels)
     if images.numbers is None or images.scheme.cut is None:
-        return replace(images, labels=labels)
+        return corrected
     column = _ordinal_column(images)
-    numbers = np.where(labels[:, column] == images.labels[:, column], images.numbers, np.nan)
-    return replace(images, labels=labels, numbers=numbers)
+    return replace(corrected, numbers=np.where(labels[:, column] == images.labels[:, column], images.numbers, np.nan))
 
 
 def _cut_again(settings: LabelsConfig, images: Images) -> Images:

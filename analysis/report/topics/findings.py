@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.evaluation.search.reading import Search, SearchedTrial
 from analysis.evaluation.search.space import words
 from analysis.figures.search import reliability_figure
-from analysis.pages.gathering import TITLE, Gathering, gathering
+from analysis.pages.errors import LARGEST, TITLE, Subgroup, gathering
 from analysis.pages.page import PAGE
 from analysis.pages.tables import TOO_SMALL, Table, as_percent, percent, percent_range, table_of
 from analysis.report.answer import Frame, Scores, read_leaks, read_tables, read_wrong, validation_calibration
@@ -16,9 +16,9 @@ from analysis.report.cells import capital, frame_table
 from analysis.report.parts import Listing, Part, Picture, Words
 from analysis.report.topics.search import Run
 from trainables.commands import typed
+from trainables.data.targets import Kind
 from trainables.storage import Folder
 
-SIDES = {"validation": "validation", "holdout": "test"}
 MOST = 20  # rows of another command's table
 GATHERING = 8  # rows that say where errors gather
 COUNTED = ("photos", "people", "errors", "rate", "elsewhere")  # columns of groups.csv
@@ -49,13 +49,13 @@ def mistakes_parts(search: Search, damaged: list[str]) -> Iterator[Part]:
         yield Words(words, "missing", typed(f"analysis.mistakes --run {search.called}"))
         return
     if wrong is not None:
-        where, share = SIDES.get(wrong.side, wrong.side), f"{wrong.errors / max(1, wrong.images):.1%}"
-        words = f"{wrong.errors:,} of {wrong.images:,} {where} images of {wrong.groups:,} groups are answered wrongly ({share})."
-        yield Words(f"{words} The images, the most confident errors first:" if _page(folder) else words, link=_page(folder))
+        yield Words(f"{wrong.words} The images, {LARGEST[wrong.kind]} first:" if _page(folder) else wrong.words, link=_page(folder))
+    kind = wrong.kind if wrong else "classes"
     if "groups" in frames:
-        yield _where_errors_gather(frames["groups"])
+        yield _where_errors_gather(frames["groups"], kind)
     if "confident" in frames:
-        yield frame_table(Frame(f"Most confident errors: {len(frames['confident']):,}", frames["confident"]), most=MOST, folded=True)
+        title = f"{capital(LARGEST[kind])}: {len(frames['confident']):,}"
+        yield frame_table(Frame(title, frames["confident"]), most=MOST, folded=True)
 
 
 def _page(folder: Folder) -> str:
@@ -63,17 +63,17 @@ def _page(folder: Folder) -> str:
     return f"../{folder.name}/{PAGE}" if (folder / PAGE).is_file() else ""
 
 
-def _where_errors_gather(found: pd.DataFrame) -> Part:
+def _where_errors_gather(found: pd.DataFrame, kind: Kind) -> Part:
     if not {*COUNTED, "group", "low", "high"} <= set(found.columns):
         return frame_table(Frame(TITLE, found), most=GATHERING)
 
-    def of(row: Mapping[Hashable, Any]) -> Gathering:
+    def of(row: Mapping[Hashable, Any]) -> Subgroup:
         low, high = row["low"], row["high"]
         interval = None if low != low or high != high else (float(low), float(high))
         images, groups, errors, rate, elsewhere = (row[name] for name in COUNTED)
-        return Gathering(str(row["group"]), images, groups, errors, rate, elsewhere, interval)
+        return Subgroup(str(row["group"]), images, groups, errors, rate, elsewhere, interval)
 
-    table = gathering(map(of, found.to_dict("records")), most=GATHERING)
+    table = gathering(map(of, found.to_dict("records")), kind, most=GATHERING)
     return table if table.rows else Words(f"{TITLE}: {TOO_SMALL}.")
 
 

@@ -71,7 +71,7 @@ def test_the_most_confident_errors_are_exactly_the_wrong_images_by_falling_proba
     assert [error.image for error in found] == [sample.ids[row] for row in wrong]
     for error, row in zip(found, wrong, strict=True):
         assert (error.true, error.predicted) == (NAMES[truth[row]], NAMES[answer[row].argmax()])
-        assert (error.group, error.probability) == (sample.groups[row], answer[row].max())
+        assert (error.group, error.size) == (sample.groups[row], answer[row].max())
     assert confident_errors(answer, sample, SCHEME, most=3) == found[:3]
 
 
