@@ -334,8 +334,10 @@ def _read_entry(path: str, place: str, node: yaml.Node, mistakes: list[str]) -> 
         if not flaws and not isinstance(spec, dict):
             flaws += _flaws(spec)
             value = spec
-        elif not flaws and path.startswith("run/"):
+        elif not flaws and path.startswith("run/") and set(KINDS) & set(spec):
             flaws.append("run settings are not searched; write one value.")
+        elif not flaws and path.startswith("run/"):
+            value = spec  # a table, such as run/costs
         elif not flaws:
             value, when = _domain(spec, flaws)
     mistakes += [f"{place}: {path}: {flaw}" for flaw in flaws]

@@ -70,6 +70,7 @@ class RunCard:
     command: str
     predicts: tuple[str, ...] = ()  # targets that every trial predicts
     metric: str = DEFAULT  # in BY_NAME
+    also: tuple[str, ...] = ()  # metrics that are reported beside it, by their names
     cpus_per_trial: int | None = None  # as they were asked for; the number of threads decides a sum's last bits
     gpus_per_trial: float | None = None
     refit_of: str = ""  # the run beside it, or elsewhere by its address, whose configurations are trained again; empty: a search

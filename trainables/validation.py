@@ -33,6 +33,11 @@ def pooled_score(trials: Sequence[tuple[TrialConfig, Predictions]], images: Imag
     return found.score(), found.interval(generator(trials[0][0].seed, "bootstrap"))
 
 
+def score_by(name: str, config: TrialConfig, predictions: Predictions, images: Images, split: Split) -> float:
+    """The score of a trial's predictions of validation images by another metric of the same targets. Raises: ConfigError."""
+    return _evidence([(config.model_copy(update={"metric": name}), predictions)], images, split).score()
+
+
 def _evidence(trials: Sequence[tuple[TrialConfig, Predictions]], images: Images, split: Split) -> Evidence:
     """Of the images of the folds that validated the trials; groups are numbered fold by fold."""
     truths, answers, groups, count = [], [], [], 0

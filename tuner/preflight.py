@@ -18,10 +18,10 @@ from trainables.data.splits import NOBODY
 from trainables.data.targets import Scheme, read_task
 from trainables.data.views import View
 from trainables.losses import LOSSES
-from trainables.metrics import AUTO, BY_NAME, metric_of, probabilities_missing
+from trainables.metrics import probabilities_missing
 from trainables.registry import ConfigError, Mistake, nearest
 from tuner.searchers.random import random_draws
-from tuner.settings import run_mistakes
+from tuner.settings import RunSettings, metrics_of, run_mistakes
 
 DRAWS = 200
 # Settings whose meaning depends on those of other sections.
@@ -76,11 +76,12 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
 
 
 def _metric_mistakes(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
-    name = space.run.get("metric", AUTO)
-    if name not in (AUTO, *BY_NAME):
-        return []
     try:
-        metric = metric_of(name, scheme)
+        settings = RunSettings.model_validate(space.run)
+    except ValidationError:
+        return []  # which `run_mistakes` tells
+    try:
+        metric, _ = metrics_of(settings.metric, settings.costs, settings.also, scheme)
     except ConfigError as error:
         return [(mistake.path, mistake.message) for mistake in error.mistakes]
     losses = [name for name in values_of(space).get("loss/name", ()) if name in LOSSES and not LOSSES[name].settings.meaningful]

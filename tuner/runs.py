@@ -13,6 +13,7 @@ from trainables.commands import typed
 from trainables.config import choosers
 from trainables.data.settings import BEFORE, DataConfig
 from trainables.metrics import AUTO, BY_NAME, metric_of
+from trainables.metrics.asked import with_costs
 from trainables.record import SPACE, RunCard, RunError, find_run, name_of, read_run
 from trainables.storage import Folder, local_file, reach, remove_tree
 from tuner.lock import LOCK, hold
@@ -67,8 +68,9 @@ def _paths(settings: Mapping[str, Any]) -> dict[str, Any]:
 def refuse_changes(card: RunCard, before: Space | None, space: Space, seed: int | None) -> None:
     """Raises: RunError naming everything about which old and new trials would not agree."""
     mistakes = []
-    metric = space.run.get("metric", AUTO)
-    metric = metric_of(metric, card.scheme.part(card.predicts or card.scheme.names)).name if metric in (AUTO, *BY_NAME) else metric
+    metric = with_costs(space.run.get("metric", AUTO), space.run.get("costs", {}))
+    known = metric == AUTO or metric in BY_NAME
+    metric = metric_of(metric, card.scheme.part(card.predicts or card.scheme.names)).name if known else metric
     if card.metric != metric:
         mistakes.append(f"run/metric was {card.metric} and would be {metric}: the scores cannot be compared")
     if seed not in (None, card.seed):

@@ -140,6 +140,7 @@ def write_plan(plan: Plan, material: Material, options: Options) -> None:
             command=earlier.card.command if earlier else shlex.join(["python", "-m", "tuner.run", *sys.argv[1:]]),
             predicts=plan.targets,
             metric=plan.settings.metric,
+            also=plan.settings.also,
             cpus_per_trial=options.cpus_per_trial,
             gpus_per_trial=options.gpus_per_trial,
         ),

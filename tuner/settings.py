@@ -1,6 +1,6 @@
 """The `run:` section of a space: how much to search and by what, not what to search."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -10,7 +10,8 @@ from pydantic_core.core_schema import CoreSchema, no_info_after_validator_functi
 
 from search_spaces.schema import Space
 from trainables.data.targets import Scheme
-from trainables.metrics import AUTO, BY_NAME, DEFAULTS, Metric, metric_of
+from trainables.metrics import AUTO, BY_NAME, DEFAULTS, Metric, metric_of, others_of
+from trainables.metrics.asked import Costs, with_costs
 from trainables.registry import Count, Share, nearest, setting
 from tuner.searchers import SEARCHERS
 from tuner.stoppers import STOPPERS, AshaSettings, MedianSettings
@@ -36,7 +37,7 @@ class NameIn:
         return {"type": "string", "enum": self.names}
 
     def _check(self, name: str) -> str:
-        if name not in self.names:
+        if name not in self.also and name not in self.table:
             raise ValueError(f"{name!r} does not exist{nearest(name, self.names)}; choose one of {', '.join(self.names)}")
         return name
 
@@ -50,9 +51,17 @@ class RunSettings(AshaSettings, MedianSettings):
     trials: Count = setting("number of trials", 20)
     epochs: Count = setting("maximum epochs of a trial", 10)
     metric: Annotated[str, NameIn(BY_NAME, (AUTO,))] = setting(
-        f"metric by which trials and votes are chosen, named as in scikit-learn; auto: {DEFAULTS['classes']} for classes, "
-        f"{DEFAULTS['tags']} for tags, {DEFAULTS['number']} for a number",
+        f"metric by which trials and votes are chosen, named as in scikit-learn (f1[spoiled]: F1 of that class); auto: "
+        f"{DEFAULTS['classes']} for classes, {DEFAULTS['tags']} for tags, {DEFAULTS['number']} for a number",
         AUTO,
+    )
+    costs: Annotated[dict[str, dict[str, Annotated[float, Field(ge=0)]]], Field(strict=False)] = setting(
+        "neg_expected_cost: cost of each wrong answer, true class -> predicted class -> cost; 1 where none is given",
+        {},
+        values="{ants: {bees: 5}}",
+    )
+    also: Annotated[tuple[Annotated[str, NameIn(BY_NAME)], ...], Field(strict=False)] = setting(
+        "further metrics to report; run/metric alone decides", (), values="[accuracy, neg_log_loss]"
     )
     searcher: Annotated[str, NameIn(SEARCHERS)] = setting("search algorithm that proposes configurations", "tpe")
     pruner: Annotated[str, NameIn(STOPPERS)] = setting("stops bad trials early", "asha")
@@ -81,12 +90,19 @@ class RunSettings(AshaSettings, MedianSettings):
         return BY_NAME[self.metric]
 
     def for_targets(self, scheme: Scheme) -> Self:
-        """The settings with the metric for trials of these targets. Raises: ConfigError where the metric does not fit them."""
-        return self.model_copy(update={"metric": metric_of(self.metric, scheme).name})
+        """The settings with the metrics for trials of these targets. Raises: ConfigError where these have no such."""
+        metric, others = metrics_of(self.metric, self.costs, self.also, scheme)
+        return self.model_copy(update={"metric": metric.name, "also": tuple(other.name for other in others)})
 
     def stopper(self) -> Stopper:
         """The pruner of the run."""
         return STOPPERS[self.pruner].build(self, self.epochs)
+
+
+def metrics_of(name: str, costs: Costs, also: Sequence[str], scheme: Scheme) -> tuple[Metric, list[Metric]]:
+    """The metric that decides, and those beside it. Raises: ConfigError."""
+    metric = metric_of(with_costs(name, costs), scheme)
+    return metric, others_of([with_costs(other, costs) for other in also], metric, scheme)
 
 
 def run_mistakes(space: Space) -> list[tuple[str, str]]:

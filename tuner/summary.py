@@ -14,10 +14,10 @@ from rich.text import Text
 from trainables.commands import started, typed
 from trainables.data.splits import NOBODY
 from trainables.data.training import Data
-from trainables.metrics import METRICS_OF, Metric
+from trainables.metrics import BY_NAME, METRICS_OF, Metric
 from trainables.record import Origin, Record, RunCard, name_of, read_predictions, read_records, searched_run
 from trainables.storage import size_below
-from trainables.validation import pooled_score, validation_interval
+from trainables.validation import pooled_score, score_by, validation_interval
 from tuner.board import Board, clock, differs
 from tuner.prepare import Plan
 from tuner.runs import resume_command, vote_command
@@ -34,14 +34,18 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
     table = Table(title=f"Best trials of {run.name}, by {metric.title} ({board.targets}) on validation", title_justify="left", box=None)
     # Not twice where the metric is accuracy itself, and not of a number.
     beside = ["accuracy"] if metric.name != "accuracy" and "accuracy" in METRICS_OF[metric.target] else []
-    for column in ("trial", "state", "best epoch", metric.title, "95 % CI", *beside):
+    also = [name for name in plan.settings.also if name not in beside]
+    titles = [BY_NAME[name].title for name in also]
+    for column in ("trial", "state", "best epoch", metric.title, "95 % CI", *beside, *titles):
         table.add_column(column, justify="left" if column == "state" else "right")
     table.add_column("what differs", overflow="fold")
     for record in scored[:SUMMED_UP]:
         best = record.best
-        low, high = validation_interval(record.config, read_predictions(record.folder), data.images, data.split)
+        predicted = read_predictions(record.folder)
+        low, high = validation_interval(record.config, predicted, data.images, data.split)
         row = [f"{best['epoch']} of {len(record.reports)}", f"{best['score']:.3f}", f"{low:.3f} - {high:.3f}"]
         row += [f"{best[name]:.3f}" for name in beside]
+        row += [f"{score_by(name, record.config, predicted, data.images, data.split):.3f}" for name in also]
         table.add_row(str(record.number), record.result.state, *row, differs(plan.space, record.config.values()))
     console.print()
     console.print(table)

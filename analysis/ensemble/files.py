@@ -12,7 +12,7 @@ from analysis.evaluation.baseline import Baseline
 from analysis.evaluation.calibration import calibration_error
 from analysis.evaluation.decide import Outcome, StepTaken, answer_words
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, write_ensemble
-from analysis.evaluation.scoring import absent_classes, class_table, plain_findings, tag_words
+from analysis.evaluation.scoring import absent_classes, class_table, plain_findings, scores_by, tag_words
 from analysis.evaluation.shift import Shift, Worth
 from analysis.evaluation.uncertainty import Gain
 from analysis.members.trials import Runs, Trial
@@ -179,6 +179,7 @@ def scores_values(
             for index, member in enumerate(decision.lineup.members)
         ],
         "members_to_choose_from": decision.lineup.choice,
+        "also": [asdict(one) for one in scores_by(runs.also, outcome.answer, runs.holdout, scheme, seed=0)],
         "findings": plain_findings(outcome.answer, runs.holdout, runs.valid, scheme, decision.metric, seed=0),
         "untried": list(decision.untried),
         "too_few_groups_for": list(decision.few),

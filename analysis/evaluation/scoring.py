@@ -33,6 +33,19 @@ class Score:
     gain: Gain  # over the reference
 
 
+@dataclass(frozen=True)
+class AlsoScored:
+    """An answer's worth by a metric that decides nothing."""
+
+    metric: str
+    title: str
+    score: float
+    interval: tuple[float, float]  # 95 %, by the bootstrap over groups
+
+    def __str__(self) -> str:
+        return f"{self.title} {self.score:.3f} ({self.interval[0]:.3f} to {self.interval[1]:.3f})"
+
+
 def score_answers(answers: Mapping[str, np.ndarray], sample: Sample, scheme: Scheme, metric: Metric, seed: int) -> dict[str, Score]:
     """The scores of answers, each (images, classes) with the highest as its answer; gains are over the first one.
 
@@ -75,6 +88,12 @@ def plain_findings(answer: np.ndarray, sample: Sample, known: Sample, scheme: Sc
             f"{guess:.3f}, and the 95 % CI does not exclude that."
         )
     return found
+
+
+def scores_by(metrics: Sequence[Metric], answer: np.ndarray, sample: Sample, scheme: Scheme, seed: int) -> list[AlsoScored]:
+    """The score of an answer (n, columns) by further metrics, each with its interval."""
+    found = [(metric, evidence(metric, sample.truth(scheme), answer, sample.groups)) for metric in metrics]
+    return [AlsoScored(one.name, one.title, own.score(), own.interval(generator(seed, "bootstrap"))) for one, own in found]
 
 
 def _always(answer: np.ndarray, scheme: Scheme) -> list[str]:

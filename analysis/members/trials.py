@@ -14,7 +14,7 @@ from trainables.data.images import LeftOut, read_descriptions, truth_of
 from trainables.data.splits import NOBODY
 from trainables.data.targets import Kind, Scheme, Task, no_answer, read_task
 from trainables.data.views import View
-from trainables.metrics import Metric
+from trainables.metrics import Metric, others_of
 from trainables.metrics import metric_of as find_metric
 from trainables.metrics.evidence import Evidence, evidence
 from trainables.record import (
@@ -124,6 +124,11 @@ class Runs:
     @property
     def metric(self) -> Metric:
         return metric_of(self.folders[0], self.cards[0])
+
+    @property
+    def also(self) -> list[Metric]:
+        """The metrics that the first run reports beside its own."""
+        return others_of(self.cards[0].also, self.metric, self.cards[0].scheme.part(self.cards[0].predicts or self.cards[0].scheme.names))
 
     @property
     def best(self) -> Trial:

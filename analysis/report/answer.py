@@ -15,11 +15,12 @@ from pydantic import TypeAdapter
 
 from analysis.evaluation.calibration import CalibrationError, calibration_error
 from analysis.evaluation.decide import SINGLE, answer_words, step_words
+from analysis.evaluation.scoring import AlsoScored
 from analysis.evaluation.search.reading import is_finite, lenient
 from analysis.members.trials import load_runs
 from analysis.pages.errors import headline
 from trainables.data.targets import Kind
-from trainables.metrics import DEFAULT, METRICS_OF, Metric
+from trainables.metrics import BY_NAME, DEFAULT, METRICS_OF, Metric
 from trainables.record import RunError, read_json
 from trainables.storage import Folder
 
@@ -93,6 +94,7 @@ class Scores:
     baseline: Baseline | None
     pool: int  # members that the best one was picked from
     optimism: float | None  # by how much the best one's score on validation is expected to be too high
+    also: tuple[AlsoScored, ...]  # by the metrics that decide nothing
     findings: tuple[str, ...]  # what has to be said first of an answer that knows nothing
     corrected: float | None  # that score without it
     corrected_interval: Interval | None
@@ -122,7 +124,7 @@ def scores_of(found: Mapping[str, Any]) -> Scores:
     calibration = found.get("calibration")
     optimism = found.get("optimism", {})
     return Scores(
-        metric=METRICS_OF[found.get("kind", "classes")][found.get("metric", DEFAULT)],
+        metric=_metric(found.get("metric", DEFAULT), found.get("kind", "classes")),
         answers=answers,
         chosen=next((answer for answer in answers if answer.name == chosen), answers[0]),
         vote=str(found.get("vote", "")),
@@ -138,12 +140,17 @@ def scores_of(found: Mapping[str, Any]) -> Scores:
         baseline=_baseline(found.get("baseline")),
         pool=int(optimism.get("members", found.get("members_to_choose_from", 0))),
         optimism=optimism.get("expected"),
+        also=tuple(AlsoScored(**one) for one in found.get("also", ())),
         findings=tuple(map(str, found.get("findings", ()))),
         corrected=optimism.get("corrected"),
         corrected_interval=_interval(optimism.get("corrected_interval")),
         settings=dict(found.get("settings", {})),
         attributes=tuple(found.get("attributes", ())),
     )
+
+
+def _metric(name: str, kind: Kind) -> Metric:
+    return METRICS_OF[kind][name] if name in METRICS_OF[kind] else BY_NAME[name]
 
 
 def _answer(name: str, values: Mapping[str, Any]) -> Answer:

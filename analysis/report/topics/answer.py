@@ -38,6 +38,8 @@ def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> I
     for words in scores.findings:
         yield Words(words, "warning")
     yield Words(sample_words(scores))
+    if scores.also:
+        yield Words(f"By other metrics (95 % CI): {'; '.join(map(str, scores.also))}.")
     yield Words(gain_words(scores))
     if scores.baseline:
         yield Words(baseline_words(scores.baseline, metric))
