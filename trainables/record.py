@@ -339,7 +339,7 @@ def read_run(run: Folder) -> RunCard:
         found = read_json(run / "run.json", "run")
         known = {one.name for one in fields(RunCard)} - {"aside"}
         values = {name: value for name, value in found.items() if name in known}
-        values |= {name: tuple(values.get(name, ())) for name in ("cuts", "predicts")}
+        values |= {name: tuple(values.get(name, ())) for name in ("cuts", "predicts", "also")}
         values["attributes"] = tuple(read_target(plain).plain() for plain in values["attributes"])
         values["origins"] = tuple(Origin(**origin) for origin in values.get("origins", ()))
         return RunCard(**values, aside={name: value for name, value in found.items() if name not in known})
