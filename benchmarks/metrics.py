@@ -71,6 +71,22 @@ def simulate(groups: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return truth, powers / powers.sum(axis=2, keepdims=True)
 
 
+def simulate_tags(groups: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whether images have each tag (groups, images, tags), alike within a group, and probabilities likewise."""
+    rng = np.random.default_rng(seed)
+    own = rng.random((groups, 1, len(SHARES))) < SHARES
+    truth = np.where(rng.random((groups, SHOTS, len(SHARES))) < 0.8, own, rng.random((groups, SHOTS, len(SHARES))) < SHARES)
+    noise = 1.3 * rng.standard_normal((groups, 1, len(SHARES))) + rng.standard_normal(truth.shape)
+    return truth, 1 / (1 + np.exp(1.5 - 3.0 * truth - noise))
+
+
+def simulate_numbers(groups: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers (groups, images) around one of their group, and predicted ones (groups, images, 1) that err alike within a group."""
+    rng = np.random.default_rng(seed)
+    truth = 20 + 60 * rng.random((groups, 1)) + 2 * rng.standard_normal((groups, SHOTS))
+    return truth, (truth + 5 * rng.standard_normal((groups, 1)) + 3 * rng.standard_normal(truth.shape))[..., None]
+
+
 def measure_memory() -> dict[str, float]:
     """Peak memory of nine answers over a thousand classes with all that is asked of them, in MB, and seconds."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

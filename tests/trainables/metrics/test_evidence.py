@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binom
 from sklearn.metrics import f1_score
 
-from benchmarks.metrics import GROUPS, SHARES, SHOTS, simulate
+from benchmarks.metrics import GROUPS, SHARES, SHOTS, simulate, simulate_numbers, simulate_tags
 from tests.conftest import nightly_after
 from trainables.metrics import METRICS, METRICS_OF
 from trainables.metrics.evidence import Whole, draw_groups, evidence, interval, label_evidence, resample
@@ -164,33 +164,37 @@ def test_the_slower_path_scores_every_draw_as_the_sums_do():
 # How often intervals hold the true score: benchmarks/metrics.py draws many more samples
 
 
+SIMULATED = {"classes": simulate, "tags": simulate_tags, "number": simulate_numbers}
+ALL = [(kind, name, metric.is_of_sums) for kind, metrics in METRICS_OF.items() for name, metric in metrics.items()]
+
+
 @pytest.fixture(scope="module")
-def population():
-    return simulate(20_000, seed=0)
-
-
-OTHERS = [name for name, metric in METRICS.items() if not metric.is_of_sums]  # these take minutes
+def populations():
+    return {kind: made(20_000, seed=0) for kind, made in SIMULATED.items()}
 
 
 @pytest.mark.parametrize(
-    ("name", "samples"),
+    ("kind", "name", "samples"),
     [
-        *((name, 100) for name, metric in METRICS.items() if metric.is_of_sums),
-        *((name, 8) for name in OTHERS),
-        *(pytest.param(name, 100, marks=pytest.mark.nightly) for name in OTHERS),
+        *((kind, name, 100 if quick else 8) for kind, name, quick in ALL),
+        # These take minutes.
+        *(pytest.param(kind, name, 100, marks=pytest.mark.nightly) for kind, name, quick in ALL if not quick),
     ],
 )
-def test_the_interval_holds_the_true_score_in_about_95_of_100_samples_of_200_groups(name, samples, population):
-    truth, probabilities = population
-    metric, classes = METRICS[name], len(SHARES)
-    true = metric.score(truth.ravel(), probabilities.reshape(-1, classes))
+def test_the_interval_holds_the_true_score_in_about_95_of_100_samples_of_200_groups(kind, name, samples, populations):
+    truth, answers = populations[kind]
+    metric, width = METRICS_OF[kind][name], answers.shape[-1]
+
+    def images(values):
+        return values.reshape(-1, *values.shape[2:])
+
+    true = metric.score(images(truth), answers.reshape(-1, width))
     held = 0
     for seed in range(samples):
         rng = np.random.default_rng(seed)
         chosen = rng.integers(len(truth), size=GROUPS)
         groups = np.repeat(np.arange(GROUPS), SHOTS)
-        found = evidence(metric, truth[chosen].ravel(), probabilities[chosen].reshape(-1, classes), groups)
-        low, high = found.interval(rng, draws=300)
+        low, high = evidence(metric, images(truth[chosen]), images(answers[chosen]), groups).interval(rng, draws=300)
         held += low <= true <= high
     low, high = binom.interval(0.98, samples, 0.95)  # what chance leaves of 95 in 100
     assert low <= held <= high
