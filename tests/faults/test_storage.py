@@ -122,7 +122,7 @@ def server() -> Iterator[S3Server]:
 @pytest.mark.parametrize(
     "address, said",
     [
-        ("s3://bucket/runs?endpoint_override=http://127.0.0.1:1", "s3://bucket/runs: nobody answers"),
+        ("s3://bucket/runs?endpoint_override=http://127.0.0.1:1", "s3://bucket/runs: no server answers"),
         ("s3://no-such-bucket/runs", "s3://no-such-bucket/runs: there is no such bucket"),
     ],
 )

@@ -373,7 +373,7 @@ def test_a_server_that_has_gone_is_said_to_be():
         for use in (reach, Address.read_bytes, remove_tree):
             with pytest.raises(StorageError, match=r"^s3://runs-bucket/prefix: no server answers; .*endpoint_override.* AWS_ENDPOINT_URL"):
                 use(folder)
-        with pytest.raises(OSError, match=r"^s3://runs-bucket/prefix/file: nobody answers"):
+        with pytest.raises(OSError, match=r"^s3://runs-bucket/prefix/file: no server answers"):
             write_whole(folder / "file", b"1")
 
 

@@ -67,7 +67,7 @@ def test_building_looks_at_the_network_without_changing_it(name):
 def test_a_size_that_a_network_cannot_take_is_refused_with_the_nearest_that_it_takes(name, size, near):
     message = refused(name, size)
     assert message.startswith(f"view/size: {name} cannot take {size[0]}x{size[1]} pixels (")
-    assert message.endswith(f"); take [{near[0]}, {near[1]}]")
+    assert message.endswith(f"); use [{near[0]}, {near[1]}]")
     assert build(name, near)(torch.rand(2, 3, *near)).ndim == 2
 
 
