@@ -177,17 +177,17 @@ def curves_through(*epochs):
 def test_a_misleading_rung_is_named_with_the_grace_that_avoids_it():
     curves = curves_through(DOWN, MIXED, UP, UP, UP)
     assert warning(curves, of_one_backbone(curves), [1]) == (
-        "Early scores mislead the pruner, their rank correlation with the final epoch is -1.00 at epoch 1 over 8 trials: "
-        "for the next search use --set run/grace=3, the earliest later epoch that reaches 0.5."
+        "Early scores mislead the pruner: their rank correlation with the final epoch is -1.00 at epoch 1 over 8 trials. "
+        "For the next search use --set run/grace=3, the earliest later epoch that reaches 0.5."
     )
 
 
 def test_where_no_epoch_before_the_last_tells_more_the_advice_is_not_to_stop_early():
     curves = curves_through(DOWN, DOWN, MIXED, UP)
     assert warning(curves, of_one_backbone(curves), [1, 2]) == (
-        "Early scores mislead the pruner, their rank correlation with the final epoch is -1.00 at epoch 1 over 8 trials, "
-        "-1.00 at epoch 2 over 8 trials: "
-        "for the next search use --no-early-stopping, since no later epoch before the last is known to reach 0.5."
+        "Early scores mislead the pruner: their rank correlation with the final epoch is -1.00 at epoch 1 over 8 trials, "
+        "-1.00 at epoch 2 over 8 trials. "
+        "For the next search use --no-early-stopping, since no later epoch before the last is known to reach 0.5."
     )
 
 
@@ -216,7 +216,7 @@ def test_a_backbone_can_be_misled_where_all_trials_together_are_not():
     curves = curves_through(UP + [1 + score for score in DOWN], UP + [1 + score for score in UP], UP + [1 + score for score in UP])
     backbones = {number: "resnet10t" if number < 8 else "resnet34" for number in curves}
     words = warning(curves, backbones, [1])
-    assert "is -1.00 at epoch 1 over 8 trials of resnet34: for" in words
+    assert "is -1.00 at epoch 1 over 8 trials of resnet34. For" in words
     assert "--set run/grace=2," in words
 
 
@@ -225,7 +225,7 @@ def test_all_trials_together_can_be_misled_where_no_backbone_is():
     curves = curves_through(UP + [1 + score for score in UP], [2 + score for score in UP] + UP, [2 + score for score in UP] + UP)
     backbones = {number: "resnet10t" if number < 8 else "resnet34" for number in curves}
     words = warning(curves, backbones, [1])
-    assert re.search(r"is -0\.\d\d at epoch 1 over 16 trials: for", words)
+    assert re.search(r"is -0\.\d\d at epoch 1 over 16 trials\. For", words)
     assert "--set run/grace=2," in words
     assert [fidelity.correlation for fidelity in measure(curves, backbones, [1])][1:] == pytest.approx([1, 1])
 
