@@ -299,7 +299,7 @@ def subgroups_of(
             continue
         third = np.digitize(truth, np.quantile(truth, [1 / 3, 2 / 3]))
         inside |= {f"{target.name}: {name} third": third == number for number, name in enumerate(THIRDS)}
-    inside["no face found"] = np.isin(sample.ids, list(without_face))
+    inside["no face detected"] = np.isin(sample.ids, list(without_face))
     if brightness is not None:
         fifth = np.digitize(brightness, np.quantile(brightness, [0.2, 0.4, 0.6, 0.8]))
         inside |= {f"brightness: {name}": fifth == number for number, name in enumerate(FIFTHS)}
