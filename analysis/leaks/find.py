@@ -75,7 +75,7 @@ class Leaks:
     pairs: tuple[Pair, ...] = field(repr=False)  # those across splits first, then the most alike
     complete: bool  # whether these are all pairs
     probe: Probe | None  # None where every image is a group of its own, and for tags and numbers
-    of_classes: bool  # whether classes are what the runs are scored on
+    of_classes: bool = True  # whether classes are what the runs are scored on
 
     @property
     def identical(self) -> int:

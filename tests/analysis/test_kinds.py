@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from tests.conftest import nightly_after
 from trainables.data.choices import as_choices
 from trainables.data.corrections import correct
 from trainables.data.layouts.reading import read_images
@@ -86,6 +87,7 @@ def test_an_ensemble_votes_is_scored_and_answers_for_other_images(at_home, made,
     assert "report" in run(report, "--run", "drawn")
 
 
+@pytest.mark.parametrize("made", nightly_after(3, ["tags", "number", "all three", "labels of tags"]), indirect=True)
 def test_mistakes_are_those_of_the_kind(at_home, made):
     from analysis.mistakes.__main__ import app
     from analysis.report.__main__ import app as report
