@@ -26,7 +26,7 @@ from analysis.members.predictions import PLAIN, count_passes, data_folder, label
 from analysis.members.selection import refuse_count
 from analysis.members.trials import Runs, Sample
 from analysis.mistakes.find import Answered, Mistakes, TagErrors, find_mistakes, subgroups_of, tag_errors
-from analysis.pages.errors import APART, LARGEST, difference, headline, size_words
+from analysis.pages.errors import APART, LARGEST, difference, headline, size_words, votes_words
 from trainables.console import output
 from trainables.data.decoding import open_image
 from trainables.data.images import Images
@@ -172,7 +172,7 @@ def show(console: Console, answered: Answered, found: Mistakes) -> None:
     console.print(table(LARGEST[found.kind].capitalize(), ("image", "true", "predicted"), ("",), errors))
     if len(answered.members) > 1:
         apart = [
-            (one.image, one.true, "; ".join(f"{votes} x {name}" for name, votes in one.tally), f"{one.divergence:.3g}")
+            (one.image, one.true, "; ".join(votes_words(found.kind, name, votes) for name, votes in one.tally), f"{one.divergence:.3g}")
             for one in found.disagreements[:HEAD]
         ]
         console.print(table("Where members disagree most", ("image", "true", "answers"), (APART[found.kind],), apart))
@@ -185,9 +185,8 @@ def show(console: Console, answered: Answered, found: Mistakes) -> None:
     console.print(table("Subgroups with the most excess errors", ("subgroup",), numbers, rows))
     evaluated = [group for group in found.subgroups if group.interval]
     told = sum(group.distinguishable for group in evaluated)
-    console.print(
-        f"{told} of {len(evaluated)} subgroups differ significantly from the other images; about one in twenty does so by chance."
-    )
+    words = f"{told} of {len(evaluated)} subgroups differ significantly from the other images; about one in twenty does so by chance."
+    console.print(words if evaluated else "No subgroup has enough groups to say whether it differs from the other images.")
 
 
 def _confusion_rows(found: Mistakes) -> Iterator[tuple[str, ...]]:

@@ -11,9 +11,10 @@ from analysis.figures.sheets import Tile, draw_sheet, picture
 from analysis.figures.style import INK, PALE, RED, as_png
 from analysis.mistakes.find import Answered, Confusion, Disagreement, Error, Mistakes, tag_errors
 from analysis.mistakes.page import SHOWN, images_of, page
-from analysis.pages.errors import LARGEST, Subgroup, size_words
+from analysis.pages.errors import LARGEST, Subgroup, size_words, votes_words
 from analysis.pages.page import PAGE
 from trainables.data.images import Images
+from trainables.data.targets import Kind
 from trainables.progress import progress_bar
 from trainables.record import write_json
 from trainables.storage import Folder, write_whole
@@ -43,7 +44,7 @@ def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, images: 
     if len(answered.members) > 1:
         contents["disagreement.csv"] = _disagreement_table(answered.members, found.disagreements)
     if found.disagreements:
-        tiles = [_disagreement_tile(one, images) for one in found.disagreements[:SHEET]]
+        tiles = [_disagreement_tile(one, images, found.kind) for one in found.disagreements[:SHEET]]
         words = f"{len(tiles)} of {len(found.disagreements):,} images that members answer differently, those furthest apart first"
         contents["disagreement.png"] = draw_sheet(
             tiles, f"{answered.side.capitalize()}: where {len(answered.members)} members disagree", words
@@ -101,8 +102,8 @@ def _error_tile(error: Error, images: Images, size: str) -> Tile:
     return Tile((picture(images.root / error.image),), lines)
 
 
-def _disagreement_tile(one: Disagreement, images: Images) -> Tile:
-    answers = tuple((f"→ {votes} x {name}", INK if name == one.true else RED) for name, votes in one.tally[:3])
+def _disagreement_tile(one: Disagreement, images: Images, kind: Kind) -> Tile:
+    answers = tuple((f"→ {votes_words(kind, name, votes)}", INK if name == one.true else RED) for name, votes in one.tally[:3])
     return Tile((picture(images.root / one.image),), ((one.true, INK), *answers, (f"{one.divergence:.2f} · {one.image}", PALE)))
 
 

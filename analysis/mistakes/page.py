@@ -9,7 +9,7 @@ import numpy as np
 from analysis.figures.confusion import confusion_figure
 from analysis.mistakes.find import Answered, Mistakes, tag_errors
 from analysis.pages.confusion import ALL, taken_for
-from analysis.pages.errors import APART, LARGEST, gathering, headline, size_words
+from analysis.pages.errors import APART, LARGEST, gathering, headline, size_words, votes_words
 from analysis.pages.page import inline, render, thumbnail
 from analysis.pages.tables import Table, as_percent, table_of
 from trainables.data.images import Images
@@ -59,7 +59,7 @@ def images_of(found: Mistakes, images: Images, progress: Callable[[int], None] =
             rank,
             one.image,
             one.true,
-            tuple((f"{votes} x {name}", name == one.true) for name, votes in one.tally),
+            tuple((votes_words(found.kind, name, votes), name == one.true) for name, votes in one.tally),
             f"{APART[found.kind]} {one.divergence:.3g}",
         )
         for rank, one in enumerate(found.disagreements[:SHOWN], start=1)

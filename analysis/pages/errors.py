@@ -52,6 +52,11 @@ def size_words(kind: Kind, size: float) -> str:
     return f"off by {size:.3g}" if kind == "number" else f"confidence {percent(size)}"
 
 
+def votes_words(kind: Kind, name: str, votes: int) -> str:
+    """How many members answer so; of numbers, which are never alike, only what they answer."""
+    return name if kind == "number" else f"{votes} x {name}"
+
+
 def gathering(found: Iterable[Subgroup], kind: Kind = "classes", most: int = ROWS) -> Table:
     """Those whose interval says something, in the order given; there may be none.
 
