@@ -80,23 +80,24 @@ def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 NUMBER_METRICS = (
     Metric(
         "neg_mean_absolute_error",
-        "negative mean absolute error",
+        "negative MAE",
         formula=Summed(distance, mean, mean_slope),
         target="number",
         wants="values",
         bounds=(-np.inf, 0.0),
         chance=lambda width: -np.inf,
-        explained="The negative mean absolute error is less the mean distance from the true number, in its units: 0 is perfect.",
+        explained="The negative MAE (negative mean absolute error) is less the mean distance from the true number, in its units.",
     ),
     Metric(
         "neg_root_mean_squared_error",
-        "negative root mean squared error",
+        "negative RMSE",
         formula=Summed(squares, root_mean_square, root_mean_square_slope),
         target="number",
         wants="values",
         bounds=(-np.inf, 0.0),
         chance=lambda width: -np.inf,
-        explained="The negative root mean squared error is less the root of the mean squared distance from the true number, in its units: "
+        explained="The negative RMSE (negative root mean squared error) is less the root of the mean squared distance from the true "
+        "number, in its units: "
         "large mistakes count most.",
     ),
     Metric(
@@ -111,13 +112,13 @@ NUMBER_METRICS = (
     ),
     Metric(
         "neg_mean_absolute_percentage_error",
-        "negative mean absolute percentage error",
+        "negative MAPE",
         formula=Summed(relative_distance, mean, mean_slope),
         target="number",
         wants="values",
         bounds=(-np.inf, 0.0),
         chance=lambda width: -np.inf,
-        explained="The negative mean absolute percentage error is less the mean distance in shares of the true number: 0 is perfect.",
+        explained="The negative MAPE (negative mean absolute percentage error) is less the mean distance in shares of the true number.",
     ),
     Metric(
         "spearman",

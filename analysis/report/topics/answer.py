@@ -14,10 +14,15 @@ from analysis.report.answer import Baseline, Scores, read_models, read_tables
 from analysis.report.cells import capital, frame_table
 from analysis.report.parts import Part, Picture, Table, Words
 from trainables.commands import typed
-from trainables.data.targets import Scheme
+from trainables.data.targets import Kind, Scheme
 from trainables.metrics import Metric
 
 SMALLEST = 0.0005  # of a difference that three digits show
+EACH: dict[Kind, str] = {
+    "classes": "Each class on the test images",
+    "tags": "Each tag on the test images",
+    "number": "Each fifth of the test images",
+}
 SHOWN = 12  # classes of a confusion matrix that a phone has room for
 
 
@@ -178,7 +183,7 @@ def _members_table(scores: Scores) -> Table:
 
 
 def _classes(search: Search, scores: Scores, damaged: list[str]) -> Iterator[Part]:
-    for frame in read_tables(search.folder, {"ensemble/per_class.csv": "Each class on the test images"}, damaged):
+    for frame in read_tables(search.folder, {"ensemble/per_class.csv": EACH[scores.metric.target]}, damaged):
         yield frame_table(frame, most=200, folded=len(frame.table) > SHOWN)
     scheme, counts = search.card.scheme.part(scores.attributes or search.card.scheme.names), scores.confusion
     if counts is None or counts.shape != (scheme.classes, scheme.classes):
