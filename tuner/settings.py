@@ -11,8 +11,8 @@ from pydantic_core.core_schema import CoreSchema, no_info_after_validator_functi
 from search_spaces.schema import Space
 from trainables.data.targets import Scheme
 from trainables.metrics import AUTO, BY_NAME, DEFAULTS, Metric, metric_of, others_of
-from trainables.metrics.asked import Costs, with_costs
-from trainables.registry import Count, Share, nearest, setting
+from trainables.metrics.asked import EXPECTED_COST, Costs, parts_of, with_costs
+from trainables.registry import ConfigError, Count, Mistake, Share, nearest, setting
 from tuner.searchers import SEARCHERS
 from tuner.stoppers import STOPPERS, AshaSettings, MedianSettings
 from tuner.stoppers.history import Stopper
@@ -55,7 +55,7 @@ class RunSettings(AshaSettings, MedianSettings):
         f"{DEFAULTS['classes']} for classes, {DEFAULTS['tags']} for tags, {DEFAULTS['number']} for a number",
         AUTO,
     )
-    costs: Annotated[dict[str, dict[str, Annotated[float, Field(ge=0)]]], Field(strict=False)] = setting(
+    costs: Annotated[Costs, Field(strict=False)] = setting(
         "neg_expected_cost: cost of each wrong answer, true class -> predicted class -> cost; 1 where none is given",
         {},
         values="{ants: {bees: 5}}",
@@ -101,6 +101,10 @@ class RunSettings(AshaSettings, MedianSettings):
 
 def metrics_of(name: str, costs: Costs, also: Sequence[str], scheme: Scheme) -> tuple[Metric, list[Metric]]:
     """The metric that decides, and those beside it. Raises: ConfigError."""
+    if costs and EXPECTED_COST not in (parts_of(one)[0] for one in (name, *also)):
+        raise ConfigError(
+            [Mistake("run/costs", f"is used only by {EXPECTED_COST}; choose that as run/metric or in run/also, or remove this")]
+        )
     metric = metric_of(with_costs(name, costs), scheme)
     return metric, others_of([with_costs(other, costs) for other in also], metric, scheme)
 

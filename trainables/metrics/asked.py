@@ -7,8 +7,10 @@ They are of the classes of one target, which are known only once the images are 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
 from trainables.data.names import some
 from trainables.data.targets import Classes, Scheme
@@ -17,7 +19,8 @@ from trainables.metrics.labels import each, mean, mean_slope
 from trainables.metrics.metric import Metric, Summed
 from trainables.registry import ConfigError, Mistake, nearest
 
-Costs = Mapping[str, Mapping[str, float]]  # true class -> predicted class -> cost; 0 where it is right, else 1 where nothing is said
+Costs = dict[str, dict[str, Annotated[float, Field(ge=0)]]]  # true class -> predicted class -> cost; else 1, and 0 where it is right
+COSTS = TypeAdapter(Costs)
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,7 @@ class Asked:
     """A metric before it is known what it is asked of."""
 
     metric: Metric  # without a formula
-    bind: Callable[[Metric, str, Classes], Metric]  # with what the brackets hold, for the classes of a target
-    example: str
+    bind: Callable[[Metric, str, Classes, str], Metric]  # with what the brackets hold, for the classes of a target; and its setting
 
 
 def parts_of(name: str) -> tuple[str, str]:
@@ -50,18 +52,18 @@ def unbound(name: str) -> Metric:
 def bound(name: str, scheme: Scheme, path: str = "run/metric") -> Metric:
     """The metric of a name with brackets. Raises: ConfigError for what the classes of the data do not allow."""
     base, given = parts_of(name)
-    targets = [target for target in scheme.targets if isinstance(target, Classes)]
-    if len(targets) != 1 or len(scheme.targets) > 1:
+    first, *others = scheme.targets
+    if others or not isinstance(first, Classes):
         names = ", ".join(scheme.names)
         words = f"{base} is of the classes of one target, and there are {names}; choose one (--target), or another metric"
         raise ConfigError([Mistake(path, words)])
-    return ASKED[base].bind(unbound(name), given, targets[0])
+    return ASKED[base].bind(unbound(name), given, first, path)
 
 
-def f1_of_class(metric: Metric, given: str, target: Classes) -> Metric:
+def f1_of_class(metric: Metric, given: str, target: Classes, path: str) -> Metric:
     """F1 of one class against all others, scikit-learn's f1 with pos_label; 0 where neither truth nor answer has the class."""
     if given not in target.values:
-        raise ConfigError([Mistake("run/metric", f"f1[{given}]: {_no_class(given, target)}")])
+        raise ConfigError([Mistake(path, f"f1[{given}]: {_no_class(given, target)}")])
     place = target.values.index(given)
 
     def statistics(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -78,12 +80,18 @@ def f1_of_class(metric: Metric, given: str, target: Classes) -> Metric:
     return replace(metric, formula=Summed(statistics, score, slope))
 
 
-def expected_cost(metric: Metric, given: str, target: Classes) -> Metric:
+def expected_cost(metric: Metric, given: str, target: Classes, path: str) -> Metric:
     """Less the mean cost of an image, by a table of what it costs to take each class for each other one.
 
     Source: Elkan, The foundations of cost-sensitive learning, 2001. The answer stays the most probable class.
     """
-    table = cost_table(json.loads(given) if given else {}, target)
+    try:
+        costs = COSTS.validate_json(given or "{}")
+    except ValidationError:
+        raise ConfigError(
+            [Mistake(path, f"{metric.name} is not a table of costs; write {EXPECTED_COST}, and the table in run/costs")]
+        ) from None
+    table = cost_table(costs, target)
 
     def statistics(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
         return each(-table[truth, predicted])
@@ -92,7 +100,7 @@ def expected_cost(metric: Metric, given: str, target: Classes) -> Metric:
 
 
 def cost_table(costs: Costs, target: Classes) -> np.ndarray:
-    """Costs (true classes, predicted classes): 0 where it is right, else 1 where nothing is said.
+    """Costs (true classes, predicted classes): else 1, and 0 where it is right.
 
     Raises: ConfigError naming every class that is not there.
     """
@@ -121,7 +129,6 @@ ASKED: Mapping[str, Asked] = {
             unseen="it counts as 0",
         ),
         f1_of_class,
-        "f1[spoiled]",
     ),
     EXPECTED_COST: Asked(
         Metric(
@@ -133,6 +140,5 @@ ASKED: Mapping[str, Asked] = {
             "it is negative so that higher is better.",
         ),
         expected_cost,
-        "run/costs: {ants: {bees: 5}}",
     ),
 }

@@ -86,7 +86,8 @@ NUMBER_METRICS = (
         wants="values",
         bounds=(-np.inf, 0.0),
         chance=lambda width: -np.inf,
-        explained="The negative MAE (negative mean absolute error) is less the mean distance from the true number, in its units.",
+        explained="The negative MAE (negative mean absolute error) is less the mean distance from the true number, in its units: "
+        "0 is perfect.",
     ),
     Metric(
         "neg_root_mean_squared_error",
@@ -97,8 +98,7 @@ NUMBER_METRICS = (
         bounds=(-np.inf, 0.0),
         chance=lambda width: -np.inf,
         explained="The negative RMSE (negative root mean squared error) is less the root of the mean squared distance from the true "
-        "number, in its units: "
-        "large mistakes count most.",
+        "number, in its units: large mistakes count most.",
     ),
     Metric(
         "r2",
@@ -118,7 +118,8 @@ NUMBER_METRICS = (
         wants="values",
         bounds=(-np.inf, 0.0),
         chance=lambda width: -np.inf,
-        explained="The negative MAPE (negative mean absolute percentage error) is less the mean distance in shares of the true number.",
+        explained="The negative MAPE (negative mean absolute percentage error) is less the mean distance in shares of the true number: "
+        "0 is perfect.",
     ),
     Metric(
         "spearman",

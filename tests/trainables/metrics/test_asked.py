@@ -9,6 +9,7 @@ from trainables.metrics import BY_NAME, METRICS_OF, metric_of, others_of
 from trainables.metrics.asked import ASKED, with_costs
 from trainables.metrics.evidence import evidence
 from trainables.registry import ConfigError
+from tuner.settings import metrics_of
 
 VALUES = ("ants", "bees", "wasps")
 SCHEME = Scheme((Classes("insect", VALUES),))
@@ -64,6 +65,8 @@ def test_what_does_not_depend_on_the_classes_is_known_without_them(name):
         ("f1", SCHEME, ["f1", "ants"]),
         ("f1[bees]", Scheme((*SCHEME.targets, Classes("sex", ("f", "m")))), ["insect", "sex", "--target"]),
         ("f1[bees]", Scheme((Number("age"),)), ["age"]),
+        ("neg_expected_cost[ants]", SCHEME, ["run/metric", "neg_expected_cost[ants]", "run/costs"]),
+        ('neg_expected_cost[{"ants": {"bees": -1}}]', SCHEME, ["run/metric", "run/costs"]),
         (with_costs("neg_expected_cost", {"ant": {"bees": 2.0, "fly": 1.0}}), SCHEME, ["run/costs", "'ant'", "'fly'"]),
     ],
 )
@@ -79,3 +82,15 @@ def test_metrics_beside_the_one_that_decides_are_of_its_kind_and_shown_once():
     with pytest.raises(ConfigError) as error:
         others_of(["f1_macro", "accuracy", "accuracy", "hamming_loss", "no_such"], metric, scheme)
     assert [mistake.path for mistake in error.value.mistakes] == ["run/also/0", "run/also/2", "run/also/3", "run/also/4"]
+    with pytest.raises(ConfigError) as error:
+        others_of(["accuracy", "f1[bee]"], metric, SCHEME)
+    assert [mistake.path for mistake in error.value.mistakes] == ["run/also/1"]
+
+
+def test_costs_that_no_metric_reads_are_refused():
+    for name, also in (("f1_macro", ["accuracy"]), ("f1[bees]", [])):
+        with pytest.raises(ConfigError) as error:
+            metrics_of(name, COSTS, also, SCHEME)
+        assert [mistake.path for mistake in error.value.mistakes] == ["run/costs"]
+    metric, (other,) = metrics_of("f1_macro", COSTS, ["neg_expected_cost"], SCHEME)
+    assert (metric.name, other.name) == ("f1_macro", NAMES[1])
