@@ -25,16 +25,11 @@ def few(data) -> Data:
     return thinned(data)
 
 
-def in_small_batches(make_config: Callable[..., TrialConfig]) -> Callable[..., TrialConfig]:
-    """Settings as those, in batches of 8."""
+@pytest.fixture(scope="session")
+def small_batches(make_config) -> Callable[..., TrialConfig]:
+    """The settings of a tiny trial in batches of 8, with sections changed as in `make_config`."""
 
     def make(train: dict | None = None, **changes) -> TrialConfig:
         return make_config(train={"batch_size": 8} | (train or {}), **changes)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def small_batches(make_config) -> Callable[..., TrialConfig]:
-    """The settings of a tiny trial in batches of 8, with sections changed as in `make_config`."""
-    return in_small_batches(make_config)

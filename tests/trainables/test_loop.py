@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score
 
 from tests.conftest import nightly_after
-from tests.trainables.conftest import in_small_batches, thinned
+from tests.trainables import conftest as demo
 from trainables.build import build_parts
 from trainables.checkpoint import pack_progress, unpack_progress
 from trainables.config import TrialConfig
@@ -66,14 +66,7 @@ def weights(parts: Parts) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in parts.model.parameters()])
 
 
-@pytest.fixture(scope="module")
-def data(data):
-    return thinned(data)
-
-
-@pytest.fixture(scope="module")
-def make_config(make_config):
-    return in_small_batches(make_config)
+data, make_config = demo.few, demo.small_batches  # in place of the whole demo
 
 
 @pytest.fixture(autouse=True, scope="module")

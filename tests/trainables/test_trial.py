@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from tests.conftest import nightly_after
-from tests.trainables.conftest import in_small_batches, thinned
+from tests.trainables import conftest as demo
 from trainables import trial
 from trainables.build import build_parts
 from trainables.checkpoint import load_model
@@ -48,14 +48,7 @@ class Died(Exception):
     """What ends a trial from outside."""
 
 
-@pytest.fixture(scope="module")
-def data(data):
-    return thinned(data)
-
-
-@pytest.fixture(scope="module")
-def make_config(make_config):
-    return in_small_batches(make_config)
+data, make_config = demo.few, demo.small_batches  # in place of the whole demo
 
 
 @pytest.fixture(autouse=True)
