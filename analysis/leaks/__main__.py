@@ -63,8 +63,8 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
     digests = np.array([files.digests[name] for name in images.ids])
     pairs, complete = find_pairs(images, split.part, prints, digests, distance)
     searched = np.flatnonzero(split.part != HOLDOUT)
-    probe, of_classes = None, runs.scheme.kind == "classes"
-    if of_classes:
+    probe = None
+    if runs.scheme.kind == "classes":
         with waiting("cross-validating the probe by image and by group"):
             probed = images.take(searched)
             probe = nearest_neighbour(features(seen.images, seen.rows(probed.ids)), probed, of_labels(runs.metric), seed)
@@ -76,7 +76,6 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
         pairs=pairs,
         complete=complete,
         probe=probe,
-        of_classes=of_classes,
     )
     show(console, found, distance)
     with waiting("drawing"):

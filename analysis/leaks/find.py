@@ -74,8 +74,7 @@ class Leaks:
     split_groups: tuple[str, ...]  # with images in two splits
     pairs: tuple[Pair, ...] = field(repr=False)  # those across splits first, then the most alike
     complete: bool  # whether these are all pairs
-    probe: Probe | None  # None where every image is a group of its own, and for tags and numbers
-    of_classes: bool = True  # whether classes are what the runs are scored on
+    probe: Probe | None  # None where every image is a group of its own, of few groups, and for tags and numbers
 
     @property
     def identical(self) -> int:
@@ -218,10 +217,10 @@ def meaning(found: Leaks, distance: int) -> list[tuple[str, str | None]]:
                 None,
             )
         )
-    elif not found.of_classes:
-        lines.append(("The probe that measures the bias of a split by image is of classes; it was left out for these targets.", None))
     else:
-        lines.append(("Every image is a group of its own, so the bias of a split by image cannot be measured.", "yellow"))
+        alone = found.groups == found.images
+        why = "Every image is a group of its own" if alone else f"The probe needs classes, and {PARTS} groups or more"
+        lines.append((f"{why}, so the bias of a split by image cannot be measured.", "yellow"))
     return lines
 
 
