@@ -81,6 +81,11 @@ class RunCard:
     def scheme(self) -> Scheme:
         return Scheme(tuple(map(read_target, self.attributes)))
 
+    @property
+    def predicted(self) -> Scheme:
+        """The targets that every trial predicts; all of them in runs that did not note it."""
+        return self.scheme.part(self.predicts) if self.predicts else self.scheme
+
 
 @dataclass(frozen=True)
 class EpochReport:

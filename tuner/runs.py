@@ -70,7 +70,7 @@ def refuse_changes(card: RunCard, before: Space | None, space: Space, seed: int 
     mistakes = []
     metric = with_costs(space.run.get("metric", AUTO), space.run.get("costs", {}))
     known = metric == AUTO or metric in BY_NAME
-    metric = metric_of(metric, card.scheme.part(card.predicts or card.scheme.names)).name if known else metric
+    metric = metric_of(metric, card.predicted).name if known else metric
     if card.metric != metric:
         mistakes.append(f"run/metric was {card.metric} and would be {metric}: the scores cannot be compared")
     if seed not in (None, card.seed):

@@ -128,7 +128,7 @@ class Runs:
     @property
     def also(self) -> list[Metric]:
         """The metrics that the first run reports beside its own."""
-        return others_of(self.cards[0].also, self.metric, self.cards[0].scheme.part(self.cards[0].predicts or self.cards[0].scheme.names))
+        return others_of(self.cards[0].also, self.metric, self.cards[0].predicted)
 
     @property
     def best(self) -> Trial:
@@ -139,7 +139,7 @@ class Runs:
 def metric_of(run: Folder, card: RunCard) -> Metric:
     """The metric that a run was searched by. Raises: RunError where it is not known here."""
     try:
-        return find_metric(card.metric, card.scheme.part(card.predicts or card.scheme.names))
+        return find_metric(card.metric, card.predicted)
     except ConfigError as error:
         raise RunError(f"{run}/run.json: {error}") from None
 

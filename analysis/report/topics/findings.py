@@ -169,7 +169,7 @@ def settings_parts(runs: Sequence[Run], scores: Scores | None, damaged: Sequence
             ("split", card.split),
             ("seed", str(card.seed)),
             ("epochs", str(card.epochs)),
-            ("predicts", ", ".join(card.predicts or card.scheme.names)),
+            ("predicts", ", ".join(card.predicted.names)),
             *([("refit of", card.refit_of)] if card.refit_of else []),
             *((name, ", ".join(found)) for name, found in _versions(run.search.trials).items()),
         ]
