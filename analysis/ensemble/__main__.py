@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -31,7 +31,7 @@ from analysis.evaluation.baseline import find_baseline
 from analysis.evaluation.decide import Decision, Options, Outcome, averaged, decide, score_on
 from analysis.evaluation.holdout import note_look
 from analysis.evaluation.nested import candidates_of, known_of
-from analysis.evaluation.scoring import AlsoScored, class_table
+from analysis.evaluation.scoring import AlsoScored, also_words, class_table
 from analysis.evaluation.shift import Shift, correction, estimate_all, reweighted_gain
 from analysis.evaluation.steps import STEPS
 from analysis.members.compose import Predicted
@@ -186,7 +186,8 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
     scores = scores_values(runs, outcome, asked, looked, baseline, seconds, unlabelled)
     with waiting("writing files and figures"):
         written = write_answer(folder, runs, outcome, unlabelled, scores)
-    notes = [*also_notes(scores["also"]), *scores["findings"], *notes_of(runs, outcome, looked, unlabelled, why_none)]
+    also = also_words([AlsoScored(**one) for one in scores["also"]])
+    notes = [*filter(None, [also]), *scores["findings"], *notes_of(runs, outcome, looked, unlabelled, why_none)]
     left_out = (*runs.left_out, *(unlabelled.black if unlabelled else ()))
     console, answer = output(), answer_lines(runs, outcome)
     console.print(answer, style="bold", soft_wrap=True)
@@ -207,12 +208,6 @@ def refuse_one_group(runs: Runs) -> None:
     again = typed(f"tuner.refit --run {name_of(searched_run(run, card) if card.refit_of else run)} --top 3 --folds {folds}")
     words = f"one group of images is all that {runs.side} validates on, so no choice can be evaluated on other groups"
     raise RunError(f"{run}: {words}. Train the best trials on every fold ({again}) and give that run.")
-
-
-def also_notes(also: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the answer is worth by the metrics that decide nothing, in a sentence."""
-    scored = "; ".join(str(AlsoScored(**one)) for one in also)
-    return [f"By other metrics on the hold-out (95 % CI): {scored}."] if also else []
 
 
 def notes_of(runs: Runs, outcome: Outcome, looked: Sequence[object], unlabelled: EvalAnswer | None, why_none: str) -> list[str]:

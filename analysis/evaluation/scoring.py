@@ -96,6 +96,11 @@ def scores_by(metrics: Sequence[Metric], answer: np.ndarray, sample: Sample, sch
     return [AlsoScored(one.name, one.title, own.score(), own.interval(generator(seed, "bootstrap"))) for one, own in found]
 
 
+def also_words(also: Sequence[AlsoScored]) -> str:
+    """What an answer is worth on the hold-out by the metrics that decide nothing, in a sentence; nothing where there are none."""
+    return f"By other metrics on the hold-out (95 % CI): {'; '.join(map(str, also))}." if also else ""
+
+
 def _always(answer: np.ndarray, scheme: Scheme) -> list[str]:
     """What an answer (n, columns) says of every image, target by target; of several Classes those that are always the same."""
     if scheme.kind == "number":

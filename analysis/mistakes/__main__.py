@@ -25,8 +25,8 @@ from analysis.evaluation.nested import Wish, candidates_of, known_of, line_up
 from analysis.members.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
 from analysis.members.selection import refuse_count
 from analysis.members.trials import Runs, Sample
-from analysis.mistakes.find import Answered, Mistakes, TagErrors, find_mistakes, subgroups_of, tag_errors
-from analysis.pages.errors import APART, LARGEST, difference, headline, size_words, votes_words
+from analysis.mistakes.find import Answered, Mistakes, TagErrors, find_mistakes, subgroups_of, tag_errors, worst_first
+from analysis.pages.errors import APART, LARGEST, NUMBERS, headline, size_words, subgroup_cells, votes_words
 from trainables.console import output
 from trainables.data.decoding import open_image
 from trainables.data.images import Images
@@ -157,14 +157,14 @@ def subgroups_seen(sample: Sample, images: Images, files: ViewFiles) -> dict[str
 
 def show(console: Console, answered: Answered, found: Mistakes) -> None:
     """Print how much is wrong, and the heads of the tables."""
-    console.print(headline(found.kind, answered.side, len(answered.sample.ids), len(np.unique(answered.sample.groups)), found.rate))
+    console.print(headline(found.kind, answered.side, answered.images, answered.groups, found.rate))
     if answered.side == Side.validation:
         console.print("Members were chosen on these images, so the error rate on new groups is a little higher.")
     else:
         console.print("If you change something because of these images, their score is no longer unbiased.", style="yellow")
 
     if found.kind == "tags":
-        tags = sorted(tag_errors(found), key=lambda tag: -tag.missed - tag.extra)[:HEAD]
+        tags = worst_first(tag_errors(found))[:HEAD]
         console.print(table("Tags with the most errors", ("tag",), ("images", "missed", "wrongly given"), map(_tag_row, tags)))
     elif found.confusions:
         console.print(table("Most frequent confusions", ("in", "true", "predicted"), ("images", "of the class"), _confusion_rows(found)))
@@ -176,13 +176,8 @@ def show(console: Console, answered: Answered, found: Mistakes) -> None:
             for one in found.disagreements[:HEAD]
         ]
         console.print(table("Where members disagree most", ("image", "true", "answers"), (APART[found.kind],), apart))
-    rows = [
-        (one.name, f"{one.images:,}", f"{one.groups:,}", f"{one.rate:{form}}", f"{one.elsewhere:{form}}", difference(one, found.kind))
-        for form in [".3g" if found.kind == "number" else ".1%"]
-        for one in found.subgroups[:HEAD]
-    ]
-    numbers = ("images", "groups", "mean error" if found.kind == "number" else "rate", "elsewhere", "difference (95 %)")
-    console.print(table("Subgroups with the most excess errors", ("subgroup",), numbers, rows))
+    rows = [(one.name, *subgroup_cells(one, found.kind)) for one in found.subgroups[:HEAD]]
+    console.print(table("Subgroups with the most excess errors", ("subgroup",), NUMBERS[found.kind], rows))
     evaluated = [group for group in found.subgroups if group.interval]
     told = sum(group.distinguishable for group in evaluated)
     words = f"{told} of {len(evaluated)} subgroups differ significantly from the other images; about one in twenty does so by chance."

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict, astuple
 
-import numpy as np
 import pandas as pd
 
 from analysis.figures.confusion import confusion_figure
@@ -39,7 +38,7 @@ def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, images: 
     contents["confident.csv"] = _csv(pd.DataFrame([astuple(error) for error in found.errors], columns=columns))
     if found.errors:
         tiles = [_error_tile(error, images, size_words(found.kind, error.size)) for error in found.errors[:SHEET]]
-        words = f"{len(tiles)} of {len(found.errors):,} on {len(answered.sample.ids):,} images"
+        words = f"{len(tiles)} of {len(found.errors):,} on {answered.images:,} images"
         contents["confident.png"] = draw_sheet(tiles, f"{answered.side.capitalize()}: {LARGEST[found.kind]}", words)
     if len(answered.members) > 1:
         contents["disagreement.csv"] = _disagreement_table(answered.members, found.disagreements)
@@ -60,12 +59,11 @@ def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, images: 
 
 
 def _counts(answered: Answered, found: Mistakes) -> dict[str, str | int | float]:
-    sample = answered.sample
     return {
         "kind": found.kind,
         "side": answered.side,
-        "images": len(sample.ids),
-        "groups": len(np.unique(sample.groups)),
+        "images": answered.images,
+        "groups": answered.groups,
         "errors": len(found.errors),
         "rate": found.rate,
         "disagreements": len(found.disagreements),

@@ -87,6 +87,16 @@ class Answered:
     probabilities: np.ndarray  # (members, images, columns): what each member answers
     answer: np.ndarray  # (images, columns)
 
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return len(self.sample.ids)
+
+    @property
+    def groups(self) -> int:
+        """How many groups these are of."""
+        return len(np.unique(self.sample.groups))
+
 
 @dataclass(frozen=True)
 class Mistakes:
@@ -156,6 +166,11 @@ def tag_errors(found: Mistakes) -> list[TagErrors]:
         shares = missed / there if there else None, extra / elsewhere if elsewhere else None
         rows.append(TagErrors(one.name, there, missed, shares[0], extra, shares[1], one.score))
     return rows
+
+
+def worst_first(tags: list[TagErrors]) -> list[TagErrors]:
+    """Those with the most errors first."""
+    return sorted(tags, key=lambda tag: -tag.missed - tag.extra)
 
 
 def _of_numbers(answered: Answered) -> Found:

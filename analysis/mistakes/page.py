@@ -4,10 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-import numpy as np
-
 from analysis.figures.confusion import confusion_figure
-from analysis.mistakes.find import Answered, Mistakes, tag_errors
+from analysis.mistakes.find import Answered, Mistakes, tag_errors, worst_first
 from analysis.pages.confusion import ALL, taken_for
 from analysis.pages.errors import APART, LARGEST, gathering, headline, size_words, votes_words
 from analysis.pages.page import inline, render, thumbnail
@@ -69,14 +67,13 @@ def images_of(found: Mistakes, images: Images, progress: Callable[[int], None] =
 
 def page(title: str, answered: Answered, found: Mistakes, images: list[Image]) -> bytes:
     """The page, whole: no file and no network beside it."""
-    several = len(answered.scheme.names) > 1
-    shown = [(one, one.name or ALL) for one in found.confusions if one.name or several]
-    taken = [taken_for(name, one.scheme, one.counts) for one, name in shown]
-    sample = answered.sample
+    several, of_classes = len(answered.scheme.names) > 1, found.kind == "classes"
+    shown = [(one, one.name or ALL) for one in found.confusions if one.name or several] if of_classes else []
+    tables = [tags_table(found)] if found.kind == "tags" else [taken_for(name, one.scheme, one.counts) for one, name in shown]
     return render(
         "mistakes/page.html.jinja",
         title=title,
-        headline=headline(found.kind, answered.side, len(sample.ids), len(np.unique(sample.groups)), found.rate),
+        headline=headline(found.kind, answered.side, answered.images, answered.groups, found.rate),
         largest=LARGEST[found.kind],
         choices=found.kind != "number",
         errors=len(found.errors),
@@ -84,12 +81,12 @@ def page(title: str, answered: Answered, found: Mistakes, images: list[Image]) -
         apart=len({one.image for one in found.disagreements}),
         members=len(answered.members),
         images=images,
-        tables=[tags_table(found)] if found.kind == "tags" else [table for table in taken if table.rows],
+        tables=[table for table in tables if table.rows],
         gathering=gathering(found.subgroups, found.kind),
         matrices=[
             (name, inline(figure, f"matrix-{place}"), figure.get_figwidth())
             for place, (one, name) in enumerate(shown)
-            if one.scheme.classes <= CLASSES and found.kind == "classes"
+            if one.scheme.classes <= CLASSES
             for figure in [confusion_figure(one.counts, one.scheme)]
         ],
     )
@@ -99,6 +96,6 @@ def tags_table(found: Mistakes) -> Table:
     """For each tag how often it is missed where it is, and given where it is not; the tag with the most errors first."""
     rows = [
         (tag.name, f"{tag.images:,}", f"{tag.missed:,}", as_percent(tag.missed_share), f"{tag.extra:,}", as_percent(tag.extra_share))
-        for tag in sorted(tag_errors(found), key=lambda tag: -tag.missed - tag.extra)
+        for tag in worst_first(tag_errors(found))
     ]
     return table_of("Errors of each tag", TAG_HEAD, rows, (1, 2, 3, 4, 5), most=len(rows))

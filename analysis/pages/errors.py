@@ -3,16 +3,19 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from analysis.pages.tables import ROWS, TOO_SMALL, Table, as_percent, percent, table_of, tells
+from analysis.pages.tables import ROWS, TOO_SMALL, Table, percent, table_of, tells
 from trainables.data.targets import Kind
 
 SIDES = {"validation": "validation", "holdout": "test"}
 LARGEST: dict[Kind, str] = {"classes": "the most confident errors", "tags": "the most confident errors", "number": "the largest errors"}
 APART: dict[Kind, str] = {"classes": "divergence", "tags": "divergence", "number": "standard deviation"}  # of what members say
 TITLE = "Where errors gather"
-COMMON = ("images that have in common", "images", "groups")
-HEAD = (*COMMON, "wrong", "error rate", "elsewhere", "difference (95 % CI)")
-OF_NUMBERS = (*COMMON, "mean absolute error", "elsewhere", "difference (95 % CI)")
+COMMON = ("images", "groups")
+NUMBERS: dict[Kind, tuple[str, ...]] = {  # what `subgroup_cells` has of a subgroup
+    "classes": (*COMMON, "wrong", "error rate", "elsewhere", "difference (95 % CI)"),
+    "tags": (*COMMON, "wrong", "error rate", "elsewhere", "difference (95 % CI)"),
+    "number": (*COMMON, "mean absolute error", "elsewhere", "difference (95 % CI)"),
+}
 
 
 @dataclass(frozen=True)
@@ -61,26 +64,19 @@ def gathering(found: Iterable[Subgroup], kind: Kind = "classes", most: int = ROW
     """Those whose interval says something, in the order given; there may be none.
 
     Args:
-        kind: of the targets: errors of numbers have no share of 1.
+        kind: of the targets: errors of numbers have no share of 1, so that every interval of theirs says something.
     """
-    if kind == "number":
-        rows = [(*_common(one), f"{one.rate:.3g}", f"{one.elsewhere:.3g}", difference(one, kind)) for one in found if one.interval]
-        return table_of(TITLE, OF_NUMBERS, rows, (1, 2, 3, 4, 5), most=most)
-    rows = [
-        (*_common(one), f"{one.errors:,.0f}", as_percent(one.rate), as_percent(one.elsewhere), difference(one, kind))
-        for one in found
-        if one.interval is not None and tells(one.interval)
-    ]
-    return table_of(TITLE, HEAD, rows, (1, 2, 3, 4, 5, 6), most=most)
+    told = [one for one in found if one.interval is not None and (kind == "number" or tells(one.interval))]
+    rows = [(one.name, *subgroup_cells(one, kind)) for one in told]
+    return table_of(TITLE, ("images that have in common", *NUMBERS[kind]), rows, tuple(range(1, 1 + len(NUMBERS[kind]))), most=most)
 
 
-def difference(one: Subgroup, kind: Kind) -> str:
-    """How much more is wrong than elsewhere, with its interval."""
-    if one.interval is None:
-        return TOO_SMALL
-    more, (low, high), form = one.rate - one.elsewhere, one.interval, "+.3g" if kind == "number" else "+.1%"
-    return f"{more:{form}} ({low:{form}} to {high:{form}})"
-
-
-def _common(one: Subgroup) -> tuple[str, str, str]:
-    return one.name, f"{one.images:,}", f"{one.groups:,}"
+def subgroup_cells(one: Subgroup, kind: Kind) -> tuple[str, ...]:
+    """What a table has of a subgroup, under NUMBERS of the kind."""
+    form = ".3g" if kind == "number" else ".1%"
+    count = () if kind == "number" else (f"{one.errors:,.0f}",)
+    more = TOO_SMALL
+    if one.interval is not None:
+        low, high = one.interval
+        more = f"{one.rate - one.elsewhere:+{form}} ({low:+{form}} to {high:+{form}})"
+    return f"{one.images:,}", f"{one.groups:,}", *count, f"{one.rate:{form}}", f"{one.elsewhere:{form}}", more

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from analysis.evaluation.scoring import also_words
 from analysis.evaluation.search.history import ranked
 from analysis.evaluation.search.reading import Search
 from analysis.figures.confusion import confusion_figure
@@ -43,8 +44,8 @@ def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> I
     for words in scores.findings:
         yield Words(words, "warning")
     yield Words(sample_words(scores))
-    if scores.also:
-        yield Words(f"By other metrics (95 % CI): {'; '.join(map(str, scores.also))}.")
+    if also := also_words(scores.also):
+        yield Words(also)
     yield Words(gain_words(scores))
     if scores.baseline:
         yield Words(baseline_words(scores.baseline, metric))
