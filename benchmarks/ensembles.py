@@ -3,7 +3,7 @@
 Each is fitted again for every part of the groups and for every size of ensemble that is compared, so seconds here are minutes there.
 Models that are stacked take more work a member and are for few, so they have a library of their own size.
 
-    uv run python -m benchmarks.ensembles [--members 200] [--photos 10000] [--stacked-members 20] [--stacked-photos 2000] [--score accuracy]
+    uv run python -m benchmarks.ensembles [--members 200] [--images 10000] [--stacked-members 20] [--stacked-images 2000] [--score accuracy]
 """
 
 import json
@@ -28,12 +28,12 @@ SHOTS = 7  # images of a group
 
 def main(
     members: Annotated[int, typer.Option(min=1, help="Members that vote.")] = 200,
-    images: Annotated[int, typer.Option("--photos", min=1, help="Images that their vote is fitted on.")] = 10_000,
+    images: Annotated[int, typer.Option(min=1, help="Images that their vote is fitted on.")] = 10_000,
     stacked_members: Annotated[int, typer.Option(min=1, help="Members that are stacked.")] = 20,
-    stacked_images: Annotated[int, typer.Option("--stacked-photos", min=1, help="Images that they are stacked on.")] = 2000,
+    stacked_images: Annotated[int, typer.Option(min=1, help="Images that they are stacked on.")] = 2000,
     score: Annotated[str, typer.Option(metavar="METRIC", help=f"What they are fitted for: {', '.join(METRICS)}.")] = DEFAULT,
 ) -> None:
-    """Fit every ensemble once and print what it took, and what it is worth on as many images of other people."""
+    """Fit every ensemble once and print what it took, and what it is worth on as many images of other groups."""
     small, large = (stacked_members, stacked_images), (members, images)
     metric = METRICS[score]
     table = Table("ensemble", "members", "images", "CPU seconds to fit", f"{metric.title} there", f"{metric.title} on other groups")
@@ -48,7 +48,7 @@ def main(
             table.add_row(name, str(size[0]), f"{size[1]:,}", f"{seconds[name]:.2f}", *(f"{score:.4f}" for score in scores))
     open_console(width=120).print(table)
     figures = {f"{name}_cpu_s": round(value, 3) for name, value in seconds.items()}
-    sizes = {"members": members, "photos": images, "stacked_members": stacked_members, "stacked_photos": stacked_images, "classes": CLASSES}
+    sizes = {"members": members, "images": images, "stacked_members": stacked_members, "stacked_images": stacked_images, "classes": CLASSES}
     machine = {"python": platform.python_version(), "scikit-learn": sklearn.__version__, "cores": os.cpu_count()}
     print(json.dumps({**figures, **sizes, "metric": score, **machine}))
 

@@ -1,4 +1,4 @@
-"""What a long search costs its driver: time and memory a trial, time a report, and the start of a search that goes on.
+"""What a long search costs its driver: time and memory a trial, time a report, and the start of a search that is resumed.
 
 The trials train nothing: they write a record and report a few made-up epochs. All else is as in a real search: proposals by TPE, ASHA,
 records, Ray Tune with real workers.
@@ -128,7 +128,7 @@ def main(trials: Annotated[int, typer.Option(min=100, help="Trials of the search
         settings = plan.settings
         stock = settle(stock, run, Pruner(settings.stopper(), settings.score(), spared=spares(0.05), decided=lambda number, decision: None))
         proposing = [proposal_seconds(plan, stock.kept[: trials // 5]), proposal_seconds(plan, stock.kept)]
-        going_on = perf_counter() - start
+        resuming = perf_counter() - start
         cluster.stop()
 
     early, late = between(samples, 0.1, 0.3, trials), between(samples, 0.8, 1.0, trials)
@@ -139,7 +139,7 @@ def main(trials: Annotated[int, typer.Option(min=100, help="Trials of the search
     table.add_row("wall time a trial, ms", f"{early['wall'] * 1e3:.1f}", f"{late['wall'] * 1e3:.1f}")
     table.add_row("growth of the driver's memory a trial, KB", "", f"{growth:.1f}")
     table.add_row("whole search, s", "", f"{whole:.1f}")
-    table.add_row("going on: from reading the records to the next proposal, s", "", f"{going_on:.2f}")
+    table.add_row("resuming: from reading the records to the next proposal, s", "", f"{resuming:.2f}")
     open_console(width=120).print(table)
     figures = {
         "cpu_ms_first": round(early["cpu"] * 1e3, 2),
@@ -147,7 +147,7 @@ def main(trials: Annotated[int, typer.Option(min=100, help="Trials of the search
         "growth_kb": round(growth, 1),
         "proposal_ms_first": round(proposing[0] * 1e3, 2),
         "proposal_ms_last": round(proposing[1] * 1e3, 2),
-        "going_on_s": round(going_on, 2),
+        "resuming_s": round(resuming, 2),
         "whole_s": round(whole, 1),
     }
     print(json.dumps({**figures, "trials": trials, "python": platform.python_version(), "cores": os.cpu_count()}))

@@ -106,7 +106,7 @@ def figures(found: list[Found], priors: np.ndarray) -> dict[str, float]:
 
 def main(
     worlds: Annotated[int, typer.Option(min=1, help="Worlds with and without a shift.")] = 60,
-    sharpness: Annotated[float, typer.Option(help="How well the model tells values apart.")] = 1.6,
+    sharpness: Annotated[float, typer.Option(help="How well the model separates values.")] = 1.6,
 ) -> None:
     """Print a table, and one line of JSON."""
     table = Table("", "", "RMSE of the rarest share", "width of its 95 % interval", "intervals that hold the truth", "a shift is found")

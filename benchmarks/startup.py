@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 # What the command says at the end of a part.
 SAID = {
     "checked: options, space, table": re.compile("trials of at most"),
-    "decoded and split": re.compile(r"\d+ (images|images) of \d+ "),
+    "decoded and split": re.compile(r"\d+ images of \d+ "),
     "preflight done, Ray up, Tune imported": re.compile("trials at a time"),
 }
 IMPORTED = {"the checks": "tuner.searching", "the driver": "tuner.training", "a worker": "trainables.trial"}

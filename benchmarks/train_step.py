@@ -3,7 +3,7 @@
 What a trial does around the training step (batches from the mapped view, flips, reports, the check for a finite loss) must not
 cost what the step earns: the ratio is to stay at 0.9 or above. The two take turns, so a machine that drifts drifts for both.
 
-    uv run python -m benchmarks.train_step [--backbone test_efficientnet] [--size 64] [--photos 2048] [--rounds 5]
+    uv run python -m benchmarks.train_step [--backbone test_efficientnet] [--size 64] [--images 2048] [--rounds 5]
 """
 
 import json
@@ -39,7 +39,7 @@ def main(
     backbone: Annotated[str, typer.Option(help="Any timm network.")] = "mobilenetv3_small_050",
     size: Annotated[int, typer.Option(help="Pixels of a side.")] = 64,
     batch_size: Annotated[int, typer.Option(help="Images of a step.")] = 64,
-    images: Annotated[int, typer.Option("--photos", help="Training images of an epoch.")] = 2048,
+    images: Annotated[int, typer.Option(help="Training images of an epoch.")] = 2048,
     rounds: Annotated[int, typer.Option(help="Counted epochs of each, after one of warm-up.")] = 5,
     threads: Annotated[int, typer.Option(help="CPU threads of a step.")] = 1,
 ) -> None:

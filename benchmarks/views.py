@@ -4,7 +4,7 @@ A store holds the images of many data sets, and an image's row is looked up by i
 ratio to gathering rows of one array file of the same images, the fastest there is, is to stay near 1. The two take turns, so a machine
 that drifts drifts for both.
 
-    uv run python -m benchmarks.views [--photos 2000] [--size 224] [--batch-size 64] [--rounds 5]
+    uv run python -m benchmarks.views [--images 2000] [--size 224] [--batch-size 64] [--rounds 5]
 """
 
 import json
@@ -29,20 +29,20 @@ from trainables.data.views import View, build_views, open_view
 
 
 def main(
-    images: Annotated[int, typer.Option("--photos", min=2, help="Images, JPEG files of 400 x 300 pixels.")] = 2000,
+    images: Annotated[int, typer.Option(min=2, help="Images, JPEG files of 400 x 300 pixels.")] = 2000,
     size: Annotated[int, typer.Option(min=8, help="Pixels of a view's side.")] = 224,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     rounds: Annotated[int, typer.Option(min=1, help="Passes over all images.")] = 5,
 ) -> None:
     """Draw images, decode them, and time what a run asks of them."""
     with tempfile.TemporaryDirectory() as folder:
-        found = draw(Path(folder) / "photos", images + 1)
+        found = draw(Path(folder) / "images", images + 1)
         figures = measure(found, View("none", 1.0, size, size), Path(folder), batch_size, rounds)
     table = Table("what", "figure")
     for name, value in figures.items():
         table.add_row(name, f"{value:,.3f}" if value < 100 else f"{value:,.0f}")
     open_console().print(table)
-    settings = {"photos": images, "size": size, "batch_size": batch_size, "cores": os.cpu_count(), "machine": platform.machine()}
+    settings = {"images": images, "size": size, "batch_size": batch_size, "cores": os.cpu_count(), "machine": platform.machine()}
     print(json.dumps(settings | {name: round(value, 4) for name, value in figures.items()}))
 
 

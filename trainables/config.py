@@ -217,7 +217,7 @@ def _entry(section: str, name: str) -> Entry[Section]:
 
 
 def _mistake(detail: Mapping[str, Any], values: Mapping[str, Any]) -> Mistake:
-    # Members of a union appear in pydantic's location as type names; only the words of our paths are wanted.
+    # Members of a union appear in pydantic's location as type names; only the words of our paths are kept.
     words = [part for part in detail["loc"] if isinstance(part, str)]
     in_section = words[0] in SECTIONS
     path = "/".join(words[:2]) if in_section else words[0]

@@ -20,7 +20,7 @@ Step = Callable[[Any], Any]
 
 
 class NewerFormatError(UserError):
-    """A file that a newer version wrote. No ValueError: the file is intact, and nothing may take it for damaged."""
+    """A file that a newer version wrote. Not a ValueError: the file is intact, and must not be treated as damaged."""
 
 
 def stamped(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def migrated(kind: str, values: Any, file: object) -> dict[str, Any]:
     if found > FORMAT:
         raise NewerFormatError(
             f"{file} was written by a newer version of sweepvote: its format is {found}, and this version reads formats up to {FORMAT}. "
-            "Update sweepvote, or do not name this run"
+            "Update sweepvote, or leave this run out"
         )
     try:
         for number in range(found, FORMAT):

@@ -28,7 +28,7 @@ from trainables.registry import ConfigError, Mistake
 from trainables.schedules import FloorSettings, build_schedule
 from trainables.seeding import generator, seed_for
 
-CELLS = 8  # that each side of an image is parted into for a network without patches of its own
+CELLS = 8  # into which each side of an image is divided for a network without patches of its own
 AUGMENT = AugmentConfig(flip=0.5, zoom=0.3)
 
 

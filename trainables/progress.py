@@ -1,6 +1,6 @@
 """Progress of all commands: a bar or a spinner on a terminal; elsewhere, as in a log file, a line now and then.
 
-Whatever a command does for longer than `SILENCE` seconds it does within one of these two, so that it never seems to hang.
+Whatever a command does for longer than `SILENCE` seconds it does within one of these two, so that it never appears to hang.
 """
 
 from collections.abc import Callable, Iterator
@@ -74,7 +74,7 @@ def _saying(console: Console, say: Callable[[], str], *, at_once: bool = False) 
     began, done, us = monotonic(), Event(), object()
 
     def speak(words: str) -> None:
-        # What ends while the terminal or the file behind stderr is gone has other worries.
+        # A command that ends after its terminal, or the file behind stderr, is gone must not fail here.
         with suppress(OSError, ValueError):
             console.print(words, soft_wrap=True)
         _spoke[0] = monotonic()

@@ -5,7 +5,7 @@ runs/<run>/space.yaml        the space in effect
 runs/<run>/split.csv         every image, its content's hash, and its part: train, a fold, hold-out
 runs/<run>/trials/<number>/  config.json, reports.jsonl, result.json, rungs.json, valid.npz, model.safetensors, last/
 
-Every file is written whole or not at all, in today's format; reading takes every earlier one (see migrations). A field that is not
+Every file is written completely or not at all, in today's format; reading takes every earlier one (see migrations). A field that is not
 known is kept aside, one that is missing has its default. A trial's process writes its record; the driver adds `rungs.json` and, when
 the process has ended, the final state in `result.json`.
 """
@@ -305,7 +305,7 @@ def read_record(folder: Folder) -> Record:
 
 
 def list_trials(run: Folder) -> list[Folder]:
-    """The folders of a run's trials by number; one without a whole file is of a trial that never began."""
+    """The folders of a run's trials by number; one without a complete file is of a trial that never began."""
     folders = [folder for folder in list_folders(run / "trials") if folder.name.isdigit() and _has_begun(folder)]
     return sorted(folders, key=lambda folder: int(folder.name))
 
@@ -350,5 +350,5 @@ def read_run(run: Folder) -> RunCard:
         return RunCard(**values, aside={name: value for name, value in found.items() if name not in known})
     except DAMAGE as error:
         raise RunError(
-            f"{run}/run.json is damaged ({type(error).__name__}: {error}); restore it from a backup, or do not name this run"
+            f"{run}/run.json is damaged ({type(error).__name__}: {error}); restore it from a backup, or leave this run out"
         ) from None

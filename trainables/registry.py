@@ -67,7 +67,7 @@ class ConfigError(UserError, ValueError):
 
 
 class UnknownEntryError(ConfigError):
-    """A record's settings choose what this version, without the run's own parts, does not have. The record is whole all the same."""
+    """A record's settings choose what this version, without the run's own parts, does not have. The record itself is intact."""
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ class Address:
 
 
 def _unpickled(uri: str, filesystem: "FileSystem", path: str) -> Address:
-    # It sees to it that the process can end: pickle alone imports of pyarrow what does not.
+    # Without this import the process may not end: unpickling alone imports only a part of pyarrow.
     import pyarrow.fs  # noqa: F401
 
     return Address(uri, filesystem, path)
@@ -166,7 +166,7 @@ def open_folder(text: str) -> Folder:
         return Path(unquote(rest))
     if scheme not in STORES:
         known = ", ".join(f"{name}://bucket/folder" for name in STORES)
-        raise StorageError(f"addresses with {scheme}:// are not supported; write a folder, file:///folder, {known}")
+        raise StorageError(f"addresses with {scheme}:// are not known; write a folder, file:///folder, {known}")
     place, _, query = rest.partition("?")
     authority, _, path = place.partition("/")
     secrets, _, bucket = authority.rpartition("@")
@@ -284,7 +284,7 @@ def write_whole(file: Folder, content: bytes) -> None:
             os.fsync(stream.fileno())
         partial.replace(file)
     except OSError as error:
-        # A failed write does not know what it was writing.
+        # A failed write does not name its file.
         error.filename = error.filename or str(file)
         raise
     finally:
@@ -343,7 +343,7 @@ def move_tree(folder: Folder, to: Folder) -> None:
 
 @contextmanager
 def local_file(file: Folder) -> Iterator[Path]:
-    """The file itself, or a copy for the length of the block: for libraries that want a path."""
+    """The file itself, or a copy for the length of the block: for libraries that need a path."""
     if isinstance(file, Path):
         yield file
         return

@@ -100,7 +100,7 @@ class Pace:
 
 
 class Superseded(Exception):
-    """Another process works on this trial by now; this one must write no more."""
+    """Another process has taken over this trial; this one must not write any more."""
 
 
 def run_trial(proposal: dict[str, Any], job: Job) -> None:

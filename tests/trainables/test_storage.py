@@ -326,12 +326,12 @@ def test_a_google_address_is_understood():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ftp://host/runs", r"^addresses with ftp:// are not supported; .* s3://bucket/folder, gs://bucket/folder$"),
-        ("file://host/runs", r"^addresses with file:// .* file:///folder, "),
-        ("s3:///runs", r"^the s3:// address names no bucket; write s3://bucket/folder"),
+        ("ftp://host/runs", r"ftp://.* s3://bucket/folder, gs://bucket/folder$"),
+        ("file://host/runs", r"file://.* file:///folder, "),
+        ("s3:///runs", r"s3://.* s3://bucket/folder"),
         (
             "s3://bucket/runs?endpont=x&region=y",
-            r"^s3://bucket: endpont is not a setting of an address; choose from endpoint_override, ",
+            r"^s3://bucket: endpont .*endpoint_override, ",
         ),
         ("s3://key@bucket/runs?region=x", r"^s3://bucket/runs: .*secret_key"),
         ("gs://bucket/runs?region=x", r"^gs://bucket/runs: .*'region'"),

@@ -32,7 +32,11 @@ def check_relabel(relabel: str, lists: Collection[str]) -> None:
     known = [NONE, *lists]
     if relabel not in known and not Path(relabel).is_file():
         of_others = [layout.title for layout in LAYOUTS.values() if relabel in layout.corrections]
-        why = f"comes with {of_others[0]}, which this data is not" if of_others else "is neither a list of corrections nor a file"
+        why = (
+            f"comes with {of_others[0]}, which is not the layout of this data"
+            if of_others
+            else "is neither a list of corrections nor a file"
+        )
         fix = f"write {', '.join(known)}, or the path of a table with the columns photo, attribute and value"
         raise ConfigError([Mistake("labels/relabel", f"{relabel!r} {why}{nearest(relabel, known)}; {fix}")])
 
@@ -113,7 +117,7 @@ def named_images(images: Images) -> dict[str, list[int]]:
     for index, name in enumerate(images.ids):
         stem = PurePosixPath(name).stem
         whole = images.names[index] if images.names else ""
-        # What two groups' names begin with names neither.
+        # A beginning that the names of two groups share names neither.
         groups = {whole} | {first for first in [whole.split("_")[0]] if short[first] == 1} if whole else set()
         for word in groups:
             by_group[word].append(index)

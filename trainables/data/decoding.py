@@ -83,7 +83,7 @@ def decode(file: Path | BinaryIO) -> tuple[Image.Image, Change]:
     """The image in RGB, upright, in sRGB, with 8 bits a channel, on white; and what had to be done for that.
 
     Of several frames or pages the first is taken. CMYK without a profile is converted by Pillow's plain formula. A profile that is
-    damaged or made for other pixels is passed over; colours within two levels of sRGB's stay as they are.
+    damaged or made for other pixels is ignored; colours within two levels of sRGB's stay as they are.
 
     More than 8 bits are scaled linearly by the range that the file declares: maxval (PGM, PPM), MinSampleValue and MaxSampleValue
     (TIFF), the bits of a sample where these are no whole bytes (TIFF, JPEG 2000). Where it declares none, or one that its values exceed:

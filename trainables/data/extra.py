@@ -172,7 +172,7 @@ def _read_pseudo(settings: DataConfig, source: Path, scheme: Scheme, decode: Dec
     if unlabelled is None:
         raise DataError(f"data/pseudo: {source} has no unlabelled test part, whose images {name} would label. Remove data/pseudo.")
     if len(scheme.kinds) > 1 or scheme.kind == "number":
-        words = "labels images by the probabilities of classes or of tags, and these targets are others too"
+        words = "labels images by the probabilities of classes or of tags, and some of these targets are of another kind"
         raise DataError(f"data/pseudo: {name} {words}: {', '.join(scheme.names)}. Remove data/pseudo.")
     soft_of = _read_probabilities(Path(name), unlabelled.ids, scheme)
     # All of them are decoded, in their order: the ensemble has done so already, and left them in the cache.
@@ -195,7 +195,7 @@ def _read_probabilities(file: Path, ids: Sequence[str], scheme: Scheme) -> dict[
         lacks = some([name for name in classes if name not in columns]) or "none"
         others = some([name for name in columns if name not in (IMAGE, *classes)]) or "none"
         raise DataError(
-            f"{file}: its columns are not {IMAGE} and the classes of these images. It lacks: {lacks}. It has beside them: {others}. "
+            f"{file}: its columns are not {IMAGE} and the classes of these images. It lacks: {lacks}. It also has: {others}. "
             "Use the probabilities.csv of an ensemble over all targets, with the same data/cuts."
         )
     for line, row in rows:
@@ -266,7 +266,7 @@ def _apart(found: Sequence[Found], fold: int) -> list[LeftOut]:
 
 
 def _alike(data: Data, digests: Mapping[str, str], found: Sequence[Found]) -> list[LeftOut]:
-    """The extra images that look like one that is scored, but for those of the same content, which are known already."""
+    """The extra images that resemble one that is scored, but for those of the same content, which are known already."""
     if not found:
         return []
     scored = data.images.take(np.concatenate([data.split.valid, data.split.holdout]))
@@ -279,7 +279,7 @@ def _alike(data: Data, digests: Mapping[str, str], found: Sequence[Found]) -> li
         first = first_alike(fingerprints(seen.images, seen.rows(extra.ids)), prints)
         pairs = [(name, scored.ids[place]) for name, place in zip(extra.ids, first.tolist(), strict=True) if place >= 0]
         names += [f"{name} (like {other})" for name, other in pairs if one.files.digests[name] != digests[other]]
-    words = "additional images that look like one of validation or hold-out; where they are copies, remove them"
+    words = "additional images that resemble one of validation or hold-out; where they are copies, remove them"
     return [LeftOut(words, tuple(names))] if names else []
 
 

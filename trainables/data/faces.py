@@ -75,7 +75,7 @@ def one_thread_each() -> Iterator[None]:
 
 @cache
 def _detector():
-    # Seconds of imports, which only those pay who look for a face that nobody has looked for before.
+    # Seconds of imports, which only the first search of an image for a face pays.
     from facenet_pytorch import MTCNN
 
     return MTCNN(min_face_size=SMALLEST)

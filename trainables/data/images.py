@@ -41,13 +41,13 @@ class Images:
 
     root: Path  # ids are paths below this folder
     ids: tuple[str, ...]
-    groups: np.ndarray  # (n,) index of the group: the group that no split parts
+    groups: np.ndarray  # (n,) index of the group, which no split separates
     labels: np.ndarray  # (n, Classes) class ids in the scheme's order
     scheme: Scheme
     left_out: tuple[LeftOut, ...] = ()
     numbers: np.ndarray | None = None  # (n,) float32: the scheme's Number, or what one of its Classes is cut from
     names: tuple[str, ...] = ()  # (n,) of the groups, where they have any; two data sets that name one alike mean the same group
-    ties: tuple[tuple[int, ...], ...] = ()  # further groups that no split parts, by index
+    ties: tuple[tuple[int, ...], ...] = ()  # further groups that no split separates, by index
     tags: np.ndarray | None = None  # (n, tags) bool, where the scheme has Tags
     given: np.ndarray | None = None  # (n,) TRAIN, VALID or TEST, where the data itself says so
     said: tuple[str, ...] = ()  # how the data was understood, for people

@@ -1,4 +1,4 @@
-"""Tables that groups and programs write: read whole, however they are encoded and separated, with everything wrong named by its line."""
+"""Tables that people and programs write: read completely, however they are encoded and separated, with every mistake named by its line."""
 
 import codecs
 import csv
@@ -40,7 +40,7 @@ def read_rows(file: Path, columns: Sequence[str]) -> Rows:
 
 
 def read_table(file: Path, columns: Sequence[str] = ()) -> Table:
-    """The rows below the header; empty rows are passed over, and so are columns without a name.
+    """The rows below the header; empty rows and columns without a name are skipped.
 
     Args:
         columns: that the table must have; it may have others too.
@@ -66,7 +66,7 @@ def read_table(file: Path, columns: Sequence[str] = ()) -> Table:
         if len(fields) != len(header)
     ]
     refuse(file, mistakes)
-    notes = [LeftOut(f"table read as {encoding}; where its names look wrong, save it as CSV UTF-8", (file.name,))] if encoding else []
+    notes = [LeftOut(f"table read as {encoding}; if its names are wrong, save it as CSV UTF-8", (file.name,))] if encoding else []
     notes += [LeftOut("empty rows, ignored", tuple(f"line {line}" for line in blank))] if blank else []
     nameless = tuple(f"column {place}" for place, name in enumerate(header, 1) if _is_nameless(name))
     rows = [(line, {header[place]: fields[place] for place in named}) for line, fields in lines]

@@ -1,7 +1,7 @@
 """Shipping: decoded images reach a node of a cluster once, in pieces, and are verified to be what was decoded.
 
-The image files have to lie on one node only, the one that decodes them. This module knows stores; who carries the pieces is the
-caller's matter.
+The image files have to lie on one node only, the one that decodes them. This module reads and fills
+stores; the caller carries the pieces.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ def read_piece(view: OpenView, contents: Sequence[str]) -> Piece:
 def ensure_view(file: ViewFile, cache: Path, fetch: Fetch) -> ViewFile:
     """The view in this machine's cache, to which what it lacks is fetched.
 
-    Processes that ask at the same time fetch in turns, each what is still missing; whatever ends one, the others go on where it was.
+    Processes that ask at the same time fetch in turns, each what is still missing; whatever ends one, the others continue where it was.
 
     Args:
         fetch: what it raises is passed on.
@@ -61,7 +61,7 @@ def _add(writer: Writer, folder: Path, contents: Sequence[str], piece: Piece, sh
     entries, pixels = np.frombuffer(piece[0], ENTRY), np.frombuffer(piece[1], np.uint8)
     known = [entry["content"].tobytes().hex() for entry in entries]
     if known != list(contents) or len(pixels) != len(entries) * np.prod(shape):
-        raise ShippingError(None, f"{folder}: {len(contents)} decoded images were asked for, and others arrived. Start again.")
+        raise ShippingError(None, f"{folder}: {len(contents)} decoded images were requested, and others arrived. Start again.")
     for content, entry, image in zip(contents, entries, pixels.reshape(-1, *shape), strict=True):
         found, expected = hashlib.sha256(image).hexdigest(), entry["pixels"].tobytes().hex()
         if found != expected:

@@ -331,7 +331,7 @@ def same_groups(content: bytes, images: Images) -> bool:
 def in_order_of(content: bytes, images: Images, split: Split) -> tuple[Images, Split]:
     """The images, and the split of them, in the order of a run's table, which names them all.
 
-    Batches are drawn from the images by their place, and that changes when somebody sorts train.csv.
+    Batches are drawn from the images by their place, and that changes when train.csv is sorted.
     """
     place = {name: index for index, name in enumerate(images.ids)}
     names = tuple(row["photo"] for row in csv.DictReader(io.StringIO(content.decode(), newline="")))

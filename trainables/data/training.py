@@ -75,7 +75,7 @@ class TrainingImages:
 
 
 def training_images(settings: LabelsConfig, data: Data, task: Task) -> TrainingImages:
-    """The training side of the split with the labels that the settings ask for, then the extra images.
+    """The training part of the split with the labels that the settings ask for, then the extra images.
 
     Raises: ConfigError when a setting asks for numbers that the data has not, or leaves a class of the task without images.
     """
@@ -145,7 +145,7 @@ def _plain(images: Images, chosen: np.ndarray, source: int, task: Task) -> Train
 
 
 def _corrected(images: Images, labels: np.ndarray) -> Images:
-    """The images with these labels. Whoever corrected the class of a number does not say which it is: it is NaN from then on."""
+    """The images with these labels. A corrected class does not tell the number, which is NaN from then on."""
     corrected = with_choices(images, labels)
     if images.numbers is None or images.scheme.cut is None:
         return corrected

@@ -4,9 +4,9 @@ A store is a folder of the cache:
 
     index     a line of JSON that names the file of pixels and says what it shows, then an ENTRY for each row
     images-*  uint8 pixels, one image after another; row 0 is black and stands for all that cannot be decoded
-    use       empty; locked while somebody uses the store
+    use       empty; locked while a process uses the store
 
-Pixels are written before the entries that speak of them, and an index is extended or replaced as a whole. So whatever ends a writer,
+Pixels are written before the entries that refer to them, and an index is extended or replaced as a whole. So whatever ends a writer,
 readers find whole images only, and the next writer writes over the rest. A writer holds the lock of the cache; readers need none, and
 what they have mapped stays theirs even when the store is removed.
 """
@@ -224,7 +224,7 @@ def note_use(cache: Path, folder: Path, contents: Collection[str]) -> None:
 
 @dataclass(frozen=True)
 class Listed:
-    """A store as people see it."""
+    """A store as `python -m trainables.cache` lists it."""
 
     folder: Path
     shows: str  # the view in words
@@ -255,7 +255,7 @@ def old_files(cache: Path) -> list[Path]:
 
 
 def drop(cache: Path, before: float, keep: Mapping[Path, Collection[str]] | None = None) -> int:
-    """Remove the images that no command has used since `before` (seconds since 1970), from stores that nobody uses now.
+    """Remove the images that no command has used since `before` (seconds since 1970), from stores that no command uses now.
 
     Args:
         keep: contents, by the store's folder, that stay in any case.
@@ -340,7 +340,7 @@ def _folders(cache: Path) -> list[Path]:
 
 @contextmanager
 def alone_with(folder: Path) -> Iterator[bool]:
-    """Whether nobody says by a `Use` that a folder is used; then nobody begins to before the block ends."""
+    """Whether no process uses the folder (see `Use`); if none does, none can begin to before the block ends."""
     with (folder / USE).open("ab") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -391,7 +391,7 @@ def _rewrite(folder: Path, stored: Stored, stay: np.ndarray) -> int:
 
 
 def _used_before(cache: Path, over: int, keep: Mapping[Path, Collection[str]]) -> float:
-    """The time such that images not used since then, in stores that nobody uses, are at least `over` bytes, or all there are."""
+    """The time such that images not used since then, in stores that no command uses, are at least `over` bytes, or all there are."""
     times, sizes = [np.zeros(0)], [np.zeros(0)]
     for folder in _folders(cache):
         with alone_with(folder) as nobody:

@@ -74,7 +74,7 @@ class FaceSettings(ViewConfig):
 
 @dataclass(frozen=True)
 class View:
-    """One geometry of the input. Settings that do not matter to its crop are as below, so views that see alike are equal."""
+    """One geometry of the input. Settings that do not matter to its crop are as below, so views that show the same are equal."""
 
     crop: str
     fraction: float  # of each side that stays, or 1
@@ -168,7 +168,7 @@ def look(image: Image.Image, view: View, face: Box | None = None) -> np.ndarray:
     """The image as the model sees it: (height, width, 3) uint8.
 
     Args:
-        face: what `find_face` finds in the image; views that want no face do not ask for it.
+        face: what `find_face` finds in the image; views that need no face do not ask for it.
     """
     canvas = Image.new("RGB", (view.width, view.height))
     area, size = FITS[view.fit](CROPS[view.crop].build(image.size, view, face), canvas.size)
@@ -218,7 +218,7 @@ class ViewFiles:
     files: dict[View, ViewFile]
     bad: dict[str, str]  # image id -> why; they are black
     digests: dict[str, str]  # image id -> first 16 hex digits of the sha256 of its file; only a file that cannot be opened has none
-    without_face: tuple[str, ...] = ()  # ids of the images whose centre is shown because a view wants a face and they have none
+    without_face: tuple[str, ...] = ()  # ids of the images whose centre is shown because a view needs a face and none was detected
     changed: Mapping[Change, tuple[str, ...]] = field(default_factory=dict)  # ids of the images by what was done to their pixels
 
     def notes(self, images: int) -> Iterator[str]:
@@ -243,12 +243,12 @@ def build_views(
     """Decode on all cores what the cache does not hold yet: each content once, however many images and data sets have it.
 
     Which content a file has is asked of the table of files: one with the size, time of writing and time of change that it had when it
-    was last read is taken to hold the same bytes. That is no proof against somebody who changes a disk below its file system.
+    was last read is taken to hold the same bytes. Changes to a disk below its file system are not noticed.
 
     Args:
         cache: folder of the stores. Several processes may build there at a time.
         progress: called with 1 for each image that was read.
-        find: where the face of an image is; asked once for each content, and only if a view wants it.
+        find: where the face of an image is; asked once for each content, and only if a view needs it.
     Raises: DataError when the disk has no room for them.
     """
     views = sorted(set(views), key=str)
@@ -295,7 +295,7 @@ def open_view(file: ViewFile, find: Find = find_face) -> OpenView:
     Raises: DataError when that cannot be: an image is gone or has another content by now, or the disk has no room.
     """
     wanted = dict.fromkeys(file.contents.values())
-    # Whoever empties the cache meanwhile does so once, not for ever.
+    # The cache may be emptied meanwhile: once, not for ever.
     for _ in range(3):
         use, stored = Use(file.folder), read_store(file.folder)
         if stored is not None and all(content in stored.row for content in wanted):

@@ -16,7 +16,7 @@ from trainables.losses.classification import cross_entropy, target_rows
 def arcface(logits: Tensor, target: Tensor, *, scale: float, margin: float) -> Tensor:
     """Cross-entropy where the true class has cos(theta + margin) for cos(theta); the margin in radians, in [0, pi/2].
 
-    Where theta + margin is beyond pi, the cosine would rise again; cos(theta) - margin * sin(margin) goes on falling there.
+    Where theta + margin is beyond pi, the cosine would rise again; cos(theta) - margin * sin(margin) keeps falling there.
 
     Source: Deng et al., ArcFace, CVPR 2019, and its published code (beyond pi).
     """

@@ -81,7 +81,7 @@ def f1_of_class(metric: Metric, given: str, target: Classes, path: str) -> Metri
 
 
 def expected_cost(metric: Metric, given: str, target: Classes, path: str) -> Metric:
-    """Less the mean cost of an image, by a table of what it costs to take each class for each other one.
+    """Minus the mean cost of an image, by a table of what it costs to take each class for each other one.
 
     Source: Elkan, The foundations of cost-sensitive learning, 2001. The answer stays the most probable class.
     """

@@ -1,6 +1,6 @@
 """What an answer has to show for itself: all that its score and the uncertainty of it take, group by group of images.
 
-A group holds images that are no independent evidence of each other, such as those of one group; so whole groups are drawn. Source: the
+A group holds images that are no independent evidence of each other, such as those of one person; so whole groups are drawn. Source: the
 cluster bootstrap, Davison and Hinkley, Bootstrap Methods and their Application, 1997.
 """
 
@@ -49,7 +49,7 @@ class Sums:
     def interval(self, rng: np.random.Generator, draws: int = 1000) -> Interval:
         """The 95 % interval of the score on other groups, by the studentised bootstrap.
 
-        How far a draw is from the score counts in units of that draw's own standard error. The percentile interval takes no heed of it:
+        How far a draw is from the score counts in units of that draw's own standard error. The percentile interval ignores it:
         where a class has few groups it is too short and lies too low, so that it holds the true value too seldom.
 
         Source: Davison and Hinkley, 1997; the standard error is that of the linearised score.

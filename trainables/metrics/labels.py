@@ -158,7 +158,7 @@ def moments(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarra
 
 
 def quadratic_kappa(sums: np.ndarray) -> np.ndarray:
-    """1 less the squared distance from the truth, in shares of what it would be by chance; 0 where all images have one and the same class.
+    """1 minus the squared distance from the truth, in shares of what it would be by chance; 0 where all images have one and the same class.
 
     Source: Cohen, Weighted kappa, Psychological Bulletin, 1968.
     """

@@ -88,7 +88,7 @@ class Metric:
         return self.of_prediction(truth, self.prediction(probabilities), probabilities.shape[1])
 
     def of_prediction(self, truth: np.ndarray, prediction: np.ndarray, classes: int) -> float:
-        """The score of what the metric wants of an answer, which is `classes` (or tags) wide."""
+        """The score of what the metric takes of an answer, which is `classes` (or tags) wide."""
         each = np.ones(len(truth))
         if isinstance(self.formula, Summed):
             return float(self.formula.score(each @ self.formula.statistics(truth, prediction, classes)))

@@ -8,12 +8,12 @@ from trainables.metrics.metric import Metric, Summed
 
 
 def distance(truth: np.ndarray, predicted: np.ndarray, width: int) -> np.ndarray:
-    """Less the distance of an image's prediction from its number, and 1 (n, 2)."""
+    """Minus the distance of an image's prediction from its number, and 1 (n, 2)."""
     return each(-np.abs(truth - predicted[:, 0]))
 
 
 def relative_distance(truth: np.ndarray, predicted: np.ndarray, width: int) -> np.ndarray:
-    """Less the distance in shares of the number, which counts as at least the smallest step of its type, and 1 (n, 2)."""
+    """Minus the distance in shares of the number, which counts as at least the smallest step of its type, and 1 (n, 2)."""
     return each(-np.abs(truth - predicted[:, 0]) / np.maximum(np.abs(truth), np.finfo(float).eps))
 
 
@@ -23,7 +23,7 @@ def squares(truth: np.ndarray, predicted: np.ndarray, width: int) -> np.ndarray:
 
 
 def root_mean_square(sums: np.ndarray) -> np.ndarray:
-    """Less the root of the mean squared distance; 0 of no images."""
+    """Minus the root of the mean squared distance; 0 of no images."""
     return -np.sqrt(shares(sums[..., 3], sums[..., 0]))
 
 
@@ -36,7 +36,7 @@ def root_mean_square_slope(sums: np.ndarray) -> np.ndarray:
 
 
 def r2(sums: np.ndarray) -> np.ndarray:
-    """1 less the squared distance in shares of that of the mean number; where all numbers are one, 1 if all are right, else 0."""
+    """1 minus the squared distance in shares of that of the mean number; where all numbers are one, 1 if all are right, else 0."""
     spread, missed = _spread(sums), sums[..., 3]
     return np.where(spread > 0, 1 - shares(missed, spread), (missed == 0).astype(float))
 
@@ -86,7 +86,7 @@ NUMBER_METRICS = (
         wants="values",
         bounds=(-np.inf, 0.0),
         chance=lambda width: -np.inf,
-        explained="The negative MAE (negative mean absolute error) is less the mean distance from the true number, in its units: "
+        explained="The negative MAE (negative mean absolute error) is minus the mean distance from the true number, in its units: "
         "0 is perfect.",
     ),
     Metric(
@@ -97,7 +97,7 @@ NUMBER_METRICS = (
         wants="values",
         bounds=(-np.inf, 0.0),
         chance=lambda width: -np.inf,
-        explained="The negative RMSE (negative root mean squared error) is less the root of the mean squared distance from the true "
+        explained="The negative RMSE (negative root mean squared error) is minus the root of the mean squared distance from the true "
         "number, in its units: large mistakes count most.",
     ),
     Metric(
@@ -118,7 +118,7 @@ NUMBER_METRICS = (
         wants="values",
         bounds=(-np.inf, 0.0),
         chance=lambda width: -np.inf,
-        explained="The negative MAPE (negative mean absolute percentage error) is less the mean distance in shares of the true number: "
+        explained="The negative MAPE (negative mean absolute percentage error) is minus the mean distance in shares of the true number: "
         "0 is perfect.",
     ),
     Metric(

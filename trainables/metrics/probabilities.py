@@ -115,7 +115,7 @@ PROBABILITY_METRICS = (
         wants="probabilities",
         bounds=(-2.0, 0.0),
         chance=lambda classes: 1 / classes - 1,
-        explained="The negative Brier score is less the mean squared distance of the probabilities from certainty of the true class: 0 is "
+        explained="The negative Brier score is minus the mean squared distance of the probabilities from certainty of the true class: 0 is "
         "perfect, -2 is sure and always wrong.",
     ),
     *(
@@ -146,8 +146,8 @@ PROBABILITY_METRICS = (
         wants="probabilities",
         chance=lambda classes: 0.5,
         balanced=True,
-        explained="ROC AUC is how often an image of a class is given more of that class than one of another, the mean over classes: 0.5 is "
-        "chance, 1 is perfect.",
+        explained="ROC AUC is the probability that an image of a class is ranked above one of another class, the mean over classes: "
+        "0.5 is chance, 1 is perfect.",
         unseen="are left out of the ROC AUC",
     ),
 )

@@ -40,7 +40,7 @@ def all_right(truth: np.ndarray, predicted: np.ndarray, tags: int) -> np.ndarray
 
 
 def share_wrong(truth: np.ndarray, predicted: np.ndarray, tags: int) -> np.ndarray:
-    """Less the share of an image's tags that are wrong, and 1 (n, 2)."""
+    """Minus the share of an image's tags that are wrong, and 1 (n, 2)."""
     return each(-(truth != predicted).mean(axis=1))
 
 
@@ -122,8 +122,8 @@ TAG_METRICS = (
         wants="probabilities",
         chance=lambda tags: 0.5,
         balanced=True,
-        explained="ROC AUC is how often an image with a tag is given more of it than one without, the mean over tags: 0.5 is chance, 1 is "
-        "perfect.",
+        explained="ROC AUC is the probability that an image with a tag is ranked above one without, the mean over tags: 0.5 is "
+        "chance, 1 is perfect.",
         unseen="are left out of the ROC AUC",
     ),
     Metric(
@@ -141,6 +141,6 @@ TAG_METRICS = (
         target="tags",
         bounds=(-1.0, 0.0),
         chance=lambda tags: -0.5,
-        explained="The negative Hamming loss is less the share of all pairs of an image and a tag that are wrong: 0 is perfect.",
+        explained="The negative Hamming loss is minus the share of all pairs of an image and a tag that are wrong: 0 is perfect.",
     ),
 )

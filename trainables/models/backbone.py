@@ -1,4 +1,4 @@
-"""Backbones: any timm network by name, or two side by side, with the weights that the settings ask for."""
+"""Backbones: any timm network by name, or two in parallel, with the weights that the settings ask for."""
 
 from pathlib import Path
 from typing import Any

@@ -26,7 +26,7 @@ OF_IMAGES = re.compile(
 
 @dataclass(frozen=True)
 class Tree:
-    """All folders below a root, and what the top ones are taken for."""
+    """All folders below a root, and what the top ones are treated as."""
 
     found: Mapping[str, Found]  # by path below the root; the root is empty
     base: str  # whose folders are classes or parts: the root, or the only folder in it that holds images
@@ -172,9 +172,9 @@ def _notes(tree: Tree, used: set[str]) -> Iterator[LeftOut]:
     others = sorted(_joined(folder, name) for folder, found in tree.found.items() for name in found.others)
     empty = sorted(folder for folder in tree.found if folder and not tree.images_below(folder))
     yield LeftOut("images deeper than a class folder, not used; --set data/folders=path or top would use them", tuple(deeper))
-    yield LeftOut("images that lie in no class folder, not used", tuple(beside))
+    yield LeftOut("images outside of the class folders, not used", tuple(beside))
     yield LeftOut("hidden files and folders, ignored", tuple(hidden))
-    yield LeftOut("files that are no image, ignored", tuple(others))
+    yield LeftOut("files that are not images, ignored", tuple(others))
     yield LeftOut("folders that hold no image, ignored", tuple(empty))
 
 

@@ -68,7 +68,7 @@ def read_contest(folder: Path, settings: DataConfig) -> Images:
     found = [
         LeftOut("shots missing", tuple(missing)),
         LeftOut("hidden files and folders, ignored", tuple(hidden)),
-        LeftOut("files that are no known shot, ignored", tuple(strange)),
+        LeftOut("files that are not a known shot, ignored", tuple(strange)),
         LeftOut("duplicate files of one shot, ignored", tuple(double)),
         LeftOut("folders that train.csv does not list, ignored", tuple(unlisted)),
         LeftOut(

@@ -1,4 +1,4 @@
-"""Which files are images, and which of them a table means: names as people write them, with another suffix, slash or accent."""
+"""Which files are images, and which of them a table means: names as tables have them, with another suffix, slash or accent."""
 
 import os
 import re

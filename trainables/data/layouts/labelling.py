@@ -79,7 +79,7 @@ def label(source: Path, listing: Listing, settings: DataConfig) -> Images:
 
 
 def _classes(listing: Listing, chosen: Chosen, settings: DataConfig) -> tuple[list[Classes], np.ndarray, list[LeftOut | None]]:
-    """The Classes, the ids of each image (n, Classes), and which spellings were taken for one."""
+    """The Classes, the ids of each image (n, Classes), and which spellings were treated as one."""
     found, labels, spellings = [], [], []
     for name in chosen.classes:
         fields = listing.columns[name]
@@ -122,14 +122,14 @@ def _tags(source: Path, listing: Listing, chosen: Chosen) -> tuple[list[Tags], n
 
 
 def _groups(listing: Listing, chosen: Chosen) -> tuple[tuple[str, ...], LeftOut | None, LeftOut | None]:
-    """The names of the groups, the images without one, each of which is a group of its own, and which spellings were taken for one."""
+    """The names of the groups, the images without one, each of which is a group of its own, and which spellings were treated as one."""
     if not chosen.group:
         return (), None, None
     fields = listing.columns[chosen.group]
     texts, joined = join_alike(chosen.group, fields, groups=True)
     names = tuple(text if text.strip() else f"{image} alone" for image, text in zip(listing.ids, texts, strict=True))
     alone = tuple(image for image, field in zip(listing.ids, fields, strict=True) if not field.strip())
-    return names, LeftOut(f"images without a value of {shown(chosen.group)}, each taken for a group of its own", alone), joined
+    return names, LeftOut(f"images without a value of {shown(chosen.group)}, each treated as a group of its own", alone), joined
 
 
 def choose(source: Path, listing: Listing, settings: DataConfig) -> Chosen:
@@ -169,7 +169,7 @@ def choose(source: Path, listing: Listing, settings: DataConfig) -> Chosen:
     if ordinal and number:
         mistakes.append(f"{source}: data/ordinal and data/number are both given, and an image has one number. Remove one of them.")
     elif ordinal and ordinal not in classes and not mistakes:
-        mistakes.append(f"{source}: data/ordinal is {ordinal}, which is no target. Name it too: --target {quoted([*classes, ordinal])}")
+        mistakes.append(f"{source}: data/ordinal is {ordinal}, which is not a target. Name it too: --target {quoted([*classes, ordinal])}")
     kinds = {"the group": [group], "the split": [split], "a target": classes, "a tag": tags, "the number": [number]}
     for name in dict.fromkeys(filter(None, (*classes, *tags, number))):
         twice = [kind for kind, names in kinds.items() if name in names]
@@ -195,7 +195,7 @@ def join_alike(name: str, fields: Sequence[str], groups: bool) -> tuple[list[str
     spelt: dict[str, str] = {value: min(same, key=len) for same in alike.values() if len(same) > 1 for value in same}
     if not spelt:
         return list(fields), None
-    words = f"spellings of {shown(name)} that look alike, taken for one"
+    words = f"spellings of {shown(name)} that look alike, treated as one"
     pairs = (same for same in alike.values() if len(same) > 1)
     return [spelt.get(value, value) for value in fields], LeftOut(words, tuple(" = ".join(map(ascii, same)) for same in pairs))
 
@@ -296,7 +296,7 @@ def _number_mistakes(source: Path, listing: Listing, chosen: Chosen, settings: D
 
 
 def _words(listing: Listing, chosen: Chosen) -> Sequence[str]:
-    """The word for the part that each image is in; nothing where nobody says."""
+    """The word for the part that each image is in; nothing where the data does not say."""
     return listing.columns[chosen.split] if chosen.split else listing.split
 
 
@@ -306,7 +306,7 @@ def _part_mistakes(source: Path, listing: Listing, chosen: Chosen, settings: Dat
     if strange:
         known = ", ".join(dict.fromkeys(parts.WORDS))
         fix = f"--set data/split={quoted([chosen.split, *(f'{word}=train' for word in strange[:1])])}"
-        which = f"{len(strange)} words of column {chosen.split} name no part: {some([repr(word) for word in strange])}"
+        which = f"{len(strange)} words of column {chosen.split} are not parts: {some([repr(word) for word in strange])}"
         return [f"{source}: {which}. Write {known}, say what a word stands for ({fix}), or ignore the column: --set data/split=none"]
     if words and not any(parts.part_of(word, settings) == parts.TRAIN for word in words):
         fix = f"Say which does, such as --set data/split={quoted([f'{next(iter(words))}=train'])}"
@@ -332,10 +332,10 @@ def _unused(listing: Listing, chosen: Chosen) -> LeftOut | None:
 
 
 def refuse_odd_classes(source: Path, images: Images, *, any_column: bool) -> None:
-    """Refuse targets that nobody can have meant; images that join others may have such.
+    """Refuse targets that cannot be meant; images that join others may have such.
 
     Args:
-        any_column: whether the targets are columns of a table, any of which somebody may have named.
+        any_column: whether the targets are columns of a table, any of which the user may have named.
     Raises: DataError naming every one.
     """
     mistakes = []
@@ -344,7 +344,7 @@ def refuse_odd_classes(source: Path, images: Images, *, any_column: bool) -> Non
     for target in images.scheme.targets:
         count, name = len(target.values), shown(target.name)
         if target.kind == "tags" and not count:
-            mistakes.append(f"{source}: {name} names no tag of any image. Name another column: --tags NAME")
+            mistakes.append(f"{source}: {name} has no tag for any image. Name another column: --tags NAME")
         if target.kind != "classes" or target.cuts:
             continue
         if count == 1:

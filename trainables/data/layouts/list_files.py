@@ -21,7 +21,7 @@ def is_list(file: Path, finder: Finder) -> bool:
 
 
 def list_entries(file: Path) -> list[Row]:
-    """The lines as rows of the columns image and label, or image, column 2, column 3, ...; empty ones and # comments are passed over.
+    """The lines as rows of the columns image and label, or image, column 2, column 3, ...; empty ones and # comments are skipped.
 
     Raises: DataError.
     """

@@ -75,7 +75,7 @@ def list_rows(
         columns={name: tuple(fields[name] for _, fields, _ in kept) for name in others},
         places=tuple(place for place, *_ in kept),
         said=(*said, f"images{where}, named by {shown(column)}"),
-        notes=(LeftOut("images that are not there, left out", missing),) if missing else (),
+        notes=(LeftOut("missing images, left out", missing),) if missing else (),
     )
 
 

@@ -81,9 +81,9 @@ def test_what_is_no_image_of_a_class_is_left_out_and_named(read):
     assert images.ids == ("a/1.png", "b/1.png") and images.scheme.classes == 2
     named = left_out(images)
     assert named["hidden files and folders"] == (".hidden", "__MACOSX", "a/._1.png")
-    assert named["files that are no image"] == ("README.md", "a/notes.txt", "empty/notes.txt")
+    assert named["files that are not images"] == ("README.md", "a/notes.txt", "empty/notes.txt")
     assert named["folders that hold no image"] == ("empty",)
-    assert named["images that lie in no class folder"] == ("beside.png",)
+    assert named["images outside of the class folders"] == ("beside.png",)
 
 
 def test_a_class_has_the_images_of_its_folder_whatever_their_number(read):

@@ -116,7 +116,7 @@ def test_a_missing_shot_is_counted_and_its_group_stays(quirky):
     assert names_left_out(quirky, "shots missing") == (f"{folder}/mask3",)
 
 
-def test_what_stands_twice_or_is_no_known_shot_is_left_out_and_not_guessed(write):
+def test_a_duplicate_and_an_unknown_shot_are_left_out_and_not_guessed(write):
     folder = write()
     group = folder / "train" / "images" / "a"
     shutil.copy(group / "mask1.jpg", group / "mask1.png")
@@ -124,7 +124,7 @@ def test_what_stands_twice_or_is_no_known_shot_is_left_out_and_not_guessed(write
         shutil.copy(group / "mask1.jpg", group / name)
     images = read_images(folder, DataConfig())
     assert names_left_out(images, "duplicate files of one shot") == ("a/mask1.jpg", "a/mask1.png")
-    assert set(names_left_out(images, "files that are no known shot")) == {
+    assert set(names_left_out(images, "files that are not a known shot")) == {
         f"a/{name}" for name in ("mask6.jpg", "mask1 (copy).jpg", "Normal.jpg", "normal.gif", "notes.txt")
     }
     assert sorted(shots_of(images, "a")) == sorted(f"{shot}.jpg" for shot in SHOTS if shot != "mask1")
