@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from trainables.data.extra import refuse_other_extra
 from trainables.data.groups import merge_tied, tie_copies
 from trainables.data.images import DataError, Images
-from trainables.data.splits import Split, in_order_of, read_split, same_groups
+from trainables.data.splits import Split, count_folds, in_order_of, read_split, same_groups
 from trainables.record import SPLIT, RunCard, RunError
 from trainables.storage import Folder
 
@@ -22,18 +22,31 @@ def restore_split(run: Folder, card: RunCard, images: Images, digests: Mapping[s
     Raises: RunError saying what differs.
     """
     table = run / SPLIT
+    content = _read(table)
     try:
-        content = table.read_bytes()
         if not same_groups(content, images):
             images = merge_tied(tie_copies(images, digests))
         split = read_split(content, images, digests, fold)
-    except OSError as error:
-        raise RunError(f"{table} cannot be read ({error.strerror or error}); restore it from a backup") from None
     except DataError as error:
         raise RunError(f"{images.root} does not hold the data of run {card.name}. {error}") from None
     if split.hash != card.split:
         raise RunError(f"{table} has the hash {split.hash}, and {run}/run.json says {card.split}; restore both from a backup")
     return in_order_of(content, images, split)
+
+
+def read_folds(run: Folder) -> int:
+    """How many folds the split of a run has; one where the data has a validation part of its own. Raises: RunError."""
+    try:
+        return count_folds(_read(run / SPLIT))
+    except DataError as error:
+        raise RunError(f"{run}: {error}") from None
+
+
+def _read(table: Folder) -> bytes:
+    try:
+        return table.read_bytes()
+    except OSError as error:
+        raise RunError(f"{table} cannot be read ({error.strerror or error}); restore it from a backup") from None
 
 
 def verify_extra(run: Folder, table: bytes) -> None:

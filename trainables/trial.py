@@ -143,8 +143,8 @@ def train(number: int, config: TrialConfig, job: Job, report: Report, clock: Cal
     """Train a trial and keep its record; `report` is called after each epoch and may end the trial by raising.
 
     A trial that stopped half-way, because its process died, resumes after the last epoch whose state was written (see `Pace`). Epochs
-    that were reported since are trained again for their tensors only: the record of them stands, and `report` gets it once more. One
-    whose batch does not fit the GPU resumes from there too, with the batch in smaller parts.
+    that were reported since are trained again for their tensors only: the record of them stands. `report` first gets every
+    epoch that it holds once more. One whose batch does not fit the GPU resumes from there too, with the batch in smaller parts.
 
     A failure of the trial itself is reported as {"number", "failed", "cause"}. Raises: OSError when the record cannot be written.
     """
@@ -153,6 +153,10 @@ def train(number: int, config: TrialConfig, job: Job, report: Report, clock: Cal
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         result = _begin(folder, config, job, device)
+        reports = read_reports(folder)
+        # Not all need have been heard: an earlier process died before it could say so, or outlived its command for some epochs.
+        for line in reports:
+            report({"number": number, "best": reports[line["best_epoch"] - 1]["score"], **line})
         while True:
             try:
                 _train(number, config, job, report, device, result, Pace(clock))

@@ -147,12 +147,16 @@ def read_whole(run: Folder) -> tuple[dict[int, Record], dict[int, str]]:
     return records, damaged
 
 
-def plan_refits(chosen: Sequence[Record], wish: Wish) -> list[Refit]:
+def plan_refits(chosen: Sequence[Record], wish: Wish, own: int) -> list[Refit]:
     """Every trial to train, configuration by configuration, seed by seed, fold by fold.
 
-    Raises: RunError for another number of folds than the run's, and for configurations that only a score can train.
+    Args:
+        own: folds of the search's split.
+    Raises: RunError for another number of folds than the search's, and for configurations that only a score can train.
     """
-    own = chosen[0].config.data.folds
+    if wish.folds and own == 1:
+        why = "the data of the search has a validation part of its own, so there are no other folds to train on"
+        raise RunError(f"--folds is {wish.folds}, but {why}; give --all-data or --seeds N")
     if wish.folds not in (None, own):
         raise RunError(f"--folds is {wish.folds}, but the split.csv of the search has {own} folds; write --folds {own}")
     by_score = [record.number for record in chosen if isinstance(record.config.schedule, PlateauSettings)] if wish.all_data else []

@@ -17,7 +17,7 @@ from trainables.data.views import View
 from trainables.mirror import original
 from trainables.progress import waiting
 from trainables.record import SPLIT, RunCard, find_run, read_run, searched_run, write_run
-from trainables.restore_data import EXTRA
+from trainables.restore_data import EXTRA, read_folds
 from trainables.storage import Folder, open_folder, write_whole
 from tuner.cli import Options, Start
 from tuner.lock import hold, tell_lock
@@ -58,7 +58,7 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
             searched = find_run(wish.run)
             card = read_run(searched)
             chosen = choose(searched, card, wish)
-            refits = plan_refits(chosen, wish)
+            refits = plan_refits(chosen, wish, read_folds(searched))
             runs, stem = open_folder(wish.storage) if wish.storage else searched.parent, f"{searched.name}-refit"
             tell_lock(runs, console)
             run = stack.enter_context(claim(runs, options.name, numbered(stem, first=stem)))

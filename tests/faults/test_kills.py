@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.conftest import nightly_after
-from tests.faults.commands import Command, processes_with, told, wait_for
+from tests.faults.commands import Command, processes_with, searched, told, wait_for
 from tests.faults.faulty import FORKS, train_alone
 from tests.faults.remains import remains, timeless, what_lasts
 from trainables.record import Record, read_records, trial_folder
@@ -118,7 +118,7 @@ def seals(folder: Path) -> Iterator[tuple[str, tuple[int, int, bytes]]]:
 
 @pytest.mark.parametrize("kills, trials, epochs", nightly_after(1, [(1, 4, 8), (8, 8, 20)]))
 def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_never_been(
-    kills, trials, epochs, command, here, tiny_space, demo, data, tmp_path
+    kills, trials, epochs, command, here, tiny_space, demo, data, ray_cluster, tmp_path
 ):
     seed = 47  # its first kill meets trials, its second the start-up
     rng = random.Random(seed)
@@ -132,9 +132,8 @@ def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_never_been(
         print(f"seed {seed}, kill {kill}: ", end="")
         killer.kill_at(Moment.draw(rng, most=5))
         views.append(look(run))
-    code, words = killer.start().end(limit=300)
+    code, words = searched(ray_cluster, resume=run.name)
     assert code == 0, words
-    wait_for(lambda: not any(processes_with(each.marker) for each in killer.started), limit=60)
 
     records = read_records(run)
     assert [record.number for record in records] == list(range(trials))
@@ -213,5 +212,7 @@ def test_a_search_with_one_trial_at_a_time_leaves_the_same_files_whether_killed_
         killer.kill_at(Moment(rng.randint(0, most), rng.random()))
     code, words = killer.start().end()
     assert code == 0, words
+    # Ray's servers end by themselves; its two agents take a minute or two to find out that they are alone.
+    wait_for(lambda: not any(processes_with(each.marker) for each in killer.started), limit=180)
     assert attempts(run) > len(read_records(run)), "no trial was ever interrupted: this proves nothing"
     assert remains(run) == remains(unharmed)

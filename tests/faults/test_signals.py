@@ -55,9 +55,7 @@ def assert_all_are_trained(run: Path, before: dict[int, list[str]]) -> None:
 
 
 @pytest.mark.parametrize("number, name, code", nightly_after(1, [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)]))
-def test_a_signal_ends_a_search_softly_and_it_resumes_at_the_next_epoch_by_one_of_two_commands_at_once(
-    here, search, resumed, number, name, code
-):
+def test_a_signal_ends_a_search_softly_and_it_resumes_at_the_next_epoch(here, search, ray_cluster, number, name, code):
     run = here / "runs" / "first"
     process = search()
     process.wait_for(lambda: both_report(run))
@@ -75,12 +73,25 @@ def test_a_signal_ends_a_search_softly_and_it_resumes_at_the_next_epoch_by_one_o
         assert np.isfinite(read_predictions(record.folder).heads[0]).all()
 
     seen = told(run)
+    ended, words = searched(ray_cluster, resume="first")
+    assert ended == 0, words
+    assert ", ".join(f"{number} (after epoch {len(lines)})" for number, lines in sorted(seen.items())) in words
+    assert_all_are_trained(run, seen)
+
+
+@pytest.mark.nightly
+def test_of_two_commands_that_resume_at_once_one_is_refused(here, search, resumed):
+    run = here / "runs" / "first"
+    process = search()
+    process.wait_for(lambda: both_report(run))
+    process.signal(signal.SIGTERM)
+    process.end(limit=60)
+    seen = told(run)
     second, first = sorted((resumed(), resumed()), key=lambda process: -process.end()[0])
     assert second.end()[0] == 2, second.words
     assert f"process {first.process.pid} on " in second.words and "Traceback" not in second.words
     ended, words = first.end()
     assert ended == 0, words
-    assert ", ".join(f"{number} (after epoch {len(lines)})" for number, lines in sorted(seen.items())) in words
     assert_all_are_trained(run, seen)
 
 

@@ -4,17 +4,19 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from search_spaces.schema import SpaceError
-from tests.conftest import nightly_after
+from tests.conftest import already, nightly_after
 from tests.faults.commands import searched, told, went_on
 from tests.faults.disk import Disk
 from tests.s3 import BUCKET, S3Server, s3_server
@@ -22,10 +24,11 @@ from trainables.data.images import DataError
 from trainables.record import LAST, MODEL, Record, RunError, read_predictions, read_record, read_records
 from trainables.storage import StorageError, open_folder
 from tuner.callbacks import Driver
-from tuner.cli import Wanted
+from tuner.cli import Options, Wanted, carry_out
 from tuner.cluster import Cluster
 from tuner.demo.writing import write_people
 from tuner.run import run as command_line
+from tuner.searching import search
 
 pytestmark = pytest.mark.faults
 
@@ -75,8 +78,23 @@ def disk(tmp_path) -> Iterator[Disk]:
     disk.close()
 
 
-def test_a_full_disk_ends_the_search_softly_and_with_room_it_resumes_and_a_disk_that_cannot_be_written_is_refused(
-    here, command, disk, space, plain
+@pytest.fixture
+def refused_by_the_disk(capsys) -> Iterator[Callable[..., tuple[int, str]]]:
+    """Exit code and error of a command, in this process, that never gets to its trials."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def refused(**options) -> tuple[int, str]:
+        silent = Console(file=StringIO())
+        with pytest.raises(SystemExit) as ended:
+            carry_out(lambda start: search(Options(**options), silent, already(UNASKED)), silent, address=None, dashboard=False)
+        return ended.value.code, capsys.readouterr().err
+
+    yield refused
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_a_full_disk_ends_the_search_softly_and_where_there_is_room_it_resumes_and_a_disk_that_cannot_be_written_is_refused(
+    here, command, disk, space, plain, ray_cluster, refused_by_the_disk
 ):
     run, seen = disk.folder / "first", disk.seen / "first"
     words = ("--space", space, "--data", plain, "--storage", disk.folder, "--name", "first", "--trials", "1")
@@ -93,16 +111,15 @@ def test_a_full_disk_ends_the_search_softly_and_with_room_it_resumes_and_a_disk_
     assert len(before[0]) >= 2 and not list(seen.rglob("*.partial"))
 
     disk.fill()
-    resume = ("tuner.run", "--resume", run, "--no-dashboard")
-    code, words = command(*resume, wrapped=disk.inside).end(limit=60)
-    assert code == 2 and "No space left on device" in words and "Traceback" not in words, words
+    code, words = refused_by_the_disk(resume=str(seen))
+    assert code == 2 and re.search(f"^{seen}.*No space left on device", words, re.MULTILINE), words
     assert told(seen) == before
 
-    disk.remount("size=128m")
-    code, words = command(*resume, wrapped=disk.inside).end()
+    roomy = Path(shutil.copytree(seen, here / "roomy" / "first"))
+    code, words = searched(ray_cluster, resume=str(roomy))
     assert code == 0, words
-    assert [(record.result.state, len(record.reports)) for record in read_records(seen)] == [("finished", LONG)]
-    assert went_on(before, told(seen))
+    assert [(record.result.state, len(record.reports)) for record in read_records(roomy)] == [("finished", LONG)]
+    assert went_on(before, told(roomy))
 
     disk.remount("ro")
     for options, folder in (({"resume": str(seen)}, seen), ({"space": str(space), "data": plain, "storage": str(disk.seen)}, disk.seen)):

@@ -18,6 +18,7 @@ from tests.faults.commands import start
 from trainables.data.images import DataError
 from trainables.data.splits import NOBODY
 from trainables.record import MODEL, SPLIT, RunError, read_predictions, read_record, read_records, read_run, trial_folder
+from trainables.restore_data import read_folds
 from trainables.trial import Job, train
 from tuner.cli import Options, Wanted
 from tuner.refit import main
@@ -250,7 +251,15 @@ def test_models_of_all_data_take_the_place_of_the_searched_one_in_an_ensemble(ev
 
 
 def planned(searched: Path, wish: Wish):
-    return plan_refits(choose(searched, read_run(searched), wish), wish)
+    return plan_refits(choose(searched, read_run(searched), wish), wish, read_folds(searched))
+
+
+def test_data_with_a_validation_part_of_its_own_has_no_other_folds(copied):
+    table = copied / SPLIT
+    table.write_text(table.read_text().replace(",fold 1,", ",train,"))
+    with pytest.raises(RunError, match="--folds is 2, but .* give --all-data or --seeds"):
+        planned(copied, Wish(folds=2))
+    assert planned(copied, Wish(all_data=True, top=1))
 
 
 def test_seeds_alone_train_on_the_search_s_own_fold(searched):

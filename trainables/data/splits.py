@@ -321,6 +321,12 @@ def _some(names: Sequence[str]) -> str:
     return "; ".join([*names[:MOST], *rest])
 
 
+def count_folds(content: bytes) -> int:
+    """How many folds a run's table has; one where the data has a validation part of its own. Raises: DataError for a damaged table."""
+    place = [*COLUMNS].index("part")
+    return len({row[place] for row in _read_rows(content)} - set(SPECIAL.values()))
+
+
 def same_groups(content: bytes, images: Images) -> bool:
     """Whether the images that a run's table names are in the same groups there and here. Raises: DataError for a damaged table."""
     then = {row[0]: int(row[1]) for row in _read_rows(content)}
