@@ -5,5 +5,5 @@ ONNX Runtime reads this variable when it is first imported, so it is set here, b
 
 import os
 
-# From 1.29 on it tells its maker of the models it loads, under a number that it keeps in ~/.cache.
+# From 1.29 on it reports the models that it loads to its maker, under a number that it keeps in ~/.cache.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

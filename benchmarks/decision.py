@@ -24,7 +24,7 @@ from rich.table import Table
 
 from analysis.command import read_runs, refusals
 from analysis.evaluation.decide import SINGLE, Options, decide
-from analysis.evaluation.nested import Candidate, Known, Wish, candidates_of, known_of
+from analysis.evaluation.nested import Candidate, Known, MemberOptions, candidates_of, known_of
 from analysis.members.trials import Runs
 from trainables.console import open_console
 from trainables.data.targets import Classes, Scheme, read_task
@@ -168,11 +168,11 @@ def halves(runs: Runs, seed: int, groups: int | None) -> tuple[Candidates, Known
 def outcome(candidates: Candidates, valid: Known, test: Known) -> dict[str, float]:
     """The true gain over the best single model of each vote, and of what each rule lets answer; `single`: its true score."""
 
-    def no_look(looks: object, trials: object) -> Mapping[str, Any]:
+    def no_transforms(names: object, trials: object) -> Mapping[str, Any]:
         raise AssertionError("no step is tried")
 
     metric = valid.metric
-    decision = decide(Options(Wish(top=min(3, len(candidates))), steps=()), candidates, valid, no_look)
+    decision = decide(Options(MemberOptions(top=min(3, len(candidates))), steps=()), candidates, valid, no_transforms)
     true = {name: metric.score(test.truth(one.scheme), one(test.predicted)) for name, one in decision.pipelines.items()}
     rules = {"new": true[decision.choice.answer], "safe": true[replace(decision.choice, safe=True).answer]}
     gains = {name: metric.sign * (score - true[SINGLE]) for name, score in (true | rules).items() if name != SINGLE}

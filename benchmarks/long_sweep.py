@@ -169,8 +169,8 @@ def make_plan(run: Path, trials: int) -> Plan:
     file = run.parent / "space.yaml"
     file.write_text(SPACE)
     scheme = contest_scheme((30, 60))
-    nobody = np.zeros(0, dtype=int)
-    images = Images(run, (), nobody, np.zeros((0, 3), dtype=int), scheme)
+    none = np.zeros(0, dtype=int)
+    images = Images(run, (), none, np.zeros((0, 3), dtype=int), scheme)
     return Plan(
         run,
         read_space(file, choosers=choosers()),

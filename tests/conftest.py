@@ -13,7 +13,7 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
-# Before any test imports torch or the hub's client: no network, and the CPU unless somebody asks for a GPU by number.
+# Before any test imports torch or the hub's client: no network, and the CPU unless a GPU is asked for by number.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # Commands that are printed begin with `python`, however the tests were started.

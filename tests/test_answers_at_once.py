@@ -104,7 +104,7 @@ MISTAKES = [
     ("analysis.ensemble --per colour", "colour"),
     ("analysis.ensemble --per task --diverse", "--diverse"),
     ("analysis.ensemble --csv nowhere.csv", "--csv"),
-    ("analysis.mistakes --side left", "--side"),
+    ("analysis.mistakes --part left", "--part"),
     ("analysis.soup --top 1", "--top"),
     ("analysis.leaks --distance 99", "--distance"),
     ("analysis.suspects --most 0", "--most"),

@@ -14,7 +14,7 @@ from tests.conftest import already
 from trainables.config import TrialConfig
 from trainables.migrations import FORMAT
 from trainables.record import MODEL, read_predictions, read_records, read_run
-from tuner.cli import Options, Wanted
+from tuner.cli import Options, TrialCount
 from tuner.searching import search
 
 EPOCH_KEYS = {
@@ -144,7 +144,7 @@ def test_a_joint_model_and_three_specialists_vote_together(home, run, demo, tiny
     attributes = ("mask", "gender", "age")
     for name in attributes:
         changes = (f"task={name}", "run/epochs=2")
-        options = Options(space=str(tiny_space), data=demo, trials=Wanted(1), name=name, changes=changes)
+        options = Options(space=str(tiny_space), data=demo, trials=TrialCount(1), name=name, changes=changes)
         assert search(options, Console(quiet=True), already(ray_cluster)) == 0
     named = [word for name in ("tiny-1", *attributes) for word in ("--run", name)]
     result = CliRunner().invoke(app, ["--top", "3", *named])

@@ -13,7 +13,7 @@ ALLOWED = {
     "tuner": {"search_spaces", "trainables", "analysis"},
     "analysis": {"search_spaces", "trainables"},
 }
-# A page about names, printed for people and imported by nobody: spaces themselves stay plain data that knows nothing of training.
+# A page about names, printed for people and imported by no other: spaces themselves stay plain data that knows nothing of training.
 EXCEPTIONS = {"search_spaces/describe.py": {"trainables", "tuner"}}
 FLOORS = (
     "votes",
@@ -80,7 +80,7 @@ def test_packages_import_only_downstream(package):
 
 
 @pytest.mark.parametrize("exception", EXCEPTIONS)
-def test_what_may_import_upstream_does_so_and_is_imported_by_nobody(exception):
+def test_what_may_import_upstream_does_so_and_is_imported_by_no_other(exception):
     assert imported_packages(ROOT / exception) >= EXCEPTIONS[exception]
     module = exception.removesuffix(".py").replace("/", ".")
     assert [str(file) for package in ALLOWED for file in modules(package) if module in imported_modules(file)] == []
@@ -125,7 +125,7 @@ def test_inside_analysis_no_import_climbs_to_a_higher_floor():
     assert climbing == []
 
 
-def test_commands_import_figures_and_pages_and_nobody_imports_a_command():
+def test_commands_import_figures_and_pages_and_no_command_is_imported():
     places, files = places_in_analysis(), dotted(modules("analysis"))
     commands = {place for name, place in places.items() if name.endswith(".__main__")}
     assert commands >= {"ensemble", "report", "suspects", "mistakes", "soup", "leaks", "predict", "export"}

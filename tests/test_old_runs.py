@@ -29,7 +29,7 @@ from trainables import migrations
 from trainables.losses import LOSSES
 from trainables.migrations import FORMAT, NewerFormatError
 from trainables.record import MODEL, read_config, read_json, read_record, read_records, read_run, trial_folder, write_json, write_run
-from tuner.cli import Options, Wanted
+from tuner.cli import Options, TrialCount
 from tuner.refit import main as refit_command
 from tuner.refits import Wish
 from tuner.refitting import refit
@@ -48,7 +48,7 @@ def old(tmp_path, monkeypatch) -> Path:
     with zipfile.ZipFile(FOLDER / "format1.zip") as archive:
         archive.extractall(tmp_path)
     monkeypatch.chdir(tmp_path)
-    # The images have moved since; whoever reads them is told where they are.
+    # The images have moved since; the command gets their new place.
     card = json.loads((RUN / "run.json").read_text())
     (RUN / "run.json").write_text(json.dumps(card | {"data": str(tmp_path / "people")}))
     return tmp_path
@@ -121,7 +121,7 @@ def test_a_trial_of_it_is_replayed_epoch_by_epoch(old):
 def test_it_is_resumed_with_one_more_trial_and_then_refitted(old, ray_cluster):
     kept = {number: (trial_folder(RUN, number) / MODEL).read_bytes() for number in (0, 1, 2)}
     said = StringIO()
-    more = Options(resume="format1", trials=Wanted(1, more=True), early_stopping=False)
+    more = Options(resume="format1", trials=TrialCount(1, more=True), early_stopping=False)
     assert search(more, Console(file=said), already(ray_cluster)) == 0, said.getvalue()
     records = {record.number: record for record in read_records(RUN)}
     assert sorted(records) == [0, 1, 2, 3, 4] and not (RUN / "damaged").exists()

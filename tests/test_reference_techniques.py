@@ -21,7 +21,7 @@ from trainables.build import build_parts
 from trainables.config import TrialConfig
 from trainables.data.layouts.reading import read_images
 from trainables.data.sampling import Sampler
-from trainables.data.splits import NOBODY, split_groups
+from trainables.data.splits import NO_FOLD, split_groups
 from trainables.data.training import Data, Extra
 from trainables.data.views import View, build_views, statistics_of
 from trainables.loop import Parts, train_epoch
@@ -139,7 +139,7 @@ TECHNIQUES: dict[str, dict] = {
     "S4-23": {"sampler/name": "weighted"},
     "S4-24": {"optimizer/name": "adam", "optimizer/weight_decay": 5e-4, "schedule/name": "step", "schedule/every": 5},
     "S4-25": {"loss/name": "ce_f1", "loss/share": 0.5},
-    "S4-26": {"data/fold": NOBODY},
+    "S4-26": {"data/fold": NO_FOLD},
     "S4-32": {"task": "age", "loss/name": "arcface", "loss/scale": 64.0, "loss/margin": 0.2, "model/neck": "batchnorm"},
     "S4-35": {"augment/policy": "rand", "augment/ops": 2, "augment/magnitude": 0.3},
     # Of the union in 3.1, what no row names by itself.

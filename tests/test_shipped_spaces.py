@@ -205,7 +205,7 @@ def test_a_base_is_not_offered_as_a_space_and_alone_it_is_refused(name):
 
 
 def build_in_full_size(space: Space, values: dict, data: Data) -> None:
-    """Build a trial whose tensors have shapes alone. The view files hold smaller images, which nobody looks at before training."""
+    """Build a trial whose tensors have shapes alone. The view files hold smaller images, which are not read before training."""
     (file,), (statistics,) = data.views.values(), data.statistics.values()
     views = views_of(space)
     data = Data(data.images, data.split, dict.fromkeys(views, file), dict.fromkeys(views, statistics))

@@ -1,4 +1,4 @@
-"""Three libraries would report to their makers; what is searched for, and on whose images, is nobody else's business."""
+"""Three libraries would report to their makers; what is searched for, and on whose images, stays private."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ def plain_python(home: Path, code: str) -> str:
     return run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
 
 
-def test_albumentations_is_told_not_to_ask_the_network_before_it_is_imported():
+def test_albumentations_is_kept_from_asking_the_network_before_it_is_imported():
     lines = (ROOT / "trainables" / "data" / "changes.py").read_text().splitlines()
     assert lines.index('os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"') < lines.index("import albumentations as A")
 
@@ -24,12 +24,12 @@ def test_onnx_runtime_gives_this_machine_no_number_to_report_under(tmp_path):
     assert list(tmp_path.rglob("deviceid")) == []
 
 
-def test_onnx_runtime_would_give_it_one_if_it_were_not_told(tmp_path):
+def test_onnx_runtime_would_give_it_one_if_it_were_not_switched_off(tmp_path):
     plain_python(tmp_path, "import onnxruntime")
     assert len(list(tmp_path.rglob("deviceid"))) == 1
 
 
-def test_ray_reports_no_usage_though_it_would_if_it_were_not_told(tmp_path):
+def test_ray_reports_no_usage_though_it_would_if_it_were_not_switched_off(tmp_path):
     code = "from ray._common.usage.usage_lib import usage_stats_enabled; print(usage_stats_enabled())"
     assert plain_python(tmp_path, f"import tuner; {code}") == "False\n"
     assert plain_python(tmp_path, code) == "True\n"

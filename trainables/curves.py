@@ -15,7 +15,7 @@ from tensorboardX.summary import hparams, scalar
 from search_spaces.schema import flat
 from trainables.config import TrialConfig
 from trainables.record import EpochReport
-from trainables.storage import Folder, write_whole
+from trainables.storage import Folder, write_atomically
 
 
 class Curves:
@@ -58,7 +58,7 @@ class Curves:
         self._writer.flush()
         if self._scratch:
             for file in Path(self._scratch.name).iterdir():
-                write_whole(self._folder / file.name, file.read_bytes())
+                write_atomically(self._folder / file.name, file.read_bytes())
 
     def close(self) -> None:
         # What a full disk refused is refused again.

@@ -102,7 +102,13 @@ class Epoch:
 
 
 def fit(
-    parts: Parts, settings: TrainConfig, *, epochs: int, seed: int, progress: Progress = Progress(), told: Sequence[float | None] = ()
+    parts: Parts,
+    settings: TrainConfig,
+    *,
+    epochs: int,
+    seed: int,
+    progress: Progress = Progress(),
+    known_scores: Sequence[float | None] = (),
 ) -> Iterator[Epoch]:
     """Train, yielding after each epoch; the caller reports and saves.
 
@@ -111,7 +117,7 @@ def fit(
 
     Args:
         progress: from where to resume; the parts must hold the tensors of that moment.
-        told: scores of the first epochs that stand, though a GPU may compute other last bits where it does such an epoch again.
+        known_scores: scores of the first epochs that stand, though a GPU may compute other last bits where it does such an epoch again.
     Raises: DivergedError when the loss, a weight or a validation probability is not finite, ImageError for an image that cannot be
         prepared.
     """
@@ -127,8 +133,8 @@ def fit(
             # The last step of an epoch shows here first; no loss comes after that of the last epoch.
             raise DivergedError(f"predictions or weights are NaN or infinite after epoch {epoch}, at learning rate {trained.lr:.1e}")
         scores = Scores.of(parts, probabilities)
-        if epoch <= len(told):
-            scores = replace(scores, score=told[epoch - 1])
+        if epoch <= len(known_scores):
+            scores = replace(scores, score=known_scores[epoch - 1])
         if scores.score is not None:
             parts.schedule.end_epoch(parts.metric.sign * scores.score)
         progress = progress.after(epoch, trained.steps, scores.score, parts.metric)

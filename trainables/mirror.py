@@ -24,7 +24,16 @@ from trainables.ahead import ahead
 from trainables.data.names import some
 from trainables.data.view_store import CacheError, Use, alone, alone_with, cache_folder, in_words
 from trainables.progress import progress_bar, waiting
-from trainables.storage import Address, StorageError, in_plain_words, open_folder, remove_partials, remove_tree, size_below, write_whole
+from trainables.storage import (
+    Address,
+    StorageError,
+    in_plain_words,
+    open_folder,
+    remove_partials,
+    remove_tree,
+    size_below,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo
@@ -100,8 +109,8 @@ def remove_copies() -> int:
     """Remove the copies that no command uses. Returns: bytes that were freed."""
     freed = 0
     for copy in list_copies():
-        with alone_with(copy.folder) as nobody:
-            if nobody:
+        with alone_with(copy.folder) as unused:
+            if unused:
                 remove_tree(copy.folder)
                 freed += copy.size
     return freed
@@ -112,7 +121,7 @@ def _bring(folder: Address, listed: "Sequence[FileInfo]", copy: Path) -> None:
     names = [info.path.removeprefix(f"{folder.path}/") for info in listed]
     if odd := [name for name in names if any(part in ("", ".", "..") for part in name.split("/"))]:
         raise StorageError(f"{folder}: {len(odd)} names are not valid paths: {some(odd)}. Rename them.")
-    write_whole(copy / ADDRESS, str(folder).encode())
+    write_atomically(copy / ADDRESS, str(folder).encode())
     remove_partials(files)
     _remove_others(files, {*names})
     missing = [(info, files / name) for info, name in zip(listed, names, strict=True) if not _is_there(files / name, info)]

@@ -51,13 +51,13 @@ class VerticalSettings(MixingSettings):
         return self
 
 
-def anybody(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
+def any_partner(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
     """A partner (n,) for each image, from the whole batch."""
     return rng.permutation(len(targets[0]))
 
 
-def fellows(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
-    """A partner (n,) for each image, from the others of its class in every head; an image without a fellow is its own.
+def same_class_partner(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
+    """A partner (n,) for each image, from the others of its class in every head; an image without another is its own partner.
 
     Of a head of tags the most certain one counts, and of a number nothing.
     """
@@ -78,7 +78,7 @@ class Mixer:
 
     prob: float  # share of the batches that are mixed
     mix: Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, float]]  # (images, partner, rng) -> (mixed, kept_area)
-    pair: Pair = anybody
+    pair: Pair = any_partner
 
 
 def cutmix(images: Tensor, partner: Tensor, kept: float, middle: tuple[float, float]) -> tuple[Tensor, float]:
@@ -137,7 +137,7 @@ def _cutmix(config: BetaSettings) -> Mixer:
     return Mixer(config.prob, lambda images, partner, rng: cutmix(images, partner, rng.beta(alpha, alpha), tuple(rng.random(2))))
 
 
-def _cutmix_vertical(config: VerticalSettings, pair: Pair = anybody) -> Mixer:
+def _cutmix_vertical(config: VerticalSettings, pair: Pair = any_partner) -> Mixer:
     low, high = config.low, config.high
     return Mixer(config.prob, lambda images, partner, rng: cutmix_vertical(images, partner, rng.uniform(low, high)), pair)
 
@@ -153,7 +153,7 @@ MIXERS: dict[str, Entry[MixConfig]] = {  # settings -> Mixer, or None
     "cutmix": Entry(BetaSettings, _cutmix),
     "cutmix_vertical": Entry(VerticalSettings, _cutmix_vertical),
     # Within a class a mixed image is a new one of that class, much as SMOTE makes them (Chawla et al., JAIR 2002).
-    "cutmix_intra": Entry(VerticalSettings, partial(_cutmix_vertical, pair=fellows)),
+    "cutmix_intra": Entry(VerticalSettings, partial(_cutmix_vertical, pair=same_class_partner)),
 }
 
 

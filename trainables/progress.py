@@ -19,7 +19,7 @@ SILENCE = 5.0  # seconds without a line, at most
 Words = str | Callable[[], str]
 
 _speakers: list[object] = []  # the innermost last: only that one speaks
-_spoke = [monotonic()]  # when a line was said last
+_last_line = [monotonic()]  # when a line was said last
 
 
 @contextmanager
@@ -77,11 +77,11 @@ def _saying(console: Console, say: Callable[[], str], *, at_once: bool = False) 
         # A command that ends after its terminal, or the file behind stderr, is gone must not fail here.
         with suppress(OSError, ValueError):
             console.print(words, soft_wrap=True)
-        _spoke[0] = monotonic()
+        _last_line[0] = monotonic()
 
     def keep_saying() -> None:
-        while not done.wait(max(0.1, _spoke[0] + SILENCE - monotonic())):
-            if _speakers[-1:] == [us] and monotonic() - _spoke[0] >= SILENCE:
+        while not done.wait(max(0.1, _last_line[0] + SILENCE - monotonic())):
+            if _speakers[-1:] == [us] and monotonic() - _last_line[0] >= SILENCE:
                 speak(f"{say()} ({monotonic() - began:.0f} s)")
 
     if at_once:

@@ -32,7 +32,7 @@ from trainables.data.targets import Scheme, read_target
 from trainables.metrics import DEFAULT
 from trainables.migrations import migrated, stamped
 from trainables.registry import UnknownEntryError
-from trainables.storage import Folder, open_folder, remove_tree, write_whole
+from trainables.storage import Folder, open_folder, remove_tree, write_atomically
 
 State = Literal["finished", "stopped", "failed", "interrupted"]
 Cause = Literal["", "diverged", "memory", "settings", "photo", "crash"]
@@ -213,7 +213,7 @@ def list_folders(folder: Folder) -> list[Folder]:
 
 def write_json(file: Folder, values: Mapping[str, Any]) -> None:
     """Write values with today's format."""
-    write_whole(file, (json.dumps(stamped(values), indent=1) + "\n").encode())
+    write_atomically(file, (json.dumps(stamped(values), indent=1) + "\n").encode())
 
 
 def read_json(file: Folder, kind: str) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def read_config(folder: Folder) -> tuple[TrialConfig, dict[str, Any]]:
 
 
 def write_reports(folder: Folder, reports: Iterable[dict[str, Any]]) -> None:
-    write_whole(folder / "reports.jsonl", "".join(json.dumps(stamped(report)) + "\n" for report in reports).encode())
+    write_atomically(folder / "reports.jsonl", "".join(json.dumps(stamped(report)) + "\n" for report in reports).encode())
 
 
 def read_reports(folder: Folder) -> list[dict[str, Any]]:
@@ -273,7 +273,7 @@ def write_predictions(folder: Folder, predictions: Predictions) -> None:
     buffer = io.BytesIO()
     heads: dict[str, Any] = {f"head{index}": head.astype(np.float32) for index, head in enumerate(predictions.heads)}
     np.savez(buffer, ids=np.array(predictions.ids), epoch=predictions.epoch, **heads)
-    write_whole(folder / "valid.npz", buffer.getvalue())
+    write_atomically(folder / "valid.npz", buffer.getvalue())
 
 
 def read_predictions(folder: Folder) -> Predictions:
@@ -285,7 +285,7 @@ def read_predictions(folder: Folder) -> Predictions:
 def write_last(folder: Folder, content: bytes) -> None:
     """Keep what is needed to continue, in place of an earlier epoch's."""
     (folder / LAST).parent.mkdir(exist_ok=True)
-    write_whole(folder / LAST, content)
+    write_atomically(folder / LAST, content)
 
 
 def read_last(folder: Folder) -> bytes | None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 S3_SETTINGS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
 READS = 20  # of a file, until it was not replaced meanwhile
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # error numbers: nothing can be written there
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # error numbers: nothing can be written there
 # What the libraries say, and what it means for the user.
 FIXES = {
     "NO_SUCH_BUCKET|Bucket .* not found": "there is no such bucket; create it, or correct its name",
@@ -224,8 +224,8 @@ def in_plain_words(address: Address | str) -> Iterator[None]:
     except (FileNotFoundError, UserError):
         raise
     except (OSError, ValueError) as error:
-        said = str(error)
-        fix = next((words for pattern, words in FIXES.items() if re.search(pattern, said)), said)
+        message = str(error)
+        fix = next((words for pattern, words in FIXES.items() if re.search(pattern, message)), message)
         raise StorageError(f"{address}: {fix}") from error
 
 
@@ -260,14 +260,14 @@ def _probe(folder: Folder) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f".probe-{uuid4().hex}"
     try:
-        write_whole(file, b"sweepvote")
+        write_atomically(file, b"sweepvote")
         if file.name not in {entry.name for entry in folder.iterdir()}:
             raise StorageError(f"{folder}: a file that was just written is not listed; give a folder that shows new files at once")
     finally:
         file.unlink(missing_ok=True)
 
 
-def write_whole(file: Folder, content: bytes) -> None:
+def write_atomically(file: Folder, content: bytes) -> None:
     """Write a file so that readers find the old one or the new one, after a power cut too.
 
     Raises: OSError as the system has it, without a trace of the new file.

@@ -41,7 +41,7 @@ from trainables.record import (
     write_result,
 )
 from trainables.registry import ConfigError
-from trainables.storage import NO_ROOM, Folder, write_whole
+from trainables.storage import UNWRITABLE, Folder, write_atomically
 from trainables.versions import device_name, versions
 
 SMALL = 16 * 2**20  # bytes of a state that is written after every epoch, in some hundredths of a second
@@ -117,7 +117,7 @@ def run_trial(proposal: dict[str, Any], job: Job) -> None:
     try:
         train(number, config, fetched(job.of_fold(config.data.fold), View.of(config.view)), report=tune.report)
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno not in UNWRITABLE:
             raise
         no_room = error.errno != errno.EROFS
         tune.report({"number": number, "halt": f"{job.run}: {error.strerror}", "no_room": no_room})
@@ -212,9 +212,9 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
         state = read_last(folder)
         progress = unpack_progress(state, parts) if state else Progress()
         reports = list(read_reports(folder))
-        told = [line["score"] for line in reports]
+        known_scores = [line["score"] for line in reports]
         valid_ids = tuple(job.data.images.ids[index] for index in job.data.split.valid)
-        for epoch in fit(parts, config.train, epochs=config.epochs, seed=config.seed, progress=progress, told=told):
+        for epoch in fit(parts, config.train, epochs=config.epochs, seed=config.seed, progress=progress, known_scores=known_scores):
             _still_ours(folder, result)
             number_of_epoch, last = epoch.report.epoch, epoch.report.last
             best = None if epoch.report.score is None else epoch.progress.best_score
@@ -223,7 +223,7 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
                 result = replace(result, reason=AT_WORK, best_epoch=epoch.progress.best_epoch)
                 if epoch.report.best_epoch == number_of_epoch:
                     card = Card(config, job.data.images.scheme, number_of_epoch)
-                    write_whole(folder / MODEL, pack_model(parts.evaluated, card))
+                    write_atomically(folder / MODEL, pack_model(parts.evaluated, card))
                     write_predictions(folder, Predictions(valid_ids, epoch.probabilities, number_of_epoch))
                 # Before the reports: an epoch that is drawn twice is one point, one that is missing stays a gap.
                 curves.add(epoch.report, best)

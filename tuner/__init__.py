@@ -19,9 +19,9 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 # A weights file is named from the folder in which the command was given; Ray would move each trial to one of its own.
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-# Threads of a trial that wait for each other by spinning crawl as soon as anything else wants their core.
+# Threads of a trial that wait for each other by spinning crawl as soon as anything else needs their core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# What is searched for, and on what, is nobody else's business; Ray would tell its makers every hour.
+# Usage statistics are off: Ray would report to its makers every hour what is searched for, and on what.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # One table is printed, and it is ours.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")

@@ -11,7 +11,7 @@ from ray import tune
 
 from search_spaces.schema import Space
 from trainables.record import Decision, Record, State, end_record, read_decisions, trial_folder, write_decisions, write_json
-from trainables.storage import NO_ROOM, Folder, size_below
+from trainables.storage import UNWRITABLE, Folder, size_below
 from tuner import fidelity
 from tuner.board import Board, Row, differs
 from tuner.retention import Retention
@@ -193,7 +193,7 @@ class Driver(tune.Callback):
         try:
             yield
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if error.errno not in UNWRITABLE:
                 raise
             self._soft_stop.ask(f"{self._run}: {error.strerror}", 1, no_room=error.errno != errno.EROFS)
 

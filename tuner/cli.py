@@ -57,7 +57,7 @@ Dashboard = Annotated[bool, typer.Option(help="Serve Ray's dashboard on this mac
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TrialCount:
     """`--trials 40`, or `--trials +20`: as many more."""
 
     number: int
@@ -72,7 +72,7 @@ class Options:
     resume: str | None = None  # a run to resume
     data: str | Path | None = None  # a path, or an address
     storage: str = "runs"  # folder or address of all runs
-    trials: Wanted | None = None
+    trials: TrialCount | None = None
     time_budget: float | None = None  # seconds
     name: str | None = None
     seed: int | None = None
@@ -95,7 +95,7 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
     Args:
         work: takes a function that begins to start Ray, to be called when all that can be has been checked.
     """
-    from trainables.storage import NO_ROOM
+    from trainables.storage import UNWRITABLE
 
     # Until trials run there is nothing to save; SIGTERM's own way to end a process would leave Ray's servers behind.
     def end(number: int, frame: FrameType | None) -> None:
@@ -120,7 +120,7 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
     except UserError as error:
         code = refuse(str(error))
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno not in UNWRITABLE:
             raise
         where = f"{error.filename}: " if error.filename else ""
         code = refuse(f"{where}{error.strerror}. Free some disk space there; nothing is lost")

@@ -78,11 +78,11 @@ class Slots:
         return int(min(has.get("CPU", 0) // self.cpus, by_gpus + 1e-6))
 
 
-class Lender:
-    """Gives other nodes decoded images of this one, in pieces; an actor."""
+class ViewServer:
+    """Sends decoded images of this node to others, in pieces; an actor."""
 
     def __init__(self, files: Sequence[ViewFile]):
-        # Open from the start, so that they stay whatever becomes of the cache.
+        # Open from the start, so that they stay even if the cache is emptied.
         self._views = [(file.view, open_view(file)) for file in files]
 
     def piece(self, view: View, contents: Sequence[str]) -> Piece:
@@ -131,7 +131,7 @@ def start(address: str | None, *, dashboard: bool, gpus: int | None = None) -> C
         gpus: of this machine; None lets Ray look.
     Raises: ClusterError when it does not answer.
     """
-    _hush()
+    _hold_back_logs()
     options = {"log_to_driver": False, "configure_logging": False}
     if address is None:
         context = _start_here(num_gpus=gpus, include_dashboard=dashboard, **options)
@@ -139,7 +139,7 @@ def start(address: str | None, *, dashboard: bool, gpus: int | None = None) -> C
         raise ClusterError(f"--address {address} is for Ray Client; run this command on a node of the cluster, with --address auto")
     else:
         try:
-            _knock(address)
+            _check_listening(address)
             context = ray.init(address=address, **options)
         except AuthenticationError:
             fix = "copy ~/.ray/auth_token from its head node, and set RAY_AUTH_MODE=token"
@@ -157,8 +157,8 @@ def start(address: str | None, *, dashboard: bool, gpus: int | None = None) -> C
 
 def _start_here(**options: Any) -> Any:
     try:
-        around = _make_room(look())
-        if around.wants_other_memory:
+        around = _own_folder(look())
+        if around.needs_other_memory:
             options["_plasma_directory"] = str(around.temp)
         # Without "local" Ray joins whatever cluster it finds, or hangs on a dead one.
         return ray.init(address="local", num_cpus=os.cpu_count(), object_store_memory=OBJECT_STORE, **options)
@@ -170,13 +170,13 @@ def _start_here(**options: Any) -> Any:
         raise ClusterError(words) from error
 
 
-def _make_room(around: Surroundings) -> Surroundings:
+def _own_folder(around: Surroundings) -> Surroundings:
     """A folder of our own until `stop`, where Ray could not use the one that it would choose. Raises: NoPlaceError."""
-    if not around.wants_own_folder:
+    if not around.needs_own_folder:
         return around
     folder = _ours.enter_context(short_folder(around))
     instead = {"RAY_TMPDIR": folder, "TMPDIR": folder}  # the second for Ray's servers, which have sockets of their own
-    if around.wants_own_token:
+    if around.needs_own_token:
         token = Path(folder) / "auth_token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
@@ -206,7 +206,7 @@ def check_nodes(run: Folder) -> None:
     """
     here = ray.get_runtime_context().get_node_id()
     asked = {
-        (node["NodeID"], node["NodeManagerHostname"]): ray.remote(num_cpus=0, max_retries=0)(_sees)
+        (node["NodeID"], node["NodeManagerHostname"]): ray.remote(num_cpus=0, max_retries=0)(_can_read)
         .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
         .remote(run)
         for node in alive_nodes()
@@ -224,17 +224,17 @@ def check_nodes(run: Folder) -> None:
         raise ClusterError("\n".join(mistakes))
 
 
-def lend_files(files: Sequence[ViewFile]) -> Any:
+def serve_views(files: Sequence[ViewFile]) -> Any:
     """An actor on this node whose `piece(view, contents)` other nodes may ask."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0)(Lender).options(scheduling_strategy=here).remote(files)
+    return ray.remote(num_cpus=0)(ViewServer).options(scheduling_strategy=here).remote(files)
 
 
-def _sees(run: Folder) -> bool:
+def _can_read(run: Folder) -> bool:
     return (run / "run.json").is_file()
 
 
-def _knock(address: str) -> None:
+def _check_listening(address: str) -> None:
     """Raises: OSError where no server listens. Ray itself would keep trying for a quarter of an hour."""
     host, _, port = address.rpartition(":")
     if port.isdigit():
@@ -247,7 +247,7 @@ def stop() -> None:
     _ours.close()
 
 
-def _hush() -> None:
+def _hold_back_logs() -> None:
     """Hold back what libraries log until `log_to` says which file it belongs to: one table is printed, and it is ours."""
     root = logging.getLogger()
     if _held_back not in root.handlers:
@@ -269,7 +269,7 @@ def log_to(file: Path) -> None:
 
 
 def share_of_gpu(peak: int, total: int) -> float:
-    """The share of a GPU that a trial should ask for, so that as many as fit run side by side.
+    """The share of a GPU that a trial should ask for, so that as many as fit run in parallel.
 
     Args:
         peak: bytes that the largest drawn configuration used in a training step.

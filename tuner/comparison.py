@@ -1,4 +1,4 @@
-"""Two trainings of one trial side by side: where they differ, and whether they may."""
+"""Two trainings of one trial compared: where they differ, and whether they may."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ FEWEST = 3  # trials for a correlation: two are always in full agreement or in n
 ENOUGH = 8  # trials for an evaluation: a true correlation of 0.8 shows below 0.3 by chance in one sample of 20, with 5 trials in one of 10
 NORMAL_80 = 0.8416  # that the standard normal distribution is below in 80 of 100 draws
 CERTAIN = 1 - 1e-9  # a correlation of 1 has no finite transform
-NOBODY: Mapping[int, Sequence[float]] = MappingProxyType({})
+NONE_STOPPED: Mapping[int, Sequence[float]] = MappingProxyType({})
 TELLING = 0.5  # what an advised epoch must reach; well above MISLEADING, else the next search would be as likely to be warned
 
 
@@ -21,7 +21,7 @@ def measure(
     curves: Mapping[int, Sequence[float]],
     backbones: Mapping[int, str],
     rungs: Iterable[int],
-    stopped: Mapping[int, Sequence[float]] = NOBODY,
+    stopped: Mapping[int, Sequence[float]] = NONE_STOPPED,
 ) -> list[Fidelity]:
     """The rank correlation between the score at each rung and the score at the trial's last epoch.
 
@@ -53,7 +53,7 @@ def warning(
     curves: Mapping[int, Sequence[float]],
     backbones: Mapping[int, str],
     rungs: Iterable[int],
-    stopped: Mapping[int, Sequence[float]] = NOBODY,
+    stopped: Mapping[int, Sequence[float]] = NONE_STOPPED,
 ) -> str | None:
     """A message where early scores mislead the pruner, with the option that fixes it; None where they do not, or with too few trials.
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 from rich.console import Console
 
 from trainables.record import RunError
-from trainables.storage import Address, Folder, StorageError, write_whole
+from trainables.storage import Address, Folder, StorageError, write_atomically
 
 BEAT = 4.0  # seconds between two heartbeats in an object store, which has no locks
 PATIENCE = 3 * BEAT  # without one the holder is dead
@@ -31,7 +31,7 @@ def hold(run: Folder) -> Iterator[None]:
         yield
 
 
-def tell_lock(place: Folder, console: Console) -> None:
+def show_lock(place: Folder, console: Console) -> None:
     """Say what the lock of a run in an object store is; a folder's lock is the system's and needs no words."""
     if isinstance(place, Address):
         console.print(
@@ -78,7 +78,7 @@ def _hold_remote(run: Address) -> Iterator[None]:
             raise _held(run, json.loads(before)["who"])
 
     def sign(beat: int) -> None:
-        write_whole(file, json.dumps({"who": _who(), "beat": beat, "mark": mark}).encode())
+        write_atomically(file, json.dumps({"who": _who(), "beat": beat, "mark": mark}).encode())
 
     sign(-1)
     sleep(1.5 * BEAT)

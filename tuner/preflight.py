@@ -14,7 +14,7 @@ from trainables.config import TrialConfig, choosers, setting_paths
 from trainables.data.corrections import check_relabel
 from trainables.data.sampling import SAMPLERS, SamplerConfig, WeightedSettings
 from trainables.data.settings import DataConfig
-from trainables.data.splits import NOBODY
+from trainables.data.splits import NO_FOLD
 from trainables.data.targets import Scheme, read_task
 from trainables.data.views import View
 from trainables.losses import LOSSES
@@ -48,7 +48,7 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
         elif path not in known:
             mistakes.append((path, _no_setting(path, space)))
     mistakes += [(p.path, "is fixed for a run and cannot be searched") for p in space.parameters if p.path.startswith("data/")]
-    if space.fixed.get("data/fold") == NOBODY:
+    if space.fixed.get("data/fold") == NO_FOLD:
         mistakes.append(
             ("data/fold", "is -1 (no validation split), and a search needs validation scores; only tuner.refit --all-data uses it")
         )

@@ -32,7 +32,7 @@ from tuner.cli import Options
 from tuner.demo import writing
 from tuner.runs import Earlier, explicit, refuse, with_data_of
 from tuner.settings import RunSettings
-from tuner.understood import tell_understood
+from tuner.understood import show_understood
 
 DEMO_PEOPLE = 300
 DEMO_EVAL = 40  # people of the demo whose labels are not given
@@ -58,8 +58,8 @@ class Plan:
     split_of: Earlier | None  # the run whose split is kept; None: they are split here
 
     @property
-    def sides(self) -> DataConfig:
-        return sides_of(self.space)
+    def data_settings(self) -> DataConfig:
+        return data_settings_of(self.space)
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,16 @@ def plan_search(run: Folder, space: Space, settings: RunSettings, options: Optio
     fixed = {"epochs": settings.epochs, "metric": settings.metric, "seed": seed}
     drawn = preflight.draw(space, fixed, seed)
     folder = data_folder(options, earlier, console)
-    images = read_images(folder, sides_of(space))
+    images = read_images(folder, data_settings_of(space))
     targets = preflight.covered_targets(preflight.tasks_of(space), images.scheme)
     settings = settings.for_targets(images.scheme.part(targets))
     fixed["metric"] = settings.metric
     drawn = [values | {"metric": settings.metric} for values in drawn]
     if earlier is None:
         refuse_odd_names(folder, images)
-        tell_understood(images, read_unlabelled(folder, sides_of(space)), console)
+        show_understood(images, read_unlabelled(folder, data_settings_of(space)), console)
         # Too few groups are reported before anything is decoded; decoding can only leave out more.
-        split_groups(images, sides_of(space), seed)
+        split_groups(images, data_settings_of(space), seed)
     if earlier and earlier.card.predicts != targets:
         was, now = (", ".join(names) for names in (earlier.card.predicts, targets))
         refuse(earlier.card, [f"task: its trials predict {was}, new ones would predict {now}, and such scores cannot be compared"])
@@ -118,26 +118,26 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
         allow_bad: whether images that cannot be decoded may be left out however many they are.
     Raises: SpaceError, ConfigError, DataError, RunError for what the user can fix.
     """
-    values, sides = preflight.values_of(plan.space), plan.sides
+    values, data_settings = preflight.values_of(plan.space), plan.data_settings
 
     def decoded(images: Images) -> tuple[Images, ViewFiles]:
         return decode(images, plan.views, allow_bad, console)
 
     images, views = decoded(plan.images)
-    images, split = divide(images, views.digests, sides, plan.seed, plan.split_of)
-    tell_images(images, split, () if plan.split_of else plan.images.left_out, console)
+    images, split = divide(images, views.digests, data_settings, plan.seed, plan.split_of)
+    show_images(images, split, () if plan.split_of else plan.images.left_out, console)
     by_data = "dataset" in values.get("normalize", [])
     tasks, relabels = preflight.tasks_of(plan.space), values.get("labels/relabel", [])
     completed: dict[int, Completed] = {}
-    for fold in values.get("data/fold", [sides.fold]):
+    for fold in values.get("data/fold", [data_settings.fold]):
         data = Data.of(images, replace(split, fold=fold), views, with_statistics=by_data)
         # For each fold again: which extra images may train depends on the groups that validate.
-        completed[fold] = complete(data, plan.folder, sides, tasks, relabels, views.digests, decoded)
+        completed[fold] = complete(data, plan.folder, data_settings, tasks, relabels, views.digests, decoded)
         if plan.split_of:
             verify_extra(plan.split_of.run, completed[fold].table)
     by_fold = {fold: one.data for fold, one in completed.items()}
     *_, whole = completed.values()
-    tell_extra(whole, values.get("labels/confidence", [LabelsConfig().confidence]), console)
+    show_extra(whole, values.get("labels/confidence", [LabelsConfig().confidence]), console)
 
     # torch and timm take seconds, and every mistake up to here is reported without them.
     with progress_bar("preflight: one step of each kind of trial", len(plan.configurations)) as advance:
@@ -147,7 +147,9 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
     return Material(by_fold, views.digests, whole.table)
 
 
-def divide(images: Images, digests: Mapping[str, str], sides: DataConfig, seed: int, earlier: Earlier | None) -> tuple[Images, Split]:
+def divide(
+    images: Images, digests: Mapping[str, str], data_settings: DataConfig, seed: int, earlier: Earlier | None
+) -> tuple[Images, Split]:
     """The split into train, validation and hold-out: that of the earlier run where there is one.
 
     Args:
@@ -155,13 +157,13 @@ def divide(images: Images, digests: Mapping[str, str], sides: DataConfig, seed: 
     Raises: RunError where the images are not those of the earlier run, DataError where they cannot be split.
     """
     if earlier:
-        return restore_split(earlier.run, earlier.card, images, digests, sides.fold)
+        return restore_split(earlier.run, earlier.card, images, digests, data_settings.fold)
     tied = tie_copies(images, digests)
-    split = split_groups(tied, sides, seed)
+    split = split_groups(tied, data_settings, seed)
     return merge_tied(replace(tied, left_out=(*tied.left_out, *shared_by_parts(tied)))), split
 
 
-def sides_of(space: Space) -> DataConfig:
+def data_settings_of(space: Space) -> DataConfig:
     """The section `data` of a space."""
     return DataConfig(**nested(space.fixed).get("data", {}))
 
@@ -184,8 +186,8 @@ def read_the_space(options: Options, earlier: Earlier | None, has_gpu: bool) -> 
     """
 
     def check(space: Space) -> list[tuple[str, str]]:
-        sides = preflight.valid_splits(with_data_of(space, earlier) if earlier else space)
-        return preflight.check_space(space, *known_labels(options, earlier, sides))
+        data_settings = preflight.valid_splits(with_data_of(space, earlier) if earlier else space)
+        return preflight.check_space(space, *known_labels(options, earlier, data_settings))
 
     if options.space:
         space = read_space(options.space, on_cpu=not has_gpu, changes=options.changes, choosers=choosers(), check=check)
@@ -199,19 +201,19 @@ def read_the_space(options: Options, earlier: Earlier | None, has_gpu: bool) -> 
     return with_data_of(replace(space, name=earlier.card.space), earlier)
 
 
-def known_labels(options: Options, earlier: Earlier | None, sides: DataConfig) -> tuple[Scheme, Collection[str]]:
+def known_labels(options: Options, earlier: Earlier | None, data_settings: DataConfig) -> tuple[Scheme, Collection[str]]:
     """The labels that the space is about, and the lists of their corrections that come with the data.
 
     Raises: DataError where there are no images.
     """
     if options.data:
         folder = local_folder(options.data)
-        layout = find_layout(folder, sides)
-        return layout.scheme(folder, sides), layout.corrections
+        layout = find_layout(folder, data_settings)
+        return layout.scheme(folder, data_settings), layout.corrections
     folder = local_folder(earlier.card.data) if earlier else demo_folder()
     # The demo is known before it is drawn.
-    layout = find_layout(folder, sides) if folder.exists() else writing.LAYOUT
-    return earlier.card.scheme if earlier else layout.scheme(folder, sides), layout.corrections
+    layout = find_layout(folder, data_settings) if folder.exists() else writing.LAYOUT
+    return earlier.card.scheme if earlier else layout.scheme(folder, data_settings), layout.corrections
 
 
 def settings_of(options: Options, space: Space, earlier: Earlier | None) -> RunSettings:
@@ -271,7 +273,7 @@ def decode(images: Images, views: list[View], allow_bad: bool, console: Console)
     if missing:
         size = sum(missing * view.height * view.width * 3 for view in views)
         console.print(f"Decoding {missing} images for {len(views)} view(s), {size / 1e6:,.0f} MB in {cache}")
-    words = "decoding images, finding faces" if any(view.wants_face for view in views) else "decoding images"
+    words = "decoding images, finding faces" if any(view.needs_face for view in views) else "decoding images"
     with progress_bar(words, missing) as advance:
         files = build_views(images, views, cache, advance)
     good = images.without(files.bad)
@@ -286,14 +288,14 @@ def decode(images: Images, views: list[View], allow_bad: bool, console: Console)
     return good, files
 
 
-def tell_images(images: Images, split: Split, told: Collection[LeftOut], console: Console) -> None:
+def show_images(images: Images, split: Split, known: Collection[LeftOut], console: Console) -> None:
     """What is used, what is left out beside what was told before, and how many images each part of the split has."""
     parts = {"train": split.train, "validation": split.valid, "hold-out": split.holdout}
     counts = [f"{len(images.groups[rows])} {part}" for part, rows in parts.items()]
     groups = len(set(images.groups.tolist()))
     console.print(f"{len(images)} images of {groups} groups: {', '.join(counts)} (split {split.hash})")
     for item in images.left_out:
-        if item in told:
+        if item in known:
             continue
         console.print(f"  left out or noted: {item}", style="yellow")
     count = len(np.unique(split.part))
@@ -305,7 +307,7 @@ def tell_images(images: Images, split: Split, told: Collection[LeftOut], console
         console.print(f"  {len(absent)} classes have no image, and each counts as F1 0: {'; '.join(absent)}", style="yellow")
 
 
-def tell_extra(whole: Completed, confidences: Iterable[float], console: Console) -> None:
+def show_extra(whole: Completed, confidences: Iterable[float], console: Console) -> None:
     """How many additional images train, and what of them and of the corrections was left out.
 
     Args:

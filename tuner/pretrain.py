@@ -16,7 +16,7 @@ from rich.text import Text
 from search_spaces.errors import UserError
 from trainables.console import complain, output
 from trainables.registry import ConfigError, Mistake
-from trainables.storage import write_whole
+from trainables.storage import write_atomically
 
 # torch and timm take seconds, and --help needs neither.
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def learn(settings: "Pretraining", space: "Space", data: str | None, earlier: "E
         first = first or epoch.loss
         state = {name: value.detach().cpu().contiguous() for name, value in painter.backbone.state_dict().items()}
         card = asdict(settings) | {"epoch": epoch.epoch} | material.origin
-        write_whole(out, save(state, metadata={"pretraining": json.dumps(card)}))
+        write_atomically(out, save(state, metadata={"pretraining": json.dumps(card)}))
         speed = f"{epoch.images / epoch.seconds:,.0f} images/s"
         console.print(f"epoch {epoch.epoch} of {settings.epochs}: error of masked pixels {epoch.loss:.4f}, {speed}")
     console.print(f"Reconstruction error of masked pixels: {epoch.loss:.4f} after {settings.epochs} epochs, {first:.4f} after the first.")
@@ -191,11 +191,11 @@ def gather(folder: Path, view: "View", space: "Space", settings: "Pretraining", 
     from trainables.data.views import build_views, count_missing
     from trainables.models.settings import ModelConfig
     from trainables.progress import progress_bar
-    from tuner.prepare import decode, divide, sides_of
+    from tuner.prepare import data_settings_of, decode, divide
 
-    sides = sides_of(space)
-    images, files = decode(read_images(folder, sides), [view], True, console)
-    images, split = divide(images, files.digests, sides, settings.seed, earlier)
+    data_settings = data_settings_of(space)
+    images, files = decode(read_images(folder, data_settings), [view], True, console)
+    images, split = divide(images, files.digests, data_settings, settings.seed, earlier)
     normalize = space.fixed.get("normalize", TrialConfig.model_fields["normalize"].default)
     by = Data.of(images, split, files, with_statistics=normalize == "dataset").statistics
     statistics = statistics_to_normalise_by(normalize, ModelConfig(backbone=settings.backbone, weights=settings.weights), by, view)
@@ -205,7 +205,7 @@ def gather(folder: Path, view: "View", space: "Space", settings: "Pretraining", 
     for line in images.count_lines():
         console.print(f"  {line}")
     sources = [Source(used.ids, files.files[view])]
-    unlabelled = read_unlabelled(folder, sides)
+    unlabelled = read_unlabelled(folder, data_settings)
     if unlabelled is not None:
         with progress_bar("decoding images to predict", count_missing(unlabelled, [view], view_cache())) as advance:
             built = build_views(unlabelled, [view], view_cache(), advance)
@@ -215,7 +215,7 @@ def gather(folder: Path, view: "View", space: "Space", settings: "Pretraining", 
     origin = {
         "run": earlier.card.name if earlier else None,
         "split": split.hash,
-        "data": sides.model_dump(mode="json"),
+        "data": data_settings.model_dump(mode="json"),
         "view": asdict(view),
         "normalize": statistics,
     }

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from search_spaces.schema import Choice, Parameter, Space, When, flat, same
 from trainables.config import TrialConfig, choosers
-from trainables.data.splits import NOBODY
+from trainables.data.splits import NO_FOLD
 from trainables.metrics import BY_NAME
 from trainables.record import (
     DAMAGE,
@@ -178,7 +178,7 @@ def folds_of(record: Record, wish: Wish) -> Iterable[int]:
     """The folds that validate, each in a trial of its own."""
     if wish.folds:
         return range(wish.folds)
-    return [NOBODY if wish.all_data else record.config.data.fold]
+    return [NO_FOLD if wish.all_data else record.config.data.fold]
 
 
 def changed(record: Record, wish: Wish, *, seed: int, fold: int) -> TrialConfig:
@@ -227,7 +227,7 @@ def card_of(card: RunCard, run: Folder, searched: Folder, refits: Sequence[Refit
     )
 
 
-def tell_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refits: Sequence[Refit], console: Console) -> None:
+def show_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refits: Sequence[Refit], console: Console) -> None:
     """Which configurations, and which trials of them."""
     what = f": {len(refits)} refits of {len(chosen)} configurations of {searched.name}"
     console.print(Text.assemble((card.name, "bold"), what))
@@ -236,7 +236,7 @@ def tell_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refit
         trials = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {numbers[0]} to {numbers[-1]}"
         best = f"{BY_NAME[card.metric].title} {record.best['score']:.3f} at epoch {record.best['epoch']} of {record.config.epochs}"
         console.print(f"  {trials}: {searched.name}/{record.number}, {record.config.model.backbone}, {best}")
-    if refits[0].config.data.fold == NOBODY:
+    if refits[0].config.data.fold == NO_FOLD:
         console.print("No validation split: all but the hold-out train, the last epoch is kept, and only the hold-out (test) is scored.")
         if any(record.config.train.patience for record in chosen):
             console.print("train/patience is 0 here: it needs validation scores.")
@@ -278,5 +278,5 @@ def lay_out(run: Folder, card: RunCard, refits: Sequence[Refit]) -> None:
 def note(searched: str, refit: Refit) -> str:
     """Which refit it is: `refit of faces/7: fold 2, seed 1000`."""
     config = refit.config
-    trains = f"fold {config.data.fold}" if config.data.fold != NOBODY else f"all but the hold-out, {config.epochs} epochs"
+    trains = f"fold {config.data.fold}" if config.data.fold != NO_FOLD else f"all but the hold-out, {config.epochs} epochs"
     return f"refit of {searched}/{refit.origin.trial}: {trains}, seed {config.seed}"

@@ -18,11 +18,11 @@ from trainables.mirror import original
 from trainables.progress import waiting
 from trainables.record import SPLIT, RunCard, find_run, read_run, searched_run, write_run
 from trainables.restore_data import EXTRA, read_folds
-from trainables.storage import Folder, open_folder, write_whole
+from trainables.storage import Folder, open_folder, write_atomically
 from tuner.cli import Options, Start
-from tuner.lock import hold, tell_lock
+from tuner.lock import hold, show_lock
 from tuner.prepare import Plan, data_folder, prepare
-from tuner.refits import Refit, Wish, card_of, choose, lay_out, plan_refits, read_refits, refuse_options, space_of, tell_chosen
+from tuner.refits import Refit, Wish, card_of, choose, lay_out, plan_refits, read_refits, refuse_options, show_chosen, space_of
 from tuner.runs import Earlier, claim, numbered, resume_command
 from tuner.searching import with_shares_of
 from tuner.settings import RunSettings
@@ -48,7 +48,7 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
     with ExitStack() as stack:
         if options.resume:
             searched = run = find_run(options.resume)  # its split.csv is a copy
-            tell_lock(run, console)
+            show_lock(run, console)
             stack.enter_context(hold(run))
             card = read_run(run)
             refits = read_refits(run, card)
@@ -60,10 +60,10 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
             chosen = choose(searched, card, wish)
             refits = plan_refits(chosen, wish, read_folds(searched))
             runs, stem = open_folder(wish.storage) if wish.storage else searched.parent, f"{searched.name}-refit"
-            tell_lock(runs, console)
+            show_lock(runs, console)
             run = stack.enter_context(claim(runs, options.name, numbered(stem, first=stem)))
             card = card_of(card, run, searched, refits)
-            tell_chosen(card, searched, chosen, refits, console)
+            show_chosen(card, searched, chosen, refits, console)
         plan = plan_refit(run, searched, card, refits, options, console)
         join = start(None if options.address else gpus_here())
         # Images that the search left out, its refits leave out.
@@ -75,7 +75,7 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
             if not options.resume:
                 for file in (SPLIT, EXTRA):
                     if (searched / file).is_file():
-                        write_whole(run / file, (searched / file).read_bytes())
+                        write_atomically(run / file, (searched / file).read_bytes())
             lay_out(run, card, refits)
             # Last: from here on it is a run, and all its trials are there.
             write_run(run, card)

@@ -101,7 +101,7 @@ def take_stock(run: Folder, space: Space, fixed: Mapping[str, Any], *, retry: bo
 
 
 def settle(stock: Stock, run: Folder, pruner: Pruner) -> Stock:
-    """Quarantine damaged records, write the final state of trials that had none, and let the pruner decide on what it has not heard."""
+    """Quarantine damaged records, write missing final states, and let the pruner decide on reports that have not reached it."""
     for item in stock.damaged:
         quarantine(item.folder, run)
     ended, going_on = [], []

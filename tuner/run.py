@@ -9,18 +9,18 @@ import typer
 
 from search_spaces.read import shipped_spaces
 from trainables.console import output
-from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, Wanted, carry_out
+from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, TrialCount, carry_out
 
 # Options that are short for settings of the section data.
 OF_DATA = ("target", "tags", "number", "group", "label_pattern", "layout")
 
 
-def wanted(text: str) -> Wanted:
+def trial_count(text: str) -> TrialCount:
     """`40`, or `+20` for as many more. Raises: typer.BadParameter."""
     match = re.fullmatch(r"(\+?)(\d+)", text.strip())
     if not match or not int(match[2]):
         raise typer.BadParameter(f"{text!r} is not a number of trials; write 40, or with --resume +20 for 20 more")
-    return Wanted(int(match[2]), more=bool(match[1]))
+    return TrialCount(int(match[2]), more=bool(match[1]))
 
 
 def folder_of(data: str | None, files: list[str]) -> str | None:
@@ -76,7 +76,9 @@ def run(
     ] = None,
     trials: Annotated[
         str | None,
-        typer.Option(parser=wanted, metavar="N", help="Number of trials; with --resume also +N for N more. Default: the space's, or 20."),
+        typer.Option(
+            parser=trial_count, metavar="N", help="Number of trials; with --resume also +N for N more. Default: the space's, or 20."
+        ),
     ] = None,
     time_budget: TimeBudget = None,
     name: Annotated[str | None, typer.Option(help="The run's folder in the storage. Default: the space's name and a number.")] = None,

@@ -16,10 +16,10 @@ from trainables.mirror import original
 from trainables.progress import waiting
 from trainables.record import SPACE, SPLIT, RunCard, RunError, write_run
 from trainables.restore_data import EXTRA
-from trainables.storage import Folder, open_folder, write_whole
+from trainables.storage import Folder, open_folder, write_atomically
 from tuner import preflight
 from tuner.cli import Options, Start
-from tuner.lock import hold, tell_lock
+from tuner.lock import hold, show_lock
 from tuner.prepare import Material, Plan, has_overlay, plan_search, prepare, read_the_space, refuse_options, settings_of
 from tuner.runs import Earlier, choose_folder, claim, numbered, open_run, refuse_changes, resume_command
 from tuner.surroundings import gpus_here
@@ -39,7 +39,7 @@ def search(options: Options, console: Console, start: Start) -> int:
         earlier = open_run(options.resume) if options.resume else None
         if earlier:
             refuse_refit(earlier.run, earlier.card)
-            tell_lock(earlier.run, console)
+            show_lock(earlier.run, console)
             stack.enter_context(hold(earlier.run))
             options = with_shares_of(earlier.card, options)
         join = start(None) if options.address and not options.dry_run else None
@@ -92,7 +92,7 @@ def check(options: Options, earlier: Earlier | None, gpus: int, stack: ExitStack
         if options.dry_run:
             run = choose_folder(*place)
         else:
-            tell_lock(place[0], console)
+            show_lock(place[0], console)
             run = stack.enter_context(claim(*place))
     verb = f"resuming {run.name}, " if earlier else ""
     console.print(Text.assemble((space.name, "bold"), f": {verb}{settings.trials} trials of at most {settings.epochs} epochs"))
@@ -119,19 +119,19 @@ def write_plan(plan: Plan, material: Material, options: Options) -> None:
     run, split, earlier = plan.run, material.data.split, plan.split_of
     images = material.data.images
     if earlier is None:
-        write_whole(run / SPLIT, split_table(images, split, material.digests))
+        write_atomically(run / SPLIT, split_table(images, split, material.digests))
         if material.extra:
-            write_whole(run / EXTRA, material.extra)
+            write_atomically(run / EXTRA, material.extra)
     header = f"The space of {run.name} with all changes applied. To change it, copy it, edit the copy, and resume with:\n"
     space = plan.space.with_run(plan.settings.model_dump(exclude={"early_stopping"}))
-    write_whole(run / SPACE, space_text(space, f"{header}{resume_command(run)} --space <the copy>").encode())
+    write_atomically(run / SPACE, space_text(space, f"{header}{resume_command(run)} --space <the copy>").encode())
     write_run(
         run,
         RunCard(
             name=run.name,
             space=space.name,
             data=original(plan.folder),
-            cuts=plan.sides.cuts,
+            cuts=plan.data_settings.cuts,
             seed=plan.seed,
             split=split.hash,
             attributes=tuple(target.plain() for target in images.scheme.targets),

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainables.commands import started, typed
-from trainables.data.splits import NOBODY
+from trainables.data.splits import NO_FOLD
 from trainables.data.training import Data
 from trainables.metrics import BY_NAME, METRICS_OF, Metric
 from trainables.record import Origin, Record, RunCard, name_of, read_predictions, read_records, searched_run
@@ -49,14 +49,14 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
         table.add_row(str(record.number), record.result.state, *row, differs(plan.space, record.config.values()))
     console.print()
     console.print(table)
-    tell_end(plan, records, board, seconds, soft_stop, resume_command(run), console)
+    show_end(plan, records, board, seconds, soft_stop, resume_command(run), console)
     if scored:
         shown = started(f"tensorboard --logdir {shlex.quote(f'{run}/trials')}")
         curves = f"   or: {shown}" if isinstance(run, Path) else ""
         console.print(Text.assemble("Next: ", (vote_command(run, len(scored)), "bold"), curves), soft_wrap=True)
 
 
-def tell_end(
+def show_end(
     plan: Plan, records: Sequence[Record], board: Board, seconds: float, soft_stop: SoftStop, resume: str, console: Console
 ) -> None:
     """How the trials ended, what they cost, and how to resume where something is left to do."""
@@ -108,7 +108,7 @@ def refitted(data: Data, card: RunCard, records: Sequence[Record]) -> list[Refit
     found = []
     for (origin, seed), group in groups.items():
         done = [record for record in group if record.result.state == "finished"]
-        predicted = [(record.config, read_predictions(record.folder)) for record in done if record.config.data.fold != NOBODY]
+        predicted = [(record.config, read_predictions(record.folder)) for record in done if record.config.data.fold != NO_FOLD]
         pooled = pooled_score(predicted, data.images, data.split) if predicted else None
         found.append(Refitted(origin, seed, len(group), tuple(done), pooled))
     return found
@@ -118,12 +118,12 @@ def summarize_refit(plan: Plan, data: Data, card: RunCard, board: Board, seconds
     """The scores of each configuration beside the searched one's, what it cost, and what to do next."""
     run, searched, records = plan.run, searched_run(plan.run, card), read_records(plan.run)
     groups = refitted(data, card, records)
-    evaluated = all(record.config.data.fold != NOBODY for record in records)
+    evaluated = all(record.config.data.fold != NO_FOLD for record in records)
     console.print()
     console.print(scores_table(plan, searched.name, groups) if evaluated else models_table(searched.name, groups))
     for words in spread_over_seeds(searched.name, groups, plan.settings.score()):
         console.print(words, highlight=False)
-    tell_end(plan, records, board, seconds, soft_stop, resume_command(run, "tuner.refit"), console)
+    show_end(plan, records, board, seconds, soft_stop, resume_command(run, "tuner.refit"), console)
     done = [group for group in groups if group.done]
     if not done:
         return

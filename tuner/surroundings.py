@@ -44,15 +44,15 @@ class Surroundings:
         return len(os.fsencode(self.temp / "ray")) + SOCKET > LONGEST_SOCKET
 
     @property
-    def wants_own_folder(self) -> bool:
-        return self.too_long or self.temp_fault is not None or self.wants_own_token
+    def needs_own_folder(self) -> bool:
+        return self.too_long or self.temp_fault is not None or self.needs_own_token
 
     @property
-    def wants_own_token(self) -> bool:
+    def needs_own_token(self) -> bool:
         return self.home_fault is not None and not self.has_token
 
     @property
-    def wants_other_memory(self) -> bool:
+    def needs_other_memory(self) -> bool:
         """Whether shared objects must lie in a folder instead of /dev/shm."""
         return self.shared_memory < OBJECT_STORE
 
@@ -65,14 +65,14 @@ def look(environment: dict[str, str] | None = None) -> Surroundings:
         asked("RAY_TMPDIR") or (sys.platform != "darwin" and asked("TMPDIR")) or ("/tmp" if sys.platform == "darwin" else gettempdir())
     )
     home = Path(asked("HOME") or Path.home())
-    told = any(map(asked, ("RAY_AUTH_TOKEN", TOKEN))) or asked("RAY_AUTH_MODE", "").lower() == "disabled"
+    given = any(map(asked, ("RAY_AUTH_TOKEN", TOKEN))) or asked("RAY_AUTH_MODE", "").lower() == "disabled"
     return Surroundings(
         temp,
         temp_fault=write_fault(temp / "ray"),
         room=free_bytes(temp),
         home=home,
         home_fault=write_fault(home / ".ray"),
-        has_token=told or os.access(home / ".ray" / "auth_token", os.R_OK),
+        has_token=given or os.access(home / ".ray" / "auth_token", os.R_OK),
         shared_memory=free_bytes(SHARED_MEMORY) if sys.platform == "linux" and os.access(SHARED_MEMORY, os.W_OK) else 0,
         taken_port=int(port) if (port := asked(GCS_PORT, "")).isdigit() and listens(int(port)) else None,
         load=os.getloadavg()[0] / (os.cpu_count() or 1),
@@ -131,9 +131,9 @@ def complaints(around: Surroundings) -> list[str]:
         )
     if around.temp_fault:
         found.append(f"{around.temp}/ray cannot be written ({around.temp_fault}); set RAY_TMPDIR to a folder that is yours")
-    if around.wants_own_token:
+    if around.needs_own_token:
         found.append(f"HOME ({around.home}) cannot be written ({around.home_fault}), and Ray keeps its token there; set HOME to another")
-    if around.wants_other_memory and around.room < OBJECT_STORE:
+    if around.needs_other_memory and around.room < OBJECT_STORE:
         free = f"{SHARED_MEMORY} has {around.shared_memory / 1e6:,.0f} MB free and {around.temp} {around.room / 1e6:,.0f} MB"
         found.append(
             f"{free}, and Ray needs {OBJECT_STORE / 1e6:,.0f} MB for shared objects; "
@@ -149,9 +149,9 @@ def complaints(around: Surroundings) -> list[str]:
     return found
 
 
-def why_not(around: Surroundings, said: str) -> str:
+def why_not(around: Surroundings, message: str) -> str:
     """Why Ray did not start, from its message and the facts of this machine."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no message"]
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or ["no message"]
     found = complaints(around) or [f"see the newest logs in {around.temp}/ray/session_latest/logs"]
     # Ray quotes the end of a server's log; the cause stands last.
     return "\n".join(

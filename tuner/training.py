@@ -103,13 +103,13 @@ def resources(options: Options, joined: cluster.Cluster, work: Work, console: Co
         configurations = work.plan.configurations
         with waiting("measuring how much memory of the GPU a trial takes"):
             memory = ray.get(measure.remote(configurations, work.material.by_fold))
-        tell_too_large([configurations[position] for position in memory.too_large], memory, console)
+        show_too_large([configurations[position] for position in memory.too_large], memory, console)
         gpus = cluster.share_of_gpu(memory.peak, memory.size)
         gpus = max(gpus, joined.gpus / joined.cpus)  # every trial needs a core
     return options.cpus_per_trial or max(1, int(joined.cpus * gpus / joined.gpus) if gpus else 1), gpus
 
 
-def tell_too_large(configurations: list[dict[str, Any]], memory: Memory, console: Console) -> None:
+def show_too_large(configurations: list[dict[str, Any]], memory: Memory, console: Console) -> None:
     """Which configurations need more than a whole GPU, unless their batches are split (gradient accumulation)."""
     for config in map(TrialConfig.from_values, configurations):
         what = f"{config.model.backbone} at {View.of(config.view)} with batches of {config.train.batch_size}"
@@ -122,7 +122,7 @@ def shelf(options: Options, material: Material) -> Shelf | None:
     if options.address is None:
         return None
     files = [file for views in (material.data.views, *(extra.views for extra in material.data.extra)) for file in views.values()]
-    return Shelf(cluster.lend_files(files))
+    return Shelf(cluster.serve_views(files))
 
 
 def study_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Callable[[], bool]) -> Searcher:
@@ -186,7 +186,7 @@ def search(
         show=show,
     )
     stock = settle(stock, job.run, pruner)
-    tell_stock(stock, console)
+    show_stock(stock, console)
     driver.know(stock.kept, stock.going_on)
     if words := SEARCHERS[settings.searcher].words(settings.searcher, plan.space):
         console.print(words, soft_wrap=True)
@@ -225,7 +225,7 @@ def search(
             raise
 
 
-def tell_stock(stock: Stock, console: Console) -> None:
+def show_stock(stock: Stock, console: Console) -> None:
     """What is done with the trials of earlier commands."""
     going_on = [f"{record.number} (after epoch {len(record.reports)})" for record in stock.going_on if record.result.attempt]
     if not (stock.kept or going_on or stock.damaged or stock.unknown):

@@ -14,17 +14,17 @@ from trainables.data.splits import PARTS
 from trainables.data.targets import Target
 from trainables.data.view_store import cache_folder
 from trainables.data.views import UNREADABLE
-from trainables.storage import write_whole
+from trainables.storage import write_atomically
 
 MOST_CLASSES = 30  # of a target: listed with their counts, and shown on the sheet
 EXAMPLES = 5  # images of a class on the sheet
 TRIED = 20  # images of a class, of which some may be unreadable
 
 
-def tell_understood(images: Images, unlabelled: Unlabelled | None, console: Console) -> None:
+def show_understood(images: Images, unlabelled: Unlabelled | None, console: Console) -> None:
     """Images, targets with the count of every class, groups, the data's own split, and what was not used."""
     groups = len(np.unique(images.groups))
-    lines = [f"{len(images):,} images of {groups:,} groups", *(f"  {words}" for words in images.said)]
+    lines = [f"{len(images):,} images of {groups:,} groups", *(f"  {words}" for words in images.read_as)]
     lines += [f"  {line}" for line in images.count_lines(MOST_CLASSES)]
     if images.given is not None:
         counts = np.bincount(images.given, minlength=len(PARTS)).tolist()
@@ -69,7 +69,9 @@ def examples_sheet(images: Images, name: str) -> Path | None:
     file = cache_folder() / "examples" / f"{name}.png"
     file.parent.mkdir(parents=True, exist_ok=True)
     fewer = f", the {len(shown_kinds)} rarest" if len(shown_kinds) < len(kinds) else ""
-    write_whole(file, draw_sheet(tiles, f"{target.name}: examples of {len(kinds)} classes{fewer}", f"{len(images):,} images of {name}"))
+    write_atomically(
+        file, draw_sheet(tiles, f"{target.name}: examples of {len(kinds)} classes{fewer}", f"{len(images):,} images of {name}")
+    )
     return file
 
 

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from analysis.command import RunOption, choose_device, decode, read_runs, refusals
 from analysis.ensemble.files import CORRECTED, EvalAnswer, question_of, scores_values, write_answer
-from analysis.ensemble.summary import MOST, Told, answer_lines, summary
+from analysis.ensemble.member_options import read_member_options, settle
+from analysis.ensemble.summary import MOST, Context, answer_lines, summary
 from analysis.ensemble.tables import (
     answers_table,
     classes_table,
@@ -26,7 +27,6 @@ from analysis.ensemble.tables import (
     steps_table,
     votes_table,
 )
-from analysis.ensemble.wishes import read_wish, settle
 from analysis.evaluation.baseline import find_baseline
 from analysis.evaluation.decide import Decision, Options, Outcome, averaged, decide, score_on
 from analysis.evaluation.holdout import note_look
@@ -35,7 +35,15 @@ from analysis.evaluation.scoring import AlsoScored, also_words, class_table
 from analysis.evaluation.shift import Shift, correction, estimate_all, reweighted_gain
 from analysis.evaluation.steps import STEPS
 from analysis.members.compose import Predicted
-from analysis.members.predictions import Source, count_passes, data_folder, labelled_source, predict_looks, unlabelled_source, wanted_views
+from analysis.members.predictions import (
+    Source,
+    count_passes,
+    data_folder,
+    labelled_source,
+    predict_transforms,
+    unlabelled_source,
+    wanted_views,
+)
 from analysis.members.trials import EVERY_FOLD, Runs, Trial
 from analysis.votes import ENSEMBLES
 from trainables.commands import typed
@@ -127,8 +135,8 @@ def main(
             return
         refuse_others({str(file): True for file in files or ()}, "is not an option; files vote with --csv")
         steps = tuple(name for name in step or ["auto"] if name != "none")
-        wish = read_wish(top, members, whole, per, diverse)
-        ensemble(run, Options(wish, vote, steps, safe, seed), details)
+        member_options = read_member_options(top, members, whole, per, diverse)
+        ensemble(run, Options(member_options, vote, steps, safe, seed), details)
 
 
 def refuse_others(given: Mapping[str, object], why: str) -> None:
@@ -155,7 +163,8 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
     status = open_console(stderr=True)
     status.print(runs_words(runs), soft_wrap=True)
     refuse_one_group(runs)
-    options = replace(options, wish=settle(options.wish, runs))
+    chosen = settle(options.member_options, runs)
+    options = replace(options, member_options=chosen)
     predictor = Predictor.of(runs, status)
     with waiting("choosing who votes, and how"):
         decision = decide(options, candidates_of(runs), known_of(runs), predictor.validation)
@@ -167,8 +176,8 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
         baseline = find_baseline(runs, decision, options.seed)
     unlabelled, why_none = answer_unlabelled(runs, decision, predictor, options.seed)
     asked = {
-        "top": options.wish.top,
-        "choose": options.wish.choose + (f": {options.wish.per}" if options.wish.choose == "per kind" else ""),
+        "top": chosen.top,
+        "choose": chosen.choose + (f": {chosen.per}" if chosen.choose == "per kind" else ""),
         "runs": [str(folder) for folder in runs.folders],
         "vote": options.vote,
         "steps": list(options.steps),
@@ -177,7 +186,7 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
         "device": str(predictor.device),
     }
     # Named only where they are asked for: the questions of earlier versions stay the same questions.
-    asked |= {"members": sorted(options.wish.named)} if options.wish.named else {"whole": True} if options.wish.alone else {}
+    asked |= {"members": sorted(chosen.named)} if chosen.named else {"whole": True} if chosen.alone else {}
     answering = decision.pipelines[decision.final]
     seconds = len(answering.looks) * sum(price[name] for name in answering.trials)
     # From here on nothing is computed, and nothing is shown before it is written.
@@ -194,8 +203,8 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
     if details:
         show_details(console, runs, outcome, unlabelled)
         console.print(f"The answer takes {1000 * seconds:.3g} ms an image here ({device_words(predictor.device)}), of decoded images.")
-    told = Told(baseline, folder, written, predictor.images.root, left_out, notes)
-    for line in summary(runs, outcome, told, None if details else MOST - 2 * len(answer.splitlines())):
+    context = Context(baseline, folder, written, predictor.images.root, left_out, notes)
+    for line in summary(runs, outcome, context, None if details else MOST - 2 * len(answer.splitlines())):
         console.print(line, soft_wrap=True)
     console.print(answer, style="bold", soft_wrap=True)
 
@@ -206,7 +215,7 @@ def refuse_one_group(runs: Runs) -> None:
         return
     run, card, folds = runs.folders[0], runs.cards[0], runs.trials[0].record.config.data.folds
     again = typed(f"tuner.refit --run {name_of(searched_run(run, card) if card.refit_of else run)} --top 3 --folds {folds}")
-    words = f"one group of images is all that {runs.side} validates on, so no choice can be evaluated on other groups"
+    words = f"one group of images is all that {runs.part} validates on, so no choice can be evaluated on other groups"
     raise RunError(f"{run}: {words}. Train the best trials on every fold ({again}) and give that run.")
 
 
@@ -215,16 +224,14 @@ def notes_of(runs: Runs, outcome: Outcome, looked: Sequence[object], unlabelled:
     notes = []
     if len(looked) > 1:
         notes.append(f"The hold-out has scored {len(looked)} different answers: the best of many is optimistically biased.")
-    if runs.side == EVERY_FOLD:
+    if runs.part == EVERY_FOLD:
         notes.append(fold_line(fold_scores(runs, outcome.decision)))
     notes += decision_notes(outcome.decision)
     if unlabelled is None:
         notes.append(why_none)
     elif unlabelled.corrected is not None and unlabelled.worth is not None:
         shifted = [
-            attribute.name
-            for attribute, shift in zip(outcome.decision.scheme.targets, unlabelled.shifts, strict=False)
-            if shift.significant
+            target.name for target, shift in zip(outcome.decision.scheme.targets, unlabelled.shifts, strict=False) if shift.significant
         ]
         lead = f"Class priors of the eval images differ significantly ({', '.join(shifted)}): {CORRECTED} corrects for that"
         notes.append(f"{lead}, {correction_words(unlabelled.worth, runs.metric)}.")
@@ -258,19 +265,19 @@ class Predictor:
         files = self._decoded(self.images, chosen)
         found: dict[str, dict[str, list[np.ndarray]]] = {look: {trial: [] for trial in trials} for look in looks}
         order = []
-        for side in np.unique(valid.sides):
-            rows = np.flatnonzero(valid.sides == side)
-            unseen = [replace(trial, models=(trial.evaluated[side],)) for trial in chosen]
+        for part in np.unique(valid.parts):
+            rows = np.flatnonzero(valid.parts == part)
+            unseen = [replace(trial, models=(trial.evaluated[part],)) for trial in chosen]
             source = labelled_source(self.images, files, valid.take(rows))
-            by_look = self._predict(f"predicting {side} with test-time augmentation", unseen, source, looks)
+            by_transform = self._predict(f"predicting {part} with test-time augmentation", unseen, source, looks)
             for look, trial in product(looks, trials):
-                found[look][trial].append(by_look[look][trial])
+                found[look][trial].append(by_transform[look][trial])
             order.append(rows)
         back = np.argsort(np.concatenate(order))
         return {look: {trial: np.concatenate(parts)[back] for trial, parts in by_trial.items()} for look, by_trial in found.items()}
 
     def holdout(self, looks: tuple[str, ...], trials: tuple[str, ...]) -> tuple[Mapping[str, Predicted], dict[str, float]]:
-        """What the trials predict of the held-out images, and each trial's seconds for one look at one image."""
+        """What the trials predict of the held-out images, and each trial's seconds for one transform of one image."""
         chosen, price = self._named(trials), {}
         source = labelled_source(self.images, self._decoded(self.images, chosen), self.runs.holdout)
         return self._predict("predicting the hold-out", chosen, source, looks, price.__setitem__), price
@@ -293,7 +300,7 @@ class Predictor:
         timed: Callable[[str, float], None] = lambda name, seconds: None,
     ) -> Mapping[str, Predicted]:
         with progress_bar(words, count_passes(trials, source, looks)) as progress:
-            return predict_looks(trials, source, self.device, looks, progress, timed)
+            return predict_transforms(trials, source, self.device, looks, progress, timed)
 
     def _decoded(self, images: Images | Unlabelled, trials: Sequence[Trial]) -> ViewFiles:
         files = decode(images, wanted_views(trials))
@@ -309,8 +316,8 @@ def answer_unlabelled(runs: Runs, decision: Decision, predictor: Predictor, seed
     if decision.scheme != runs.scheme:
         return None, f"No answer file: the members predict {', '.join(decision.scheme.names)} of {', '.join(runs.scheme.names)}."
     pipeline = decision.pipelines[decision.final]
-    by_look, source = predictor.eval(predictor.unlabelled, pipeline.looks, pipeline.trials)
-    answer = pipeline(averaged(by_look, pipeline.looks, pipeline.trials))
+    by_transform, source = predictor.eval(predictor.unlabelled, pipeline.looks, pipeline.trials)
+    answer = pipeline(averaged(by_transform, pipeline.looks, pipeline.trials))
     shifts = shifts_of(runs, decision, answer, seed) if decision.scheme.kind == "classes" else ()
     bad = tuple(source.files.bad)
     black = (LeftOut("eval images cannot be decoded; they were predicted as black", bad),) if bad else ()
@@ -326,8 +333,8 @@ def shifts_of(runs: Runs, decision: Decision, answer: np.ndarray, seed: int) -> 
     """How the classes of images without labels (images, classes) are shared out, beside those that the trials learned from."""
     scheme, learned = decision.scheme, runs.learned
     trained = {
-        attribute.name: np.bincount(learned.labels[:, column], minlength=len(attribute.values)) / len(learned.ids)
-        for column, attribute in enumerate(learned.scheme.targets)
+        target.name: np.bincount(learned.labels[:, column], minlength=len(target.values)) / len(learned.ids)
+        for column, target in enumerate(learned.scheme.targets)
     }
     truth = runs.valid.truth(scheme)
     return estimate_all(scheme, decision.nested, truth, runs.valid.groups, trained, answer, generator(seed, "bootstrap"))
@@ -335,7 +342,7 @@ def shifts_of(runs: Runs, decision: Decision, answer: np.ndarray, seed: int) -> 
 
 def fold_scores(runs: Runs, decision: Decision) -> dict[str, float]:
     """The score of the answer on each fold, each group answered for by what was fitted on others."""
-    rows = {fold: np.flatnonzero(runs.valid.sides == fold) for fold in np.unique(runs.valid.sides).tolist()}
+    rows = {fold: np.flatnonzero(runs.valid.parts == fold) for fold in np.unique(runs.valid.parts).tolist()}
     return {fold: runs.valid.take(chosen).score(decision.metric, decision.scheme, decision.nested[chosen]) for fold, chosen in rows.items()}
 
 
@@ -350,7 +357,7 @@ def runs_words(runs: Runs) -> str:
     """Which runs, and how much there is to choose from and by."""
     names = ", ".join(folder.resolve().name for folder in runs.folders)
     valid = f"{len(runs.valid.ids):,} images of {len(np.unique(runs.valid.groups)):,} groups"
-    return f"{names}: {len(runs.trials)} trials can predict; {runs.side} validates, {valid} (split {runs.cards[0].split})"
+    return f"{names}: {len(runs.trials)} trials can predict; {runs.part} validates, {valid} (split {runs.cards[0].split})"
 
 
 def show_details(console: Console, runs: Runs, outcome: Outcome, unlabelled: EvalAnswer | None) -> None:

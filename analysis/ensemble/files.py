@@ -1,4 +1,4 @@
-"""What the command leaves in runs/<run>/ensemble/; every file is whole or absent."""
+"""What the command leaves in runs/<run>/ensemble/; every file is complete or absent."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from trainables.data.images import LeftOut, Unlabelled
 from trainables.data.targets import Kind, Scheme
 from trainables.metrics.confusion import confusion
 from trainables.record import write_json
-from trainables.storage import Folder, write_whole
+from trainables.storage import Folder, write_atomically
 from trainables.versions import versions
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def write_answer(folder: Folder, runs: Runs, outcome: Outcome, unlabelled: EvalA
         (folder / name).unlink(missing_ok=True)
     write_ensemble(folder, ensemble_file(runs, outcome))
     _write_table(folder / "per_class.csv", table)
-    write_whole(folder / picture_name, picture)
+    write_atomically(folder / picture_name, picture)
     written = [folder / name for name in (FILE, "per_class.csv", picture_name)]
     if unlabelled:
         written += write_submission(folder, unlabelled.images, unlabelled.answer, scheme)
@@ -121,12 +121,12 @@ def write_classes(file: Folder, images: Unlabelled, answer: np.ndarray, scheme: 
     if set(others) == set(names) and len(others) > 1:
         table = pd.DataFrame(answer, columns=names)[others]
     else:
-        table = pd.DataFrame({others[0] if others else "answer": _said(answer, scheme, by_name=images.by_name)})
+        table = pd.DataFrame({others[0] if others else "answer": _answer_column(answer, scheme, by_name=images.by_name)})
     table.insert(0, first, images.names or images.ids)
     _write_table(file, table)
 
 
-def _said(answer: np.ndarray, scheme: Scheme, *, by_name: bool) -> Any:
+def _answer_column(answer: np.ndarray, scheme: Scheme, *, by_name: bool) -> Any:
     if scheme.kind == "tags":
         return tag_words(answer, scheme)
     if scheme.kind == "number":
@@ -151,7 +151,7 @@ def scores_values(
         seconds: an image.
     """
     decision, trials = outcome.decision, {trial.name: trial for trial in runs.trials}
-    choice, scheme, wanting = decision.choice, decision.scheme, decision.wanting
+    choice, scheme, missing_weights = decision.choice, decision.scheme, decision.missing_weights
     weights = getattr(decision.pipelines[choice.vote].ensemble, "weights", None)
     return {
         "settings": dict(settings),
@@ -166,7 +166,7 @@ def scores_values(
             "absent_classes": absent_classes(runs.holdout, scheme),
             "questions": list(asked),
         },
-        "validation": {"photos": len(runs.valid.ids), "people": len(np.unique(runs.valid.groups)), "side": runs.side},
+        "validation": {"photos": len(runs.valid.ids), "people": len(np.unique(runs.valid.groups)), "side": runs.part},
         "members": [
             {
                 "name": str(member),
@@ -183,7 +183,7 @@ def scores_values(
         "findings": plain_findings(outcome.answer, runs.holdout, runs.valid, scheme, decision.metric, seed=0),
         "untried": list(decision.untried),
         "too_few_groups_for": list(decision.few),
-        "wanting": wanting and {"judged": asdict(wanting.evaluated), "trials": list(wanting.trials)},
+        "wanting": missing_weights and {"judged": asdict(missing_weights.evaluated), "trials": list(missing_weights.trials)},
         "optimism": asdict(decision.optimism),
         "vote": choice.vote,
         "asked": choice.asked,
@@ -197,8 +197,8 @@ def scores_values(
         "baseline": baseline and {"trial": baseline.trial, "valid_score": baseline.score, **_gain_values(baseline.gain)},
         "seconds_per_photo": seconds,
         "shift": [
-            asdict(shift) | {"values": attribute.values, "significant": shift.significant}
-            for attribute, shift in zip(scheme.targets, unlabelled.shifts if unlabelled else (), strict=False)
+            asdict(shift) | {"values": target.values, "significant": shift.significant}
+            for target, shift in zip(scheme.targets, unlabelled.shifts if unlabelled else (), strict=False)
         ],
         "left_out": [str(item) for item in (*runs.left_out, *(unlabelled.black if unlabelled else ()))],
         "versions": versions(),
@@ -255,4 +255,4 @@ def _trial_values(trial: Trial) -> dict[str, Any]:
 
 
 def _write_table(file: Folder, table: "pd.DataFrame") -> None:
-    write_whole(file, table.to_csv(index=False, float_format="%.6g").encode())
+    write_atomically(file, table.to_csv(index=False, float_format="%.6g").encode())

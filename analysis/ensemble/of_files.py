@@ -12,7 +12,7 @@ from analysis.votes.voting import Mean, Votes
 from trainables.data.names import some
 from trainables.data.targets import TOLERANCE
 from trainables.registry import ConfigError, Mistake
-from trainables.storage import write_whole
+from trainables.storage import write_atomically
 
 KINDS = {"hard": "labels", "soft": "probabilities"}  # what each vote takes; hard takes probabilities, too
 
@@ -67,10 +67,10 @@ def vote_over(files: Sequence[Path], vote: str, out: Path) -> Voted:
 
 
 def write_vote(out: Path, voted: Voted) -> None:
-    """Write the table, whole or not at all."""
+    """Write the table, completely or not at all."""
     buffer = io.StringIO()
     voted.table.to_csv(buffer, index=False, float_format="%.6g")
-    write_whole(out, buffer.getvalue().encode())
+    write_atomically(out, buffer.getvalue().encode())
 
 
 def _most(labels: np.ndarray) -> object:

@@ -26,7 +26,7 @@ KINDS = 3  # of what was left out that are named
 
 
 @dataclass(frozen=True)
-class Told:
+class Context:
     """What is said of an answer beside its scores."""
 
     baseline: Baseline | None
@@ -48,13 +48,13 @@ def answer_lines(runs: Runs, outcome: Outcome) -> str:
     return "\n".join(_wrapped(f"Answer: {answer_words(decision.final)}{of}, {figures} on the hold-out ({images})."))
 
 
-def summary(runs: Runs, outcome: Outcome, told: Told, room: int | None = None) -> list[str]:
+def summary(runs: Runs, outcome: Outcome, context: Context, room: int | None = None) -> list[str]:
     """The lines between the answer and the answer: sentences wrapped at 80 columns, paths and commands whole.
 
     Args:
         room: rows of a terminal of 80 columns; what matters least is left out where they are not enough. None: as many as it takes.
     """
-    blocks = list(_blocks(runs, outcome, told))
+    blocks = list(_blocks(runs, outcome, context))
     if room is None or sum(block.rows for block in blocks) <= room:
         return [line for block in blocks for line in block.lines]
     blocks.insert(-2, Block(("More: --details.",)))
@@ -76,14 +76,14 @@ class Block:
         return sum(max(1, ceil(len(line) / WIDTH)) for line in self.lines)
 
 
-def _blocks(runs: Runs, outcome: Outcome, told: Told) -> Iterator[Block]:
+def _blocks(runs: Runs, outcome: Outcome, context: Context) -> Iterator[Block]:
     decision = outcome.decision
     answering = decision.pipelines[decision.final]
     yield Block(list(model_lines(runs, answering)))
     yield Block(_wrapped(f"Why: {reason(decision.choice)}."))
     if not decision.final.startswith(SINGLE):
         yield Block(_wrapped(f"Against the best single model: {_compared(outcome.score.gain)} on the hold-out."))
-    if (baseline := told.baseline) and (baseline.trial,) != voting(answering):
+    if (baseline := context.baseline) and (baseline.trial,) != voting(answering):
         words = "the space's first start entry, without a search"
         yield Block(_wrapped(f"Against the baseline ({baseline.trial}, {words}): {_compared(baseline.gain)} on validation."))
     evaluated = sorted(decision.choice.evaluated.items(), key=lambda one: -decision.metric.sign * one[1].score)
@@ -95,14 +95,14 @@ def _blocks(runs: Runs, outcome: Outcome, told: Told) -> Iterator[Block]:
     if absent := absent_classes(runs.holdout, decision.scheme):
         kind = "tags" if decision.scheme.kind == "tags" else "joint classes"
         yield Block(_wrapped(f"{len(absent)} {kind} are absent from the hold-out: {some(absent, most=2)}."), rank=4)
-    for note in told.notes:
+    for note in context.notes:
         words, *commands = note.split("\n")
         yield Block([*_wrapped(words), *commands])
-    if told.left_out:
-        yield Block(list(left_out_lines(told.left_out)), rank=1)
-    yield Block([f"Files in {told.folder}/:", *_wrapped(", ".join(file.name for file in told.written), indent="  ")])
+    if context.left_out:
+        yield Block(list(left_out_lines(context.left_out)), rank=1)
+    yield Block([f"Files in {context.folder}/:", *_wrapped(", ".join(file.name for file in context.written), indent="  ")])
     asked = " ".join(f"--run {name_of(folder)}" for folder in runs.folders)
-    folder, images, out = (shlex.quote(str(one)) for one in (told.folder, told.images, "answers.csv"))
+    folder, images, out = (shlex.quote(str(one)) for one in (context.folder, context.images, "answers.csv"))
     yield Block(
         [
             "Next: one page with everything, and answers for other images:",

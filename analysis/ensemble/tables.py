@@ -10,13 +10,13 @@ from rich.table import Table
 from analysis.command import table
 from analysis.evaluation.decide import (
     ENOUGH_GROUPS,
+    GREEDY_ALL,
     SINGLE,
-    WHOLE,
     Choice,
     Decision,
+    MissingWeights,
     Outcome,
     StepTaken,
-    Wanting,
     answer_words,
     step_words,
 )
@@ -110,14 +110,14 @@ def answers_table(outcome: Outcome) -> Table:
             score_words(score.score, score.interval),
             "" if name == SINGLE else gain_words(score.gain),
             "-" if score.accuracy is None else f"{score.accuracy:.3f}",
-            *(f"{score.target_scores[attribute]:.3f}" for attribute in names),
+            *(f"{score.target_scores[target]:.3f}" for target in names),
             style="bold" if name == outcome.decision.final else None,
         )
     return found
 
 
 def score_columns(title: str, names: Sequence[str]) -> tuple[str, ...]:
-    """What is told of an answer, by the metric of this title and for these targets."""
+    """What is shown of an answer, by the metric of this title and for these targets."""
     return f"{title} (95 %)", "gain over the best single (95 %)", "accuracy", *(f"{name}: {title}" for name in names)
 
 
@@ -140,8 +140,8 @@ def shift_table(scheme: Scheme, shifts: Sequence[Shift]) -> Table:
     found.add_column("value")
     for name in ("learned from", "answered", "EM (95 %)", "BBSE", "prior shift"):
         found.add_column(name, justify="right")
-    for attribute, shift in zip(scheme.targets, shifts, strict=True):
-        rows = zip(attribute.values, shift.trained, shift.predicted, shift.em, shift.em_intervals, shift.bbse, strict=True)
+    for target, shift in zip(scheme.targets, shifts, strict=True):
+        rows = zip(target.values, shift.trained, shift.predicted, shift.em, shift.em_intervals, shift.bbse, strict=True)
         for row, (value, trained, predicted, estimated, (low, high), unmixed) in enumerate(rows):
             shifted = f"{'significant' if shift.significant else 'not significant'} (p {shift.p_value:.3f})" if row == 0 else ""
             name = shift.attribute if row == 0 else ""
@@ -169,7 +169,7 @@ def decision_lines(decision: Decision) -> list[str]:
             f"Not tried, as {ENOUGH_GROUPS} validation groups are needed to choose among so many votes: {', '.join(decision.few)}."
         )
     if decision.untried:
-        words = "score probabilities" if decision.metric.wants == "probabilities" else "are no sums over images"
+        words = "score probabilities" if decision.metric.takes == "probabilities" else "are no sums over images"
         lines.append(f"Not tried, as scores by {decision.metric.title} {words}: {', '.join(map(step_words, decision.untried))}.")
     return lines
 
@@ -184,18 +184,18 @@ def decision_notes(decision: Decision) -> list[str]:
             f"The best of {found.members} members was picked by its score on validation, which makes that {bias}: "
             f"corrected, it is {corrected}."
         )
-    return notes + ([wanting_words(decision.wanting)] if decision.wanting else [])
+    return notes + ([missing_weights_words(decision.missing_weights)] if decision.missing_weights else [])
 
 
-def wanting_words(wanting: Wanting) -> str:
-    """What a vote would be worth whose weights were not all kept, and below, a line each, the commands that bring them back."""
-    gain = f"{gain_words(wanting.evaluated.gain)} over the best single model"
+def missing_weights_words(missing_weights: MissingWeights) -> str:
+    """What a vote would be worth whose weights were not all kept, and below, a line each, the commands that train them again."""
+    gain = f"{gain_words(missing_weights.evaluated.gain)} over the best single model"
     words = (
-        f"A {answer_words(WHOLE)} that were searched scores {wanting.evaluated.score:.3f} there ({gain}), "
-        f"but takes {some(wanting.trials)}, whose weights were not kept (run/keep). Train these again, then give the new run "
+        f"A {answer_words(GREEDY_ALL)} that were searched scores {missing_weights.evaluated.score:.3f} there ({gain}), "
+        f"but takes {some(missing_weights.trials)}, whose weights were not kept (run/keep). Train these again, then give the new run "
         "as a further --run:"
     )
-    return "\n".join([words, *(f"  {command}" for command in train_again(wanting.trials))])
+    return "\n".join([words, *(f"  {command}" for command in train_again(missing_weights.trials))])
 
 
 def reason(choice: Choice) -> str:
@@ -239,7 +239,7 @@ def _use(step: StepTaken) -> str:
 
 
 def differences(trials: Sequence[Trial], most: int = 3) -> dict[Trial, str]:
-    """What tells each trial from the others beside task and backbone: names before numbers, at most `most` and a count of the rest."""
+    """The settings of each trial that vary, beside task and backbone: names before numbers, at most `most` and a count of the rest."""
     flat = {trial: dict(varied_settings(trial)) for trial in trials}
     # Which settings a trial has depends on what it chose.
     paths = dict.fromkeys(path for values in flat.values() for path in values)

@@ -19,7 +19,7 @@ class Calibration:
     """One temperature for each head of a trial."""
 
     scheme: Scheme  # of everything that the trial predicts
-    heads: tuple[tuple[str, ...], ...]  # attribute names per head; together each of the scheme's once
+    heads: tuple[tuple[str, ...], ...]  # names of targets per head; together each of the scheme's once
     temperatures: tuple[float, ...]  # one a head; 1 changes nothing, higher ones make it less sure
 
     def __call__(self, joint: Array) -> Array:
@@ -52,7 +52,7 @@ def fit_calibration(task: Task, joint: np.ndarray, labels: np.ndarray) -> Calibr
     Args:
         task: of the trial.
         joint: its probabilities (images, classes of the task's scheme), on images that it was not trained on.
-        labels: attribute ids (images, attributes of the task's scheme).
+        labels: class ids (images, targets of the task's scheme).
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
     targets = task.targets(labels)

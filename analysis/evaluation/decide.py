@@ -8,14 +8,14 @@ import numpy as np
 
 from analysis.evaluation.calibration import calibration_error
 from analysis.evaluation.fitted_ensemble import Pipeline
-from analysis.evaluation.nested import Candidate, Known, Lineup, Nested, Wish, crossfit_step, fit_nested, line_up, searched
+from analysis.evaluation.nested import Candidate, Known, Lineup, MemberOptions, Nested, crossfit_step, fit_nested, line_up, searched
 from analysis.evaluation.scoring import Score, score_answers
 from analysis.evaluation.steps import STEPS, is_free, useful_steps
 from analysis.evaluation.uncertainty import Gain, Optimism, indistinguishable, optimism, simultaneous_gains
 from analysis.members.compose import Predicted
 from analysis.members.selection import refuse_count
 from analysis.members.trials import Sample
-from analysis.members.tta import LOOK_SETS
+from analysis.members.tta import TRANSFORM_SETS
 from analysis.votes import ENSEMBLES
 from analysis.votes.folds import part_groups
 from trainables.data.targets import Scheme
@@ -26,7 +26,7 @@ from trainables.registry import ConfigError, Mistake, choose
 from trainables.seeding import generator
 
 SINGLE = "best single"
-WHOLE = "greedy_all"  # in ENSEMBLES
+GREEDY_ALL = "greedy_all"  # in ENSEMBLES
 ENOUGH_GROUPS = 150  # of validation images, for every vote to be tried; found by benchmarks/decision.py
 STEP_WORDS = {
     "calibrate": "temperature calibration",
@@ -35,8 +35,9 @@ STEP_WORDS = {
     "thresholds": "per-tag thresholds",
 }
 WITH_STEPS = " with steps"  # what follows the name of an answer that has some
-Looks = tuple[str, ...]
-Look = Callable[[Looks, tuple[str, ...]], Mapping[str, Predicted]]  # predicts the validation images: transforms, trials -> by transform
+TransformNames = tuple[str, ...]
+# Predicts the validation images: transforms, trials -> by transform.
+PredictValidation = Callable[[TransformNames, tuple[str, ...]], Mapping[str, Predicted]]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class StepTaken:
 
 
 @dataclass(frozen=True)
-class Wanting:
+class MissingWeights:
     """A better vote whose weights were not all kept."""
 
     evaluated: Evaluated  # the gain is over SINGLE
@@ -111,7 +112,7 @@ class Decision:
     optimism: Optimism  # of the best member's score on validation, over all that were searched
     untried: tuple[str, ...]  # votes and steps that the metric has no use for, where auto would have tried them
     few: tuple[str, ...] = ()  # votes that auto did not try, as there are too few groups to choose among so many
-    wanting: Wanting | None = None
+    missing_weights: MissingWeights | None = None
 
     @property
     def scheme(self) -> Scheme:
@@ -126,18 +127,18 @@ class Decision:
 class Options:
     """What the user asks of an ensemble."""
 
-    wish: Wish
+    member_options: MemberOptions
     vote: str = "auto"
     steps: tuple[str, ...] = ("auto",)  # auto: those that help; or names of STEPS, calibrate and tta; empty: none
     safe: bool = False  # a vote answers only where it is significantly better than the best single model
     seed: int = 0
 
 
-def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, look: Look) -> Decision:
+def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, predict_validation: PredictValidation) -> Decision:
     """Choose members, their vote and the steps around it by what each is worth on groups that it was not fitted on.
 
     Args:
-        look: predicts the validation images again, with transforms of test-time augmentation.
+        predict_validation: predicts the validation images again, with transforms of test-time augmentation.
     Raises: ConfigError for a vote or step that is unknown or has no use for the metric, RunError when there are fewer members than asked
         for.
     """
@@ -145,19 +146,21 @@ def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, 
     for name in options.steps:
         choose({"auto": None, "tta": None, "calibrate": None, **STEPS}, name, "--step")
     _refuse_useless(options, known.metric)
-    lineup = line_up(options.wish, candidates, known)
-    refuse_count(options.wish.top, lineup.choice)
+    lineup = line_up(options.member_options, candidates, known)
+    refuse_count(options.member_options.top, lineup.choice)
     parts = part_groups(known.groups, lineup.target, options.seed)
     evaluate = _Evaluator(known.metric, known.groups, lineup.target, options.seed)
     names, few = votes_to_try(options.vote, known.metric, len(np.unique(known.groups)))
-    alone, everyone = Wish(top=1, alone=True), replace(options.wish, top=None, choose="best")
-    asked = {SINGLE: (alone, "best")} | {name: (everyone if ENSEMBLES[name].whole else options.wish, name) for name in names}
+    alone, everyone = MemberOptions(top=1, alone=True), replace(options.member_options, top=None, choose="best")
+    asked = {SINGLE: (alone, "best")} | {
+        name: (everyone if ENSEMBLES[name].picks_members else options.member_options, name) for name in names
+    }
     nested, pipelines = {}, {}
     with progress_bar("fitting votes", len(asked) * (1 + len(parts))) as fitted:
-        for wish in dict.fromkeys(wish for wish, _ in asked.values()):
-            votes = {name: vote for name, (own, vote) in asked.items() if own == wish}
-            found = fit_nested(wish, tuple(dict.fromkeys(votes.values())), candidates, known, parts, fitted)
-            whole = lineup if wish == options.wish else line_up(wish, candidates, known)
+        for member_options in dict.fromkeys(member_options for member_options, _ in asked.values()):
+            votes = {name: vote for name, (own, vote) in asked.items() if own == member_options}
+            found = fit_nested(member_options, tuple(dict.fromkeys(votes.values())), candidates, known, parts, fitted)
+            whole = lineup if member_options == options.member_options else line_up(member_options, candidates, known)
             for name, vote in votes.items():
                 nested[name], pipelines[name] = found[vote], whole.fit(vote)
                 fitted(1)
@@ -165,9 +168,9 @@ def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, 
     evaluated = evaluate.each(answers, answers[SINGLE])
     evaluated |= {name: evaluated[SINGLE] for name in names if _same(pipelines[name], pipelines[SINGLE], known)}
     choice = Choice(options.vote, evaluate.best(names, evaluated), evaluated, options.safe)
-    if ENSEMBLES[choice.vote].whole:
+    if ENSEMBLES[choice.vote].picks_members:
         lineup = line_up(everyone, candidates, known).only(pipelines[choice.vote].members)
-    walk = _Walk(options, candidates, known, parts, evaluate, look, *asked[choice.answer])
+    walk = _Walk(options, candidates, known, parts, evaluate, predict_validation, *asked[choice.answer])
     steps, stepped, answer = walk.go(nested[choice.answer], answers[choice.answer], pipelines[choice.answer])
     final = choice.answer + (WITH_STEPS if any(step.used for step in steps) else "")
     pipelines[final] = stepped
@@ -181,10 +184,10 @@ def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, 
         nested=answer,
         member_scores=tuple(one.score() for one in members),
         alike=indistinguishable(members, generator(options.seed, "bootstrap")),
-        optimism=optimism(list(searched(options.wish, candidates, known)), evaluate.rng()),
+        optimism=optimism(list(searched(options.member_options, candidates, known)), evaluate.rng()),
         untried=untried(options, known.metric),
         few=few,
-        wanting=_wanting(everyone, candidates, known, parts, evaluate, choice, answers) if WHOLE in names else None,
+        missing_weights=_missing_weights(everyone, candidates, known, parts, evaluate, choice, answers) if GREEDY_ALL in names else None,
     )
 
 
@@ -203,32 +206,32 @@ def _same(pipeline: Pipeline, single: Pipeline, known: Known) -> bool:
     return own.shape == other.shape and np.allclose(own, other)
 
 
-def _wanting(
-    everyone: Wish,
+def _missing_weights(
+    everyone: MemberOptions,
     candidates: Mapping[str, Candidate],
     known: Known,
     parts: Sequence[np.ndarray],
     evaluate: "_Evaluator",
     choice: Choice,
     answers: Mapping[str, np.ndarray],
-) -> Wanting | None:
+) -> MissingWeights | None:
     """Greedy selection over all trials, those without weights too, where it is better than what answers and takes such trials."""
     if all(candidate.votes for candidate in candidates.values()):
         return None
     voting = {name: replace(candidate, votes=True) for name, candidate in candidates.items()}
     with progress_bar("fitting a vote of all trials", len(parts)) as fitted:
-        answer = fit_nested(everyone, (WHOLE,), voting, known, parts, fitted)[WHOLE].answer(known.predicted)
+        answer = fit_nested(everyone, (GREEDY_ALL,), voting, known, parts, fitted)[GREEDY_ALL].answer(known.predicted)
     evaluated = evaluate(answer, answers[SINGLE])
-    bare = tuple(name for name in line_up(everyone, voting, known).fit(WHOLE).trials if not candidates[name].votes)
+    bare = tuple(name for name in line_up(everyone, voting, known).fit(GREEDY_ALL).trials if not candidates[name].votes)
     better = known.metric.sign * (evaluated.score - choice.evaluated[choice.answer].score) > 0
-    return Wanting(evaluated, bare) if better and bare else None
+    return MissingWeights(evaluated, bare) if better and bare else None
 
 
 def useless(metric: Metric) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The votes and the steps that a metric has no use for: those without probabilities, those that only move labels, and those that are
     for another kind of target."""
     votes = tuple(
-        name for name, one in ENSEMBLES.items() if (one.shares_only and metric.wants == "probabilities") or metric.target not in one.kinds
+        name for name, one in ENSEMBLES.items() if (one.shares_only and metric.takes == "probabilities") or metric.target not in one.kinds
     )
     own = {*useful_steps(metric), *(("calibrate",) if metric.target == "classes" else ())}
     return votes, tuple(name for name in ("calibrate", *STEPS) if name not in own)
@@ -248,7 +251,7 @@ def _refuse_useless(options: Options, metric: Metric) -> None:
     if options.vote in votes:
         other = f"{options.vote!r} is not for {metric.target}, which run/metric {metric.name} scores; take another"
         mistakes.append(Mistake("--vote", probabilities_missing(metric, "it", options.vote) or other))
-    words = f"has no use for run/metric {metric.name}, which scores {metric.wants} of {metric.target}; leave it out"
+    words = f"has no use for run/metric {metric.name}, which scores {metric.takes} of {metric.target}; leave it out"
     mistakes += [Mistake("--step", f"{name} {words}") for name in options.steps if name in steps]
     if mistakes:
         raise ConfigError(mistakes)
@@ -290,8 +293,8 @@ class _Walk:
     known: Known
     parts: tuple[np.ndarray, ...]
     evaluate: _Evaluator
-    look: Look
-    wish: Wish
+    predict_validation: PredictValidation
+    member_options: MemberOptions
     vote: str
 
     def go(self, nested: Nested, answer: np.ndarray, pipeline: Pipeline) -> tuple[list[StepTaken], Pipeline, np.ndarray]:
@@ -299,19 +302,19 @@ class _Walk:
         taken: list[StepTaken] = []
         predicted = self.known.predicted
         if self._tried("calibrate"):
-            wish = replace(self.wish, calibrate=True)
-            tempered = fit_nested(wish, (self.vote,), self.candidates, self.known, self.parts)[self.vote]
+            member_options = replace(self.member_options, calibrate=True)
+            tempered = fit_nested(member_options, (self.vote,), self.candidates, self.known, self.parts)[self.vote]
             changed = tempered.answer(predicted)
             errors = tuple(calibration_error(one, self.evaluate.target).expected for one in (answer, changed))
             step = self._weigh("calibrate", self.evaluate(changed, answer), error=errors)
             taken.append(step)
             if step.used:
-                nested, answer, pipeline = tempered, changed, line_up(wish, self.candidates, self.known).fit(self.vote)
+                nested, answer, pipeline = tempered, changed, line_up(member_options, self.candidates, self.known).fit(self.vote)
         if self._tried("tta"):
             trials = tuple(dict.fromkeys((*nested.trials, *pipeline.trials)))
-            looks = dict.fromkeys(look for names in LOOK_SETS for look in names if look != "plain")
-            by_look = {"plain": predicted, **self.look(tuple(looks), trials)}
-            tried = {names: nested.answer(averaged(by_look, names, trials)) for names in LOOK_SETS if len(names) > 1}
+            others = dict.fromkeys(name for names in TRANSFORM_SETS for name in names if name != "plain")
+            by_transform = {"plain": predicted, **self.predict_validation(tuple(others), trials)}
+            tried = {names: nested.answer(averaged(by_transform, names, trials)) for names in TRANSFORM_SETS if len(names) > 1}
             evaluated = self.evaluate.each(tried, answer)
             names = self.evaluate.best(tried, evaluated)
             step = self._weigh("tta", evaluated[names], price=float(len(names)))
@@ -341,9 +344,9 @@ class _Walk:
         )
 
 
-def averaged(by_look: Mapping[str, Predicted], names: Looks, trials: tuple[str, ...]) -> Predicted:
-    """The mean over looks of what each trial predicts."""
-    return {trial: np.mean([by_look[name][trial] for name in names], axis=0) for trial in trials}
+def averaged(by_transform: Mapping[str, Predicted], names: TransformNames, trials: tuple[str, ...]) -> Predicted:
+    """The mean over transforms of what each trial predicts."""
+    return {trial: np.mean([by_transform[name][trial] for name in names], axis=0) for trial in trials}
 
 
 @dataclass(frozen=True, eq=False)
@@ -364,17 +367,19 @@ class Outcome:
         return self.scores[self.decision.final]
 
 
-def score_on(decision: Decision, holdout: Sample, by_look: Mapping[str, Predicted], seed: int) -> Outcome:
+def score_on(decision: Decision, holdout: Sample, by_transform: Mapping[str, Predicted], seed: int) -> Outcome:
     """The outcome on held-out images; the seed draws the groups of the bootstrap.
 
     Args:
-        by_look: what the trials of the pipelines predict of them, in every look that some pipeline takes.
+        by_transform: what the trials of the pipelines predict of them, by every transform that some pipeline takes.
     """
     scheme = decision.scheme
-    answers = {name: pipeline(averaged(by_look, pipeline.looks, pipeline.trials)) for name, pipeline in decision.pipelines.items()}
+    answers = {name: pipeline(averaged(by_transform, pipeline.looks, pipeline.trials)) for name, pipeline in decision.pipelines.items()}
     return Outcome(
         decision=decision,
-        member_scores=tuple(holdout.score(decision.metric, scheme, member.answer(by_look["plain"])) for member in decision.lineup.members),
+        member_scores=tuple(
+            holdout.score(decision.metric, scheme, member.answer(by_transform["plain"])) for member in decision.lineup.members
+        ),
         answers=answers,
         scores=score_answers(answers, holdout, scheme, decision.metric, seed),
     )
@@ -384,7 +389,7 @@ def answer_words(name: str) -> str:
     """An answer as it is called in a table."""
     if name.endswith(WITH_STEPS):
         return f"{answer_words(name.removesuffix(WITH_STEPS))} with its steps"
-    return {SINGLE: SINGLE, "best": "best member", WHOLE: "greedy vote over all trials"}.get(name, f"{name} vote")
+    return {SINGLE: SINGLE, "best": "best member", GREEDY_ALL: "greedy vote over all trials"}.get(name, f"{name} vote")
 
 
 def step_words(name: str) -> str:

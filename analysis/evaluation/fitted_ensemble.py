@@ -10,7 +10,7 @@ from analysis.evaluation.calibration import Calibration
 from analysis.evaluation.steps import Step
 from analysis.members.compose import Member, Predicted
 from analysis.members.predictions import TrialModels
-from analysis.members.tta import LOOKS
+from analysis.members.tta import TRANSFORMS
 from analysis.votes import Ensemble
 from analysis.votes.arrays import Array, library
 from trainables.commands import typed
@@ -29,7 +29,7 @@ class Pipeline:
     scheme: Scheme
     members: tuple[Member, ...]
     ensemble: Ensemble
-    looks: tuple[str, ...] = ("plain",)  # in LOOKS: the transforms of test-time augmentation, averaged for each trial
+    looks: tuple[str, ...] = ("plain",)  # in TRANSFORMS: the transforms of test-time augmentation, averaged for each trial
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)  # by trial; empty: none is calibrated
     steps: tuple[Step, ...] = ()
 
@@ -62,7 +62,7 @@ ENSEMBLE_FILE = TypeAdapter(EnsembleFile)
 
 
 def write_ensemble(folder: Folder, content: EnsembleFile) -> None:
-    """Write the file, whole or not at all."""
+    """Write the file, completely or not at all."""
     write_json(folder / FILE, ENSEMBLE_FILE.dump_python(content, mode="json", by_alias=True))
 
 
@@ -107,9 +107,9 @@ def read_trial_models(folder: Folder, content: EnsembleFile) -> list[TrialModels
     Raises: RunError naming every file of weights that is gone, damaged or of other labels than the ensemble, with the fix.
     """
     mistakes = [
-        f"there is no transform of test-time augmentation named {look}; there are {', '.join(LOOKS)}"
+        f"there is no transform of test-time augmentation named {look}; there are {', '.join(TRANSFORMS)}"
         for look in content.pipeline.looks
-        if look not in LOOKS
+        if look not in TRANSFORMS
     ]
     found = []
     files = model_files(folder, content)
@@ -120,11 +120,11 @@ def read_trial_models(folder: Folder, content: EnsembleFile) -> list[TrialModels
             mistakes.append(str(error))
             continue
         found.append(one)
-        parts = [part for member in content.pipeline.members for part in member.heard if part.trial == name]
+        parts = [part for member in content.pipeline.members for part in member.all_parts if part.trial == name]
         if any(part.scheme != one.task.scheme for part in parts):
             mistakes.append(f"{one.models[0]}: the weights of {name} have other classes than the ensemble was made of")
     if mistakes:
-        fix = f"Bring the files back as they were, or let others vote: {maker(folder)}"
+        fix = f"Restore the files from a backup, or let others vote: {maker(folder)}"
         raise RunError("\n".join([*mistakes, fix]))
     return found
 
@@ -137,7 +137,7 @@ def _refuse_misfits(content: EnsembleFile) -> None:
     mistakes += [] if pipeline.members and pipeline.looks else ["it has no members or no transforms"]
     if mistakes:
         raise ValueError("; ".join(mistakes))
-    parts = [part for member in pipeline.members for part in member.heard]
+    parts = [part for member in pipeline.members for part in member.all_parts]
     predicted = {part.trial: np.full((1, part.scheme.classes), 1 / part.scheme.classes) for part in parts}
     # Before the steps too: these would hide that a vote's weights are not of its members.
     with np.errstate(all="ignore"):

@@ -1,6 +1,6 @@
 """What an answer is worth on groups that no part of it was fitted on.
 
-Choosing members, fitting their vote and fitting what corrects it all learn from images whose classes are known. So the whole of it is
+Choosing members, fitting their vote and fitting what corrects it all learn from images whose classes are known. So all of it is
 carried out once for each part of the groups, on the others, and evaluated on that part.
 """
 
@@ -33,13 +33,13 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Wish:
+class MemberOptions:
     """Which members are to vote."""
 
     top: int | None = 3  # None: all there are
     choose: str = "best"  # in CHOICES
     per: str = "backbone"  # what taking turns is by: backbone or task
-    alone: bool = False  # members of one trial only, where there are any that cover all attributes
+    alone: bool = False  # members of one trial only, where there are any that cover all targets
     named: tuple[str, ...] = ()  # the trials that members are made of; empty: all
     calibrate: bool = False
 
@@ -97,7 +97,7 @@ class Lineup:
         """The members with this vote of ENSEMBLES, fitted on the images they were chosen on."""
         entry, members, calibrations = ENSEMBLES[name], self.members, self.calibrations
         vote = entry(self.answers, self.target, self.groups, self.metric)
-        if entry.whole and isinstance(vote, Mean):
+        if entry.picks_members and isinstance(vote, Mean):
             picked = [index for index, weight in enumerate(vote.weights) if weight]
             vote, members = Mean(tuple(vote.weights[index] for index in picked)), tuple(members[index] for index in picked)
             used = {trial for member in members for trial in member.trials}
@@ -133,23 +133,23 @@ def take(predicted: Predicted, rows: np.ndarray) -> Predicted:
     return {name: joint[rows] for name, joint in predicted.items()}
 
 
-def line_up(wish: Wish, candidates: Mapping[str, Candidate], known: Known) -> Lineup:
+def line_up(member_options: MemberOptions, candidates: Mapping[str, Candidate], known: Known) -> Lineup:
     """The members that these images choose, of trials that can vote; all there are where more are wished for.
 
-    Raises: RunError when the trials' attributes overlap so that no choice parts them.
+    Raises: RunError when the trials' targets overlap so that no choice separates them.
     """
-    voting = {name: one for name, one in candidates.items() if one.votes and (not wish.named or name in wish.named)}
+    voting = {name: one for name, one in candidates.items() if one.votes and (not member_options.named or name in member_options.named)}
     predicted, calibrations = known.predicted, {}
-    if wish.calibrate:
+    if member_options.calibrate:
         for name, candidate in voting.items():
             columns = known.scheme.columns(candidate.task.scheme.names)
             calibrations[name] = fit_calibration(candidate.task, predicted[name], known.labels[:, columns])
         predicted = {name: calibration(predicted[name]) for name, calibration in calibrations.items()}
-    found = members_of(voting, replace(known, predicted=predicted), wish.alone)
+    found = members_of(voting, replace(known, predicted=predicted), member_options.alone)
     answers = np.stack([member.answer(predicted) for member in found])
     target = known.truth(found[0].scheme)
-    top = len(found) if wish.top is None else min(wish.top, len(found))
-    order = CHOICES[wish.choose](answers, target, kinds_of(found, candidates, wish.per), top, known.metric)
+    top = len(found) if member_options.top is None else min(member_options.top, len(found))
+    order = CHOICES[member_options.choose](answers, target, kinds_of(found, candidates, member_options.per), top, known.metric)
     members = tuple(found[index] for index in order)
     used = {trial for member in members for trial in member.trials}
     kept = {name: calibration for name, calibration in calibrations.items() if name in used}
@@ -163,12 +163,12 @@ def members_of(candidates: Mapping[str, Candidate], known: Known, alone: bool = 
     return [member for member in found if len(member.trials) == 1] or found if alone else found
 
 
-def searched(wish: Wish, candidates: Mapping[str, Candidate], known: Known) -> Iterator[Evidence]:
+def searched(member_options: MemberOptions, candidates: Mapping[str, Candidate], known: Known) -> Iterator[Evidence]:
     """The evidence for every member that the best one was picked from: of all trials, whether they can still vote or not.
 
     Trials lose their weights because their scores are lower, so those that keep them were picked too.
     """
-    for member in members_of(candidates, known, wish.alone):
+    for member in members_of(candidates, known, member_options.alone):
         yield evidence(known.metric, known.truth(member.scheme), member.answer(known.predicted), known.groups)
 
 
@@ -178,7 +178,7 @@ def kinds_of(members: Sequence[Member], candidates: Mapping[str, Candidate], per
 
 
 def fit_nested(
-    wish: Wish,
+    member_options: MemberOptions,
     votes: Sequence[str],
     candidates: Mapping[str, Candidate],
     known: Known,
@@ -191,7 +191,7 @@ def fit_nested(
     """
     found: dict[str, list[Pipeline]] = {name: [] for name in votes}
     for rows in parts:
-        lineup = line_up(wish, candidates, known.take(others(rows, len(known.groups))))
+        lineup = line_up(member_options, candidates, known.take(others(rows, len(known.groups))))
         for name in votes:
             found[name].append(lineup.fit(name))
             fitted(1)

@@ -70,7 +70,7 @@ def score_answers(answers: Mapping[str, np.ndarray], sample: Sample, scheme: Sch
 def plain_findings(answer: np.ndarray, sample: Sample, known: Sample, scheme: Scheme, metric: Metric, seed: int) -> list[str]:
     """What has to be said first of an answer that knows nothing: that it is always the same class, or no better than guessing.
 
-    Guessing is the best of three ways that look at no image: the commonest class for every image, classes drawn as often as they are
+    Guessing is the best of three ways that use no image: the commonest class for every image, classes drawn as often as they are
     common, and for metrics of probabilities the shares of the classes.
 
     Args:
@@ -121,7 +121,7 @@ def _always(answer: np.ndarray, scheme: Scheme) -> list[str]:
 
 
 def guess_score(sample: Sample, known: Sample, scheme: Scheme, metric: Metric, seed: int) -> float:
-    """The best score, expected where it is drawn, of answers that look at no image."""
+    """The best score, expected where it is drawn, of answers that use no image."""
     rng, truth, classes = generator(seed, "bootstrap"), sample.truth(scheme), scheme.classes
     if scheme.kind != "classes":
         learned = known.truth(scheme).astype(float)

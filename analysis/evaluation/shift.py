@@ -1,6 +1,6 @@
 """Prior shift: how often each value of a target occurs among images without labels, and whether answers should follow that.
 
-It rests on one assumption: a value looks among those images as it does among the labelled ones, and only its class prior is another.
+It rests on one assumption: images of a value are distributed there as among the labelled ones, and only the class priors differ.
 Nothing is corrected before a shift is significant, since estimated priors of images that did not shift are noise.
 """
 
@@ -35,7 +35,7 @@ class Shift:
     predicted: tuple[float, ...]  # shares of the predicted values, with all the mistakes in them
     em: tuple[float, ...]  # priors under which the calibrated probabilities are the most probable: the estimate
     em_intervals: tuple[tuple[float, float], ...]  # 95 %
-    bbse: tuple[float, ...]  # a second opinion: shares after the mistakes known from validation are taken out
+    bbse: tuple[float, ...]  # a second opinion: shares after correction for the mistakes known from validation
     p_value: float  # of no shift, all values together
 
     @property
@@ -159,7 +159,7 @@ def reweighted_gain(
     Args:
         answer: probabilities (n, classes) of labelled images with about the trained shares.
         target: their true joint classes (n,).
-        groups: whom they show (n,).
+        groups: of the images (n,).
         rng: draws the groups, the same ones for before and after.
     """
     weights = shares.class_factors()[target]
@@ -179,7 +179,7 @@ def recalled(counts: np.ndarray) -> np.ndarray:
 
 
 def unmixed(mistakes: np.ndarray, predicted: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """The shares (..., values) of true values that make these shares of predicted ones; as the trained ones where nothing can be told."""
+    """The shares (..., values) of true values that make these shares of predicted ones; as trained where nothing can be estimated."""
     # Solved for the difference from the trained shares: what a singular matrix leaves open is then no shift.
     unexplained = predicted - (mistakes @ trained)
     found = trained + np.einsum("...ij,...j->...i", np.linalg.pinv(mistakes, rcond=WEAKEST), unexplained)
@@ -197,7 +197,7 @@ def most_probable_priors(
     Args:
         likelihoods: (n, values), of each image under each value, but for a factor of the image's own.
         weights: (n,) for how much each image counts; their sum is 1.
-        start: priors (values,) to start from: where nothing tells values apart, they stay as they are.
+        start: priors (values,) to start from: where nothing separates the values, they stay as they are.
     Source: the steps of Varadhan and Roland, Simple and globally convergent methods for accelerating the convergence of any EM
     algorithm (SQUAREM), Scandinavian Journal of Statistics, 2008.
     """

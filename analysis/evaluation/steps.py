@@ -64,7 +64,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Rule:
-    """The second most probable class is taken where it differs from the first in the value of one attribute alone, and little in score."""
+    """The second most probable class is taken where it differs from the first in the value of one target alone, and little in score."""
 
     attribute: str
     likeliest: int  # the value of the most probable class
@@ -74,7 +74,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class TopTwo:
-    """Rules for images whose two most probable classes lie close together; at most one of them speaks of an image."""
+    """Rules for images whose two most probable classes lie close together; at most one of them applies to an image."""
 
     scheme: Scheme
     rules: tuple[Rule, ...]
@@ -86,10 +86,10 @@ class TopTwo:
         Between classes that are equally likely no rule decides.
         """
         xp = library(answer)
-        likeliest, second, high, low, gap = two_likeliest(answer)
+        top, second, high, low, gap = two_most_probable(answer)
         gaps = np.append([rule.gap for rule in self.rules], 0.0)[which_rule(self.scheme, self.rules)]
-        taken = gap <= constant(gaps, answer)[likeliest, second]
-        first, other = ((picked(one, self.scheme.classes) > 0) & taken[:, None] for one in (likeliest, second))
+        taken = gap <= constant(gaps, answer)[top, second]
+        first, other = ((picked(one, self.scheme.classes) > 0) & taken[:, None] for one in (top, second))
         return xp.where(first, low[:, None], xp.where(other, high[:, None], answer))
 
     def kept(self, share: float) -> "TopTwo":
@@ -99,10 +99,10 @@ class TopTwo:
 
 @dataclass(frozen=True)
 class Shares:
-    """Other shares of the values of attributes than those that the trials learned."""
+    """Other shares of the values of targets than those that the trials learned."""
 
     scheme: Scheme
-    factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by attribute, one a value: the new share over the learned one
+    factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by target, one a value: the new share over the learned one
     kind: Literal["shares"] = "shares"
 
     def __call__(self, answer: Array) -> Array:
@@ -141,7 +141,7 @@ def offsets(answer: np.ndarray, target: np.ndarray, groups: np.ndarray, scheme: 
 def top_two(answer: np.ndarray, target: np.ndarray, groups: np.ndarray, scheme: Scheme, metric: Metric) -> TopTwo:
     """The gap of each rule that brings the best score, as much of it as other groups confirm.
 
-    There is a rule for every two values of an attribute and either order, for neighbours alone where it is cut from a number.
+    There is a rule for every two values of a target and either order, for neighbours alone where it is cut from a number.
     """
     return _with_other_groups(best_top_two, answer, target, groups, scheme, metric)
 
@@ -149,7 +149,7 @@ def top_two(answer: np.ndarray, target: np.ndarray, groups: np.ndarray, scheme: 
 def thresholds(answer: np.ndarray, target: np.ndarray, groups: np.ndarray, scheme: Scheme, metric: Metric) -> Thresholds:
     """The probability of each tag from which on it is said to be there that brings the best score, as much of it as other groups confirm.
 
-    Where the metric looks at no labels it is macro F1 that they are for. Source: Lipton et al., ECML 2014, as above.
+    Where the metric takes no labels they are fitted for macro F1. Source: Lipton et al., ECML 2014, as above.
     """
     return _with_other_groups(best_thresholds, answer, target, groups, scheme, metric if moves_labels(metric) else TAG_LABELS)
 
@@ -176,22 +176,22 @@ STEPS: dict[str, Correction] = {
     "top_two": Correction(top_two),
     "thresholds": Correction(thresholds, "tags"),
 }
-TAG_LABELS = METRICS_OF["tags"]["f1_macro"]  # what the thresholds of tags are for, where the metric looks at no labels
+TAG_LABELS = METRICS_OF["tags"]["f1_macro"]  # what the thresholds of tags are for, where the metric takes no labels
 
 
 def moves_labels(metric: Metric) -> bool:
     """Whether the metric is one that steps are fitted by: they move labels, and try every place where one image more would move."""
-    return metric.wants == "labels" and metric.is_of_sums
+    return metric.takes == "labels" and metric.is_of_sums
 
 
 def useful_steps(metric: Metric) -> tuple[str, ...]:
-    """The steps that the metric has a use for: those of classes by labels alone, while tags need labels whatever the metric."""
+    """The useful steps: those of classes by labels alone, while tags need labels whatever the metric."""
     useful = metric.target == "tags" or moves_labels(metric)
     return tuple(name for name, step in STEPS.items() if step.target == metric.target and useful)
 
 
 def is_free(name: str, metric: Metric) -> bool:
-    """Whether a step gives labels and leaves the score as it is: order within each tag is all that the metric looks at."""
+    """Whether a step gives labels and leaves the score as it is: order within each tag is all that the metric takes."""
     return name == "thresholds" and metric.name in ("average_precision", "roc_auc")
 
 
@@ -279,26 +279,26 @@ def best_thresholds(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metr
 
 def best_top_two(answer: np.ndarray, target: np.ndarray, scheme: Scheme, metric: Metric) -> TopTwo:
     """The gap of each rule that brings the best score on these images, found rule by rule until no rule improves it."""
-    likeliest, second, _, _, gap = two_likeliest(answer)
-    rules = [Rule(attribute.name, *pair, gap=0.0) for attribute in scheme.targets for pair in _pairs(attribute)]
+    top, second, _, _, gap = two_most_probable(answer)
+    rules = [Rule(one.name, *pair, gap=0.0) for one in scheme.targets for pair in _pairs(one)]
     near = (gap > 0) & (gap < WIDEST_GAP)
-    rule_of = which_rule(scheme, rules)[likeliest, second]
+    rule_of = which_rule(scheme, rules)[top, second]
     of_rule = [np.flatnonzero((rule_of == number) & near) for number in range(len(rules))]
     of_rule = [rows[np.argsort(gap[rows], kind="stable")] for rows in of_rule]
-    predicted = likeliest.copy()
+    predicted = top.copy()
     score = _worth(metric, target, predicted, scheme.classes)
     for _ in range(PASSES):
         before = score
         for number, rows in enumerate(of_rule):
             start = predicted.copy()
-            start[rows] = likeliest[rows]
+            start[rows] = top[rows]
             curve = _scores_along(metric, target, start, rows, second[rows], scheme.classes)
             places = _places(0.0, gap[rows], WIDEST_GAP)
             places[0] = 0.0
             best = int(np.where(np.isnan(places), -1.0, curve.round(12)).argmax())
             if curve[best] > score + 1e-9:
                 score, rules[number] = curve[best], replace(rules[number], gap=float(places[best]))
-                predicted[rows] = np.where(gap[rows] <= places[best], second[rows], likeliest[rows])
+                predicted[rows] = np.where(gap[rows] <= places[best], second[rows], top[rows])
         if score == before:
             break
     return TopTwo(scheme, tuple(rules))
@@ -341,27 +341,27 @@ def _places(low: float, borders: np.ndarray, high: float) -> np.ndarray:
     return np.where(width > 1e-9, np.clip(0.0, ends[:-1] + margin, ends[1:] - margin), np.nan)
 
 
-def _pairs(attribute: Target) -> list[tuple[int, int]]:
+def _pairs(target: Target) -> list[tuple[int, int]]:
     """The pairs of values between which a rule may decide."""
-    values = range(len(attribute.values))
-    return [(one, other) for one in values for other in values if (abs(one - other) == 1 if attribute.cuts else one != other)]
+    values = range(len(target.values))
+    return [(one, other) for one in values for other in values if (abs(one - other) == 1 if target.cuts else one != other)]
 
 
-def two_likeliest(answer: Array) -> tuple[Array, Array, Array, Array, Array]:
+def two_most_probable(answer: Array) -> tuple[Array, Array, Array, Array, Array]:
     """Of each image (images,): its most probable class and its second, the lower one of those that are equally likely, their scores, and
     the logarithm of the ratio of these."""
     xp = library(answer)
-    likeliest = answer.argmax(axis=1)
+    top = answer.argmax(axis=1)
     # Scores are from 0 on, so that of the most probable is out of the way.
-    rest = xp.where(picked(likeliest, answer.shape[1]) > 0, -1.0, answer)
+    rest = xp.where(picked(top, answer.shape[1]) > 0, -1.0, answer)
     high, low = xp.amax(answer, axis=1), xp.amax(rest, axis=1)
     with np.errstate(divide="ignore"):
         gap = xp.log(high) - xp.log(low)
-    return likeliest, rest.argmax(axis=1), high, low, gap
+    return top, rest.argmax(axis=1), high, low, gap
 
 
 def which_rule(scheme: Scheme, rules: Sequence[Rule]) -> np.ndarray:
-    """The place (classes, classes) of the rule that speaks of a most probable class and a second; -1 where none does."""
+    """The place (classes, classes) of the rule that applies to a most probable class and a second; -1 where none does."""
     values = scheme.split(np.arange(scheme.classes))
     differ = values[:, None] != values[None]
     alone = differ.sum(axis=2) == 1

@@ -92,9 +92,9 @@ def indistinguishable(members: Sequence[Evidence], rng: np.random.Generator, dra
 
 @dataclass(frozen=True)
 class Optimism:
-    """By how much the highest of several scores exceeds what its member is worth on other people."""
+    """By how much the highest of several scores exceeds what its member is worth on other groups."""
 
-    expected: float  # in the metric's unit; above 0: the score looks better than the member is
+    expected: float  # in the metric's unit; above 0: the score is better than the member
     interval: Interval  # 95 %
     members: int  # that it was picked from
     corrected: float  # the score without it

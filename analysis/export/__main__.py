@@ -12,7 +12,7 @@ from analysis.members.predictions import PLAIN, TrialModels
 from trainables.console import output
 from trainables.progress import waiting
 from trainables.record import MODEL, RunError, find_run, list_trials, trial_folder
-from trainables.storage import Folder, open_folder, write_whole
+from trainables.storage import Folder, open_folder, write_atomically
 
 if TYPE_CHECKING:
     from analysis.export.onnx import Export
@@ -31,7 +31,7 @@ def main(
 
     The file takes images as their view shows them, uint8 (images, height, width, channels), and answers with probabilities: what lies
     between, normalisation and vote included, is inside. Its metadata say, as JSON under `card`, what the classes are and which view each
-    input wants. It is compared with PyTorch before it is written.
+    input takes. It is compared with PyTorch before it is written.
 
         python -m analysis.export --ensemble runs/faces/ensemble --out exported
 
@@ -75,7 +75,7 @@ def exported(*wanted: Any) -> "Export":
 
 
 def export_ensemble(console: Console, folder: Folder, out: Path) -> bool:
-    """Write a whole ensemble; the models of its trials alone where a kind of it cannot be said in ONNX. Returns as above.
+    """Write a whole ensemble; the models of its trials alone where ONNX cannot express one of its parts. Returns as above.
 
     Raises: RunError.
     """
@@ -93,7 +93,7 @@ def export_ensemble(console: Console, folder: Folder, out: Path) -> bool:
         words += " of each, which are found outside a network: the whole cannot be one file. The models of its trials are written alone."
         warn(console, words)
         files = [(trial, out / f"{trial.name.replace('/', '-')}.onnx") for trial in trials]
-        # Each is written, whatever becomes of the others.
+        # Each is written, even if others fail.
         return all([write_checked(console, exported(trial), file) for trial, file in files])
     return write_checked(console, exported(content.pipeline, trials), out / "ensemble.onnx")
 
@@ -111,7 +111,7 @@ def write_checked(console: Console, export: "Export", out: Path) -> bool:
         console.print(words, style="red", soft_wrap=True)
         return False
     try:
-        write_whole(out, export.content)
+        write_atomically(out, export.content)
     except OSError as error:
         raise RunError(f"--out {out} cannot be written ({error.strerror or error}); write elsewhere, or make room") from None
     for one in export.inputs:

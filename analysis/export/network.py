@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.evaluation.fitted_ensemble import Pipeline
-from analysis.members.tta import LOOKS
+from analysis.members.tta import TRANSFORMS
 from trainables.data.targets import Task, compose
 from trainables.loop import activated
 from trainables.models.assemble import Classifier, to_input
@@ -29,7 +29,7 @@ class TrialNetwork(nn.Module):
         self.precision = precision
 
     def forward(self, images: Tensor) -> Tensor:
-        seen = [to_input(LOOKS[look](images), images.device) for look in self.looks]
+        seen = [to_input(TRANSFORMS[look](images), images.device) for look in self.looks]
         return torch.stack([self._answer(model(pixels).logits) for model in self.models for pixels in seen]).mean(dim=0)
 
     def _answer(self, logits: Sequence[Tensor]) -> Tensor:

@@ -82,7 +82,7 @@ def export_pipeline(pipeline: Pipeline, trials: Sequence[TrialModels]) -> Export
 def card(scheme: Scheme, inputs: Sequence[Input], outputs: dict[str, str]) -> dict[str, Any]:
     """What a file says about itself."""
     return {
-        "attributes": [{"name": attribute.name, "values": list(attribute.values)} for attribute in scheme.targets],
+        "attributes": [{"name": target.name, "values": list(target.values)} for target in scheme.targets],
         "classes": scheme.class_names(),
         "inputs": [one.plain() for one in inputs],
         "outputs": outputs,

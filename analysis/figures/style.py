@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 # No two light shades are alike: a shade in a picture tells the name. Hues are of the set of Okabe and Ito, Color Universal Design, 2008,
-# which people of every colour vision can tell apart.
+# which are distinct in every kind of colour vision.
 LIGHT = {
     "paper": "#ffffff",
     "ink": "#1b2733",
@@ -123,7 +123,7 @@ def as_svg(figure: Figure, name: str) -> str:
     with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue()
-    # What stands between tags is text of the data: whatever it looks like, it stays as it is.
+    # What stands between tags is text of the data: it is not changed.
     return re.sub(r"<[^>]+>", lambda tag: _for_page(tag[0], name), svg[svg.index("<svg") :])
 
 

@@ -33,10 +33,10 @@ def tags_figure(truth: np.ndarray, answer: np.ndarray, names: list[str], title: 
         colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS)]
         label = f"{shortened(names[place], LONGEST)} ({counts[place]:,}): {score:.3f}"
         axes.plot(recall, precision, style, color=colour, linewidth=1.5, label=label, drawstyle="steps-post")
-        said = answer[:, place] >= TAGGED
-        hits = (said & truth[:, place].astype(bool)).sum()
-        if said.any():
-            axes.scatter(hits / counts[place], hits / said.sum(), 30, color=colour, zorder=3)
+        tagged = answer[:, place] >= TAGGED
+        hits = (tagged & truth[:, place].astype(bool)).sum()
+        if tagged.any():
+            axes.scatter(hits / counts[place], hits / tagged.sum(), 30, color=colour, zorder=3)
     axes.set(xlim=(0, 1.01), ylim=(0, 1.03))
     axes.set_xlabel("recall: images with the tag that get it", fontsize=10)
     axes.set_ylabel("precision: images that get the tag and have it", fontsize=10)

@@ -14,7 +14,7 @@ from trainables.console import output
 from trainables.data.copies import DISTANCE, fingerprints
 from trainables.data.layouts.reading import read_images
 from trainables.data.names import some
-from trainables.data.splits import HOLDOUT, NOBODY
+from trainables.data.splits import HOLDOUT, NO_FOLD
 from trainables.data.views import open_view
 from trainables.metrics import METRICS, of_labels
 from trainables.progress import progress_bar, waiting
@@ -48,13 +48,13 @@ def main(
 
 
 def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
-    """Load, look, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
+    """Load, compare, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
     runs = read_runs(names)
     images = read_images(data_folder(runs), runs.trials[0].record.config.data)
     view = clearest_view(runs)
     files = decode(images, [view])
-    images, split = restore_split(runs.folders[0], runs.cards[0], images.without(files.bad), files.digests, NOBODY)
+    images, split = restore_split(runs.folders[0], runs.cards[0], images.without(files.bad), files.digests, NO_FOLD)
     if files.bad:
         warn(console, f"{len(files.bad)} images cannot be decoded and are not compared: {some(list(files.bad))}")
     seen = open_view(files.files[view])
@@ -102,7 +102,7 @@ def show(console: Console, found: Leaks, distance: int) -> None:
     console.print(table("Leaks", ("looked for",), ("found", "of"), rows))
     if found.pairs:
         pairs = [
-            (*(one.image, one.side, one.label, one.other_image, one.other_side, one.other_label), one.bits) for one in found.pairs[:HEAD]
+            (*(one.image, one.part, one.label, one.other_image, one.other_part, one.other_label), one.bits) for one in found.pairs[:HEAD]
         ]
         head = ("image", "split", "class", "other image", "split", "class")
         console.print(table("Near-duplicates, those across splits first", head, ("bits",), pairs))

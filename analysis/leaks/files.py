@@ -1,4 +1,4 @@
-"""What the command leaves in runs/<run>/leaks/; every file is whole or absent."""
+"""What the command leaves in runs/<run>/leaks/; every file is complete or absent."""
 
 from dataclasses import astuple
 from typing import Any
@@ -10,7 +10,7 @@ from analysis.figures.style import INK, PALE, RED
 from analysis.leaks.find import Leaks, Pair, meaning
 from trainables.data.images import Images
 from trainables.record import write_json
-from trainables.storage import Folder, write_whole
+from trainables.storage import Folder, write_atomically
 
 SHEET = 30  # pairs that are drawn
 # A pair's fields by their columns in pairs.csv, and the names in leaks.json, which stay what they were.
@@ -21,7 +21,7 @@ def write(folder: Folder, found: Leaks, images: Images, settings: dict[str, Any]
     """Write the pairs as a table and, where there are any, as a sheet, and the figures. Returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame([(*astuple(pair), pair.across) for pair in found.pairs], columns=[*COLUMNS, "across"])
-    write_whole(folder / "pairs.csv", table.to_csv(index=False).encode())
+    write_atomically(folder / "pairs.csv", table.to_csv(index=False).encode())
     one = found.probe
     probe = one and {"metric": one.metric, "by_photo": one.by_image, "by_person": one.by_group, "gap": one.gap}
     write_json(
@@ -48,7 +48,9 @@ def write(folder: Folder, found: Leaks, images: Images, settings: dict[str, Any]
     words = (
         f"{min(SHEET, len(found.pairs))} of {len(found.pairs):,} pairs, those across splits first; bits of 64 that differ in the two hashes"
     )
-    write_whole(sheet, draw_sheet([_tile(pair, images) for pair in found.pairs[:SHEET]], "Images of two groups that look the same", words))
+    write_atomically(
+        sheet, draw_sheet([_tile(pair, images) for pair in found.pairs[:SHEET]], "Images of two groups that look the same", words)
+    )
     return [folder / "pairs.csv", sheet, folder / "leaks.json"]
 
 
@@ -57,7 +59,7 @@ def _tile(pair: Pair, images: Images) -> Tile:
     return Tile(
         (picture(images.root / pair.image), picture(images.root / pair.other_image)),
         (
-            (f"{pair.side} / {pair.other_side}: {alike}", RED if pair.across else INK),
+            (f"{pair.part} / {pair.other_part}: {alike}", RED if pair.across else INK),
             (pair.label, INK),
             (pair.other_label, INK if pair.label == pair.other_label else RED),
             (pair.image, PALE),

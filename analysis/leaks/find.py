@@ -18,7 +18,7 @@ from trainables.data.views import View
 from trainables.metrics import METRICS, Metric
 from trainables.seeding import seed_for
 
-MOST = 100_000  # pairs; more only say that the images look alike
+MOST = 100_000  # pairs; more only say that the images are alike
 PARTS = 5  # of the probe's cross-validation
 GREY, COMPONENTS = (16, 16), 64  # what the probe sees: pixels, then principal components
 
@@ -29,11 +29,11 @@ class Pair:
 
     image: str
     group: int
-    side: str  # holdout, fold 0, ...
+    part: str  # holdout, fold 0, ...
     label: str  # the name of its joint class
     other_image: str
     other_group: int
-    other_side: str
+    other_part: str
     other_label: str
     phash: int  # bits of 64 that differ
     dhash: int
@@ -47,7 +47,7 @@ class Pair:
     @property
     def across(self) -> bool:
         """Whether they are in two splits, so that one may be trained on and the other scored."""
-        return self.side != self.other_side
+        return self.part != self.other_part
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,15 @@ class Leaks:
     @property
     def remembered(self) -> int:
         """Held-out images that look like one of another group that may be trained on."""
-        ends = [(pair.side, pair.image) for pair in self.pairs if pair.across]
-        ends += [(pair.other_side, pair.other_image) for pair in self.pairs if pair.across]
-        return len({image for side, image in ends if side == part_name(HOLDOUT)})
+        ends = [(pair.part, pair.image) for pair in self.pairs if pair.across]
+        ends += [(pair.other_part, pair.other_image) for pair in self.pairs if pair.across]
+        return len({image for part, image in ends if part == part_name(HOLDOUT)})
 
 
 def clearest_view(runs: Runs) -> View:
-    """The view of some trial that shows most of an image: the whole one if there is any, on the most pixels."""
+    """The view of some trial that shows most of an image: all of it if there is one, on the most pixels."""
     views = wanted_views(runs.trials)
-    return max(views, key=lambda view: (view.crop == "none", not view.wants_face, view.height * view.width))
+    return max(views, key=lambda view: (view.crop == "none", not view.needs_face, view.height * view.width))
 
 
 def close_pairs(prints: np.ndarray, groups: np.ndarray, distance: int, most: int = MOST) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -22,10 +22,10 @@ class Part:
 
     trial: str  # its name
     scheme: Scheme  # of everything that the trial predicts
-    names: Names  # the attributes that it is asked for, some or all of them
+    names: Names  # the targets that it is asked for, some or all of them
 
     def answer(self, predicted: Predicted) -> Array:
-        """Joint probabilities (images, classes) of the attributes asked for."""
+        """Joint probabilities (images, classes) of the targets asked for."""
         return self.scheme.marginal(self.names, predicted[self.trial])
 
     def __str__(self) -> str:
@@ -35,21 +35,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Member:
-    """One voter: parts whose attributes together are its scheme, each once, taken as independent."""
+    """One voter: parts whose targets together are its scheme, each once, taken as independent."""
 
     scheme: Scheme
     parts: tuple[Part, ...]
     advisors: tuple[Part, ...] = ()  # of one part of the scheme each, heard where they are more confident than the parts
 
     @property
-    def heard(self) -> tuple[Part, ...]:
+    def all_parts(self) -> tuple[Part, ...]:
         """The parts, then the advisors."""
         return (*self.parts, *self.advisors)
 
     @property
     def trials(self) -> Names:
         """Names of the trials it takes."""
-        return tuple(dict.fromkeys(part.trial for part in self.heard))
+        return tuple(dict.fromkeys(part.trial for part in self.all_parts))
 
     def answer(self, predicted: Predicted) -> Array:
         """Joint probabilities (images, classes of the scheme), float64."""
@@ -64,10 +64,10 @@ class Member:
 
 
 def advised(scheme: Scheme, answer: Array, names: Names, advice: Array) -> Array:
-    """The answer (images, classes) with the advice (images, classes of these attributes) in place of its own marginal, for those images
+    """The answer (images, classes) with the advice (images, classes of these targets) in place of its own marginal, for those images
     on which the advice is more confident of its most probable class than that marginal is of its own.
 
-    What the answer says of the other attributes, given these, stays as it is.
+    What the answer says of the other targets, given these, stays as it is.
 
     Source: the probability kinematics of Jeffrey, The Logic of Decision, 1965.
     """
@@ -83,10 +83,10 @@ def advised(scheme: Scheme, answer: Array, names: Names, advice: Array) -> Array
 def possible_members(
     trials: Mapping[str, Scheme], predicted: Predicted, truth: Callable[[Scheme], np.ndarray], scheme: Scheme, metric: Metric
 ) -> list[Member]:
-    """Every sensible way to answer for the attributes that some trial covers, ranked by what the trials are worth on these images.
+    """Every sensible way to answer for the targets that some trial covers, ranked by what the trials are worth on these images.
 
-    These are: the r-th best trials of every way to part the attributes by the tasks there are, which holds each trial that covers all;
-    for each attribute the r-th best of all trials that cover it, which need not be the same trial for two of them; and each trial that
+    These are: the r-th best trials of every way to divide the targets by the tasks there are, which holds each trial that covers all;
+    for each target the r-th best of all trials that cover it, which need not be the same trial for two of them; and each trial that
     covers all, advised by the best specialist for one part, for each part that there are specialists for.
 
     Args:
@@ -112,14 +112,14 @@ def possible_members(
 
 
 def best_at(names: Names, trials: Mapping[str, Scheme], predicted: Predicted, truth: np.ndarray, metric: Metric) -> list[str]:
-    """Names of the trials that cover these attributes, best first by their score on these alone, against what is true of them."""
+    """Names of the trials that cover these targets, best first by their score on these alone, against what is true of them."""
     able = {trial: own for trial, own in trials.items() if set(names) <= set(own.names)}
     scores = {trial: metric.sign * metric.score(truth, own.marginal(names, predicted[trial])) for trial, own in able.items()}
     return sorted(scores, key=lambda trial: -scores[trial])
 
 
 def _member(scheme: Scheme, trials: Mapping[str, Scheme], chosen: Iterable[tuple[str, Names]]) -> Member:
-    """The member of these trials, each asked for these attributes; one that is asked for several in turn is asked for them at once."""
+    """The member of these trials, each asked for these targets; one that is asked for several in turn is asked for them at once."""
     asked: dict[str, list[str]] = {}
     for trial, names in chosen:
         asked.setdefault(trial, []).extend(names)

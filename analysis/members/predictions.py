@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.members.trials import Runs, Sample, Trial
-from analysis.members.tta import LOOKS
+from analysis.members.tta import TRANSFORMS
 from trainables.card import Card, read_card
 from trainables.data.images import Images, Unlabelled
 from trainables.data.targets import Task
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from trainables.models.assemble import Classifier
 
-PLAIN = ("plain",)  # of LOOKS: the view as it is
+PLAIN = ("plain",)  # of TRANSFORMS: the view as it is
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrialModels:
     task: Task
     view: View
     models: tuple[Folder, ...]  # files of weights
-    edges: bool = False  # whether the models want a channel of edges beside the colours
+    edges: bool = False  # whether the models take a channel of edges beside the colours
     largest_pass: int = 0  # images that go through a model at a time; 0: as many as in validation
 
     @classmethod
@@ -93,12 +93,12 @@ def data_folder(runs: Runs) -> Path:
 
 
 def wanted_views(trials: Sequence[Trial | TrialModels]) -> list[View]:
-    """The views that these trials look at."""
+    """The views of these trials."""
     return list(dict.fromkeys(_trial_models(trial).view for trial in trials))
 
 
 def labelled_source(images: Images, files: ViewFiles, sample: Sample) -> Source:
-    """The images of one side of the split, in its order.
+    """The images of one part of the split, in its order.
 
     Raises: RunError when one is gone, cannot be decoded any more or has another label: the score would not be the run's.
     """
@@ -123,7 +123,7 @@ def unlabelled_source(images: Unlabelled, files: ViewFiles) -> Source:
 
 
 def count_passes(trials: Sequence[Trial | TrialModels], source: Source, looks: Sequence[str] = PLAIN) -> int:
-    """What the progress of a prediction adds up to: images, once for each model and look."""
+    """What the progress of a prediction adds up to: images, once for each model and transform."""
     return sum(len(models) for models in {trial.name: trial.models for trial in trials}.values()) * len(looks) * len(source.ids)
 
 
@@ -134,17 +134,17 @@ def predict_trials(
     progress: Callable[[int], None] = lambda images: None,
     looks: Sequence[str] = PLAIN,
 ) -> dict[str, np.ndarray]:
-    """Joint probabilities (n, classes of the trial's scheme), float64, by trial: the mean over its models and over looks.
+    """Joint probabilities (n, classes of the trial's scheme), float64, by trial: the mean over its models and over transforms.
 
     Args:
         progress: called with the number of images of each batch.
-        looks: names in LOOKS.
+        looks: names in TRANSFORMS.
     """
-    seen = predict_looks(trials, source, device, looks, progress)
+    seen = predict_transforms(trials, source, device, looks, progress)
     return {name: np.mean([seen[look][name] for look in looks], axis=0) for name in seen[looks[0]]}
 
 
-def predict_looks(
+def predict_transforms(
     trials: Sequence[Trial | TrialModels],
     source: Source,
     device: "torch.device",
@@ -152,10 +152,10 @@ def predict_looks(
     progress: Callable[[int], None] = lambda images: None,
     timed: Callable[[str, float], None] = lambda name, seconds: None,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Joint probabilities as of `predict_trials`, by look and then by trial; each model is loaded once.
+    """Joint probabilities as of `predict_trials`, by transform and then by trial; each model is loaded once.
 
     Args:
-        timed: called with each trial's name and its seconds for one look at one image, all its models together, without loading them.
+        timed: called with each trial's name and its seconds for one transform of one image, all its models together, without loading them.
     """
     found: dict[str, dict[str, np.ndarray]] = {look: {} for look in looks}
     for trial in {trial.name: trial for trial in trials}.values():
@@ -169,7 +169,7 @@ def predict_looks(
 def _predict_trial(
     trial: TrialModels, source: Source, device: "torch.device", looks: Sequence[str], progress: Callable[[int], None]
 ) -> tuple[np.ndarray, float]:
-    """Joint probabilities (looks, n, classes), the mean over the models, and the seconds that they took."""
+    """Joint probabilities (transforms, n, classes), the mean over the models, and the seconds that they took."""
     from trainables.checkpoint import load_model
 
     answers, seconds = [], 0.0
@@ -177,12 +177,12 @@ def _predict_trial(
         with local_file(file) as local:
             model, card = load_model(local, device)
         start = perf_counter()
-        answers.append([_predict_look(model, card, trial, source, device, look, progress) for look in looks])
+        answers.append([_predict_transform(model, card, trial, source, device, look, progress) for look in looks])
         seconds += perf_counter() - start
     return np.mean(answers, axis=0), seconds
 
 
-def _predict_look(
+def _predict_transform(
     model: "Classifier",
     card: Card,
     trial: TrialModels,
@@ -199,7 +199,7 @@ def _predict_look(
     most = trial.largest_pass or max(64, settings.batch_size)
     view = open_view(source.files.files[card.view])
     batches = plain_batches(view.images, view.rows(source.ids), most, threads=2, edges=card.config.model.sees_edges)
-    heads = predict(model, _counted(map(LOOKS[look], batches), progress), device, choose_precision(settings.precision, device))
+    heads = predict(model, _counted(map(TRANSFORMS[look], batches), progress), device, choose_precision(settings.precision, device))
     return card.task.answer(heads, card.kind)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from trainables.card import Card, read_card
 from trainables.commands import typed
 from trainables.data.images import LeftOut, read_descriptions, truth_of
-from trainables.data.splits import NOBODY
+from trainables.data.splits import NO_FOLD
 from trainables.data.targets import Kind, Scheme, Task, no_answer, read_task
 from trainables.data.views import View
 from trainables.metrics import Metric, others_of
@@ -37,18 +37,18 @@ from trainables.registry import ConfigError, UnknownEntryError
 from trainables.storage import Folder
 
 Key = tuple[str, int]  # a run's folder, and a trial's number
-HELD_OUT, EVERY_FOLD = "holdout", "every fold"  # sides beside `fold 0`, `fold 1`, ...
+HELD_OUT, EVERY_FOLD = "holdout", "every fold"  # parts of the split beside `fold 0`, `fold 1`, ...
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Labelled images of one side of the split; arrays are parallel, one entry an image."""
+    """Labelled images of one part of the split; arrays are parallel, one entry an image."""
 
     ids: tuple[str, ...]
     groups: np.ndarray  # (n,)
     labels: np.ndarray  # (n, Classes) class ids in the scheme's order
     scheme: Scheme
-    sides: np.ndarray  # (n,) the side of each: holdout, fold 0, fold 1, ...
+    parts: np.ndarray  # (n,) the part of each: holdout, fold 0, fold 1, ...
     tags: np.ndarray | None = None  # (n, tags) bool, where the scheme has Tags
     numbers: np.ndarray | None = None  # (n,) where the scheme has a Number
 
@@ -56,7 +56,7 @@ class Sample:
         """Some of the images, in the given order."""
         ids = tuple(self.ids[row] for row in rows.tolist())
         tags, numbers = (None if one is None else one[rows] for one in (self.tags, self.numbers))
-        return Sample(ids, self.groups[rows], self.labels[rows], self.scheme, self.sides[rows], tags, numbers)
+        return Sample(ids, self.groups[rows], self.labels[rows], self.scheme, self.parts[rows], tags, numbers)
 
     def truth(self, part: Scheme) -> np.ndarray:
         """What is true of the targets of a part of the scheme: joint classes (n,), tags (n, tags) or numbers (n,)."""
@@ -81,7 +81,7 @@ class Trial:
     valid: np.ndarray  # (n, columns of the answer to the task's scheme), float64; rows as in Runs.valid
     score: float  # by the run's metric, on validation
     models: tuple[Folder, ...]  # the files of weights that answer; none where these were not kept
-    evaluated: Mapping[str, Folder]  # by side of the split: the weights whose answers for it are in `valid`, and which have not seen it
+    evaluated: Mapping[str, Folder]  # by part of the split: the weights whose answers for it are in `valid`, and which have not seen it
 
     def __str__(self) -> str:
         return self.name
@@ -97,7 +97,7 @@ def train_again(names: Sequence[str]) -> list[str]:
 
 
 def task_words(trial: Trial) -> str:
-    """`joint`, `heads` or one attribute as the settings say it; else one word group a head, such as `left x right, up`."""
+    """`joint`, `heads` or one target as the settings say it; else one word group a head, such as `left x right, up`."""
     named = trial.record.config.task
     return named if isinstance(named, str) else ", ".join(" x ".join(head) for head in trial.task.heads)
 
@@ -108,7 +108,7 @@ class Runs:
 
     folders: tuple[Folder, ...]
     cards: tuple[RunCard, ...]
-    side: str  # whose images choose: `fold 0`, or `every fold`
+    part: str  # whose images choose: `fold 0`, or `every fold`
     valid: Sample  # the images that choose
     holdout: Sample  # the images that score
     learned: Sample  # all others: of them every trial saw some or all
@@ -156,46 +156,46 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
     """The trials that have a validation prediction, however they ended: `trials` where they have weights too, else `unkept`. The others,
     and those without weights, are named in `left_out`.
 
-    Configurations that a refit trained on every fold come first: they are evaluated on everybody who is not held out, each image by the
+    Configurations that a refit trained on every fold come first: they are evaluated on all groups that are not held out, each image by the
     model that did not train on it. Where there are none, all trials are validated on one fold, that of the first trial. A refit on all
-    data, which nobody validated, takes the place of the searched trial that it was chosen as, with that trial's validation prediction,
-    where that is among the folders too.
+    data, which has no validation score, takes the place of the searched trial that it was chosen as, with that trial's validation
+    prediction, where that is among the folders too.
 
     Raises: RunError when runs differ in split, scheme or metric, when run.json or split.csv is damaged, and when no trial can be used.
     """
     cards = [read_run(folder) for folder in folders]
     _refuse_mixed(folders, cards)
-    sides = _read_sides(folders[0], cards[0].scheme)
+    parts = _read_parts(folders[0], cards[0].scheme)
     found, left_out = _read_all(folders, cards)
-    refits = [one for one in found if one.record.config.data.fold == NOBODY]
-    scored = [one for one in found if one.record.config.data.fold != NOBODY]
-    folds = {part for part in sides if part != HELD_OUT}
+    refits = [one for one in found if one.record.config.data.fold == NO_FOLD]
+    scored = [one for one in found if one.record.config.data.fold != NO_FOLD]
+    folds = {part for part in parts if part != HELD_OUT}
     metric = metric_of(folders[0], cards[0])
-    sides[EVERY_FOLD] = _joined(sides, folds)
+    parts[EVERY_FOLD] = _joined(parts, folds)
     whole, partial = _by_configuration(scored, folds)
     damaged: list[str] = []
     if any(_can_predict(group) for group in whole.values()):
         words = f"trials validated on one of the {len(folds)} folds only, while others were on each"
         elsewhere = LeftOut(words, tuple(one.name for one in partial))
-        side = EVERY_FOLD
-        trials = _read_trials(whole, sides, side, metric, damaged)
+        part = EVERY_FOLD
+        trials = _read_trials(whole, parts, part, metric, damaged)
     else:
         first = next((one for one in scored if one.record.has_model), None)
-        side = _side(first.record) if first else ""
-        words = f"trials validated on another fold than {side}: they are for out-of-fold scores"
+        part = _fold_of(first.record) if first else ""
+        words = f"trials validated on another fold than {part}: they are for out-of-fold scores"
         # One without weights is named for that already.
-        others = [one for one in scored if one.record.has_model and _side(one.record) != side]
-        elsewhere = LeftOut(words, tuple(f"{one.name} ({_side(one.record)})" for one in others))
-        trials = _read_trials({one.key: [one] for one in scored if _side(one.record) == side}, sides, side, metric, damaged)
-    standing, replaced, alone = _stand_ins(trials, scored, refits, metric, damaged)
+        others = [one for one in scored if one.record.has_model and _fold_of(one.record) != part]
+        elsewhere = LeftOut(words, tuple(f"{one.name} ({_fold_of(one.record)})" for one in others))
+        trials = _read_trials({one.key: [one] for one in scored if _fold_of(one.record) == part}, parts, part, metric, damaged)
+    replacing, replaced, alone = _replacements(trials, scored, refits, metric, damaged)
     left_out += [
         elsewhere,
         LeftOut("damaged records", tuple(damaged)),
-        LeftOut("trials that nobody validated: give the run that they were chosen from too (--run), to choose by", tuple(alone)),
+        LeftOut("trials without a validation score: give the run that they were chosen from too (--run), to choose by", tuple(alone)),
         LeftOut("searched trials: their refits on all data take their place", tuple(str(trials[key]) for key in replaced)),
     ]
     left_out = _merged(left_out)
-    known = {key: trial for key, trial in trials.items() if key not in replaced} | standing
+    known = {key: trial for key, trial in trials.items() if key not in replaced} | replacing
     order = [one.key for one in found]
     ordered = [known[key] for key in sorted(known, key=order.index)]
     chosen, unkept = ([trial for trial in ordered if bool(trial.models) is kept] for kept in (True, False))
@@ -204,7 +204,7 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
         fix = "" if alone else f" Resume until one has reached the end of an epoch: {typed(f'tuner.run --resume {name_of(folders[0])}')}"
         raise RunError(f"{_names(folders)}: no trial has both a validation prediction and weights ({there}).{fix}")
     return Runs(
-        tuple(folders), tuple(cards), side, sides[side], sides[HELD_OUT], sides[EVERY_FOLD], tuple(chosen), tuple(unkept), tuple(left_out)
+        tuple(folders), tuple(cards), part, parts[part], parts[HELD_OUT], parts[EVERY_FOLD], tuple(chosen), tuple(unkept), tuple(left_out)
     )
 
 
@@ -260,23 +260,23 @@ def _by_configuration(scored: Sequence[_Found], folds: set[str]) -> tuple[dict[K
     groups: dict[tuple[Folder, Key, int], list[_Found]] = {}
     for one in scored:
         groups.setdefault((one.run, one.chosen_as, one.record.config.seed), []).append(one)
-    whole = [group for group in groups.values() if {_side(one.record) for one in group} == folds]
+    whole = [group for group in groups.values() if {_fold_of(one.record) for one in group} == folds]
     return {group[0].key: group for group in whole}, [one for one in scored if not any(one in group for group in whole)]
 
 
 def _read_trials(
-    groups: Mapping[Key, Sequence[_Found]], sides: Mapping[str, Sample], side: str, metric: Metric, damaged: list[str]
+    groups: Mapping[Key, Sequence[_Found]], parts: Mapping[str, Sample], part: str, metric: Metric, damaged: list[str]
 ) -> dict[Key, Trial]:
     trials = {}
     for key, group in groups.items():
         try:
-            trials[key] = _read_trial(group, sides, sides[side], metric)
+            trials[key] = _read_trial(group, parts, parts[part], metric)
         except DAMAGE as error:
             damaged.append(_damage(_name(group), error))
     return trials
 
 
-def _stand_ins(
+def _replacements(
     trials: Mapping[Key, Trial], scored: Sequence[_Found], refits: Sequence[_Found], metric: Metric, damaged: list[str]
 ) -> tuple[dict[Key, Trial], set[Key], list[str]]:
     """Refits on all data in place of trials of the same configuration: these, the trials that they replace, and those that replace none.
@@ -287,7 +287,7 @@ def _stand_ins(
     for one in scored:
         if one.key in trials:
             twins.setdefault(one.chosen_as, one.key)
-    standing, replaced, alone = {}, set(), []
+    replacing, replaced, alone = {}, set(), []
     for refit in refits:
         if not refit.record.has_model:
             continue
@@ -302,9 +302,9 @@ def _stand_ins(
             damaged.append(_damage(refit.name, error))
             continue
         twin = twins[refit.chosen_as]
-        standing[refit.key] = replace(trials[twin], name=refit.name, record=refit.record, task=task, models=(refit.record.model,))
+        replacing[refit.key] = replace(trials[twin], name=refit.name, record=refit.record, task=task, models=(refit.record.model,))
         replaced.add(twin)
-    return standing, replaced, alone
+    return replacing, replaced, alone
 
 
 def _refuse_mixed(folders: Sequence[Folder], cards: Sequence[RunCard]) -> None:
@@ -327,7 +327,7 @@ def _refuse_mixed(folders: Sequence[Folder], cards: Sequence[RunCard]) -> None:
         raise RunError("\n".join(mistakes))
 
 
-def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
+def _read_parts(run: Folder, scheme: Scheme) -> dict[str, Sample]:
     """The images of each part named in split.csv: `holdout`, `fold 0`, ..."""
     import pandas as pd
 
@@ -347,21 +347,21 @@ def _read_sides(run: Folder, scheme: Scheme) -> dict[str, Sample]:
     return {part: whole.take(chosen) for part, chosen in rows.items()}
 
 
-def _read_trial(group: Sequence[_Found], sides: Mapping[str, Sample], sample: Sample, metric: Metric) -> Trial:
+def _read_trial(group: Sequence[_Found], parts: Mapping[str, Sample], sample: Sample, metric: Metric) -> Trial:
     """The trial of one record, or of one record a fold; rows of its prediction as in the sample."""
-    parts, ids = [], []
+    answers, ids = [], []
     tasks = [_read_task(one) for one in group]
     for one, task in zip(group, tasks, strict=True):
         predictions = read_predictions(one.record.folder)
         if one.record.has_model and (made := _read_card(one, task)).epoch != predictions.epoch:
             words = f"its weights are of epoch {made.epoch}, its predictions of {predictions.epoch}"
             raise ValueError(f"{words}; tuner.run --resume fixes that")
-        own = sides[_side(one.record)]
-        parts.append(_aligned(predictions, task, own.ids, metric.target))
+        own = parts[_fold_of(one.record)]
+        answers.append(_aligned(predictions, task, own.ids, metric.target))
         ids += own.ids
     row = {image: index for index, image in enumerate(ids)}
-    valid = np.concatenate(parts)[[row[image] for image in sample.ids]]
-    kept = {_side(one.record): one.record.model for one in group} if _can_predict(group) else {}
+    valid = np.concatenate(answers)[[row[image] for image in sample.ids]]
+    kept = {_fold_of(one.record): one.record.model for one in group} if _can_predict(group) else {}
     task = tasks[0].of_kind(metric.target)
     return Trial(_name(group), group[0].record, task, valid, sample.score(metric, task.scheme, valid), tuple(kept.values()), kept)
 
@@ -406,15 +406,15 @@ def _aligned(predictions: Predictions, task: Task, ids: tuple[str, ...], kind: K
     return task.answer([head[order] for head in predictions.heads], kind)
 
 
-def _joined(sides: Mapping[str, Sample], folds: set[str]) -> Sample:
+def _joined(parts: Mapping[str, Sample], folds: set[str]) -> Sample:
     """The images of several folds."""
-    parts = [sides[fold] for fold in sorted(folds)]
-    ids = tuple(image for part in parts for image in part.ids)
-    groups, labels, named = (np.concatenate([getattr(part, name) for part in parts]) for name in ("groups", "labels", "sides"))
-    tags = [part.tags for part in parts if part.tags is not None]
-    numbers = [part.numbers for part in parts if part.numbers is not None]
+    samples = [parts[fold] for fold in sorted(folds)]
+    ids = tuple(image for sample in samples for image in sample.ids)
+    groups, labels, named = (np.concatenate([getattr(sample, name) for sample in samples]) for name in ("groups", "labels", "parts"))
+    tags = [sample.tags for sample in samples if sample.tags is not None]
+    numbers = [sample.numbers for sample in samples if sample.numbers is not None]
     others = (np.concatenate(found) if found else None for found in (tags, numbers))
-    return Sample(ids, groups, labels, parts[0].scheme, named, *others)
+    return Sample(ids, groups, labels, samples[0].scheme, named, *others)
 
 
 def _merged(items: Sequence[LeftOut]) -> list[LeftOut]:
@@ -429,7 +429,7 @@ def _damage(name: str, error: Exception) -> str:
     return f"{name} ({type(error).__name__}: {error})"
 
 
-def _side(record: Record) -> str:
+def _fold_of(record: Record) -> str:
     return f"fold {record.config.data.fold}"
 
 

@@ -1,4 +1,4 @@
-"""Test-time augmentation: other transforms of an image in its view, whose predictions are averaged. Files call them looks."""
+"""Test-time augmentation: other transforms of an image in its view, whose predictions are averaged; `looks` in ensemble.json."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Batches (n, height, width, 3) uint8 of a view, or with edges as a fourth channel, to batches of the same shape. Nothing is drawn by
-# chance, and an image's look depends on no other image.
-Look = Callable[["Tensor"], "Tensor"]
+# chance, and a transformed image depends on no other image.
+Transform = Callable[["Tensor"], "Tensor"]
 
 STRIP = 0.05  # of the height or width, at either side
 
@@ -50,10 +50,10 @@ def wide(images: "Tensor") -> "Tensor":
     return _of_colours(images, frame)
 
 
-LOOKS: dict[str, Look] = {"plain": plain, "flip": flip, "zoom": zoom, "wide": wide}
+TRANSFORMS: dict[str, Transform] = {"plain": plain, "flip": flip, "zoom": zoom, "wide": wide}
 
-# Sets to choose from, cheapest first; each costs as many predictions as it has looks.
-LOOK_SETS: tuple[tuple[str, ...], ...] = (("plain",), ("plain", "flip"), ("plain", "flip", "zoom"), ("plain", "flip", "zoom", "wide"))
+# Sets to choose from, cheapest first; each costs as many predictions as it has transforms.
+TRANSFORM_SETS: tuple[tuple[str, ...], ...] = (("plain",), ("plain", "flip"), ("plain", "flip", "zoom"), ("plain", "flip", "zoom", "wide"))
 
 
 def _of_colours(images: "Tensor", change: Callable[["Tensor"], "Tensor"]) -> "Tensor":

@@ -21,7 +21,7 @@ from analysis.command import (
 )
 from analysis.evaluation.fitted_ensemble import FILE, Pipeline, read_ensemble
 from analysis.evaluation.holdout import note_look
-from analysis.evaluation.nested import Wish, candidates_of, known_of, line_up
+from analysis.evaluation.nested import MemberOptions, candidates_of, known_of, line_up
 from analysis.members.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
 from analysis.members.selection import refuse_count
 from analysis.members.trials import Runs, Sample
@@ -44,7 +44,7 @@ HEAD = 8  # rows of a table that are printed
 COMMONEST = 3  # errors that are printed for each target
 
 
-class Side(StrEnum):
+class Part(StrEnum):
     validation = "validation"
     holdout = "holdout"
 
@@ -55,9 +55,10 @@ def main(
     top: Annotated[
         int | None, typer.Option(help=f"Let so many of the best members vote softly. [default: the run's ensemble; without one {TOP}]")
     ] = None,
-    side: Annotated[
-        Side, typer.Option(help="validation uses the recorded predictions; holdout (test) predicts, which takes longer.")
-    ] = Side.validation,
+    part: Annotated[
+        Part,
+        typer.Option("--part", "--side", help="validation uses the recorded predictions; holdout (test) predicts, which takes longer."),
+    ] = Part.validation,
     seed: Annotated[int, typer.Option(min=0, help="Draws the groups behind every interval.")] = 0,
 ) -> None:
     """Show what the answer of a search gets wrong: confusions, the most confident errors, where members disagree.
@@ -68,7 +69,7 @@ def main(
 
     The answer is that of runs/<first run>/ensemble/ where python -m analysis.ensemble has made one, else the soft vote of the best members.
 
-    The images are those of the validation fold. Look at the test images (--side holdout) last: once you change something because of
+    The images are those of the validation fold. Look at the test images (--part holdout) last: once you change something because of
     them, their score is no longer unbiased.
 
     Open runs/<first run>/mistakes/index.html: the images, the most confident errors first, to go through by keyboard. It holds small
@@ -76,10 +77,10 @@ def main(
     confident.csv and .png, disagreement.csv and .png, groups.csv, and the counts in mistakes.json.
     """
     with refusals():
-        mistakes(run, top=top, side=side, seed=seed)
+        mistakes(run, top=top, part=part, seed=seed)
 
 
-def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: int) -> None:
+def mistakes(names: Sequence[str] | None, *, top: int | None, part: Part, seed: int) -> None:
     """Load, answer, find, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
     runs = read_runs(names)
@@ -90,9 +91,9 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
 
     images = read_images(data_folder(runs), runs.trials[0].record.config.data)
     files = decode(images, wanted_views(trials))
-    sample = runs.valid if side is Side.validation else runs.holdout
+    sample = runs.valid if part is Part.validation else runs.holdout
     source = labelled_source(images, files, sample)
-    if side is Side.holdout:
+    if part is Part.holdout:
         device = choose_device()
         with progress_bar("predicting the hold-out", count_passes(trials, source, pipeline.looks)) as progress:
             predicted = predict_trials(trials, source, device, progress, looks=pipeline.looks)
@@ -102,10 +103,10 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
             words = (
                 f"The ensemble uses test-time augmentation ({', '.join(pipeline.looks)}); the records hold the plain transform, shown here."
             )
-            warn(console, f"{words} --side holdout uses them all.")
+            warn(console, f"{words} --part holdout uses them all.")
     answered = Answered(
         metric=runs.metric,
-        side=side.value,
+        part=part.value,
         sample=sample,
         scheme=pipeline.scheme,
         members=tuple(map(str, pipeline.members)),
@@ -114,7 +115,7 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, side: Side, seed: 
     )
     with waiting("finding subgroups with more errors"):
         found = find_mistakes(answered, subgroups_seen(sample, images, files), generator(seed, "bootstrap"))
-    if side is Side.holdout:
+    if part is Part.holdout:
         note_look(runs.folders, {"command": "analysis.mistakes", "answer": whose, "trials": list(pipeline.trials)})
     show(console, answered, found)
     with waiting("drawing"):
@@ -136,7 +137,7 @@ def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
             fix = "Give the runs that it was made of (--run), or --top to let the best members vote"
             raise RunError(f"{folder / FILE} needs {', '.join(absent)}, which cannot predict here. {fix}.")
         return str(folder / FILE), pipeline
-    lineup = line_up(Wish(top=TOP if top is None else top), candidates_of(runs), known_of(runs))
+    lineup = line_up(MemberOptions(top=TOP if top is None else top), candidates_of(runs), known_of(runs))
     if top is not None:
         refuse_count(top, lineup.choice)
     return f"the soft vote of {', '.join(map(str, lineup.members))}", lineup.fit("soft")
@@ -157,8 +158,8 @@ def subgroups_seen(sample: Sample, images: Images, files: ViewFiles) -> dict[str
 
 def show(console: Console, answered: Answered, found: Mistakes) -> None:
     """Print how much is wrong, and the heads of the tables."""
-    console.print(headline(found.kind, answered.side, answered.images, answered.groups, found.rate))
-    if answered.side == Side.validation:
+    console.print(headline(found.kind, answered.part, answered.images, answered.groups, found.rate))
+    if answered.part == Part.validation:
         console.print("Members were chosen on these images, so the error rate on new groups is a little higher.")
     else:
         console.print("If you change something because of these images, their score is no longer unbiased.", style="yellow")
@@ -179,8 +180,8 @@ def show(console: Console, answered: Answered, found: Mistakes) -> None:
     rows = [(one.name, *subgroup_cells(one, found.kind)) for one in found.subgroups[:HEAD]]
     console.print(table("Subgroups with the most excess errors", ("subgroup",), NUMBERS[found.kind], rows))
     evaluated = [group for group in found.subgroups if group.interval]
-    told = sum(group.distinguishable for group in evaluated)
-    words = f"{told} of {len(evaluated)} subgroups differ significantly from the other images; about one in twenty does so by chance."
+    distinct = sum(group.distinguishable for group in evaluated)
+    words = f"{distinct} of {len(evaluated)} subgroups differ significantly from the other images; about one in twenty does so by chance."
     console.print(words if evaluated else "No subgroup has enough groups to say whether it differs from the other images.")
 
 

@@ -16,7 +16,7 @@ from trainables.data.images import Images
 from trainables.data.targets import Kind
 from trainables.progress import progress_bar
 from trainables.record import write_json
-from trainables.storage import Folder, write_whole
+from trainables.storage import Folder, write_atomically
 
 SHEET = 60  # images on a picture sheet
 CONFIDENT = ("photo", "person", "true", "predicted", "probability")  # columns of confident.csv, by the fields of an error
@@ -39,21 +39,21 @@ def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, images: 
     if found.errors:
         tiles = [_error_tile(error, images, size_words(found.kind, error.size)) for error in found.errors[:SHEET]]
         words = f"{len(tiles)} of {len(found.errors):,} on {answered.images:,} images"
-        contents["confident.png"] = draw_sheet(tiles, f"{answered.side.capitalize()}: {LARGEST[found.kind]}", words)
+        contents["confident.png"] = draw_sheet(tiles, f"{answered.part.capitalize()}: {LARGEST[found.kind]}", words)
     if len(answered.members) > 1:
         contents["disagreement.csv"] = _disagreement_table(answered.members, found.disagreements)
     if found.disagreements:
         tiles = [_disagreement_tile(one, images, found.kind) for one in found.disagreements[:SHEET]]
         words = f"{len(tiles)} of {len(found.disagreements):,} images that members answer differently, those furthest apart first"
         contents["disagreement.png"] = draw_sheet(
-            tiles, f"{answered.side.capitalize()}: where {len(answered.members)} members disagree", words
+            tiles, f"{answered.part.capitalize()}: where {len(answered.members)} members disagree", words
         )
     folder.mkdir(parents=True, exist_ok=True)
     for file in list(folder.iterdir()):
         if file.name not in contents and file.name.endswith((".csv", ".png")):
             file.unlink(missing_ok=True)
     for name, content in contents.items():
-        write_whole(folder / name, content)
+        write_atomically(folder / name, content)
     write_json(folder / "mistakes.json", _counts(answered, found))
     return [*(folder / name for name in contents), folder / "mistakes.json"]
 
@@ -61,7 +61,7 @@ def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, images: 
 def _counts(answered: Answered, found: Mistakes) -> dict[str, str | int | float]:
     return {
         "kind": found.kind,
-        "side": answered.side,
+        "side": answered.part,
         "images": answered.images,
         "groups": answered.groups,
         "errors": len(found.errors),
@@ -79,7 +79,7 @@ def _confusion_table(one: Confusion) -> bytes:
 
 def _confusion_picture(one: Confusion, answered: Answered) -> bytes:
     words = f"{answered.metric.title} {one.score:.3f}, accuracy {one.accuracy:.3f} · {one.counts.sum():,} images"
-    return as_png(confusion_figure(one.counts, one.scheme, f"{answered.side.capitalize()}: {one.name or 'all targets'}", words))
+    return as_png(confusion_figure(one.counts, one.scheme, f"{answered.part.capitalize()}: {one.name or 'all targets'}", words))
 
 
 def _subgroups_table(found: Sequence[Subgroup]) -> bytes:

@@ -80,7 +80,7 @@ class Answered:
     """An answer, the members behind it, and the images that they were given."""
 
     metric: Metric  # the run's
-    side: str  # validation or holdout
+    part: str  # validation or holdout
     sample: Sample
     scheme: Scheme  # of what is answered
     members: tuple[str, ...]
@@ -176,8 +176,8 @@ def worst_first(tags: list[TagErrors]) -> list[TagErrors]:
 def _of_numbers(answered: Answered) -> Found:
     """Every image, as no number is hit exactly: those furthest off first."""
     sample, truth = answered.sample, answered.sample.truth(answered.scheme)
-    predicted, said = answered.answer[:, 0], answered.probabilities[:, :, 0]
-    off, spread = np.abs(predicted - truth), said.std(axis=0)
+    predicted, votes = answered.answer[:, 0], answered.probabilities[:, :, 0]
+    off, spread = np.abs(predicted - truth), votes.std(axis=0)
     groups = sample.groups.tolist()
 
     def ranked(by: np.ndarray) -> list[int]:
@@ -185,7 +185,7 @@ def _of_numbers(answered: Answered) -> Found:
 
     errors = [Error(sample.ids[row], groups[row], f"{truth[row]:.4g}", f"{predicted[row]:.4g}", float(off[row])) for row in ranked(off)]
     apart = [
-        Disagreement(sample.ids[row], groups[row], f"{truth[row]:.4g}", float(spread[row]), tuple(f"{one:.4g}" for one in said[:, row]))
+        Disagreement(sample.ids[row], groups[row], f"{truth[row]:.4g}", float(spread[row]), tuple(f"{one:.4g}" for one in votes[:, row]))
         for row in ranked(spread)
         if spread[row] > 0
     ]
@@ -236,12 +236,12 @@ def divergence(probabilities: np.ndarray) -> np.ndarray:
 
 def disagreement(probabilities: np.ndarray, sample: Sample, scheme: Scheme, most: int | None = None) -> list[Disagreement]:
     """The images that members (members, images, classes) answer differently, those first on which they are furthest apart."""
-    likeliest, apart, truth = probabilities.argmax(axis=2), divergence(probabilities), sample.truth(scheme)
-    rows = np.flatnonzero((likeliest != likeliest[0]).any(axis=0))
+    predicted, apart, truth = probabilities.argmax(axis=2), divergence(probabilities), sample.truth(scheme)
+    rows = np.flatnonzero((predicted != predicted[0]).any(axis=0))
     names = scheme.class_names()
     return [
         Disagreement(
-            sample.ids[row], int(sample.groups[row]), names[truth[row]], float(apart[row]), tuple(names[one] for one in likeliest[:, row])
+            sample.ids[row], int(sample.groups[row]), names[truth[row]], float(apart[row]), tuple(names[one] for one in predicted[:, row])
         )
         for row in rows[np.argsort(-apart[rows], kind="stable")][:most]
     ]

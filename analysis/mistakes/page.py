@@ -73,7 +73,7 @@ def page(title: str, answered: Answered, found: Mistakes, images: list[Image]) -
     return render(
         "mistakes/page.html.jinja",
         title=title,
-        headline=headline(found.kind, answered.side, answered.images, answered.groups, found.rate),
+        headline=headline(found.kind, answered.part, answered.images, answered.groups, found.rate),
         largest=LARGEST[found.kind],
         choices=found.kind != "number",
         errors=len(found.errors),

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from analysis.pages.tables import ROWS, TOO_SMALL, Table, percent, table_of, tells
+from analysis.pages.tables import ROWS, TOO_SMALL, Table, is_informative, percent, table_of
 from trainables.data.targets import Kind
 
-SIDES = {"validation": "validation", "holdout": "test"}
+PART_WORDS = {"validation": "validation", "holdout": "test"}
 LARGEST: dict[Kind, str] = {"classes": "the most confident errors", "tags": "the most confident errors", "number": "the largest errors"}
 APART: dict[Kind, str] = {"classes": "divergence", "tags": "divergence", "number": "standard deviation"}  # of what members say
 TITLE = "Where errors gather"
@@ -36,14 +36,14 @@ class Subgroup:
         return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
 
-def headline(kind: Kind, side: str, images: int, groups: int, rate: float) -> str:
+def headline(kind: Kind, part: str, images: int, groups: int, rate: float) -> str:
     """How much is answered wrongly.
 
     Args:
-        side: validation or holdout.
+        part: validation or holdout.
         rate: the share of images that are answered wrongly, or the mean absolute error of a number.
     """
-    what = f"{images:,} {SIDES.get(side, side)} images of {groups:,} groups"
+    what = f"{images:,} {PART_WORDS.get(part, part)} images of {groups:,} groups"
     if kind == "number":
         return f"The mean absolute error on {what} is {rate:.3g}."
     wrong = "have some tag wrong" if kind == "tags" else "are answered wrongly"
@@ -66,8 +66,8 @@ def gathering(found: Iterable[Subgroup], kind: Kind = "classes", most: int = ROW
     Args:
         kind: of the targets: errors of numbers have no share of 1, so that every interval of theirs says something.
     """
-    told = [one for one in found if one.interval is not None and (kind == "number" or tells(one.interval))]
-    rows = [(one.name, *subgroup_cells(one, kind)) for one in told]
+    informative = [one for one in found if one.interval is not None and (kind == "number" or is_informative(one.interval))]
+    rows = [(one.name, *subgroup_cells(one, kind)) for one in informative]
     return table_of(TITLE, ("images that have in common", *NUMBERS[kind]), rows, tuple(range(1, 1 + len(NUMBERS[kind]))), most=most)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE = "index.html"
-SIDE = 160  # pixels of a thumbnail's longer side, at most
+THUMBNAIL = 160  # pixels of a thumbnail's longer side, at most
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
@@ -40,7 +40,7 @@ def thumbnail(file: Path) -> str:
         image = read_image(file)
     except UNREADABLE:
         return ""
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -47,7 +47,7 @@ def signed(value: float) -> str:
     return f"{value:+z.3f}".replace("+0.000", "0.000")
 
 
-def tells(interval: tuple[float, float], bounds: tuple[float, float] = (0.0, 1.0)) -> bool:
+def is_informative(interval: tuple[float, float], bounds: tuple[float, float] = (0.0, 1.0)) -> bool:
     """Whether an interval narrows down what can be between the bounds; where these have no end every interval does."""
     return interval[1] - interval[0] <= WIDEST * (bounds[1] - bounds[0])
 
@@ -56,7 +56,7 @@ def number_range(interval: tuple[float, float] | None, bounds: tuple[float, floa
     """An interval of scores that lie between the bounds."""
     if interval is None:
         return ""
-    return f"{interval[0]:.3f} to {interval[1]:.3f}" if tells(interval, bounds) else TOO_SMALL
+    return f"{interval[0]:.3f} to {interval[1]:.3f}" if is_informative(interval, bounds) else TOO_SMALL
 
 
 def as_percent(value: float | None) -> str:
@@ -68,7 +68,7 @@ def percent_range(interval: Sequence[float] | None) -> str:
     """An interval of shares."""
     if interval is None:
         return ""
-    return f"{interval[0]:.1%} to {interval[1]:.1%}" if tells((interval[0], interval[1])) else TOO_SMALL
+    return f"{interval[0]:.1%} to {interval[1]:.1%}" if is_informative((interval[0], interval[1])) else TOO_SMALL
 
 
 def percent(probability: float) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from analysis.evaluation.scoring import tag_words
 from trainables.data.targets import Scheme
 from trainables.record import RunError
-from trainables.storage import write_whole
+from trainables.storage import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,9 +50,9 @@ def answer_table(scheme: Scheme, names: Sequence[str], rows: np.ndarray, scores:
 
 
 def write_answers(file: Path, table: "pd.DataFrame") -> None:
-    """Write the table, whole or not at all, with every digit. Raises: RunError."""
+    """Write the table, completely or not at all, with every digit. Raises: RunError."""
     try:
         # Names of files need not be text of any encoding; their bytes are kept.
-        write_whole(file, table.to_csv(index=False, lineterminator="\n").encode(errors="surrogateescape"))
+        write_atomically(file, table.to_csv(index=False, lineterminator="\n").encode(errors="surrogateescape"))
     except OSError as error:
         raise RunError(f"--out {file} cannot be written ({error.strerror or error}); write elsewhere, or make room") from None

@@ -1,4 +1,4 @@
-"""What is to be answered, and by whom: every mistake in what was asked is told at once."""
+"""Which images are predicted, and by which models: every mistake in the options is reported at once."""
 
 import os
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be answered, and by whom."""
+    """Which images are predicted, and by which models."""
 
     content: EnsembleFile
     trials: list[TrialModels]

@@ -1,4 +1,4 @@
-"""What is said of a search, and how another command's table looks on the page."""
+"""What is said of a search, and how another command's table is shown on the page."""
 
 import pandas as pd
 

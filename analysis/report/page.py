@@ -6,7 +6,7 @@ from analysis.figures.style import as_png
 from analysis.pages.page import PAGE, inline, render
 from analysis.report.parts import Picture, Section
 from trainables.record import list_folders
-from trainables.storage import Folder, write_whole
+from trainables.storage import Folder, write_atomically
 
 
 def html(title: str, sections: Sequence[Section]) -> bytes:
@@ -22,6 +22,6 @@ def write_report(folder: Folder, title: str, sections: Sequence[Section]) -> lis
         if file.name.endswith(".png") and file.name not in pictures:
             file.unlink()
     for name, picture in pictures.items():
-        write_whole(folder / name, as_png(picture.figure))
-    write_whole(folder / PAGE, html(title, sections))
+        write_atomically(folder / name, as_png(picture.figure))
+    write_atomically(folder / PAGE, html(title, sections))
     return [folder / PAGE, *(folder / name for name in pictures)]

@@ -30,7 +30,7 @@ def report(searches: Sequence[Search]) -> list[Section]:
 
 
 def _suffixes(names: Sequence[str]) -> list[str]:
-    """What tells the pictures of several runs apart, in names of files and ids of a page; nothing for one run."""
+    """What the pictures of several runs differ by, in names of files and ids of a page; nothing for one run."""
     if len(names) == 1:
         return [""]
     plain = [re.sub(r"[^\w.-]", "_", name) for name in names]

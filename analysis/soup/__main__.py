@@ -24,7 +24,7 @@ from trainables.restore_data import restore_split
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
-    from analysis.members.soup.cook import Cook, Soup
+    from analysis.members.soup.average import MakeSoup, Soup
     from analysis.soup.outcome import Outcome
 
 MEASURED = 2048  # training images by which the statistics of a soup's BatchNorm layers are measured
@@ -51,11 +51,11 @@ def main(
     The better soup of each group, if it is not below the group's best trial, becomes a trial of a new run, runs/<first run>-soup/.
     """
     with refusals():
-        cook_runs(run, top=top, seed=seed)
+        make_soups_of(run, top=top, seed=seed)
 
 
-def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
-    """Load, group, cook, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
+def make_soups_of(names: Sequence[str] | None, *, top: int, seed: int) -> None:
+    """Load, group, average, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
     runs = read_runs(names)
     groups, unlike = find_groups(runs.trials, runs.metric)
@@ -66,20 +66,20 @@ def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
 
     device = choose_device()
     with waiting("importing timm"):
-        from analysis.members.soup.cook import kitchen
+        from analysis.members.soup.average import soup_maker
         from analysis.soup.files import write_soups
-        from analysis.soup.outcome import cook_group
+        from analysis.soup.outcome import make_soups
 
     images, split, views = restore(runs, [group[0] for group in groups], console)
     train = generator(seed, "soup").permutation(split.train)[:MEASURED]
     outcomes = []
     # The best trial alone, the uniform soup, and one try for each further trial.
-    with progress_bar("cooking soups", sum(len(group) + 1 for group in groups)) as advance:
+    with progress_bar("averaging weights", sum(len(group) + 1 for group in groups)) as advance:
         for group in groups:
             view = views[View.of(group[0].record.config.view)]
             taught, validated = (view.rows(images.take(part).ids) for part in (train, split.valid))
-            with kitchen(group, view.images, taught, validated, runs.valid, runs.metric, device) as cook:
-                outcomes.append(cook_group(group, _counting(cook, advance), runs.valid, runs.metric, top=top, seed=seed))
+            with soup_maker(group, view.images, taught, validated, runs.valid, runs.metric, device) as make_soup:
+                outcomes.append(make_soups(group, _counting(make_soup, advance), runs.valid, runs.metric, top=top, seed=seed))
     for outcome in outcomes:
         show(console, outcome)
     kept = [outcome for outcome in outcomes if outcome.kept]
@@ -87,9 +87,9 @@ def cook_runs(names: Sequence[str] | None, *, top: int, seed: int) -> None:
         console.print("No soup is worth keeping: nothing was written.")
         return
     written = write_soups(runs, kept, device)
-    told = "Validation chose the ingredients, so a soup's validation score promises too much; the hold-out has the last word"
+    words = "Validation chose the ingredients, so a soup's validation score is optimistically biased; the hold-out is not"
     asked = " ".join(f"--run {name_of(folder)}" for folder in (*runs.folders, written))
-    console.print(f"{told}: {typed(f'analysis.ensemble {asked}')}", soft_wrap=True)
+    console.print(f"{words}: {typed(f'analysis.ensemble {asked}')}", soft_wrap=True)
     show_written(console, [written])
 
 
@@ -125,9 +125,9 @@ def show(console: Console, outcome: "Outcome") -> None:
     console.print(f"{fate}. {outcome.seconds:.0f} seconds.")
 
 
-def _counting(cook: "Cook", advance: Callable[[int], None]) -> "Cook":
+def _counting(make_soup: "MakeSoup", advance: Callable[[int], None]) -> "MakeSoup":
     def counted(ingredients: Sequence[Trial]) -> "Soup":
-        soup = cook(ingredients)
+        soup = make_soup(ingredients)
         advance(1)
         return soup
 

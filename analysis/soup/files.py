@@ -27,7 +27,7 @@ from trainables.record import (
     write_run,
 )
 from trainables.restore_data import EXTRA
-from trainables.storage import Folder, local_file, write_whole
+from trainables.storage import Folder, local_file, write_atomically
 from trainables.versions import code_version, device_name, versions
 
 
@@ -40,7 +40,7 @@ def write_soups(runs: Runs, outcomes: Sequence[Outcome], device: torch.device) -
     run = new_folder(searched.resolve().parent, f"{searched.resolve().name}-soup")
     for file in (SPLIT, EXTRA):
         if (searched / file).is_file():
-            write_whole(run / file, (searched / file).read_bytes())
+            write_atomically(run / file, (searched / file).read_bytes())
     for number, outcome in enumerate(outcomes):
         write_soup(trial_folder(run, number), outcome, runs, device)
     # Last: from here on it is a run, and all its trials are there.
@@ -94,7 +94,7 @@ def write_soup(folder: Folder, outcome: Outcome, runs: Runs, device: torch.devic
         ),
     )
     start_record(folder, config)
-    write_whole(folder / MODEL, pack_model(model, Card(config, runs.cards[0].scheme, epoch)))
+    write_atomically(folder / MODEL, pack_model(model, Card(config, runs.cards[0].scheme, epoch)))
     write_predictions(folder, Predictions(runs.valid.ids, soup.heads, epoch))
     write_reports(folder, [report])
     write_result(folder, result)

@@ -1,11 +1,11 @@
-"""What came of cooking: the soups of a group of like trials, and what each is worth beside the best of these alone."""
+"""The soups of a group of similar trials, and what each is worth beside the best of these alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
 from analysis.evaluation.uncertainty import Gain, paired_gain
-from analysis.members.soup.cook import RECIPES, Cook, Soup
+from analysis.members.soup.average import RECIPES, MakeSoup, Soup
 from analysis.members.trials import Sample, Trial
 from trainables.metrics import Metric
 from trainables.seeding import generator
@@ -30,15 +30,15 @@ class Outcome:
         return max(worth, key=scores.__getitem__, default="")
 
 
-def cook_group(group: tuple[Trial, ...], cook: Cook, sample: Sample, metric: Metric, *, top: int, seed: int) -> Outcome:
+def make_soups(group: tuple[Trial, ...], make_soup: MakeSoup, sample: Sample, metric: Metric, *, top: int, seed: int) -> Outcome:
     """A soup by each recipe.
 
     Args:
         seed: of the bootstrap.
     """
     start = perf_counter()
-    single = cook(group[:1])
-    soups = {name: recipe(group, single, cook, top, metric) for name, recipe in RECIPES.items()}
+    single = make_soup(group[:1])
+    soups = {name: recipe(group, single, make_soup, top, metric) for name, recipe in RECIPES.items()}
     gains = {name: gain(soup, single, sample, metric, seed) for name, soup in soups.items()}
     return Outcome(metric, group, single, soups, gains, perf_counter() - start)
 

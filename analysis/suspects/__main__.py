@@ -24,7 +24,7 @@ from trainables.data.layouts.reading import read_images
 from trainables.data.names import some
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of, searched_run
-from trainables.storage import write_whole
+from trainables.storage import write_atomically
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 ROWS = 12  # of the table that is printed
@@ -89,7 +89,7 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
         "unjudged.csv": unevaluated_csv(found.unevaluated, groups),
     }
     for name, content in files.items():
-        write_whole(folder / name, content)
+        write_atomically(folder / name, content)
     show_written(console, (folder / name for name in files))
 
 
@@ -119,16 +119,16 @@ def limits_of(runs: Runs, found: Findings) -> list[str]:
     """Sentences on what was not evaluated, and how to have it evaluated."""
     lines = [f"No trial predicts {name}: its labels were not evaluated. Add a run that does (--run)." for name in found.uncovered]
     sample = as_choices(runs.valid)
-    evaluated = {one.attribute for one in found.evaluations}
-    for column, attribute in enumerate(sample.scheme.targets):
-        if attribute.name not in evaluated:
+    evaluated = {one.target for one in found.evaluations}
+    for column, target in enumerate(sample.scheme.targets):
+        if target.name not in evaluated:
             continue
-        counts = np.bincount(sample.labels[:, column], minlength=len(attribute.values)).tolist()
-        few = [value for value, count in zip(attribute.values, counts, strict=True) if count < FEW]
+        counts = np.bincount(sample.labels[:, column], minlength=len(target.values)).tolist()
+        few = [value for value, count in zip(target.values, counts, strict=True) if count < FEW]
         if few:
             words = f"fewer than {FEW} evaluated images, too few to tell which of their labels are wrong"
-            lines.append(f"{len(few)} of {len(counts)} classes of {attribute.name} have {words}: {some(few)}.")
-    held_out = sum(side == HELD_OUT for side in found.unevaluated.values())
+            lines.append(f"{len(few)} of {len(counts)} classes of {target.name} have {words}: {some(few)}.")
+    held_out = sum(part == HELD_OUT for part in found.unevaluated.values())
     groups = len(found.evaluated) + len(found.unevaluated)
     if len(found.unevaluated) > held_out:
         card, run = runs.cards[0], runs.folders[0]
@@ -137,7 +137,7 @@ def limits_of(runs: Runs, found: Findings) -> list[str]:
         folds = runs.trials[0].record.config.data.folds
         share = f"{len(found.evaluated):,} of {groups:,} groups ({len(found.evaluated) / groups:.0%})"
         lines.append(
-            f"Only {runs.side} was evaluated, {share}: the others trained the models. To evaluate them too: "
+            f"Only {runs.part} was evaluated, {share}: the others trained the models. To evaluate them too: "
             + typed(f"tuner.refit --run {name_of(searched)} --top 3 --folds {folds} --name {shlex.quote(of_folds.name)}")
             + f", then {typed(f'analysis.suspects --run {name_of(of_folds)}')}"
         )
@@ -150,10 +150,10 @@ def evaluations_table(found: Findings) -> Table:
     numbers = ("labels wrong,\nestimated", *KINDS.values())
     shown = table("Evaluated by models that did not train on the images", ("target", "evaluated", "by the mean of"), numbers)
     for one in found.evaluations:
-        counts = [sum((suspect.attribute, suspect.kind) == (one.attribute, kind) for suspect in found.suspects) for kind in KINDS]
+        counts = [sum((suspect.target, suspect.kind) == (one.target, kind) for suspect in found.suspects) for kind in KINDS]
         how = "once a group" if one.by_group else "image by image"
         trials = ", ".join(one.trials)
-        shown.add_row(one.attribute, how, trials, f"{100 * one.noise.wrong:.1f} %", *(str(count or "") for count in counts))
+        shown.add_row(one.target, how, trials, f"{100 * one.noise.wrong:.1f} %", *(str(count or "") for count in counts))
     return shown
 
 
@@ -162,7 +162,7 @@ def suspects_table(found: Findings, groups: Mapping[int, str]) -> Table:
     rows = []
     for one in found.suspects[:ROWS]:
         of = groups[one.group] if one.kind == "person" else some(one.images)
-        rows.append((one.attribute, one.given, one.suggested, KINDS[one.kind], of, percent(one.score)))
+        rows.append((one.target, one.given, one.suggested, KINDS[one.kind], of, percent(one.score)))
     words = ("target", "given", "suggested", "what", "of")
     return table(f"{len(found.suspects):,} label issues, the most probable first", words, ("probably wrong",), rows)
 

@@ -1,6 +1,6 @@
 """Which given labels are likely wrong, from predictions of images by models that did not train on them.
 
-What ranks suspects is an estimate of the probability that the label is wrong, which means the same for an attribute that is easy to see
+What ranks suspects is an estimate of the probability that the label is wrong, which means the same for a target that is easy to see
 as for one that is hard. Suspect is what is rather wrong than right by it, and what confident learning finds (Northcutt, Jiang and
 Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 2021, by cleanlab), which misses less and accuses more.
 """
@@ -19,7 +19,7 @@ from trainables.data.choices import as_choices, choice, tag_choices
 from trainables.data.targets import Classes
 from trainables.record import RunError
 
-CONSTANT = 0.99  # share of groups whose images must agree for an attribute to be one of the group
+CONSTANT = 0.99  # share of groups whose images must agree for a target to be one of the group
 FLOOR = 1e-6  # no prediction counts as more confident than this
 SHARPNESS = np.geomspace(1 / 4, 4, 33)
 WRONG = np.geomspace(1e-4, 0.5, 61)
@@ -31,7 +31,7 @@ class Suspect:
 
     images: tuple[str, ...]
     group: int  # as in split.csv
-    attribute: str
+    target: str
     given: str  # of a swap: the first image's, which is suggested for the second
     suggested: str  # of a swap: the first image's, which was given to the second
     score: float  # estimated probability that the given label is wrong
@@ -55,9 +55,9 @@ class Noise:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How one attribute was looked at."""
+    """How one target was evaluated."""
 
-    attribute: str
+    target: str
     trials: tuple[str, ...]  # whose mean prediction evaluated, best first
     by_group: bool  # evaluated once a group, from all images
     noise: Noise
@@ -69,13 +69,13 @@ class Findings:
 
     suspects: tuple[Suspect, ...]  # most probable to be wrong first
     evaluations: tuple[Evaluation, ...]
-    uncovered: tuple[str, ...]  # attributes that no trial predicts
+    uncovered: tuple[str, ...]  # targets that no trial predicts
     evaluated: tuple[int, ...]  # groups, as in split.csv
-    unevaluated: dict[int, str]  # the side of each group whom no model predicted: `holdout`, `fold 1`, ...
+    unevaluated: dict[int, str]  # the part of each group that no model predicted: `holdout`, `fold 1`, ...
 
 
 def find_suspects(runs: Runs, top: int) -> Findings:
-    """Evaluate every attribute by the mean of the `top` trials that are best at it, or as many as there are.
+    """Evaluate every target by the mean of the `top` trials that are best at it, or as many as there are.
 
     Raises: RunError when `top` is below 1.
     """
@@ -83,22 +83,22 @@ def find_suspects(runs: Runs, top: int) -> Findings:
         raise RunError(f"--top is {top}; take 1 or more")
     evaluations, suspects, uncovered = [], [], []
     sample = as_choices(runs.valid)
-    for attribute, ranked, answers in _asked(runs):
+    for target, ranked, answers in _asked(runs):
         trials = ranked[:top]
         if not trials:
-            uncovered.append(attribute.name)
+            uncovered.append(target.name)
             continue
-        noise, by_group, found = evaluate(sample, attribute, np.mean([answers[trial] for trial in trials], axis=0))
-        evaluations.append(Evaluation(attribute.name, tuple(trials), by_group, noise))
+        noise, by_group, found = evaluate(sample, target, np.mean([answers[trial] for trial in trials], axis=0))
+        evaluations.append(Evaluation(target.name, tuple(trials), by_group, noise))
         suspects += found
     ranked = sorted(suspects, key=lambda suspect: -suspect.score)
     evaluated = set(runs.valid.groups.tolist())
-    sides = {
-        group: side
+    parts = {
+        group: part
         for sample in (runs.learned, runs.holdout)
-        for group, side in zip(sample.groups.tolist(), sample.sides.tolist(), strict=True)
+        for group, part in zip(sample.groups.tolist(), sample.parts.tolist(), strict=True)
     }
-    unevaluated = {group: side for group, side in sorted(sides.items()) if group not in evaluated}
+    unevaluated = {group: part for group, part in sorted(parts.items()) if group not in evaluated}
     return Findings(tuple(ranked), tuple(evaluations), tuple(uncovered), tuple(sorted(evaluated)), unevaluated)
 
 
@@ -118,16 +118,16 @@ def _asked(runs: Runs) -> Iterator[tuple[Classes, list[str], dict[str, np.ndarra
         yield target, ranked, {trial: schemes[trial].marginal(names, predicted[trial]) for trial in ranked}
 
 
-def evaluate(sample: Sample, attribute: Classes, probabilities: np.ndarray) -> tuple[Noise, bool, list[Suspect]]:
-    """What is wrong with one attribute: its noise, whether groups were evaluated in place of images, and the suspects.
+def evaluate(sample: Sample, target: Classes, probabilities: np.ndarray) -> tuple[Noise, bool, list[Suspect]]:
+    """What is wrong with one target: its noise, whether groups were evaluated in place of images, and the suspects.
 
-    An attribute on which nearly all groups' images agree is evaluated by the mean log probability over a group's images, once for each
+    A target on which nearly all groups' images agree is evaluated by the mean log probability over a group's images, once for each
     value that they were given; any other one image by image.
 
     Args:
-        probabilities: (images, values of the attribute).
+        probabilities: (images, values of the target).
     """
-    given = sample.labels[:, sample.scheme.names.index(attribute.name)]
+    given = sample.labels[:, sample.scheme.names.index(target.name)]
     _, group = np.unique(sample.groups, return_inverse=True)
     logs = np.log(np.maximum(probabilities, FLOOR))
     by_group = is_constant(group, given)
@@ -136,7 +136,7 @@ def evaluate(sample: Sample, attribute: Classes, probabilities: np.ndarray) -> t
     unit = np.arange(len(given))
     if by_group:
         logs = (_sums(group, logs) / np.bincount(group)[:, None])[group]
-        unit = group * len(attribute.values) + given
+        unit = group * len(target.values) + given
     _, first, unit = np.unique(unit, return_index=True, return_inverse=True)
     labels = given[first]
     noise = fit_noise(logs[first], labels)
@@ -159,8 +159,8 @@ def evaluate(sample: Sample, attribute: Classes, probabilities: np.ndarray) -> t
 
     def suspect(units: Sequence[int], score: float, kind: Literal["person", "photo", "swap"]) -> Suspect:
         images = tuple(image for number in units for image in images_of[number])
-        values = (attribute.values[labels[units[0]]], attribute.values[suggested[units[0]]])
-        return Suspect(images, int(sample.groups[first[units[0]]]), attribute.name, *values, float(score), kind)
+        values = (target.values[labels[units[0]]], target.values[suggested[units[0]]])
+        return Suspect(images, int(sample.groups[first[units[0]]]), target.name, *values, float(score), kind)
 
     if by_group:
         return noise, True, [suspect([number], scores[number], "person") for number in np.flatnonzero(issues).tolist()]
@@ -219,19 +219,19 @@ def _swaps(
 ) -> Iterator[tuple[tuple[int, int], float]]:
     """Pairs of images of one group that are taken for what the other was given, and how probable the swap is.
 
-    At least one image of a pair is an issue by itself. One swap is as probable as one wrong label: both images speak for one mishap.
+    At least one image of a pair is an issue by itself. One swap is as probable as one wrong label: both images are evidence of one mishap.
     """
     predicted = chances.argmax(axis=1)
-    sides: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+    alike: dict[tuple[int, int, int], list[int]] = defaultdict(list)
     surprising = np.flatnonzero(predicted != given)
     odds = np.zeros(len(given))
     odds[surprising] = chances[surprising, predicted[surprising]] / np.maximum(chances[surprising, given[surprising]], FLOOR)
     for number in surprising[np.argsort(-odds[surprising], kind="stable")].tolist():
-        sides[group[number], given[number], predicted[number]].append(number)
+        alike[group[number], given[number], predicted[number]].append(number)
     prior = noise.wrong / (1 - noise.wrong) / (chances.shape[1] - 1)
-    for (who, low, high), images in sides.items():
+    for (who, low, high), images in alike.items():
         if low < high:
-            for pair in zip(images, sides.get((who, high, low), ()), strict=False):
+            for pair in zip(images, alike.get((who, high, low), ()), strict=False):
                 if issues[list(pair)].any():
                     both = prior * odds[list(pair)].prod()
                     yield pair, both / (1 + both)

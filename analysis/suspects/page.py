@@ -25,7 +25,7 @@ class Correction:
     """A row of the table that labels/relabel takes."""
 
     image: str  # or a group's name, for all images of theirs that were given this value
-    attribute: str
+    target: str
     value: str
     was: str
 
@@ -45,11 +45,11 @@ class Picture:
 class Card:
     """One suspect as the page shows it."""
 
-    id: str  # the same for the same corrections, so that decisions outlive another look at the run
+    id: str  # the same for the same corrections, so that decisions stay when the run is searched for issues again
     rank: int
     kind: str  # in words
     group: str
-    attribute: str
+    target: str
     percent: str
     pictures: tuple[Picture, ...]
     more: int  # images that are not shown
@@ -64,7 +64,7 @@ def make_cards(
 
     Args:
         images: those of the run that are still there.
-        groups: what `groups_names` calls everybody.
+        groups: names of the groups (`groups_names`).
         progress: called with 1 for each suspect.
     """
     named, there, gone, cards = named_images(images), set(images.ids), [], []
@@ -78,14 +78,14 @@ def make_cards(
             if not source:
                 gone.append(image)
         rows = corrections(suspect, groups[suspect.group], images, named)
-        text = json.dumps([(row.image, row.attribute, row.value, row.was) for row in rows])
+        text = json.dumps([(row.image, row.target, row.value, row.was) for row in rows])
         cards.append(
             Card(
                 id=hashlib.sha256(text.encode()).hexdigest()[:16],
                 rank=rank,
                 kind=KINDS[suspect.kind],
                 group=groups[suspect.group],
-                attribute=suspect.attribute,
+                target=suspect.target,
                 percent=percent(suspect.score),
                 pictures=tuple(pictures),
                 more=len(changes) - len(pictures),
@@ -107,35 +107,35 @@ def corrections(suspect: Suspect, group: str, images: Images, named: Mapping[str
     """
     changes = suspect.changes()
     if suspect.kind == "person":
-        column = images.scheme.names.index(suspect.attribute)
+        column = images.scheme.names.index(suspect.target)
         given = images.scheme.targets[column].values.index(suspect.given)
         meant = {images.ids[index] for index in named.get(group, ()) if images.labels[index, column] == given}
         if meant == set(suspect.images):
             changes = [(group, suspect.given, suspect.suggested)]
-    return tuple(Correction(name, suspect.attribute, suggested, given) for name, given, suggested in changes)
+    return tuple(Correction(name, suspect.target, suggested, given) for name, given, suggested in changes)
 
 
 def groups_names(samples: Iterable[Sample], images: Images) -> dict[int, str]:
-    """What everybody is called, by their number in split.csv: their name in the data, or the number where they have none."""
+    """The names of the groups by their number in split.csv: the name in the data, or the number where there is none."""
     numbers = {image: group for sample in samples for image, group in zip(sample.ids, sample.groups.tolist(), strict=True)}
     names = zip(images.ids, images.names, strict=True) if images.names else ()
     return {group: str(group) for group in numbers.values()} | {numbers[image]: name for image, name in names if image in numbers}
 
 
 def page(run: str, findings: Findings, cards: Sequence[Card], limits: Sequence[str]) -> bytes:
-    """The page, whole: no file and no network beside it.
+    """The page; it needs no other file and no network.
 
     Args:
         limits: sentences on what was not looked at.
     """
-    data = {"run": run, "cards": {card.id: [[row.image, row.attribute, row.value, row.was] for row in card.corrections] for card in cards}}
+    data = {"run": run, "cards": {card.id: [[row.image, row.target, row.value, row.was] for row in card.corrections] for card in cards}}
     return render("suspects/page.html.jinja", run=run, findings=findings, cards=cards, limits=limits, data=data)
 
 
 def suspects_csv(suspects: Sequence[Suspect], groups: Mapping[int, str]) -> bytes:
     """All suspects: one row for each image, those of one suspect with one rank."""
     rows = [
-        (rank, suspect.kind, image, groups[suspect.group], suspect.attribute, given, suggested, f"{suspect.score:.6g}")
+        (rank, suspect.kind, image, groups[suspect.group], suspect.target, given, suggested, f"{suspect.score:.6g}")
         for rank, suspect in enumerate(suspects, start=1)
         for image, given, suggested in suspect.changes()
     ]
@@ -144,7 +144,7 @@ def suspects_csv(suspects: Sequence[Suspect], groups: Mapping[int, str]) -> byte
 
 def unevaluated_csv(unevaluated: Mapping[int, str], groups: Mapping[int, str]) -> bytes:
     """The groups that no model predicted, and their part of the split."""
-    return _csv(("person", "part"), [(groups[group], side) for group, side in unevaluated.items()])
+    return _csv(("person", "part"), [(groups[group], part) for group, part in unevaluated.items()])
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:

@@ -29,7 +29,7 @@ class Vote:
 
     fit: Fit
     shares_only: bool = False  # its scores are shares of votes or of points: metrics that take probabilities cannot use them
-    whole: bool = False  # it picks its members itself, from all there are
+    picks_members: bool = False  # it picks its members itself, from all there are
     kinds: tuple[Kind, ...] = KINDS  # of targets that it can combine the answers to
     robust: bool = False  # it is worth trying with few groups of images, where each further vote that is tried makes the choice worse
 
@@ -46,6 +46,6 @@ ENSEMBLES: dict[str, Vote] = {
     "rank": Vote(rank, shares_only=True, kinds=("classes",)),
     "weighted": Vote(weighted, kinds=("classes", "tags"), robust=True),
     "greedy": Vote(greedy),
-    "greedy_all": Vote(greedy_few, whole=True, robust=True),
+    "greedy_all": Vote(greedy_few, picks_members=True, robust=True),
     "stack": Vote(stack, kinds=("classes",)),
 }

@@ -98,7 +98,7 @@ class _Tally:
     @property
     def of_labels(self) -> bool:
         """Whether labels and sums are enough, so that images on which all candidates agree are added up once."""
-        return self.metric.is_of_sums and self.metric.wants == "labels" and self.metric.target == "classes"
+        return self.metric.is_of_sums and self.metric.takes == "labels" and self.metric.target == "classes"
 
     def scores(
         self, target: np.ndarray, sums: np.ndarray, counts: np.ndarray, settled: tuple[np.ndarray, np.ndarray] | None = None

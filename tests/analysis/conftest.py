@@ -37,7 +37,7 @@ from trainables.record import (
     write_result,
     write_run,
 )
-from trainables.storage import write_whole
+from trainables.storage import write_atomically
 from tuner.demo.writing import write_people
 
 SIDES = {"holdout": 0.3, "folds": 2}
@@ -88,7 +88,7 @@ def make_run(people, cache):
         card = RunCard(name, "test.yaml", str(data), cuts, seed, split.hash, attributes, 1, len(wanted), "test", metric=metric)
         write_run(runs / name, replace(card, refit_of=refit_of, origins=origins))
         digests = build_views(images, [View.of(ViewConfig(size=32))], cache).digests
-        write_whole(runs / name / SPLIT, split_table(images, split, digests))
+        write_atomically(runs / name / SPLIT, split_table(images, split, digests))
         for number, (trial, values, fold) in enumerate(wanted):
             config = TrialConfig.from_values(
                 {
@@ -120,7 +120,7 @@ def write_trial(folder: Path, config: TrialConfig, images: Images, split: Split,
     truth = images.truth(task.scheme.of_kind(metric.target))[split.valid]
     score = metric.score(truth, task.answer(heads, metric.target))
     start_record(folder, config)
-    write_whole(folder / MODEL, pack_model(model, Card(config, images.scheme, epoch=1)))
+    write_atomically(folder / MODEL, pack_model(model, Card(config, images.scheme, epoch=1)))
     write_predictions(folder, Predictions(tuple(np.array(images.ids)[split.valid]), heads, epoch=1))
     write_reports(folder, [{"epoch": 1, "score": score}])
     write_result(folder, Result("finished", "trained all 1 epochs", 1, split.hash, "CPU", "test"))

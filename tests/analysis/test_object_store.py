@@ -14,7 +14,7 @@ from analysis.report.__main__ import app as report
 from analysis.suspects.__main__ import app as suspects
 from tests.conftest import nightly_after
 from tests.s3 import BUCKET, s3_server
-from trainables.storage import open_folder, write_whole
+from trainables.storage import open_folder, write_atomically
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def stored(store, faces):
     address = f"{store}/faces"
     for file in faces.folder.rglob("*"):
         if file.is_file():
-            write_whole(open_folder(f"{address}/{file.relative_to(faces.folder)}"), file.read_bytes())
+            write_atomically(open_folder(f"{address}/{file.relative_to(faces.folder)}"), file.read_bytes())
     printed = call(ensemble, "--run", address, "--top", 2, "--vote", "soft", "--step", "none")
     assert f"{address}/ensemble/" in printed
     return address
@@ -67,11 +67,11 @@ def test_images_are_answered_by_an_ensemble_in_the_store(stored, people, elsewhe
     assert len(answers) == len(list((people / "eval" / "images").iterdir()))
 
 
-def test_photos_in_the_store_are_answered_like_those_of_this_machine(stored, store, people, elsewhere, monkeypatch):
+def test_images_in_the_store_are_predicted_like_those_of_this_machine(stored, store, people, elsewhere, monkeypatch):
     folder = people / "eval" / "images"
     names = sorted(file.name for file in folder.iterdir())[:3]
     for name in names:
-        write_whole(open_folder(f"{store}/photos/{name}"), (folder / name).read_bytes())
+        write_atomically(open_folder(f"{store}/photos/{name}"), (folder / name).read_bytes())
     monkeypatch.setenv("SWEEPVOTE_CACHE", str(elsewhere / "cache"))
     for place in (f"{store}/photos", f"{store}/photos/{names[0]}"):
         call(predict, "--ensemble", f"{stored}/ensemble", "--photos", place, "--out", "answers.csv")

@@ -63,12 +63,12 @@ def arm_curves(record: int) -> None:
     """From now on this process dies in the middle of this record of TensorBoard's file, which is appended to and never renamed."""
     from tensorboardX.record_writer import RecordWriter
 
-    write_whole = RecordWriter.write
+    write_atomically = RecordWriter.write
     seen = 0
 
     def write(self: RecordWriter, content: bytes) -> None:
         nonlocal seen
-        write_whole(self, content)
+        write_atomically(self, content)
         seen += 1
         if seen == record:
             self.flush()

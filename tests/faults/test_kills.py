@@ -20,7 +20,7 @@ from tests.faults.remains import remains, timeless, what_lasts
 from trainables.record import Record, read_records, trial_folder
 from trainables.trial import Job
 from tuner.settings import RunSettings
-from tuner.stoppers.history import Heard, History
+from tuner.stoppers.history import History, TrialReport
 from tuner.stoppers.pruner import spares
 
 pytestmark = [
@@ -175,9 +175,9 @@ def assert_asha_decided_as_if_at_one_go(records: list[Record], epochs: int) -> N
         assert [decision.place for decision, _ in found] == list(range(len(there)))
         assert sorted(record.number for _, record in found) == [record.number for record in there]
         for decision, record in found:
-            heard = Heard(record.number, epoch, record.reports[epoch - 1]["score"], last=False)
-            assert decision == fresh.decide(history, heard)
-            history.enter(heard)
+            reported = TrialReport(record.number, epoch, record.reports[epoch - 1]["score"], last=False)
+            assert decision == fresh.decide(history, reported)
+            history.add(reported)
     for record in records:
         hopeless = [decision.epoch for decision in record.decisions if not decision.passed and not spared(record.number)]
         if hopeless:

@@ -20,7 +20,7 @@ from tests.faults.disk import Disk
 from trainables.data.view_store import read_store
 from trainables.record import LAST, read_records
 from tuner import cluster
-from tuner.cli import Wanted
+from tuner.cli import TrialCount
 from tuner.cluster import Cluster, ClusterError
 
 pytestmark = pytest.mark.faults
@@ -125,7 +125,7 @@ def test_trials_of_a_node_that_dies_go_on_elsewhere_and_a_node_that_joins_gets_i
 
     changing = Thread(target=change_nodes)
     changing.start()
-    options = {"space": str(tiny_space), "data": demo, "name": "moved", "trials": Wanted(4), "retries": 1, "address": head.address}
+    options = {"space": str(tiny_space), "data": demo, "name": "moved", "trials": TrialCount(4), "retries": 1, "address": head.address}
     code, said = searched(joined, **options, changes=(f"run/epochs={EPOCHS}", f"run/grace={EPOCHS}"))
     changing.join()
     assert not failed, failed
@@ -148,7 +148,7 @@ def test_a_node_that_does_not_see_the_records_is_refused_by_name_and_one_that_jo
 ):
     (here / "runs").mkdir()
     elsewhere = Disk(here / "runs")
-    options = {"space": str(tiny_space), "data": demo, "trials": Wanted(3), "address": head.address}
+    options = {"space": str(tiny_space), "data": demo, "trials": TrialCount(3), "address": head.address}
     blind = add(wrapped=elsewhere.inside)
     wait_for_nodes(2)
     with pytest.raises(ClusterError, match=r"node \S+ cannot read .*runs/early: give --storage"):

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import nightly_after
 from tests.faults.commands import MEASURED, Command, name_of, processes_with, searched, told, wait_for, went_on
 from trainables.record import LAST, read_predictions, read_records, read_run
-from tuner.cli import Wanted
+from tuner.cli import TrialCount
 
 pytestmark = pytest.mark.faults
 
@@ -242,7 +242,7 @@ def records_of(run: Path) -> list[dict]:
 def test_a_trial_killed_twice_resumes_with_one_retry_as_it_got_on_and_the_same_seed_gives_the_same_records(
     here, tiny_space, demo, ray_cluster
 ):
-    options = {"space": str(tiny_space), "data": demo, "trials": Wanted(4), "seed": 3, "retries": 1}
+    options = {"space": str(tiny_space), "data": demo, "trials": TrialCount(4), "seed": 3, "retries": 1}
     changes = ("run/epochs=8", "run/keep=3", "train/batch_size=8")
     assert searched(ray_cluster, **options, name="whole", changes=changes)[0] == 0
     killed = here / "runs" / "killed"
@@ -266,7 +266,7 @@ def test_without_retries_a_killed_trial_fails_and_resuming_tries_it_again_from_w
     options = {"data": demo}
     changes = ("run/epochs=30", "run/grace=30")
     with meanwhile(lambda: kill_workers(run / "trials" / "0", epochs=3)):
-        code, said = searched(ray_cluster, space=str(tiny_space), trials=Wanted(2), name="frail", changes=changes, retries=0, **options)
+        code, said = searched(ray_cluster, space=str(tiny_space), trials=TrialCount(2), name="frail", changes=changes, retries=0, **options)
     frail, other = read_records(run)
     assert code == 0 and "2 trials: 1 finished, 1 failed" in said
     assert (frail.result.state, frail.result.cause, other.result.state) == ("failed", "crash", "finished")
@@ -310,9 +310,9 @@ def test_a_time_budget_ends_a_search_in_order_and_each_command_has_its_own(here,
 def test_more_trials_join_those_that_ended_and_these_are_not_touched(here, tiny_space, demo, ray_cluster):
     run = here / "runs" / "growing"
     changes = ("run/epochs=1", "run/grace=1")
-    assert searched(ray_cluster, space=str(tiny_space), data=demo, name="growing", trials=Wanted(2), changes=changes)[0] == 0
+    assert searched(ray_cluster, space=str(tiny_space), data=demo, name="growing", trials=TrialCount(2), changes=changes)[0] == 0
     files = {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in run.glob("trials/*/*")}
-    code, said = searched(ray_cluster, resume="growing", trials=Wanted(2, more=True))
+    code, said = searched(ray_cluster, resume="growing", trials=TrialCount(2, more=True))
     assert code == 0, said
     assert "2 trials are kept as they ended" in said and "4 trials: 4 finished" in said
     assert read_run(run).trials == 4 and [record.number for record in read_records(run)] == [0, 1, 2, 3]

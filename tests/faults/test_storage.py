@@ -24,7 +24,7 @@ from trainables.data.images import DataError
 from trainables.record import LAST, MODEL, Record, RunError, read_predictions, read_record, read_records
 from trainables.storage import StorageError, open_folder
 from tuner.callbacks import Driver
-from tuner.cli import Options, Wanted, carry_out
+from tuner.cli import Options, TrialCount, carry_out
 from tuner.cluster import Cluster
 from tuner.demo.writing import write_people
 from tuner.run import run as command_line
@@ -211,7 +211,7 @@ def original(tmp_path_factory, space, plain, ray_cluster) -> Path:
         if (result.get("number"), result.get("epoch")) == (2, 2):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    options = {"space": str(space), "data": plain, "storage": str(runs), "name": "first", "trials": Wanted(4)}
+    options = {"space": str(space), "data": plain, "storage": str(runs), "name": "first", "trials": TrialCount(4)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Driver, "on_trial_result", interrupt)
         code, said = searched(ray_cluster, **options)

@@ -72,7 +72,7 @@ def test_every_name_in_a_registry_stands_beside_its_setting(path):
     assert rows()[path][1] == ", ".join(f"`{name}`" for name in REGISTRIES[path])
 
 
-def test_what_is_said_of_the_run_is_what_the_tuner_takes():
+def test_what_the_page_says_of_the_run_is_what_the_tuner_takes():
     for name, field in RunSettings.model_fields.items():
         assert rows()[f"run/{name}"][::2] == [field.description, f"`{show(field.default)}`"]
 
@@ -109,7 +109,7 @@ def test_a_default_on_the_page_is_the_settings_own():
         ({"type": "array", "prefixItems": [{"type": "integer"}, {"type": "number"}]}, "[integer; a number]"),
     ],
 )
-def test_bounds_are_told_in_words(schema, words):
+def test_bounds_are_named_in_words(schema, words):
     assert in_words(schema) == words
 
 
@@ -118,7 +118,7 @@ def test_the_command_prints_the_page():
     assert (told.returncode, told.stdout, told.stderr) == (0, page(), "")
 
 
-def test_the_command_tells_a_page_that_fell_behind(tmp_path, capsys):
+def test_the_command_reports_a_page_that_fell_behind(tmp_path, capsys):
     file = tmp_path / "space.md"
     file.write_text(page())
     main(check=file)

@@ -230,7 +230,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("text", MISTAKES)
-def test_a_mistake_is_told_with_its_place_and_its_fix(write, text):
+def test_a_mistake_is_reported_with_its_place_and_its_fix(write, text):
     (mistake,) = mistakes_in(write(text))
     assert mistake.startswith(MISTAKES[text]) and mistake.endswith((".", "?"))
 
@@ -251,11 +251,11 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_mistaken_change_is_told_with_its_fix(write, change):
+def test_a_mistaken_change_is_reported_with_its_fix(write, change):
     assert any(mistake.endswith(CHANGES[change]) for mistake in mistakes_in(write(BASE), changes=[change]))
 
 
-def test_all_mistakes_are_told_together_even_those_of_parents_overlays_changes_and_of_one_value(write):
+def test_all_mistakes_are_reported_together_even_those_of_parents_overlays_changes_and_of_one_value(write):
     write("optimizer: {lr: 1e-3}", "parent.yaml")
     file = write(
         "extends: parent.yaml\n"
@@ -279,7 +279,7 @@ def test_all_mistakes_are_told_together_even_those_of_parents_overlays_changes_a
     assert len(check_saw) == 1
 
 
-def test_what_the_caller_finds_wrong_is_placed_and_told_with_the_rest(write):
+def test_what_the_caller_finds_wrong_is_placed_and_reported_with_the_rest(write):
     found = [
         ("loss/gamma", "is negative."),
         ("loss/alpha", "is not a setting."),
@@ -300,18 +300,18 @@ def test_a_caller_that_finds_nothing_wrong_gets_the_space_it_has_seen(write):
     assert seen == [space]
 
 
-def test_an_extends_circle_over_several_files_is_told(write):
+def test_an_extends_circle_over_several_files_is_reported(write):
     write("extends: my.yaml", "b.yaml")
     assert mistakes_in(write("extends: b.yaml")) == ["b.yaml:1: extends: is circular: my.yaml -> b.yaml -> my.yaml."]
 
 
-def test_text_in_another_encoding_is_told(tmp_path):
+def test_text_in_another_encoding_is_reported(tmp_path):
     (tmp_path / "my.yaml").write_bytes(b"task: \xff")
     (mistake,) = mistakes_in(tmp_path / "my.yaml")
     assert mistake.startswith("my.yaml: is not YAML: 'utf-8' codec")
 
 
-def test_an_unknown_space_is_told_with_the_shipped_ones(tmp_path):
+def test_an_unknown_space_is_reported_with_the_shipped_ones(tmp_path):
     assert mistakes_in("efnet") == [
         "efnet is neither a file nor a shipped space; did you mean effnet.yaml? Shipped are " + ", ".join(shipped_spaces()) + "."
     ]

@@ -50,7 +50,7 @@ def test_the_average_follows_weights_and_statistics_with_a_decay_that_climbs_to_
             np.testing.assert_allclose(value.numpy(), expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_an_average_of_weights_that_stand_still_is_those_weights_to_the_bit():
+def test_an_average_of_weights_that_stand_still_is_those_weights_bitwise():
     model = network(1)
     average = moving_average(model, 0.99)
     for _ in range(20):
@@ -101,7 +101,7 @@ def test_a_slow_average_of_the_weights_after_each_step_equals_that_of_a_trial(da
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_the_average_of_a_trial_that_resumes_is_that_of_an_uninterrupted_one_to_the_bit(data, make_config, stop):
+def test_the_average_of_a_trial_that_resumes_is_that_of_an_uninterrupted_one_bitwise(data, make_config, stop):
     config = make_config(epochs=3, train={"ema": 0.9})
     whole, first, second = (build_parts(config, data, CPU) for _ in range(3))
     expected = [epoch.probabilities[0].tobytes() for epoch in fit(whole, config.train, epochs=3, seed=0)]

@@ -8,7 +8,7 @@ import torch
 from trainables.build import build_parts
 from trainables.data.decoding import read_image
 from trainables.data.images import ImageError
-from trainables.data.splits import NOBODY
+from trainables.data.splits import NO_FOLD
 from trainables.data.views import View, look, open_view
 from trainables.models.backbone import pretrained_statistics
 from trainables.registry import ConfigError
@@ -70,20 +70,20 @@ def test_the_schedule_counts_optimizer_steps(data, make_config):
     assert (span.per_epoch, span.total, span.peak) == (3, 9, config.optimizer.lr)
 
 
-def nobody_validates(data):
-    return replace(data, split=replace(data.split, fold=NOBODY))
+def without_validation(data):
+    return replace(data, split=replace(data.split, fold=NO_FOLD))
 
 
-def test_where_nobody_validates_all_but_the_holdout_train(data, make_config):
-    parts = build_parts(make_config(data={"fold": NOBODY}), nobody_validates(data), CPU)
+def test_without_a_validation_split_all_but_the_holdout_train(data, make_config):
+    parts = build_parts(make_config(data={"fold": NO_FOLD}), without_validation(data), CPU)
     assert set(parts.batches.images.ids) == {data.images.ids[index] for index in (*data.split.train, *data.split.valid)}
     assert len(parts.validation.rows) == len(parts.validation.truth) == 0
 
 
-def test_what_waits_for_scores_is_refused_where_nobody_validates_all_of_it_at_once(data, make_config):
-    config = make_config(data={"fold": NOBODY}, train={"patience": 3}, schedule={"name": "plateau"})
+def test_what_waits_for_scores_is_refused_without_a_validation_split_all_of_it_at_once(data, make_config):
+    config = make_config(data={"fold": NO_FOLD}, train={"patience": 3}, schedule={"name": "plateau"})
     with pytest.raises(ConfigError) as caught:
-        build_parts(config, nobody_validates(data), CPU)
+        build_parts(config, without_validation(data), CPU)
     assert str(caught.value).splitlines() == [
         "train/patience: needs validation scores, and data/fold -1 has no validation split; set it to 0",
         "schedule/name: plateau needs validation scores, and data/fold -1 has no validation split; choose another",

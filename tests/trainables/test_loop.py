@@ -12,7 +12,7 @@ from trainables.build import build_parts
 from trainables.checkpoint import pack_progress, unpack_progress
 from trainables.config import TrialConfig
 from trainables.data.batches import plain_batches
-from trainables.data.splits import HOLDOUT, NOBODY
+from trainables.data.splits import HOLDOUT, NO_FOLD
 from trainables.loop import (
     DivergedError,
     Epoch,
@@ -277,7 +277,7 @@ def test_a_loss_of_the_whole_batch_sees_a_micro_batch_at_a_time(data, make_confi
     assert run(config, parts)[0].report.train_loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_whole_batches_train_to_the_bits_of_a_plain_loop(data, make_config):
+def test_whole_batches_train_bitwise_as_a_plain_loop(data, make_config):
     config = make_config(epochs=2, augment={"flip": 0.5}, schedule={"name": "cosine"})
     ours, plain = (build_parts(config, data, CPU) for _ in range(2))
     run(config, ours)
@@ -368,7 +368,7 @@ def test_a_float16_trial_that_resumes_keeps_the_scale_it_had_found(data, make_co
 
 
 @pytest.mark.parametrize(("begun", "gone_on"), [("fp32", "fp16"), ("fp16", "fp32"), ("bf16", "fp16")])
-def test_a_trial_can_go_on_in_another_precision(data, make_config, begun, gone_on):
+def test_a_trial_resumes_in_another_precision(data, make_config, begun, gone_on):
     first, second = (make_config(model=VIT, train={"precision": precision}) for precision in (begun, gone_on))
     parts, others = build_parts(first, data, CPU), build_parts(second, data, CPU)
     epoch = next(fit(parts, first.train, epochs=2, seed=0))
@@ -430,7 +430,7 @@ def test_every_precision_trains_weights_that_stay_in_float32(data, make_config, 
     assert np.isfinite(epoch.report.train_loss) and epoch.probabilities[0].dtype == np.float32
 
 
-def test_a_cpu_computes_in_float32_unless_told_otherwise():
+def test_a_cpu_computes_in_float32_unless_set_otherwise():
     assert choose_precision("auto", CPU) is choose_precision("fp32", CPU) is torch.float32
     assert (choose_precision("bf16", CPU), choose_precision("fp16", CPU)) == (torch.bfloat16, torch.float16)
 
@@ -516,7 +516,7 @@ def test_reports_count_the_different_images_of_an_epoch_and_the_one_shown_most(d
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_trial_of_every_optimizer_resumes_to_the_bit(data, make_config, name):
+def test_a_trial_of_every_optimizer_resumes_bitwise(data, make_config, name):
     config = make_config(epochs=2, optimizer={"name": name, "lr": 1e-3, "layer_decay": 0.9})
     whole, first, second = (build_parts(config, data, CPU) for _ in range(3))
     expected = what_counts(run(config, whole))
@@ -611,11 +611,11 @@ def test_a_sharpness_aware_trial_in_float16_finds_a_scale_and_trains(data, make_
 
 
 def unvalidated(data):
-    return replace(data, split=replace(data.split, fold=NOBODY))
+    return replace(data, split=replace(data.split, fold=NO_FOLD))
 
 
-def test_where_nobody_validates_a_trial_trains_on_all_and_its_newest_epoch_is_its_best(data, make_config):
-    config = make_config(epochs=3, data={"fold": NOBODY})
+def test_without_a_validation_split_a_trial_trains_on_all_and_its_newest_epoch_is_its_best(data, make_config):
+    config = make_config(epochs=3, data={"fold": NO_FOLD})
     parts = build_parts(config, unvalidated(data), CPU)
     epochs = run(config, parts)
     assert len(parts.batches.images) == len(data.split.train) + len(data.split.valid)
@@ -626,8 +626,8 @@ def test_where_nobody_validates_a_trial_trains_on_all_and_its_newest_epoch_is_it
     assert [epoch.report.last for epoch in epochs] == [False, False, True]
 
 
-def test_where_nobody_validates_a_trial_resumes_to_the_bit(data, make_config):
-    config = make_config(epochs=2, task="heads", data={"fold": NOBODY}, train={"ema": 0.9})
+def test_without_a_validation_split_a_trial_resumes_bitwise(data, make_config):
+    config = make_config(epochs=2, task="heads", data={"fold": NO_FOLD}, train={"ema": 0.9})
     whole, first, second = (build_parts(config, unvalidated(data), CPU) for _ in range(3))
     expected = what_counts(run(config, whole))
     before = next(fit(first, config.train, epochs=2, seed=config.seed))
@@ -635,7 +635,7 @@ def test_where_nobody_validates_a_trial_resumes_to_the_bit(data, make_config):
     assert what_counts([before, *after]) == expected and torch.equal(weights(second), weights(whole))
 
 
-def test_where_nobody_validates_a_trial_that_diverges_with_its_last_step_says_so_too(data, make_config):
+def test_without_a_validation_split_a_trial_that_diverges_with_its_last_step_says_so_too(data, make_config):
     config = make_config(epochs=1, optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"}, train={"batch_size": 80})
     parts = build_parts(config, unvalidated(data), CPU)
     for parameter in parts.model.parameters():

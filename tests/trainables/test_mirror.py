@@ -12,7 +12,7 @@ from trainables import mirror
 from trainables.cache import app as cache_command
 from trainables.data.view_store import CacheError
 from trainables.mirror import FILES, copies_folder, list_copies, local_folder, original, remove_copies
-from trainables.storage import StorageError, open_folder, write_whole
+from trainables.storage import StorageError, open_folder, write_atomically
 
 FLOWERS = {"rose/1.jpg": b"red", "rose/2.jpg": b"pink", "tulip/1.jpg": b"yellow" * 1_000_000, "labels.csv": b"image,label\n"}
 
@@ -42,7 +42,7 @@ def flowers(server) -> str:
 
 def put(address: str, files: dict[str, bytes]) -> None:
     for name, content in files.items():
-        write_whole(open_folder(f"{address}/{name}"), content)
+        write_atomically(open_folder(f"{address}/{name}"), content)
 
 
 def forget() -> None:
@@ -153,7 +153,7 @@ def test_a_name_that_leads_out_of_the_copy_is_refused(flowers, monkeypatch):
         local_folder(flowers)
 
 
-def test_a_disk_without_room_is_told_before_anything_is_copied(flowers, monkeypatch):
+def test_a_disk_without_room_is_reported_before_anything_is_copied(flowers, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=1000))
     with pytest.raises(CacheError, match="SWEEPVOTE_CACHE") as caught:
         local_folder(flowers)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from tests.conftest import nightly_after
 from trainables.config import section
-from trainables.mixing import MIXERS, build_mixer, cutmix, cutmix_vertical, fellows, mix_batch, mix_targets, mixup
+from trainables.mixing import MIXERS, build_mixer, cutmix, cutmix_vertical, mix_batch, mix_targets, mixup, same_class_partner
 from trainables.registry import ConfigError
 
 MIXING = [name for name in MIXERS if name != "none"]
@@ -118,7 +118,7 @@ def test_every_head_of_a_mixed_batch_gets_rows_that_sum_to_1_and_keep_the_count_
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix", "cutmix_vertical"])
 @pytest.mark.parametrize("seed", nightly_after(2, range(20)))
-def test_the_mean_pixel_the_target_and_the_number_of_a_mixed_image_tell_the_same_share(name, seed):
+def test_the_mean_pixel_the_target_and_the_number_of_a_mixed_image_follow_the_same_share(name, seed):
     images, ids = halves(batch_size=8, height=21)
     mixer = build_mixer(
         section("mix", name=name, prob=1.0, **({"alpha": 1.0} if name in ("mixup", "cutmix") else {"low": 0.0, "high": 1.0}))
@@ -208,7 +208,7 @@ def test_mixup_draws_with_the_variance_of_a_symmetric_beta(alpha):
 
 @pytest.mark.parametrize("seed", nightly_after(2, range(10)))
 @pytest.mark.parametrize("kept", [0.0, 0.31, 0.5, 0.9, 1.0])
-def test_cutmix_takes_one_box_from_the_partner_whose_share_is_told_exactly(seed, kept):
+def test_cutmix_takes_one_box_from_the_partner_whose_share_is_exact(seed, kept):
     images, _, partner = batch(seed, width=17)
     mixed, kept_area = cutmix(images, partner, kept, tuple(np.random.default_rng(seed).random(2)))
     theirs = (mixed == images[partner]) & (images != images[partner])
@@ -245,7 +245,7 @@ def test_cutmix_boxes_lie_anywhere_and_have_areas_of_a_beta():
 @pytest.mark.parametrize("seed", nightly_after(2, range(20)))
 def test_cutmix_intra_pairs_each_image_with_another_of_its_class_in_every_head_or_else_with_itself(seed):
     _, targets, _ = batch(seed, batch_size=20)
-    partner = fellows(targets, np.random.default_rng(seed))
+    partner = same_class_partner(targets, np.random.default_rng(seed))
     assert sorted(partner) == list(range(20))
     kinds = list(zip(*(ids.tolist() for ids in targets), strict=True))
     for image, other in enumerate(partner):
@@ -255,7 +255,7 @@ def test_cutmix_intra_pairs_each_image_with_another_of_its_class_in_every_head_o
 
 def test_over_many_batches_every_fellow_is_a_partner_equally_often():
     ids = torch.tensor([0, 1, 0, 0, 0])
-    seen = sum(np.bincount(fellows([ids], np.random.default_rng(seed))[0:1], minlength=5) for seed in range(3000)) / 3000
+    seen = sum(np.bincount(same_class_partner([ids], np.random.default_rng(seed))[0:1], minlength=5) for seed in range(3000)) / 3000
     np.testing.assert_allclose(seen, [0, 0, 1 / 3, 1 / 3, 1 / 3], atol=0.04)
 
 
@@ -263,7 +263,9 @@ def test_over_many_batches_every_fellow_is_a_partner_equally_often():
 def test_the_fellows_of_a_soft_target_are_those_of_its_most_probable_class(seed):
     _, targets, _ = batch(seed, batch_size=20)
     soft = [F.one_hot(ids, count) * 0.6 + 0.4 / count for ids, count in zip(targets, CLASSES, strict=True)]
-    np.testing.assert_array_equal(fellows(soft, np.random.default_rng(seed)), fellows(targets, np.random.default_rng(seed)))
+    np.testing.assert_array_equal(
+        same_class_partner(soft, np.random.default_rng(seed)), same_class_partner(targets, np.random.default_rng(seed))
+    )
 
 
 @pytest.mark.parametrize("seed", nightly_after(2, range(10)))
@@ -272,7 +274,7 @@ def test_cutmix_intra_changes_images_and_leaves_the_classes_as_they_are(seed):
     mixed, rows = mix(build_mixer(section("mix", name="cutmix_intra", prob=1.0)), images, targets, np.random.default_rng(seed))
     for ids, row, count in zip(targets, rows, CLASSES, strict=True):
         assert torch.equal(row, F.one_hot(ids, count).float())
-    partner = fellows(targets, np.random.default_rng(seed))
+    partner = same_class_partner(targets, np.random.default_rng(seed))
     with_fellows = torch.from_numpy(partner) != torch.arange(40)
     assert torch.equal((mixed != images).flatten(1).any(dim=1), with_fellows)
 

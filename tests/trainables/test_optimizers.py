@@ -140,7 +140,7 @@ def small_network(seed: int) -> tuple[nn.Sequential, torch.Tensor, torch.Tensor]
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("radius", [0.01, 0.05, 2.0])
 @pytest.mark.parametrize("scale", [1.0, 65536.0])
-def test_the_climb_goes_its_radius_along_the_gradient_however_that_is_scaled_and_comes_back_to_the_bit(seed, radius, scale):
+def test_the_climb_goes_its_radius_along_the_gradient_however_that_is_scaled_and_is_undone_bitwise(seed, radius, scale):
     model, inputs, ids = small_network(seed)
     (scale * nn.functional.cross_entropy(model(inputs), ids)).backward()
     before = deepcopy(model.state_dict())

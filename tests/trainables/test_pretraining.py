@@ -83,7 +83,7 @@ def test_the_error_of_hidden_pixels_falls_and_the_backbone_changes(name):
     assert any(not torch.equal(value, before[key]) for key, value in painter.backbone.state_dict().items())
 
 
-def test_two_pretrainings_of_one_seed_agree_to_the_bit_and_another_seed_differs():
+def test_two_pretrainings_of_one_seed_agree_bitwise_and_another_seed_differs():
     (one, first), (two, second), (_, other) = trained(SETTINGS), trained(SETTINGS), trained(replace(SETTINGS, seed=1))
     assert [epoch.loss for epoch in first] == [epoch.loss for epoch in second] != [epoch.loss for epoch in other]
     assert all(torch.equal(value, two.state_dict()[key]) for key, value in one.state_dict().items())

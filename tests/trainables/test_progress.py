@@ -13,25 +13,25 @@ def soon(monkeypatch):
     monkeypatch.setattr(progress, "SILENCE", 0.2)
 
 
-def test_what_is_waited_for_is_said_at_once(capsys):
+def test_what_is_waited_for_is_reported_at_once(capsys):
     with waiting("importing torch"):
         assert capsys.readouterr().err == "importing torch ...\n"
 
 
-def test_it_is_said_again_as_long_as_it_lasts(capsys):
+def test_it_is_shown_again_as_long_as_it_lasts(capsys):
     with waiting("importing torch"):
         sleep(1)
     assert capsys.readouterr().err.count("importing torch") > 1
 
 
-def test_how_much_is_done_is_said_as_long_as_it_lasts(capsys):
+def test_how_much_is_done_is_shown_as_long_as_it_lasts(capsys):
     with progress_bar("decoding", 2_000) as advance:
         advance(1_200)
         sleep(1)
     assert "decoding: 1,200 of 2,000" in capsys.readouterr().err
 
 
-def test_what_tells_how_far_it_is_is_asked_each_time(capsys):
+def test_the_progress_function_is_called_each_time(capsys):
     trials = iter(range(100))
     with waiting(lambda: f"{next(trials)} trials ended"):
         sleep(1)
@@ -45,7 +45,7 @@ def test_only_the_innermost_speaks(capsys):
     assert "inside: 0 of 2" in said and "outside" not in said
 
 
-def test_nothing_is_said_of_nothing_to_do(capsys):
+def test_nothing_is_shown_of_nothing_to_do(capsys):
     with progress_bar("decoding", 0) as advance:
         advance(0)
         sleep(0.5)

@@ -40,7 +40,7 @@ from trainables.record import (
     write_result,
     write_run,
 )
-from trainables.storage import write_whole
+from trainables.storage import write_atomically
 
 ATTRIBUTES = (("mask", ("worn", "incorrect", "absent"), ()), ("age", ("<30", ">=30"), (30,)))
 CARD = RunCard("faces", "effnet.yaml", "data", (30,), 0, "abcd", ATTRIBUTES, 3, 4, "python -m tuner.run")
@@ -75,25 +75,25 @@ def names(folder) -> set[str]:
 
 
 def test_a_write_that_fails_midway_leaves_the_old_file_and_nothing_else(tmp_path):
-    write_whole(tmp_path / "file", b"old")
+    write_atomically(tmp_path / "file", b"old")
     with pytest.raises(OSError), small_disk():
-        write_whole(tmp_path / "file", bytes(10_000))
+        write_atomically(tmp_path / "file", bytes(10_000))
     assert (tmp_path / "file").read_bytes() == b"old" and names(tmp_path) == {"file"}
 
 
 def test_a_first_write_that_fails_midway_leaves_nothing(tmp_path):
     with pytest.raises(OSError), small_disk():
-        write_whole(tmp_path / "file", bytes(10_000))
+        write_atomically(tmp_path / "file", bytes(10_000))
     assert names(tmp_path) == set()
 
 
-def test_a_whole_write_takes_the_old_files_place(tmp_path):
+def test_a_finished_write_takes_the_old_files_place(tmp_path):
     for content in (b"old", b"new and longer"):
-        write_whole(tmp_path / "file", content)
+        write_atomically(tmp_path / "file", content)
         assert (tmp_path / "file").read_bytes() == content and names(tmp_path) == {"file"}
 
 
-def test_what_cannot_be_said_in_json_is_not_written(tmp_path):
+def test_what_json_cannot_express_is_not_written(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "file.json", {"a": {1}})
     assert names(tmp_path) == set()
@@ -113,7 +113,7 @@ def test_what_asha_found_is_read_as_it_was_written_and_is_part_of_the_record(fol
     assert read_decisions(folder) == read_record(folder).decisions == DECISIONS
 
 
-def test_a_result_tells_the_failure_and_what_happened_on_the_way(folder):
+def test_a_result_holds_the_failure_and_what_happened_on_the_way(folder):
     told = json.loads((folder / "result.json").read_text())
     assert {name: told[name] for name in ("cause", "attempt", "threads", "micro_batch", "notes")} == {
         "cause": "",
@@ -125,7 +125,7 @@ def test_a_result_tells_the_failure_and_what_happened_on_the_way(folder):
     assert read_result(folder) == RESULT
 
 
-def test_a_trial_that_nobody_began_has_no_result(tmp_path):
+def test_a_trial_that_never_began_has_no_result(tmp_path):
     assert read_result(tmp_path) is None
 
 
@@ -232,7 +232,7 @@ def test_a_result_with_a_value_of_another_kind_is_damage(folder, file, values):
 
 
 @pytest.mark.parametrize("content", ["{}", '[{"epoch": "one", "score": 0.1, "place": 0, "cutoff": null, "passed": true}]'])
-def test_judgements_of_another_kind_are_damage(folder, content):
+def test_decisions_of_another_kind_are_damage(folder, content):
     (folder / "rungs.json").write_text(content)
     with pytest.raises(DAMAGE):
         read_record(folder)

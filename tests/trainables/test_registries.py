@@ -44,7 +44,7 @@ def settings_with(name: str, entry: str) -> Section:
 
 
 def noting(settings: Section) -> tuple[Section, set[str]]:
-    """The same settings, and the names of those that somebody has read since."""
+    """The same settings, and the names of those that were read since."""
     read: set[str] = set()
 
     class Noting(type(settings)):

@@ -27,7 +27,7 @@ from trainables.storage import (
     remove_partials,
     remove_tree,
     size_below,
-    write_whole,
+    write_atomically,
 )
 
 ROOT = Path(__file__).parent.parent.parent
@@ -69,7 +69,7 @@ def tree(folder: Folder) -> dict[str, bytes]:
 def plant(folder: Folder, files: dict[str, bytes]) -> Folder:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / name, content)
+        write_atomically(folder / name, content)
     return folder
 
 
@@ -93,19 +93,19 @@ def start_python(code: str, *arguments: str) -> subprocess.Popen:
 
 def test_a_file_is_read_as_it_was_written(folder):
     for content in (b"old", "new and länger".encode(), b"", bytes(100_000)):
-        write_whole(folder / "file", content)
+        write_atomically(folder / "file", content)
         assert (folder / "file").read_bytes() == content and names(folder) == {"file"}
-    write_whole(folder / "file", "länger".encode())
+    write_atomically(folder / "file", "länger".encode())
     assert (folder / "file").read_text() == "länger"
 
 
 def test_a_file_larger_than_one_upload_is_read_as_it_was_written(folder):
     content = np.random.default_rng(0).bytes(12_000_000)
-    write_whole(folder / "model", content)
+    write_atomically(folder / "model", content)
     assert (folder / "model").read_bytes() == content
 
 
-def test_files_folders_and_what_is_missing_are_told_apart(folder):
+def test_files_folders_and_what_is_missing_are_distinguished(folder):
     file, inner, missing = plant(folder, {"inner/file": b"1"}) / "inner/file", folder / "inner", folder / "missing"
     assert [(entry.is_file(), entry.is_dir(), entry.exists()) for entry in (file, inner, missing)] == [
         (True, False, True),
@@ -144,7 +144,7 @@ def test_reading_what_is_missing_is_the_systems_own_error(folder):
 
 
 def test_a_file_is_removed_and_one_that_is_missing_only_if_that_is_fine(folder):
-    write_whole(folder / "file", b"1")
+    write_atomically(folder / "file", b"1")
     (folder / "file").unlink()
     assert names(folder) == set() and folder.is_dir()
     (folder / "file").unlink(missing_ok=True)
@@ -165,7 +165,7 @@ def test_size_is_that_of_all_files_below(folder):
     assert size_below(folder) == 3210 and size_below(folder / "b") == 3200
 
 
-def test_a_tree_is_moved_whole(folder):
+def test_a_tree_is_moved_completely(folder):
     plant(folder, {"old/file": b"1", "old/old/old": b"2", "older/file": b"3"})
     move_tree(folder / "old", folder / "aside" / "new")
     assert tree(folder) == {"aside/new/file": b"1", "aside/new/old/old": b"2", "older/file": b"3"}
@@ -181,8 +181,8 @@ def test_a_tree_is_not_moved_over_another_nor_out_of_nothing(folder):
     assert tree(folder) == {"old/file": b"1", "new/file": b"2"}
 
 
-def test_a_library_that_wants_a_path_gets_the_file_under_its_name(folder):
-    write_whole(folder / "model.safetensors", b"tensors")
+def test_a_library_that_needs_a_path_gets_the_file_under_its_name(folder):
+    write_atomically(folder / "model.safetensors", b"tensors")
     with local_file(folder / "model.safetensors") as path:
         assert (path.name, path.read_bytes()) == ("model.safetensors", b"tensors")
         copied = path != folder / "model.safetensors"
@@ -197,7 +197,7 @@ folder = pickle.loads(bytes.fromhex(sys.argv[1]))
 
 
 def test_a_folder_goes_to_another_process_and_still_leads_to_its_files(folder):
-    write_whole(folder / "file", b"1")
+    write_atomically(folder / "file", b"1")
     received = pickle.loads(pickle.dumps(folder))
     assert received == folder and hash(received) == hash(folder) and str(received) == str(folder)
     assert start_python(ANSWER, pickle.dumps(folder).hex()).wait() == 0
@@ -205,7 +205,7 @@ def test_a_folder_goes_to_another_process_and_still_leads_to_its_files(folder):
 
 
 def test_a_folder_that_can_be_used_is_reached_and_left_as_it_was(folder):
-    write_whole(folder / "file", b"1")
+    write_atomically(folder / "file", b"1")
     reach(folder)
     assert tree(folder) == {"file": b"1"}
 
@@ -217,15 +217,15 @@ def test_reaching_makes_a_folder_that_is_missing(folder):
 
 WRITER = """
 import hashlib, sys
-from trainables.storage import open_folder, write_whole
+from trainables.storage import open_folder, write_atomically
 folder, who = open_folder(sys.argv[1]), sys.argv[2]
 for count in range(40):
     body = f"{who}{count}".encode() * (1 + 7919 * count % 20_000)
-    write_whole(folder / "file", hashlib.sha256(body).digest() + body)
+    write_atomically(folder / "file", hashlib.sha256(body).digest() + body)
 """
 
 
-def test_readers_find_one_writers_whole_file_and_never_a_mixture(server, folder):
+def test_readers_find_one_writers_complete_file_and_never_a_mixture(server, folder):
     """Two processes replace one file with longer and shorter ones, each of which begins with the hash of the rest."""
     text = str(folder) if isinstance(folder, Path) else server.address_of(str(folder))
     writers = [start_python(WRITER, text, who) for who in ("a", "b")]
@@ -253,9 +253,9 @@ def test_a_file_address_is_a_path():
 @pytest.mark.parametrize("old", [None, b"old"])
 def test_a_write_that_fails_midway_leaves_what_was_there_and_the_systems_own_error(tmp_path, old):
     if old:
-        write_whole(tmp_path / "file", old)
+        write_atomically(tmp_path / "file", old)
     with pytest.raises(OSError) as caught, small_disk():
-        write_whole(tmp_path / "file", bytes(10_000))
+        write_atomically(tmp_path / "file", bytes(10_000))
     assert not isinstance(caught.value, StorageError)
     assert tree(tmp_path) == ({"file": old} if old else {})
 
@@ -291,7 +291,7 @@ def test_keys_in_an_address_are_used(server):
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
 def test_an_address_as_it_is_shown_leads_to_the_same_folder_when_the_environment_names_the_endpoint(server, remote, monkeypatch, variable):
-    write_whole(remote / "file", b"1")
+    write_atomically(remote / "file", b"1")
     monkeypatch.setenv(variable, server.endpoint)
     assert open_folder(str(remote)) == remote and tree(open_folder(str(remote))) == {"file": b"1"}
 
@@ -353,19 +353,19 @@ def test_a_bucket_that_is_missing_is_named(server):
     with pytest.raises(StorageError, match=r"^s3://no-such-bucket/runs: there is no such bucket; create it"):
         reach(folder)
     with pytest.raises(StorageError, match=r"^s3://no-such-bucket/runs/file: there is no such bucket; create it"):
-        write_whole(folder / "file", b"1")
+        write_atomically(folder / "file", b"1")
 
 
-def test_a_key_that_is_refused_is_said_to_be():
+def test_a_key_that_is_refused_is_reported():
     with s3_server(INITIAL_NO_AUTH_ACTION_COUNT="1") as strict:  # making the bucket is that one
         folder = open_folder(strict.address)
         with pytest.raises(StorageError, match=r"^s3://.*/prefix: access is refused; give a key that may list, read, write and delete"):
             reach(folder)
         with pytest.raises(StorageError, match=r"^s3://.*/prefix/file: access is refused"):
-            write_whole(folder / "file", b"1")
+            write_atomically(folder / "file", b"1")
 
 
-def test_a_server_that_has_gone_is_said_to_be():
+def test_a_server_that_has_gone_is_reported():
     with s3_server() as server:
         folder = open_folder(server.address)
         reach(folder)
@@ -374,7 +374,7 @@ def test_a_server_that_has_gone_is_said_to_be():
             with pytest.raises(StorageError, match=r"^s3://runs-bucket/prefix: no server answers; .*endpoint_override.* AWS_ENDPOINT_URL"):
                 use(folder)
         with pytest.raises(OSError, match=r"^s3://runs-bucket/prefix/file: no server answers"):
-            write_whole(folder / "file", b"1")
+            write_atomically(folder / "file", b"1")
 
 
 def test_a_server_that_never_answers_is_not_waited_for(monkeypatch):
@@ -409,7 +409,7 @@ class Restless:
         yield SimpleNamespace(metadata=lambda: {"version": self.opened}, read=lambda: b"content")
 
 
-def test_a_file_whose_description_never_agrees_is_told_in_words_and_not_read_for_ever():
+def test_a_file_whose_description_never_agrees_is_reported_in_words_and_not_read_for_ever():
     store = Restless()
     with pytest.raises(StorageError, match="s3://bucket/file"):
         Address("s3://bucket/file", store, "bucket/file").read_bytes()

@@ -136,7 +136,7 @@ def test_the_same_settings_leave_the_same_record_whatever_was_trained_in_between
     assert lasting(trial_folder(job.run, 0)) == lasting(trial_folder(job.run, 3))
 
 
-def test_a_finished_trial_leaves_a_whole_record(job, data, make_config):
+def test_a_finished_trial_leaves_a_complete_record(job, data, make_config):
     config = make_config()
     reports = run(config, job, number=4)
     record = read_record(trial_folder(job.run, 4))
@@ -276,10 +276,10 @@ def test_epochs_since_the_last_written_state_are_trained_again_and_their_reports
     assert lasting(folder) == lasting(trial_folder(job.run, 0))
 
 
-def test_scores_that_were_told_stand_where_an_epoch_is_trained_again(data, make_config):
+def test_scores_that_are_known_stand_where_an_epoch_is_trained_again(data, make_config):
     config = make_config(epochs=3)
     parts = build_parts(config, data, torch.device("cpu"))
-    found = [epoch.report for epoch in fit(parts, config.train, epochs=3, seed=config.seed, told=[0.2, 2.0])]
+    found = [epoch.report for epoch in fit(parts, config.train, epochs=3, seed=config.seed, known_scores=[0.2, 2.0])]
     assert [report.score for report in found][:2] == [0.2, 2.0] and [report.best_epoch for report in found] == [1, 2, 2]
 
 
@@ -365,7 +365,7 @@ def test_a_batch_that_does_not_fit_goes_through_in_halves_and_the_record_says_so
 
 
 @on_cpu
-def test_a_trial_that_runs_out_of_memory_in_a_later_attempt_resumes_from_its_last_whole_epoch(job, make_config, small_device):
+def test_a_trial_that_runs_out_of_memory_in_a_later_attempt_resumes_from_its_last_complete_epoch(job, make_config, small_device):
     config = make_config(epochs=3, train={"batch_size": 32})
     die_after(1, config, job)
     first = read_record(trial_folder(job.run, 0)).reports[0]

@@ -28,7 +28,7 @@ def test_the_leader_is_the_best_so_far_and_a_tie_goes_to_the_earlier_trial():
     assert board_of(Row(0, "")).leader is None
 
 
-def test_rows_that_somebody_looks_through_stay_as_they_are_while_trials_are_added_and_change():
+def test_rows_that_are_read_stay_as_they_are_while_trials_are_added_and_change():
     board = board_of(Row(0, "a"), Row(1, "b"))
     looked_through = []
     for row in board.rows.values():

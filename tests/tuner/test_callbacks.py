@@ -21,7 +21,7 @@ from tuner.callbacks import Driver
 from tuner.retention import Retention
 from tuner.stoppers.soft_stop import SoftStop
 
-NOBODY = {"iteration": 0, "trials": []}
+NO_FOLD = {"iteration": 0, "trials": []}
 EPOCHS = 3
 
 
@@ -60,37 +60,37 @@ def report(number: int, epoch: int, score: float) -> dict:
 
 
 def train(driver, trial, scores) -> None:
-    driver.on_trial_start(**NOBODY, trial=trial)
+    driver.on_trial_start(**NO_FOLD, trial=trial)
     for epoch, score in enumerate(scores, start=1):
         result = report(trial.config["number"], epoch, score)
-        driver.on_trial_result(**NOBODY, trial=trial, result=result)
+        driver.on_trial_result(**NO_FOLD, trial=trial, result=result)
         trial.update_last_result(result)
-    driver.on_trial_complete(**NOBODY, trial=trial)
+    driver.on_trial_complete(**NO_FOLD, trial=trial)
 
 
 def test_a_trial_whose_process_never_came_up_is_a_failed_one_and_nothing_breaks(driver, proposed):
-    driver.on_trial_error(**NOBODY, trial=proposed(4))
+    driver.on_trial_error(**NO_FOLD, trial=proposed(4))
     assert driver._board.rows[4].state == "failed"
     assert read_result(trial_folder(driver._run, 4)) is None
 
 
 def test_a_trial_that_gets_on_has_all_its_retries_again(driver, proposed):
     trial = proposed(0)
-    driver.on_trial_start(**NOBODY, trial=trial)
+    driver.on_trial_start(**NO_FOLD, trial=trial)
     trial.run_metadata.num_failures = 2
-    driver.on_trial_result(**NOBODY, trial=trial, result={"number": 0, "failed": "the loss is nan", "cause": "diverged"})
+    driver.on_trial_result(**NO_FOLD, trial=trial, result={"number": 0, "failed": "the loss is nan", "cause": "diverged"})
     assert trial.run_metadata.num_failures == 2
-    driver.on_trial_result(**NOBODY, trial=trial, result=report(0, 1, 0.5))
+    driver.on_trial_result(**NO_FOLD, trial=trial, result=report(0, 1, 0.5))
     assert trial.run_metadata.num_failures == 0
 
 
 def test_an_epoch_that_is_trained_again_counts_once_and_is_no_progress(driver, proposed):
     trial = proposed(0)
-    driver.on_trial_start(**NOBODY, trial=trial)
+    driver.on_trial_start(**NO_FOLD, trial=trial)
     for epoch in (1, 2):
-        driver.on_trial_result(**NOBODY, trial=trial, result=report(0, epoch, 0.5))
+        driver.on_trial_result(**NO_FOLD, trial=trial, result=report(0, epoch, 0.5))
     trial.run_metadata.num_failures = 1
-    driver.on_trial_result(**NOBODY, trial=trial, result=report(0, 1, 0.5))
+    driver.on_trial_result(**NO_FOLD, trial=trial, result=report(0, 1, 0.5))
     row = driver._board.rows[0]
     assert (row.epoch, row.images, row.seconds) == (2, 20, 2.0) and trial.run_metadata.num_failures == 1
 
@@ -119,7 +119,7 @@ def test_what_the_pruner_found_is_in_the_record_in_the_order_of_its_rungs(driver
     assert list(read_decisions(folder)) == found
 
 
-def test_trials_of_earlier_commands_are_on_the_board_and_those_that_go_on_when_they_start_again(driver, proposed, make_config):
+def test_trials_of_earlier_commands_are_on_the_board_and_those_that_resume_when_they_start_again(driver, proposed, make_config):
     records = []
     for number, state in ((0, "finished"), (1, "interrupted")):
         folder = trial_folder(driver._run, number)
@@ -131,7 +131,7 @@ def test_trials_of_earlier_commands_are_on_the_board_and_those_that_go_on_when_t
     driver.know(records[:1], records[1:])
     assert list(driver._board.rows) == [0] and driver._board.rows[0].trained == 0
     trial = proposed(1)
-    driver.on_trial_start(**NOBODY, trial=trial)
-    driver.on_trial_result(**NOBODY, trial=trial, result=report(1, 3, 0.4))
+    driver.on_trial_start(**NO_FOLD, trial=trial)
+    driver.on_trial_result(**NO_FOLD, trial=trial, result=report(1, 3, 0.4))
     row = driver._board.rows[1]
     assert (row.state, row.epoch, row.trained, row.images) == ("running", 3, 1, 10)

@@ -52,7 +52,7 @@ def test_sigterm_counts_after_ray_has_put_a_handler_of_its_own_below_python(monk
     assert code == 143 and "SIGTERM" in words
 
 
-def test_what_is_told_to_end_while_ray_starts_waits_for_it_and_stops_it(monkeypatch):
+def test_what_is_stopped_while_ray_starts_waits_for_it_and_stops_it(monkeypatch):
     done = []
 
     def ray_starts(address, *, dashboard, gpus):
@@ -66,7 +66,7 @@ def test_what_is_told_to_end_while_ray_starts_waits_for_it_and_stops_it(monkeypa
     assert code == 143 and done == ["up", "stopped"]
 
 
-def test_ray_starts_beside_the_work_and_its_failure_is_told_to_who_waits_for_it(monkeypatch):
+def test_ray_starts_beside_the_work_and_its_failure_is_reported_to_who_waits_for_it(monkeypatch):
     seen = []
 
     def ray_starts(address, *, dashboard, gpus):

@@ -21,7 +21,7 @@ def test_as_many_trials_share_a_gpu_as_fit_with_a_tenth_to_spare(seed):
     assert (trials + 1) * need > 0.9 * total
 
 
-def test_a_trial_too_large_for_its_gpu_gets_a_whole_one():
+def test_a_trial_too_large_for_its_gpu_gets_one_alone():
     assert share_of_gpu(200 * GB, 80 * GB) == 1
 
 
@@ -38,7 +38,7 @@ def test_ray_of_our_own_that_was_started_beside_other_work_counts_its_cores_and_
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "no-such-machine.invalid:6379", "nonsense"])
-def test_an_address_where_nobody_answers_is_refused_with_what_to_start(address):
+def test_an_address_without_an_answer_is_refused_with_what_to_start(address):
     with pytest.raises(ClusterError, match=rf"no Ray cluster answers at {re.escape(address)} .*ray start --head"):
         cluster.start(address, dashboard=False)
 

@@ -117,7 +117,7 @@ def test_files_that_a_shell_made_of_a_pattern_are_their_folder(asked, here, tiny
     assert result.exit_code == 2
 
 
-def test_what_was_understood_is_told_before_anything_is_decoded_and_a_sheet_of_examples_is_drawn(here, tiny_space):
+def test_what_was_understood_is_reported_before_anything_is_decoded_and_a_sheet_of_examples_is_drawn(here, tiny_space):
     draw(*(f"set/{part}/{name}/{index}.jpg" for part in ("train", "val") for name in ("ant", "bee") for index in range(24)))
     draw("set/test/t1.jpg", "set/test/t2.jpg")
     result = call(tiny_space, "--data", "set")

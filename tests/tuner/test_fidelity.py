@@ -182,7 +182,7 @@ def test_a_misleading_rung_is_named_with_the_grace_that_avoids_it():
     )
 
 
-def test_where_no_epoch_before_the_last_tells_more_the_advice_is_not_to_stop_early():
+def test_where_no_epoch_before_the_last_predicts_it_better_the_advice_is_not_to_stop_early():
     curves = curves_through(DOWN, DOWN, MIXED, UP)
     assert warning(curves, of_one_backbone(curves), [1, 2]) == (
         "Early scores mislead the pruner: their rank correlation with the final epoch is -1.00 at epoch 1 over 8 trials, "
@@ -202,7 +202,7 @@ def test_the_advised_epoch_lies_beyond_every_rung_that_misleads():
     assert "--set run/grace=5," in warning(curves, of_one_backbone(curves), [1, 2, 4])
 
 
-def test_rungs_that_tell_the_end_and_too_few_trials_are_no_reason_for_a_warning():
+def test_rungs_that_predict_the_end_and_too_few_trials_are_no_reason_for_a_warning():
     curves = curves_through(UP, MIXED, UP)
     assert warning(curves, of_one_backbone(curves), [1]) is None
     seven = curves_through(DOWN[:7], UP[:7])
@@ -238,7 +238,7 @@ def test_a_backbone_with_fewer_than_eight_trials_of_its_own_is_not_evaluated():
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_the_advice_is_the_earliest_epoch_that_mends_all_that_misled(seed):
+def test_the_advice_is_the_earliest_epoch_that_avoids_all_that_misled(seed):
     curves, backbones = random_curves(seed)
     rungs = halving_rungs(1, 3, 10)
 
@@ -277,7 +277,7 @@ def test_the_seeds_above_see_every_kind_of_advice():
 
 
 @pytest.mark.parametrize("noise, fewest, most", [(1.6, 0, 8), (0.9, 0, 4), (50.0, 25, 100)])
-def test_warnings_are_rare_where_early_scores_tell_and_not_where_they_are_noise(noise, fewest, most):
+def test_warnings_are_rare_where_early_scores_predict_and_not_where_they_are_noise(noise, fewest, most):
     """Of 100 searches of 60 trials that are thinned to a third twice, of which one in twenty may not be stopped."""
     warned = plain = 0
     for rng in map(np.random.default_rng, range(100)):
@@ -298,11 +298,11 @@ def test_the_line_shows_all_trials_rung_by_rung():
     assert line(found) == "rank correlation with the final epoch: epoch 1: 0.45, epoch 3: 0.82 (9 trials)"
 
 
-def test_the_line_says_between_which_numbers_the_trials_lie_and_knows_no_negative_zero():
+def test_the_line_says_between_which_numbers_the_trials_lie_and_shows_no_negative_zero():
     found = [Fidelity(1, None, 9, -0.001), Fidelity(3, None, 7, -0.5), Fidelity(9, None, 2, None)]
     assert line(found) == "rank correlation with the final epoch: epoch 1: 0.00, epoch 3: -0.50 (7 to 9 trials)"
 
 
-def test_there_is_no_line_before_anything_can_be_said():
+def test_there_is_no_line_before_anything_is_measured():
     assert line([]) is None
     assert line([Fidelity(1, None, 2, None), Fidelity(1, "resnet18", 4, 0.5)]) is None

@@ -17,7 +17,7 @@ from trainables.console import open_console
 from trainables.record import RunError
 from trainables.storage import open_folder
 from tuner import lock
-from tuner.lock import LOCK, hold, tell_lock
+from tuner.lock import LOCK, hold, show_lock
 
 ROOT = Path(__file__).parent.parent.parent
 # Holds a run until its input ends.
@@ -190,12 +190,12 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
         run(["umount", str(folder)], check=True)
 
 
-def test_a_folder_that_is_read_only_is_told_in_words(tmp_path):
+def test_a_folder_that_is_read_only_is_reported_in_words(tmp_path):
     with mounted(tmp_path / "run", "ro,size=64k") as folder:
         assert refusal(str(folder)).startswith(f"{folder}: Read-only file system; ")
 
 
-def test_a_disk_without_room_keeps_nobody_from_a_run_and_a_second_process_out_all_the_same(tmp_path, start_holder):
+def test_a_disk_without_room_keeps_no_command_from_a_run_and_a_second_process_out_all_the_same(tmp_path, start_holder):
     with mounted(tmp_path / "run", "size=16k") as folder:
         with suppress(OSError), (folder / "photos").open("wb", buffering=0) as stream:
             while True:
@@ -205,7 +205,7 @@ def test_a_disk_without_room_keeps_nobody_from_a_run_and_a_second_process_out_al
 
 
 @pytest.mark.parametrize("name, why", [("file/run", "Not a directory"), ("missing", "No such file or directory")])
-def test_a_path_where_no_folder_can_be_is_told_in_words(tmp_path, name, why):
+def test_a_path_where_no_folder_can_be_is_reported_in_words(tmp_path, name, why):
     (tmp_path / "file").touch()
     assert refusal(str(tmp_path / name)).startswith(f"{tmp_path / name}: {why}; ")
 
@@ -224,10 +224,10 @@ def test_a_holder_in_an_object_store_gives_ever_new_signs_of_life_and_takes_them
     assert not (folder / LOCK).exists()
 
 
-def test_what_stands_for_the_lock_is_said_of_an_object_store_in_one_line_and_of_a_folder_not_at_all(address, tmp_path):
+def test_what_replaces_the_lock_is_shown_for_an_object_store_in_one_line_and_of_a_folder_not_at_all(address, tmp_path):
     def said(place):
         words = StringIO()
-        tell_lock(place, open_console(file=words))
+        show_lock(place, open_console(file=words))
         return words.getvalue().splitlines()
 
     assert said(tmp_path) == []
@@ -235,7 +235,7 @@ def test_what_stands_for_the_lock_is_said_of_an_object_store_in_one_line_and_of_
     assert "heartbeat" in line and "not a conditional write" in line
 
 
-def test_a_damaged_sign_of_life_of_a_dead_process_keeps_nobody_out(address, monkeypatch):
+def test_a_damaged_sign_of_life_of_a_dead_process_keeps_no_command_out(address, monkeypatch):
     monkeypatch.setattr(lock, "PATIENCE", 0.05)
     folder = open_folder(address)
     (folder / LOCK).write_bytes(b"{")

@@ -45,14 +45,14 @@ def mistakes_in(read, text, **options):
 @pytest.mark.parametrize("loss", ["{name: cosine_ce}", "{name: {choice: [cross_entropy, cosine_ce]}}"])
 def test_a_loss_without_meaningful_probabilities_goes_with_metrics_of_labels_alone(read, metric, loss):
     text = f"{BASE}run: {{metric: {metric}}}\nloss: {loss}\n"
-    if METRICS[metric].wants == "labels":
+    if METRICS[metric].takes == "labels":
         assert read(text).run["metric"] == metric
     else:
         (mistake,) = mistakes_in(read, text)
         assert re.match(r"my.yaml:\d+: loss/name: .*cosine_ce", mistake) and metric in mistake and "f1_macro" in mistake
 
 
-def test_a_sound_space_has_no_mistakes(read):
+def test_a_valid_space_has_no_mistakes(read):
     assert read(BASE).parameters
 
 
@@ -105,7 +105,7 @@ def test_what_every_experiment_must_decide_is_asked_for(read):
     ]
 
 
-def test_all_mistakes_are_told_at_once_with_file_and_line(read):
+def test_all_mistakes_are_reported_at_once_with_file_and_line(read):
     text = """run: {epochs: 0}
 task: wisdom
 seed: 1
@@ -148,7 +148,7 @@ def test_a_view_out_of_a_range_without_end_is_refused(read):
         views_of(space)
 
 
-def test_draws_are_whole_configurations_and_repeat_with_the_seed(read):
+def test_draws_are_complete_configurations_and_repeat_with_the_seed(read):
     space = read(BASE + "loss: {name: {choice: [cross_entropy, focal]}}")
     first, again, other = (draw(space, FIXED, seed, count=20) for seed in (0, 0, 1))
     assert first == again != other
@@ -184,7 +184,7 @@ def test_the_cover_shows_every_choice_and_every_conditional_value_with_few_confi
     assert len(chosen) <= 5
 
 
-def test_a_sound_space_is_rehearsed_without_a_word_and_without_a_trace(read, data):
+def test_a_valid_space_is_rehearsed_without_a_word_and_without_a_trace(read, data):
     space = read(CONDITIONAL)
     chosen = cover(space, draw(space, FIXED, seed=0))
     before = [array.copy() for array in (data.images.labels, data.split.train)]

@@ -46,6 +46,6 @@ def test_where_most_images_have_no_face_the_crop_is_called_unfit(images, kinds, 
     assert "view/crop: face does not suit them" in said
 
 
-def test_nothing_is_said_of_faces_where_all_have_one_or_nobody_asks(images, kinds, told):
+def test_nothing_is_shown_of_faces_where_all_have_one_or_no_view_needs_one(images, kinds, told):
     assert "no face" not in told(images.take(kinds[0][:5]), "face")
     assert "no face" not in told(images.take(kinds[1][:5]), "center")

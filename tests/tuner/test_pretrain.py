@@ -59,10 +59,10 @@ def learned(monkeypatch) -> list[tuple[set[str], tuple]]:
 
 def split_with(demo, seed=0, **settings):
     """The images of the demo and their split, as a search with these settings of `data` makes it; and the digests."""
-    sides = DataConfig(**settings)
-    found = read_images(demo, sides)
+    data_settings = DataConfig(**settings)
+    found = read_images(demo, data_settings)
     files = build_views(found, [VIEW], view_cache())
-    return *divide(found.without(files.bad), files.digests, sides, seed, None), files.digests
+    return *divide(found.without(files.bad), files.digests, data_settings, seed, None), files.digests
 
 
 VIEW = View.of(ViewConfig(size=32))
@@ -80,7 +80,7 @@ TINY = ("--backbone", "test_vit", "--epochs", 1)
         (0, {"holdout": 0.2, "folds": 2}),
     ],
 )
-def test_everybody_but_those_whom_a_search_with_these_settings_holds_out_is_learned_from(demo, tmp_path, learned, seed, settings):
+def test_all_groups_but_those_that_a_search_with_these_settings_holds_out_are_learned_from(demo, tmp_path, learned, seed, settings):
     settings = {"folds": 2} | settings
     images, split, _ = split_with(demo, seed, **settings)
     changes = [word for name, value in settings.items() for word in ("--set", f"data/{name}={value}")]
@@ -166,6 +166,6 @@ def test_an_image_to_predict_that_copies_a_held_out_one_is_not_learned_from(demo
         (["--backbone", "test_vit", "--size", "40"], "test_vit cannot take 40x40 pixels"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_words_with_exit_code_2(words, message):
+def test_what_cannot_be_done_is_reported_in_words_with_exit_code_2(words, message):
     done = pretrain(*words)
     assert done.exit_code == 2 and message in done.stderr.replace("\n", " ") and "Traceback" not in done.output

@@ -16,11 +16,11 @@ from search_spaces.schema import SpaceError
 from tests.conftest import already, edit, never
 from tests.faults.commands import start
 from trainables.data.images import DataError
-from trainables.data.splits import NOBODY
+from trainables.data.splits import NO_FOLD
 from trainables.record import MODEL, SPLIT, RunError, read_predictions, read_record, read_records, read_run, trial_folder
 from trainables.restore_data import read_folds
 from trainables.trial import Job, train
-from tuner.cli import Options, Wanted
+from tuner.cli import Options, TrialCount
 from tuner.refit import main
 from tuner.refits import Wish, choose, plan_refits, space_of
 from tuner.refitting import refit
@@ -61,7 +61,7 @@ def searched(home, demo, tiny_space, ray_cluster) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         changes = (f"run/epochs={EPOCHS}", "run/grace=1")
-        options = Options(space=str(tiny_space), data=demo, trials=Wanted(2), name="faces", early_stopping=False, changes=changes)
+        options = Options(space=str(tiny_space), data=demo, trials=TrialCount(2), name="faces", early_stopping=False, changes=changes)
         assert search(options, Console(quiet=True), already(ray_cluster)) == 0
     return home / "runs" / "faces"
 
@@ -163,7 +163,7 @@ def test_refits_on_every_fold_are_one_trial_of_an_ensemble_evaluated_on_everybod
     run, _ = folds
     runs = load_runs([searched, run])
     assert [str(trial) for trial in runs.trials] == ["faces-refit/0+1"]
-    assert runs.side == "every fold" and len(runs.trials[0].models) == 2
+    assert runs.part == "every fold" and len(runs.trials[0].models) == 2
     (left_out,) = runs.left_out
     assert str(left_out) == "2 trials validated on one of the 2 folds only, while others were on each: faces/0, faces/1"
 
@@ -213,9 +213,9 @@ def test_all_data_trains_everybody_but_the_hold_out_and_keeps_the_last_epoch(eve
     then, records = read_record(trial_folder(searched, best)), read_records(run)
     table = pd.read_csv(run / SPLIT)
     everyone = (table["part"] != "holdout").sum()
-    assert len(replace(data.split, fold=NOBODY).train) == everyone
+    assert len(replace(data.split, fold=NO_FOLD).train) == everyone
     for record in records:
-        assert record.config.data.fold == NOBODY and record.config.epochs == then.best["epoch"]
+        assert record.config.data.fold == NO_FOLD and record.config.epochs == then.best["epoch"]
         assert record.result.state == "finished" and record.result.best_epoch == len(record.reports) == record.config.epochs
         assert {report["score"] for report in record.reports} == {None}
         assert record.reports[-1]["distinct"] == everyone // 16 * 16, "an epoch is whole batches"

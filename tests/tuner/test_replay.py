@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from tests.conftest import nightly_after
 from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
-from trainables.data.splits import NOBODY, split_table
+from trainables.data.splits import NO_FOLD, split_table
 from trainables.data.views import build_views
 from trainables.metrics import DEFAULT, METRICS, Metric
 from trainables.record import (
@@ -34,7 +34,7 @@ from trainables.record import (
     write_reports,
     write_run,
 )
-from trainables.storage import write_whole
+from trainables.storage import write_atomically
 from trainables.trial import Job, train
 from trainables.validation import validation_interval
 from trainables.versions import code_version
@@ -96,15 +96,15 @@ def trained(demo, data, cache, make_config, tmp_path_factory) -> Path:
     attributes = tuple(attribute.plain() for attribute in data.images.scheme.targets)
     card = RunCard("faces", "tiny.yaml", str(demo), (30, 60), 0, data.split.hash, attributes, epochs=3, trials=7, command="")
     write_run(run, card)
-    write_whole(run / SPLIT, split_table(data.images, data.split, digests))
+    write_atomically(run / SPLIT, split_table(data.images, data.split, digests))
     job = Job(run, data, CODE, threads=1)
     diverging = make_config(optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"})
     before = torch.get_num_threads()
     train(FINISHED, make_config(**EVERYTHING), job, lambda report: None)
     train(PLAIN, make_config(), job, lambda report: None)
     train(DIVERGED, diverging, job, lambda report: None)
-    everybody = replace(data, split=replace(data.split, fold=NOBODY))
-    train(UNEVALUATED, make_config(data={"fold": NOBODY}), replace(job, data=everybody), lambda report: None)
+    everybody = replace(data, split=replace(data.split, fold=NO_FOLD))
+    train(UNEVALUATED, make_config(data={"fold": NO_FOLD}), replace(job, data=everybody), lambda report: None)
     train(UNBUILDABLE, make_config(model={"backbone": "test_resnett"}), job, lambda report: None)
 
     def die(report: dict) -> None:
@@ -169,7 +169,7 @@ def contents(folder: Path) -> dict[str, tuple[str, int]]:
 # The same again
 
 
-def test_a_finished_trial_is_equal_to_the_bit_with_dataset_normalisation_and_everything_random(run):
+def test_a_finished_trial_is_equal_bitwise_with_dataset_normalisation_and_everything_random(run):
     said = replayed(FINISHED)
     best = read_record(trial_folder(run, FINISHED)).result.best_epoch
     assert said.code == 0
@@ -183,7 +183,7 @@ def test_an_interrupted_trial_is_compared_as_far_as_it_came(run):
     assert "interrupted after 2 epochs" in said.out
 
 
-def test_a_trial_that_nobody_validated_is_compared_without_scores(run):
+def test_a_trial_without_a_validation_score_is_compared_without_scores(run):
     said = replayed(UNEVALUATED)
     assert said.code == 0 and "Bitwise identical: 2 epochs" in said.out
 
@@ -243,7 +243,7 @@ def test_images_that_were_moved_and_a_table_that_was_sorted_again_give_the_same_
     assert said.code == 0 and "Bitwise identical: 3 epochs" in said.out
 
 
-def test_an_earlier_end_can_be_asked_for_and_what_is_not_compared_is_said(run):
+def test_an_earlier_end_can_be_asked_for_and_what_is_not_compared_is_shown(run):
     change_report(run, PLAIN, 2, score=0.9)
     write_predictions(trial_folder(run, PLAIN), replace(read_predictions(trial_folder(run, PLAIN)), epoch=2))
     said = replayed(PLAIN, "--epochs", 1)
@@ -378,7 +378,7 @@ def test_the_best_score_of_a_metric_to_minimize_is_the_lowest():
 
 
 @pytest.mark.parametrize("name, change", [("accuracy", 0.1), ("best_epoch", 1), ("photos", 1), ("last", True), ("lr", 1e-4)])
-def test_with_other_versions_what_else_differs_is_told_but_not_evaluated(run, name, change):
+def test_with_other_versions_what_else_differs_is_shown_but_not_evaluated(run, name, change):
     another_torch(run, PLAIN)
     change_report(run, PLAIN, 1, **{name: read_record(trial_folder(run, PLAIN)).reports[0][name] + change})
     said = replayed(PLAIN)
@@ -402,7 +402,7 @@ def test_a_row_names_three_differences_and_counts_the_rest(run):
     assert said.out.count("; and 2 more") == 1 and "and 4 more differences" in said.out
 
 
-def test_with_other_versions_probabilities_are_told_but_not_evaluated(run):
+def test_with_other_versions_probabilities_are_shown_but_not_evaluated(run):
     another_torch(run, PLAIN)
     kept = read_predictions(trial_folder(run, PLAIN))
     kept.heads[0][0] += 0.5

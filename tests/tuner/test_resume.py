@@ -10,7 +10,7 @@ import torch
 from search_spaces.read import read_space
 from search_spaces.schema import nested
 from tests.conftest import edit
-from tests.tuner.stoppers.reports import nobody, pruner_of
+from tests.tuner.stoppers.reports import none_spared, pruner_of
 from trainables.config import TrialConfig
 from trainables.record import (
     LAST,
@@ -118,9 +118,9 @@ def numbers(records):
     return [record.number for record in records]
 
 
-def asha_of(told=None, *, grace=2, reduction=2, spared=nobody):
-    told = [] if told is None else told
-    return pruner_of(grace=grace, reduction=reduction, epochs=EPOCHS, spared=spared, told=lambda *decision: told.append(decision))
+def asha_of(decided=None, *, grace=2, reduction=2, spared=none_spared):
+    decided = [] if decided is None else decided
+    return pruner_of(grace=grace, reduction=reduction, epochs=EPOCHS, spared=spared, decided=lambda *decision: decided.append(decision))
 
 
 def snapshot(folder):
@@ -164,14 +164,14 @@ def test_a_run_that_is_not_there_or_whose_card_is_damaged_is_refused_in_words(tm
 # What may not change
 
 
-def test_a_run_resumes_with_the_same_metric_seed_and_sides_whatever_else_is_edited(space, tmp_path):
+def test_a_run_resumes_with_the_same_metric_seed_and_split_whatever_else_is_edited(space, tmp_path):
     edited = written_space(tmp_path, SEARCHED.replace("size: 32", "size: 48").replace("[0.5, 3.0]", "[1.0, 2.0]"))
     refuse_changes(CARD, space, edited, None)
     refuse_changes(CARD, space, edited, CARD.seed)
     refuse_changes(CARD, None, edited, None)
 
 
-def test_a_run_keeps_the_cuts_that_were_once_everybodys_default(space, tmp_path):
+def test_a_run_keeps_the_cuts_that_were_once_the_default(space, tmp_path):
     edited = written_space(tmp_path, SEARCHED.replace("{holdout", "{cuts: [30, 60], holdout"))
     assert CARD.cuts == (30, 60) and "data/cuts" not in space.fixed
     refuse_changes(CARD, with_cuts(space, CARD), with_cuts(edited, CARD), None)
@@ -301,7 +301,7 @@ def test_a_run_without_trials_has_an_empty_stock(put, space):
     assert take_stock(put.run, space, FIXED, retry=True) == Stock()
 
 
-def test_trials_go_on_and_damaged_ones_begin_again_with_their_values_to_the_letter(put, space):
+def test_trials_resume_and_damaged_ones_begin_again_with_their_values_to_the_letter(put, space):
     lr = 0.1 + 0.2 - 0.299
     going = put(3, optimizer__lr=lr, end=("interrupted", "Ctrl-C"))
     again = put(5, optimizer__lr=lr / 3, loss__name="focal", loss__gamma=1 / 3 + 0.5)
@@ -342,7 +342,7 @@ CONTENTS = {
 
 @pytest.mark.parametrize("kind", CONTENTS)
 @pytest.mark.parametrize("file", FILES)
-def test_every_damage_of_every_file_is_found_named_and_set_aside(put, space, file, kind):
+def test_every_damage_of_every_file_is_found_named_and_quarantined(put, space, file, kind):
     if file == "rungs.json" and kind == "missing":
         pytest.skip("a trial that has reached no rung has none")
     put(0, end=("interrupted", "Ctrl-C"))
@@ -392,7 +392,7 @@ def test_files_that_do_not_belong_together_are_damage(put, space):
 
 
 @pytest.mark.parametrize("ended", ["stopped", "finished", "failed"])
-def test_an_ended_trial_whose_weights_were_not_kept_is_whole(put, space, ended):
+def test_an_ended_trial_whose_weights_were_not_kept_is_complete(put, space, ended):
     folder = put(0, through=ended == "finished", end=(ended, "for a reason", "diverged" if ended == "failed" else ""))
     (folder / MODEL).unlink()
     stock = take_stock(put.run, space, FIXED, retry=True)
@@ -425,7 +425,7 @@ def test_a_process_that_died_between_two_files_of_an_epoch_leaves_a_record_that_
     assert numbers(stock.going_on) == [0, 1, 2, 3, 4, 5], [str(item) for item in stock.damaged]
 
 
-def test_a_damaged_trial_that_was_set_aside_before_keeps_its_place(put, space):
+def test_a_damaged_trial_that_was_quarantined_before_keeps_its_place(put, space):
     for times in range(3):
         folder = put(7)
         (folder / "valid.npz").write_bytes(b"")
@@ -452,18 +452,18 @@ def test_a_trial_that_reported_its_last_epoch_but_was_not_closed_is_finished(put
     assert read_last(folder) is None
 
 
-def test_a_report_at_a_rung_that_nobody_evaluated_is_evaluated_once_and_a_hopeless_trial_is_closed(put, space):
+def test_a_report_at_a_rung_that_was_not_evaluated_is_evaluated_once_and_a_hopeless_trial_is_closed(put, space):
     put(0, scores=[0.1, 0.8], decisions=[Decision(2, 0.8, 0, None, True)], end=("stopped", "for a reason"))
     hopeless = put(1, scores=[0.9, 0.2], end=("interrupted", "Ctrl-C"))
     hopeful = put(2, scores=[0.1, 0.9], end=("interrupted", "Ctrl-C"))
-    told = []
-    stock = settled(put, space, asha_of(told))
+    decided = []
+    stock = settled(put, space, asha_of(decided))
     assert numbers(stock.ended) == [0, 1] and numbers(stock.going_on) == [2]
-    assert told == [(1, Decision(2, 0.2, 1, 0.8, False)), (2, Decision(2, 0.9, 2, 0.5, True))]
+    assert decided == [(1, Decision(2, 0.2, 1, 0.8, False)), (2, Decision(2, 0.9, 2, 0.5, True))]
     result = read_record(hopeless).result
     assert (result.state, result.reason) == ("stopped", "ASHA stopped it at epoch 2: macro F1 0.200 is below the cutoff 0.800 of 1 trials")
     assert read_last(hopeless) is None and read_last(hopeful) is not None
-    for number, decision in told:
+    for number, decision in decided:
         write_decisions(trial_folder(put.run, number), [decision])
     again = []
     assert numbers(settled(put, space, asha_of(again)).going_on) == [2]
@@ -474,10 +474,10 @@ def test_a_report_that_was_evaluated_is_not_evaluated_again(put, space):
     put(0, scores=[0.1, 0.8], end=("stopped", "for a reason"))
     put(1, scores=[0.1, 0.8], decisions=[Decision(2, 0.8, 1, 0.8, True)], end=("interrupted", "Ctrl-C"))
     put(2, scores=[0.1, 0.9], end=("stopped", "for a reason"))
-    told, asha = [], asha_of()
-    asha = asha_of(told)
+    decided, asha = [], asha_of()
+    asha = asha_of(decided)
     assert numbers(settled(put, space, asha).going_on) == [1]
-    assert told == [] and set(asha.history.at(2)) == {0, 1, 2}
+    assert decided == [] and set(asha.history.at(2)) == {0, 1, 2}
 
 
 def test_a_trial_that_asha_had_found_hopeless_when_the_driver_died_is_closed(put, space):
@@ -485,9 +485,9 @@ def test_a_trial_that_asha_had_found_hopeless_when_the_driver_died_is_closed(put
     noted = Decision(2, 0.2, 1, 0.8, False)
     folder = put(1, scores=[0.9, 0.2], decisions=[noted])
     spared = put(2, scores=[0.9, 0.2], decisions=[noted])
-    told = []
-    stock = settled(put, space, asha_of(told, spared=lambda number: number == 2))
-    assert numbers(stock.ended) == [1] and numbers(stock.going_on) == [2] and told == []
+    decided = []
+    stock = settled(put, space, asha_of(decided, spared=lambda number: number == 2))
+    assert numbers(stock.ended) == [1] and numbers(stock.going_on) == [2] and decided == []
     assert read_record(folder).result.state == "stopped"
     assert read_record(folder).result.reason.startswith("ASHA stopped it at epoch 2: macro F1 0.200 is below the cutoff 0.800")
     assert read_decisions(folder) == read_decisions(spared) == (noted,)
@@ -496,17 +496,17 @@ def test_a_trial_that_asha_had_found_hopeless_when_the_driver_died_is_closed(put
 def test_a_spared_trial_is_evaluated_but_resumes(put, space):
     put(0, scores=[0.1, 0.8], end=("stopped", "for a reason"))
     put(1, scores=[0.9, 0.2])
-    told = []
-    assert numbers(settled(put, space, asha_of(told, spared=lambda number: True)).going_on) == [1]
-    assert told == [(1, Decision(2, 0.2, 1, 0.8, False))]
+    decided = []
+    assert numbers(settled(put, space, asha_of(decided, spared=lambda number: True)).going_on) == [1]
+    assert decided == [(1, Decision(2, 0.2, 1, 0.8, False))]
 
 
-def test_a_trial_whose_process_died_too_often_is_evaluated_at_a_rung_nobody_heard_of(put, space):
+def test_a_trial_whose_process_died_too_often_is_evaluated_at_a_rung_that_was_never_reported(put, space):
     put(0, scores=[0.1, 0.8], end=("stopped", "for a reason"))
     put(1, scores=[0.9, 0.2], end=("failed", "its process died", "crash"))
-    told = []
-    assert numbers(settled(put, space, asha_of(told)).ended) == [0, 1]
-    assert [number for number, _ in told] == [1]
+    decided = []
+    assert numbers(settled(put, space, asha_of(decided)).ended) == [0, 1]
+    assert [number for number, _ in decided] == [1]
 
 
 def test_scores_of_trials_that_will_not_run_again_count_and_of_damaged_ones_do_not(put, space):
@@ -520,10 +520,10 @@ def test_scores_of_trials_that_will_not_run_again_count_and_of_damaged_ones_do_n
 
 def test_a_trial_between_two_rungs_is_not_evaluated(put, space):
     put(0, scores=[0.5, 0.0])
-    told = []
-    asha = asha_of(told, grace=1, reduction=3)
+    decided = []
+    asha = asha_of(decided, grace=1, reduction=3)
     assert numbers(settle(take_stock(put.run, space, FIXED, retry=True), put.run, asha).going_on) == [0]
-    assert told == [] and asha.history.at(1) == {0: 0.5} and not asha.history.at(3)
+    assert decided == [] and asha.history.at(1) == {0: 0.5} and not asha.history.at(3)
 
 
 def test_a_settled_run_is_settled(put, space):

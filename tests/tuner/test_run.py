@@ -16,7 +16,7 @@ from trainables.metrics import METRICS
 from trainables.record import RunError, read_records, read_run
 from trainables.registry import ConfigError
 from trainables.storage import StorageError
-from tuner.cli import Options, Wanted, seconds
+from tuner.cli import Options, TrialCount, seconds
 from tuner.cluster import ClusterError
 from tuner.demo.writing import write_people
 from tuner.run import run, wanted
@@ -137,7 +137,7 @@ def test_a_name_that_is_taken_or_no_plain_name_is_refused(here, tiny_space, plai
     "options, message",
     [
         ({"space": None}, "give --space"),
-        ({"trials": Wanted(3, more=True)}, "--trials +3"),
+        ({"trials": TrialCount(3, more=True)}, "--trials +3"),
         ({"space": None, "resume": "faces"}, "there is no run 'faces' in runs/; there are none yet: python -m tuner.run makes one"),
         ({"storage": "ftp://host/runs"}, "ftp://"),
         ({"storage": "s3:///runs"}, "the s3:// address names no bucket; write s3://bucket/folder"),
@@ -171,7 +171,7 @@ def test_images_that_cannot_be_decoded_are_named_and_counted_and_stop_the_search
 # The command line
 
 
-def test_the_command_tells_a_mistake_once_and_ends_with_code_2(here, tiny_space):
+def test_the_command_reports_a_mistake_once_and_ends_with_code_2(here, tiny_space):
     result = CliRunner().invoke(app, ["--space", str(tiny_space), "--data", "nowhere", "--dry-run"])
     assert result.exit_code == 2
     assert result.stderr.startswith("nowhere: ") and len(result.stderr.splitlines()) == 1
@@ -179,7 +179,7 @@ def test_the_command_tells_a_mistake_once_and_ends_with_code_2(here, tiny_space)
     assert not list(here.glob("runs/*"))
 
 
-def test_the_command_tells_all_mistakes_of_a_space_one_a_line(here, tiny_space):
+def test_the_command_reports_all_mistakes_of_a_space_one_a_line(here, tiny_space):
     changes = ("--set", "loss/gama=2", "--set", "run/trails=3", "--set", "optimizer/lr=1e-5")
     result = CliRunner().invoke(app, ["--space", str(tiny_space), "--dry-run", *changes])
     assert result.exit_code == 2
@@ -204,7 +204,7 @@ def test_a_time_budget_that_is_no_length_of_time_is_refused(here, tiny_space, te
     assert "write 90s, 20m or 1.5h" in refused_words("--space", str(tiny_space), "--time-budget", text)
 
 
-@pytest.mark.parametrize("text, expected", [("40", Wanted(40)), ("+20", Wanted(20, more=True)), (" +1 ", Wanted(1, more=True))])
+@pytest.mark.parametrize("text, expected", [("40", TrialCount(40)), ("+20", TrialCount(20, more=True)), (" +1 ", TrialCount(1, more=True))])
 def test_a_number_of_trials_is_all_of_them_or_how_many_more(text, expected):
     assert wanted(text) == expected
 
@@ -235,7 +235,7 @@ def test_a_dry_run_trains_a_step_of_each_kind_and_writes_nothing(here, tiny_spac
 
 def test_a_trial_that_diverges_is_a_failed_one_and_the_search_resumes(here, tiny_space, plain, ray_cluster):
     changes = ("run/epochs=1", "run/grace=1", "optimizer/name=sgd", "optimizer/lr=1.0e+30")
-    code, said = searched(already(ray_cluster), space=str(tiny_space), data=plain, trials=Wanted(2), name="diverged", changes=changes)
+    code, said = searched(already(ray_cluster), space=str(tiny_space), data=plain, trials=TrialCount(2), name="diverged", changes=changes)
     states = [record.result for record in read_records(Path("runs/diverged"))]
     assert code == 0
     assert [result.state for result in states] == ["failed", "failed"]
@@ -246,7 +246,7 @@ def test_a_trial_that_diverges_is_a_failed_one_and_the_search_resumes(here, tiny
 def test_a_search_keeps_to_the_metric_searcher_and_pruner_that_it_is_given(here, tiny_space, plain, ray_cluster):
     chosen = ("run/metric=neg_log_loss", "run/searcher=gp", "run/pruner=median", "run/startup=1")
     changes = (*chosen, "run/epochs=3", "run/grace=1", "run/keep=1")
-    options = {"space": str(tiny_space), "data": plain, "trials": Wanted(4), "name": "surprised", "changes": changes}
+    options = {"space": str(tiny_space), "data": plain, "trials": TrialCount(4), "name": "surprised", "changes": changes}
     code, said = searched(already(ray_cluster), **options)
     assert code == 0, said
     run = Path("runs/surprised")

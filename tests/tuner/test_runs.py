@@ -12,7 +12,7 @@ def names():
     return numbered("quick", first="quick-1")
 
 
-def test_names_begin_with_the_first_and_go_on_with_numbers():
+def test_names_begin_with_the_first_and_continue_with_numbers():
     assert list(islice(names(), 3)) == ["quick-1", "quick-2", "quick-3"]
     assert list(islice(numbered("faces-refit", first="faces-refit"), 3)) == ["faces-refit", "faces-refit-2", "faces-refit-3"]
 

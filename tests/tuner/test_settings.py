@@ -23,12 +23,12 @@ def test_a_run_without_settings_has_defaults_that_fit_together(tmp_path):
     assert settings.grace <= settings.epochs
 
 
-def test_settings_are_taken_as_written_and_a_whole_reduction_is_a_number_too():
+def test_settings_are_taken_as_written_and_an_integer_reduction_is_a_number_too():
     settings = RunSettings.model_validate({"trials": 40, "epochs": 9, "grace": 3, "reduction": 3, "keep": 5})
     assert (settings.trials, settings.epochs, settings.grace, settings.reduction, settings.keep) == (40, 9, 3, 3.0, 5)
 
 
-def test_all_mistakes_are_told_at_once_with_line_and_fix(tmp_path):
+def test_all_mistakes_are_reported_at_once_with_line_and_fix(tmp_path):
     found = mistakes_in(tmp_path, "trails: 4", "epochs: 0", "reduction: 1", "keep: many", "zzz: 3")
     wanted = [("2", "run/trails", "run/trials"), ("3", "run/epochs", "0"), ("4", "run/reduction", "1"), ("5", "run/keep", "'many'")]
     wanted.append(("6", "run/zzz", "run/metric"))
@@ -37,7 +37,7 @@ def test_all_mistakes_are_told_at_once_with_line_and_fix(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["1.5", "true", "'4'"])
-def test_a_number_of_trials_is_a_whole_number(tmp_path, value):
+def test_a_number_of_trials_is_an_integer(tmp_path, value):
     (found,) = mistakes_in(tmp_path, f"trials: {value}")
     assert found.startswith("my.yaml:2: run/trials: input should be a valid integer")
 

@@ -20,7 +20,7 @@ from trainables.data.layouts.contest import contest_scheme
 from trainables.data.layouts.reading import read_unlabelled
 from trainables.data.settings import DataConfig
 from trainables.mirror import original
-from trainables.storage import open_folder, write_whole
+from trainables.storage import open_folder, write_atomically
 from tuner.cli import Options
 from tuner.preflight import valid_splits
 from tuner.prepare import Material, Plan, prepare
@@ -61,7 +61,7 @@ def test_a_search_over_images_in_an_object_store_copies_them_once_and_resumes_by
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
         address = f"s3://{BUCKET}/photos"
         for file in [*table.parent.glob("*/*.png"), table]:
-            write_whole(open_folder(f"{address}/{file.relative_to(table.parent)}"), file.read_bytes())
+            write_atomically(open_folder(f"{address}/{file.relative_to(table.parent)}"), file.read_bytes())
         plan, material, _ = prepared(f"{address}/photos.csv", "data/cuts=[20]", "data/ordinal=years")
         alone = prepared(table, "data/cuts=[20]", "data/ordinal=years")[1]
     assert original(plan.folder) == f"{address}/photos.csv"
@@ -75,7 +75,7 @@ def test_a_search_over_class_folders_is_prepared(prepared, table):
     assert "80 images of 80 groups" in said and "every image a group of its own" in said
 
 
-def test_a_search_over_a_table_is_prepared_with_whole_people_on_each_side(prepared, table):
+def test_a_search_over_a_table_is_prepared_with_all_images_of_a_person_in_one_part(prepared, table):
     plan, material, said = prepared(table, "data/ordinal=years", "data/cuts=[20]", "task=years")
     assert plan.targets == ("years",) and material.data.images.scheme.class_names() == ["<20", ">=20"]
     assert "80 images of 40 groups" in said
@@ -110,7 +110,7 @@ def test_a_task_is_checked_against_the_attributes_of_the_data_together_with_all_
     ]
 
 
-def test_sides_that_are_wrong_are_left_out_of_those_that_are_sound(tiny_space):
+def test_invalid_splits_are_left_out_of_the_valid_ones(tiny_space):
     space = read_space(str(tiny_space), changes=["data/cuts=[5, 3]", "data/fold=-7", "data/group=family", "data/bold=1"])
     assert valid_splits(space) == DataConfig(holdout=0.2, folds=2, group="family")
 
@@ -122,7 +122,7 @@ def test_a_space_that_searches_settings_of_extra_images_without_any_is_refused(p
         prepared(demo, change)
 
 
-def test_extra_images_are_told_with_the_confidence_at_which_they_train(prepared, demo, tmp_path):
+def test_extra_images_are_shown_with_the_confidence_at_which_they_train(prepared, demo, tmp_path):
     answer = np.full((28, 18), 0.4 / 17)
     answer[:, 0] = 0.6
     answer[:10] = np.eye(18)[3]

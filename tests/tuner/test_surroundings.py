@@ -32,12 +32,12 @@ def test_each_cause_has_words_of_its_own_that_name_the_value_and_what_to_set(fau
     assert words in why_not(around, "it timed out")
 
 
-def test_several_causes_are_told_at_once():
+def test_several_causes_are_reported_at_once():
     around = replace(FINE, temp=LONG, taken_port=6379)
     assert len(complaints(around)) == 2
 
 
-def test_where_nothing_is_wrong_around_ray_its_own_words_and_the_place_of_its_logs_are_told():
+def test_where_nothing_is_wrong_around_ray_its_own_words_and_the_place_of_its_logs_are_reported():
     assert complaints(FINE) == []
     words = why_not(FINE, "\nThe last 20 lines of dashboard.log:\n  Traceback\n  OSError: [Errno 24] Too many open files\n")
     assert "dashboard.log" in words and "Too many open files" in words and "/tmp/ray/session_latest/logs" in words
@@ -56,13 +56,13 @@ def test_length_counts_in_bytes():
 
 def test_a_home_that_cannot_be_written_matters_only_without_a_token():
     around = replace(FINE, home_fault="Permission denied")
-    assert around.wants_own_token and around.wants_own_folder
-    assert not replace(around, has_token=True).wants_own_folder
+    assert around.needs_own_token and around.needs_own_folder
+    assert not replace(around, has_token=True).needs_own_folder
 
 
 def test_small_shared_memory_is_avoided_and_no_fault_while_the_disk_has_room():
     around = replace(FINE, shared_memory=OBJECT_STORE - 1)
-    assert around.wants_other_memory and complaints(around) == []
+    assert around.needs_other_memory and complaints(around) == []
 
 
 def test_the_facts_are_those_of_the_environment(tmp_path):
@@ -97,7 +97,7 @@ def test_our_own_folder_is_in_the_first_place_that_can_be_written_and_goes_again
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_no_place_can_be_written_the_fault_is_told_with_every_place_that_was_tried():
+def test_where_no_place_can_be_written_the_fault_is_reported_with_every_place_that_was_tried():
     with pytest.raises(NoPlaceError) as caught:
         short_folder(replace(FINE, temp=LONG), ["/proc/1/a", "/proc/1/b"])
     assert all(name in str(caught.value) for name in (str(LONG), "RAY_TMPDIR", "/proc/1/a", "/proc/1/b"))

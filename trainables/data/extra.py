@@ -70,7 +70,7 @@ def complete(
 
     Args:
         source: where the images lie, to find those that data/pseudo labels.
-        tasks: every value that task can have; extra images need the labels of their attributes alone.
+        tasks: every value that task can have; extra images need the labels of their targets alone.
         relabels: every value that labels/relabel can have.
         digests: of every image's content.
         decode: makes view files of images, and leaves out those that cannot be decoded.
@@ -270,7 +270,7 @@ def _alike(data: Data, digests: Mapping[str, str], found: Sequence[Found]) -> li
     if not found:
         return []
     scored = data.images.take(np.concatenate([data.split.valid, data.split.holdout]))
-    view = max(data.views, key=lambda view: (view.crop == "none", not view.wants_face, view.height * view.width))
+    view = max(data.views, key=lambda view: (view.crop == "none", not view.needs_face, view.height * view.width))
     seen = open_view(data.views[view])
     prints, names = fingerprints(seen.images, seen.rows(scored.ids)), []
     for one in found:

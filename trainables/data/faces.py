@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from trainables.data.images import DataError
-from trainables.storage import write_whole
+from trainables.storage import write_atomically
 
 VERSION = "mtcnn-1"  # of what `find_face` finds; another one makes remembered boxes invisible
 SIDE = 256  # pixels: images are searched on a copy whose longer side is at most this
@@ -106,7 +106,7 @@ def _read(file: Path) -> dict[str, Box | None]:
             known[digest] = None if box is None else _box(box)
     if content != (fixed := b"".join(_line(digest, box) for digest, box in known.items())):
         with _in_words(file):
-            write_whole(file, fixed)
+            write_atomically(file, fixed)
     return known
 
 

@@ -50,7 +50,7 @@ class Images:
     ties: tuple[tuple[int, ...], ...] = ()  # further groups that no split separates, by index
     tags: np.ndarray | None = None  # (n, tags) bool, where the scheme has Tags
     given: np.ndarray | None = None  # (n,) TRAIN, VALID or TEST, where the data itself says so
-    said: tuple[str, ...] = ()  # how the data was understood, for people
+    read_as: tuple[str, ...] = ()  # how the data was understood, for people
 
     def __len__(self) -> int:
         return len(self.ids)

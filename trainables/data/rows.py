@@ -85,9 +85,9 @@ def read_text(file: Path) -> tuple[str, str]:
     marked = [(encoding, "") for mark, encoding in MARKS.items() if content.startswith(mark)][:1]
     zeros = content[:200].count(0) > len(content[:200]) // 4
     wide = [("utf-16-le" if content[1:2] == b"\0" else "utf-16-be", "UTF-16")] if zeros else []
-    for encoding, said in marked or (*wide, ("utf-8", ""), ("cp1252", "Windows-1252")):
+    for encoding, assumed in marked or (*wide, ("utf-8", ""), ("cp1252", "Windows-1252")):
         try:
-            return content.decode(encoding), said
+            return content.decode(encoding), assumed
         except UnicodeDecodeError:
             continue
     what = f"it begins as {marked[0][0]}, but is not" if marked else "neither UTF-8, UTF-16 nor Windows-1252"
@@ -99,9 +99,9 @@ def split_fields(text: str) -> list[tuple[int, list[str]]]:
 
     Raises: csv.Error.
     """
-    told = re.match(r"sep=(.)\r?\n", text)  # Excel's own way to say it
-    separators = [told[1]] if told else SEPARATORS
-    body = text[told.end() :] if told else text
+    declared = re.match(r"sep=(.)\r?\n", text)  # Excel's own way to say it
+    separators = [declared[1]] if declared else SEPARATORS
+    body = text[declared.end() :] if declared else text
     found = {separator: _parsed(body, separator, LOOKED_AT) for separator in separators}
 
     def fitness(separator: str) -> tuple[int, bool]:
@@ -111,7 +111,7 @@ def split_fields(text: str) -> list[tuple[int, list[str]]]:
     widest = max(separators, key=lambda separator: len(found[separator][0][1]) if found[separator] else 0)
     best = max(separators, key=fitness)
     chosen = best if fitness(best)[0] > 1 else widest
-    return [(line + bool(told), fields) for line, fields in _parsed(body, chosen, None)]
+    return [(line + bool(declared), fields) for line, fields in _parsed(body, chosen, None)]
 
 
 def plain_name(name: str) -> str:

@@ -23,7 +23,7 @@ from trainables.data.settings import DataConfig
 
 HOLDOUT = -2
 ALWAYS = -3  # as a part: trains whichever fold validates
-NOBODY = -1  # as the fold that validates: all but the hold-out train
+NO_FOLD = -1  # as the fold that validates: all but the hold-out train
 SPECIAL = {HOLDOUT: "holdout", ALWAYS: "train"}
 PARTS = ("train", "validation", "test")  # as the data's own split has them, by number
 MOST = 10  # names shown of each kind of difference
@@ -36,7 +36,7 @@ class Split:
     """Which part each image belongs to."""
 
     part: np.ndarray  # (n,) HOLDOUT, ALWAYS or the number of a fold
-    fold: int  # the fold that validates, or NOBODY
+    fold: int  # the fold that validates, or NO_FOLD
     hash: str  # of images, labels and parts; records with different hashes are never compared
 
     @property
@@ -93,7 +93,7 @@ def split_groups(images: Images, settings: DataConfig, seed: int) -> Split:
 def _completed(images: Images, given: np.ndarray, settings: DataConfig, seed: int) -> np.ndarray:
     """The parts (n,) that the data gives, with those that it lacks cut from the images that train."""
     validates, tests = (given == VALID).any(), (given == TEST).any()
-    if validates and settings.fold not in (0, NOBODY):
+    if validates and settings.fold not in (0, NO_FOLD):
         raise DataError(f"data/fold is {settings.fold}, but the data has a validation part of its own, fold 0. Remove data/fold.")
     if not validates and settings.fold >= settings.folds:
         raise DataError(f"data/fold is {settings.fold}, but the folds are 0 to {settings.folds - 1}.")
@@ -186,14 +186,14 @@ def read_split(content: bytes, images: Images, digests: Mapping[str, str], fold:
     Args:
         content: what `split_table` made of it.
         digests: what `build_views` finds the images' files to be today.
-        fold: the fold that validates, or NOBODY.
+        fold: the fold that validates, or NO_FOLD.
     Raises: DataError when the table is damaged, and when the images are not those of the run, naming everything that differs.
     """
     rows = _read_rows(content)
     then = {name: Entry(int(group), label, sha256) for name, group, label, _, sha256 in rows}
     _refuse_differences(then, _entries(images, digests))
     part = {name: _number(side) for name, _, _, side, _ in rows}
-    if fold not in (NOBODY, *part.values()):
+    if fold not in (NO_FOLD, *part.values()):
         raise DataError(f"data/fold is {fold}, but the run's split.csv has no image in that fold.")
     return _split(images, np.array([part[name] for name in images.ids]), fold)
 

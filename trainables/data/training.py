@@ -27,7 +27,7 @@ class Extra:
     validates: np.ndarray | None = None  # (n, folds) whether the image's group is in a fold; None: in none
 
     def apart(self, fold: int) -> np.ndarray:
-        """Whether each image (n,) must not train while this fold, or NOBODY, validates."""
+        """Whether each image (n,) must not train while this fold, or NO_FOLD, validates."""
         if self.validates is None or not 0 <= fold < self.validates.shape[1]:
             return np.zeros(len(self.images), dtype=bool)
         return self.validates[:, fold]

@@ -33,7 +33,7 @@ import numpy as np
 
 from search_spaces.errors import UserError
 from trainables.commands import typed
-from trainables.storage import remove_partials, write_whole
+from trainables.storage import remove_partials, write_atomically
 
 FORMAT = 5  # of stores, and of what decodes for them; those of another one are not read
 INDEX, USE, LOCK = "index", "use", "lock"
@@ -42,7 +42,7 @@ ENTRY = np.dtype(
         ("content", "V32"),  # sha256 of the image file
         ("pixels", "V32"),  # sha256 of the row
         ("used", "<u4"),  # when a command last asked for it, in seconds since 1970
-        ("without_face", "?"),  # the view wants a face and there is none, so the centre is shown
+        ("without_face", "?"),  # the view needs a face and none was detected, so the centre is shown
         ("changes", "<u2"),  # what was done to the pixels of the file, in bits
     ]
 )
@@ -216,7 +216,7 @@ def note_use(cache: Path, folder: Path, contents: Collection[str]) -> None:
         if stored := read_store(folder):
             entries = stored.entries.copy()
             entries["used"][_rows_of(stored, contents)] = now
-            write_whole(folder / INDEX, _line(stored.head) + entries.tobytes())
+            write_atomically(folder / INDEX, _line(stored.head) + entries.tobytes())
 
 
 # What is kept, and for how long
@@ -240,12 +240,12 @@ def list_stores(cache: Path) -> list[Listed]:
     for folder in _folders(cache):
         stored = read_store(folder)
         size = sum(file.stat().st_size for file in folder.iterdir())
-        with alone_with(folder) as nobody:
+        with alone_with(folder) as unused:
             if stored is None:
-                found.append(Listed(folder, "damaged, or of an earlier version", 0, size, 0, not nobody))
+                found.append(Listed(folder, "damaged, or of an earlier version", 0, size, 0, not unused))
             else:
                 used = float(stored.entries["used"].max())
-                found.append(Listed(folder, stored.head["shows"], len(stored.entries) - 1, size, used, not nobody))
+                found.append(Listed(folder, stored.head["shows"], len(stored.entries) - 1, size, used, not unused))
     return sorted(found, key=lambda one: -one.used)
 
 
@@ -264,8 +264,8 @@ def drop(cache: Path, before: float, keep: Mapping[Path, Collection[str]] | None
     freed = 0
     with alone(cache):
         for folder in _folders(cache):
-            with alone_with(folder) as nobody:
-                if nobody:
+            with alone_with(folder) as unused:
+                if unused:
                     freed += _drop_rows(folder, before, (keep or {}).get(folder, ()))
     return freed
 
@@ -311,7 +311,7 @@ def _new_store(folder: Path, shape: Sequence[int], shows: str) -> Stored:
     head = {"format": FORMAT, "images": f"images-{uuid4().hex[:12]}", "shape": list(shape), "shows": shows}
     (folder / head["images"]).write_bytes(black.data)
     entry = np.array([(bytes.fromhex(BLACK), hashlib.sha256(black.data).digest(), int(time.time()), False, 0)], ENTRY)
-    write_whole(folder / INDEX, _line(head) + entry.tobytes())
+    write_atomically(folder / INDEX, _line(head) + entry.tobytes())
     return Stored(head, entry, black[None])
 
 
@@ -381,7 +381,7 @@ def _rewrite(folder: Path, stored: Stored, stay: np.ndarray) -> int:
                     file.write(stored.images[rows[start : start + 256]])
                 file.flush()
                 os.fsync(file.fileno())
-            write_whole(folder / INDEX, _line(head) + stored.entries[rows].tobytes())
+            write_atomically(folder / INDEX, _line(head) + stored.entries[rows].tobytes())
         except OSError:
             (folder / head["images"]).unlink(missing_ok=True)
             raise
@@ -394,9 +394,9 @@ def _used_before(cache: Path, over: int, keep: Mapping[Path, Collection[str]]) -
     """The time such that images not used since then, in stores that no command uses, are at least `over` bytes, or all there are."""
     times, sizes = [np.zeros(0)], [np.zeros(0)]
     for folder in _folders(cache):
-        with alone_with(folder) as nobody:
+        with alone_with(folder) as unused:
             stored = read_store(folder)
-            if nobody and stored is not None:
+            if unused and stored is not None:
                 used = stored.entries["used"][~_rows_of(stored, [*keep.get(folder, ()), BLACK])]
                 times.append(used)
                 sizes.append(np.full(len(used), stored.images[0].nbytes))

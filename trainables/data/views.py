@@ -24,7 +24,7 @@ from trainables.data.images import DataError, Images, LeftOut, Unlabelled
 from trainables.data.names import some
 from trainables.data.view_store import BLACK, FORMAT, CacheError, Use, Writer, alone, make_room, note_use, read_store
 from trainables.registry import Entry, Section, Side, choose, setting
-from trainables.storage import write_whole
+from trainables.storage import write_atomically
 
 TURN = 1000  # images that a process decodes while others wait for theirs
 TURNS = 20  # or a share of all, so that long indices are not read too often
@@ -93,9 +93,9 @@ class View:
         return cls(crop=config.crop, height=config.height, width=config.width, fit=config.fit, **matters)
 
     @property
-    def wants_face(self) -> bool:
+    def needs_face(self) -> bool:
         """Whether `look` has to be told where the image's face is."""
-        return CROPS[self.crop].wants_face
+        return CROPS[self.crop].needs_face
 
     def __str__(self) -> str:
         crop = CROPS[self.crop].words.format(**asdict(self))
@@ -131,14 +131,14 @@ class Crop(Entry[ViewConfig]):
 
     build: Callable[[Size, View, Box | None], Area]
     words: str = ""  # how a view is named, with its fields to fill in
-    wants_face: bool = False
+    needs_face: bool = False
 
 
 CROPS: dict[str, Crop] = {
     "none": Crop(ViewConfig, lambda size, view, face: (0, 0, *size)),
     "center": Crop(CenterSettings, _center, "center {fraction:g}"),
     "box": Crop(BoxSettings, _box, "box {box[0]}x{box[1]}"),
-    "face": Crop(FaceSettings, _face, "face with margin {margin:g} or center {fraction:g}", wants_face=True),
+    "face": Crop(FaceSettings, _face, "face with margin {margin:g} or center {fraction:g}", needs_face=True),
 }
 
 
@@ -317,7 +317,7 @@ def open_view(file: ViewFile, find: Find = find_face) -> OpenView:
 
 def store_folder(cache: Path, view: View) -> Path:
     """Where the images lie that a view shows."""
-    text = json.dumps([FORMAT, VERSION if view.wants_face else "", asdict(view)])
+    text = json.dumps([FORMAT, VERSION if view.needs_face else "", asdict(view)])
     return cache / f"{view.crop}-{view.height}x{view.width}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -382,7 +382,7 @@ def _fill(
     for start in range(0, max(1, len(names)), turn):
         with alone(cache), ExitStack() as stack:
             stack.callback(_extend_table, cache, root, found)
-            faces = Faces(cache / f"faces-{VERSION}.jsonl", find) if names and any(view.wants_face for view in views) else None
+            faces = Faces(cache / f"faces-{VERSION}.jsonl", find) if names and any(view.needs_face for view in views) else None
             stack.enter_context(one_thread_each() if faces else nullcontext())
             writers = {
                 view: stack.enter_context(Writer(store_folder(cache, view), (view.height, view.width, 3), str(view))) for view in views
@@ -390,18 +390,18 @@ def _fill(
             files = stack.enter_context(closing(_read_all(root, names[start : start + turn], writers, faces)))
             for name, (file, seen, without_face, changes) in files:
                 for view, image in seen.items():
-                    writers[view].add(file.content, image, without_face and view.wants_face, changes)
+                    writers[view].add(file.content, image, without_face and view.needs_face, changes)
                 found[name] = file
                 progress(1)
     return found
 
 
 # A file, its image in each view whose store lacks it, whether it has no face, and what was done to its pixels.
-Seen = tuple[_File, dict[View, np.ndarray], bool, Change]
+Decoded = tuple[_File, dict[View, np.ndarray], bool, Change]
 
 
-def _read_all(root: Path, names: Sequence[str], writers: Mapping[View, Writer], faces: Faces | None) -> Generator[tuple[str, Seen]]:
-    def read(index: int) -> Seen:
+def _read_all(root: Path, names: Sequence[str], writers: Mapping[View, Writer], faces: Faces | None) -> Generator[tuple[str, Decoded]]:
+    def read(index: int) -> Decoded:
         return _read(root / names[index], writers, faces)
 
     # Pillow and torch let go of the interpreter while they compute, so threads use all cores.
@@ -410,7 +410,7 @@ def _read_all(root: Path, names: Sequence[str], writers: Mapping[View, Writer], 
         yield from zip(names, files, strict=True)
 
 
-def _read(file: Path, writers: Mapping[View, Writer], faces: Faces | None) -> Seen:
+def _read(file: Path, writers: Mapping[View, Writer], faces: Faces | None) -> Decoded:
     stamp, content = (), ""
     try:
         with file.open("rb") as stream:
@@ -427,7 +427,7 @@ def _read(file: Path, writers: Mapping[View, Writer], faces: Faces | None) -> Se
         return _File(() if passing else stamp, content, str(error) or type(error).__name__), {}, False, Change(0)
     # Where pixels are changed, another decoder may have found no face in what it made of them.
     digest = f"{content[:16]}{f'-{changes:x}' if changes else ''}"
-    face = faces.of(image, digest) if faces and any(view.wants_face for view in views) else None
+    face = faces.of(image, digest) if faces and any(view.needs_face for view in views) else None
     return _File(stamp, content), {view: look(image, view, face) for view in views}, face is None, changes
 
 
@@ -464,7 +464,7 @@ def _extend_table(cache: Path, root: Path, found: Mapping[str, _File]) -> None:
     table = {"format": FORMAT, "root": str(root.absolute()), "decoder": decoder(), "files": rows}
     with suppress(OSError):
         _table_file(cache, root).parent.mkdir(exist_ok=True)
-        write_whole(_table_file(cache, root), json.dumps(table).encode())
+        write_atomically(_table_file(cache, root), json.dumps(table).encode())
 
 
 def _stamp_of(root: Path, name: str) -> tuple[int, ...] | None:

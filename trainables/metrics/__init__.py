@@ -72,7 +72,7 @@ def target_scores(metric: Metric, scheme: Scheme, truth: np.ndarray, probabiliti
     """
     if metric.target != "classes":
         return {name: metric.score(truth, probabilities) for name in scheme.names}
-    labels = scheme.split(probabilities.argmax(axis=1)).T if metric.wants == "labels" else [None] * len(scheme.targets)
+    labels = scheme.split(probabilities.argmax(axis=1)).T if metric.takes == "labels" else [None] * len(scheme.targets)
     return {
         target.name: metric.of_prediction(
             true, scheme.marginal((target.name,), probabilities) if answer is None else answer, len(target.values)
@@ -113,14 +113,14 @@ def accuracy_of(metric: Metric, truth: np.ndarray, answer: np.ndarray) -> float 
 
 def of_labels(metric: Metric) -> Metric:
     """The metric where it takes labels, else the default one: for answers that have no probabilities."""
-    return metric if metric.wants == "labels" else METRICS[DEFAULT]
+    return metric if metric.takes == "labels" else METRICS[DEFAULT]
 
 
 def probabilities_missing(metric: Metric, setting: str, name: str) -> str | None:
     """Why a metric cannot score what `setting` makes of `name`, a loss or a vote whose probabilities mean nothing; None where it can."""
-    if metric.wants == "labels":
+    if metric.takes == "labels":
         return None
-    others = ", ".join(other.name for other in METRICS.values() if other.wants == "labels")
+    others = ", ".join(other.name for other in METRICS.values() if other.takes == "labels")
     return (
         f"{setting} is {name!r}, whose probabilities mean nothing, and run/metric {metric.name} scores probabilities; "
         f"take another, or score labels: {others}"

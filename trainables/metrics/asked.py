@@ -67,8 +67,8 @@ def f1_of_class(metric: Metric, given: str, target: Classes, path: str) -> Metri
     place = target.values.index(given)
 
     def statistics(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-        true, said = truth == place, predicted == place
-        return np.stack([true & said, true.astype(int) + said], axis=1).astype(np.float32)
+        true, answered = truth == place, predicted == place
+        return np.stack([true & answered, true.astype(int) + answered], axis=1).astype(np.float32)
 
     def score(sums: np.ndarray) -> np.ndarray:
         return shares(2 * sums[..., 0], sums[..., 1])

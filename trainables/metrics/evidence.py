@@ -83,7 +83,7 @@ class Sums:
 
 
 @dataclass(frozen=True, eq=False)
-class Whole:
+class AllImages:
     """Of a metric that is no function of sums: all images. Every draw scores them again."""
 
     metric: Metric
@@ -147,7 +147,7 @@ class Whole:
         return (len(left_out) - 1) * (left_out.mean() - left_out)
 
 
-Evidence = Sums | Whole
+Evidence = Sums | AllImages
 
 
 def evidence(
@@ -171,7 +171,7 @@ def label_evidence(
     _, group = np.unique(groups, return_inverse=True)
     if isinstance(metric.formula, Summed):
         return Sums(metric, group_sums(metric.formula.statistics(truth, prediction, classes), group, weights))
-    return Whole(metric, metric.formula, truth, prediction, group, np.ones(len(truth)) if weights is None else weights)
+    return AllImages(metric, metric.formula, truth, prediction, group, np.ones(len(truth)) if weights is None else weights)
 
 
 def group_sums(

@@ -47,7 +47,7 @@ class Metric:
     title: str  # the plain word of tables
     direction: Literal["maximize", "minimize"] = "maximize"
     formula: Summed | Weighed = _scored_elsewhere  # the second, which is slower, where the score is no function of sums
-    wants: Literal["labels", "probabilities", "values"] = "labels"  # labels: which class is the most probable, or which tags there are
+    takes: Literal["labels", "probabilities", "values"] = "labels"  # labels: which class is the most probable, or which tags there are
     target: Kind = "classes"
     bounds: tuple[float, float] = (0.0, 1.0)  # no score lies outside
     chance: Callable[[int], float] = lambda classes: 1 / classes  # about what an answer that knows nothing has, by the count of classes
@@ -79,7 +79,7 @@ class Metric:
 
     def prediction(self, probabilities: np.ndarray) -> np.ndarray:
         """What is scored of an answer (..., width): the most probable class (...), which tags are there (..., tags), or the answer."""
-        if self.wants != "labels":
+        if self.takes != "labels":
             return probabilities
         return probabilities >= TAGGED if self.target == "tags" else probabilities.argmax(axis=-1)
 

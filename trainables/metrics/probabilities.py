@@ -102,7 +102,7 @@ PROBABILITY_METRICS = (
         "neg_log_loss",
         "negative log loss",
         formula=Summed(log_likelihood, mean, mean_slope),
-        wants="probabilities",
+        takes="probabilities",
         bounds=(-np.inf, 0.0),
         chance=lambda classes: -float(np.log(classes)),
         explained="Negative log loss is the mean logarithm of the probability that was given to the true class: 0 is perfect, and being "
@@ -112,7 +112,7 @@ PROBABILITY_METRICS = (
         "neg_brier_score",
         "negative Brier score",
         formula=Summed(squared_distance, mean, mean_slope),
-        wants="probabilities",
+        takes="probabilities",
         bounds=(-2.0, 0.0),
         chance=lambda classes: 1 / classes - 1,
         explained="The negative Brier score is minus the mean squared distance of the probabilities from certainty of the true class: 0 is "
@@ -123,7 +123,7 @@ PROBABILITY_METRICS = (
             f"top_{most}_accuracy",
             f"top-{most} accuracy",
             formula=Summed(partial(among_first, most=most), mean, mean_slope),
-            wants="probabilities",
+            takes="probabilities",
             chance=lambda classes, most=most: min(1.0, most / classes),
             explained=f"Top-{most} accuracy is the share of images whose class is among the {most} most probable ones.",
         )
@@ -133,7 +133,7 @@ PROBABILITY_METRICS = (
         "average_precision",
         "average precision",
         formula=average_precision,
-        wants="probabilities",
+        takes="probabilities",
         balanced=True,
         explained="Average precision is the area under the curve of precision over recall of each class against the rest, the mean over "
         "classes: 1 is perfect, and a class's share of the images is what chance reaches.",
@@ -143,7 +143,7 @@ PROBABILITY_METRICS = (
         "roc_auc_ovr",
         "ROC AUC",
         formula=roc_auc_ovr,
-        wants="probabilities",
+        takes="probabilities",
         chance=lambda classes: 0.5,
         balanced=True,
         explained="ROC AUC is the probability that an image of a class is ranked above one of another class, the mean over classes: "

@@ -72,7 +72,7 @@ TAG_METRICS = (
         "average precision",
         formula=average_precision,
         target="tags",
-        wants="probabilities",
+        takes="probabilities",
         chance=lambda tags: 0.0,
         balanced=True,
         explained="Average precision is the area under each tag's curve of precision over recall, the mean over tags: 1 is perfect, and a "
@@ -84,7 +84,7 @@ TAG_METRICS = (
         "micro average precision",
         formula=average_precision_micro,
         target="tags",
-        wants="probabilities",
+        takes="probabilities",
         chance=lambda tags: 0.0,
         explained="Micro average precision is the area under the curve of precision over recall of all pairs of an image and a tag.",
     ),
@@ -119,7 +119,7 @@ TAG_METRICS = (
         "ROC AUC",
         formula=roc_auc,
         target="tags",
-        wants="probabilities",
+        takes="probabilities",
         chance=lambda tags: 0.5,
         balanced=True,
         explained="ROC AUC is the probability that an image with a tag is ranked above one without, the mean over tags: 0.5 is "

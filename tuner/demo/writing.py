@@ -33,14 +33,14 @@ def write_people(
     quirks: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
-    """Draw seven images of each person and return `folder`; it is whole or absent, and the same seed gives the same bytes.
+    """Draw seven images of each person and return `folder`; it is complete or absent, and the same seed gives the same bytes.
 
     Writes `train/train.csv` and `train/images/<id>_<gender>_<race>_<age>/`; with eval_people also `eval/info.csv`, `eval/images/`
     and, for grading, the true joint classes in `eval/answers.csv`.
 
     Args:
         folder: must not exist yet, or be empty.
-        people, eval_people: each side fills gender and age bands in the contest's shares, rare ones a little above.
+        people, eval_people: each part fills gender and age bands in the contest's shares, rare ones a little above.
         size: (width, height) in pixels.
         cuts: first years of all age bands but the youngest, as `contest_scheme` takes them; only the answers depend on them.
         quirks: plant what is odd in the contest's files, see PLANTED; with fewer than 20 people nothing is planted.
@@ -53,7 +53,7 @@ def write_people(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside, ThreadPoolExecutor() as pool:
         new = Path(beside, "new")
-        images = {side: new / side / "images" for side in ("train", "eval")}
+        images = {part: new / part / "images" for part in ("train", "eval")}
         images["train"].mkdir(parents=True)
         if tested:
             images["eval"].mkdir(parents=True)
@@ -82,7 +82,7 @@ def _check(folder: Path, people: int, eval_people: int, size: tuple[int, int]) -
     if eval_people < 0:
         mistakes.append(Mistake("eval_people", f"must not be negative, got {eval_people}; 0 writes no eval folder"))
     if min(size) < 16:
-        mistakes.append(Mistake("size", f"both sides must be at least 16 pixels, got {size[0]} x {size[1]}"))
+        mistakes.append(Mistake("size", f"height and width must be at least 16 pixels, got {size[0]} x {size[1]}"))
     if mistakes:
         raise ConfigError(mistakes)
 

@@ -47,7 +47,7 @@ class GivenSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if "score" in result:
-            self.heard(self._running[trial_id], result)
+            self.reported(self._running[trial_id], result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         result = result or {}
@@ -70,7 +70,7 @@ class GivenSearcher(Searcher):
         """The number and the nested values of a new trial; asked for only where there is more than what was given."""
         raise NotImplementedError
 
-    def heard(self, number: int, report: Mapping[str, Any]) -> None:
+    def reported(self, number: int, report: Mapping[str, Any]) -> None:
         """Called after each epoch of a trial, but not after the one at which it is stopped: there `ended` is called."""
 
     def ended(self, number: int, last: Mapping[str, Any]) -> None:

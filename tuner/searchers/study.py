@@ -89,7 +89,7 @@ class StudySearcher(GivenSearcher):
             trial = self._trials[number] = self._study.ask()
             return number, self._space(trial) | self._fixed
 
-    def heard(self, number: int, report: Mapping[str, Any]) -> None:
+    def reported(self, number: int, report: Mapping[str, Any]) -> None:
         """Tell Optuna, once: a trial whose process died repeats epochs."""
         reported = self._reported.setdefault(number, set())
         if report["epoch"] not in reported:
@@ -99,7 +99,7 @@ class StudySearcher(GivenSearcher):
     def ended(self, number: int, last: Mapping[str, Any]) -> None:
         if not last.get("last", True):
             # Tune keeps the report to itself at which a trial is stopped.
-            self.heard(number, last)
+            self.reported(number, last)
         trial = self._trials.pop(number)
         self._reported.pop(number, None)
         if "score" not in last:
@@ -155,7 +155,7 @@ class StudySearcher(GivenSearcher):
         for path in drawn:
             self._domains[path].suggest(trial, path)
         for report in reports:
-            self.heard(number, report)
+            self.reported(number, report)
 
 
 def _optuna_state(record: Record) -> TrialState | None:

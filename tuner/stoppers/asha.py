@@ -9,7 +9,7 @@ import numpy as np
 
 from trainables.record import Decision
 from trainables.registry import setting
-from tuner.stoppers.history import GraceSettings, Heard, History, Reduction, Stopper
+from tuner.stoppers.history import GraceSettings, History, Reduction, Stopper, TrialReport
 
 
 class AshaSettings(GraceSettings):
@@ -21,7 +21,7 @@ class AshaSettings(GraceSettings):
 def asha(settings: AshaSettings, epochs: int) -> Stopper:
     rungs = halving_rungs(settings.grace, settings.reduction, epochs)
 
-    def decide(history: History, trial: Heard) -> Decision | None:
+    def decide(history: History, trial: TrialReport) -> Decision | None:
         if trial.epoch not in rungs:
             return None
         return halve("asha", trial, list(history.at(trial.epoch).values()), settings.reduction)
@@ -38,7 +38,7 @@ def halving_rungs(grace: float, reduction: float, epochs: int) -> tuple[int, ...
     return tuple(dict.fromkeys(rungs))
 
 
-def halve(pruner: str, trial: Heard, others: Sequence[float], reduction: float) -> Decision:
+def halve(pruner: str, trial: TrialReport, others: Sequence[float], reduction: float) -> Decision:
     """Whether a trial is among the best of a rung, which the others reached before it; the first always is."""
     cutoff = float(np.percentile(others, (1 - 1 / reduction) * 100)) if others else None
     return Decision(trial.epoch, trial.score, len(others), cutoff, cutoff is None or trial.score >= cutoff, pruner)

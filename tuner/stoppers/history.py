@@ -13,7 +13,7 @@ Reduction = Annotated[float, Field(gt=1)]
 
 
 @dataclass(frozen=True)
-class Heard:
+class TrialReport:
     """One report of a trial."""
 
     number: int
@@ -29,16 +29,16 @@ class History:
     scores: dict[int, dict[int, float]] = field(default_factory=dict)  # epoch -> trial -> score, higher is better
     finished: set[int] = field(default_factory=set)  # trials that came to their own end
 
-    def enter(self, heard: Heard) -> None:
-        self.scores.setdefault(heard.epoch, {})[heard.number] = heard.score
-        if heard.last:
-            self.finished.add(heard.number)
+    def add(self, reported: TrialReport) -> None:
+        self.scores.setdefault(reported.epoch, {})[reported.number] = reported.score
+        if reported.last:
+            self.finished.add(reported.number)
 
-    def knows(self, number: int, epoch: int) -> bool:
+    def has(self, number: int, epoch: int) -> bool:
         return number in self.at(epoch)
 
     def at(self, epoch: int) -> Mapping[int, float]:
-        """Scores at an epoch by trial, in the order of hearing."""
+        """Scores at an epoch by trial, in the order in which they were reported."""
         return self.scores.get(epoch, {})
 
     def best(self, number: int, epoch: int) -> float:
@@ -48,7 +48,7 @@ class History:
 
 # The decision on a trial that has just reported, given all reports before it. None: no decision at this epoch.
 # Its scores are those of the reports, higher is better.
-Decide = Callable[[History, Heard], Decision | None]
+Decide = Callable[[History, TrialReport], Decision | None]
 
 
 @dataclass(frozen=True)

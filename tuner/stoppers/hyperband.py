@@ -9,14 +9,14 @@ import math
 
 from trainables.record import Decision
 from tuner.stoppers.asha import AshaSettings, halve, halving_rungs
-from tuner.stoppers.history import Heard, History, Stopper
+from tuner.stoppers.history import History, Stopper, TrialReport
 
 
 def hyperband(settings: AshaSettings, epochs: int) -> Stopper:
     rungs = halving_rungs(settings.grace, settings.reduction, epochs)
     sizes = bracket_sizes(settings.grace, settings.reduction, epochs)
 
-    def decide(history: History, trial: Heard) -> Decision | None:
+    def decide(history: History, trial: TrialReport) -> Decision | None:
         bracket = bracket_of(trial.number, sizes)
         if trial.epoch not in rungs[bracket:]:
             return None

@@ -9,7 +9,7 @@ import numpy as np
 from trainables.record import Decision
 from trainables.registry import Count, setting
 from tuner.stoppers.asha import halving_rungs
-from tuner.stoppers.history import GraceSettings, Heard, History, Stopper
+from tuner.stoppers.history import GraceSettings, History, Stopper, TrialReport
 
 SAMPLED = 3.0  # it decides at every epoch; how well early scores predict is measured at some, each so many times the one before
 
@@ -21,7 +21,7 @@ class MedianSettings(GraceSettings):
 
 
 def median(settings: MedianSettings, epochs: int) -> Stopper:
-    def decide(history: History, trial: Heard) -> Decision | None:
+    def decide(history: History, trial: TrialReport) -> Decision | None:
         if trial.epoch < settings.grace:
             return None
         finished = history.finished - {trial.number}

@@ -8,7 +8,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from trainables.metrics import Metric
 from trainables.record import Decision, Record
-from tuner.stoppers.history import Heard, History, Stopper
+from tuner.stoppers.history import History, Stopper, TrialReport
 
 
 class Pruner(FIFOScheduler):
@@ -36,8 +36,8 @@ class Pruner(FIFOScheduler):
         but died, or its driver did, before the pruner got it. `stops_earlier` is then the first to see it.
         """
         for record in records:
-            for heard in self._heard(record):
-                self.history.enter(heard)
+            for reported in self._reports_of(record):
+                self.history.add(reported)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if result.get("score") is not None and self.stops(result["number"], result):
@@ -45,13 +45,13 @@ class Pruner(FIFOScheduler):
         return TrialScheduler.CONTINUE
 
     def stops(self, number: int, report: Mapping[str, Any]) -> bool:
-        """Hear a report, once: whether the trial should end here."""
-        heard = self._as_heard(number, report)
+        """Take a report, once: whether the trial should end here."""
+        reported = self._as_trial_report(number, report)
         # A trial whose process died repeats its last epochs.
-        if self.history.knows(number, heard.epoch):
+        if self.history.has(number, reported.epoch):
             return False
-        decision = self.stopper.decide(self.history, heard)
-        self.history.enter(heard)
+        decision = self.stopper.decide(self.history, reported)
+        self.history.add(reported)
         if decision is None:
             return False
         cutoff = None if decision.cutoff is None else self._scored_by.sign * decision.cutoff
@@ -66,23 +66,23 @@ class Pruner(FIFOScheduler):
             return False
         mine = [decision for decision in record.decisions if decision.pruner == self.stopper.name and decision.epoch == last["epoch"]]
         # With other settings than then it may not ask at this epoch any more.
-        if mine and self.stopper.decide(History(), self._as_heard(number, last)):
+        if mine and self.stopper.decide(History(), self._as_trial_report(number, last)):
             return self._ends(number, mine[0], last)
         return self.stops(number, last)
 
-    def _heard(self, record: Record) -> Iterator[Heard]:
+    def _reports_of(self, record: Record) -> Iterator[TrialReport]:
         number = record.number
         for report in record.reports:
-            if report["score"] is not None and was_heard(record, report["epoch"]):
-                yield self._as_heard(number, report)
+            if report["score"] is not None and reached_pruner(record, report["epoch"]):
+                yield self._as_trial_report(number, report)
         # Epochs that a trial repeats are cut off its reports meanwhile.
         reported = {report["epoch"] for report in record.reports}
         for decision in record.decisions:
             if decision.epoch not in reported:
-                yield Heard(number, decision.epoch, self._scored_by.sign * decision.score, last=False)
+                yield TrialReport(number, decision.epoch, self._scored_by.sign * decision.score, last=False)
 
-    def _as_heard(self, number: int, report: Mapping[str, Any]) -> Heard:
-        return Heard(number, report["epoch"], self._scored_by.sign * report["score"], report["last"])
+    def _as_trial_report(self, number: int, report: Mapping[str, Any]) -> TrialReport:
+        return TrialReport(number, report["epoch"], self._scored_by.sign * report["score"], report["last"])
 
     def _ends(self, number: int, decision: Decision, report: Mapping[str, Any]) -> bool:
         # One that ends here by itself counts for others, but is not stopped.
@@ -92,8 +92,8 @@ class Pruner(FIFOScheduler):
         return True
 
 
-def was_heard(record: Record, epoch: int) -> bool:
-    """Whether the pruner has heard this report: a trial trains its next epoch only then."""
+def reached_pruner(record: Record, epoch: int) -> bool:
+    """Whether this report has reached the pruner: a trial trains its next epoch only then."""
     decided = any(decision.epoch == epoch for decision in record.decisions)
     cut_off = record.result.state == "interrupted" or record.result.cause == "crash"
     return decided or not cut_off or record.reports[-1]["epoch"] > epoch

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 FEWEST = 10  # trials; with fewer, who is among the best is mostly chance
-WHOLE = when_words(())
+WHOLE_SPACE = when_words(())
 AS_OPTUNA = {"choice": words, "float": float, "int": int}
 BEST = 5  # trials that stand for success; its authors advise no fewer
 
@@ -53,7 +53,7 @@ def importances(trials: Sequence[SearchedTrial], space: Sequence[Dimension], met
 
 def leading(branch: Branch, most: int = 6) -> list[tuple[str, float]]:
     """The highest shares, the branch's own settings where it is not the whole space, and what is left for the others together."""
-    own, shares = branch.own if branch.when != WHOLE else (), branch.shares or ()
+    own, shares = branch.own if branch.when != WHOLE_SPACE else (), branch.shares or ()
     kept = [share for place, share in enumerate(shares) if place < most or share[0] in own]
     others = len(shares) - len(kept)
     return kept + ([(f"{others} others", 1 - sum(share for _, share in kept))] if others else [])

@@ -1,4 +1,4 @@
-"""Reading a run for the report: every trial that was begun, whatever became of it; what is damaged is named, not fatal."""
+"""Reading a run for the report: every trial that was begun, however it ended; what is damaged is named, not fatal."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ FIDELITIES = TypeAdapter(tuple[Fidelity, ...])
 
 @dataclass(frozen=True)
 class SearchedTrial:
-    """One trial as the report tells of it."""
+    """One trial as the report shows it."""
 
     number: int
     state: State

@@ -1,4 +1,4 @@
-"""What varied in a search: the dimensions of the space that the run keeps, as they are told and drawn."""
+"""What varied in a search: the dimensions of the space that the run keeps, as they are named and drawn."""
 
 import json
 import math

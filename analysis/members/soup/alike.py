@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from analysis.members.trials import Trial, task_words
 from trainables.data.images import LeftOut
-from trainables.data.splits import NOBODY
+from trainables.data.splits import NO_FOLD
 from trainables.data.targets import Task
 from trainables.data.views import View
 from trainables.losses import CosineHeadSettings
@@ -39,7 +39,7 @@ def find_groups(trials: Sequence[Trial], metric: Metric) -> tuple[list[tuple[Tri
             random.append(trial)
         elif len(trial.models) > 1:
             folds.append(trial)
-        elif config.data.fold == NOBODY:
+        elif config.data.fold == NO_FOLD:
             whole.append(trial)
         else:
             fit.append(trial)

@@ -10,7 +10,7 @@ from analysis.evaluation.search.reading import Search
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.search import answers_figure
 from analysis.pages.confusion import ALL, taken_for
-from analysis.pages.tables import TOO_SMALL, as_number, number_range, signed, table_of, tells
+from analysis.pages.tables import TOO_SMALL, as_number, is_informative, number_range, signed, table_of
 from analysis.report.answer import Baseline, Scores, read_models, read_tables
 from analysis.report.cells import capital, frame_table
 from analysis.report.parts import Part, Picture, Table, Words
@@ -145,12 +145,12 @@ def _difference(gain: float, interval: tuple[float, float], significant: bool, m
 
 
 def _between(interval: tuple[float, float], bounds: tuple[float, float]) -> str:
-    return number_range(interval, bounds) if tells(interval, bounds) else f"left out: {TOO_SMALL}"
+    return number_range(interval, bounds) if is_informative(interval, bounds) else f"left out: {TOO_SMALL}"
 
 
 def _signed_between(interval: tuple[float, float], bounds: tuple[float, float]) -> str:
     """Of a difference of two scores between the bounds."""
-    return f"{signed(interval[0])} to {signed(interval[1])}" if tells(interval, bounds) else f"left out: {TOO_SMALL}"
+    return f"{signed(interval[0])} to {signed(interval[1])}" if is_informative(interval, bounds) else f"left out: {TOO_SMALL}"
 
 
 def _answers_table(scores: Scores) -> Table:

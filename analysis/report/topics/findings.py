@@ -86,7 +86,7 @@ def shift_parts(search: Search, scores: Scores | None) -> Iterator[Part]:
             typed(f"analysis.ensemble --run {search.called}"),
         )
         return
-    named = {attribute.name: attribute.values for attribute in search.card.scheme.targets}
+    named = {target.name: target.values for target in search.card.scheme.targets}
     rows = []
     for shift in scores.shifts:
         name, trained = str(shift.get("attribute", "")), shift.get("trained", ())

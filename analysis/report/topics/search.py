@@ -122,14 +122,14 @@ def _importance(run: Run) -> Iterator[Part]:
     if not branches:
         yield no_space(run.search)
         return
-    told = [branch for branch in branches if branch.shares]
-    if told:
+    shown = [branch for branch in branches if branch.shares]
+    if shown:
         yield Picture(
             f"importance{run.suffix}",
             "Share of the importance of each setting, by branch of the space",
             "How much each setting mattered for a trial to be among the best (PED-ANOVA), within the trials of each branch; the branch's "
             "own settings are dark. With few trials such shares are rough: n is their number.",
-            importance_figure(told),
+            importance_figure(shown),
         )
     few = [f"{branch.when} (n = {branch.trials})" for branch in branches if branch.shares is None]
     if few:

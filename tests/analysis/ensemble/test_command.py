@@ -150,7 +150,7 @@ def questions(here, run="faces"):
     return scores(here, run)["holdout"]["questions"]
 
 
-def test_how_often_the_holdout_was_asked_something_else_is_counted_and_said(here):
+def test_how_often_the_holdout_was_asked_something_else_is_counted_and_shown(here):
     for count, more in [
         (1, ("--vote", "soft")),
         (2, ("--vote", "hard")),
@@ -180,7 +180,9 @@ def test_a_look_and_all_that_it_shows_are_on_disk_before_anything_is_printed(her
 
 
 @pytest.mark.parametrize("writer", ["write_ensemble", "write_json"])
-def test_however_early_writing_ends_the_scores_are_of_the_ensemble_beside_them_or_gone_and_the_look_is_counted(here, monkeypatch, writer):
+def test_however_early_writing_ends_the_scores_are_of_the_ensemble_beside_them_or_gone_and_the_question_is_counted(
+    here, monkeypatch, writer
+):
     call("--vote", "hard", "--step", "none")
 
     def killed(*words):
@@ -200,7 +202,7 @@ def test_questions_that_an_earlier_version_wrote_into_its_scores_are_counted(her
     assert [one["vote"] for one in questions(here)] == ["soft", "hard"]
 
 
-def test_looks_count_for_every_run_of_one_split_in_whichever_order_runs_are_named(here, make_run):
+def test_questions_count_for_every_run_of_one_split_in_whichever_order_runs_are_named(here, make_run):
     for name in ("masks", "genders", "ages"):
         make_run(here / "runs", name, [{"task": name.removesuffix("s")}])
     make_run(here / "runs", "elsewhere", [{"task": "joint"}], seed=1)
@@ -334,7 +336,7 @@ def test_the_help_teaches_by_example():
     assert "python -m analysis.ensemble --top 3 --run faces" in result.output
 
 
-def test_configurations_trained_on_every_fold_are_evaluated_on_everybody_and_fold_by_fold(here, make_run):
+def test_configurations_trained_on_every_fold_are_evaluated_on_all_groups_and_fold_by_fold(here, make_run):
     make_run(here / "runs", "folds", [{"task": "joint"}, {"task": "heads"}], refit_of="faces")
     result = call("--run", "folds", "--top", "2", "--vote", "soft", "--step", "tta")
     assert result.exit_code == 0, result.output
@@ -344,7 +346,7 @@ def test_configurations_trained_on_every_fold_are_evaluated_on_everybody_and_fol
     assert {trial["models"] for member in found["members"] for trial in member["trials"]} == {2}
 
 
-def test_other_looks_at_validation_are_those_of_models_that_have_not_seen_the_image(here, make_run):
+def test_other_transforms_of_validation_images_are_those_of_models_that_have_not_seen_the_image(here, make_run):
     made = make_run(here / "runs", "folds", [{"task": "joint"}], refit_of="faces")
     runs = load_runs([made.folder])
     (trial,) = runs.trials

@@ -44,7 +44,7 @@ def by_hand(here, names):
     return (counts + shares.mean(axis=0) / 2).argmax(axis=1)
 
 
-def test_the_hard_vote_of_the_three_best_whole_trials_is_one_command_and_equals_voting_by_hand(here):
+def test_the_hard_vote_of_the_three_best_trials_is_one_command_and_equals_voting_by_hand(here):
     assert call("--top", "3", "--whole", "--vote", "hard", *PLAIN).exit_code == 0
     runs = load_runs([here / "runs/faces"])
     best = sorted(runs.trials, key=lambda trial: -trial.score)[:3]
@@ -53,7 +53,7 @@ def test_the_hard_vote_of_the_three_best_whole_trials_is_one_command_and_equals_
     assert submission["ans"].tolist() == by_hand(here, [trial.name for trial in best]).tolist()
 
 
-def test_named_trials_vote_and_nobody_else(here):
+def test_named_trials_vote_and_no_others(here):
     assert call("--members", "faces/0, faces/3,faces/2", "--vote", "hard", *PLAIN).exit_code == 0
     assert sorted(voters(here)) == ["faces/0", "faces/2", "faces/3"]
     submission = pd.read_csv(here / "runs/faces/ensemble/submission.csv")
@@ -88,7 +88,7 @@ def test_members_and_another_way_to_choose_are_refused_by_name(here):
     assert "--top" in said and "--per" in said
 
 
-def test_whole_trials_are_refused_where_there_are_none(here, make_run):
+def test_trials_that_predict_everything_are_refused_where_there_are_none(here, make_run):
     for name in ("mask", "gender"):
         make_run(here / "runs", f"{name}s", [{"task": name}])
     assert "--whole" in refused("--run", "masks", "--run", "genders", "--whole", "--top", "1")

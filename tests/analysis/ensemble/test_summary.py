@@ -84,7 +84,7 @@ def test_the_next_commands_run_as_they_are_printed(here, monkeypatch):
 
 
 @pytest.mark.parametrize("started", [True, False])
-def test_the_baseline_is_the_trial_of_the_first_start_entry_and_nothing_is_said_without_one(here, started):
+def test_the_baseline_is_the_trial_of_the_first_start_entry_and_nothing_is_shown_without_one(here, started):
     space = {
         "run": {"trials": 4, "epochs": 1},
         "view": {"size": 32},

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import typer
 
-from analysis.evaluation.decide import ENOUGH_GROUPS, SINGLE, WHOLE, WITH_STEPS, Options, averaged, decide
-from analysis.evaluation.nested import Candidate, Known, Wish
+from analysis.evaluation.decide import ENOUGH_GROUPS, GREEDY_ALL, SINGLE, WITH_STEPS, Options, averaged, decide
+from analysis.evaluation.nested import Candidate, Known, MemberOptions
 from analysis.evaluation.uncertainty import Gain
 from analysis.votes import ENSEMBLES
 from benchmarks.decision import main as compare_rules
@@ -20,7 +20,7 @@ from trainables.registry import ConfigError
 
 SCHEME = Scheme((Classes("left", ("a", "b")), Classes("right", ("x", "y", "z"))))
 GROUPS, SHOTS = 150, 4
-PLAIN = Options(Wish(top=5), steps=())
+PLAIN = Options(MemberOptions(top=5), steps=())
 
 
 def make_known(seed: int, skills: list[float]) -> tuple[dict[str, Candidate], Known]:
@@ -36,8 +36,8 @@ def make_known(seed: int, skills: list[float]) -> tuple[dict[str, Candidate], Kn
     return candidates, Known(METRICS["f1_macro"], SCHEME, labels, groups, predicted)
 
 
-def never(looks, trials):
-    raise AssertionError("nobody asked for other looks")
+def never(names, trials):
+    raise AssertionError("no other transforms were asked for")
 
 
 def test_members_that_err_on_different_groups_replace_the_best_single_one():
@@ -52,11 +52,11 @@ def test_members_that_all_say_the_same_gain_nothing_and_answer_only_where_they_w
     names = [f"copy{number}" for number in range(4)]
     alike = Known(known.metric, known.scheme, known.labels, known.groups, dict.fromkeys(names, known.predicted["t0"]))
     candidates = dict.fromkeys(names, candidates["t0"])
-    decision = decide(Options(Wish(top=4), steps=()), candidates, alike, never)
+    decision = decide(Options(MemberOptions(top=4), steps=()), candidates, alike, never)
     found = {name: one for name, one in decision.choice.evaluated.items() if name != "stack"}
     assert all(evaluated.gain.interval == (0, 0) and evaluated.gain.p == 1 for evaluated in found.values())
     assert (decision.choice.significant, decision.final) == (False, SINGLE)
-    asked = Options(Wish(top=4), vote="soft", steps=())
+    asked = Options(MemberOptions(top=4), vote="soft", steps=())
     assert decide(asked, candidates, alike, never).final == "soft"
     assert decide(replace(asked, safe=True), candidates, alike, never).final == SINGLE
 
@@ -64,7 +64,7 @@ def test_members_that_all_say_the_same_gain_nothing_and_answer_only_where_they_w
 @pytest.mark.parametrize("seed", nightly_after(1, range(4)))
 def test_the_candidate_with_the_best_score_answers_and_with_safe_only_one_that_is_significantly_better(seed):
     candidates, known = make_known(seed, [0.75, 0.7, 0.6, 0.6])
-    options = Options(Wish(top=3), steps=())
+    options = Options(MemberOptions(top=3), steps=())
     plain, safe = (decide(replace(options, safe=safe), candidates, known, never).choice for safe in (False, True))
     assert plain.evaluated[plain.answer].score == max(evaluated.score for evaluated in plain.evaluated.values())
     assert plain.vote == safe.vote and plain.evaluated == safe.evaluated
@@ -73,7 +73,7 @@ def test_the_candidate_with_the_best_score_answers_and_with_safe_only_one_that_i
 
 def test_a_vote_that_comes_out_as_the_best_single_model_gains_nothing_whatever_it_scored_on_the_way():
     candidates, known = make_known(3, [0.6] * 10)
-    decision = decide(Options(Wish(top=1), steps=()), candidates, known, never)
+    decision = decide(Options(MemberOptions(top=1), steps=()), candidates, known, never)
     for name in ("best", "soft", "hard", "rank"):
         assert decision.choice.evaluated[name] == decision.choice.evaluated[SINGLE]
     assert decision.choice.evaluated[SINGLE].gain == Gain(0.0, (0.0, 0.0))
@@ -98,27 +98,31 @@ def test_greedy_over_all_trials_finds_members_that_the_best_few_leave_out():
         wrong = rng.dirichlet(np.ones(6), size=len(truth))
         right = np.eye(6)[truth] * (0.97 - 0.02 * number) + (0.03 + 0.02 * number) / 6
         known.predicted[name][:] = np.where(blind[:, None], wrong, right)
-    decision = decide(Options(Wish(top=2), steps=()), candidates, known, never)
-    assert decision.final == WHOLE
-    assert len(decision.pipelines[WHOLE].members) == len(decision.lineup.members) > 2
-    assert decision.choice.evaluated[WHOLE].score > decision.choice.evaluated["soft"].score + 0.1
+    decision = decide(Options(MemberOptions(top=2), steps=()), candidates, known, never)
+    assert decision.final == GREEDY_ALL
+    assert len(decision.pipelines[GREEDY_ALL].members) == len(decision.lineup.members) > 2
+    assert decision.choice.evaluated[GREEDY_ALL].score > decision.choice.evaluated["soft"].score + 0.1
 
 
 def test_a_better_vote_whose_weights_were_not_kept_is_named_with_its_trials_and_does_not_answer():
     candidates, known = make_known(0, [0.7] * 8)
     unkept = {name: replace(candidate, votes=number < 2) for number, (name, candidate) in enumerate(candidates.items())}
-    decision = decide(Options(Wish(top=2), steps=()), unkept, known, never)
+    decision = decide(Options(MemberOptions(top=2), steps=()), unkept, known, never)
     assert {trial for member in decision.lineup.members for trial in member.trials} <= {"t0", "t1"}
-    assert set(decision.wanting.trials) <= {f"t{number}" for number in range(2, 8)} != set()
-    assert decision.wanting.evaluated.score > decision.choice.evaluated[decision.choice.answer].score
-    assert decide(Options(Wish(top=2), steps=()), candidates, known, never).wanting is None
+    assert set(decision.missing_weights.trials) <= {f"t{number}" for number in range(2, 8)} != set()
+    assert decision.missing_weights.evaluated.score > decision.choice.evaluated[decision.choice.answer].score
+    assert decide(Options(MemberOptions(top=2), steps=()), candidates, known, never).missing_weights is None
 
 
 @pytest.mark.parametrize(("name", "groups"), nightly_after(len(METRICS), [(name, groups) for groups in (40, GROUPS) for name in METRICS]))
 def test_every_metric_of_a_run_chooses_evaluates_and_says_what_it_has_no_use_for(name, groups):
     candidates, known = make_known(0, [0.7] * 4)
     known = known.take(np.flatnonzero(known.groups < groups))
-    options = Options(Wish(top=3), steps=("offsets", "top_two")) if METRICS[name].wants == "labels" else Options(Wish(top=3), steps=())
+    options = (
+        Options(MemberOptions(top=3), steps=("offsets", "top_two"))
+        if METRICS[name].takes == "labels"
+        else Options(MemberOptions(top=3), steps=())
+    )
     decision = decide(options, candidates, replace(known, metric=METRICS[name]), never)
     assert decision.metric.name == name
     truth = known.truth(SCHEME)
@@ -126,7 +130,7 @@ def test_every_metric_of_a_run_chooses_evaluates_and_says_what_it_has_no_use_for
         assert decision.member_scores[index] == pytest.approx(METRICS[name].score(truth, answer))
     evaluated = decision.choice.evaluated
     assert evaluated[decision.choice.vote].score == max(one.score for vote, one in evaluated.items() if vote != SINGLE)
-    assert (set(decision.untried) == {"hard", "rank"}) is (METRICS[name].wants == "probabilities")
+    assert (set(decision.untried) == {"hard", "rank"}) is (METRICS[name].takes == "probabilities")
     assert set(decision.untried).isdisjoint(evaluated)
 
 
@@ -134,7 +138,7 @@ def test_every_metric_of_a_run_chooses_evaluates_and_says_what_it_has_no_use_for
 def test_what_a_metric_of_probabilities_has_no_use_for_is_refused_by_name(words, named):
     candidates, known = make_known(0, [0.7] * 2)
     with pytest.raises(ConfigError) as caught:
-        decide(Options(Wish(top=2), **words), candidates, replace(known, metric=METRICS["neg_log_loss"]), never)
+        decide(Options(MemberOptions(top=2), **words), candidates, replace(known, metric=METRICS["neg_log_loss"]), never)
     assert [mistake.path for mistake in caught.value.mistakes] == [named]
     assert "neg_log_loss" in str(caught.value)
 
@@ -142,7 +146,7 @@ def test_what_a_metric_of_probabilities_has_no_use_for_is_refused_by_name(words,
 def test_with_a_metric_that_falls_the_lowest_score_is_chosen():
     candidates, known = make_known(0, [0.2, 0.9, 0.5])
     worst = replace(known, metric=replace(known.metric, direction="minimize"))
-    decision = decide(Options(Wish(top=1), vote="best", steps=()), candidates, worst, never)
+    decision = decide(Options(MemberOptions(top=1), vote="best", steps=()), candidates, worst, never)
     assert decision.lineup.members[0].trials == ("t0",)
 
 
@@ -152,7 +156,7 @@ def test_optimism_is_of_all_trials_that_were_searched_and_not_of_those_that_kept
     best = sorted(candidates, key=lambda name: -known.metric.score(truth, known.predicted[name]))[:5]
     unkept = {name: replace(candidate, votes=name in best) for name, candidate in candidates.items()}
     survivors = {name: candidates[name] for name in best}
-    options = Options(Wish(top=3), vote="soft", steps=())
+    options = Options(MemberOptions(top=3), vote="soft", steps=())
     whole, kept = decide(options, unkept, known, never), decide(options, survivors, known, never)
     assert whole.lineup.members == kept.lineup.members
     assert whole.optimism.members > 40 > kept.optimism.members
@@ -160,8 +164,8 @@ def test_optimism_is_of_all_trials_that_were_searched_and_not_of_those_that_kept
 
 
 @pytest.mark.parametrize("seed", nightly_after(1, range(3)))
-def test_equally_good_trials_cannot_be_told_apart_and_their_best_score_is_known_to_be_too_high(seed):
-    decision = decide(Options(Wish(top=8), vote="soft", steps=()), *make_known(seed, [0.6] * 8), never)
+def test_equally_good_trials_are_not_significantly_different_and_their_best_score_is_known_to_be_too_high(seed):
+    decision = decide(Options(MemberOptions(top=8), vote="soft", steps=()), *make_known(seed, [0.6] * 8), never)
     assert decision.alike.sum() >= 6
     assert decision.optimism.expected > 0
     assert list(decision.member_scores) == sorted(decision.member_scores, reverse=True)
@@ -172,11 +176,11 @@ def test_a_look_that_sees_more_is_taken_with_its_price():
     truth = np.eye(6)[SCHEME.joint(known.labels)]
     asked = []
 
-    def look(looks, trials):
-        asked.append((looks, trials))
-        return {name: {trial: truth for trial in trials} for name in looks}
+    def predict_validation(names, trials):
+        asked.append((names, trials))
+        return {name: {trial: truth for trial in trials} for name in names}
 
-    decision = decide(Options(Wish(top=1), vote="soft", steps=("auto",)), candidates, known, look)
+    decision = decide(Options(MemberOptions(top=1), vote="soft", steps=("auto",)), candidates, known, predict_validation)
     assert asked == [(("flip", "zoom", "wide"), ("t0",))]
     (step,) = [step for step in decision.steps if step.name.startswith("tta")]
     assert step.used and step.price == len(decision.pipelines[decision.final].looks) > 1
@@ -188,17 +192,17 @@ def test_a_look_that_sees_less_is_not_taken():
     blind = np.full((GROUPS * SHOTS, 6), 1 / 6)
     spoil = np.roll(np.eye(6)[SCHEME.joint(known.labels)], 1, axis=1)
 
-    def look(looks, trials):
-        return {name: {trial: spoil if name == "flip" else blind for trial in trials} for name in looks}
+    def predict_validation(names, trials):
+        return {name: {trial: spoil if name == "flip" else blind for trial in trials} for name in names}
 
-    decision = decide(Options(Wish(top=1), vote="soft"), candidates, known, look)
+    decision = decide(Options(MemberOptions(top=1), vote="soft"), candidates, known, predict_validation)
     (step,) = [step for step in decision.steps if step.name.startswith("tta")]
     assert not step.used and step.evaluated.gain.gain < 0
     assert decision.pipelines[decision.final].looks == ("plain",)
 
 
-def test_calibration_tells_what_it_does_to_the_calibration_error():
-    decision = decide(Options(Wish(top=3), vote="soft", steps=("calibrate",)), *make_known(4, [0.9, 0.8, 0.7]), never)
+def test_calibration_shows_what_it_does_to_the_calibration_error():
+    decision = decide(Options(MemberOptions(top=3), vote="soft", steps=("calibrate",)), *make_known(4, [0.9, 0.8, 0.7]), never)
     (step,) = decision.steps
     before, after = step.error
     assert step.used and after < before
@@ -208,16 +212,16 @@ def test_calibration_tells_what_it_does_to_the_calibration_error():
 def test_what_is_not_known_is_refused_with_what_there_is():
     candidates, known = make_known(0, [0.5, 0.5])
     with pytest.raises(ConfigError, match="soft"):
-        decide(Options(Wish(), vote="loud"), candidates, known, never)
+        decide(Options(MemberOptions(), vote="loud"), candidates, known, never)
     with pytest.raises(ConfigError, match="offsets"):
-        decide(Options(Wish(), steps=("onsets",)), candidates, known, never)
+        decide(Options(MemberOptions(), steps=("onsets",)), candidates, known, never)
     with pytest.raises(RunError, match="take 1 to"):
-        decide(Options(Wish(top=99)), candidates, known, never)
+        decide(Options(MemberOptions(top=99)), candidates, known, never)
 
 
-def test_looks_are_averaged_trial_by_trial():
-    by_look = {"plain": {"a": np.array([[1.0, 0.0]])}, "flip": {"a": np.array([[0.0, 1.0]])}}
-    np.testing.assert_array_equal(averaged(by_look, ("plain", "flip"), ("a",))["a"], [[0.5, 0.5]])
+def test_transforms_are_averaged_trial_by_trial():
+    by_transform = {"plain": {"a": np.array([[1.0, 0.0]])}, "flip": {"a": np.array([[0.0, 1.0]])}}
+    np.testing.assert_array_equal(averaged(by_transform, ("plain", "flip"), ("a",))["a"], [[0.5, 0.5]])
 
 
 def test_the_rules_can_be_compared_on_the_two_halves_of_a_finished_runs_groups(here, capsys):

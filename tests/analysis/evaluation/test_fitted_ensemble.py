@@ -10,7 +10,7 @@ from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, Pipeline, mo
 from analysis.evaluation.steps import Offsets, Rule, Shares, TopTwo
 from analysis.members.compose import Member, Part
 from analysis.members.trials import load_runs
-from analysis.members.tta import LOOKS
+from analysis.members.tta import TRANSFORMS
 from analysis.votes.stacking import Logistic
 from analysis.votes.voting import Mean, Votes
 from tests.analysis.ensembles import alone, mean_of, write
@@ -50,7 +50,7 @@ def written(folder, pipeline, models=None):
 
 
 @pytest.mark.parametrize("seed", nightly_after(4, range(10)))
-def test_a_pipeline_read_from_its_file_answers_to_the_bit_as_before(seed, tmp_path):
+def test_a_pipeline_read_from_its_file_answers_bitwise_as_before(seed, tmp_path):
     again = read_ensemble(written(tmp_path / "a" / "ensemble", EVERYTHING)).pipeline
     assert again == EVERYTHING
     np.testing.assert_array_equal(again(drawn(seed)), EVERYTHING(drawn(seed)))
@@ -86,7 +86,7 @@ def test_a_newer_file_is_refused_with_both_formats(tmp_path):
         read_ensemble(file.parent)
 
 
-def test_a_file_of_format_1_answers_to_the_bit_as_today(tmp_path):
+def test_a_file_of_format_1_answers_bitwise_as_today(tmp_path):
     file = written(tmp_path / "faces" / "ensemble", EVERYTHING) / FILE
     values = json.loads(file.read_text())
     assert values.pop("format") == FORMAT
@@ -181,7 +181,7 @@ def test_all_weights_that_cannot_be_used_are_named_at_once(copied):
     with pytest.raises(RunError) as refusal:
         read_trial_models(folder, read_ensemble(folder))
     message = str(refusal.value)
-    assert "sideways" in message.splitlines()[0] and ", ".join(LOOKS) in message
+    assert "sideways" in message.splitlines()[0] and ", ".join(TRANSFORMS) in message
     assert f"{trial_folder(copied, 0) / MODEL}: the weights of faces/0 are gone" in message
     assert f"{trial_folder(copied, 1) / MODEL}: the weights of faces/1 cannot be read" in message
     assert message.endswith(f"python -m analysis.ensemble --run {copied}")

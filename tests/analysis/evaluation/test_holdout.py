@@ -39,7 +39,7 @@ def test_what_one_run_of_a_split_was_asked_counts_for_the_others_and_not_for_oth
     assert [one["top"] for one in json.loads((b / FILE).read_text())["questions"]] == [3, 4]
 
 
-def test_a_damaged_file_of_looks_holds_none(runs):
+def test_a_damaged_file_of_questions_holds_none(runs):
     a, b, _ = runs
     note_look([a], {"top": 3})
     (a / FILE).write_text("{")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.evaluation.nested import Candidate, Known, Wish, crossfit_step, fit_nested, kinds_of, line_up, searched
+from analysis.evaluation.nested import Candidate, Known, MemberOptions, crossfit_step, fit_nested, kinds_of, line_up, searched
 from analysis.votes import ENSEMBLES
 from analysis.votes.folds import part_groups
 from trainables.data.targets import Classes, Scheme, read_task
@@ -43,8 +43,8 @@ def test_what_answers_for_a_group_does_not_know_that_groups_labels(name):
     lied = known.labels.copy()
     lied[parts[0]] = (lied[parts[0]] + 1) % [2, 3]
     changed = Known(METRIC, SCHEME, lied, known.groups, known.predicted)
-    wish = Wish(top=3, calibrate=True)
-    true, false = (fit_nested(wish, (name,), candidates, these, parts[:1])[name] for these in (known, changed))
+    member_options = MemberOptions(top=3, calibrate=True)
+    true, false = (fit_nested(member_options, (name,), candidates, these, parts[:1])[name] for these in (known, changed))
     np.testing.assert_array_equal(true.answer(known.predicted), false.answer(known.predicted))
 
 
@@ -53,8 +53,8 @@ def test_the_luck_of_having_picked_the_best_is_seen_through():
     for seed in range(5):
         candidates, known = make_known(seed, {f"t{number}": ("joint", 0.0) for number in range(40)})
         parts = part_groups(known.groups, SCHEME.joint(known.labels), seed=0)
-        chosen.append(score(known, line_up(Wish(top=1), candidates, known).fit("best")(known.predicted)))
-        found = fit_nested(Wish(top=1), ("best",), candidates, known, parts)["best"]
+        chosen.append(score(known, line_up(MemberOptions(top=1), candidates, known).fit("best")(known.predicted)))
+        found = fit_nested(MemberOptions(top=1), ("best",), candidates, known, parts)["best"]
         nested.append(score(known, found.answer(known.predicted)))
     assert np.mean(chosen) > 0.25, "of trials that guess, the luckiest looks far better than the sixth that guessing is worth"
     assert np.mean(nested) < 0.19
@@ -62,17 +62,17 @@ def test_the_luck_of_having_picked_the_best_is_seen_through():
 
 def test_members_are_chosen_best_first_and_no_more_than_there_are():
     candidates, known = make_known(2, {"a": ("joint", 0.5), "b": ("joint", 0.9), "c": ("joint", 0.7)})
-    lineup = line_up(Wish(top=2), candidates, known)
+    lineup = line_up(MemberOptions(top=2), candidates, known)
     assert [METRIC.score(lineup.target, answer) for answer in lineup.answers] == sorted(
         (score(known, member.answer(known.predicted)) for member in lineup.members), reverse=True
     )
-    everyone = line_up(Wish(top=99), candidates, known)
+    everyone = line_up(MemberOptions(top=99), candidates, known)
     assert len(everyone.members) == everyone.choice
 
 
 def test_a_vote_that_picks_from_all_members_answers_with_the_few_it_picked_and_as_they_do_together():
     candidates, known = make_known(2, {f"t{number}": ("joint", 0.5) for number in range(14)})
-    lineup = line_up(Wish(top=None), candidates, known)
+    lineup = line_up(MemberOptions(top=None), candidates, known)
     pipeline = lineup.fit("greedy_all")
     assert len(lineup.members) >= 14 > len(pipeline.members) > 1
     assert all(weight > 0 for weight in pipeline.ensemble.weights) and sum(pipeline.ensemble.weights) == pytest.approx(1)
@@ -83,25 +83,25 @@ def test_a_vote_that_picks_from_all_members_answers_with_the_few_it_picked_and_a
 def test_trials_without_weights_choose_nothing_and_yet_the_best_was_picked_from_them_too():
     candidates, known = make_known(2, {"a": ("joint", 0.5), "b": ("joint", 0.9), "c": ("joint", 0.7)})
     unkept = candidates | {"b": replace(candidates["b"], votes=False)}
-    assert line_up(Wish(top=9), unkept, known).members == tuple(
-        member for member in line_up(Wish(top=9), candidates, known).members if "b" not in member.trials
+    assert line_up(MemberOptions(top=9), unkept, known).members == tuple(
+        member for member in line_up(MemberOptions(top=9), candidates, known).members if "b" not in member.trials
     )
-    scores = [sorted(one.score() for one in searched(Wish(), given, known)) for given in (candidates, unkept)]
+    scores = [sorted(one.score() for one in searched(MemberOptions(), given, known)) for given in (candidates, unkept)]
     assert scores[0] == scores[1] and len(scores[0]) == 3
 
 
 def test_alone_takes_members_of_one_trial_where_one_covers_all_and_others_where_none_does():
     candidates, known = make_known(3, {"a": ("joint", 0.3), "l": ("left", 0.95), "r": ("right", 0.95)})
-    (member,) = line_up(Wish(top=1, alone=True), candidates, known).members
+    (member,) = line_up(MemberOptions(top=1, alone=True), candidates, known).members
     assert member.trials == ("a",)
     apart = {name: candidates[name] for name in ("l", "r")}
-    (member,) = line_up(Wish(top=1, alone=True), apart, known).members
+    (member,) = line_up(MemberOptions(top=1, alone=True), apart, known).members
     assert member.trials == ("l", "r")
 
 
 def test_turns_are_taken_by_backbone_or_by_task():
     candidates, known = make_known(4, {"a1": ("joint", 0.9), "a2": ("joint", 0.8), "b": ("heads", 0.4)})
-    members = line_up(Wish(top=2, choose="per kind", per="backbone"), candidates, known).members
+    members = line_up(MemberOptions(top=2, choose="per kind", per="backbone"), candidates, known).members
     assert kinds_of(members, candidates, "backbone")[0] == "a"
     assert len(set(kinds_of(members, candidates, "backbone"))) == 2
 
@@ -109,7 +109,7 @@ def test_turns_are_taken_by_backbone_or_by_task():
 def test_a_nested_answer_puts_every_row_where_it_was():
     candidates, known = make_known(5, {"a": ("joint", 0.5)})
     parts = part_groups(known.groups, SCHEME.joint(known.labels), seed=3)
-    nested = fit_nested(Wish(top=1), ("best",), candidates, known, parts)["best"]
+    nested = fit_nested(MemberOptions(top=1), ("best",), candidates, known, parts)["best"]
     np.testing.assert_allclose(nested.answer(known.predicted), known.predicted["a"])
     assert nested.trials == ("a",)
 

@@ -15,11 +15,11 @@ EVERY = list(range(SCHEME.classes))
 
 
 def case(seed, groups=25, shots=4, skill=0.5, classes=SCHEME.classes):
-    """A sample and the scores (images, classes) of somebody who is right in about `skill` of it."""
+    """A sample and the scores (images, classes) of a model that is right in about `skill` of it."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(classes, size=groups * shots)
-    sides = np.full(len(truth), "holdout")
-    sample = Sample(tuple(map(str, range(len(truth)))), np.repeat(np.arange(groups), shots), SCHEME.split(truth), SCHEME, sides)
+    parts = np.full(len(truth), "holdout")
+    sample = Sample(tuple(map(str, range(len(truth)))), np.repeat(np.arange(groups), shots), SCHEME.split(truth), SCHEME, parts)
     right = rng.random(len(truth)) < skill
     answer = np.where(right[:, None], np.eye(SCHEME.classes)[truth], rng.dirichlet(np.ones(SCHEME.classes), size=len(truth)))
     return sample, truth, answer
@@ -82,7 +82,7 @@ def test_the_class_table_equals_scikit_learn_class_by_class(seed):
     assert table["people"].tolist() == [len({group for group, c in zip(sample.groups, truth, strict=True) if c == n}) for n in EVERY]
 
 
-def test_classes_that_nobody_has_are_named():
+def test_classes_without_images_are_named():
     sample, _, _ = case(0, groups=100, classes=16)
     assert absent_classes(sample, SCHEME) == SCHEME.class_names()[16:]
 
@@ -104,7 +104,7 @@ def test_the_confusion_figure_writes_every_count_and_its_share_of_the_row(names)
 
 # Of six classes guessing names the true one among five nearly always.
 @pytest.mark.parametrize("name", sorted(METRICS.keys() - {"top_5_accuracy"}))
-def test_an_answer_that_is_always_the_same_and_one_that_guesses_are_said_to_be_and_a_good_one_is_not(name):
+def test_an_answer_that_is_always_the_same_and_one_that_guesses_are_reported_as_such_and_a_good_one_is_not(name):
     sample, truth, answer = case(0, groups=60, skill=0.8, classes=6)
     known, _, guesses = case(1, groups=60, skill=0.0, classes=6)
     always = np.tile(np.eye(SCHEME.classes)[3], (len(truth), 1))

@@ -22,7 +22,7 @@ LEARNED, SHIFTED = np.array([0.4, 0.6]), np.array([0.6, 0.4])
 
 
 def groups_of(shares, groups, rng):
-    """The value of each image, and whom it shows; all images of a group have the same value."""
+    """The value of each image, and its group; all images of a group have the same value."""
     own = rng.choice(len(shares), size=groups, p=shares)
     return np.repeat(own, IMAGES), np.repeat(np.arange(groups), IMAGES)
 
@@ -78,12 +78,12 @@ def test_what_a_model_promises_too_much_of_rare_values_does_not_mislead_the_esti
 
 
 def test_a_real_shift_is_significant_and_its_intervals_hold_the_true_shares():
-    proven, held = [], []
+    significant, held = [], []
     for seed in range(30):
         shift, _, _ = after_a_shift(seed)
-        proven.append(shift.significant)
+        significant.append(shift.significant)
         held.append(all(low <= share <= high for share, (low, high) in zip(SHIFTED, shift.em_intervals, strict=True)))
-    assert all(proven)
+    assert all(significant)
     assert sum(held) >= 26
 
 
@@ -109,17 +109,17 @@ def test_correcting_a_real_shift_does_not_lower_the_macro_f1_of_the_images_that_
 
 @pytest.mark.parametrize("groups, evaluation_groups", nightly_after(1, [(60, 40), (200, 200), (40, 200)]))
 def test_without_a_shift_one_is_found_in_few_of_25_seeds_and_then_nothing_is_changed(groups, evaluation_groups):
-    proven = 0
+    significant = 0
     for seed in range(25):
         *known, evaluation, _ = situation(seed, LEARNED, groups, evaluation_groups)
         shift = estimated(seed, *known, evaluation)
-        proven += shift.significant
+        significant += shift.significant
         if not shift.significant:
             assert correction(SHAPE, [shift])(evaluation) is evaluation
-    assert proven <= 3
+    assert significant <= 3
 
 
-def test_images_of_one_group_count_as_one_even_where_nobody_says_whose_they_are():
+def test_images_of_one_group_count_as_one_even_where_the_groups_are_not_given():
     """Twenty groups shift by accident; one hundred and forty images of as many groups do not."""
     *known, evaluation, _ = situation(1, np.array([0.55, 0.45]), 300, 20)
     alone = np.arange(len(known[1]))
@@ -161,7 +161,7 @@ def test_the_estimates_are_those_of_slow_references(seed):
     np.testing.assert_allclose(shift.bbse, solved / solved.sum())
 
 
-def sound(shift):
+def is_consistent(shift):
     for shares in (shift.predicted, shift.bbse, shift.em):
         assert min(shares) >= 0
         assert sum(shares) == pytest.approx(1)
@@ -170,32 +170,32 @@ def sound(shift):
     return True
 
 
-def test_a_classifier_that_always_says_the_same_tells_of_no_shift():
+def test_a_classifier_that_always_answers_the_same_shows_no_shift():
     rng = np.random.default_rng(0)
     target, group = groups_of(LEARNED, 50, rng)
     always = np.tile([0.4, 0.6], (len(target), 1))
     shift = estimated(0, always, target, group, always[:70])
-    assert sound(shift)
+    assert is_consistent(shift)
     np.testing.assert_allclose(shift.bbse, LEARNED)
     assert not shift.significant
 
 
-def test_a_classifier_that_hardly_tells_values_apart_tells_of_no_shift():
+def test_a_classifier_that_hardly_separates_values_shows_no_shift():
     target = np.repeat([0, 1], [400, 600])
     said = np.eye(2)[np.where(np.arange(1000) % 100 < 52, target, 1 - target)]
     shift = estimated(0, said, target, np.arange(1000), np.eye(2)[np.repeat([0, 1], [60, 40])])
-    assert sound(shift)
+    assert is_consistent(shift)
     np.testing.assert_allclose(shift.bbse, LEARNED, atol=0.08)
     assert not shift.significant
 
 
-def test_a_value_that_nobody_predicts_keeps_its_trained_share_where_the_others_do_not_shift():
+def test_a_value_that_is_never_predicted_keeps_its_trained_share_where_the_others_do_not_shift():
     rng = np.random.default_rng(0)
     trained = np.array([0.5, 0.4, 0.1])
     target = np.repeat([0, 1, 2], [350, 280, 70])
     said = np.where(target == 2, np.arange(700) % 2, target)
     shift = estimate("colour", np.eye(3)[said], target, np.arange(700), trained, np.eye(3)[said], rng)
-    assert sound(shift)
+    assert is_consistent(shift)
     np.testing.assert_allclose(shift.bbse, trained, atol=1e-9)
     assert not shift.significant
 
@@ -205,7 +205,7 @@ def test_a_value_that_no_validation_image_has_counts_as_always_recognised():
     target = np.repeat([0, 1], 100)
     evaluation = np.eye(3)[np.repeat([0, 1, 2], 50)]
     shift = estimate("colour", np.eye(3)[target], target, np.arange(200) // 4, np.array([0.5, 0.5, 0.0]), evaluation, rng)
-    assert sound(shift)
+    assert is_consistent(shift)
     np.testing.assert_allclose(shift.bbse, 1 / 3)
     answer = correction(Scheme(BOTH.targets[:1]), [shift])(evaluation)
     np.testing.assert_allclose(answer.sum(axis=1), 1)
@@ -215,14 +215,14 @@ def test_a_value_that_no_validation_image_has_counts_as_always_recognised():
 def test_one_image_is_no_significant_shift(value):
     *known, _, _ = situation(0, SHIFTED, groups=300)
     shift = estimated(0, *known, np.eye(2)[[value]])
-    assert sound(shift)
+    assert is_consistent(shift)
     assert not shift.significant
 
 
 def test_many_images_that_all_agree_are_a_significant_shift():
     *known, _, _ = situation(0, SHIFTED)
     shift = estimated(0, *known, np.eye(2)[np.zeros(700, dtype=int)])
-    assert sound(shift)
+    assert is_consistent(shift)
     assert shift.significant
 
 
@@ -296,7 +296,7 @@ def test_the_reweighted_gain_of_no_correction_is_exactly_nothing():
     assert (gain.after - gain.before, gain.interval) == (0, (0, 0))
 
 
-def test_the_reweighted_gain_foretells_the_gain_on_images_that_shifted():
+def test_the_reweighted_gain_predicts_the_gain_on_images_that_shifted():
     foretold, found = [], []
     for seed in range(20):
         valid, target, group = both(seed, LEARNED)

@@ -89,14 +89,14 @@ def test_the_interval_of_optimism_holds_the_true_one_in_at_least_90_of_100_sampl
     nightly_after(1, [[0.8] * 12, np.linspace(0.2, 1.2, 12), [0.8] * 6 + [0.0] * 6]),
     ids=["equal", "spread", "two kinds"],
 )
-def test_the_truly_best_is_among_those_that_cannot_be_told_apart_in_at_least_90_of_100_samples(skills):
+def test_the_truly_best_is_among_those_that_are_not_significantly_different_in_at_least_90_of_100_samples(skills):
     population = Population.of(20_000, skills)
     best = population.true_scores().argmax()
     kept = [indistinguishable(population.sample(rng), rng, draws=200) for rng in map(np.random.default_rng, SEEDS)]
     assert np.sum(kept, axis=0)[best] >= 90
 
 
-def test_members_far_behind_are_told_apart_and_the_best_on_these_groups_never_is():
+def test_members_far_behind_are_distinguished_and_the_best_on_these_groups_never_is():
     population = Population.of(20_000, [1.0, 0.95, -0.5, -0.5])
     for rng in map(np.random.default_rng, range(10)):
         members = population.sample(rng)

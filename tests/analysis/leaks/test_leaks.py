@@ -104,7 +104,7 @@ def test_close_pairs_are_those_of_two_groups_that_a_comparison_of_all_bits_finds
     assert distance == 0 or slow
 
 
-def test_images_that_all_look_alike_end_the_search_and_that_is_said():
+def test_images_that_all_look_alike_end_the_search_and_that_is_shown():
     prints, groups = np.zeros((2 * BLOCK, 2), np.uint64), np.arange(2 * BLOCK)
     places, bits, complete = close_pairs(prints, groups, 4, most=100)
     assert (len(places), len(bits), complete) == (100, 100, False)
@@ -123,7 +123,7 @@ def test_both_hashes_must_agree():
     assert places.tolist() == [[0, 3]] and bits.tolist() == [[1, 1]]
 
 
-def test_pairs_across_sides_stand_first_and_held_out_images_are_counted_once():
+def test_pairs_across_parts_stand_first_and_held_out_images_are_counted_once():
     scheme = Scheme((Classes("shape", ("round", "square")),))
     ids = tuple("abcdef")
     images = Images(None, ids, np.arange(6), np.zeros((6, 1), int), scheme)
@@ -132,12 +132,12 @@ def test_pairs_across_sides_stand_first_and_held_out_images_are_counted_once():
     pairs, _ = find_pairs(images, parts, prints, np.array(["1", "1", "2", "3", "4", "5"]), distance=4)
     assert [(pair.image, pair.other_image) for pair in pairs if pair.across] == [("b", "c"), ("c", "d"), ("a", "c"), ("b", "d"), ("a", "d")]
     assert [(pair.image, pair.other_image, pair.identical) for pair in pairs if not pair.across] == [("a", "b", True)]
-    assert pairs[-1].image == "a" and (pairs[0].side, pairs[0].other_side) == ("fold 0", "holdout")
+    assert pairs[-1].image == "a" and (pairs[0].part, pairs[0].other_part) == ("fold 0", "holdout")
     found = Leaks(6, 6, 2, (), pairs, True, None)
     assert (found.identical, found.across, found.remembered) == (1, 5, 1)
 
 
-def test_groups_with_images_on_two_sides_are_named_by_an_image():
+def test_groups_with_images_in_two_parts_are_named_by_an_image():
     scheme = Scheme((Classes("shape", ("round", "square")),))
     images = Images(None, tuple("abcdef"), np.array([3, 3, 5, 5, 9, 9]), np.zeros((6, 1), int), scheme)
     assert split_groups(images, np.array([0, 0, 1, HOLDOUT, 1, 1])) == ("c",)
@@ -242,7 +242,7 @@ def test_a_run_that_does_not_exist_is_refused(tmp_path, monkeypatch):
     assert result.exit_code == 2 and "there is no run 'face'" in result.stderr
 
 
-def test_findings_are_said_in_words():
+def test_findings_are_shown_in_words():
     pair = Pair("a", 0, "fold 0", "round", "b", 1, "holdout", "square", 1, 2, False)
     near = Pair("a", 0, "fold 0", "round", "c", 2, "fold 0", "round", 1, 2, False)
     lines = [line for line, _ in meaning(Leaks(9, 5, 2, ("d", "e"), (pair, near), True, None), 4)]

@@ -179,7 +179,7 @@ def test_advice_equals_a_slow_reference_image_by_image(seed, names):
 
 
 @pytest.mark.parametrize("names", [(GENDER,), (MASK, AGE)])
-def test_where_advice_is_heard_its_marginal_is_the_advice_and_the_rest_given_it_stays(names):
+def test_where_advice_is_used_its_marginal_is_the_advice_and_the_rest_given_it_stays(names):
     rng = np.random.default_rng(0)
     part = SCHEME.part(names)
     answer, advice = rng.dirichlet(np.ones(SCHEME.classes), size=IMAGES), rng.dirichlet(np.full(part.classes, 0.2), size=IMAGES)
@@ -190,7 +190,7 @@ def test_where_advice_is_heard_its_marginal_is_the_advice_and_the_rest_given_it_
     np.testing.assert_array_equal(changed[~heard], answer[~heard])
 
 
-def test_advice_towards_what_the_answer_holds_for_impossible_is_not_heard_and_for_next_to_impossible_is():
+def test_advice_towards_what_the_answer_holds_for_impossible_is_not_used_and_for_next_to_impossible_is():
     answer = np.zeros((2, SCHEME.classes))
     answer[:, :2] = 0.5
     answer[1, 17] = 1e-312

@@ -39,9 +39,9 @@ def test_models_of_one_configuration_on_every_fold_are_one_trial(refit):
     assert runs.left_out == ()
 
 
-def test_everybody_who_is_not_held_out_is_validated(refit):
+def test_every_group_that_is_not_held_out_is_validated(refit):
     runs = load_runs([refit.folder])
-    assert runs.side == EVERY_FOLD
+    assert runs.part == EVERY_FOLD
     chosen = np.flatnonzero(refit.split.part != HOLDOUT)
     assert sorted(runs.valid.ids) == sorted(refit.images.ids[index] for index in chosen)
     assert not set(runs.valid.groups) & set(runs.holdout.groups)
@@ -74,7 +74,7 @@ def test_predictions_in_another_order_say_the_same(copied, refit):
 
 
 @pytest.mark.parametrize("file", ["result.json", MODEL])
-def test_a_configuration_that_lacks_a_fold_is_left_out_beside_a_whole_one(copied, file):
+def test_a_configuration_that_lacks_a_fold_is_left_out_beside_a_complete_one(copied, file):
     (trial_folder(copied, 1) / file).unlink()
     runs = load_runs([copied])
     assert [trial.name for trial in runs.trials] == ["refit/2+3"]
@@ -93,12 +93,12 @@ def test_a_damaged_prediction_of_one_fold_leaves_its_configuration_out_by_name(c
     assert "1 damaged records: refit/2+3 (" in left_out(runs)
 
 
-def test_without_a_whole_configuration_the_first_ones_fold_validates(copied):
+def test_without_a_complete_configuration_the_first_ones_fold_validates(copied):
     (trial_folder(copied, 1) / MODEL).unlink()
     (trial_folder(copied, 2) / MODEL).unlink()
     runs = load_runs([copied])
     assert [trial.name for trial in runs.trials] == ["refit/0"]
-    assert runs.side == "fold 0"
+    assert runs.part == "fold 0"
     assert "1 trials validated on another fold than fold 0: they are for out-of-fold scores: refit/3 (fold 1)" in left_out(runs)
 
 

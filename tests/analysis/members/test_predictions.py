@@ -11,13 +11,13 @@ from analysis.members.predictions import (
     count_passes,
     data_folder,
     labelled_source,
-    predict_looks,
+    predict_transforms,
     predict_trials,
     unlabelled_source,
     wanted_views,
 )
 from analysis.members.trials import load_runs
-from analysis.members.tta import LOOKS
+from analysis.members.tta import TRANSFORMS
 from trainables.checkpoint import load_model
 from trainables.data.batches import plain_batches
 from trainables.data.images import Unlabelled
@@ -72,15 +72,15 @@ def test_a_trial_of_several_models_predicts_their_mean(runs, people, cache):
 
 def test_every_look_is_the_prediction_of_images_that_look_so_and_their_mean_counts(runs, people, cache):
     source = source_of(people, runs, runs.valid, cache)
-    looks, moved, seconds = tuple(LOOKS), [], {}
-    seen = predict_looks(runs.trials, source, CPU, looks, moved.append, seconds.__setitem__)
-    assert sum(moved) == count_passes(runs.trials, source, looks) == len(LOOKS) * 4 * len(source.ids)
+    looks, moved, seconds = tuple(TRANSFORMS), [], {}
+    seen = predict_transforms(runs.trials, source, CPU, looks, moved.append, seconds.__setitem__)
+    assert sum(moved) == count_passes(runs.trials, source, looks) == len(TRANSFORMS) * 4 * len(source.ids)
     assert set(seconds) == {trial.name for trial in runs.trials} and all(0 < each < 1 for each in seconds.values())
     mean = predict_trials(runs.trials, source, CPU, looks=looks)
     for trial in runs.trials:
         model, card = load_model(trial.models[0])
         view = open_view(source.files.files[card.view])
-        for name, look in LOOKS.items():
+        for name, look in TRANSFORMS.items():
             batches = [look(batch) for batch in plain_batches(view.images, view.rows(source.ids), 64, edges=card.config.model.sees_edges)]
             slow = card.task.answer(predict(model, batches, CPU, torch.float32))
             np.testing.assert_array_equal(seen[name][trial.name], slow)

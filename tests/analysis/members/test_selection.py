@@ -87,7 +87,7 @@ def test_every_choice_equals_a_slow_reference(name, seed):
 
 @pytest.mark.parametrize("seed", nightly_after(4, range(20)))
 @pytest.mark.parametrize("name", CHOICES)
-def test_every_choice_begins_with_the_best_and_takes_nobody_twice(name, seed):
+def test_every_choice_begins_with_the_best_and_takes_no_member_twice(name, seed):
     probabilities, target, kinds = case(seed)
     chosen = CHOICES[name](probabilities, target, kinds, len(kinds), METRIC)
     assert sorted(chosen) == list(range(len(kinds)))

@@ -24,17 +24,17 @@ def left_out(runs):
     return "\n".join(map(str, runs.left_out))
 
 
-def test_every_whole_trial_is_a_candidate_with_its_recorded_score(faces):
+def test_every_complete_trial_is_a_candidate_with_its_recorded_score(faces):
     runs = load_runs([faces.folder])
     assert [str(trial) for trial in runs.trials] == ["faces/0", "faces/1", "faces/2", "faces/3"]
     assert [trial.score for trial in runs.trials] == [trial.record.best["score"] for trial in runs.trials]
     assert runs.left_out == ()
 
 
-def test_sides_hold_the_images_groups_and_classes_of_the_split(faces):
+def test_parts_hold_the_images_groups_and_classes_of_the_split(faces):
     runs = load_runs([faces.folder])
-    for sample, side in ((runs.valid, faces.split.fold), (runs.holdout, HOLDOUT)):
-        chosen = np.flatnonzero(faces.split.part == side)
+    for sample, part in ((runs.valid, faces.split.fold), (runs.holdout, HOLDOUT)):
+        chosen = np.flatnonzero(faces.split.part == part)
         assert sample.ids == tuple(faces.images.ids[index] for index in chosen)
         assert (sample.groups == faces.images.groups[chosen]).all()
         assert (sample.labels == faces.images.labels[chosen]).all()
@@ -89,7 +89,7 @@ def test_a_trial_of_another_split_or_model_is_left_out(copied):
     assert "another task or another view than the record" in left_out(runs)
 
 
-def test_weights_and_predictions_of_different_epochs_are_damage_that_resuming_mends(copied):
+def test_weights_and_predictions_of_different_epochs_are_damage_that_resuming_fixes(copied):
     folder = trial_folder(copied, 2)
     write_predictions(folder, replace(read_predictions(folder), epoch=3))
     runs = load_runs([copied])
@@ -117,7 +117,7 @@ def test_the_first_trial_decides_the_fold_whose_groups_choose(copied):
         load_runs([copied])
 
 
-def test_trials_that_nobody_validated_are_left_out_in_words(copied, make_run, tmp_path):
+def test_trials_without_a_validation_score_are_left_out_in_words(copied, make_run, tmp_path):
     refit = tmp_path / "runs" / "refit"
     shutil.copytree(copied, refit)
     origins = [{"trial": number, "epoch": 1, "score": 0.5} for number in range(4)]

@@ -49,14 +49,14 @@ def test_confusions_count_every_image_by_what_it_is_and_what_it_is_taken_for(see
     (answer,) = make_answers(rng, 1, len(sample.ids))
     found = {one.name: one for one in confusions(answer, sample, SCHEME, METRICS["f1_macro"])}
     assert list(found) == ["", "shape", "size"]
-    likeliest = SCHEME.split(answer.argmax(axis=1))
+    predicted = SCHEME.split(answer.argmax(axis=1))
     for column, attribute in enumerate(SCHEME.targets):
-        pairs = Counter(zip(sample.labels[:, column].tolist(), likeliest[:, column].tolist(), strict=True))
+        pairs = Counter(zip(sample.labels[:, column].tolist(), predicted[:, column].tolist(), strict=True))
         counts = found[attribute.name].counts
         assert found[attribute.name].scheme.names == (attribute.name,)
         assert {cell: count for cell, count in np.ndenumerate(counts) if count} == pairs
     assert found[""].counts.sum() == len(sample.ids)
-    assert found[""].counts.trace() == (likeliest == sample.labels).all(axis=1).sum()
+    assert found[""].counts.trace() == (predicted == sample.labels).all(axis=1).sum()
 
 
 @pytest.mark.parametrize("seed", nightly_after(4, range(20)))
@@ -95,7 +95,7 @@ def test_the_divergence_is_the_mean_distance_of_members_from_their_mean_as_a_sha
     np.testing.assert_allclose(divergence(probabilities), slow, atol=1e-12)
 
 
-def test_the_divergence_is_nothing_among_the_alike_or_the_lonely_and_whole_where_each_is_certain_of_another_class():
+def test_the_divergence_is_nothing_among_the_alike_or_the_lonely_and_largest_where_each_is_certain_of_another_class():
     alike = np.repeat(make_answers(np.random.default_rng(0), 1, 10), 4, axis=0)
     np.testing.assert_allclose(divergence(alike), 0, atol=1e-12)
     np.testing.assert_array_equal(divergence(alike[:1]), 0)
@@ -108,13 +108,13 @@ def test_disagreement_lists_exactly_the_images_with_several_answers_the_furthest
     sample = make_sample(rng, groups=10)
     probabilities = make_answers(rng, 3, len(sample.ids))
     found = disagreement(probabilities, sample, SCHEME)
-    likeliest = probabilities.argmax(axis=2)
-    several = {image for image, votes in zip(sample.ids, likeliest.T, strict=True) if len(set(votes)) > 1}
+    predicted = probabilities.argmax(axis=2)
+    several = {image for image, votes in zip(sample.ids, predicted.T, strict=True) if len(set(votes)) > 1}
     assert {one.image for one in found} == several and len(found) == len(several)
     assert [one.divergence for one in found] == sorted((one.divergence for one in found), reverse=True)
     for one in found:
         row = sample.ids.index(one.image)
-        assert one.answers == tuple(NAMES[vote] for vote in likeliest[:, row])
+        assert one.answers == tuple(NAMES[vote] for vote in predicted[:, row])
         assert one.divergence == divergence(probabilities)[row]
         assert sum(votes for _, votes in one.tally) == 3 and one.tally[0][1] == max(votes for _, votes in one.tally)
     assert disagreement(probabilities[:1], sample, SCHEME) == []
@@ -125,7 +125,7 @@ def test_disagreement_lists_exactly_the_images_with_several_answers_the_furthest
 
 
 @pytest.mark.parametrize("seed", nightly_after(4, range(10)))
-def test_a_group_knows_its_rate_and_that_of_all_others(seed):
+def test_a_subgroup_has_its_rate_and_that_of_all_others(seed):
     rng = np.random.default_rng(seed)
     sample = make_sample(rng)
     wrong, chosen = rng.random(len(sample.ids)) < 0.3, rng.random(len(sample.ids)) < 0.4
@@ -361,7 +361,7 @@ def test_an_ensemble_of_other_runs_is_refused_with_the_fix(here):
 
 
 def test_the_holdout_is_predicted_and_the_reader_is_warned(here, without_pictures):
-    result = call("--side", "holdout", "--top", "2")
+    result = call("--part", "holdout", "--top", "2")
     assert result.exit_code == 0, result.output
     runs = load_runs([here / "runs/faces"])
     counts = pd.read_csv(here / "runs/faces/mistakes/confusion.csv").drop(columns="true").to_numpy()

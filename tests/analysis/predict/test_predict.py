@@ -63,7 +63,7 @@ def scores(answers):
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_validation_images_get_to_the_bit_the_probabilities_of_validation(here, faces, number):
+def test_validation_images_get_bitwise_the_probabilities_of_validation(here, faces, number):
     run = here / "runs" / "faces"
     trial = load_runs([run]).trials[number]
     write(run, Pipeline(trial.task.scheme, (alone(trial),), Mean((1.0,))))
@@ -205,7 +205,7 @@ def test_a_file_of_the_ensemble_may_be_named_instead_of_its_folder(here, images)
     assert call("--photos", "photos", ensemble=f"runs/faces/ensemble/{FILE}").exit_code == 0
 
 
-def test_everything_that_is_wrong_is_said_at_once_with_the_fix(here):
+def test_everything_that_is_wrong_is_reported_at_once_with_the_fix(here):
     message = refused(call("--photos", "nowhere", "--device", "cuda", ensemble="runs/other/ensemble", out="missing/answers.csv"))
     assert "runs/other/ensemble/ensemble.json is not there" in message and "python -m analysis.ensemble --run other" in message
     assert "--photos nowhere: there is no such file or folder" in message

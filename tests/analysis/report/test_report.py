@@ -180,7 +180,7 @@ def test_the_setting_that_the_score_depends_on_is_the_important_one(seed):
         assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1)
 
 
-def test_fewer_than_ten_trials_do_not_tell_what_is_important():
+def test_fewer_than_ten_trials_give_no_importances():
     assert all(branch.shares is None for branch in importances(make_trials(9, 0, score=lambda values: 0.5), SPACE, METRIC))
     assert importances(make_trials(10, 0, score=lambda values: values["optimizer/lr"]), SPACE, METRIC)[0].shares is not None
 
@@ -235,7 +235,7 @@ def scores(**changes):
     return scores_of({**found, **changes})
 
 
-def test_the_answer_is_said_with_its_score_interval_and_gain():
+def test_the_answer_is_shown_with_its_score_interval_and_gain():
     assert lead_words(scores()) == "Soft vote: macro F1 0.700 (95 % CI 0.600 to 0.800)"
     assert "1,260 test images of 180 groups" in sample_words(scores()) and "75.0%" in sample_words(scores())
     assert gain_words(scores()) == "Against the best single model: +0.050 macro F1 (95 % CI +0.010 to +0.090), significant."
@@ -257,20 +257,20 @@ def test_a_difference_that_three_digits_do_not_show_is_none():
     assert [signed(value) for value in (0.0501, -0.0501, 0.0001, -0.0001)] == ["+0.050", "-0.050", "0.000", "0.000"]
 
 
-def test_the_gain_over_the_baseline_is_said_where_there_is_one():
+def test_the_gain_over_the_baseline_is_shown_where_there_is_one():
     assert scores().baseline is None and scores(baseline=None).baseline is None
     found = scores(baseline={"trial": "faces/0", "valid_score": 0.5, "gain": 0.08, "gain_interval": [0.02, 0.14], "distinguishable": True})
     words = baseline_words(found.baseline, found.metric)
     assert "faces/0" in words and words.endswith("+0.080 macro F1 (95 % CI +0.020 to +0.140), significant.")
 
 
-def test_where_the_best_single_model_answers_that_is_said():
+def test_where_the_best_single_model_answers_that_is_shown():
     assert lead_words(scores(answer="best single")).startswith("Best single model: ")
     assert "soft vote" not in gain_words(scores(answer="best single", answers={"best single": SINGLE}))
     assert "significantly better: soft vote" in gain_words(scores(answer="best single"))
 
 
-def test_how_the_answer_was_chosen_is_said_as_far_as_it_is_known():
+def test_how_the_answer_was_chosen_is_shown_as_far_as_it_is_known():
     assert list(caveats(scores())) == []
     (often,) = caveats(scores(holdout={"questions": [{"vote": "soft"}, {"vote": "hard"}]}))
     assert "2 different calls" in often

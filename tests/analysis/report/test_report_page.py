@@ -201,7 +201,7 @@ def test_what_is_not_known_yet_is_named_with_the_command_that_finds_it(here):
     assert not any(isinstance(part, Picture) for part in sections["answer"])
 
 
-def test_that_an_answer_knows_nothing_is_said_beside_its_score(here):
+def test_that_an_answer_is_no_better_than_guessing_is_shown_beside_its_score(here):
     file = here / "runs/faces/ensemble/scores.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "findings": ["The answer is always large."]}))
     lead, warning, *_ = report([read_search(here / "runs/faces")])[0].parts
@@ -265,11 +265,14 @@ def test_the_report_counts_what_the_pages_count_that_it_links(planted, tmp_path,
         assert result.exit_code == 0, result.output
     folder = tmp_path / "runs/planted"
     (sections,) = [{section.id: section.parts for section in report([read_search(folder)])}]
-    for name, told in (("mistakes", r"([\d,]+ of [\d,]+ validation images)"), ("suspects", r"(\d+) label issues|Label issues: (\d+)")):
+    for name, informative in (
+        ("mistakes", r"([\d,]+ of [\d,]+ validation images)"),
+        ("suspects", r"(\d+) label issues|Label issues: (\d+)"),
+    ):
         words = sections[name][0]
         assert words.link == f"../{name}/index.html" and (folder / "report" / words.link).resolve().is_file()
-        in_page = re.search(told, (folder / name / "index.html").read_text())
-        assert set(re.search(told, words.text).groups()) == set(in_page.groups()) and len(set(in_page.groups()) - {None}) == 1
+        in_page = re.search(informative, (folder / name / "index.html").read_text())
+        assert set(re.search(informative, words.text).groups()) == set(in_page.groups()) and len(set(in_page.groups()) - {None}) == 1
 
 
 def test_several_runs_stand_side_by_side_under_their_names(here):

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 from analysis.command import decode
 from analysis.evaluation.uncertainty import Gain
 from analysis.members.soup.alike import find_groups
-from analysis.members.soup.cook import RECIPES, Soup, kitchen, mean_tensors, measure_statistics
+from analysis.members.soup.average import RECIPES, Soup, mean_tensors, measure_statistics, soup_maker
 from analysis.members.trials import load_runs
 from analysis.soup import __main__ as command
 from analysis.soup.__main__ import app
-from analysis.soup.outcome import Outcome, cook_group
+from analysis.soup.outcome import Outcome, make_soups
 from tests.conftest import nightly_after
 from tests.s3 import BUCKET, s3_server
 from trainables.build import build_parts
@@ -22,7 +22,7 @@ from trainables.card import Card
 from trainables.checkpoint import load_model, pack_model
 from trainables.config import TrialConfig
 from trainables.data.batches import plain_batches
-from trainables.data.splits import NOBODY
+from trainables.data.splits import NO_FOLD
 from trainables.data.targets import read_task
 from trainables.data.training import Data
 from trainables.data.views import View, ViewConfig, build_views, open_view
@@ -41,7 +41,7 @@ from trainables.record import (
     write_reports,
     write_result,
 )
-from trainables.storage import open_folder, write_whole
+from trainables.storage import open_folder, write_atomically
 
 CPU = torch.device("cpu")
 VIEW = View.of(ViewConfig(size=32))
@@ -97,7 +97,7 @@ def train(folder, data):
     epochs = list(fit(parts, config.train, epochs=config.epochs, seed=config.seed))
     last = config.epochs
     ids = tuple(data.images.ids[index] for index in data.split.valid)
-    write_whole(folder / MODEL, pack_model(parts.evaluated, Card(config, data.images.scheme, last)))
+    write_atomically(folder / MODEL, pack_model(parts.evaluated, Card(config, data.images.scheme, last)))
     write_predictions(folder, Predictions(ids, epochs[-1].probabilities, last))
     write_reports(folder, [asdict(epoch.report) for epoch in epochs])
     write_result(folder, replace(record.result, best_epoch=last))
@@ -115,12 +115,12 @@ def seen_by(made, positions, cache):
 
 
 @pytest.fixture
-def cook(trained, runs, cache):
-    """What cooks soups of the run's like trials."""
+def make_soup(trained, runs, cache):
+    """Makes soups of the run's similar trials."""
     group = find_groups(runs.trials, runs.metric)[0][0]
     (view, taught), (_, validated) = (seen_by(trained, part, cache) for part in (trained.split.train, trained.split.valid))
-    with kitchen(group, view, taught, validated, runs.valid, runs.metric, CPU) as cook:
-        yield cook
+    with soup_maker(group, view, taught, validated, runs.valid, runs.metric, CPU) as make_soup:
+        yield make_soup
 
 
 # Which trials are alike
@@ -198,9 +198,9 @@ def test_networks_that_began_at_random_are_left_out_in_words(make_run, like, tmp
     assert [name.split()[0] for name in item.names] == ["bare/0", "bare/1"]
 
 
-def test_what_nobody_could_validate_is_left_out_in_words(runs):
+def test_what_has_no_validation_score_is_left_out_in_words(runs):
     one, other, *_ = runs.trials
-    data = one.record.config.data.model_copy(update={"fold": NOBODY})
+    data = one.record.config.data.model_copy(update={"fold": NO_FOLD})
     config = one.record.config.model_copy(update={"data": data})
     whole = replace(one, record=replace(one.record, config=config))
     folds = replace(other, models=other.models * 2)
@@ -214,7 +214,7 @@ def test_what_nobody_could_validate_is_left_out_in_words(runs):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_mean_of_tensors_is_numpys_and_whole_numbers_are_the_firsts(tmp_path, seed):
+def test_the_mean_of_tensors_is_numpys_and_integers_are_the_firsts(tmp_path, seed):
     rng = np.random.default_rng(seed)
     count = int(rng.integers(2, 6))
     states = [
@@ -233,9 +233,9 @@ def test_the_mean_of_tensors_is_numpys_and_whole_numbers_are_the_firsts(tmp_path
     assert differing == {"weight", "count"}
 
 
-def test_the_soup_of_a_trial_and_its_copies_is_that_trial_to_the_bit(cook, runs):
+def test_the_soup_of_a_trial_and_its_copies_is_that_trial_bitwise(make_soup, runs):
     for trial in runs.trials[:2]:
-        soup = cook([trial, trial, trial])
+        soup = make_soup([trial, trial, trial])
         own = load_file(trial.models[0])
         assert soup.tensors.keys() == own.keys()
         assert all(torch.equal(soup.tensors[name], own[name]) for name in own)
@@ -243,9 +243,9 @@ def test_the_soup_of_a_trial_and_its_copies_is_that_trial_to_the_bit(cook, runs)
         assert soup.score == trial.score
 
 
-def test_weights_are_averaged_and_batch_statistics_are_measured_again(cook, runs):
+def test_weights_are_averaged_and_batch_statistics_are_measured_again(make_soup, runs):
     first, second = runs.trials[:2]
-    soup = cook([first, second])
+    soup = make_soup([first, second])
     means, _ = mean_tensors([first.models[0], second.models[0]])
     counted = {name for name in means if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
     assert counted
@@ -281,7 +281,7 @@ def test_measured_statistics_are_the_means_over_batches_of_what_reaches_the_laye
         torch.testing.assert_close(layer.running_var.double(), var, rtol=1e-4, atol=1e-5)
 
 
-def test_layers_whose_statistics_were_frozen_keep_them(cook, runs, trained, cache, tmp_path):
+def test_layers_whose_statistics_were_frozen_keep_them(make_soup, runs, trained, cache, tmp_path):
     first, second = runs.trials[:2]
     frozen = "backbone.bn1"
     changed = load_file(second.models[0])
@@ -292,11 +292,11 @@ def test_layers_whose_statistics_were_frozen_keep_them(cook, runs, trained, cach
     file.write_bytes(pack_model(model, card))
     (view, taught), (_, validated) = (seen_by(trained, part, cache) for part in (trained.split.train, trained.split.valid))
     half = replace(second, models=(file,))
-    with kitchen((first, half), view, taught, validated, runs.valid, runs.metric, CPU) as cook_frozen:
-        soup = cook_frozen([first, half])
+    with soup_maker((first, half), view, taught, validated, runs.valid, runs.metric, CPU) as make_frozen_soup:
+        soup = make_frozen_soup([first, half])
     for name in ("running_mean", "running_var"):
         assert torch.equal(soup.tensors[f"{frozen}.{name}"], changed[f"{frozen}.{name}"])
-    assert not torch.equal(cook([first, second]).tensors[f"{frozen}.running_mean"], changed[f"{frozen}.running_mean"])
+    assert not torch.equal(make_soup([first, second]).tensors[f"{frozen}.running_mean"], changed[f"{frozen}.running_mean"])
 
 
 # Recipes
@@ -311,13 +311,13 @@ def test_greedy_adds_each_trial_with_which_the_score_does_not_fall(seed):
     rng = np.random.default_rng(seed)
     scores = {}
 
-    def cook(ingredients):
+    def make_soup(ingredients):
         # Few different scores, so that ties come up.
         return soup_of(ingredients, scores.setdefault(tuple(ingredients), int(rng.integers(5))))
 
     ranked = tuple(range(int(rng.integers(2, 8))))
-    single = cook(ranked[:1])
-    soup = RECIPES["greedy"](ranked, single, cook, 2, METRICS["f1_macro"])
+    single = make_soup(ranked[:1])
+    soup = RECIPES["greedy"](ranked, single, make_soup, 2, METRICS["f1_macro"])
     kept, score = [0], scores[0,]
     for trial in ranked[1:]:
         if scores[*kept, trial] >= score:
@@ -349,15 +349,15 @@ def test_a_soup_of_several_trials_is_kept_where_it_is_not_below_the_best_one(fou
     assert Outcome(METRICS["f1_macro"], (), soup_of([0], 0.5), soups, {}, 0.0).kept == kept
 
 
-def test_the_gain_is_paired_over_groups_and_nothing_over_oneself(cook, runs):
+def test_the_gain_is_paired_over_groups_and_nothing_over_oneself(make_soup, runs):
     group = find_groups(runs.trials, runs.metric)[0][0]
-    outcome = cook_group(group, cook, runs.valid, runs.metric, top=3, seed=0)
+    outcome = make_soups(group, make_soup, runs.valid, runs.metric, top=3, seed=0)
     assert outcome.single.score == group[0].score
     for name, soup in outcome.soups.items():
         low, high = outcome.gains[name].interval
         assert outcome.gains[name].gain == pytest.approx(soup.score - group[0].score)
         assert low <= high
-    copies = cook_group((group[0], group[0]), cook, runs.valid, runs.metric, top=2, seed=0)
+    copies = make_soups((group[0], group[0]), make_soup, runs.valid, runs.metric, top=2, seed=0)
     assert copies.gains == {name: Gain(0.0, (0.0, 0.0)) for name in RECIPES}
 
 
@@ -462,7 +462,7 @@ def test_the_soup_of_a_run_in_an_object_store_is_written_beside_it(twins, here, 
         stored = open_folder(f"s3://{BUCKET}/runs/faces")
         for file in twins.folder.rglob("*"):
             if file.is_file():
-                write_whole(open_folder(f"{stored}/{file.relative_to(twins.folder)}"), file.read_bytes())
+                write_atomically(open_folder(f"{stored}/{file.relative_to(twins.folder)}"), file.read_bytes())
         result = call("--run", stored)
         assert result.exit_code == 0, result.output
         assert f"python -m analysis.ensemble --run {stored} --run {stored}-soup" in result.output

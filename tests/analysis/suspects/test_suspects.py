@@ -149,28 +149,28 @@ def test_an_attribute_is_the_groups_when_99_of_100_agree_on_all_images(odd, cons
     assert is_constant(group, given) is constant
 
 
-def test_where_everybody_has_one_image_images_are_evaluated():
+def test_where_every_group_has_one_image_images_are_evaluated():
     assert is_constant(np.arange(20), np.zeros(20, dtype=int)) is False
 
 
 @pytest.mark.parametrize("values", [2, 3])
 def test_an_attribute_of_which_only_one_value_was_given_has_no_suspects(values):
-    attribute = Classes("kind", tuple("abc"[:values]))
-    sample = Sample(("1", "2", "3"), np.arange(3), np.zeros((3, 1), dtype=int), Scheme((attribute,)), np.full(3, "fold 0"))
-    assert evaluate(sample, attribute, np.full((3, values), 1 / values))[2] == []
+    target = Classes("kind", tuple("abc"[:values]))
+    sample = Sample(("1", "2", "3"), np.arange(3), np.zeros((3, 1), dtype=int), Scheme((target,)), np.full(3, "fold 0"))
+    assert evaluate(sample, target, np.full((3, values), 1 / values))[2] == []
 
 
 def test_each_attribute_is_evaluated_by_the_trials_that_are_best_at_it(make_run, faces, tmp_path):
     other = make_run(tmp_path, "other", [{"task": "age"}])
     runs = load_runs([faces.folder, other.folder])
     found = find_suspects(runs, top=2)
-    assert [one.attribute for one in found.evaluations] == ["mask", "gender", "age"]
+    assert [one.target for one in found.evaluations] == ["mask", "gender", "age"]
     for one in found.evaluations:
-        part = runs.scheme.part((one.attribute,))
+        part = runs.scheme.part((one.target,))
         scores = {
             trial.name: runs.valid.score(runs.metric, part, trial.task.scheme.marginal(part.names, trial.valid))
             for trial in runs.trials
-            if one.attribute in trial.task.scheme.names
+            if one.target in trial.task.scheme.names
         }
         assert [scores[name] for name in one.trials] == sorted(scores.values(), reverse=True)[:2]
     assert find_suspects(load_runs([other.folder]), top=9).uncovered == ("mask", "gender")
@@ -181,10 +181,10 @@ def test_planted_errors_of_a_run_are_all_found_and_nothing_else(planted):
     wrong = {suspect.images[0].split("/")[0]: suspect.suggested for suspect in found.suspects if suspect.kind == "person"}
     assert wrong == planted.groups
     (swap,) = [suspect for suspect in found.suspects if suspect.kind != "person"]
-    assert (swap.kind, sorted(swap.images), swap.attribute) == ("swap", sorted(planted.swapped), "mask")
+    assert (swap.kind, sorted(swap.images), swap.target) == ("swap", sorted(planted.swapped), "mask")
     assert [suspect.score for suspect in found.suspects] == sorted((suspect.score for suspect in found.suspects), reverse=True)
     assert min(suspect.score for suspect in found.suspects) > 0.5
-    assert {one.attribute: one.by_group for one in found.evaluations} == {"mask": False, "gender": True, "age": True}
+    assert {one.target: one.by_group for one in found.evaluations} == {"mask": False, "gender": True, "age": True}
 
 
 # The command
@@ -206,7 +206,7 @@ def rows_of(file):
     return list(csv.DictReader(file.open(newline="")))
 
 
-def test_the_command_names_every_suspect_and_everybody_whom_nobody_evaluated(here, planted):
+def test_the_command_names_every_suspect_and_every_group_that_was_not_evaluated(here, planted):
     result = call("--run", "planted")
     assert result.exit_code == 0, result.output
     folder = here / "runs/planted/suspects"
@@ -267,7 +267,7 @@ def test_images_that_are_gone_are_named_and_the_others_shown(here, planted):
     assert page.count("<img ") == 3 * 7
 
 
-def test_without_the_data_the_table_is_whole_and_the_page_without_pictures(here, planted):
+def test_without_the_data_the_table_is_complete_and_the_page_without_pictures(here, planted):
     move_data(here, here / "nowhere")
     result = call()
     assert result.exit_code == 0, result.output
@@ -286,7 +286,7 @@ def test_the_page_shows_so_many_and_the_table_all(here):
     ("words", "message"),
     [(("--run", "plnted"), "there is no run 'plnted' in runs/; there are planted"), (("--top", "0"), "--top is 0; take 1 or more")],
 )
-def test_a_users_mistake_is_told_without_a_traceback(here, words, message):
+def test_a_users_mistake_is_reported_without_a_traceback(here, words, message):
     result = call(*words)
     assert result.exit_code == 2
     assert result.stderr.strip().endswith(message)

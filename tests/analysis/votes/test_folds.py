@@ -13,7 +13,7 @@ def draw(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_image_is_in_one_fold_and_nobody_in_two(seed):
+def test_every_image_is_in_one_fold_and_no_group_in_two(seed):
     groups, target = draw(seed)
     parts = part_groups(groups, target, seed)
     assert len(parts) == FOLDS

@@ -83,7 +83,7 @@ def test_what_an_ensemble_answers_for_an_image_depends_on_no_other_image(name):
 
 
 @pytest.mark.parametrize("name", ENSEMBLES)
-def test_every_ensemble_is_the_same_to_the_bit_when_fitted_again_and_after_it_was_a_file(name):
+def test_every_ensemble_is_the_same_bitwise_when_fitted_again_and_after_it_was_a_file(name):
     probabilities, target, groups = simulate(3, IMAGES, CLASSES, seed=3)
     ensemble = ENSEMBLES[name](probabilities, target, groups, METRIC)
     assert ENSEMBLES[name](probabilities.copy(), target.copy(), groups.copy(), METRIC) == ensemble

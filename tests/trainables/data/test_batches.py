@@ -90,7 +90,7 @@ def test_soft_rows_and_numbers_travel_with_their_images(sampler, threads):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_the_order_tells_what_an_epoch_shows(sampler, epoch):
+def test_the_order_is_what_an_epoch_shows(sampler, epoch):
     made = batches(augment=EVERYTHING, sampler=sampler, batch_size=3)
     assert shown(made.epoch(epoch)) == made.order(epoch).tolist()
     assert made.order(1).tolist() != made.order(2).tolist()
@@ -188,7 +188,7 @@ def test_what_is_no_images_fault_names_none(error):
         list(replace(batches(), make_augment=lambda: exhausted).epoch(1))
 
 
-def test_a_failure_that_does_not_come_again_is_told_as_it_was():
+def test_a_failure_that_does_not_come_again_is_reported_as_it_was():
     calls = []
 
     def moody(images: np.ndarray, seed: int) -> np.ndarray:

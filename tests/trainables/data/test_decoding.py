@@ -107,7 +107,7 @@ def test_a_portable_graymap_is_scaled_by_its_maxval(top):
         pytest.param(GREY.astype(np.float32) / 200 - 0.5, -0.4, 0.65, id="floats around 0"),
     ],
 )
-def test_what_declares_no_range_is_scaled_by_its_own_and_that_is_told(values, low, high):
+def test_what_declares_no_range_is_scaled_by_its_own_and_that_is_counted(values, low, high):
     found, changes = grey(saved(Image.fromarray(values), "TIFF"))
     np.testing.assert_allclose(found, (values.astype(float) - low) / (high - low) * 255, atol=0.51)
     assert changes == Change.SCALED | Change.STRETCHED
@@ -400,7 +400,7 @@ def test_the_profile_of_srgb_changes_nothing():
 
 
 @pytest.mark.parametrize("damaged", [b"no profile", WIDE[:200], GREYS, inks()], ids=["text", "cut off", "of grey", "of inks"])
-def test_a_profile_that_is_damaged_or_of_other_pixels_is_passed_over_and_told(damaged):
+def test_a_profile_that_is_damaged_or_of_other_pixels_is_ignored_and_counted(damaged):
     found, changes = pixels(saved(Image.fromarray(COLOURS), "PNG", icc_profile=damaged))
     np.testing.assert_array_equal(found, COLOURS)
     assert changes == Change.BAD_PROFILE

@@ -14,7 +14,7 @@ from trainables.data.extra import Completed, complete, extra_table, refuse_other
 from trainables.data.images import DataError, Images
 from trainables.data.layouts.reading import read_images, read_unlabelled
 from trainables.data.settings import DataConfig, LabelsConfig
-from trainables.data.splits import NOBODY
+from trainables.data.splits import NO_FOLD
 from trainables.data.targets import read_task
 from trainables.data.training import Data, training_images
 from trainables.data.views import View, ViewConfig, ViewFiles, build_views, open_view
@@ -120,7 +120,7 @@ def test_a_source_that_does_not_fit_the_data_is_refused_as_one_of_data_extra(ref
     ]
 
 
-def test_only_what_some_trial_predicts_must_be_told_of_extra_images(completed, refused, data, strangers):
+def test_only_what_some_trial_predicts_must_be_labelled_in_extra_images(completed, refused, data, strangers):
     strangers.write_text(strangers.read_text().replace("gender", "sex"))
     whole = completed(extra=(str(strangers),), ordinal="age", tasks=["mask", "age"])
     assert whole.data.extra[0].images.scheme.names == ("mask", "age")
@@ -183,7 +183,7 @@ def test_a_group_of_the_run_trains_only_in_folds_where_it_does_not_validate(comp
     its = int(data.split.part[index])
     assert (its == data.split.fold) == (name == "valid")
     assert extras(whole, data, its) == ["0.png", "2.png"]
-    assert extras(whole, data, 1 - its) == extras(whole, data, NOBODY) == ["0.png", "1.png", "2.png"]
+    assert extras(whole, data, 1 - its) == extras(whole, data, NO_FOLD) == ["0.png", "1.png", "2.png"]
     apart = [item.names for item in whole.left_out if "validate" in item.reason]
     assert len(apart) == (name == "valid") and all(names[0].startswith("1.png (") for names in apart)
 
@@ -191,7 +191,7 @@ def test_a_group_of_the_run_trains_only_in_folds_where_it_does_not_validate(comp
 def test_what_is_decided_of_extra_images_is_the_same_for_every_fold(completed, data, strangers):
     """Search and refit look at other folds, and agree."""
     named(strangers, data.images.names[side(data, "train")[0]])
-    of_fold = [replace(data, split=replace(data.split, fold=fold)) for fold in (0, 1, NOBODY)]
+    of_fold = [replace(data, split=replace(data.split, fold=fold)) for fold in (0, 1, NO_FOLD)]
     wholes = [completed(extra=(str(strangers),), ordinal="age", data=one) for one in of_fold]
     assert len({whole.table for whole in wholes}) == 1
     assert len({whole.data.extra[0].validates.tobytes() for whole in wholes}) == 1
@@ -295,7 +295,7 @@ def test_weights_are_those_of_the_table(completed, data, tmp_path):
     assert [item.names for item in whole.left_out] == [("nobody",)]
 
 
-# The table, by which a run goes on with the same
+# The table, by which a run resumes with the same
 
 
 def test_the_table_names_every_image_with_its_class_and_content(completed, strangers, probabilities, tmp_path):

@@ -152,7 +152,7 @@ def test_processes_that_find_at_the_same_time_keep_all(tmp_path):
 
 
 @pytest.mark.parametrize("seed", nightly_after(4, range(60)))
-def test_whatever_happens_to_the_bytes_of_the_file_boxes_are_right_again_and_the_file_is_whole(tmp_path, seed):
+def test_whatever_happens_to_the_bytes_of_the_file_boxes_are_right_again_and_the_file_is_complete(tmp_path, seed):
     rng = np.random.default_rng(seed)
     image, truth = Image.new("RGB", (10, 10)), {digest: (1, 2, 3 + number, 4) for number, digest in enumerate(DIGESTS)}
     file = tmp_path / "faces"

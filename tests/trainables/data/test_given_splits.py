@@ -9,7 +9,7 @@ import pytest
 from trainables.data.groups import tie_copies
 from trainables.data.images import TEST, TRAIN, VALID, DataError, Images
 from trainables.data.settings import DataConfig
-from trainables.data.splits import ALWAYS, HOLDOUT, NOBODY, read_split, shared_by_parts, split_groups, split_table
+from trainables.data.splits import ALWAYS, HOLDOUT, NO_FOLD, read_split, shared_by_parts, split_groups, split_table
 from trainables.data.targets import Classes, Scheme
 
 SETTINGS = DataConfig(folds=3, holdout=0.2)
@@ -43,7 +43,7 @@ def test_every_image_stays_in_the_part_that_the_data_gives_it(seed, parts):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_what_the_data_does_not_give_is_cut_from_the_images_that_train_by_whole_groups(seed):
+def test_what_the_data_does_not_give_is_cut_from_the_images_that_train_group_by_group(seed):
     validates, tests = draw(seed, TRAIN, VALID), draw(seed, TRAIN, TEST)
     held_out = split_groups(validates, SETTINGS, seed)
     assert 0 < len(held_out.holdout) < len(held_out.train) and (validates.given[held_out.holdout] == TRAIN).all()
@@ -58,7 +58,7 @@ def test_with_all_parts_given_nothing_is_drawn_and_validation_is_fold_0():
     split, other = split_groups(images, SETTINGS, 0), split_groups(images, DataConfig(folds=9, holdout=0.4), 7)
     assert split.hash == other.hash
     assert split.part.tolist() == [{TRAIN: ALWAYS, VALID: 0, TEST: HOLDOUT}[part] for part in images.given.tolist()]
-    everything = split_groups(images, DataConfig(fold=NOBODY), 0)
+    everything = split_groups(images, DataConfig(fold=NO_FOLD), 0)
     assert set(everything.train) == set(np.flatnonzero(images.given != TEST)) and len(everything.valid) == 0
     with pytest.raises(DataError, match="data/fold is 1"):
         split_groups(images, DataConfig(fold=1), 0)

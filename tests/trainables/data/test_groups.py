@@ -12,7 +12,7 @@ from trainables.data.splits import same_groups, split_groups, split_table
 from trainables.data.targets import Classes, Scheme
 from trainables.record import RunCard, write_run
 from trainables.restore_data import restore_split
-from trainables.storage import write_whole
+from trainables.storage import write_atomically
 
 SCHEME = Scheme((Classes("kind", ("x", "y")),))
 
@@ -84,7 +84,7 @@ def test_a_run_resumes_with_the_groups_it_began_with(tmp_path, merges):
     split, began = split_groups(tied, DataConfig(), seed=0), merge_tied(tied)
     card = RunCard("old", "tiny", "root", (), 0, split.hash, (), 1, 1, "")
     write_run(tmp_path, card)
-    write_whole(tmp_path / "split.csv", split_table(began, split, digests))
+    write_atomically(tmp_path / "split.csv", split_table(began, split, digests))
     today = images.take(np.random.default_rng(0).permutation(len(images)))
     again, its = restore_split(tmp_path, card, today, digests, 0)
     assert again.ids == images.ids and (again.groups == began.groups).all() and (its.part == split.part).all()

@@ -113,7 +113,7 @@ def test_only_what_is_missing_is_fetched(sent, node):
     np.testing.assert_array_equal(pixels(file), pixels(sent))
 
 
-def test_who_has_no_face_is_told_along(demo, tmp_path):
+def test_which_images_have_no_face_is_shipped_too(demo, tmp_path):
     view = View("face", 0.5, 16, 16, margin=0.2)
     built = build_views(read_images(demo, DataConfig()), [view], tmp_path / "sent", find=lambda image: None)
     file = ensure_view(built.files[view], tmp_path / "node", partial(lend, built.files[view]))
@@ -192,7 +192,7 @@ def small_disk(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_disk_without_room_is_said_in_words_and_whole_images_stay(sent, node):
+def test_a_disk_without_room_is_reported_in_words_and_complete_images_stay(sent, node):
     with (
         pytest.raises(CacheError, match=f"{node}.*File too large.*python -m trainables.cache.*SWEEPVOTE_CACHE") as caught,
         small_disk(5000),
@@ -244,7 +244,7 @@ def test_processes_that_start_together_fetch_each_image_once(sent, node):
     assert codes == [0] * PROCESSES and fetched == rows_at(node) == IMAGES - 1
 
 
-def test_when_a_process_that_fetches_is_killed_the_others_go_on_where_it_was(sent, node):
+def test_when_a_process_that_fetches_is_killed_the_others_continue_where_it_was(sent, node):
     codes, fetched = start_together(die_first, sent, node)
     assert codes == [-signal.SIGKILL] + [0] * (PROCESSES - 1)
     assert fetched == IMAGES - 1 + 2 and rows_at(node) == IMAGES - 1

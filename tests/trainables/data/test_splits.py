@@ -14,7 +14,7 @@ from tests.conftest import nightly_after
 from trainables.data.images import DataError, Images
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.settings import DataConfig
-from trainables.data.splits import HOLDOUT, MOST, NOBODY, Split, absent_classes, rare_classes, read_split, split_groups, split_table
+from trainables.data.splits import HOLDOUT, MOST, NO_FOLD, Split, absent_classes, rare_classes, read_split, split_groups, split_table
 from trainables.data.targets import Classes, Scheme
 
 SCHEME = contest_scheme((30, 60))
@@ -38,7 +38,7 @@ def shares(images: Images, chosen: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nobody_is_on_both_sides_of_any_split(seed):
+def test_no_group_is_in_two_parts_of_any_split(seed):
     images = draw_images(seed)
     settings = DataConfig(holdout=0.1 + 0.006 * seed, folds=2 + seed % 4, fold=seed % 2)
     split = split_groups(images, settings, seed)
@@ -55,7 +55,7 @@ def test_every_image_is_on_one_side(seed):
 
 
 @pytest.mark.parametrize("seed", nightly_after(4, range(10)))
-def test_every_side_has_nearly_the_classes_shares_of_the_whole(seed):
+def test_every_part_has_nearly_the_class_shares_of_all_images(seed):
     images = draw_images(seed, groups=600, least=20)
     split = split_groups(images, DataConfig(), seed)
     for side in (split.train, split.valid, split.holdout):
@@ -84,23 +84,23 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another():
     assert (first.part != other.part).any() and first.hash != other.hash
 
 
-def test_the_hash_tells_images_and_labels_apart_but_not_which_fold_validates():
+def test_the_hash_depends_on_images_and_labels_but_not_on_which_fold_validates():
     images = draw_images(0)
     other = renamed(images, 0, "another.jpg")
     hashes = [split_groups(changed, DataConfig(), seed=0).hash for changed in (images, relabelled(images, 0), other)]
     assert len(set(hashes)) == 3
-    assert {split_groups(images, DataConfig(fold=fold), seed=0).hash for fold in range(NOBODY, 5)} == {hashes[0]}
+    assert {split_groups(images, DataConfig(fold=fold), seed=0).hash for fold in range(NO_FOLD, 5)} == {hashes[0]}
 
 
 @pytest.mark.parametrize("seed", nightly_after(4, range(10)))
-def test_where_nobody_validates_all_but_the_same_holdout_train(seed):
+def test_without_a_validation_split_all_but_the_same_holdout_train(seed):
     images = draw_images(seed)
-    some, nobody = (split_groups(images, DataConfig(fold=fold), seed) for fold in (0, NOBODY))
-    assert len(nobody.valid) == 0
-    assert nobody.holdout.tolist() == some.holdout.tolist() and (nobody.part == some.part).all()
-    assert sorted([*nobody.train, *nobody.holdout]) == list(range(len(images)))
-    again = read_split(split_table(images, some, digests_of(images)), images, digests_of(images), NOBODY)
-    assert (again.part == nobody.part).all() and (again.fold, again.hash) == (NOBODY, some.hash)
+    some, refit = (split_groups(images, DataConfig(fold=fold), seed) for fold in (0, NO_FOLD))
+    assert len(refit.valid) == 0
+    assert refit.holdout.tolist() == some.holdout.tolist() and (refit.part == some.part).all()
+    assert sorted([*refit.train, *refit.holdout]) == list(range(len(images)))
+    again = read_split(split_table(images, some, digests_of(images)), images, digests_of(images), NO_FOLD)
+    assert (again.part == refit.part).all() and (again.fold, again.hash) == (NO_FOLD, some.hash)
 
 
 def few(counts: Sequence[int]) -> Images:
@@ -140,7 +140,7 @@ def test_a_fold_that_there_is_not_is_refused():
         split_groups(draw_images(0), DataConfig(fold=5), seed=0)
 
 
-def test_classes_that_nobody_has_are_named():
+def test_classes_without_images_are_named():
     images = draw_images(0)
     keep = images.labels[:, 2] < 2
     young = replace(images, ids=images.ids[: keep.sum()], groups=images.groups[keep], labels=images.labels[keep])
@@ -185,7 +185,7 @@ def refused(table: bytes, images: Images, digests: dict[str, str] | None = None,
 
 
 def differences(words: str) -> list[str]:
-    """The lines between the first, which says what is wrong, and the last, which says how to mend it."""
+    """The lines between the first, which says what is wrong, and the last, which says how to fix it."""
     first, *lines, last = words.splitlines()
     assert first == "The images differ from those with which the run began:"
     assert last == "Restore the old images and labels to resume the run, or start a new one."

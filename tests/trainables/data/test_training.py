@@ -70,7 +70,7 @@ def slow_targets(labels: np.ndarray, task) -> list[list[int]]:
 
 @every_task
 @pytest.mark.parametrize("seed", range(5))
-def test_the_training_side_trains_with_its_own_labels(task, seed):
+def test_the_training_part_trains_with_its_own_labels(task, seed):
     data = draw_data(seed)
     found, images, train = trained(data, task), data.images, data.split.train
     assert found.ids.tolist() == [images.ids[index] for index in train]
@@ -82,7 +82,7 @@ def test_the_training_side_trains_with_its_own_labels(task, seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_removed_ranges_leave_the_training_side_and_that_alone(seed):
+def test_removed_ranges_leave_the_training_part_and_that_alone(seed):
     data = draw_data(seed)
     before = (data.images.labels.copy(), data.split.part.copy())
     found = trained(data, remove=[[27, 29], [57, 59]])

@@ -108,7 +108,7 @@ def test_what_was_added_before_a_block_fails_is_kept(tmp_path, error):
 
 @pytest.mark.parametrize("kept", range(4))
 @pytest.mark.parametrize("more", [0, 1, ENTRY.itemsize - 1])
-def test_an_index_that_was_cut_off_holds_whole_images_and_the_next_writer_goes_on(tmp_path, kept, more):
+def test_an_index_that_was_cut_off_holds_complete_images_and_the_next_writer_continues(tmp_path, kept, more):
     write(tmp_path, 1, 2, 3)
     index = (tmp_path / INDEX).read_bytes()
     start = index.index(b"\n") + 1
@@ -332,7 +332,7 @@ def test_use_is_noted_once_a_day(tmp_path):
 # Disks
 
 
-def test_a_disk_that_is_too_small_is_said_before_anything_is_decoded(tmp_path, monkeypatch):
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(view_store.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     seen = []
     with pytest.raises(DataError, match=f"{tmp_path / 'cache'}.*python -m trainables.cache.*SWEEPVOTE_CACHE"):
@@ -340,7 +340,7 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_decoded(tmp_path, m
     assert not seen
 
 
-def test_a_disk_without_room_gives_that_of_images_that_nobody_uses(tmp_path, monkeypatch):
+def test_a_disk_without_room_gives_that_of_images_that_no_command_uses(tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     build_views(drawn(tmp_path / "others", range(100, 110)), [WIDE], cache)
     free = sum(file.stat().st_size for file in cache.glob("*/images-*"))
@@ -350,7 +350,7 @@ def test_a_disk_without_room_gives_that_of_images_that_nobody_uses(tmp_path, mon
     assert not store_folder(cache, WIDE).exists()
 
 
-def test_a_disk_that_fills_up_meanwhile_is_said_in_words_and_whole_images_stay(tmp_path):
+def test_a_disk_that_fills_up_meanwhile_is_reported_in_words_and_complete_images_stay(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     images = drawn(tmp_path / "photos", range(1, 21))
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))

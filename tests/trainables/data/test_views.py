@@ -202,7 +202,7 @@ def test_what_another_pillow_could_not_decode_is_tried_again(tmp_path, monkeypat
     assert decoded(images, [SQUARE], tmp_path / "cache") == ["b.png"] and decoded(images, [SQUARE], tmp_path / "cache") == []
 
 
-def test_what_was_done_to_pixels_is_known_by_image_and_told_with_the_first_of_them(tmp_path):
+def test_what_was_done_to_pixels_is_known_by_image_and_reported_with_the_first_of_them(tmp_path):
     cache, images = tmp_path / "cache", drawn(tmp_path / "photos", a=1, b=2)
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -345,7 +345,7 @@ def stop(done: int) -> None:
     raise KeyboardInterrupt
 
 
-def test_interrupted_decoding_keeps_whole_images_and_goes_on_where_it_was(some, tmp_path):
+def test_interrupted_decoding_keeps_complete_images_and_continues_where_it_was(some, tmp_path):
     count, seen = 0, []
 
     def stop_later(done: int) -> None:
@@ -485,7 +485,7 @@ def test_without_a_face_the_centre_is_shown(quarters, fit):
 # Faces
 
 
-def nobody(image: Image.Image) -> Box | None:
+def no_face(image: Image.Image) -> Box | None:
     return None
 
 
@@ -516,7 +516,7 @@ def test_in_training_and_inference_a_face_is_found_alike(some, tmp_path):
 
 def test_images_without_a_face_are_named_and_show_their_centre(some, tmp_path):
     centre = View("center", 0.5, 32, 32)
-    built = build_views(some, [FACE, centre], tmp_path, find=nobody)
+    built = build_views(some, [FACE, centre], tmp_path, find=no_face)
     assert built.without_face == tuple(name for name in some.ids if name not in built.bad)
     np.testing.assert_array_equal(pixels(built, FACE), pixels(built, centre))
     assert build_views(some, [FACE], tmp_path) == replace(built, files={FACE: built.files[FACE]})
@@ -551,7 +551,7 @@ def test_another_detector_finds_anew_and_only_for_views_that_want_a_face(some, t
     find = Finder()
     first = build_views(some, [FACE, SQUARE], tmp_path, find=find)
     monkeypatch.setattr("trainables.data.views.VERSION", "another")
-    second = build_views(some, [FACE, SQUARE], tmp_path, find=nobody)
+    second = build_views(some, [FACE, SQUARE], tmp_path, find=no_face)
     assert rows_in(tmp_path, FACE) == find.asked and decoded(some, [SQUARE], tmp_path) == []
     assert not first.without_face and len(second.without_face) == find.asked
 
@@ -592,7 +592,7 @@ def test_a_mistake_of_the_detector_is_not_taken_for_a_bad_image(some, tmp_path):
 
 
 def test_who_has_no_face_is_known_without_looking_and_where_the_view_goes(some, tmp_path):
-    built = build_views(some, [FACE, SQUARE], tmp_path, find=nobody)
+    built = build_views(some, [FACE, SQUARE], tmp_path, find=no_face)
     for file in tmp_path.glob("faces-*"):
         file.unlink()
     assert build_views(some, [FACE], tmp_path, find=Finder()).without_face == built.without_face
@@ -696,5 +696,5 @@ def test_the_input_of_an_image_is_the_same_in_validation_in_analysis_and_after_a
     trained_on = torch.cat(list(plain_batches(seen.images, seen.rows(shown.ids), 64))).numpy()
     for name, row in zip(shown.ids, trained_on, strict=True):
         image = read_image(images.root / name)
-        face = find_face(image) if reloaded.wants_face else None
+        face = find_face(image) if reloaded.needs_face else None
         assert reloaded == view and row.tobytes() == look(image, reloaded, face).tobytes()

@@ -77,5 +77,5 @@ def test_coral_without_a_head_of_an_ordinal_attribute_alone_is_refused_with_the_
     )
 
 
-def test_all_mistakes_of_the_section_are_told_at_once():
+def test_all_mistakes_of_the_section_are_reported_at_once():
     assert [line.split(":")[0] for line in said("joint", ordinal="coral", alpha=(1.0,)).splitlines()] == ["loss/ordinal", "loss/alpha"]

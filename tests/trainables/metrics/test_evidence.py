@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from benchmarks.metrics import GROUPS, SHARES, SHOTS, simulate, simulate_numbers, simulate_tags
 from tests.conftest import nightly_after
 from trainables.metrics import METRICS, METRICS_OF
-from trainables.metrics.evidence import Whole, draw_groups, evidence, interval, label_evidence, resample
+from trainables.metrics.evidence import AllImages, draw_groups, evidence, interval, label_evidence, resample
 
 F1 = METRICS["f1_macro"]
 SEEDS = nightly_after(2, range(5))
@@ -156,7 +156,7 @@ def test_the_slower_path_scores_every_draw_as_the_sums_do():
     truth, probabilities = (part[:30].reshape(-1, *part.shape[2:]) for part in simulate(50, seed=0))
     groups = np.repeat(np.arange(30), SHOTS)
     fast, slow = (evidence(metric, truth, probabilities, groups) for metric in (F1, as_whole(F1)))
-    assert isinstance(slow, Whole)
+    assert isinstance(slow, AllImages)
     np.testing.assert_allclose(*(resample([one], np.random.default_rng(0), 50) for one in (fast, slow)), atol=1e-12)
     np.testing.assert_allclose(slow.interval(np.random.default_rng(0)), fast.interval(np.random.default_rng(0)), atol=0.05)
 

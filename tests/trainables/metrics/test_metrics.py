@@ -170,7 +170,7 @@ def test_the_roc_auc_of_two_classes_is_that_of_the_second():
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_perfect_answer_has_the_best_score_and_one_that_knows_nothing_about_that_of_chance(name):
+def test_a_perfect_answer_has_the_best_score_and_a_guess_about_that_of_chance(name):
     rng, metric = np.random.default_rng(0), METRICS[name]
     truth = np.repeat(np.arange(5), 400)
     assert metric.score(truth, np.eye(5)[truth]) == pytest.approx(max(metric.bounds), abs=1e-9)

@@ -112,7 +112,7 @@ def test_one_weights_setting_serves_both_backbones_by_their_names(tmp_path):
     assert "no such file" in refused("test_resnet", weights=tmp_path / "{backbone}.safetensors", second="test_vit")
 
 
-def test_what_is_wrong_with_either_backbone_is_told_at_once():
+def test_what_is_wrong_with_either_backbone_is_reported_at_once():
     message = refused("test_vit", (40, 40), second="test_maxvit").splitlines()
     assert [line.split(" cannot take")[0] for line in message] == ["view/size: test_vit", "view/size: test_maxvit"]
 

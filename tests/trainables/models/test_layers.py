@@ -28,7 +28,7 @@ def test_every_parameter_of_every_family_is_in_one_stage_and_in_one_layer(name):
     assert len(layers(network)) >= count
 
 
-def test_a_network_of_which_timm_tells_nothing_is_one_stage():
+def test_a_network_of_which_timm_knows_no_stages_is_one_stage():
     assert stages(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))) == [["0.weight", "0.bias", "1.weight", "1.bias"]]
 
 

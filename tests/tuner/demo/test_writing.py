@@ -97,13 +97,13 @@ def test_every_cast_fills_its_bands_with_distinct_people(seed):
     assert len({person.folder for person in people}) == len({person.seed for person in people}) == 60
 
 
-def test_whoever_is_older_than_sixty_is_recorded_as_sixty():
+def test_a_person_older_than_sixty_is_recorded_as_sixty():
     people = cast_people(300, (0,), {})
     assert max(person.years for person in people) > 60
     assert all(person.age == min(person.years, 60) for person in people)
 
 
-def test_the_eval_side_hides_who_is_who_and_lists_every_image_with_a_zero(quirky):
+def test_the_eval_part_hides_who_is_who_and_lists_every_image_with_a_zero(quirky):
     info = rows(quirky / "eval" / "info.csv")
     assert list(info[0]) == ["ImageID", "ans"] and {row["ans"] for row in info} == {"0"}
     assert len(info) == 8 * 7
@@ -149,7 +149,7 @@ def test_one_id_has_a_suffix(quirky):
     assert folder_of(quirky, "suffix").name.startswith("001498-1_")
 
 
-def test_one_id_belongs_to_two_people_of_different_looks(quirky):
+def test_one_id_belongs_to_two_people_of_different_faces(quirky):
     twins = [row for row in rows(quirky / "train" / "train.csv") if row["id"] == PLANTED["twice"]]
     assert len(twins) == 2 and twins[0]["gender"] != twins[1]["gender"]
     assert all(names(quirky / "train" / "images" / row["path"]) == {f"{stem}.jpg" for stem in SHOTS} for row in twins)
@@ -206,7 +206,7 @@ def test_hair_greys_with_the_years():
     assert crown(22) < crown(56) < crown(75)
 
 
-def test_progress_counts_the_people_of_both_sides(tmp_path):
+def test_progress_counts_the_people_of_both_parts(tmp_path):
     seen = []
     write_people(tmp_path / "data", people=3, eval_people=2, seed=0, size=SMALL, progress=seen.append)
     assert seen == [1, 2, 3, 4, 5]
@@ -230,7 +230,7 @@ def test_an_empty_folder_is_filled_and_a_full_one_is_left_alone(tmp_path):
     assert contents(tmp_path / "data") == before
 
 
-def test_all_mistakes_are_told_at_once(tmp_path):
+def test_all_mistakes_are_reported_at_once(tmp_path):
     with pytest.raises(ConfigError) as error:
         write_people(tmp_path / "data", people=0, eval_people=-1, seed=0, size=(8, 32))
     assert [mistake.path for mistake in error.value.mistakes] == ["people", "eval_people", "size"]

@@ -19,7 +19,7 @@ from tuner.searchers.study import StudySearcher
 EVERY = pytest.mark.parametrize("name", SEARCHERS)
 CHOSEN = "task: joint\nmodel: {backbone: any}\n"
 NUMBERS = CHOSEN + "optimizer: {lr: {float: [1.0e-5, 1.0e-1], log: true}}\ntrain: {batch_size: {int: [16, 64], step: 16}}\n"
-LIVES = 18  # some of which go on beyond the random beginning of every searcher
+LIVES = 18  # some of which continue beyond the random beginning of every searcher
 
 
 GAIN, MINIMIZED = Metric("gain", "gain"), Metric("error", "error", direction="minimize")
@@ -140,7 +140,7 @@ def test_what_learns_finds_the_better_end_in_either_direction(tmp_path, name, me
 
 
 @EVERY
-def test_what_cannot_be_modelled_is_said_once_in_words(space, name):
+def test_what_cannot_be_modelled_is_reported_once_in_words(space, name):
     words = SEARCHERS[name].words(name, space)
     left = {"tpe": (), "random": (), "gp": ("loss/gamma",), "qmc": ("loss/gamma",), "cmaes": ("task", "loss/name", "loss/gamma")}[name]
     assert all(path in words for path in left) and bool(words) == bool(left)

@@ -67,7 +67,7 @@ def test_start_entries_come_first_and_what_they_leave_open_is_drawn(space):
     assert 1e-5 <= third["optimizer/lr"] <= 1e-1
 
 
-def test_a_proposal_is_the_whole_configuration_with_what_the_run_adds(space):
+def test_a_proposal_is_the_complete_configuration_with_what_the_run_adds(space):
     values = make(space).suggest("0")["values"]
     assert (values["epochs"], values["seed"], values["model"]["backbone"]) == (3, 0, "any")
     assert values["task"] == [["mask"], ["gender", "age"]], "a list stays a list"
@@ -127,7 +127,7 @@ def test_random_draws_begin_with_the_start_entries_and_repeat_with_the_seed(spac
 # What Optuna is told
 
 
-def test_optuna_is_told_the_truth_about_how_trials_end(space):
+def test_optuna_learns_how_trials_end(space):
     searcher = make(space)
     for number in range(7):
         searcher.suggest(str(number))
@@ -151,7 +151,7 @@ def test_optuna_is_told_the_truth_about_how_trials_end(space):
 
 
 @pytest.mark.parametrize("ending", ["finished", "stopped", "memory", "diverged", "crash"])
-def test_optuna_knows_every_epoch_however_a_trial_ended_and_at_whichever_it_was_stopped(space, ending):
+def test_optuna_learns_every_epoch_however_a_trial_ended_and_at_whichever_it_was_stopped(space, ending):
     searcher = make(space)
     searcher.suggest("0")
     tell(searcher, 0, [0.1, 0.2, 0.15], ending)
@@ -270,7 +270,7 @@ def test_optuna_learns_of_an_earlier_trial_what_it_knew_of_it_alive(space, endin
     assert ending != "finished" or now.value == then.value == 0.4
 
 
-def test_of_an_interrupted_trial_that_cannot_go_on_optuna_learns_what_it_reached(space):
+def test_of_an_interrupted_trial_that_cannot_be_resumed_optuna_learns_what_it_reached(space):
     one = make(space, earlier=[as_record(0, config_with(), [0.2, 0.3], "interrupted"), as_record(1, config_with(), [], "interrupted")])
     (trial,) = taught(one)
     assert (trial.state, trial.intermediate_values) == (TrialState.PRUNED, {1: 0.2, 2: 0.3})
@@ -338,7 +338,7 @@ def test_a_trial_of_which_nothing_fits_any_more_teaches_nothing(tmp_path):
     assert searcher.suggest("2")["number"] == 2
 
 
-def test_whole_numbers_for_a_setting_that_is_a_real_number_are_recognized_in_a_record(tmp_path):
+def test_integers_for_a_setting_that_is_a_real_number_are_recognized_in_a_record(tmp_path):
     space = write_and_read(tmp_path, "model: {backbone: any}\noptimizer: {lr: 0.001}\naugment: {rotate: {int: [0, 20]}}\n")
     values = next(random_draws(space, FIXED, seed=0, count=1))
     searcher = make(space, earlier=[as_record(0, values)], resumed={1: TrialConfig.from_values(values).values()})

@@ -21,16 +21,16 @@ def stopper(pruner, epochs=9, **settings):
     return RunSettings(pruner=pruner, epochs=epochs, **settings).stopper()
 
 
-def nobody(number):
+def none_spared(number):
     return False
 
 
-def pruner_of(name="asha", *, metric=F1, spared=nobody, told=lambda number, decision: None, **settings):
+def pruner_of(name="asha", *, metric=F1, spared=none_spared, decided=lambda number, decision: None, **settings):
     """A pruner that Ray asks. By default ASHA with rungs at 1, 2, 4 and 8 of 9 epochs."""
-    return Pruner(stopper(name, **{"reduction": 2, **settings}), metric, spared=spared, decided=told)
+    return Pruner(stopper(name, **{"reduction": 2, **settings}), metric, spared=spared, decided=decided)
 
 
-def heard(pruner, number, score, *, epoch=1, last=False):
+def reported(pruner, number, score, *, epoch=1, last=False):
     """Whether a trial is stopped at a report."""
     report = {"number": number, "epoch": epoch, "score": score, "last": last}
     return pruner.on_trial_result(None, None, report) == TrialScheduler.STOP
@@ -65,8 +65,8 @@ class Search:
 
     def begin(self):
         settings = {"epochs": self.epochs, "reduction": 2, "startup": 2}
-        told = lambda number, decision: self.decisions[number].append(decision)  # noqa: E731
-        self.pruner = pruner_of(self.name, metric=self.metric, spared=spares(self.spared), told=told, **settings)
+        decided = lambda number, decision: self.decisions[number].append(decision)  # noqa: E731
+        self.pruner = pruner_of(self.name, metric=self.metric, spared=spares(self.spared), decided=decided, **settings)
 
     def begin_again(self, unheard):
         """As another command does, with nothing but the records; of one trial the last report has not been heard."""
@@ -92,7 +92,7 @@ class Search:
         """Tune tells the pruner of that epoch."""
         epoch = len(self.curves[number])
         last = epoch == self.epochs
-        stopped = heard(self.pruner, number, self.curves[number][-1], epoch=epoch, last=last)
+        stopped = reported(self.pruner, number, self.curves[number][-1], epoch=epoch, last=last)
         self.answers.append((number, epoch, stopped, self.pruner.reasons.get(number)))
         if stopped or last:
             self.states[number] = "stopped" if stopped else "finished"

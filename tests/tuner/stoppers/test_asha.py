@@ -5,7 +5,7 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.schedulers.async_hyperband import _Bracket
 
-from tests.tuner.stoppers.reports import heard, pruner_of
+from tests.tuner.stoppers.reports import pruner_of, reported
 from trainables.record import Decision
 from tuner.stoppers.asha import halving_rungs
 
@@ -32,7 +32,7 @@ def test_the_same_trials_are_stopped_as_by_rays_own_bracket(seed, grace, reducti
     bracket = _Bracket(grace, epochs, reduction, 0)
 
     def stopped_by_us(number, epoch, score):
-        return heard(pruner, number, score, epoch=epoch)
+        return reported(pruner, number, score, epoch=epoch)
 
     def stopped_by_ray(number, epoch, score):
         # The last epoch decides nothing here: a trial that is through has finished.
@@ -49,9 +49,9 @@ def test_only_the_epochs_of_rungs_decide():
     assert halving_rungs(1, 3, 27) == (1, 3, 9)
     pruner = pruner_of("asha", reduction=3, epochs=27)
     for number in range(9):
-        heard(pruner, number, 0.9)
-    assert not heard(pruner, 10, 0.0, epoch=2)
-    assert heard(pruner, 11, 0.0)
+        reported(pruner, number, 0.9)
+    assert not reported(pruner, 10, 0.0, epoch=2)
+    assert reported(pruner, 11, 0.0)
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -59,12 +59,12 @@ def test_there_is_no_rung_where_grace_covers_all_epochs(epochs):
     assert halving_rungs(epochs, 3, epochs) == ()
 
 
-def test_a_fraction_as_reduction_gives_rungs_at_whole_epochs():
+def test_a_fraction_as_reduction_gives_rungs_at_integer_epochs():
     assert halving_rungs(1, 1.5, 10) == (1, 2, 3, 5, 8)
 
 
 def test_the_first_of_a_rung_and_one_as_good_as_the_cutoff_pass():
-    told = []
-    pruner = pruner_of("asha", told=lambda number, decision: told.append(decision))
-    assert not heard(pruner, 0, 0.3) and not heard(pruner, 1, 0.3)
-    assert told == [Decision(1, 0.3, 0, None, True, "asha"), Decision(1, 0.3, 1, 0.3, True, "asha")]
+    decided = []
+    pruner = pruner_of("asha", decided=lambda number, decision: decided.append(decision))
+    assert not reported(pruner, 0, 0.3) and not reported(pruner, 1, 0.3)
+    assert decided == [Decision(1, 0.3, 0, None, True, "asha"), Decision(1, 0.3, 1, 0.3, True, "asha")]

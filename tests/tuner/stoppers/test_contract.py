@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import nightly_after
-from tests.tuner.stoppers.reports import ERROR, F1, heard, pruner_of, search_through, stopper
+from tests.tuner.stoppers.reports import ERROR, F1, pruner_of, reported, search_through, stopper
 from tuner.stoppers import STOPPERS
-from tuner.stoppers.history import Heard, History
+from tuner.stoppers.history import History, TrialReport
 from tuner.stoppers.pruner import spares
 
 EVERY = pytest.mark.parametrize("name", STOPPERS)
@@ -56,7 +56,7 @@ def test_a_trial_is_decided_on_once_an_epoch_and_never_before_the_grace(name):
             epochs = [decision.epoch for decision in found]
             assert epochs == sorted(set(epochs)) and all(decision.pruner == name for decision in found)
     late = pruner_of(name, grace=3)
-    assert not any(heard(late, number, 1 - number / 10, epoch=epoch) for number in range(9) for epoch in (1, 2))
+    assert not any(reported(late, number, 1 - number / 10, epoch=epoch) for number in range(9) for epoch in (1, 2))
 
 
 @EVERY
@@ -65,8 +65,8 @@ def test_no_trial_is_stopped_at_its_last_epoch(name):
         assert not any(stopped for _, epoch, stopped, _ in search.answers if epoch == search.epochs)
     early = pruner_of(name, startup=1)
     for number in range(4):
-        heard(early, number, 0.9, epoch=1, last=True)
-    assert not heard(early, 5, 0.1, epoch=1, last=True), "it came to its own end before"
+        reported(early, number, 0.9, epoch=1, last=True)
+    assert not reported(early, 5, 0.1, epoch=1, last=True), "it came to its own end before"
 
 
 @EVERY
@@ -83,26 +83,26 @@ def test_a_metric_to_minimize_is_stopped_by_as_its_opposite_would_be_and_recorde
 
 @EVERY
 def test_an_epoch_that_is_repeated_after_a_crash_changes_nothing(name):
-    told = []
-    pruner = pruner_of(name, startup=1, told=lambda *decision: told.append(decision))
+    decided = []
+    pruner = pruner_of(name, startup=1, decided=lambda *decision: decided.append(decision))
     for number in range(3):
-        heard(pruner, number, 0.9, last=True)
-    heard(pruner, 4, 0.9, epoch=1)
-    before = list(told)
-    assert not heard(pruner, 4, 0.0, epoch=1)
-    assert told == before and pruner.history.at(1)[4] == 0.9
+        reported(pruner, number, 0.9, last=True)
+    reported(pruner, 4, 0.9, epoch=1)
+    before = list(decided)
+    assert not reported(pruner, 4, 0.0, epoch=1)
+    assert decided == before and pruner.history.at(1)[4] == 0.9
 
 
 @EVERY
 def test_a_trial_without_a_score_is_let_alone(name):
     pruner = pruner_of(name)
     assert pruner.on_trial_result(None, None, {"number": 3, "failed": "the loss is nan"}) == "CONTINUE"
-    assert not heard(pruner, 3, None)
+    assert not reported(pruner, 3, None)
     assert pruner.history == History()
 
 
 @EVERY
-def test_how_far_early_scores_tell_is_measured_at_epochs_between_the_grace_and_the_end(name):
+def test_the_fidelity_of_early_scores_is_measured_at_epochs_between_the_grace_and_the_end(name):
     rungs = stopper(name, epochs=20, grace=2).rungs
     assert rungs and rungs[0] == 2 and all(epoch < 20 for epoch in rungs)
     assert stopper(name, epochs=20, grace=20).rungs == ()
@@ -112,7 +112,7 @@ def test_nothing_is_decided_where_nothing_stops():
     for seed in SEEDS:
         search = search_through("none", seed)
         assert not any(search.decisions.values()) and set(search.states.values()) <= {"finished", "failed"}
-    assert stopper("none").decide(History(), Heard(0, 1, 0.5, False)) is None
+    assert stopper("none").decide(History(), TrialReport(0, 1, 0.5, False)) is None
 
 
 @pytest.mark.parametrize("share, spared", [(0, 0), (0.05, 50), (0.5, 500), (1, 1000)])

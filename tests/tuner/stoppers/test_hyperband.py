@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.tuner.stoppers.reports import search_through, stopper
-from tuner.stoppers.history import Heard, History
+from tuner.stoppers.history import History, TrialReport
 from tuner.stoppers.hyperband import bracket_of, bracket_sizes
 
 
@@ -27,7 +27,7 @@ def test_each_bracket_is_successive_halving_among_its_own_trials_from_a_later_ru
     alone = [stopper("asha", grace=2**bracket, reduction=2) for bracket in range(len(sizes))]
     history, own = History(), [History() for _ in sizes]
     for _ in range(300):
-        trial = Heard(int(rng.integers(60)), int(rng.integers(1, 10)), float(rng.random()), False)
+        trial = TrialReport(int(rng.integers(60)), int(rng.integers(1, 10)), float(rng.random()), False)
         bracket = bracket_of(trial.number, sizes)
         found, expected = whole.decide(history, trial), alone[bracket].decide(own[bracket], trial)
         assert (found is None) == (expected is None)
@@ -39,8 +39,8 @@ def test_each_bracket_is_successive_halving_among_its_own_trials_from_a_later_ru
                 expected.cutoff,
                 expected.passed,
             )
-        history.enter(trial)
-        own[bracket].enter(trial)
+        history.add(trial)
+        own[bracket].add(trial)
 
 
 def test_trials_of_later_brackets_are_stopped_later():

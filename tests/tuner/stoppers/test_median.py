@@ -2,7 +2,7 @@ import numpy as np
 import optuna
 import pytest
 
-from tests.tuner.stoppers.reports import heard, pruner_of
+from tests.tuner.stoppers.reports import pruner_of, reported
 from trainables.record import Decision
 
 EPOCHS = 6
@@ -27,7 +27,7 @@ def test_the_same_trials_are_stopped_as_by_optunas_median_pruner(seed, grace, st
         trial.report(score, step=epochs[number])
         last = epochs[number] == EPOCHS
         hopeless = trial.should_prune() and not last
-        assert heard(ours, number, score, epoch=epochs[number], last=last) == hopeless
+        assert reported(ours, number, score, epoch=epochs[number], last=last) == hopeless
         if hopeless or last:
             study.tell(running.pop(number), score if last else None, state=None if last else optuna.trial.TrialState.PRUNED)
         stopped += hopeless
@@ -35,18 +35,18 @@ def test_the_same_trials_are_stopped_as_by_optunas_median_pruner(seed, grace, st
 
 
 def test_what_a_trial_reached_before_counts_too():
-    told = []
-    pruner = pruner_of("median", startup=1, told=lambda number, decision: told.append(decision))
+    decided = []
+    pruner = pruner_of("median", startup=1, decided=lambda number, decision: decided.append(decision))
     for epoch in (1, 2):
-        heard(pruner, 0, 0.5, epoch=epoch, last=epoch == 2)
-    assert not heard(pruner, 1, 0.6) and not heard(pruner, 1, 0.4, epoch=2)
-    assert told[-1] == Decision(2, 0.4, 1, 0.5, True, "median")
-    assert not heard(pruner, 2, 0.5) and heard(pruner, 3, 0.4)
+        reported(pruner, 0, 0.5, epoch=epoch, last=epoch == 2)
+    assert not reported(pruner, 1, 0.6) and not reported(pruner, 1, 0.4, epoch=2)
+    assert decided[-1] == Decision(2, 0.4, 1, 0.5, True, "median")
+    assert not reported(pruner, 2, 0.5) and reported(pruner, 3, 0.4)
 
 
-def test_while_too_few_have_finished_nobody_is_stopped_and_that_is_on_record():
-    told = []
-    pruner = pruner_of("median", startup=2, told=lambda number, decision: told.append(decision))
-    heard(pruner, 0, 0.9, last=True)
-    assert not heard(pruner, 1, 0.1)
-    assert told == [Decision(1, 0.9, 0, None, True, "median"), Decision(1, 0.1, 1, None, True, "median")]
+def test_while_too_few_have_finished_no_trial_is_stopped_and_that_is_on_record():
+    decided = []
+    pruner = pruner_of("median", startup=2, decided=lambda number, decision: decided.append(decision))
+    reported(pruner, 0, 0.9, last=True)
+    assert not reported(pruner, 1, 0.1)
+    assert decided == [Decision(1, 0.9, 0, None, True, "median"), Decision(1, 0.1, 1, None, True, "median")]

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from tests.tuner.stoppers.reports import F1, heard, pruner_of, record_of
+from tests.tuner.stoppers.reports import F1, pruner_of, record_of, reported
 from trainables.record import Decision
-from tuner.stoppers.pruner import was_heard, why_stopped
+from tuner.stoppers.pruner import reached_pruner, why_stopped
 
 # What records say
 
@@ -19,27 +19,27 @@ def test_every_epoch_gets_its_own_score_and_no_later_one(seed):
         assert pruner.history.at(epoch) == {number: curve[epoch - 1] for number, curve in enumerate(scores) if len(curve) >= epoch}
 
 
-def test_the_pruner_has_heard_every_report_but_perhaps_the_last_of_a_trial_that_was_cut_off():
+def test_every_report_has_reached_the_pruner_but_perhaps_the_last_of_a_trial_that_was_cut_off():
     decisions = [Decision(2, 0.2, 0, None, True)]
-    assert was_heard(record_of(0, [0.1, 0.2], "interrupted"), 1), "it trained epoch 2"
-    assert not was_heard(record_of(0, [0.1, 0.2], "interrupted"), 2)
-    assert was_heard(record_of(0, [0.1, 0.2], "interrupted", decisions=decisions), 2)
-    assert was_heard(record_of(0, [0.1, 0.2], "stopped"), 2)
-    assert was_heard(record_of(0, [0.1, 0.2], "finished"), 2)
-    assert was_heard(record_of(0, [0.1, 0.2], "failed", cause="diverged"), 2)
+    assert reached_pruner(record_of(0, [0.1, 0.2], "interrupted"), 1), "it trained epoch 2"
+    assert not reached_pruner(record_of(0, [0.1, 0.2], "interrupted"), 2)
+    assert reached_pruner(record_of(0, [0.1, 0.2], "interrupted", decisions=decisions), 2)
+    assert reached_pruner(record_of(0, [0.1, 0.2], "stopped"), 2)
+    assert reached_pruner(record_of(0, [0.1, 0.2], "finished"), 2)
+    assert reached_pruner(record_of(0, [0.1, 0.2], "failed", cause="diverged"), 2)
     # Its process may have died between telling the record and telling Tune.
-    assert not was_heard(record_of(0, [0.1, 0.2], "failed", cause="crash"), 2)
-    assert was_heard(record_of(0, [0.1, 0.2], "failed", cause="crash", decisions=decisions), 2)
+    assert not reached_pruner(record_of(0, [0.1, 0.2], "failed", cause="crash"), 2)
+    assert reached_pruner(record_of(0, [0.1, 0.2], "failed", cause="crash", decisions=decisions), 2)
 
 
 def test_an_epoch_that_a_trial_has_to_repeat_is_not_decided_on_again():
-    """Its reports end with the epoch that it goes on from, its decisions do not."""
-    told = []
-    pruner = pruner_of(told=lambda *decision: told.append(decision))
+    """Its reports end with the epoch that it resumes from, its decisions do not."""
+    decided = []
+    pruner = pruner_of(decided=lambda *decision: decided.append(decision))
     pruner.recall([record_of(0, [0.9, 0.9], "stopped"), record_of(1, [0.5], "interrupted", decisions=[Decision(2, 0.8, 1, 0.7, True)])])
     assert pruner.history.at(2) == {0: 0.9, 1: 0.8}
-    assert not heard(pruner, 1, 0.1, epoch=2)
-    assert told == []
+    assert not reported(pruner, 1, 0.1, epoch=2)
+    assert decided == []
 
 
 @pytest.mark.parametrize("name, ends", [("asha", True), ("hyperband", False), ("median", False), ("none", False)])
@@ -61,35 +61,35 @@ def test_a_decision_at_an_epoch_that_is_no_rung_any_more_does_not_end_a_trial():
 
 def test_ray_is_told_to_stop_a_hopeless_trial_but_never_one_that_has_ended_itself():
     pruner = pruner_of()
-    assert not heard(pruner, 0, 0.5)
-    assert heard(pruner, 1, 0.4)
-    assert not heard(pruner, 2, 0.1, last=True)
+    assert not reported(pruner, 0, 0.5)
+    assert reported(pruner, 1, 0.4)
+    assert not reported(pruner, 2, 0.1, last=True)
     assert list(pruner.reasons) == [1]
     assert list(pruner.history.at(1)) == [0, 1, 2], "the score of one that has ended itself counts"
 
 
 def test_a_spared_trial_is_decided_on_and_counts_but_is_not_stopped():
-    told = []
-    pruner = pruner_of(spared=lambda number: number == 1, told=lambda *decision: told.append(decision))
-    assert [heard(pruner, number, score) for number, score in enumerate([0.5, 0.1, 0.2])] == [False, False, True]
-    assert told == [
+    decided = []
+    pruner = pruner_of(spared=lambda number: number == 1, decided=lambda *decision: decided.append(decision))
+    assert [reported(pruner, number, score) for number, score in enumerate([0.5, 0.1, 0.2])] == [False, False, True]
+    assert decided == [
         (0, Decision(1, 0.5, 0, None, True)),
         (1, Decision(1, 0.1, 1, 0.5, False)),
         (2, Decision(1, 0.2, 2, pytest.approx(0.3), False)),
     ]
-    assert pruner.reasons == {2: why_stopped(told[2][1], pruner.stopper, F1)}
+    assert pruner.reasons == {2: why_stopped(decided[2][1], pruner.stopper, F1)}
 
 
-def test_a_decision_is_told_before_it_takes_effect():
+def test_a_decision_is_reported_before_it_takes_effect():
     reasons_when_told = []
-    pruner = pruner_of(told=lambda *decision: reasons_when_told.append(dict(pruner.reasons)))
-    heard(pruner, 0, 0.5)
-    heard(pruner, 1, 0.4)
+    pruner = pruner_of(decided=lambda *decision: reasons_when_told.append(dict(pruner.reasons)))
+    reported(pruner, 0, 0.5)
+    reported(pruner, 1, 0.4)
     assert reasons_when_told == [{}, {}] and 1 in pruner.reasons
 
 
 def test_the_reason_says_when_and_how_far_below_which_cutoff():
     pruner = pruner_of(grace=2)
     for number, score in enumerate([0.5, 0.7, 0.2]):
-        heard(pruner, number, score, epoch=2)
+        reported(pruner, number, score, epoch=2)
     assert pruner.reasons == {2: "ASHA stopped it at epoch 2: macro F1 0.200 is below the cutoff 0.600 of 2 trials"}

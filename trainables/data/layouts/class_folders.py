@@ -74,7 +74,7 @@ def list_tree(root: Path, settings: DataConfig) -> Listing:
         ids=ids,
         columns=columns,
         places=ids,
-        said=tuple(_said(tree, nested, settings)),
+        read_as=tuple(_read_as(tree, nested, settings)),
         notes=tuple(_notes(tree, set(ids))),
         target=CLASS,
         split=tuple(part for _, part, _ in rows) if tree.parts else (),
@@ -153,7 +153,7 @@ def _depth(tree: Tree, image: str) -> int:
     return above.count("/") + 1 if above else 0
 
 
-def _said(tree: Tree, nested: bool, settings: DataConfig) -> Iterator[str]:
+def _read_as(tree: Tree, nested: bool, settings: DataConfig) -> Iterator[str]:
     where = f" in {shown(tree.base)}/" if tree.base else ""
     yield f"a folder for each class{where}" + (f", below {', '.join(map(shown, tree.parts))}" if tree.parts else "")
     if nested and settings.folders != "flat":

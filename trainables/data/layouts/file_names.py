@@ -34,7 +34,7 @@ def list_names(root: Path, settings: DataConfig) -> Listing:
         ids=tuple(image for image, _ in kept),
         columns=columns,
         places=tuple(str(root / image) for image, _ in kept),
-        said=(f"labels in names of files, {settings.label_pattern}",),
+        read_as=(f"labels in names of files, {settings.label_pattern}",),
         notes=(LeftOut("images of other names, not used", lost),),
         split=split,
     )

@@ -74,7 +74,7 @@ def label(source: Path, listing: Listing, settings: DataConfig) -> Images:
         tags=there,
         names=names,
         given=_given(listing, chosen, settings),
-        said=(*listing.said, *_said_of_groups(chosen)),
+        read_as=(*listing.read_as, *_groups_read_as(chosen)),
     )
 
 
@@ -230,7 +230,7 @@ def take_rows(listing: Listing, rows: Sequence[int]) -> Listing:
         taken(listing.ids),
         {name: taken(fields) for name, fields in listing.columns.items()},
         taken(listing.places),
-        listing.said,
+        listing.read_as,
         listing.notes,
         listing.target,
         taken(listing.split),
@@ -266,7 +266,7 @@ def _like_numbers(fields: Sequence[str]) -> bool:
     return len(known) > len(fields) // 2 and all(read_number(field) is not None for field in known)
 
 
-def _said_of_groups(chosen: Chosen) -> tuple[str, ...]:
+def _groups_read_as(chosen: Chosen) -> tuple[str, ...]:
     if chosen.group:
         return (f"groups by {shown(chosen.group)}",)
     return ("every image a group of its own (--group COLUMN says which belong together)",)

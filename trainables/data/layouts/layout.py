@@ -19,7 +19,7 @@ class Listing:
     ids: tuple[str, ...]
     columns: Mapping[str, tuple[str, ...]]  # by name, the text of each image
     places: tuple[str, ...]  # of each image: where its row stands, such as photos.csv:3; for messages
-    said: tuple[str, ...] = ()  # how it was understood, for people
+    read_as: tuple[str, ...] = ()  # how it was understood, for people
     notes: tuple[LeftOut, ...] = ()
     target: str = ""  # the column that is the target unless the settings name another
     split: tuple[str, ...] = ()  # the word that the layout itself has for the part of each image

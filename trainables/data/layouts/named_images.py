@@ -44,7 +44,14 @@ def image_column(source: Path, rows: Sequence[Row], columns: Sequence[str], find
 
 
 def list_rows(
-    source: Path, root: Path, rows: Sequence[Row], column: str, settings: DataConfig, finder: Finder, wanted: str, said: Sequence[str] = ()
+    source: Path,
+    root: Path,
+    rows: Sequence[Row],
+    column: str,
+    settings: DataConfig,
+    finder: Finder,
+    wanted: str,
+    read_as: Sequence[str] = (),
 ) -> Listing:
     """The rows whose images are there, as a listing.
 
@@ -74,7 +81,7 @@ def list_rows(
         ids=tuple(path for *_, path in kept),
         columns={name: tuple(fields[name] for _, fields, _ in kept) for name in others},
         places=tuple(place for place, *_ in kept),
-        said=(*said, f"images{where}, named by {shown(column)}"),
+        read_as=(*read_as, f"images{where}, named by {shown(column)}"),
         notes=(LeftOut("missing images, left out", missing),) if missing else (),
     )
 

@@ -20,7 +20,7 @@ from trainables.data.settings import DataConfig
 from trainables.data.targets import Scheme
 from trainables.data.view_store import cache_folder
 from trainables.progress import waiting
-from trainables.storage import write_whole
+from trainables.storage import write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +62,7 @@ def list_images(source: Path, settings: DataConfig) -> Listing:
         ids=tuple(name for file in files for name in names[file.name]),
         columns={name: tuple(fields[name] for _, fields in rows) for name in columns},
         places=tuple(place for place, _ in rows),
-        said=(f"images in column {column} of {len(files)} Parquet files, unpacked to {root}",),
+        read_as=(f"images in column {column} of {len(files)} Parquet files, unpacked to {root}",),
         split=tuple(split) if all(split) else (),
     )
 
@@ -129,7 +129,7 @@ def _unpacked(source: Path, files: Sequence[Path], column: str, root: Path) -> d
         with waiting(f"unpacking the images of {shown(str(source))} to {root}"):
             names = {file.name: _unpack(file, column, root) for file in files}
         # Last: where it is, all images are.
-        write_whole(manifest, json.dumps(names).encode())
+        write_atomically(manifest, json.dumps(names).encode())
     return json.loads(manifest.read_bytes())
 
 

@@ -110,7 +110,7 @@ def _joined(found: Sequence[tuple[str, Listing]]) -> Listing:
         ids=tuple(name for _, one in found for name in one.ids),
         columns={name: tuple(field for _, one in found for field in one.columns[name]) for name in columns},
         places=tuple(place for _, one in found for place in one.places),
-        said=tuple(dict.fromkeys(line for _, one in found for line in one.said)),
+        read_as=tuple(dict.fromkeys(line for _, one in found for line in one.read_as)),
         notes=tuple(note for _, one in found for note in one.notes),
         split=tuple(part for part, one in found for _ in one.ids),
     )

@@ -41,11 +41,11 @@ def test_a_class_is_a_folder_and_classes_are_in_the_order_of_their_names(read):
     assert images.labels.tolist() == [[0], [1], [1], [2]]
 
 
-def test_every_image_is_a_group_of_its_own_and_that_is_said(read):
+def test_every_image_is_a_group_of_its_own_and_that_is_shown(read):
     images = read(**{"a/1.png": "RGB PNG", "b/1.png": "RGB PNG", "b/2.png": "RGB PNG"})
     assert images.groups.tolist() == [0, 1, 2]
     assert images.names == () and images.numbers is None and images.given is None
-    assert any("--group" in line for line in images.said)
+    assert any("--group" in line for line in images.read_as)
 
 
 def test_images_of_every_kind_and_name_are_read_and_decoded(read, tmp_path):
@@ -133,7 +133,7 @@ def test_class_folders_in_class_folders_are_classes_by_path_or_by_their_top_fold
     if folders == "flat":
         assert len(left_out(images)["images deeper than a class folder"]) == 6
     else:
-        assert any("data/folders=" in line for line in images.said)
+        assert any("data/folders=" in line for line in images.read_as)
 
 
 def test_images_of_one_folder_can_be_kept_together(read):

@@ -97,7 +97,7 @@ def test_an_id_with_a_suffix_is_an_id(quirky):
     assert len(shots_of(quirky, folder_of(quirky, "suffix"))) == 7
 
 
-def test_groups_who_share_an_id_are_told_apart_by_folder(quirky):
+def test_groups_who_share_an_id_are_distinguished_by_folder(quirky):
     twins = {name.split("/")[0]: group for name, group in zip(quirky.ids, quirky.groups, strict=True) if name.startswith(PLANTED["twice"])}
     assert len(twins) == len(set(twins.values())) == 2
     assert names_left_out(quirky, "ids that several folders share") == (f"{PLANTED['twice']} ({', '.join(twins)})",)
@@ -105,7 +105,7 @@ def test_groups_who_share_an_id_are_told_apart_by_folder(quirky):
 
 
 @pytest.mark.parametrize("seed", nightly_after(4, range(30)))
-def test_folders_that_share_an_id_are_on_one_side_whatever_the_seed(quirky, seed):
+def test_folders_that_share_an_id_are_in_one_part_whatever_the_seed(quirky, seed):
     parts = split_groups(quirky, DataConfig(folds=2, holdout=0.2), seed).part
     assert len({part for name, part in zip(quirky.ids, parts, strict=True) if name.startswith(PLANTED["twice"])}) == 1
 

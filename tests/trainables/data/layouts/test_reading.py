@@ -160,7 +160,7 @@ def test_attributes_may_stand_in_another_order_and_others_are_passed_over(demo, 
     assert joining.names == quirky.names
 
 
-def test_what_keeps_images_from_joining_is_said_at_once(table):
+def test_what_keeps_images_from_joining_is_reported_at_once(table):
     scheme = Scheme((Classes("size", ("small", "large")), Classes("class", ("dog", "bird"))))
     with pytest.raises(DataError) as caught:
         reading(table, scheme)
@@ -222,10 +222,10 @@ def test_undecodable_images_leave_with_their_rows_untouched(quirky):
     assert quirky.without({}) is quirky
 
 
-def test_reasons_are_said_with_the_number_and_the_first_names(quirky):
+def test_reasons_are_shown_with_the_number_and_the_first_names(quirky):
     many = quirky.without({name: "grey" for name in quirky.ids[:7]}).left_out[-1]
     assert str(many).startswith(f"7 images cannot be decoded: {quirky.ids[0]} (grey), ") and str(many).endswith(" and 2 more")
 
 
-def test_a_few_names_are_said_whole():
+def test_a_few_names_are_all_shown():
     assert str(LeftOut("shots missing", ("a", "b"))) == "2 shots missing: a, b"

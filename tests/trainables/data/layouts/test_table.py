@@ -115,7 +115,7 @@ def test_words_stay_what_they_are(tmp_path, words):
 
 
 @pytest.mark.parametrize("end", [" ", "\u00a0", "\u200b", ".0"])
-def test_classes_and_groups_that_only_look_different_are_one_and_it_is_said(write, end):
+def test_classes_and_groups_that_only_look_different_are_one_and_it_is_shown(write, end):
     rows = [f"{index}.jpg,{7 + index % 3}{end if index % 2 else ''},{index % 4}{end if index < 10 else ''}" for index in range(20)]
     images = read(write("image,label,patient", *rows), group="patient")
     assert images.scheme.targets[0].values == ("7", "8", "9")
@@ -155,7 +155,7 @@ def test_a_number_of_the_ordinal_column_is_classed_by_the_cuts(write):
     assert images.numbers.tolist() == pytest.approx([-1, 29.9, 30, 59, 60, 1000])
 
 
-def test_a_number_is_cut_only_where_somebody_says_so_and_the_cuts_offered_are_thirds_of_the_data(write):
+def test_a_number_is_cut_only_where_it_is_asked_for_and_the_cuts_offered_are_thirds_of_the_data(write):
     (line,) = refused(write(HEADER, *groups(60)), "years", ordinal="years")
     assert line.endswith("--set data/cuts=[20, 39].")
     assert read(write(HEADER, *groups(60)), "years", ordinal="years", cuts=(20, 39)).scheme.cut.cuts == (20, 39)
@@ -412,7 +412,7 @@ def test_a_column_split_says_which_part_an_image_is_in(write):
     assert images.take(np.array([6, 0])).given.tolist() == [TEST, TRAIN]
 
 
-def test_words_that_stand_for_no_part_are_refused_until_it_is_said_what_they_mean(write):
+def test_words_that_stand_for_no_part_are_refused_until_it_is_given_what_they_mean(write):
     table = write("image,label,fold", *(f"{index}.jpg,{'xy'[index % 2]},{'ab'[index % 3 == 0]}" for index in range(9)))
     (line,) = refused(table, split="fold")
     assert "'a'" in line and "--set data/split=fold,b=train" in line

@@ -1,4 +1,4 @@
-"""Cooking: networks whose weights are means, and by which recipe their ingredients are chosen."""
+"""Networks whose weights are the mean of several trials', and by which recipe these ingredients are chosen."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,13 +31,13 @@ class Soup:
     score: float  # by the run's metric, on validation
 
 
-Cook = Callable[[Sequence[Trial]], Soup]
+MakeSoup = Callable[[Sequence[Trial]], Soup]
 
 
 def mean_tensors(files: Sequence[Path]) -> tuple[dict[str, Tensor], set[str]]:
     """The mean of each tensor over files of weights, in double precision and back, and the names of those that differ.
 
-    Whole numbers, as BatchNorm's count of batches, have no mean: the first file's are taken.
+    Integers, such as BatchNorm's count of batches, have no mean: the first file's are taken.
     """
     with ExitStack() as stack:
         readers = [stack.enter_context(safe_open(file, framework="pt")) for file in files]
@@ -78,10 +78,10 @@ def measure_statistics(
 
 
 @contextmanager
-def kitchen(
+def soup_maker(
     group: Sequence[Trial], view: np.ndarray, train: np.ndarray, valid: np.ndarray, sample: Sample, metric: Metric, device: torch.device
-) -> Iterator[Cook]:
-    """What cooks soups of like trials.
+) -> Iterator[MakeSoup]:
+    """Makes soups of similar trials.
 
     BatchNorm layers of a soup are given statistics of its own, measured on training images without augmentation. Those that are
     equal in all ingredients were frozen, and stay; so a soup of one trial, or of copies of it, is that trial bitwise.
@@ -100,7 +100,7 @@ def kitchen(
         # Batches of one size, since each counts alike.
         whole = train[: max(1, len(train) // size) * size]
 
-        def cook(ingredients: Sequence[Trial]) -> Soup:
+        def make_soup(ingredients: Sequence[Trial]) -> Soup:
             tensors, differing = mean_tensors([files[trial] for trial in ingredients])
             model.load_state_dict(tensors)
             layers = [
@@ -113,25 +113,25 @@ def kitchen(
             # The batches of the training loop's validation, so that a single trial gets its own score again.
             heads = predict(model, plain_batches(view, valid, size, threads=2, edges=edges), device, precision)
             answer = card.task.answer(heads, card.kind)
-            cooked = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-            return Soup(tuple(ingredients), cooked, heads, answer, sample.score(metric, card.task.scheme.of_kind(card.kind), answer))
+            averaged = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+            return Soup(tuple(ingredients), averaged, heads, answer, sample.score(metric, card.task.scheme.of_kind(card.kind), answer))
 
-        yield cook
+        yield make_soup
 
 
-def uniform(ranked: Sequence[Trial], single: Soup, cook: Cook, top: int, metric: Metric) -> Soup:
+def uniform(ranked: Sequence[Trial], single: Soup, make_soup: MakeSoup, top: int, metric: Metric) -> Soup:
     """The mean of the `top` best trials."""
-    return cook(ranked[:top])
+    return make_soup(ranked[:top])
 
 
-def greedy(ranked: Sequence[Trial], single: Soup, cook: Cook, top: int, metric: Metric) -> Soup:
+def greedy(ranked: Sequence[Trial], single: Soup, make_soup: MakeSoup, top: int, metric: Metric) -> Soup:
     """All trials are tried, best first; one stays when the validation score is not worse with it."""
     soup = single
     for trial in ranked[1:]:
-        tried = cook((*soup.ingredients, trial))
+        tried = make_soup((*soup.ingredients, trial))
         soup = tried if metric.sign * tried.score >= metric.sign * soup.score else soup
     return soup
 
 
 # Each makes a soup of ranked trials, of which `single` is the first one's; greedy is never below that.
-RECIPES: dict[str, Callable[[Sequence[Trial], Soup, Cook, int, Metric], Soup]] = {"greedy": greedy, "uniform": uniform}
+RECIPES: dict[str, Callable[[Sequence[Trial], Soup, MakeSoup, int, Metric], Soup]] = {"greedy": greedy, "uniform": uniform}

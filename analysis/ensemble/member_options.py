@@ -1,10 +1,10 @@
-"""Who is to vote, as it is said in options: every mistake is told at once, before anything is predicted."""
+"""Which members vote, as the options say: every mistake is reported at once, before anything is predicted."""
 
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.evaluation.nested import Wish
+from analysis.evaluation.nested import MemberOptions
 from analysis.members.trials import Runs, Trial, train_again
 from trainables.registry import ConfigError, Mistake, nearest
 
@@ -12,7 +12,7 @@ TOP = 3
 KINDS = ("backbone", "task")
 
 
-def read_wish(top: int | None, members: str, whole: bool, per: str, diverse: bool) -> Wish:
+def read_member_options(top: int | None, members: str, whole: bool, per: str, diverse: bool) -> MemberOptions:
     """What the options say of who votes. Raises: ConfigError naming all that do not go together, or are unknown."""
     mistakes = []
     others = {"--top": top is not None, "--per": bool(per), "--diverse": diverse}
@@ -26,24 +26,24 @@ def read_wish(top: int | None, members: str, whole: bool, per: str, diverse: boo
         raise ConfigError(mistakes)
     named = tuple(dict.fromkeys(name.strip() for name in members.split(",") if name.strip()))
     choose: dict[str, Any] = {"choose": "diverse"} if diverse else {"choose": "per kind", "per": per} if per else {}
-    return Wish(top=TOP if top is None else top, alone=whole, named=named, **choose)
+    return MemberOptions(top=TOP if top is None else top, alone=whole, named=named, **choose)
 
 
-def settle(wish: Wish, runs: Runs) -> Wish:
-    """The wish for these runs: with members that are named, as many voters as these make.
+def settle(member_options: MemberOptions, runs: Runs) -> MemberOptions:
+    """The options for these runs: with members that are named, as many members as these make.
 
-    Trials that are named vote as they are. Where they predict different targets, one of each makes a voter.
+    Trials that are named vote as they are. Where they predict different targets, one of each makes a member.
     Raises: ConfigError naming every trial that is not there or has no weights, and targets that overlap.
     """
     everything = {name for trial in runs.trials for name in trial.task.scheme.names}
-    if not wish.named:
-        if wish.alone and not any(set(trial.task.scheme.names) == everything for trial in runs.trials):
+    if not member_options.named:
+        if member_options.alone and not any(set(trial.task.scheme.names) == everything for trial in runs.trials):
             raise ConfigError([Mistake("--whole", f"no trial predicts all of {', '.join(sorted(everything))}; leave it out")])
-        return wish
+        return member_options
     trials = {trial.name: trial for trial in runs.trials}
     unkept = {trial.name for trial in runs.unkept}
     mistakes = []
-    for name in wish.named:
+    for name in member_options.named:
         if name in unkept:
             (again,) = train_again([name])
             mistakes.append(
@@ -54,12 +54,12 @@ def settle(wish: Wish, runs: Runs) -> Wish:
             mistakes.append(Mistake("--members", f"there is no trial {name!r} that can vote{hint}"))
     if mistakes:
         raise ConfigError(mistakes)
-    voters = _voters([trials[name] for name in wish.named])
-    return Wish(top=voters, alone=voters == len(wish.named), named=wish.named)
+    count = _count_members([trials[name] for name in member_options.named])
+    return MemberOptions(top=count, alone=count == len(member_options.named), named=member_options.named)
 
 
-def _voters(trials: Sequence[Trial]) -> int:
-    """How many voters these trials make. Raises: ConfigError where targets overlap, or are not predicted equally often."""
+def _count_members(trials: Sequence[Trial]) -> int:
+    """How many members these trials make. Raises: ConfigError where targets overlap, or are not predicted equally often."""
     counts = Counter(trial.task.scheme.names for trial in trials)
     overlap = [name for name, times in Counter(name for names in counts for name in names).items() if times > 1]
     kinds = "; ".join(f"{trial.name}: {', '.join(trial.task.scheme.names)}" for trial in trials)
