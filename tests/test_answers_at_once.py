@@ -76,7 +76,7 @@ def helped(tmp_path_factory) -> dict[str, Answer]:
 def test_help(module, helped):
     answer = helped[f"{module} --help"]
     assert answer.code == 0 and not answer.imported, answer
-    assert "Usage" in answer.said
+    assert "Usage" in answer.said and f"python -m {module} " in answer.said, "it teaches by example"
 
 
 MISTAKES = [

@@ -1,4 +1,4 @@
-"""The command: which trials are alike, what soups are made of them, what these are worth."""
+"""The command: which trials are similar, what soups are made of them, and their scores."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -38,10 +38,10 @@ def main(
     top: Annotated[int, typer.Option(min=2, help="How many of a group's best trials the uniform soup takes.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Draws the training images for BatchNorm, and the groups of the bootstrap.")] = 0,
 ) -> None:
-    """Average the weights of like trials into one network that costs at inference what one trial does.
+    """Average the weights of similar trials into one network that costs at inference what one trial does.
 
-    Trials are alike when their networks have the same tensors, see the same view, predict the same task and began from the same
-    pretrained weights: the mean of networks that began at random is useless. Of each group of like trials, [bold]uniform[/] takes
+    Trials are similar when their networks have the same tensors, see the same view, predict the same task and began from the same
+    pretrained weights: the mean of networks that began at random is useless. Of each group of similar trials, [bold]uniform[/] takes
     the best few; [bold]greedy[/] tries all, best first, and keeps each one with which the soup's validation score does not fall.
 
         python -m analysis.soup --run faces
@@ -106,7 +106,7 @@ def restore(runs: Runs, trials: Sequence[Trial], console: Console) -> tuple[Imag
 
 def show(console: Console, outcome: "Outcome") -> None:
     """The ingredients with their scores, the soups, and which one is kept."""
-    table = Table(title=f"Like trials: {kind_words(outcome.trials[0])}", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=f"Similar trials: {kind_words(outcome.trials[0])}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("trial", overflow="fold")
     table.add_column(f"validation\n{outcome.metric.title}", justify="right")
     for name in outcome.soups:
@@ -138,7 +138,7 @@ def _refuse(runs: Runs, left_out: Sequence[LeftOut]) -> NoReturn:
     there = "\n".join(f"  {item}" for item in left_out)
     names = ", ".join(folder.resolve().name for folder in runs.folders)
     fix = "Search with pretrained weights (model/weights imagenet or a file), one backbone, view and task for several trials."
-    raise RunError(f"{names}: no two trials are alike, so there is nothing to average:\n{there}\n{fix}")
+    raise RunError(f"{names}: no two trials are similar, so there is nothing to average:\n{there}\n{fix}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from trainables.seeding import generator
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What came of a group of like trials."""
+    """The soups of a group of similar trials."""
 
     metric: Metric
     trials: tuple[Trial, ...]  # best first

@@ -164,95 +164,102 @@ def test_a_childs_start_replaces_its_parents(write):
     assert read_space(write("extends: parent.yaml\nstart: []")).start == ()
 
 
+# What is wrong -> where it is, and what the message must name: the value, and what to write instead.
 MISTAKES = {
-    "lr: {float: [1e-5, 9]}": "my.yaml:1: lr: low is the text '1e-5', not a number. YAML reads 1e-5 as text; write 1.0e-5.",
-    "lr: {float: [0, 1E5]}": "my.yaml:1: lr: high is the text '1E5', not a number. YAML reads 1E5 as text; write 1.0e+5.",
-    "lr: {float: ['0', 1]}": "my.yaml:1: lr: low is the text '0', not a number. Remove the quotes.",
-    "lr: {float: [tiny, 1]}": "my.yaml:1: lr: low is the text 'tiny', not a number.",
-    "optimizer:\n\n  lr: 1e-5": "my.yaml:3: optimizer/lr: is the text '1e-5', not a number. YAML reads 1e-5 as text; write 1.0e-5.",
-    "a: {choice: [0.1, 5e-2]}": "my.yaml:1: a: is the text '5e-2', not a number. YAML reads 5e-2 as text; write 5.0e-2.",
-    "a: {float: [no, 1]}": "my.yaml:1: a: YAML reads no as false; write",
-    "a: {float: [false, 1]}": "my.yaml:1: a: low is false, not a number.",
-    "a: {float: [0, .inf]}": "my.yaml:1: a: high is Infinity, not a number.",
-    "a: {int: [1.5, 3]}": "my.yaml:1: a: low is 1.5, and an int range has integers only; write 2, or float instead of int.",
-    "a: {float: [1]}": "my.yaml:1: a: float needs [low, high], got [1].",
-    "a: {int: 5}": "my.yaml:1: a: int needs [low, high], got 5.",
-    "a: {float: [0.5, 1.0e-5]}": "my.yaml:1: a: low 0.5 is above high 1.0e-5; write [1.0e-5, 0.5].",
-    "a: {float: [0, 1], log: true}": "my.yaml:1: a: low is 0, and log needs a low above 0.",
-    "a: {float: [0, 1], log: 3}": "my.yaml:1: a: log is 3; write true or false.",
-    "a: {int: [1, 9], log: true, step: 2}": "my.yaml:1: a: log and step cannot be combined; remove one.",
-    "a: {int: [1, 9], step: 0}": "my.yaml:1: a: step is 0, and must be above 0.",
-    "a: {int: [1, 9], step: 0.5}": "my.yaml:1: a: step is 0.5, and an int range has integers only; write 0, or float instead of int.",
-    "a: {float: [0, 1], step: 0.3}": "my.yaml:1: a: steps of 0.3 from 0 do not reach high 1; end at 0.9.",
-    "a: {float: [0, 1], stpe: 0.5}": "my.yaml:1: a: float has no option stpe; did you mean step? It has log, step, when.",
-    "a: {choice: [1, 2], log: true}": "my.yaml:1: a: choice has no option log. It has when.",
-    "a: {b: {chioce: [1, 2]}}": "my.yaml:1: a/b: needs exactly one of choice, float and int, and has none; did you mean choice?",
-    "a: {float: [0, 1], int: [0, 1]}": "my.yaml:1: a: needs exactly one of choice, float and int, and has float and int.",
-    "a: {choice: []}": "my.yaml:1: a: choice needs a list of one value or more, got [].",
-    "a: {choice: [1, 2, 1]}": "my.yaml:1: a: choice holds 1 twice; keep one.",
-    "a: {choice: [[1, 2], [1, 2]]}": "my.yaml:1: a: choice holds [1, 2] twice; keep one.",
-    "a: {choice: [1, {b: 2}]}": 'my.yaml:1: a: {"b": 2} is neither a number, a text, true or false, nor a list of such values.',
-    "a: {b: }": "my.yaml:1: a/b: has no value; give one, or remove the name.",
-    "a: 2024-12-24": 'my.yaml:1: a: "2024-12-24" is neither a number, a text, true or false, nor a list of such values.',
-    "a: !!python/name:os.system x": "my.yaml:1: a: cannot be read: could not determine a constructor",
-    "a: 1\n\na: 2": "my.yaml:3: a: is given twice, first in line 1; keep one.",
-    "a:\n  b: 1\n  b: 2": "my.yaml:3: a/b: is given twice, first in line 2; keep one.",
-    "a/b: 1": "my.yaml:1: a/b: a path is not allowed here; write a: {b: ...}.",
-    "a: {no: 1}": "my.yaml:1: a/no: is not a name to YAML; names are words.",
-    "'': 1": "my.yaml:1: : is not a name to YAML; names are words.",
-    "a: {int: [1, 2], when: {b: []}}\nb: 1": "my.yaml:1: a: when names b without a value; give one or more.",
-    "a: {int: [1, 2], when: b}": "my.yaml:1: a: when needs names and values, such as {loss/name: focal}.",
-    "crop: 1\nb: {int: [1, 2], when: {corp: 1}}": "my.yaml:2: b: when names corp, which is not in this space; did you mean crop?",
-    "run: {a: 1}\nb: {int: [1, 2], when: {run/a: 1}}": "my.yaml:2: b: when names run/a, which is not in this space.",
-    "a: 1\nb: {int: [1, 2], when: {a: 2}}": "my.yaml:2: b: when waits for a to be 2, but it can only be 1 (my.yaml:1).",
-    "a: {choice: [x, y]}\nb: {int: [1, 2], when: {a: [x, z]}}": "my.yaml:2: b: when waits for a to be z, but it can only be one of x, y.",
-    "a: {int: [1, 2], when: {b: 1}}\nb: {int: [1, 2], when: {a: 1}}": "my.yaml:1: a: when is circular: a -> b -> a.",
-    "run: {epochs: {int: [1, 2]}}": "my.yaml:1: run/epochs: run settings are not searched; write one value.",
-    "run: 3": "my.yaml:1: run: must be a mapping, such as {trials: 20, epochs: 10}.",
-    "on_cpu: 3": "my.yaml:1: on_cpu: must hold settings, such as {view: {size: 64}}.",
-    "on_cpu: {start: []}": "my.yaml:1: on_cpu/start: start is not allowed in an overlay; write it at the top level.",
-    "on_cpu: {a: {int: [2, 1]}}": "my.yaml:1: a: low 2 is above high 1; write [1, 2].",
-    "a: {choice: [x]}\non_cpu: {b: {int: [1, 2], when: {a: y}}}": "my.yaml:2: b: when waits for a to be y, but it can only be one of x.",
-    "start: {a: 1}": "my.yaml:1: start: must be a list of configurations, such as [{loss: {name: focal}}].",
-    "crop: {int: [1, 2]}\nstart:\n- corp: 1": "my.yaml:3: corp: start names corp, which is not in this space; did you mean crop?",
-    "a: {int: [1, 2]}\nstart:\n- a: 3": "my.yaml:3: a: start has 3, but it can only be an integer from 1 to 2.",
-    "a: 1\nstart: [{a: 3}]": "my.yaml:2: a: start has 3, but it can only be 1 (my.yaml:1).",
-    "a: {int: [1, 2]}\nstart: [{a: {int: [1, 2]}}]": "my.yaml:2: a: a start entry holds single values, no choices or ranges.",
-    "a: {int: [1, 2]}\nstart: [{a: 1e1}]": "my.yaml:2: a: is the text '1e1', not a number. YAML reads 1e1 as text; write 1.0e+1.",
-    "run: {a: 1}\nb: 1\nstart: [{run: {a: 1}}]": "my.yaml:3: run/a: start names run/a, which is not in this space.",
-    "a: {choice: [x, y]}\nb: {int: [1, 2], when: {a: x}}\nstart:\n- {a: y, b: 1}": "my.yaml:4: b: start has 1, but it is drawn",
-    "a:\n  b: [1": "my.yaml:2: is not YAML: expected ',' or ']', but got '<stream end>'.",
-    "": "my.yaml: must hold settings, such as `task: joint`.",
-    "- a": "my.yaml: must hold settings, such as `task: joint`.",
-    "extends: my.yaml": "my.yaml:1: extends: is circular: my.yaml -> my.yaml.",
-    "extends: [a]": "my.yaml:1: extends: names neither a file seen from my.yaml's folder nor a shipped one. Shipped are common.yaml, ",
+    "lr: {float: [1e-5, 9]}": ("my.yaml:1: lr: ", "low", "'1e-5'", "1.0e-5"),
+    "lr: {float: [0, 1E5]}": ("my.yaml:1: lr: ", "high", "'1E5'", "1.0e+5"),
+    "lr: {float: ['0', 1]}": ("my.yaml:1: lr: ", "low", "'0'", "quotes"),
+    "lr: {float: [tiny, 1]}": ("my.yaml:1: lr: ", "low", "'tiny'"),
+    "optimizer:\n\n  lr: 1e-5": ("my.yaml:3: optimizer/lr: ", "'1e-5'", "1.0e-5"),
+    "a: {choice: [0.1, 5e-2]}": ("my.yaml:1: a: ", "'5e-2'", "5.0e-2"),
+    "a: {float: [no, 1]}": ("my.yaml:1: a: ", "reads no as false", "none, false or 0"),
+    "a: {float: [false, 1]}": ("my.yaml:1: a: ", "low", "false"),
+    "a: {float: [0, .inf]}": ("my.yaml:1: a: ", "high", "Infinity"),
+    "a: {int: [1.5, 3]}": ("my.yaml:1: a: ", "low", "1.5", "write 2", "float"),
+    "a: {float: [1]}": ("my.yaml:1: a: ", "float", "[low, high]", "[1]"),
+    "a: {int: 5}": ("my.yaml:1: a: ", "int", "[low, high]", "5"),
+    "a: {float: [0.5, 1.0e-5]}": ("my.yaml:1: a: ", "0.5", "[1.0e-5, 0.5]"),
+    "a: {float: [0, 1], log: true}": ("my.yaml:1: a: ", "low", "0", "log"),
+    "a: {float: [0, 1], log: 3}": ("my.yaml:1: a: ", "log", "3", "true or false"),
+    "a: {int: [1, 9], log: true, step: 2}": ("my.yaml:1: a: ", "log", "step"),
+    "a: {int: [1, 9], step: 0}": ("my.yaml:1: a: ", "step", "0"),
+    "a: {int: [1, 9], step: 0.5}": ("my.yaml:1: a: ", "step", "0.5", "float"),
+    "a: {float: [0, 1], step: 0.3}": ("my.yaml:1: a: ", "0.3", "0.9"),
+    "a: {float: [0, 1], stpe: 0.5}": ("my.yaml:1: a: ", "stpe", "did you mean step?", "log, step, when"),
+    "a: {choice: [1, 2], log: true}": ("my.yaml:1: a: ", "choice", "log", "when"),
+    "a: {b: {chioce: [1, 2]}}": ("my.yaml:1: a/b: ", "choice, float and int", "did you mean choice?"),
+    "a: {float: [0, 1], int: [0, 1]}": ("my.yaml:1: a: ", "float and int"),
+    "a: {choice: []}": ("my.yaml:1: a: ", "choice", "[]"),
+    "a: {choice: [1, 2, 1]}": ("my.yaml:1: a: ", "choice", "1"),
+    "a: {choice: [[1, 2], [1, 2]]}": ("my.yaml:1: a: ", "choice", "[1, 2]"),
+    "a: {choice: [1, {b: 2}]}": ("my.yaml:1: a: ", '{"b": 2}'),
+    "a: {b: }": ("my.yaml:1: a/b: ", "value"),
+    "a: 2024-12-24": ("my.yaml:1: a: ", '"2024-12-24"'),
+    "a: !!python/name:os.system x": ("my.yaml:1: a: ", "constructor"),
+    "a: 1\n\na: 2": ("my.yaml:3: a: ", "line 1"),
+    "a:\n  b: 1\n  b: 2": ("my.yaml:3: a/b: ", "line 2"),
+    "a/b: 1": ("my.yaml:1: a/b: ", "a: {b: ...}"),
+    "a: {no: 1}": ("my.yaml:1: a/no: ", "name"),
+    "'': 1": ("my.yaml:1: : ", "name"),
+    "a: {int: [1, 2], when: {b: []}}\nb: 1": ("my.yaml:1: a: ", "when", "b"),
+    "a: {int: [1, 2], when: b}": ("my.yaml:1: a: ", "when", "{loss/name: focal}"),
+    "crop: 1\nb: {int: [1, 2], when: {corp: 1}}": ("my.yaml:2: b: ", "corp", "did you mean crop?"),
+    "run: {a: 1}\nb: {int: [1, 2], when: {run/a: 1}}": ("my.yaml:2: b: ", "run/a"),
+    "a: 1\nb: {int: [1, 2], when: {a: 2}}": ("my.yaml:2: b: ", "a to be 2", "1 (my.yaml:1)"),
+    "a: {choice: [x, y]}\nb: {int: [1, 2], when: {a: [x, z]}}": ("my.yaml:2: b: ", "a to be z", "one of x, y"),
+    "a: {int: [1, 2], when: {b: 1}}\nb: {int: [1, 2], when: {a: 1}}": ("my.yaml:1: a: ", "a -> b -> a"),
+    "run: {epochs: {int: [1, 2]}}": ("my.yaml:1: run/epochs: ", "one value"),
+    "run: 3": ("my.yaml:1: run: ", "{trials: 20, epochs: 10}"),
+    "on_cpu: 3": ("my.yaml:1: on_cpu: ", "{view: {size: 64}}"),
+    "on_cpu: {start: []}": ("my.yaml:1: on_cpu/start: ", "top level"),
+    "on_cpu: {a: {int: [2, 1]}}": ("my.yaml:1: a: ", "2", "[1, 2]"),
+    "a: {choice: [x]}\non_cpu: {b: {int: [1, 2], when: {a: y}}}": ("my.yaml:2: b: ", "a to be y", "one of x"),
+    "start: {a: 1}": ("my.yaml:1: start: ", "[{loss: {name: focal}}]"),
+    "crop: {int: [1, 2]}\nstart:\n- corp: 1": ("my.yaml:3: corp: ", "corp", "did you mean crop?"),
+    "a: {int: [1, 2]}\nstart:\n- a: 3": ("my.yaml:3: a: ", "3", "an integer from 1 to 2"),
+    "a: 1\nstart: [{a: 3}]": ("my.yaml:2: a: ", "3", "1 (my.yaml:1)"),
+    "a: {int: [1, 2]}\nstart: [{a: {int: [1, 2]}}]": ("my.yaml:2: a: ", "single values"),
+    "a: {int: [1, 2]}\nstart: [{a: 1e1}]": ("my.yaml:2: a: ", "'1e1'", "1.0e+1"),
+    "run: {a: 1}\nb: 1\nstart: [{run: {a: 1}}]": ("my.yaml:3: run/a: ", "run/a"),
+    "a: {choice: [x, y]}\nb: {int: [1, 2], when: {a: x}}\nstart:\n- {a: y, b: 1}": ("my.yaml:4: b: ", "1", "where a is x"),
+    "a:\n  b: [1": ("my.yaml:2: ", "YAML", "expected ',' or ']'"),
+    "": ("my.yaml: ", "`task: joint`"),
+    "- a": ("my.yaml: ", "`task: joint`"),
+    "extends: my.yaml": ("my.yaml:1: extends: ", "my.yaml -> my.yaml"),
+    "extends: [a]": ("my.yaml:1: extends: ", "common.yaml, "),
 }
+
+
+def names(mistake, place, *parts):
+    """Whether a message begins with the place, names all parts after it, and ends as a sentence."""
+    return mistake.startswith(place) and all(part in mistake[len(place) :] for part in parts) and mistake.endswith((".", "?"))
 
 
 @pytest.mark.parametrize("text", MISTAKES)
 def test_a_mistake_is_reported_with_its_place_and_its_fix(write, text):
     (mistake,) = mistakes_in(write(text))
-    assert mistake.startswith(MISTAKES[text]) and mistake.endswith((".", "?"))
+    assert names(mistake, *MISTAKES[text]), mistake
 
 
 CHANGES = {
-    "loss/gamma": "--set: 'loss/gamma' is not section/field=value; write it such as loss/gamma=2.",
-    "a/b/c=1": "--set: 'a/b/c=1' is not section/field=value; write it such as loss/gamma=2.",
-    "=1": "--set: '=1' is not section/field=value; write it such as loss/gamma=2.",
-    "start=[]": "--set: 'start=[]' is not section/field=value; write it such as loss/gamma=2.",
-    "loss/gamma=": "--set: loss/gamma: has no value; write loss/gamma=value.",
-    "view/size=[64": "--set: view/size: '[64' is not YAML: expected ',' or ']', but got '<stream end>'.",
-    "loss/gamma=1e-1": "--set: loss/gamma: is the text '1e-1', not a number. YAML reads 1e-1 as text; write 1.0e-1.",
-    "loss/gamma={float: [2, 1]}": "--set: loss/gamma: low 2 is above high 1; write [1, 2].",
-    "loss/gamma={int: [1, 2], int: [1, 3]}": "--set: int: is given twice, first in line 1; keep one.",
-    "loss=focal": "loss is a value (--set) and cannot be a section too; keep one.",
-    "loss={1: 2}": "--set: loss/1: is not a name to YAML; names are words.",
+    "loss/gamma": ("--set: ", "'loss/gamma'", "section/field=value", "loss/gamma=2"),
+    "a/b/c=1": ("--set: ", "'a/b/c=1'", "section/field=value"),
+    "=1": ("--set: ", "'=1'", "section/field=value"),
+    "start=[]": ("--set: ", "'start=[]'", "section/field=value"),
+    "loss/gamma=": ("--set: loss/gamma: ", "loss/gamma=value"),
+    "view/size=[64": ("--set: view/size: ", "'[64'", "YAML"),
+    "loss/gamma=1e-1": ("--set: loss/gamma: ", "'1e-1'", "1.0e-1"),
+    "loss/gamma={float: [2, 1]}": ("--set: loss/gamma: ", "2", "[1, 2]"),
+    "loss/gamma={int: [1, 2], int: [1, 3]}": ("--set: int: ", "line 1"),
+    "loss=focal": ("my.yaml:5: loss/name: ", "loss", "(--set)"),
+    "loss={1: 2}": ("--set: loss/1: ", "name"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_mistaken_change_is_reported_with_its_fix(write, change):
-    assert any(mistake.endswith(CHANGES[change]) for mistake in mistakes_in(write(BASE), changes=[change]))
+    mistakes = mistakes_in(write(BASE), changes=[change])
+    assert any(names(mistake, *CHANGES[change]) for mistake in mistakes), mistakes
 
 
 def test_all_mistakes_are_reported_together_even_those_of_parents_overlays_changes_and_of_one_value(write):
@@ -265,8 +272,8 @@ def test_all_mistakes_are_reported_together_even_those_of_parents_overlays_chang
     )
     check_saw = []
     mistakes = mistakes_in(file, changes=["x"], check=lambda space: check_saw.append(space) or [("loss/smothing", "is not a setting.")])
-    assert [(mistake.split(": ")[0], mistake.split(": ")[1]) for mistake in mistakes] == [
-        ("--set", "'x' is not section/field=value; write it such as loss/gamma=2."),
+    assert names(mistakes[0], "--set: ", "'x'", "section/field=value")
+    assert [tuple(mistake.split(": ")[:2]) for mistake in mistakes[1:]] == [
         ("my.yaml:2", "loss/name"),
         ("my.yaml:2", "loss/gamma"),
         ("my.yaml:2", "loss/gamma"),
@@ -286,8 +293,9 @@ def test_what_the_caller_finds_wrong_is_placed_and_reported_with_the_rest(write)
         ("model/backbone", "must be given."),
         ("view/size", "is odd."),
     ]
-    assert mistakes_in(write(BASE), changes=["view/size={choice: []}"], check=lambda space: found) == [
-        "--set: view/size: choice needs a list of one value or more, got [].",
+    first, *others = mistakes_in(write(BASE), changes=["view/size={choice: []}"], check=lambda space: found)
+    assert names(first, "--set: view/size: ", "choice", "[]")
+    assert others == [
         "my.yaml: model/backbone: must be given.",
         "my.yaml:5: loss/alpha: is not a setting.",
         "my.yaml:6: loss/gamma: is negative.",
@@ -302,20 +310,20 @@ def test_a_caller_that_finds_nothing_wrong_gets_the_space_it_has_seen(write):
 
 def test_an_extends_circle_over_several_files_is_reported(write):
     write("extends: my.yaml", "b.yaml")
-    assert mistakes_in(write("extends: b.yaml")) == ["b.yaml:1: extends: is circular: my.yaml -> b.yaml -> my.yaml."]
+    (mistake,) = mistakes_in(write("extends: b.yaml"))
+    assert names(mistake, "b.yaml:1: extends: ", "my.yaml -> b.yaml -> my.yaml")
 
 
 def test_text_in_another_encoding_is_reported(tmp_path):
     (tmp_path / "my.yaml").write_bytes(b"task: \xff")
     (mistake,) = mistakes_in(tmp_path / "my.yaml")
-    assert mistake.startswith("my.yaml: is not YAML: 'utf-8' codec")
+    assert names(mistake, "my.yaml: ", "'utf-8' codec")
 
 
 def test_an_unknown_space_is_reported_with_the_shipped_ones(tmp_path):
-    assert mistakes_in("efnet") == [
-        "efnet is neither a file nor a shipped space; did you mean effnet.yaml? Shipped are " + ", ".join(shipped_spaces()) + "."
-    ]
-    assert mistakes_in(tmp_path) == [f"{tmp_path} is neither a file nor a shipped space. Shipped are {', '.join(shipped_spaces())}."]
+    shipped = ", ".join(shipped_spaces())
+    (misspelt,), (folder,) = mistakes_in("efnet"), mistakes_in(tmp_path)
+    assert names(misspelt, "efnet ", "did you mean effnet.yaml?", shipped) and names(folder, f"{tmp_path} ", shipped)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -444,5 +452,5 @@ def test_a_later_layer_that_takes_its_entries_away_takes_it_away(tmp_path):
     text = "loss: {name: {choice: [ce, focal]}, gamma: {float: [0.5, 4.0]}, smoothing: 0.1}"
     space = owned(tmp_path, text, changes=["loss/name=bce"])
     assert space.fixed == {"loss/name": "bce"} and space.parameters == ()
-    with pytest.raises(SpaceError, match="--set: loss/gamma: is not a setting of ce, but of focal"):
+    with pytest.raises(SpaceError, match="--set: loss/gamma: .*ce.*focal"):
         owned(tmp_path, "loss: {name: ce}", changes=["loss/gamma=2.0"])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.messages import mistaken
 from trainables.build import build_parts
 from trainables.data.decoding import read_image
 from trainables.data.images import ImageError
@@ -84,10 +85,8 @@ def test_what_waits_for_scores_is_refused_without_a_validation_split_all_of_it_a
     config = make_config(data={"fold": NO_FOLD}, train={"patience": 3}, schedule={"name": "plateau"})
     with pytest.raises(ConfigError) as caught:
         build_parts(config, without_validation(data), CPU)
-    assert str(caught.value).splitlines() == [
-        "train/patience: needs validation scores, and data/fold -1 has no validation split; set it to 0",
-        "schedule/name: plateau needs validation scores, and data/fold -1 has no validation split; choose another",
-    ]
+    expected = [("train/patience: ", "data/fold -1", "0"), ("schedule/name: plateau ", "data/fold -1")]
+    assert not mistaken(str(caught.value).splitlines(), expected)
     build_parts(config, data, CPU)
 
 
@@ -99,8 +98,8 @@ def test_numbers_are_predicted_only_where_the_loss_asks_for_them(data, make_conf
     assert without.regression == 0 and without.model(images).number is None
 
 
-def test_numbers_to_predict_need_an_attribute_that_is_cut_from_one(data, make_config):
-    with pytest.raises(ConfigError, match="^loss/regression: needs a task with a target that is cut from a number"):
+def test_numbers_to_predict_need_a_target_that_is_cut_from_one(data, make_config):
+    with pytest.raises(ConfigError, match="^loss/regression: .*number"):
         build_parts(make_config(task="gender", loss={"regression": 0.1}), data, CPU)
 
 
@@ -111,7 +110,7 @@ def test_a_moving_average_is_kept_only_where_one_is_asked_for(data, make_config)
 
 
 def test_a_batch_larger_than_the_training_images_is_refused(data, make_config):
-    with pytest.raises(ConfigError, match=f"train/batch_size: 500 is more than the {len(data.split.train)} training images; lower it"):
+    with pytest.raises(ConfigError, match=f"train/batch_size: 500 .* {len(data.split.train)} training images"):
         build_parts(make_config(train={"batch_size": 500}), data, CPU)
 
 
@@ -129,10 +128,10 @@ def test_what_cannot_be_built_is_refused_at_its_setting(data, make_config, chang
     assert [mistake.path for mistake in caught.value.mistakes] == [path]
 
 
-def test_two_backbones_whose_weights_want_other_statistics_are_not_normalised_by_one_of_them(data, make_config):
+def test_two_backbones_whose_weights_need_other_statistics_are_not_normalised_by_one_of_them(data, make_config):
     pair = {"backbone": "test_resnet", "second": "test_vit"}
     assert pretrained_statistics("test_resnet") == pretrained_statistics("test_vit") == ((0.5,) * 3, (0.5,) * 3)
     model = build_parts(make_config(model=pair, normalize="backbone"), data, CPU).model
     np.testing.assert_allclose(model.mean.flatten(), [127.5] * 3)
-    with pytest.raises(ConfigError, match="normalize: test_resnet and mobilenetv3_small_050 were trained with different means"):
+    with pytest.raises(ConfigError, match="normalize: test_resnet and mobilenetv3_small_050 "):
         build_parts(make_config(model=pair | {"second": "mobilenetv3_small_050"}, normalize="backbone"), data, CPU)

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -90,11 +87,3 @@ def test_a_wrong_limit_is_refused(images, monkeypatch):
     monkeypatch.setenv("SWEEPVOTE_CACHE_LIMIT", "much")
     result = call()
     assert result.exit_code == 2 and "SWEEPVOTE_CACHE_LIMIT" in result.output and "much" in result.output
-
-
-def test_the_help_teaches_by_example_and_waits_for_no_library():
-    code = "import sys, trainables.cache; print([name for name in ('numpy', 'torch', 'PIL', 'ray', 'pydantic') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
-    assert done.stdout.strip() == "[]"
-    result = call("--help")
-    assert result.exit_code == 0 and "python -m trainables.cache --older 30d" in result.output

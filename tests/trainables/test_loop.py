@@ -7,6 +7,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score
 
 from tests.conftest import nightly_after
+from tests.messages import missing
 from tests.trainables import conftest as demo
 from trainables.build import build_parts
 from trainables.checkpoint import pack_progress, unpack_progress
@@ -438,7 +439,7 @@ def test_a_cpu_computes_in_float32_unless_set_otherwise():
 @pytest.mark.parametrize("micro_batch", [0, 3])
 def test_a_diverging_trial_says_epoch_batch_step_and_learning_rate(data, make_config, micro_batch):
     config = make_config(optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"})
-    said = r"^the loss is (nan|inf) in epoch 1, batch ([2-5]) of 5 \(step \2\), at learning rate 1\.0e\+30$"
+    said = r"(nan|inf) .*epoch 1, batch ([2-5]) of 5 \(step \2\).* 1\.0e\+30$"
     with pytest.raises(DivergedError, match=said):
         run(config, build_parts(config, data, CPU, micro_batch=micro_batch))
 
@@ -451,10 +452,9 @@ def test_a_batch_that_spoils_the_loss_is_named_whichever_step_gathers_it(data, m
     numbers = images.numbers.copy()
     numbers[parts.batches.order(1)[8 * (bad - 1)]] = np.inf
     parts = replace(parts, batches=replace(parts.batches, images=replace(images, numbers=numbers)))
-    said = f"the loss is inf in epoch 1, batch {bad} of 5 (step {step}), at learning rate {parts.schedule.lr(step - 1):.1e}"
     with pytest.raises(DivergedError) as caught:
         run(config, parts)
-    assert str(caught.value) == said
+    assert not missing(str(caught.value), "inf", f"epoch 1, batch {bad} of 5 (step {step})", f"{parts.schedule.lr(step - 1):.1e}")
 
 
 def test_the_step_of_a_diverging_trial_counts_optimizer_steps_since_its_first_epoch(data, make_config):
@@ -464,10 +464,9 @@ def test_the_step_of_a_diverging_trial_counts_optimizer_steps_since_its_first_ep
     assert next(fit_epochs).progress.step == 3
     with torch.no_grad():
         next(parts.model.parameters()).fill_(torch.nan)
-    said = f"the loss is nan in epoch 2, batch 1 of 5 (step 4), at learning rate {parts.schedule.lr(3):.1e}"
     with pytest.raises(DivergedError) as caught:
         next(fit_epochs)
-    assert str(caught.value) == said
+    assert not missing(str(caught.value), "nan", "epoch 2, batch 1 of 5 (step 4)", f"{parts.schedule.lr(3):.1e}")
 
 
 def test_a_trial_that_diverges_with_its_last_step_says_so_too(data, make_config):

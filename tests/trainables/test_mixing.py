@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from tests.conftest import nightly_after
 from trainables.config import section
 from trainables.mixing import MIXERS, build_mixer, cutmix, cutmix_vertical, mix_batch, mix_targets, mixup, same_class_partner
-from trainables.registry import ConfigError
 
 MIXING = [name for name in MIXERS if name != "none"]
 CLASSES = [6, 3]
@@ -275,15 +274,10 @@ def test_cutmix_intra_changes_images_and_leaves_the_classes_as_they_are(seed):
     for ids, row, count in zip(targets, rows, CLASSES, strict=True):
         assert torch.equal(row, F.one_hot(ids, count).float())
     partner = same_class_partner(targets, np.random.default_rng(seed))
-    with_fellows = torch.from_numpy(partner) != torch.arange(40)
-    assert torch.equal((mixed != images).flatten(1).any(dim=1), with_fellows)
+    with_partner = torch.from_numpy(partner) != torch.arange(40)
+    assert torch.equal((mixed != images).flatten(1).any(dim=1), with_partner)
 
 
 def test_a_low_above_high_is_refused():
-    with pytest.raises(ValueError, match="mix/low is 0.7, above mix/high .0.54."):
+    with pytest.raises(ValueError, match="mix/low is 0.7.*mix/high .0.54."):
         section("mix", name="cutmix_vertical", low=0.7)
-
-
-def test_an_unknown_mixer_is_refused_with_the_names_there_are():
-    with pytest.raises(ConfigError, match="mix/name: 'mixpu' does not exist; did you mean mixup.*cutmix_vertical, mixup, none"):
-        build_mixer(section("mix", name="mixpu"))

@@ -90,7 +90,7 @@ def test_two_pretrainings_of_one_seed_agree_bitwise_and_another_seed_differs():
 
 
 def test_an_unknown_network_and_a_size_that_it_cannot_take_are_refused_in_words():
-    with pytest.raises(ConfigError, match="model/backbone: timm has no 'tset_vit'; did you mean test_vit"):
+    with pytest.raises(ConfigError, match="model/backbone: .*'tset_vit'.*did you mean test_vit"):
         build_painter(replace(SETTINGS, backbone="tset_vit"), SIZE)
-    with pytest.raises(ConfigError, match="view/size: .* cannot take 17x17 pixels"):
+    with pytest.raises(ConfigError, match="view/size: .* 17x17 pixels"):
         build_painter(SETTINGS, (17, 17))

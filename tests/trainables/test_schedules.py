@@ -9,7 +9,6 @@ from torch.optim import lr_scheduler
 
 from tests.conftest import nightly_after
 from trainables.config import section
-from trainables.registry import ConfigError
 from trainables.schedules import SCHEDULES, build_schedule
 
 PEAK, PER_EPOCH, EPOCHS = 0.2, 10, 12
@@ -127,13 +126,6 @@ def test_a_schedule_that_resumes_from_its_state_equals_one_that_never_stopped(na
     before = peaks(first, scores[:5])
     second.load_state(json.loads(json.dumps(first.state())))
     assert before + peaks(second, scores[5:]) == expected
-
-
-def test_an_unknown_schedule_is_refused_with_the_names_there_are():
-    with pytest.raises(
-        ConfigError, match="schedule/name: 'cosin' does not exist; did you mean cosine.*Choose one of constant, cosine, cyclic"
-    ):
-        build("cosin")
 
 
 # Drops

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from tests.conftest import nightly_after
+from tests.messages import missing, mistaken
 from tests.trainables import conftest as demo
 from trainables import trial
 from trainables.build import build_parts
@@ -168,14 +169,14 @@ def test_patience_is_a_reason_to_finish(job, make_config):
     config = make_config(epochs=9, optimizer={"lr": 1e-30}, model={"backbone": "test_vit"}, train={"patience": 1})
     assert [report["last"] for report in run(config, job)] == [False, True]
     result = read_record(trial_folder(job.run, 0)).result
-    assert (result.state, result.reason) == ("finished", "no better score for 1 epochs")
+    assert result.state == "finished" and "1 epochs" in result.reason
 
 
 def test_a_diverging_trial_fails_with_the_reason_and_says_so(job, make_config):
     reports = run(make_config(**DIVERGING), job)
     record = read_record(trial_folder(job.run, 0))
     assert record.result.state == "failed" and not record.best and record.reports == ()
-    assert record.result.reason.startswith("the loss is nan in epoch 1, batch ") and "at learning rate 1.0e+30" in record.result.reason
+    assert not missing(record.result.reason, "nan", "epoch 1, batch ", "1.0e+30")
     assert record.result.cause == "diverged"
     assert reports == [{"number": 0, "failed": record.result.reason, "cause": "diverged"}]
 
@@ -183,7 +184,7 @@ def test_a_diverging_trial_fails_with_the_reason_and_says_so(job, make_config):
 def test_settings_that_cannot_be_built_fail_with_the_reason(job, make_config):
     # Whether weights fit a head is known only with the data's attributes.
     [report] = run(make_config(loss={"alpha": [1.0, 2.0]}), job)
-    assert report["number"] == 0 and report["failed"].startswith("loss/alpha: has 2 weights, but the head of ")
+    assert report["number"] == 0 and report["failed"].startswith("loss/alpha: ") and "2 weights" in report["failed"]
     assert report["cause"] == "settings"
     assert read_record(trial_folder(job.run, 0)).result.state == "failed"
 
@@ -351,10 +352,7 @@ def test_a_batch_that_does_not_fit_goes_through_in_halves_and_the_record_says_so
     reports = run(config, job, number=1)
     result = read_record(trial_folder(job.run, 1)).result
     assert (result.state, result.micro_batch) == ("finished", 8)
-    assert result.notes == (
-        "out of GPU memory in epoch 1: batches of 32 are split into parts of 16",
-        "out of GPU memory in epoch 1: batches of 32 are split into parts of 8",
-    )
+    assert not mistaken(result.notes, [("out of GPU memory in epoch 1", "batches of 32", f"parts of {size}") for size in (16, 8)])
     assert [report["micro_batch"] for report in reports] == [8, 8] and [report["photos"] for report in reports] == [
         len(job.data.split.train) // 32 * 32
     ] * 2
@@ -373,7 +371,7 @@ def test_a_trial_that_runs_out_of_memory_in_a_later_attempt_resumes_from_its_las
     assert [(report["epoch"], report["micro_batch"]) for report in run(config, job)] == [(2, 16), (3, 16)]
     record = read_record(trial_folder(job.run, 0))
     assert record.reports[0] == first
-    assert record.result.notes == ("out of GPU memory in epoch 2: batches of 32 are split into parts of 16",)
+    assert not mistaken(record.result.notes, [("out of GPU memory in epoch 2", "batches of 32", "parts of 16")])
 
 
 @on_cpu

@@ -73,7 +73,7 @@ BAD = {
     "images that are all elsewhere": (rows("image,label", "x/1.jpg,x", "x/2.jpg,y"), [], ["photos.csv", "x/1.jpg", "data/images"]),
     "no target": (rows("image,kind,size", *(f"{row},{row[-1]}" for row in FOUR)), [], ["photos.csv", "--target kind"]),
     "a layout that does not exist": (rows("image,label", *FOUR), ["--layout", "rows"], ["'rows'", "class_folders"]),
-    "too few images": (rows("image,label", *FOUR[:2]), [], ["2 groups of images are too few"]),
+    "too few images": (rows("image,label", *FOUR[:2]), [], ["2 groups"]),
 }
 
 

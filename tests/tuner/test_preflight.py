@@ -6,6 +6,7 @@ import timm
 
 from search_spaces.read import read_space
 from search_spaces.schema import SpaceError, flat
+from tests.messages import missing, mistaken
 from trainables.config import REGISTRIES, TrialConfig, choosers
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.views import View
@@ -64,45 +65,40 @@ def test_every_name_of_every_registry_passes(read, path, name):
 
 
 @pytest.mark.parametrize(
-    "line, message",
+    "line, path, parts",
     [
-        ("loss: {smothing: 0.1}", "loss/smothing: is not a setting of cross_entropy; did you mean loss/smoothing"),
-        (
-            "loss: {name: focal, smothing: 0.1}",
-            "loss/smothing: is not a setting of focal; did you mean loss/smoothing (of cross_entropy)? focal has",
-        ),
-        ("los: {name: focal}", "los/name: is not a setting; did you mean loss/name"),
-        ("loss: {name: focall}", "loss/name: 'focall' does not exist; did you mean focal?"),
-        ("loss: {name: {choice: [focal, hinge]}}", "loss/name: 'hinge' does not exist; choose one of arcface, "),
-        ("mix: {name: blend}", "mix/name: 'blend' does not exist; choose one of cutmix, cutmix_intra, "),
-        ("schedule: {name: 3}", "schedule/name: input should be a valid string, got 3"),
-        ("loss: {smoothing: {float: [0.0, 1.0]}}", "loss/smoothing: input should be less than 1, got 1.0"),
-        ("seed: 3", "seed: belongs to the run, not to the space; give --seed instead"),
-        ("epochs: {choice: [3, 5]}", "epochs: belongs to the run, not to the space; set run/epochs instead"),
-        ("data: {folds: {choice: [3, 5]}}", "data/folds: is fixed for a run and cannot be searched"),
-        ("data: {cuts: [60, 30]}", "data/cuts: the values must be in ascending order"),
-        ("task: wisdom", "task: 'wisdom' is not a target; there are mask, gender, age"),
-        ("task: {choice: [joint, [[mask], [mask, age]]]}", "task: mask is predicted by two heads; name it once"),
-        ("run: {trails: 3}", "run/trails: is not a setting; did you mean run/trials"),
-        ("augment: {flip: 1.5}", "augment/flip: input should be less than or equal to 1, got 1.5"),
+        ("loss: {smothing: 0.1}", "loss/smothing", ["cross_entropy", "did you mean loss/smoothing"]),
+        ("loss: {name: focal, smothing: 0.1}", "loss/smothing", ["focal", "loss/smoothing (of cross_entropy)"]),
+        ("los: {name: focal}", "los/name", ["did you mean loss/name"]),
+        ("loss: {name: focall}", "loss/name", ["'focall'", "did you mean focal?"]),
+        ("loss: {name: {choice: [focal, hinge]}}", "loss/name", ["'hinge'", "choose one of arcface, "]),
+        ("mix: {name: blend}", "mix/name", ["'blend'", "choose one of cutmix, cutmix_intra, "]),
+        ("schedule: {name: 3}", "schedule/name", ["string", "3"]),
+        ("loss: {smoothing: {float: [0.0, 1.0]}}", "loss/smoothing", ["less than 1", "1.0"]),
+        ("seed: 3", "seed", ["--seed"]),
+        ("epochs: {choice: [3, 5]}", "epochs", ["run/epochs"]),
+        ("data: {folds: {choice: [3, 5]}}", "data/folds", ["cannot be searched"]),
+        ("data: {cuts: [60, 30]}", "data/cuts", ["ascending", "[60, 30]"]),
+        ("task: wisdom", "task", ["'wisdom'", "mask, gender, age"]),
+        ("task: {choice: [joint, [[mask], [mask, age]]]}", "task", ["mask", "two heads"]),
+        ("run: {trails: 3}", "run/trails", ["did you mean run/trials"]),
+        ("augment: {flip: 1.5}", "augment/flip", ["less than or equal to 1", "1.5"]),
     ],
 )
-def test_a_wrong_line_is_refused_with_its_place_and_the_fix(read, line, message):
+def test_a_wrong_line_is_refused_with_its_place_and_the_fix(read, line, path, parts):
     (mistake,) = mistakes_in(read, BASE.strip() + "\n" + line)
-    assert mistake.startswith(f"my.yaml:5: {message}")
+    assert mistake.startswith(f"my.yaml:5: {path}: ") and not missing(mistake, *parts), mistake
 
 
 def test_an_unknown_backbone_is_refused_with_the_nearest_names(read):
     (mistake,) = mistakes_in(read, BASE.replace("test_efficientnet", "{choice: [resnet18, efficientnet_b00]}"))
-    assert mistake.startswith("my.yaml:3: model/backbone: timm has no 'efficientnet_b00'; did you mean")
+    assert mistake.startswith("my.yaml:3: model/backbone: ") and "'efficientnet_b00'" in mistake
     assert "efficientnet_b0" in mistake.split("did you mean")[1]
 
 
 def test_what_every_experiment_must_decide_is_asked_for(read):
-    assert mistakes_in(read, "view: {size: 32}") == [
-        "my.yaml: model/backbone: is required; it has no default",
-        "my.yaml: optimizer/lr: is required; it has no default",
-    ]
+    expected = [("my.yaml: model/backbone: ", "required"), ("my.yaml: optimizer/lr: ", "required")]
+    assert not mistaken(mistakes_in(read, "view: {size: 32}"), expected)
 
 
 def test_all_mistakes_are_reported_at_once_with_file_and_line(read):
@@ -130,9 +126,8 @@ optimizer: {lr: {float: [1.0e-2, 1.0e-4]}}
 
 
 def test_a_change_from_the_command_line_is_checked_and_named_as_such(read):
-    assert mistakes_in(read, BASE, changes=["loss/gama=2"])[0].startswith(
-        "--set: loss/gama: is not a setting of cross_entropy; did you mean loss/gamma"
-    )
+    mistake = mistakes_in(read, BASE, changes=["loss/gama=2"])[0]
+    assert mistake.startswith("--set: loss/gama: ") and not missing(mistake, "cross_entropy", "did you mean loss/gamma")
 
 
 def test_every_view_that_a_space_can_ask_for_is_found(read):
@@ -144,7 +139,7 @@ def test_every_view_that_a_space_can_ask_for_is_found(read):
 
 def test_a_view_out_of_a_range_without_end_is_refused(read):
     space = read(BASE.replace("{size: 32}", "{crop: center, fraction: {float: [0.5, 1.0]}}"))
-    with pytest.raises(SpaceError, match="my.yaml:2: view/fraction: a float range has infinitely many values; list some with choice"):
+    with pytest.raises(SpaceError, match="my.yaml:2: view/fraction: .*choice"):
         views_of(space)
 
 
@@ -157,7 +152,7 @@ def test_draws_are_complete_configurations_and_repeat_with_the_seed(read):
 
 def test_values_that_only_together_make_no_sense_are_found_by_drawing(read):
     space = read(BASE + "mix: {name: cutmix_vertical, low: {float: [0.2, 0.6]}, high: {float: [0.4, 0.8]}}")
-    with pytest.raises(SpaceError, match="mix: mix/low is .*, above mix/high"):
+    with pytest.raises(SpaceError, match="mix: mix/low .*mix/high"):
         draw(space, FIXED, seed=0, count=100)
 
 
@@ -229,7 +224,7 @@ def test_what_one_entry_alone_has_is_drawn_and_set_only_where_it_is_chosen(read)
 
 def test_what_cannot_be_built_with_these_images_is_refused_before_the_search(read, data):
     space = read(BASE.replace("batch_size: 32", "batch_size: {choice: [32, 5000]}"))
-    with pytest.raises(SpaceError, match="my.yaml:5: train/batch_size: 5000 is more than the .* training images"):
+    with pytest.raises(SpaceError, match="my.yaml:5: train/batch_size: .*5000.*training images"):
         rehearse(space, cover(space, draw(space, FIXED, seed=0)), {0: data}, lambda done: None)
 
 
@@ -240,13 +235,13 @@ def test_a_configuration_that_diverges_is_left_to_its_trial(read, data):
     assert done == [1]
 
 
-def test_trials_that_predict_different_attributes_are_refused_in_one_space(read):
+def test_trials_that_predict_different_targets_are_refused_in_one_space(read):
     assert covered_targets(tasks_of(read(BASE)), SCHEME) == ("mask", "gender", "age")
     alike = read(BASE + "task: {choice: [joint, heads, [[mask], [age, gender]]]}")
     assert covered_targets(tasks_of(alike), SCHEME) == ("mask", "gender", "age")
     for different in ("[joint, age]", "[mask, gender, age]"):
         (mistake,) = mistakes_in(read, BASE + f"task: {{choice: {different}}}")
-        assert mistake.startswith(f"my.yaml:{len(BASE.splitlines()) + 1}: task: trials predict different targets, {{age}}")
+        assert mistake.startswith(f"my.yaml:{len(BASE.splitlines()) + 1}: task: ") and "{age}" in mistake
 
 
 def test_the_networks_that_are_known_without_timm_are_timms():

@@ -155,15 +155,15 @@ def test_an_image_to_predict_that_copies_a_held_out_one_is_not_learned_from(demo
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--backbone", "resnet_18"], "timm has no 'resnet_18'; did you mean resnet18"),
+        (["--backbone", "resnet_18"], "'resnet_18'; did you mean resnet18"),
         (["--backbone", "test_vit", "--data", "nowhere"], "nowhere"),
-        (["--backbone", "test_vit", "--lr", "0"], "--lr is 0.0; give a number above 0"),
-        (["--backbone", "test_vit", "--out", "weights.pt"], "weights.pt must end in .safetensors"),
-        (["--backbone", "test_vit", "--weights", "gone.safetensors", "--size", "32"], "no such file: gone.safetensors"),
+        (["--backbone", "test_vit", "--lr", "0"], "--lr is 0.0"),
+        (["--backbone", "test_vit", "--out", "weights.pt"], ".safetensors"),
+        (["--backbone", "test_vit", "--weights", "gone.safetensors", "--size", "32"], "gone.safetensors"),
         (["--backbone", "test_vit", "--set", "loss/name=focal"], "loss/name=focal"),
         (["--backbone", "test_vit", "--set", "data/holdut=0.1"], "data/holdut"),
         (["--backbone", "test_vit", "--run", "nowhere"], "nowhere"),
-        (["--backbone", "test_vit", "--size", "40"], "test_vit cannot take 40x40 pixels"),
+        (["--backbone", "test_vit", "--size", "40"], "40x40 pixels"),
     ],
 )
 def test_what_cannot_be_done_is_reported_in_words_with_exit_code_2(words, message):

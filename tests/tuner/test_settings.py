@@ -2,6 +2,7 @@ import pytest
 
 from search_spaces.read import read_space
 from search_spaces.schema import SpaceError
+from tests.messages import mistaken
 from trainables.metrics import METRICS, Metric
 from tuner.settings import RunSettings, run_mistakes
 from tuner.stoppers import STOPPERS
@@ -30,31 +31,30 @@ def test_settings_are_taken_as_written_and_an_integer_reduction_is_a_number_too(
 
 def test_all_mistakes_are_reported_at_once_with_line_and_fix(tmp_path):
     found = mistakes_in(tmp_path, "trails: 4", "epochs: 0", "reduction: 1", "keep: many", "zzz: 3")
-    wanted = [("2", "run/trails", "run/trials"), ("3", "run/epochs", "0"), ("4", "run/reduction", "1"), ("5", "run/keep", "'many'")]
-    wanted.append(("6", "run/zzz", "run/metric"))
-    for line, (number, path, told) in zip(found, wanted, strict=True):
-        assert line.startswith(f"my.yaml:{number}: {path}: ") and told in line
+    wrong = {"run/trails": "run/trials", "run/epochs": "0", "run/reduction": "1", "run/keep": "'many'", "run/zzz": "run/metric"}
+    assert not mistaken(found, [(f"my.yaml:{line}: {path}: ", named) for line, (path, named) in enumerate(wrong.items(), start=2)])
 
 
 @pytest.mark.parametrize("value", ["1.5", "true", "'4'"])
 def test_a_number_of_trials_is_an_integer(tmp_path, value):
     (found,) = mistakes_in(tmp_path, f"trials: {value}")
-    assert found.startswith("my.yaml:2: run/trials: input should be a valid integer")
+    assert found.startswith("my.yaml:2: run/trials: ") and "integer" in found
 
 
 @pytest.mark.parametrize(
-    "line, message",
+    "line, bound",
     [
-        ("keep_running: 1.5", "input should be less than or equal to 1, got 1.5"),
-        ("keep_running: -0.1", "input should be greater than or equal to 0, got -0.1"),
-        ("early_stopping: 1", "input should be a valid boolean, got 1"),
-        ("retries: -1", "input should be greater than or equal to 0, got -1"),
-        ("retries: 1.5", "input should be a valid integer"),
+        ("keep_running: 1.5", "less than or equal to 1"),
+        ("keep_running: -0.1", "greater than or equal to 0"),
+        ("early_stopping: 1", "boolean"),
+        ("retries: -1", "greater than or equal to 0"),
+        ("retries: 1.5", "integer"),
     ],
 )
-def test_who_is_spared_and_how_often_is_tried_again_have_bounds(tmp_path, line, message):
+def test_who_is_spared_and_how_often_is_tried_again_have_bounds(tmp_path, line, bound):
     (found,) = mistakes_in(tmp_path, line)
-    assert found.startswith(f"my.yaml:2: run/{line.split(':')[0]}: {message}")
+    field, value = line.split(": ")
+    assert not mistaken([found], [(f"my.yaml:2: run/{field}: ", bound, value)])
 
 
 def test_none_and_all_may_be_spared_and_no_crash_need_be_forgiven():
@@ -65,7 +65,7 @@ def test_none_and_all_may_be_spared_and_no_crash_need_be_forgiven():
 
 def test_grace_beyond_the_last_epoch_is_refused(tmp_path):
     (found,) = mistakes_in(tmp_path, "epochs: 3", "grace: 4")
-    assert found == "my.yaml:2: run: run/grace is 4, more than run/epochs (3); lower run/grace"
+    assert not mistaken([found], [("my.yaml:2: run: ", "run/grace is 4", "run/epochs (3)")])
 
 
 @pytest.mark.parametrize("line, near", [("metric: f1_makro", "f1_macro"), ("searcher: tep", "tpe"), ("pruner: medain", "median")])

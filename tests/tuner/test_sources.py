@@ -14,6 +14,7 @@ from rich.console import Console
 from analysis.ensemble.files import write_submission
 from search_spaces.read import read_space
 from search_spaces.schema import SpaceError
+from tests.messages import missing, mistaken
 from tests.s3 import BUCKET, s3_server
 from trainables.data.images import DataError
 from trainables.data.layouts.contest import contest_scheme
@@ -88,7 +89,7 @@ def test_a_number_without_cuts_is_refused_with_cuts_that_fit_it_and_never_cut_as
 
 def test_lists_of_the_contest_are_refused_for_other_data(prepared, table):
     for data, *changes in ((table, "data/ordinal=years", "data/cuts=[20]"), (table.parent,)):
-        with pytest.raises(SpaceError, match="--set: labels/relabel: 'consensus' comes with the contest's folder"):
+        with pytest.raises(SpaceError, match="--set: labels/relabel: 'consensus' .*contest"):
             prepared(data, "labels/relabel=consensus", *changes)
 
 
@@ -100,14 +101,11 @@ def test_names_that_would_not_survive_are_refused_before_anything_is_decoded(pre
     assert ascii(os.fsdecode(name))[1:-1].replace("udc", "x") in str(caught.value)
 
 
-def test_a_task_is_checked_against_the_attributes_of_the_data_together_with_all_else(prepared, table):
+def test_a_task_is_checked_against_the_targets_of_the_data_together_with_all_else(prepared, table):
     with pytest.raises(SpaceError) as caught:
         prepared(table, "data/target=years", "data/ordinal=years", "data/cuts=[20, 10]", "task=height", "labels/relabel=consensuss")
-    assert [mistake.split("; ")[0] for mistake in caught.value.mistakes] == [
-        "--set: data/cuts: the values must be in ascending order, got [20, 10]",
-        "--set: task: 'height' is not a target",
-        "--set: labels/relabel: 'consensuss' is neither a list of corrections nor a file",
-    ]
+    expected = [("--set: data/cuts: ", "[20, 10]"), ("--set: task: ", "'height'"), ("--set: labels/relabel: ", "'consensuss'")]
+    assert not mistaken(caught.value.mistakes, expected)
 
 
 def test_invalid_splits_are_left_out_of_the_valid_ones(tiny_space):
@@ -129,9 +127,8 @@ def test_extra_images_are_shown_with_the_confidence_at_which_they_train(prepared
     file = write_submission(tmp_path, read_unlabelled(demo, DataConfig()), answer, contest_scheme((30, 60)))[1]
     searched = "labels/confidence={choice: [0.5, 0.9]}"
     plan, material, said = prepared(demo, f"data/pseudo={file}", searched, "labels/relabel=consensus")
-    kept = "28 of them at labels/confidence 0.5, 10 of them at labels/confidence 0.9"
-    assert f"28 additional training images from {file}, pseudo-labelled: {kept}\n" in said
-    assert "corrections of consensus that do not fit these images, ignored" in said
+    assert not missing(said, "28 additional training images", str(file), "28 of them at labels/confidence 0.5", "10 of them at")
+    assert not missing(said, "labels/confidence 0.9", "corrections of consensus")
     assert len(material.data.extra) == 1 and material.extra.count(b"\n") == 29
     assert material.data.extra[0].views.keys() == material.data.views.keys()
     assert set(material.data.relabelled) == {"consensus"}

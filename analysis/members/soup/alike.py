@@ -1,4 +1,4 @@
-"""Which trials are alike: the mean of their weights is a network that works."""
+"""Which trials are similar: the mean of their weights is a network that works."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Kind:
 
 
 def find_groups(trials: Sequence[Trial], metric: Metric) -> tuple[list[tuple[Trial, ...]], list[LeftOut]]:
-    """Groups of two or more like trials, each best on validation first, and the trials that are in none, with the reasons."""
+    """Groups of two or more similar trials, each best on validation first, and the trials that are in none, with the reasons."""
     random, whole, folds, fit = [], [], [], []
     for trial in trials:
         config = trial.record.config
@@ -52,7 +52,7 @@ def find_groups(trials: Sequence[Trial], metric: Metric) -> tuple[list[tuple[Tri
         "trials began from random weights (model/weights is none), and the mean of such networks is worth nothing": random,
         "configurations have one model for each fold, validated on different groups: give the search instead": folds,
         "refits on all data, of which nobody could validate a soup: give the search alone": whole,
-        "trials are like no other in tensors, first weights, task and view": alone,
+        "trials that no other is similar to in tensors, first weights, task and view": alone,
     }
     return groups, [LeftOut(reason, tuple(described(one) for one in found)) for reason, found in reasons.items() if found]
 

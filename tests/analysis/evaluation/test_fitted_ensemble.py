@@ -15,6 +15,7 @@ from analysis.votes.stacking import Logistic
 from analysis.votes.voting import Mean, Votes
 from tests.analysis.ensembles import alone, mean_of, write
 from tests.conftest import nightly_after
+from tests.messages import missing
 from trainables.data.targets import Classes, Scheme
 from trainables.migrations import FORMAT, NewerFormatError
 from trainables.record import MODEL, RunError, trial_folder
@@ -74,7 +75,7 @@ def test_an_images_answer_depends_on_no_other_image():
 
 
 def test_a_folder_without_an_ensemble_is_refused_with_the_command_that_makes_one(tmp_path):
-    words = f"ensemble.json is not there.*python -m analysis.ensemble --run {tmp_path}/runs/faces writes"
+    words = f"ensemble.json .*python -m analysis.ensemble --run {tmp_path}/runs/faces "
     with pytest.raises(RunError, match=words):
         read_ensemble(tmp_path / "runs" / "faces" / "ensemble")
 
@@ -109,7 +110,7 @@ def test_a_damaged_file_is_refused_with_what_is_wrong_and_the_fix(tmp_path, harm
     file = written(tmp_path / "faces" / "ensemble", EVERYTHING) / FILE
     file.write_text(harm(file.read_text()))
     again = f"python -m analysis.ensemble --run {tmp_path}/faces"
-    with pytest.raises(RunError, match=f"is damaged .*{words}.*Restore it from a backup, or write it again: {again}$"):
+    with pytest.raises(RunError, match=f"{FILE} is damaged .*{words}.*{again}$"):
         read_ensemble(file.parent)
 
 
@@ -131,7 +132,7 @@ def test_a_vote_that_earlier_versions_had_is_refused_with_the_command_that_votes
         (replace(EVERYTHING, ensemble=Mean((1.0,))), "which are no answer"),
         (replace(EVERYTHING, ensemble=Mean((0.0, 0.0))), "which are no answer"),
         (replace(EVERYTHING, ensemble=Logistic((0, 1), ((1.0,), (1.0,)), (0.0, 0.0))), "is damaged"),
-        (replace(EVERYTHING, scheme=SIDE.part(SIZE), ensemble=Votes(), steps=()), "it answers for 3 classes with scores"),
+        (replace(EVERYTHING, scheme=SIDE.part(SIZE), ensemble=Votes(), steps=()), "3 classes"),
         (replace(EVERYTHING, members=()), "no members"),
         (replace(EVERYTHING, looks=()), "no members or no transforms"),
     ],
@@ -142,7 +143,7 @@ def test_parts_that_do_not_fit_each_other_are_refused(tmp_path, pipeline, words)
 
 
 def test_trials_whose_weights_are_not_named_are_refused_by_name(tmp_path):
-    with pytest.raises(RunError, match="no weights are named for a/1, a/3"):
+    with pytest.raises(RunError, match="a/1, a/3"):
         read_ensemble(written(tmp_path / "a" / "ensemble", EVERYTHING, models={"a/0": ("x",), "a/1": (), "a/2": ("y",)}))
 
 
@@ -182,8 +183,7 @@ def test_all_weights_that_cannot_be_used_are_named_at_once(copied):
         read_trial_models(folder, read_ensemble(folder))
     message = str(refusal.value)
     assert "sideways" in message.splitlines()[0] and ", ".join(TRANSFORMS) in message
-    assert f"{trial_folder(copied, 0) / MODEL}: the weights of faces/0 are gone" in message
-    assert f"{trial_folder(copied, 1) / MODEL}: the weights of faces/1 cannot be read" in message
+    assert not missing(message, *(f"{trial_folder(copied, number) / MODEL}: the weights of faces/{number} " for number in (0, 1)))
     assert message.endswith(f"python -m analysis.ensemble --run {copied}")
 
 
@@ -191,7 +191,7 @@ def test_weights_of_other_classes_than_the_ensembles_are_refused(copied, make_ru
     folder = write(copied, mean_of(load_runs([copied]).trials))
     other = make_run(copied.parent, "other", [{"task": "age"}])
     shutil.copy(trial_folder(other.folder, 0) / MODEL, trial_folder(copied, 2) / MODEL)
-    with pytest.raises(RunError, match="the weights of faces/2 have other classes than the ensemble was made of"):
+    with pytest.raises(RunError, match="faces/2 .*classes"):
         read_trial_models(folder, read_ensemble(folder))
 
 
@@ -201,5 +201,5 @@ def test_weights_of_one_trial_that_differ_in_task_or_view_are_refused(copied):
     files = tuple(f"faces/trials/{number}/{MODEL}" for number in (0, 1))
     folder = write(copied, pipeline)
     write_ensemble(folder, EnsembleFile({zero.name: files}, pipeline))
-    with pytest.raises(RunError, match=f"faces/trials/1/{MODEL}: the weights are of another task or view than those of"):
+    with pytest.raises(RunError, match=f"faces/trials/1/{MODEL}: .*faces/trials/0/{MODEL}"):
         read_trial_models(folder, read_ensemble(folder))

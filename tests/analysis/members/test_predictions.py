@@ -126,7 +126,7 @@ def test_an_eval_image_that_cannot_be_decoded_is_predicted_from_a_black_row(runs
 @pytest.mark.parametrize("harm", [lambda file: file.unlink(), lambda file: file.write_bytes(b"no image")])
 def test_a_holdout_image_that_is_gone_or_broken_is_refused(runs, copied, tmp_path, harm):
     harm(copied / "train" / "images" / runs.holdout.ids[0])
-    with pytest.raises(RunError, match=f"1 images of the run are gone or cannot be decoded, {runs.holdout.ids[0]}"):
+    with pytest.raises(RunError, match=f"1 images .*{runs.holdout.ids[0]}"):
         source_of(copied, runs, runs.holdout, tmp_path)
 
 
@@ -137,7 +137,7 @@ def test_labels_that_changed_since_the_run_are_refused(runs, copied, tmp_path):
         line.replace(",female,", ",X,").replace(",male,", ",female,").replace(",X,", ",male,") for line in table.read_text().split("\n")
     ]
     table.write_text("\n".join(new if group in new else old for new, old in zip(rows, table.read_text().split("\n"), strict=True)))
-    with pytest.raises(RunError, match="7 images have another label than when the run was made"):
+    with pytest.raises(RunError, match=f"7 images .*{runs.holdout.ids[0]}"):
         source_of(copied, runs, runs.holdout, tmp_path)
 
 
@@ -145,7 +145,7 @@ def test_data_that_is_gone_is_refused_with_its_folder_and_the_fix(faces, tmp_pat
     folder = shutil.copytree(faces.folder, tmp_path / "faces")
     card = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(card | {"data": "/gone"}))
-    with pytest.raises(RunError, match=r"images of faces were in /gone, which is gone.*correct data in .*faces/run.json"):
+    with pytest.raises(RunError, match=r"faces .*/gone.*faces/run.json"):
         data_folder(load_runs([folder]))
 
 

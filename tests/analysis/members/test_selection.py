@@ -166,5 +166,5 @@ def test_a_member_shares_with_itself_all_that_it_fails_at():
 @pytest.mark.parametrize("count", [-1, 0, 8])
 @pytest.mark.parametrize("name", CHOICES)
 def test_a_top_that_cannot_be_is_refused_with_how_many_there_are(name, count):
-    with pytest.raises(RunError, match=f"--top is {count}, but there are 7 members to choose from; take 1 to 7"):
+    with pytest.raises(RunError, match=f"--top is {count}.* 7 members .*1 to 7"):
         CHOICES[name](*case(0), count, METRIC)

@@ -8,6 +8,7 @@ import pytest
 
 from analysis.members.trials import load_runs, newest_run
 from tests.conftest import edit
+from tests.messages import missing, mistaken
 from trainables.data.splits import HOLDOUT
 from trainables.record import MODEL, SPLIT, RunError, read_predictions, trial_folder, write_predictions
 
@@ -53,7 +54,7 @@ def test_trials_without_weights_prediction_or_best_epoch_are_counted(copied):
     runs = load_runs([copied])
     assert [str(trial) for trial in runs.trials] == ["faces/3"]
     assert [(str(trial), trial.models) for trial in runs.unkept] == [("faces/0", ())]
-    assert "3 trials without prediction or weights: faces/0 (finished), faces/1 (finished), faces/2 (failed)" in left_out(runs)
+    assert not missing(left_out(runs), "3 trials ", ": faces/0 (finished), faces/1 (finished), faces/2 (failed)")
 
 
 DAMAGES = {
@@ -85,8 +86,7 @@ def test_a_trial_of_another_split_or_model_is_left_out(copied):
     shutil.copy(trial_folder(copied, 1) / MODEL, trial_folder(copied, 3) / MODEL)
     runs = load_runs([copied])
     assert [str(trial) for trial in runs.trials] == ["faces/1", "faces/2"]
-    assert "its split hash is other" in left_out(runs)
-    assert "another task or another view than the record" in left_out(runs)
+    assert not missing(left_out(runs), "faces/0 (", "split hash is other", f"faces/3 (ValueError: {MODEL} ")
 
 
 def test_weights_and_predictions_of_different_epochs_are_damage_that_resuming_fixes(copied):
@@ -94,7 +94,7 @@ def test_weights_and_predictions_of_different_epochs_are_damage_that_resuming_fi
     write_predictions(folder, replace(read_predictions(folder), epoch=3))
     runs = load_runs([copied])
     assert [str(trial) for trial in runs.trials] == ["faces/0", "faces/1", "faces/3"]
-    assert "faces/2 (ValueError: its weights are of epoch 1, its predictions of 3; tuner.run --resume fixes that)" in left_out(runs)
+    assert not missing(left_out(runs), "faces/2 (ValueError: ", "weights are of epoch 1", "predictions of 3", "tuner.run --resume")
 
 
 def test_trials_of_another_fold_than_the_first_are_left_out_in_words_and_not_as_damaged(copied):
@@ -105,15 +105,14 @@ def test_trials_of_another_fold_than_the_first_are_left_out_in_words_and_not_as_
         file.write_text(json.dumps(values))
     runs = load_runs([copied])
     assert [str(trial) for trial in runs.trials] == ["faces/0", "faces/2"]
-    words = "2 trials validated on another fold than fold 0: they are for out-of-fold scores: faces/1 (fold 1), faces/3 (fold 1)"
-    assert left_out(runs) == words
+    assert not mistaken([left_out(runs)], [("2 trials ", "fold 0", ": faces/1 (fold 1), faces/3 (fold 1)")])
 
 
 def test_the_first_trial_decides_the_fold_whose_groups_choose(copied):
     for number in range(4):
         file = trial_folder(copied, number) / "config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"data": {"fold": 1, "folds": 2}}))
-    with pytest.raises(RunError, match="4 damaged records: .*valid.npz holds other images than the validation fold"):
+    with pytest.raises(RunError, match="4 damaged records: .*valid.npz "):
         load_runs([copied])
 
 
@@ -127,8 +126,7 @@ def test_trials_without_a_validation_score_are_left_out_in_words(copied, make_ru
         file.write_text(json.dumps(json.loads(file.read_text()) | {"data": {"fold": -1, "folds": 2, "holdout": 0.3}}))
     runs = load_runs([copied, refit])
     assert [str(trial) for trial in runs.trials] == ["faces/0", "faces/1", "faces/2", "faces/3"]
-    words = "4 trials that nobody validated: give the run that they were chosen from too (--run), to choose by: refit/0, refit/1, "
-    assert left_out(runs).startswith(words)
+    assert not mistaken([left_out(runs)], [("4 trials ", "(--run)", ": refit/0, refit/1, ")])
     edit(refit / "run.json", refit_of="faces")
     assert [str(trial) for trial in load_runs([copied, refit]).trials] == ["refit/0", "refit/1", "refit/2", "refit/3"]
 
@@ -152,8 +150,7 @@ def test_predictions_of_other_images_or_shapes_are_damage(copied):
     write_predictions(trial_folder(copied, 1), saved)
     runs = load_runs([copied])
     assert [str(trial) for trial in runs.trials] == ["faces/2"]
-    assert "other images" in left_out(runs)
-    assert "one finite array" in left_out(runs)
+    assert not missing(left_out(runs), "3 damaged records: faces/0 (", "faces/1 (", "faces/3 (", "finite", str((len(saved.ids), 18)))
 
 
 @pytest.mark.parametrize("spoil", [lambda head: 2 * head, lambda head: head - 0.2, np.zeros_like])
@@ -163,13 +160,13 @@ def test_numbers_that_are_no_probabilities_are_damage(copied, spoil):
     write_predictions(folder, replace(saved, heads=[spoil(head) for head in saved.heads]))
     runs = load_runs([copied])
     assert "faces/0" not in [trial.name for trial in runs.trials]
-    assert "damaged records: faces/0 (ValueError: valid.npz holds rows that are not probabilities" in str(runs.left_out[0])
+    assert not missing(str(runs.left_out[0]), "damaged records: faces/0 (ValueError: valid.npz ", "probabilities")
 
 
 def test_a_run_without_a_candidate_is_refused_with_the_reasons(copied):
     for number in range(4):
         (trial_folder(copied, number) / MODEL).unlink()
-    with pytest.raises(RunError, match="faces: no trial has both.*4 trials without prediction or weights"):
+    with pytest.raises(RunError, match="faces: .*4 trials .*faces/0 "):
         load_runs([copied])
 
 
@@ -181,7 +178,7 @@ def test_runs_of_one_split_are_read_together(make_run, faces, tmp_path):
 
 def test_runs_that_split_groups_differently_are_refused_with_both_hashes(make_run, faces, tmp_path):
     other = make_run(tmp_path, "other", [], seed=1)
-    with pytest.raises(RunError, match=f"faces and other split.*{faces.split.hash} and {other.split.hash}"):
+    with pytest.raises(RunError, match=f"faces and other .*{faces.split.hash} and {other.split.hash}"):
         load_runs([faces.folder, other.folder])
 
 
@@ -209,7 +206,7 @@ def test_a_run_is_ordered_by_its_own_metric(copied):
 
 def test_runs_that_name_their_classes_differently_are_refused(make_run, faces, tmp_path):
     other = make_run(tmp_path, "other", [], cuts=(30, 59))
-    with pytest.raises(RunError, match=r"(?s)faces and other name their classes differently.*30-59, >=60 and .*30-58, >=59"):
+    with pytest.raises(RunError, match=r"(?s)faces and other .*30-59, >=60 and .*30-58, >=59"):
         load_runs([faces.folder, other.folder])
 
 
@@ -227,5 +224,5 @@ def test_the_newest_run_is_the_one_begun_last(make_run, tmp_path):
 
 
 def test_without_runs_the_newest_is_refused_with_the_command_that_makes_one(tmp_path):
-    with pytest.raises(RunError, match="no run in .* python -m tuner.run makes one"):
+    with pytest.raises(RunError, match=f"{tmp_path}/ .*python -m tuner.run"):
         newest_run(tmp_path)

@@ -16,6 +16,7 @@ from analysis.mistakes.__main__ import app
 from analysis.mistakes.find import FEW, confident_errors, confusions, disagreement, divergence, subgroups, subgroups_of
 from analysis.votes.voting import Mean
 from tests.conftest import nightly_after
+from tests.messages import missing
 from trainables.data.targets import Classes, Scheme
 from trainables.metrics import METRICS
 from trainables.seeding import generator
@@ -357,7 +358,7 @@ def test_an_ensemble_of_other_runs_is_refused_with_the_fix(here):
     models = {"others/7": ("others/trials/7/model.safetensors",)}
     write_ensemble(run / "ensemble", EnsembleFile(models, pipeline_of(load_runs([run]), "others/7")))
     message = refused(call())
-    assert "ensemble.json needs others/7, which cannot predict here. Give the runs that it was made of (--run), or --top" in message
+    assert not missing(message, "ensemble.json", "others/7", "--run", "--top")
 
 
 def test_the_holdout_is_predicted_and_the_reader_is_warned(here, without_pictures):
@@ -376,17 +377,3 @@ def test_the_same_seed_gives_the_same_intervals(here, without_pictures):
         call("--top", "1", "--seed", seed)
         found.append((here / "runs/faces/mistakes/groups.csv").read_bytes())
     assert found[0] == found[1] != found[2]
-
-
-@pytest.mark.parametrize("top", ["0", "99"])
-def test_a_top_that_cannot_be_is_refused_with_how_many_there_are(here, top):
-    assert f"--top is {top}, but there are" in refused(call("--top", top))
-
-
-def test_a_run_that_does_not_exist_is_refused_with_those_that_do(here):
-    assert "there is no run 'face' in runs/; there are faces" in refused(call("--run", "face"))
-
-
-def test_the_help_teaches_by_example():
-    result = call("--help")
-    assert result.exit_code == 0 and "python -m analysis.mistakes --run faces" in result.output

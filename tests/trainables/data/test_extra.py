@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from analysis.ensemble.files import write_submission
+from tests.messages import missing, mistaken
 from trainables.data.extra import Completed, complete, extra_table, refuse_other_extra
 from trainables.data.images import DataError, Images
 from trainables.data.layouts.reading import read_images, read_unlabelled
@@ -104,20 +105,16 @@ def test_images_that_cannot_be_decoded_do_not_train_and_are_named(completed, str
     (strangers.parent / "1.png").write_bytes(b"no image")
     whole = completed(extra=(str(strangers),), ordinal="age")
     assert whole.data.extra[0].images.ids == ("0.png", "2.png")
-    assert [str(item) for item in whole.left_out] == ["1 images cannot be decoded: 1.png (not an image of a known format)"]
+    (item,) = whole.left_out
+    assert not missing(str(item), "1 images", "1.png (")
 
 
 def test_a_source_that_does_not_fit_the_data_is_refused_as_one_of_data_extra(refused, strangers, tmp_path):
-    assert refused(extra=(str(tmp_path / "nowhere"),))[0].startswith(
-        f"data/extra: {tmp_path / 'nowhere'}: no such file or folder. Give --data"
-    )
-    assert refused(extra=(str(strangers),)) == [
-        f"data/extra: {strangers}: age is 20, 45, 70 for some images, and the classes are <30, 30-59, >=60. Write those."
-    ]
+    assert refused(extra=(str(tmp_path / "nowhere"),))[0].startswith(f"data/extra: {tmp_path / 'nowhere'}: ")
+    assert not mistaken(refused(extra=(str(strangers),)), [(f"data/extra: {strangers}: age ", "20, 45, 70", "<30, 30-59, >=60")])
     strangers.write_text(strangers.read_text().replace("gender", "sex"))
-    assert refused(extra=(str(strangers),), ordinal="age") == [
-        f"data/extra: {strangers}: has no target gender; there are age, sex, mask. Add it."
-    ]
+    expected = [(f"data/extra: {strangers}: ", "no target gender", "age, sex, mask")]
+    assert not mistaken(refused(extra=(str(strangers),), ordinal="age"), expected)
 
 
 def test_only_what_some_trial_predicts_must_be_labelled_in_extra_images(completed, refused, data, strangers):
@@ -138,7 +135,7 @@ def test_an_empty_setting_names_no_source(completed, extra):
 # Who is scored must not train
 
 
-def side(data: Data, name: str) -> list[int]:
+def part(data: Data, name: str) -> list[int]:
     return {"train": data.split.train, "valid": data.split.valid, "holdout": data.split.holdout}[name].tolist()
 
 
@@ -154,16 +151,16 @@ def named(strangers: Path, group: str) -> None:
 
 
 def test_a_group_that_is_held_out_is_refused_by_name(refused, data, strangers):
-    group = sorted({data.images.names[index] for index in side(data, "holdout")})[0]
+    group = sorted({data.images.names[index] for index in part(data, "holdout")})[0]
     named(strangers, group)
     (line,) = refused(extra=(str(strangers),), ordinal="age")
-    assert line.startswith(f"{strangers}: 1 images of hold-out groups would train: 1.png ({group}).")
+    assert not mistaken([line], [(f"{strangers}: 1 images ", "hold-out", f"1.png ({group})")])
 
 
 def test_a_copy_of_an_image_that_is_held_out_is_refused_whatever_its_name(refused, data, strangers):
-    shutil.copy(data.images.root / data.images.ids[side(data, "holdout")[3]], strangers.parent / "1.png")
+    shutil.copy(data.images.root / data.images.ids[part(data, "holdout")[3]], strangers.parent / "1.png")
     (line,) = refused(extra=(str(strangers),), ordinal="age")
-    assert line.startswith(f"{strangers}: 1 images of hold-out groups would train: 1.png (stranger 1).")
+    assert not mistaken([line], [(f"{strangers}: 1 images ", "hold-out", "1.png (stranger 1)")])
 
 
 def test_every_source_that_leaks_is_named(refused, demo):
@@ -174,7 +171,7 @@ def test_every_source_that_leaks_is_named(refused, demo):
 @pytest.mark.parametrize("name", ["train", "valid"])
 @pytest.mark.parametrize("copy", [False, True], ids=["its name", "a copy"])
 def test_a_group_of_the_run_trains_only_in_folds_where_it_does_not_validate(completed, data, strangers, name, copy):
-    index = side(data, name)[0]
+    index = part(data, name)[0]
     if copy:
         shutil.copy(data.images.root / data.images.ids[index], strangers.parent / "1.png")
     else:
@@ -190,7 +187,7 @@ def test_a_group_of_the_run_trains_only_in_folds_where_it_does_not_validate(comp
 
 def test_what_is_decided_of_extra_images_is_the_same_for_every_fold(completed, data, strangers):
     """Search and refit look at other folds, and agree."""
-    named(strangers, data.images.names[side(data, "train")[0]])
+    named(strangers, data.images.names[part(data, "train")[0]])
     of_fold = [replace(data, split=replace(data.split, fold=fold)) for fold in (0, 1, NO_FOLD)]
     wholes = [completed(extra=(str(strangers),), ordinal="age", data=one) for one in of_fold]
     assert len({whole.table for whole in wholes}) == 1
@@ -198,7 +195,7 @@ def test_what_is_decided_of_extra_images_is_the_same_for_every_fold(completed, d
 
 
 def test_a_copy_of_one_image_ties_all_images_of_its_group(completed, data, strangers):
-    index = side(data, "valid")[0]
+    index = part(data, "valid")[0]
     shutil.copy(data.images.root / data.images.ids[index], strangers.parent / "1.png")
     strangers.write_text(strangers.read_text().replace("stranger 2", "stranger 1"))
     whole = completed(extra=(str(strangers),), ordinal="age")
@@ -207,10 +204,10 @@ def test_a_copy_of_one_image_ties_all_images_of_its_group(completed, data, stran
 
 @pytest.mark.parametrize("name", ["valid", "holdout", "train"])
 def test_an_image_that_was_encoded_again_and_is_scored_is_named(completed, data, strangers, name):
-    copied = data.images.ids[side(data, name)[0]]
+    copied = data.images.ids[part(data, name)[0]]
     Image.open(data.images.root / copied).convert("RGB").save(strangers.parent / "1.png")
     whole = completed(extra=(str(strangers),), ordinal="age")
-    found = [item.names for item in whole.left_out if "look like" in item.reason]
+    found = [item.names for item in whole.left_out if "resemble" in item.reason]
     if name == "train":
         assert not any(copied in names for (names,) in found)
     else:
@@ -256,19 +253,19 @@ def test_every_wrong_row_of_probabilities_is_named_by_its_line(refused, probabil
     rows[4][1] = "high"
     rows[5][1:] = ["0.1"] * 18
     probabilities.write_text("\n".join([header, *(",".join(row) for row in rows)]))
-    wrong = "these are not probabilities; write numbers >= 0 that sum to 1."
-    assert refused(pseudo=str(probabilities)) == [
-        f"{probabilities}:3: image {rows[0][0]} is a duplicate; keep one row.",
-        f"{probabilities}:4: image 'gone.jpg' is not in eval/info.csv; remove the row.",
-        *(f"{probabilities}:{line}: {wrong}" for line in (5, 6, 7)),
+    expected = [
+        (f"{probabilities}:3: ", rows[0][0]),
+        (f"{probabilities}:4: ", "'gone.jpg'", "eval/info.csv"),
+        *((f"{probabilities}:{line}: ", "probabilities", "sum to 1") for line in (5, 6, 7)),
     ]
+    assert not mistaken(refused(pseudo=str(probabilities)), expected)
 
 
 def test_data_without_images_to_predict_has_no_use_for_probabilities(data, probabilities, decode, tmp_path):
     for name in ("cat/1.png", "dog/1.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    with pytest.raises(DataError, match=f"data/pseudo: {tmp_path} has no unlabelled test part"):
+    with pytest.raises(DataError, match=f"data/pseudo: {tmp_path} "):
         complete(data, tmp_path, DataConfig(pseudo=str(probabilities)), ("joint",), (), {}, decode)
 
 
@@ -283,9 +280,7 @@ def test_labels_are_there_for_every_correction_that_a_trial_may_ask_for(complete
     labels = whole.data.relabelled[str(tmp_path / "mine.csv")]
     mine = data.images.groups == data.images.groups[0]
     assert (labels[mine, 2] == 2).all() and (labels[~mine] == data.images.labels[~mine]).all()
-    assert [item.reason for item in whole.left_out if "consensus" in item.reason] == [
-        "corrections of consensus that do not fit these images, ignored"
-    ]
+    assert sum("consensus" in item.reason for item in whole.left_out) == 1
 
 
 def test_weights_are_those_of_the_table(completed, data, tmp_path):
@@ -332,9 +327,8 @@ def test_whatever_changed_since_is_a_difference(completed, strangers, probabilit
     with pytest.raises(DataError) as caught:
         refuse_other_extra(then, completed(**settings).table)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "The additional training data (data/extra, data/pseudo, data/weights) changed since the run began:"
+    assert not missing(lines[0], "data/extra, data/pseudo, data/weights")
     assert lines[1].startswith("  only then, 1: ") and (change == "row" or lines[2].startswith("  only now, 1: "))
-    assert lines[-1] == "Restore the old files to resume the run, or start a new one."
 
 
 def test_a_run_resumes_with_the_same_table_alone(tmp_path):

@@ -5,7 +5,6 @@ from tests.conftest import nightly_after
 from trainables.config import section
 from trainables.data.sampling import SAMPLERS, build_sampler
 from trainables.data.training import TrainingImages
-from trainables.registry import ConfigError
 
 
 def images_of(classes, groups=None, weights=None) -> TrainingImages:
@@ -120,8 +119,3 @@ def test_one_per_person_takes_each_image_of_a_person_equally_often():
     images = images_of([0, 1, 2, 0, 1, 2, 0], groups=[5, 5, 5, 5, 8, 8, 9])
     seen = sum(np.bincount(draw("one_per_person", images, seed), minlength=7) for seed in range(2000)) / 2000
     np.testing.assert_allclose(seen, [1 / 4] * 4 + [1 / 2] * 2 + [1], atol=0.04)
-
-
-def test_an_unknown_sampler_is_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match="sampler/name: 'weigthed' does not exist; did you mean weighted"):
-        build_sampler(section("sampler", name="weigthed"))

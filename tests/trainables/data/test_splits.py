@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import nightly_after
+from tests.messages import missing, mistaken
 from trainables.data.images import DataError, Images
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.settings import DataConfig
@@ -130,13 +131,13 @@ def test_rare_classes_are_named_with_their_number_of_groups():
 
 @pytest.mark.parametrize(("counts", "folds"), [((1, 1), 5), ((2, 2), 5), ((1, 1, 1), 2), ((1, 1), 2)])
 def test_too_few_groups_are_refused_with_what_can_be_done(counts, folds):
-    with pytest.raises(DataError, match=f"^{sum(counts)} groups of images are too few") as caught:
+    with pytest.raises(DataError, match=f"^{sum(counts)} groups ") as caught:
         split_groups(few(counts), DataConfig(folds=folds), seed=0)
     assert ("data/folds=2" in str(caught.value)) == (folds > 2 and sum(counts) > 2) and "data/cuts" not in str(caught.value)
 
 
 def test_a_fold_that_there_is_not_is_refused():
-    with pytest.raises(DataError, match="data/fold is 5, but the folds are 0 to 4"):
+    with pytest.raises(DataError, match="data/fold is 5.* 0 to 4"):
         split_groups(draw_images(0), DataConfig(fold=5), seed=0)
 
 
@@ -187,12 +188,11 @@ def refused(table: bytes, images: Images, digests: dict[str, str] | None = None,
 def differences(words: str) -> list[str]:
     """The lines between the first, which says what is wrong, and the last, which says how to fix it."""
     first, *lines, last = words.splitlines()
-    assert first == "The images differ from those with which the run began:"
-    assert last == "Restore the old images and labels to resume the run, or start a new one."
+    assert first.endswith(":") and last
     return lines
 
 
-def test_the_table_says_who_is_on_which_side(images, split):
+def test_the_table_says_who_is_in_which_part(images, split):
     table = pd.read_csv(io.BytesIO(split_table(images, split, digests_of(images))), dtype={"sha256": str})
     assert list(table.columns) == ["photo", "person", "class", "part", "sha256"]
     assert table["photo"].tolist() == list(images.ids)
@@ -271,12 +271,13 @@ def test_everything_that_differs_is_named_at_once(seed):
     today = relabelled(renamed(images, added, "new/mask1.jpg"), other)
     today = taken(today, np.delete(np.arange(len(images)), gone))
     digests = digests_of(images) | {"new/mask1.jpg": digests_of(images)[names[added]], names[changed]: "0123456789abcdef"}
-    assert differences(refused(table, today, digests)) == [
-        f"  missing, or cannot be decoded any more, 2: {'; '.join(sorted([names[gone], names[added]]))}",
-        "  new, 1: new/mask1.jpg",
-        f"  of another class, 1: {names[other]} (was {class_of(images, other)}; is {class_of(relabelled(images, other), other)})",
-        f"  of other content, 1: {names[changed]}",
+    expected = [
+        ("  missing", f", 2: {'; '.join(sorted([names[gone], names[added]]))}"),
+        ("  new, 1: new/mask1.jpg",),
+        ("  of another class, 1: ", f"{names[other]} (was {class_of(images, other)}; is {class_of(relabelled(images, other), other)})"),
+        ("  of other content, 1: ", names[changed]),
     ]
+    assert not mistaken(differences(refused(table, today, digests)), expected)
 
 
 def companions(images: Images) -> dict[str, str]:
@@ -311,7 +312,7 @@ def test_many_differences_are_counted_and_ten_of_them_named():
     _, table = made(images)
     (line,) = differences(refused(table, taken(images, np.arange(25, len(images)))))
     listed = sorted(images.ids[:25])
-    assert line == f"  missing, or cannot be decoded any more, 25: {'; '.join(listed[:MOST])}; and 15 more"
+    assert line.startswith("  missing") and line.endswith(f", 25: {'; '.join(listed[:MOST])}; and 15 more")
 
 
 def edited(table: bytes, edit: Callable[[list[list[str]]], object]) -> bytes:
@@ -325,30 +326,30 @@ def edited(table: bytes, edit: Callable[[list[list[str]]], object]) -> bytes:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda rows: rows.clear(), "it does not begin with the columns photo, person, class, part, sha256"),
-        (lambda rows: rows.pop(0), "it does not begin with the columns photo, person, class, part, sha256"),
-        (lambda rows: [row.pop() for row in rows], "it does not begin with the columns photo, person, class, part, sha256"),
-        (lambda rows: rows[3].pop(), "fields of row 3 are missing or invalid"),
-        (lambda rows: rows[3].append("more"), "fields of row 3 are missing or invalid"),
-        (lambda rows: rows.insert(3, []), "fields of row 3 are missing or invalid"),
-        (lambda rows: rows[3].__setitem__(0, ""), "fields of row 3 are missing or invalid"),
-        (lambda rows: rows[3].__setitem__(1, "Ann"), "fields of row 3 are missing or invalid"),
-        (lambda rows: rows[3].__setitem__(3, "fold"), "fields of row 3 are missing or invalid"),
-        (lambda rows: rows[3].__setitem__(4, "ABC"), "fields of row 3 are missing or invalid"),
-        (lambda rows: [row.pop() for row in rows[1:13]], "row 10; and 2 more are missing"),
-        (lambda rows: rows.append(rows[1]), "it has duplicate images, "),
+        (lambda rows: rows.clear(), "columns photo, person, class, part, sha256"),
+        (lambda rows: rows.pop(0), "columns photo, person, class, part, sha256"),
+        (lambda rows: [row.pop() for row in rows], "columns photo, person, class, part, sha256"),
+        (lambda rows: rows[3].pop(), "row 3 "),
+        (lambda rows: rows[3].append("more"), "row 3 "),
+        (lambda rows: rows.insert(3, []), "row 3 "),
+        (lambda rows: rows[3].__setitem__(0, ""), "row 3 "),
+        (lambda rows: rows[3].__setitem__(1, "Ann"), "row 3 "),
+        (lambda rows: rows[3].__setitem__(3, "fold"), "row 3 "),
+        (lambda rows: rows[3].__setitem__(4, "ABC"), "row 3 "),
+        (lambda rows: [row.pop() for row in rows[1:13]], "row 10; and 2 more "),
+        (lambda rows: rows.append(rows[1]), "duplicate images, "),
     ],
 )
 def test_a_damaged_table_is_refused_with_what_is_wrong_with_it(edit, words):
     images = draw_images(0)
     said = refused(edited(made(images)[1], edit), images)
     assert said.startswith("split.csv of the run is damaged: ") and words in said
-    assert said.endswith("Restore it from a backup, or start a new run.")
+    assert "from a backup" in said
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b'photo,person,class,part,sha256\n"1/0.jpg', b"x" * 200_000])
 def test_what_is_no_table_is_refused(content):
-    assert refused(content, draw_images(0)).startswith("split.csv of the run is damaged: it is not a table (")
+    assert refused(content, draw_images(0)).startswith("split.csv of the run is damaged: ")
 
 
 @pytest.mark.parametrize("seed", nightly_after(4, range(20)))
@@ -357,9 +358,9 @@ def test_a_table_that_was_cut_off_is_refused(seed):
     _, table = made(images)
     said = refused(table[: np.random.default_rng(seed).integers(len(table) - 1)], images)
     # Cut between two rows it is a table still, in which images are missing.
-    assert said.startswith(("split.csv of the run is damaged: ", "The images differ from those with which the run began:\n  new, "))
+    assert said.startswith("split.csv of the run is damaged: ") or said.splitlines()[1].startswith("  new, ")
 
 
 def test_a_fold_that_the_run_does_not_have_is_refused():
     images = draw_images(0)
-    assert refused(made(images)[1], images, fold=5) == "data/fold is 5, but the run's split.csv has no image in that fold."
+    assert not missing(refused(made(images)[1], images, fold=5), "data/fold is 5", "split.csv")

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.messages import mistaken
 from trainables.data.images import Images
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.settings import LabelsConfig
@@ -132,12 +133,11 @@ def test_numbers_are_asked_for_only_where_there_are_some():
     assert np.isnan(training_images(LabelsConfig(), data, task).numbers).all()
     with pytest.raises(ConfigError) as caught:
         training_images(LabelsConfig(cuts=(28, 59), remove=((27, 29),)), data, task)
-    words = "needs a target that is cut from a number, and this data has none; leave it out"
-    assert str(caught.value).splitlines() == [f"labels/cuts: {words}", f"labels/remove: {words}"]
+    assert not mistaken(str(caught.value).splitlines(), [("labels/cuts: ", "number"), ("labels/remove: ", "number")])
 
 
 def test_another_number_of_cuts_is_refused():
-    with pytest.raises(ConfigError, match="labels/cuts: has 3 cuts, data/cuts has 2; the classes must stay the same"):
+    with pytest.raises(ConfigError, match="labels/cuts: .*3 cuts.*data/cuts has 2"):
         trained(draw_data(0), cuts=[20, 30, 60])
 
 
@@ -150,7 +150,7 @@ def test_settings_that_leave_a_class_without_images_are_refused(settings, path):
     labels = data.images.labels.copy()
     labels[:, 2] = np.minimum(labels[:, 2], 1)
     data = replace(data, relabelled={"x": labels})
-    with pytest.raises(ConfigError, match=f"{path}: leaves no training image of >=60; change fewer"):
+    with pytest.raises(ConfigError, match=f"{path}: .*>=60"):
         trained(data, "age", **settings)
     assert len(trained(data, "gender", **settings))
 

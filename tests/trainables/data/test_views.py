@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import nightly_after
+from tests.messages import missing
 from trainables.card import Card
 from trainables.checkpoint import load_model, pack_model
 from trainables.config import section
@@ -40,7 +41,6 @@ from trainables.data.views import (
     store_folder,
 )
 from trainables.models.assemble import IMAGENET, build_model
-from trainables.registry import ConfigError
 from tuner.demo.people import PLANTED
 
 ROOT = Path(__file__).parents[3]
@@ -279,8 +279,7 @@ def test_damaged_and_absurd_files_end_in_bad_and_the_rest_is_unharmed(tmp_path):
     names = ("good.png", "truncated.jpg", "empty.jpg", "text.jpg", "folder.jpg", "huge.png", "whole.jpg")
     built = build_views(Unlabelled(root, names), [SQUARE], tmp_path / "cache")
     assert list(built.bad) == list(names[1:6]) and all(built.bad.values())
-    assert built.bad["text.jpg"] == "not an image of a known format"
-    assert "100001 x 1000 pixels; the limit is 100,000,000" in built.bad["huge.png"]
+    assert not missing(built.bad["huge.png"], "100001 x 1000 pixels", "100,000,000")
     array = pixels(built, SQUARE)
     np.testing.assert_array_equal(array[0], look(image, SQUARE))
     assert array[6].any() and not array[1:6].any()
@@ -323,14 +322,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, built.bad)
     assert done.returncode == 0, done.stderr
     kilobytes, bad = done.stdout.split(maxsplit=1)
     assert int(kilobytes) < 100_000  # 4.8 GB would be 4,700,000
-    assert bad.strip() == str({f"bomb.{suffix}": "its header declares far more than 100,000,000 pixels, the limit"})
+    assert bad.startswith(f"{{'bomb.{suffix}': ") and "100,000,000 pixels" in bad
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("suffix", ["png", "jpeg", "bmp"])
 def test_a_header_that_claims_somewhat_too_many_pixels_is_refused_with_how_many(tmp_path, suffix):
     (tmp_path / f"photo.{suffix}").write_bytes(claiming(suffix, 12_000, 12_000))
-    with pytest.raises(ValueError, match="12000 x 12000 pixels; the limit is 100,000,000"):
+    with pytest.raises(ValueError, match="12000 x 12000 pixels.*100,000,000"):
         read_image(tmp_path / f"photo.{suffix}")
 
 
@@ -630,11 +629,6 @@ def test_settings_that_mean_the_same_geometry_are_one_view():
     assert View.of(section("view", size=32)) == View.of(section("view", size=(32, 32))) == SQUARE
     assert View.of(section("view", size=32, crop="center", fraction=0.7)) == CENTRE
     assert View.of(section("view", size=(24, 40))) == WIDE
-
-
-def test_an_unknown_crop_is_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match="view/crop: 'centre' does not exist; did you mean center"):
-        View.of(section("view", crop="centre"))
 
 
 def test_views_are_named_by_all_that_distinguishes_them():

@@ -5,6 +5,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from tests.messages import missing, mistaken
 from trainables.models.backbone import build_backbone, pretrained_statistics
 from trainables.models.settings import ModelConfig
 from trainables.registry import ConfigError
@@ -66,8 +67,7 @@ def test_building_looks_at_the_network_without_changing_it(name):
 )
 def test_a_size_that_a_network_cannot_take_is_refused_with_the_nearest_that_it_takes(name, size, near):
     message = refused(name, size)
-    assert message.startswith(f"view/size: {name} cannot take {size[0]}x{size[1]} pixels (")
-    assert message.endswith(f"); use [{near[0]}, {near[1]}]")
+    assert not mistaken([message], [(f"view/size: {name} ", f"{size[0]}x{size[1]} pixels", f"[{near[0]}, {near[1]}]")])
     assert build(name, near)(torch.rand(2, 3, *near)).ndim == 2
 
 
@@ -81,7 +81,7 @@ def test_a_size_that_a_network_cannot_take_is_refused_with_the_nearest_that_it_t
 )
 def test_an_unknown_backbone_is_refused_with_the_nearest_names(name, hint):
     message = refused(name)
-    assert message.startswith(f"model/backbone: timm has no {name!r}; ") and hint in message
+    assert message.startswith("model/backbone: ") and not missing(message, repr(name), hint)
     assert refused("test_resnet", second=name) == message.replace("model/backbone", "model/second")
     assert refused(name, second=name).splitlines() == [message, refused("test_resnet", second=name)]
 
@@ -135,8 +135,8 @@ def test_drop_path_reaches_the_blocks_and_changes_answers_in_training_alone(name
 
 @pytest.mark.parametrize("name", ["densenet121", "vgg11", "test_efficientnet"])
 def test_drop_path_is_refused_where_no_block_can_be_left_out(name):
-    expected = f"model/drop_path: {name} has no residual blocks to drop; use 0 or another backbone"
-    assert refused(name, drop_path=0.1) == refused("test_vit", second=name, drop_path=0.1) == expected
+    message = refused(name, drop_path=0.1)
+    assert message == refused("test_vit", second=name, drop_path=0.1) and message.startswith(f"model/drop_path: {name} ")
 
 
 @pytest.mark.parametrize(
@@ -171,10 +171,8 @@ def test_missing_unknown_and_misshapen_keys_are_named(tmp_path):
     state |= {"stem.weight": torch.zeros(1), "conv1.1.bias": torch.zeros(3)}
     save_file(state, tmp_path / "weights.safetensors")
     message = refused("test_resnet", weights=tmp_path / "weights.safetensors")
-    assert message == (
-        f"model/weights: {tmp_path / 'weights.safetensors'} does not fit this backbone: "
-        "missing conv1.0.weight, unknown stem.weight, conv1.1.bias is (3,), not (16,)"
-    )
+    keys = "missing conv1.0.weight", "unknown stem.weight", "conv1.1.bias is (3,), not (16,)"
+    assert not mistaken([message], [(f"model/weights: {tmp_path / 'weights.safetensors'} ", *keys)])
 
 
 def test_weights_of_another_network_are_refused_with_the_first_few_keys(tmp_path):
@@ -202,7 +200,7 @@ class Harmful:
 @pytest.mark.parametrize("save", [lambda value, file: torch.save(value, file), lambda value, file: file.write_bytes(pickle.dumps(value))])
 def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path, save):
     save({"conv1.weight": Harmful(tmp_path / "harm")}, tmp_path / "weights.pt")
-    assert "is not a state dict of tensors only" in refused("test_resnet", weights=tmp_path / "weights.pt")
+    assert not missing(refused("test_resnet", weights=tmp_path / "weights.pt"), f"{tmp_path / 'weights.pt'} ", "tensors only")
     assert not (tmp_path / "harm").exists()
 
 
@@ -210,7 +208,7 @@ def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path, save):
 @pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 broken", bytes(64)])
 def test_a_file_that_is_no_state_dict_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    assert f"{tmp_path / name} is not a state dict" in refused("test_resnet", weights=tmp_path / name)
+    assert refused("test_resnet", weights=tmp_path / name).startswith(f"model/weights: {tmp_path / name} ")
 
 
 @pytest.mark.parametrize("value", [torch.zeros(3), [torch.zeros(3)], {"state_dict": 3}, {"conv1.weight": 3}])
@@ -221,19 +219,18 @@ def test_a_torch_file_of_something_else_is_refused(tmp_path, value):
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     message = refused("test_resnet", weights=tmp_path / "gone.pt")
-    assert message == f"model/weights: no such file: {tmp_path / 'gone.pt'}. Write imagenet, none, or the path of a state dict"
+    assert not mistaken([message], [("model/weights: ", str(tmp_path / "gone.pt"), "imagenet, none")])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_imagenet_without_a_network_is_explained(name, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     message = refused(name, weights="imagenet")
-    assert message.startswith(f"model/weights: the imagenet weights of {name} cannot be downloaded (")
-    assert "HF_HOME" in message and "--set model/weights=FILE" in message and "--set model/weights=none" in message
+    fixes = "HF_HOME", "--set model/weights=FILE", "--set model/weights=none"
+    assert not mistaken([message], [("model/weights: ", f"imagenet weights of {name} ", *fixes)])
 
 
 def test_imagenet_weights_are_asked_for_each_of_two_backbones(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     lines = refused("test_resnet", weights="imagenet", second="test_vit").splitlines()
-    expected = [f"model/weights: the imagenet weights of {name} cannot be downloaded (" for name in ("test_resnet", "test_vit")]
-    assert [line[: len(start)] for line, start in zip(lines, expected, strict=True)] == expected
+    assert not mistaken(lines, [("model/weights: ", f"imagenet weights of {name} ") for name in ("test_resnet", "test_vit")])

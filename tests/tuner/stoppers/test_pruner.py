@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tests.messages import missing
 from tests.tuner.stoppers.reports import F1, pruner_of, record_of, reported
 from trainables.record import Decision
 from tuner.stoppers.pruner import reached_pruner, why_stopped
@@ -92,4 +93,4 @@ def test_the_reason_says_when_and_how_far_below_which_cutoff():
     pruner = pruner_of(grace=2)
     for number, score in enumerate([0.5, 0.7, 0.2]):
         reported(pruner, number, score, epoch=2)
-    assert pruner.reasons == {2: "ASHA stopped it at epoch 2: macro F1 0.200 is below the cutoff 0.600 of 2 trials"}
+    assert list(pruner.reasons) == [2] and not missing(pruner.reasons[2], "ASHA", "epoch 2", "macro F1 0.200", "0.600 of 2 trials")

@@ -1,4 +1,5 @@
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import nightly_after
+from tests.messages import missing, mistaken
 from trainables.data.images import DataError, Images
 from trainables.data.layouts.contest import SHOTS
 from trainables.data.layouts.reading import read_images, read_unlabelled
@@ -138,7 +140,7 @@ def test_a_folder_that_the_table_does_not_list_is_left_out(write):
 
 def test_missing_columns_are_named_with_those_there_are(write):
     folder = write([("1", "male", "a")], header=("id", "sex", "path"))
-    assert refused(folder).endswith("column gender, age is missing; it needs id, gender, age, path and has id, sex, path.")
+    assert not missing(refused(folder), "train.csv: ", "column gender, age", "id, gender, age, path", "id, sex, path")
 
 
 @pytest.mark.parametrize("content", [b'id,gender\n"1,2\n', b"\xff\xfe\x00"])
@@ -152,10 +154,9 @@ def test_an_empty_table_and_rows_of_another_length_are_refused(write):
     folder = write()
     table = folder / "train" / "train.csv"
     table.write_text("")
-    assert refused(folder).endswith("it needs id, gender, age, path and the file is empty.")
+    assert not missing(refused(folder), f"{table}: ", "id, gender, age, path", "empty")
     table.write_text("id,gender,age,path\n1,male,2,a\n1,male,2,a,b\n\n1,male\n")
-    mend = "the header has 4; put a field with a separator in quotation marks."
-    assert refused(folder).splitlines() == [f"{table}:3: has 5 fields, {mend}", f"{table}:5: has 2 fields, {mend}"]
+    assert not mistaken(refused(folder).splitlines(), [(f"{table}:3: ", "5 fields", "4"), (f"{table}:5: ", "2 fields", "4")])
 
 
 def test_a_table_of_a_spreadsheet_with_a_byte_order_mark_is_read(write):
@@ -183,22 +184,21 @@ def test_every_wrong_row_is_named_at_once_by_its_line(write):
         ]
     )
     table, root = folder / "train" / "train.csv", folder / "train" / "images"
-    assert refused(folder).splitlines() == [
-        f"{table}:2: gender is 'Male'; write one of male, female.",
-        f"{table}:3: age is '30.5'; write an integer of years between 0 and 120.",
-        f"{table}:4: age is ''; write an integer of years between 0 and 120.",
-        f"{table}:5: age is '121'; write an integer of years between 0 and 120.",
-        f"{table}:6: folder d is not in {root}. Put it there or remove the row.",
-        f"{table}:7: gender is ''; write one of male, female.",
-        f"{table}:7: age is '-3'; write an integer of years between 0 and 120.",
-        f"{table}:7: path '../images/a' is not the plain name of a folder in {root}; write one, without dots or slashes.",
-        f"{table}: folder c is listed twice; keep one row.",
+    expected = [
+        (f"{table}:2: gender ", "'Male'", "male, female"),
+        *((f"{table}:{line}: age ", repr(age), "between 0 and 120") for line, age in ((3, "30.5"), (4, ""), (5, "121"))),
+        (f"{table}:6: ", "d", str(root)),
+        (f"{table}:7: gender ", "''", "male, female"),
+        (f"{table}:7: age ", "'-3'", "between 0 and 120"),
+        (f"{table}:7: path ", "'../images/a'", str(root)),
+        (f"{table}: ", "folder c"),
     ]
+    assert not mistaken(refused(folder).splitlines(), expected)
 
 
 @pytest.mark.parametrize("path", ["..", "../images/a", "a/../../images/a", "/etc", ".", "", "a/", "./a", "b/../a"])
 def test_a_path_out_of_the_root_or_a_second_spelling_of_one_is_refused(write, path):
-    assert f"path {path!r} is not the plain name of a folder in" in refused(write([*GOOD, ("9", "male", "Asian", "20", path)]))
+    assert f"path {path!r} " in refused(write([*GOOD, ("9", "male", "Asian", "20", path)]))
 
 
 def test_twenty_mistakes_are_shown_and_the_rest_counted(write):
@@ -210,7 +210,7 @@ def test_folders_without_an_image_are_refused(write):
     folder = write()
     for file in (folder / "train" / "images").rglob("*.jpg"):
         file.unlink()
-    assert "no images. Each group's folder holds mask1" in refused(folder)
+    assert not missing(refused(folder), f"{folder / 'train' / 'images'}: ", "mask1")
 
 
 def test_images_to_predict_keep_the_order_of_the_table(demo):
@@ -229,7 +229,7 @@ def test_images_to_predict_that_are_not_in_their_folder_are_named(write, name):
     folder = write()
     (folder / "eval" / "images").mkdir(parents=True)
     (folder / "eval" / "info.csv").write_text(f"ImageID,ans\n{name},0\n")
-    with pytest.raises(DataError, match=r"1 images are not in .*Put them there or remove their rows"):
+    with pytest.raises(DataError, match=rf"info.csv: 1 images .*{re.escape(name)}"):
         read_unlabelled(folder, DataConfig())
 
 

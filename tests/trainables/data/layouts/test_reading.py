@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import nightly_after
+from tests.messages import missing, mistaken
 from trainables.data.images import DataError, Images, LeftOut
 from trainables.data.layouts.contest import contest_scheme
 from trainables.data.layouts.reading import read_images, read_joining, read_scheme, read_unlabelled, refuse_odd_names
@@ -90,21 +91,21 @@ def test_files_whose_names_are_no_utf_8_are_refused_by_name_whatever_reads_them(
     for scheme in (None, Scheme((Classes("class", ("cat", "dog")),))):
         with pytest.raises(DataError) as caught:
             reading(tree, scheme)
-        assert str(caught.value).startswith(f"{tree}: 1 names of files are not in UTF-8: cat/caf\\xe9.png. ")
+        assert str(caught.value).startswith(f"{tree}: 1 names ") and not missing(str(caught.value), "UTF-8", r"cat/caf\xe9.png")
 
 
 def test_a_folder_whose_own_name_is_no_utf_8_is_refused(tree):
     renamed(tree, b"images \xe9")
-    with pytest.raises(DataError, match=r"images \\xe9: this name is not in UTF-8"):
+    with pytest.raises(DataError, match=r"images \\xe9: .*UTF-8"):
         reading(tree.parent / os.fsdecode(b"images \xe9"))
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("ca\nt", r"classes of class hold control characters: ca\nt."),
-        ("ca\x1b[31mt", r"classes of class hold control characters: ca\x1b[31mt."),
-        ("Dog", "classes of class: these look alike and are not: 'Dog', 'dog'."),
+        ("ca\nt", r"control characters: ca\nt."),
+        ("ca\x1b[31mt", r"control characters: ca\x1b[31mt."),
+        ("Dog", "'Dog', 'dog'"),
     ],
 )
 def test_class_names_that_a_new_run_should_not_begin_with(tree, name, words):
@@ -112,7 +113,7 @@ def test_class_names_that_a_new_run_should_not_begin_with(tree, name, words):
     images = reading(tree)
     with pytest.raises(DataError) as caught:
         refuse_odd_names(tree, images)
-    assert words in str(caught.value)
+    assert str(caught.value).startswith(f"{tree}: ") and not missing(str(caught.value), "classes of class", words)
 
 
 def test_single_letters_may_differ_in_capitals_alone(tree):
@@ -125,7 +126,7 @@ def test_joint_classes_that_would_have_one_name_are_refused(tree):
     rows = ['cat/0.png,"a, b",c', 'cat/1.png,a,"b, c"', 'dog/0.png,a,"b, c"', 'dog/1.png,"a, b",c']
     (tree / "photos.csv").write_text("\n".join(["image,one,two", *rows]))
     images = read_images(tree / "photos.csv", DataConfig(target="one,two"))
-    with pytest.raises(DataError, match="two joint classes would both be called 'a, b, c'"):
+    with pytest.raises(DataError, match="joint classes .*'a, b, c'"):
         refuse_odd_names(tree / "photos.csv", images)
 
 
@@ -164,13 +165,11 @@ def test_what_keeps_images_from_joining_is_reported_at_once(table):
     scheme = Scheme((Classes("size", ("small", "large")), Classes("class", ("dog", "bird"))))
     with pytest.raises(DataError) as caught:
         reading(table, scheme)
-    assert str(caught.value).splitlines() == [
-        f"{table}: has no target size; there are class. Add it.",
-        f"{table}: class is cat for some images, and the classes are dog, bird. Write those.",
-    ]
+    expected = [(f"{table}: ", "no target size", "class"), (f"{table}: class ", "cat", "dog, bird")]
+    assert not mistaken(str(caught.value).splitlines(), expected)
 
 
-def test_only_needed_attributes_must_be_there_and_of_known_values_and_others_stay_where_they_are(table):
+def test_only_needed_targets_must_be_there_and_of_known_values_and_others_stay_where_they_are(table):
     kind, size = Classes("class", ("dog", "cat")), Classes("size", ("small", "large"))
     years = Classes.banded("years", (30,))
     scheme = Scheme((size, kind, years))
@@ -182,7 +181,7 @@ def test_only_needed_attributes_must_be_there_and_of_known_values_and_others_sta
     assert whole.scheme == scheme and whole.labels[:, 2].tolist() == [0, 1, 1, 1]
     table.write_text(table.read_text().replace("small", "tiny"))
     assert read_joining(table, DataConfig(ordinal="years"), scheme, {"class"}).scheme == Scheme((kind, years))
-    with pytest.raises(DataError, match="size is tiny for some images"):
+    with pytest.raises(DataError, match="size is tiny"):
         read_joining(table, DataConfig(ordinal="years"), scheme, {"size"})
 
 
@@ -224,7 +223,7 @@ def test_undecodable_images_leave_with_their_rows_untouched(quirky):
 
 def test_reasons_are_shown_with_the_number_and_the_first_names(quirky):
     many = quirky.without({name: "grey" for name in quirky.ids[:7]}).left_out[-1]
-    assert str(many).startswith(f"7 images cannot be decoded: {quirky.ids[0]} (grey), ") and str(many).endswith(" and 2 more")
+    assert str(many).startswith("7 images ") and f": {quirky.ids[0]} (grey), " in str(many) and str(many).endswith(" and 2 more")
 
 
 def test_a_few_names_are_all_shown():
