@@ -108,7 +108,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End with what the tests said.
 
-    Ray, Arrow and others leave threads behind (Ray's gatherer of statistics wakes up every few seconds) that go on while exit() takes
+    Ray, Arrow and others leave threads behind (Ray's gatherer of statistics wakes up every few seconds) that run on while exit() takes
     down what they use; one run in many died of that after its summary. How our own commands end is tested in processes of their own.
     """
     if session := config.stash.get(SESSION, None):

@@ -177,7 +177,7 @@ LEFT_OUT = {
         "a step after training: `analysis` votes over trials and combines those of several tasks; rules on their answers belong there too",
     ),
     "S1-18": "dropped by the team itself for the licence of the images; any images with labels come in by data/extra",
-    "S1-30": "wishes: MC dropout, FixMatch, Grad-CAM; nobody did them, and pseudo-labels (S1-22) are there",
+    "S1-30": "wishes: MC dropout, FixMatch, Grad-CAM; no team did them, and pseudo-labels (S1-22) are there",
     "S1-28": "attention heads on a ViT gave that team nothing; the other heads there are: model/hidden, model/neck",
     "S4-8": "a wish: removing the background takes a segmentation network; images prepared that way can be given as they are",
     "S4-18": "not done by the team: ages made by a GAN blur the very border that is hard; made images come in by data/extra",

@@ -93,7 +93,7 @@ def main(
         complain(str(error))
         sys.exit(2)
     except KeyboardInterrupt:
-        console.print(f"Stopped by Ctrl-C. {f'{out} holds the last whole epoch' if out.is_file() else 'Nothing was written'}.")
+        console.print(f"Stopped by Ctrl-C. {f'{out} holds the last complete epoch' if out.is_file() else 'Nothing was written'}.")
         sys.exit(130)
 
 

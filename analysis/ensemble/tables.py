@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def members_table(outcome: Outcome, trials: Mapping[str, Trial]) -> Table:
-    """The voters: which trials, with which weight, what they predict with, and how well."""
+    """The members: which trials, with which weight, what they predict with, and how well."""
     decision = outcome.decision
     title = decision.metric.title
     figures = ("weight", f"validation\n{title}", f"hold-out\n{title}", "significantly\nbelow the best")

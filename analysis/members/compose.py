@@ -35,7 +35,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Member:
-    """One voter: parts whose targets together are its scheme, each once, taken as independent."""
+    """One member: parts whose targets together are its scheme, each once, taken as independent."""
 
     scheme: Scheme
     parts: tuple[Part, ...]

@@ -75,7 +75,7 @@ def stack(probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, met
 
 
 def logistics(probabilities: np.ndarray, target: np.ndarray, strengths: Sequence[float], metric: Metric) -> list[Logistic]:
-    """The regression for each inverse penalty; each goes on from the one before."""
+    """The regression for each inverse penalty; each starts from the one before."""
     # Imported here: scikit-learn takes a second, and --help should not.
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits

@@ -39,7 +39,7 @@ class Votes:
     def __call__(self, probabilities: Array) -> Array:
         """Shares (images, classes) of the votes of members (members, images, classes).
 
-        The mean probability joins as one more voter that shares its vote out, so ties go to the higher summed probability, then to the
+        The mean probability joins as one more member that divides its vote, so ties go to the higher summed probability, then to the
         lower class. It cannot overturn a majority: that takes a lead of a whole vote, which only a class that is certain to every
         member has.
         """

@@ -51,7 +51,7 @@ def find_groups(trials: Sequence[Trial], metric: Metric) -> tuple[list[tuple[Tri
     reasons = {
         "trials began from random weights (model/weights is none), and the mean of such networks is worth nothing": random,
         "configurations have one model for each fold, validated on different groups: give the search instead": folds,
-        "refits on all data, of which nobody could validate a soup: give the search alone": whole,
+        "refits on all data, for which a soup has no validation images: give the search alone": whole,
         "trials that no other is similar to in tensors, first weights, task and view": alone,
     }
     return groups, [LeftOut(reason, tuple(described(one) for one in found)) for reason, found in reasons.items() if found]

@@ -23,7 +23,7 @@ def scores(here, run="faces"):
     return json.loads((here / "runs" / run / "ensemble" / "scores.json").read_text())
 
 
-def voters(here, run="faces"):
+def members_of(here, run="faces"):
     return [member["name"] for member in scores(here, run)["members"]]
 
 
@@ -48,19 +48,19 @@ def test_the_hard_vote_of_the_three_best_trials_is_one_command_and_equals_voting
     assert call("--top", "3", "--whole", "--vote", "hard", *PLAIN).exit_code == 0
     runs = load_runs([here / "runs/faces"])
     best = sorted(runs.trials, key=lambda trial: -trial.score)[:3]
-    assert sorted(voters(here)) == sorted(trial.name for trial in best)
+    assert sorted(members_of(here)) == sorted(trial.name for trial in best)
     submission = pd.read_csv(here / "runs/faces/ensemble/submission.csv")
     assert submission["ans"].tolist() == by_hand(here, [trial.name for trial in best]).tolist()
 
 
 def test_named_trials_vote_and_no_others(here):
     assert call("--members", "faces/0, faces/3,faces/2", "--vote", "hard", *PLAIN).exit_code == 0
-    assert sorted(voters(here)) == ["faces/0", "faces/2", "faces/3"]
+    assert sorted(members_of(here)) == ["faces/0", "faces/2", "faces/3"]
     submission = pd.read_csv(here / "runs/faces/ensemble/submission.csv")
     assert submission["ans"].tolist() == by_hand(here, ["faces/0", "faces/2", "faces/3"]).tolist()
 
 
-def test_named_specialists_that_share_no_target_are_one_voter(here, make_run):
+def test_named_specialists_that_share_no_target_are_one_member(here, make_run):
     for name in ("mask", "gender", "age"):
         make_run(here / "runs", f"{name}s", [{"task": name}, {"task": name}])
     runs = [word for name in ("masks", "genders", "ages") for word in ("--run", name)]

@@ -75,7 +75,7 @@ def like(begun):
 
 @pytest.fixture(scope="session")
 def trained(make_run, like, cache, tmp_path_factory):
-    """A run of four like trials and one of another view, each trained for an epoch or two. Read it, do not change it."""
+    """A run of four similar trials and one of another view, each trained for an epoch or two. Read it, do not change it."""
     trials = [
         like(optimizer={"lr": 3e-3}, epochs=2, train={"batch_size": 32}),
         like(optimizer={"lr": 1e-2}, epochs=2, train={"batch_size": 32}),
@@ -376,7 +376,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def twins(make_run, like, here):
-    """A run whose like trials are copies, so that their soup is as good as the best of them."""
+    """A run whose similar trials are copies, so that their soup is as good as the best of them."""
     return make_run(here / "runs", "faces", [like(seed=0), like(seed=0), like(task="heads", seed=0), like(task="heads", seed=0)])
 
 

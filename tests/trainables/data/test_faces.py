@@ -21,7 +21,7 @@ DIGESTS = tuple(f"{number:016x}" for number in range(6))
 
 @pytest.fixture(scope="module")
 def portrait(tmp_path_factory) -> Image.Image:
-    """A drawn person of 144 x 192 pixels in whom the detector sees a face."""
+    """A drawn person of 144 x 192 pixels in which the detector finds a face."""
     people = write_people(tmp_path_factory.mktemp("people") / "drawn", people=4, eval_people=0, seed=0, size=(144, 192))
     images = [read_image(file) for file in sorted(people.glob("train/images/*/normal.jpg"))]
     return next(image for image in images if find_face(image))
