@@ -73,7 +73,7 @@ def starts_processes(file: str) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts Ray or whole commands comes first, as it takes longest; before all, what wants no other Ray in this process."""
+    """What starts Ray or whole commands comes first, as it takes longest; before all, what needs that no other Ray runs in this process."""
 
     def place(item: pytest.Item) -> tuple[bool, bool]:
         file = item.nodeid.partition("::")[0]

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from analysis.ensemble.__main__ import app
 from tests.conftest import already
+from tests.messages import missing
 from trainables.config import TrialConfig
 from trainables.migrations import FORMAT
 from trainables.record import MODEL, read_predictions, read_records, read_run
@@ -62,7 +63,7 @@ def records(run):
     return read_records(run)
 
 
-def test_every_trial_leaves_a_whole_record(run, records):
+def test_every_trial_leaves_a_complete_record(run, records):
     assert [record.number for record in records] == [0, 1, 2, 3]
     card, split = read_run(run), pd.read_csv(run / "split.csv")
     validated = split["photo"][split["part"] == "fold 0"]
@@ -88,10 +89,10 @@ def test_every_trial_leaves_a_whole_record(run, records):
 def test_trials_that_cannot_learn_are_stopped_with_a_reason_in_plain_words(records):
     assert {record.result.state for record in records[:2]} <= {"finished", "stopped"}
     finished = [record for record in records if record.result.state == "finished"]
-    assert finished and all(record.result.reason == "trained all 4 epochs" for record in finished)
+    assert finished and all("all 4 epochs" in record.result.reason for record in finished)
     for record in records[2:]:
         assert record.result.state == "stopped" and len(record.reports) == 2
-        assert record.result.reason.startswith("ASHA stopped it at epoch 2: macro F1 0.")
+        assert not missing(record.result.reason, "ASHA", "epoch 2", "macro F1 0.")
 
 
 def test_only_the_best_two_have_weights_and_every_trial_is_on_tensorboard(records):

@@ -31,7 +31,7 @@ from trainables.migrations import FORMAT, NewerFormatError
 from trainables.record import MODEL, read_config, read_json, read_record, read_records, read_run, trial_folder, write_json, write_run
 from tuner.cli import Options, TrialCount
 from tuner.refit import main as refit_command
-from tuner.refits import Wish
+from tuner.refits import RefitOptions
 from tuner.refitting import refit
 from tuner.replay import main as replay
 from tuner.resume import take_stock
@@ -127,8 +127,8 @@ def test_it_is_resumed_with_one_more_trial_and_then_refitted(old, ray_cluster):
     assert sorted(records) == [0, 1, 2, 3, 4] and not (RUN / "damaged").exists()
     assert records[3].result.attempt == 2 and len(records[3].reports) == 3, "it went on after its second epoch"
     assert {number: (trial_folder(RUN, number) / MODEL).read_bytes() for number in kept} == kept
-    wish = Wish(run="format1", trials=(0,), all_data=True)
-    assert refit(wish, Options(), Console(file=said), already(ray_cluster)) == 0, said.getvalue()
+    refit_options = RefitOptions(run="format1", trials=(0,), all_data=True)
+    assert refit(refit_options, Options(), Console(file=said), already(ray_cluster)) == 0, said.getvalue()
     again = read_record(old / "runs/format1-refit/trials/0")
     assert again.result.state == "finished" and again.config.epochs == 3
 
@@ -226,7 +226,7 @@ def test_a_file_of_a_format_to_come_is_refused_with_its_name_and_both_formats_an
 
 
 def commands() -> dict[str, typer.Typer]:
-    """Every command that reads a run, with the options that it wants beside the run."""
+    """Every command that reads a run, with the options that it needs beside the run."""
     made = {}
     for name, main in (("tuner.replay", replay), ("tuner.refit", refit_command)):
         made[name] = typer.Typer()

@@ -86,11 +86,11 @@ def main(
     )
 
     def work(start: Start) -> int:
-        from tuner.refits import Wish
+        from tuner.refits import RefitOptions
         from tuner.refitting import refit
 
-        wish = Wish(run or "", top, trials or (), folds, all_data, epochs_from, seeds, storage)
-        return refit(wish, options, console, start)
+        refit_options = RefitOptions(run or "", top, trials or (), folds, all_data, epochs_from, seeds, storage)
+        return refit(refit_options, options, console, start)
 
     carry_out(work, console, address=address, dashboard=dashboard)
 

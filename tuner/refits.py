@@ -40,7 +40,7 @@ APART = 1000  # between two seeds
 
 
 @dataclass(frozen=True)
-class Wish:
+class RefitOptions:
     """What to train again, and how."""
 
     run: str = ""
@@ -64,18 +64,18 @@ class Refit:
 # What to train
 
 
-def refuse_options(wish: Wish, options: Options) -> None:
+def refuse_options(refit_options: RefitOptions, options: Options) -> None:
     """Raises: RunError naming all options that do not go together."""
     given = {
-        "--run": wish.run,
-        "--top": wish.top,
-        "--trials": wish.trials,
-        "--folds": wish.folds,
-        "--all-data": wish.all_data,
-        "--epochs-from": wish.epochs_from,
-        "--seeds": wish.seeds,
+        "--run": refit_options.run,
+        "--top": refit_options.top,
+        "--trials": refit_options.trials,
+        "--folds": refit_options.folds,
+        "--all-data": refit_options.all_data,
+        "--epochs-from": refit_options.epochs_from,
+        "--seeds": refit_options.seeds,
         "--name": options.name,
-        "--storage": wish.storage,
+        "--storage": refit_options.storage,
     }
     named = [option for option, value in given.items() if value]
     mistakes = []
@@ -83,25 +83,25 @@ def refuse_options(wish: Wish, options: Options) -> None:
         if named:
             mistakes.append(f"--resume keeps what was chosen when the refits began; remove {', '.join(named)}")
     else:
-        if not wish.run:
+        if not refit_options.run:
             mistakes.append("give --run (the search whose configurations are trained again), or --resume (refits to resume)")
-        if wish.top is not None and wish.top < 1:
-            mistakes.append(f"--top is {wish.top}; write 1 or more")
-        if wish.top is not None and wish.trials:
+        if refit_options.top is not None and refit_options.top < 1:
+            mistakes.append(f"--top is {refit_options.top}; write 1 or more")
+        if refit_options.top is not None and refit_options.trials:
             mistakes.append("--top takes the best trials, --trials those that you name; give one of them")
-        if wish.folds and wish.all_data:
+        if refit_options.folds and refit_options.all_data:
             mistakes.append(
                 "--folds keeps a validation fold for each model, --all-data none; give one of them, then the other in a separate run"
             )
-        if not (wish.folds or wish.all_data or wish.seeds):
+        if not (refit_options.folds or refit_options.all_data or refit_options.seeds):
             mistakes.append("give --folds N (every fold), --all-data (all but the hold-out), or --seeds N (other seeds)")
-        if wish.epochs_from and not wish.all_data:
+        if refit_options.epochs_from and not refit_options.all_data:
             mistakes.append("--epochs-from is for --all-data, where no validation split chooses the epoch; remove it")
     if mistakes:
         raise RunError("\n".join(mistakes))
 
 
-def choose(run: Folder, card: RunCard, wish: Wish) -> list[Record]:
+def choose(run: Folder, card: RunCard, refit_options: RefitOptions) -> list[Record]:
     """The trials whose configurations are trained again, best first or as they were named.
 
     Raises: RunError when a named trial is not there, is damaged or has no score, and when none has finished.
@@ -109,7 +109,7 @@ def choose(run: Folder, card: RunCard, wish: Wish) -> list[Record]:
     if card.refit_of:
         raise RunError(f"{card.name} holds refits, not a search; give the search: --run {name_of(searched_run(run, card))}")
     records, damaged = read_whole(run)
-    if not wish.trials:
+    if not refit_options.trials:
         finished = [record for record in records.values() if record.result.state == "finished" and record.best]
         if not finished:
             states = [record.result.state for record in records.values()] + ["damaged"] * len(damaged)
@@ -119,9 +119,9 @@ def choose(run: Folder, card: RunCard, wish: Wish) -> list[Record]:
                 "or name trials that have a score: --trials"
             )
         sign = BY_NAME[card.metric].sign
-        return sorted(finished, key=lambda record: (-sign * record.best["score"], record.number))[: wish.top or TOP]
+        return sorted(finished, key=lambda record: (-sign * record.best["score"], record.number))[: refit_options.top or TOP]
     mistakes = []
-    for number in wish.trials:
+    for number in refit_options.trials:
         if number in damaged:
             mistakes.append(f"trial {number} of {card.name} cannot be read ({damaged[number]})")
         elif number not in records:
@@ -131,7 +131,7 @@ def choose(run: Folder, card: RunCard, wish: Wish) -> list[Record]:
             mistakes.append(f"trial {number} of {card.name} has no score ({result.state}: {result.reason})")
     if mistakes:
         raise RunError("\n".join(mistakes))
-    return [records[number] for number in wish.trials]
+    return [records[number] for number in refit_options.trials]
 
 
 def read_whole(run: Folder) -> tuple[dict[int, Record], dict[int, str]]:
@@ -147,19 +147,19 @@ def read_whole(run: Folder) -> tuple[dict[int, Record], dict[int, str]]:
     return records, damaged
 
 
-def plan_refits(chosen: Sequence[Record], wish: Wish, own: int) -> list[Refit]:
+def plan_refits(chosen: Sequence[Record], refit_options: RefitOptions, own: int) -> list[Refit]:
     """Every trial to train, configuration by configuration, seed by seed, fold by fold.
 
     Args:
         own: folds of the search's split.
     Raises: RunError for another number of folds than the search's, and for configurations that only a score can train.
     """
-    if wish.folds and own == 1:
+    if refit_options.folds and own == 1:
         why = "the data of the search has a validation part of its own, so there are no other folds to train on"
-        raise RunError(f"--folds is {wish.folds}, but {why}; give --all-data or --seeds N")
-    if wish.folds not in (None, own):
-        raise RunError(f"--folds is {wish.folds}, but the split.csv of the search has {own} folds; write --folds {own}")
-    by_score = [record.number for record in chosen if isinstance(record.config.schedule, PlateauSettings)] if wish.all_data else []
+        raise RunError(f"--folds is {refit_options.folds}, but {why}; give --all-data or --seeds N")
+    if refit_options.folds not in (None, own):
+        raise RunError(f"--folds is {refit_options.folds}, but the split.csv of the search has {own} folds; write --folds {own}")
+    by_score = [record.number for record in chosen if isinstance(record.config.schedule, PlateauSettings)] if refit_options.all_data else []
     if by_score:
         raise RunError(
             f"schedule/name is plateau in trial {', '.join(map(str, by_score))}: it lowers the learning rate by the validation score, and "
@@ -169,25 +169,25 @@ def plan_refits(chosen: Sequence[Record], wish: Wish, own: int) -> list[Refit]:
     for record in chosen:
         origin = Origin(record.number, record.best["epoch"], record.best["score"])
         seed = record.config.seed
-        for again in [seed + APART * (number + 1) for number in range(wish.seeds)] if wish.seeds else [seed]:
-            refits += [Refit(origin, changed(record, wish, seed=again, fold=fold)) for fold in folds_of(record, wish)]
+        for again in [seed + APART * (number + 1) for number in range(refit_options.seeds)] if refit_options.seeds else [seed]:
+            refits += [Refit(origin, changed(record, refit_options, seed=again, fold=fold)) for fold in folds_of(record, refit_options)]
     return refits
 
 
-def folds_of(record: Record, wish: Wish) -> Iterable[int]:
+def folds_of(record: Record, refit_options: RefitOptions) -> Iterable[int]:
     """The folds that validate, each in a trial of its own."""
-    if wish.folds:
-        return range(wish.folds)
-    return [NO_FOLD if wish.all_data else record.config.data.fold]
+    if refit_options.folds:
+        return range(refit_options.folds)
+    return [NO_FOLD if refit_options.all_data else record.config.data.fold]
 
 
-def changed(record: Record, wish: Wish, *, seed: int, fold: int) -> TrialConfig:
+def changed(record: Record, refit_options: RefitOptions, *, seed: int, fold: int) -> TrialConfig:
     """The configuration of a refit. Without a validation split it trains to the best epoch of the search, where the schedule ends."""
     values = record.config.values()
     values["seed"], values["data"]["fold"] = seed, fold
-    if wish.all_data:
+    if refit_options.all_data:
         values["train"]["patience"] = 0
-        if wish.epochs_from != "all":
+        if refit_options.epochs_from != "all":
             values["epochs"] = record.best["epoch"]
     return TrialConfig.from_values(values)
 

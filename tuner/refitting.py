@@ -22,7 +22,7 @@ from trainables.storage import Folder, open_folder, write_atomically
 from tuner.cli import Options, Start
 from tuner.lock import hold, show_lock
 from tuner.prepare import Plan, data_folder, prepare
-from tuner.refits import Refit, Wish, card_of, choose, lay_out, plan_refits, read_refits, refuse_options, show_chosen, space_of
+from tuner.refits import Refit, RefitOptions, card_of, choose, lay_out, plan_refits, read_refits, refuse_options, show_chosen, space_of
 from tuner.runs import Earlier, claim, numbered, resume_command
 from tuner.searching import with_shares_of
 from tuner.settings import RunSettings
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tuner.resume import Stock
 
 
-def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
+def refit(refit_options: RefitOptions, options: Options, console: Console, start: Start) -> int:
     """Run the command and return its exit code.
 
     Args:
@@ -44,7 +44,7 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
     Raises: RunError, DataError, SpaceError, ConfigError, StorageError for what the user can fix. No record is touched then.
     """
     began = perf_counter()
-    refuse_options(wish, options)
+    refuse_options(refit_options, options)
     with ExitStack() as stack:
         if options.resume:
             searched = run = find_run(options.resume)  # its split.csv is a copy
@@ -55,11 +55,11 @@ def refit(wish: Wish, options: Options, console: Console, start: Start) -> int:
             options = with_shares_of(card, options)
             console.print(Text.assemble((card.name, "bold"), f": resuming {len(refits)} refits of {searched_run(run, card).name}"))
         else:
-            searched = find_run(wish.run)
+            searched = find_run(refit_options.run)
             card = read_run(searched)
-            chosen = choose(searched, card, wish)
-            refits = plan_refits(chosen, wish, read_folds(searched))
-            runs, stem = open_folder(wish.storage) if wish.storage else searched.parent, f"{searched.name}-refit"
+            chosen = choose(searched, card, refit_options)
+            refits = plan_refits(chosen, refit_options, read_folds(searched))
+            runs, stem = open_folder(refit_options.storage) if refit_options.storage else searched.parent, f"{searched.name}-refit"
             show_lock(runs, console)
             run = stack.enter_context(claim(runs, options.name, numbered(stem, first=stem)))
             card = card_of(card, run, searched, refits)

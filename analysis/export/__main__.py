@@ -57,7 +57,7 @@ def export_trial(console: Console, run: str, number: int, out: Path) -> bool:
     if str(number) not in numbers:
         mistakes.append(f"{folder} has no trial {number}; there are {', '.join(numbers) or 'none'}")
     elif not (trial_folder(folder, number) / MODEL).is_file():
-        mistakes.append(f"trial {number} of {folder} has no weights: run/keep says of how many trials they are kept. Choose another trial.")
+        mistakes.append(f"trial {number} of {folder} has no weights: run/keep says how many trials keep theirs. Choose another trial.")
     if out.is_dir() or not out.parent.is_dir():
         mistakes.append(f"--out {out}: give the name of a file in a folder that is there, such as {folder.resolve().name}-{number}.onnx")
     if mistakes:

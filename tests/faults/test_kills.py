@@ -94,19 +94,19 @@ def reports(run: Path) -> int:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Snapshot:
     """A trial as it lies on disk at a moment."""
 
     lines: list[str]  # of reports.jsonl
     seal: dict[str, tuple[int, int, bytes]] | None  # of a trial that has ended: inode, time and content of its files
 
 
-def look(run: Path) -> dict[int, Seen]:
+def look(run: Path) -> dict[int, Snapshot]:
     found = {}
     for number, lines in told(run).items():
         folder = trial_folder(run, number)
         ended = json.loads((folder / "result.json").read_text())["state"] != "interrupted"
-        found[number] = Seen(lines, dict(seals(folder)) if ended else None)
+        found[number] = Snapshot(lines, dict(seals(folder)) if ended else None)
     return found
 
 
@@ -151,7 +151,7 @@ def assert_the_table_names(words: str, records: list[Record]) -> None:
     assert f"{len(records)} trials: " in table
 
 
-def assert_nothing_was_lost(views: list[dict[int, Seen]]) -> None:
+def assert_nothing_was_lost(views: list[dict[int, Snapshot]]) -> None:
     """From each view to the next, ended trials were let alone, and all others went on from their last epoch."""
     for before, after in pairwise(views):
         for number, seen in before.items():

@@ -89,7 +89,7 @@ class AllImages:
     metric: Metric
     weighed: Weighed
     truth: np.ndarray  # (n,)
-    prediction: np.ndarray  # what the metric wants: labels (n,) or probabilities (n, classes)
+    prediction: np.ndarray  # what the metric takes: labels (n,) or probabilities (n, classes)
     group: np.ndarray  # (n,) from 0
     weights: np.ndarray  # (n,) for how many each image counts
 
@@ -167,7 +167,7 @@ def evidence(
 def label_evidence(
     metric: Metric, truth: np.ndarray, prediction: np.ndarray, groups: np.ndarray, classes: int, weights: np.ndarray | None = None
 ) -> Evidence:
-    """Likewise, of what the metric wants: labels (n,) or probabilities (n, classes)."""
+    """Likewise, of what the metric takes: labels (n,) or probabilities (n, classes)."""
     _, group = np.unique(groups, return_inverse=True)
     if isinstance(metric.formula, Summed):
         return Sums(metric, group_sums(metric.formula.statistics(truth, prediction, classes), group, weights))
