@@ -52,7 +52,7 @@ from tuner.resume import Stock, settle, take_stock
 from tuner.searchers.study import StudySearcher
 from tuner.searchers.tpe import TPE
 from tuner.settings import RunSettings
-from tuner.stoppers.pruner import Pruner, spares
+from tuner.stoppers.pruner import Pruner, never_stopped
 from tuner.stoppers.soft_stop import SoftStop
 from tuner.training import search
 
@@ -126,7 +126,8 @@ def main(trials: Annotated[int, typer.Option(min=100, help="Trials of the search
         start = perf_counter()
         stock = take_stock(run, plan.space, plan.fixed, retry=True)
         settings = plan.settings
-        stock = settle(stock, run, Pruner(settings.stopper(), settings.score(), spared=spares(0.05), decided=lambda number, decision: None))
+        spared = never_stopped(0.05)
+        stock = settle(stock, run, Pruner(settings.stopper(), settings.score(), spared=spared, decided=lambda number, decision: None))
         proposing = [proposal_seconds(plan, stock.kept[: trials // 5]), proposal_seconds(plan, stock.kept)]
         resuming = perf_counter() - start
         cluster.stop()

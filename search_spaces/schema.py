@@ -6,7 +6,7 @@ Optuna knows no lists: a list among the choices goes to it as its JSON text and 
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -49,6 +49,10 @@ class Choice:
     def every(self) -> tuple:
         return self.values
 
+    def usual(self, default: Any) -> Any:
+        """The default where it is among the values, else the first of them."""
+        return deepcopy(next((value for value in self.values if same(as_optuna(value), as_optuna(default))), self.values[0]))
+
 
 @dataclass(frozen=True)
 class Float:
@@ -71,6 +75,10 @@ class Float:
     def ends(self) -> tuple[float, float]:
         """The values worth checking: low and high."""
         return self.low, self.high
+
+    def usual(self, default: Any) -> float:
+        """The default where it lies within, else the middle."""
+        return float(default) if self.holds(default) else _middle(self)
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,10 @@ class Int:
 
     def every(self) -> range:
         return range(self.low, self.high + 1, self.step or 1)
+
+    def usual(self, default: Any) -> int:
+        """The default where it lies within, else the middle."""
+        return default if self.holds(default) else round(_middle(self))
 
 
 Numeric = Float | Int
@@ -171,6 +183,19 @@ class Space:
         for parameter in self.parameters:
             if parameter.path in given and holds(parameter.when, self.settled(drawn)):
                 drawn[parameter.path] = as_drawn(parameter.domain, given[parameter.path])
+        return drawn
+
+    def defaults(self, default_of: Callable[[str, Mapping[str, Any]], Any]) -> dict[str, Any]:
+        """The searched values, by path, of the configuration that has every setting's default, where that can be drawn; else the first of
+        some choices, and the middle of a range, on its scale.
+
+        Args:
+            default_of: a setting's default, by its path and the values settled so far.
+        """
+        drawn: dict[str, Any] = {}
+        for parameter in self.parameters:
+            if holds(parameter.when, settled := self.settled(drawn)):
+                drawn[parameter.path] = parameter.domain.usual(default_of(parameter.path, settled))
         return drawn
 
     def with_run(self, run: Mapping[str, Any]) -> "Space":
@@ -266,6 +291,13 @@ def holds(when: When, values: Mapping[str, Any]) -> bool:
 
 def holds_in(allowed: tuple, value: Any) -> bool:
     return any(same(value, one) for one in allowed)
+
+
+def _middle(domain: Numeric) -> float:
+    """The middle of a range on its scale, or the step that is nearest to it."""
+    low, high = domain.low, domain.high
+    middle = math.sqrt(low * high) if domain.log else (low + high) / 2
+    return min(low + round((middle - low) / domain.step) * domain.step, high) if domain.step else middle
 
 
 def _is_under(path: str, prefix: str) -> bool:

@@ -110,7 +110,18 @@ def test_the_run_says_what_it_was(run, demo):
     split = pd.read_csv(run / "split.csv")
     assert set(split["part"]) == {"fold 0", "fold 1", "holdout"}
     assert (split.groupby("person")["part"].nunique() == 1).all()
-    assert {path.name for path in run.iterdir()} == {"run.json", "space.yaml", "split.csv", "fidelity.json", "ray.log", ".lock", "trials"}
+    files = {"run.json", "space.yaml", "split.csv", "baseline.json", "fidelity.json", "ray.log", ".lock"}
+    assert {path.name for path in run.iterdir()} == files | {"trials"}
+
+
+def test_the_first_trial_is_the_baseline_which_runs_to_its_end_and_the_best_is_compared_with_it(run, printed, records):
+    best = max(records, key=lambda record: (record.best["score"], -record.number))
+    found = json.loads((run / "baseline.json").read_text())
+    assert records[0].result.state == "finished"
+    assert (found["trial"], found["best"], found["valid_score"]) == ("tiny-1/0", f"tiny-1/{best.number}", records[0].best["score"])
+    assert found["gain"] == pytest.approx(best.best["score"] - records[0].best["score"])
+    assert found["gain_interval"][0] <= found["gain"] <= found["gain_interval"][1]
+    assert sum("the baseline, trial 0" in line for line in printed.splitlines()) == 1
 
 
 def test_the_last_table_ranks_the_trials_and_says_what_to_do_next(printed, records):

@@ -14,7 +14,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, Val
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from search_spaces.schema import Chooser
+from search_spaces.schema import Chooser, nested
 from trainables.data.augment import POLICIES, AugmentConfig
 from trainables.data.sampling import SAMPLERS, SamplerConfig
 from trainables.data.settings import BEFORE, DataConfig, LabelsConfig
@@ -165,6 +165,16 @@ def setting_paths() -> Iterator[str]:
     """Every `section/field` path that any configuration has, in the order of declaration."""
     for name in TrialConfig.model_fields:
         yield from (f"{name}/{field}" for field in settings_of(name)) if name in SECTIONS else [name]
+
+
+def default_of(path: str, values: Mapping[str, Any]) -> Any:
+    """The default of a setting in a configuration that has these values by path; None where it has none."""
+    section, _, field = path.rpartition("/")
+    if section:
+        fields = settings_of(section, _chosen(section, nested(values).get(section, {}))) if section in SECTIONS else {}
+    else:
+        fields = TrialConfig.model_fields
+    return None if field not in fields or fields[field].is_required() else fields[field].default
 
 
 def choosers() -> dict[str, Chooser]:

@@ -40,6 +40,7 @@ MODEL = "model.safetensors"
 LAST = "last/state.pt"  # what is needed to continue, while a trial runs
 SPACE = "space.yaml"
 SPLIT = "split.csv"
+BASELINE = "baseline.json"  # what the best trial gains over the baseline
 RUNS = Path("runs")
 # What reading a damaged file raises.
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error, SafetensorError)

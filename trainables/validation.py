@@ -20,7 +20,7 @@ def validation_interval(config: TrialConfig, predictions: Predictions, images: I
 
     Raises: ConfigError for a metric that is not known.
     """
-    return _evidence([(config, predictions)], images, split).interval(generator(config.seed, "bootstrap"))
+    return evidence_of([(config, predictions)], images, split).interval(generator(config.seed, "bootstrap"))
 
 
 def pooled_score(trials: Sequence[tuple[TrialConfig, Predictions]], images: Images, split: Split) -> tuple[float, tuple[float, float]]:
@@ -29,16 +29,16 @@ def pooled_score(trials: Sequence[tuple[TrialConfig, Predictions]], images: Imag
     Args:
         trials: one for each of some folds, so that no group is predicted twice, nor by a trial that trained on it.
     """
-    found = _evidence(trials, images, split)
+    found = evidence_of(trials, images, split)
     return found.score(), found.interval(generator(trials[0][0].seed, "bootstrap"))
 
 
 def score_by(name: str, config: TrialConfig, predictions: Predictions, images: Images, split: Split) -> float:
     """The score of a trial's predictions of validation images by another metric of the same targets. Raises: ConfigError."""
-    return _evidence([(config.model_copy(update={"metric": name}), predictions)], images, split).score()
+    return evidence_of([(config.model_copy(update={"metric": name}), predictions)], images, split).score()
 
 
-def _evidence(trials: Sequence[tuple[TrialConfig, Predictions]], images: Images, split: Split) -> Evidence:
+def evidence_of(trials: Sequence[tuple[TrialConfig, Predictions]], images: Images, split: Split) -> Evidence:
     """Of the images of the folds that validated the trials; groups are numbered fold by fold."""
     truths, answers, groups, count = [], [], [], 0
     first, _ = trials[0]

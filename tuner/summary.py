@@ -5,19 +5,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.ensemble.tables import compared
+from analysis.evaluation.uncertainty import Gain, paired_gain
+from trainables.baseline import baseline_of, is_baseline
 from trainables.commands import started, typed
 from trainables.data.splits import NO_FOLD
 from trainables.data.training import Data
 from trainables.metrics import BY_NAME, METRICS_OF, Metric
-from trainables.record import Origin, Record, RunCard, name_of, read_predictions, read_records, searched_run
+from trainables.record import BASELINE, Origin, Record, RunCard, name_of, read_predictions, read_records, searched_run, write_json
+from trainables.seeding import generator
 from trainables.storage import size_below
-from trainables.validation import pooled_score, score_by, validation_interval
+from trainables.validation import evidence_of, pooled_score, score_by, validation_interval
 from tuner.board import Board, clock, differs
 from tuner.prepare import Plan
 from tuner.runs import resume_command, vote_command
@@ -49,11 +54,43 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
         table.add_row(str(record.number), record.result.state, *row, differs(plan.space, record.config.values()))
     console.print()
     console.print(table)
+    show_baseline(plan, data, records, scored[0] if scored else None, console)
     show_end(plan, records, board, seconds, soft_stop, resume_command(run), console)
     if scored:
         shown = started(f"tensorboard --logdir {shlex.quote(f'{run}/trials')}")
         curves = f"   or: {shown}" if isinstance(run, Path) else ""
         console.print(Text.assemble("Next: ", (vote_command(run, len(scored)), "bold"), curves), soft_wrap=True)
+
+
+def show_baseline(plan: Plan, data: Data, records: Sequence[Record], best: Record | None, console: Console) -> None:
+    """What the best trial gains over the baseline, or why that is not known; `baseline.json` says the same."""
+    values = baseline_of(plan.space)
+    baseline = next((record for record in records if is_baseline(record.config, values)), None)
+    if baseline is None:
+        return
+    which = f"the baseline, trial {baseline.number} ({'the first start entry' if plan.space.start else 'the defaults of the space'})"
+    found: dict[str, Any] = {"trial": f"{plan.run.name}/{baseline.number}", "state": baseline.result.state, "metric": plan.settings.metric}
+    style = None
+    if best is None or not baseline.best:
+        words, style = f"{which.capitalize()}, has no score: {baseline.result.reason}. What the search gains is not known.", "yellow"
+    else:
+        gain = gain_over(baseline, best, data, plan.seed)
+        scores = {"valid_score": baseline.best["score"], "best": f"{plan.run.name}/{best.number}", "best_score": best.best["score"]}
+        found |= {**scores, **gain.plain()}
+        whole = baseline.result.state == "finished"
+        unfinished = "" if whole else f", which was {baseline.result.state} after {len(baseline.reports)} epochs"
+        optimistic = "These images chose the best trial, so its gain is optimistic."
+        words = f"Trial {best.number} against {which}{unfinished}: {compared(gain)} (95 % CI). {optimistic}"
+        if best.number == baseline.number:
+            words = f"No trial is better than {which}."
+    write_json(plan.run / BASELINE, found)
+    console.print(words, style=style, highlight=False, soft_wrap=True)
+
+
+def gain_over(baseline: Record, best: Record, data: Data, seed: int) -> Gain:
+    """What the best trial gains on the validation groups."""
+    without, reached = (evidence_of([(one.config, read_predictions(one.folder))], data.images, data.split) for one in (baseline, best))
+    return paired_gain(reached, without, generator(seed, "bootstrap"))
 
 
 def show_end(

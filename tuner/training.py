@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from trainables.baseline import baseline_of
 from trainables.config import TrialConfig
 from trainables.data.view_store import cache_folder
 from trainables.data.views import View
@@ -32,7 +33,7 @@ from tuner.resume import Stock, settle, take_stock
 from tuner.retention import Retention
 from tuner.searchers import SEARCHERS
 from tuner.searchers.study import StudySearcher
-from tuner.stoppers.pruner import Pruner, spares
+from tuner.stoppers.pruner import Pruner, never_stopped
 from tuner.stoppers.soft_stop import SoftStop
 
 # Makes the searcher. It gets the trials that there are, and a function that says whether the search is ending.
@@ -139,6 +140,7 @@ def study_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Cal
         earlier=(*stock.kept, *stock.going_on),
         resumed=stock.proposals,
         taken=[int(item.folder.name) for item in stock.unknown],
+        baseline=baseline_of(plan.space),
     )
 
 
@@ -173,7 +175,7 @@ def search(
     pruner = Pruner(
         settings.stopper(),
         settings.score(),
-        spared=spares(settings.keep_running),
+        spared=never_stopped(settings.keep_running),
         decided=lambda number, decision: driver.decided(number, decision),
     )
     driver = Driver(

@@ -14,7 +14,6 @@ from analysis.evaluation.decide import Outcome, StepTaken, answer_words
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, write_ensemble
 from analysis.evaluation.scoring import absent_classes, class_table, plain_findings, scores_by, tag_words
 from analysis.evaluation.shift import Shift, Worth
-from analysis.evaluation.uncertainty import Gain
 from analysis.members.trials import Runs, Trial
 from trainables.data.images import LeftOut, Unlabelled
 from trainables.data.targets import Kind, Scheme
@@ -190,11 +189,11 @@ def scores_values(
         "supported": choice.significant,
         "safe": choice.safe,
         "answer": decision.final,
-        "votes": {name: asdict(evaluated) | _gain_values(evaluated.gain) for name, evaluated in choice.evaluated.items()},
+        "votes": {name: asdict(evaluated) | evaluated.gain.plain() for name, evaluated in choice.evaluated.items()},
         "steps": [_step_values(step) for step in decision.steps],
-        "answers": {name: asdict(score) | _gain_values(score.gain) for name, score in outcome.scores.items()},
+        "answers": {name: asdict(score) | score.gain.plain() for name, score in outcome.scores.items()},
         **(_class_values(runs, outcome) if scheme.kind == "classes" else {}),
-        "baseline": baseline and {"trial": baseline.trial, "valid_score": baseline.score, **_gain_values(baseline.gain)},
+        "baseline": baseline and {"trial": baseline.trial, "valid_score": baseline.score, **baseline.gain.plain()},
         "seconds_per_photo": seconds,
         "shift": [
             asdict(shift) | {"values": target.values, "significant": shift.significant}
@@ -217,11 +216,7 @@ def _class_values(runs: Runs, outcome: Outcome) -> dict[str, Any]:
 
 def _step_values(step: StepTaken) -> dict[str, Any]:
     values = asdict(step)
-    return values | {"judged": values.pop("evaluated") | _gain_values(step.evaluated.gain)}
-
-
-def _gain_values(gain: Gain) -> dict[str, Any]:
-    return {"gain": gain.gain, "gain_interval": gain.interval, "distinguishable": gain.significant, "p": gain.p}
+    return values | {"judged": values.pop("evaluated") | step.evaluated.gain.plain()}
 
 
 def ensemble_file(runs: Runs, outcome: Outcome) -> EnsembleFile:

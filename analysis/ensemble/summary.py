@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from analysis.ensemble.tables import gain_words, reason
+from analysis.ensemble.tables import compared, reason
 from analysis.evaluation.baseline import Baseline
 from analysis.evaluation.decide import SINGLE, Outcome, answer_words
 from analysis.evaluation.fitted_ensemble import Pipeline
 from analysis.evaluation.scoring import absent_classes
-from analysis.evaluation.uncertainty import Gain
 from analysis.members.trials import Runs, Trial
 from trainables.commands import typed
 from trainables.data.images import LeftOut, count_lines
@@ -82,10 +81,10 @@ def _blocks(runs: Runs, outcome: Outcome, context: Context) -> Iterator[Block]:
     yield Block(list(model_lines(runs, answering)))
     yield Block(_wrapped(f"Why: {reason(decision.choice)}."))
     if not decision.final.startswith(SINGLE):
-        yield Block(_wrapped(f"Against the best single model: {_compared(outcome.score.gain)} on the hold-out."))
+        yield Block(_wrapped(f"Against the best single model: {compared(outcome.score.gain)} on the hold-out."))
     if (baseline := context.baseline) and (baseline.trial,) != voting(answering):
-        words = "the space's first start entry, without a search"
-        yield Block(_wrapped(f"Against the baseline ({baseline.trial}, {words}): {_compared(baseline.gain)} on validation."))
+        words = f"Against the baseline ({baseline.trial}, without a search): {compared(baseline.gain)} on validation."
+        yield Block(_wrapped(words))
     evaluated = sorted(decision.choice.evaluated.items(), key=lambda one: -decision.metric.sign * one[1].score)
     scores = ", ".join(f"{answer_words(name)} {one.score:.3f}" for name, one in evaluated)
     yield Block(_wrapped(f"Candidates, on validation groups that they were not fitted on: {scores}."), rank=2)
@@ -139,12 +138,6 @@ def left_out_lines(left_out: Sequence[LeftOut]) -> Iterator[str]:
         yield textwrap.shorten(words, 2 * WIDTH - 20, placeholder=" ...")
     if len(left_out) > KINDS:
         yield f"Left out for {len(left_out) - KINDS} further reasons: scores.json names them."
-
-
-def _compared(gain: Gain) -> str:
-    low, high = gain.interval
-    kind = "significantly better" if low > 0 else "significantly worse" if high < 0 else "not significantly different"
-    return f"{gain_words(gain)}, {kind}"
 
 
 def _wrapped(words: str, indent: str = "") -> list[str]:

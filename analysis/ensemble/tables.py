@@ -232,6 +232,13 @@ def gain_words(gain: Gain) -> str:
     return f"{gain.gain:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
+def compared(gain: Gain) -> str:
+    """A gain, and whether it is significant, in words."""
+    low, high = gain.interval
+    kind = "significantly better" if low > 0 else "significantly worse" if high < 0 else "not significantly different"
+    return f"{gain_words(gain)}, {kind}"
+
+
 def _use(step: StepTaken) -> str:
     if step.asked:
         return "used, as asked"

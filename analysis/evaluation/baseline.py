@@ -1,4 +1,4 @@
-"""What one would have trained without searching: the first `start:` entry of the space, as the trial that trained it."""
+"""What the answer gains over the baseline, which one would have trained without searching."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from analysis.evaluation.uncertainty import Gain, paired_gain
 from analysis.members.trials import Runs, Trial
 from search_spaces.errors import UserError
 from search_spaces.read import read_space
-from search_spaces.schema import as_optuna, flat, same
+from trainables.baseline import baseline_of, is_baseline
 from trainables.metrics.evidence import evidence
 from trainables.record import DAMAGE, SPACE, RunCard, searched_run
 from trainables.seeding import generator
@@ -18,7 +18,7 @@ from trainables.storage import Folder, local_file
 
 @dataclass(frozen=True)
 class Baseline:
-    """The trial of the first start entry, and what the answer gains over it."""
+    """Its trial, and what the answer gains over it."""
 
     trial: str
     score: float  # by the run's metric, on validation
@@ -26,7 +26,7 @@ class Baseline:
 
 
 def find_baseline(runs: Runs, decision: Decision, seed: int) -> Baseline | None:
-    """The first trial, with weights or without, of a run's first start entry that predicts what the answer does; None without one."""
+    """The first trial, with weights or without, that is the baseline of a run and predicts what the answer does; None without one."""
     scheme = decision.scheme
     known = [trial for trial in (*runs.trials, *runs.unkept) if set(scheme.names) <= set(trial.task.scheme.names)]
     started = [trial for trial in known if _is_first(trial, runs)]
@@ -40,18 +40,15 @@ def find_baseline(runs: Runs, decision: Decision, seed: int) -> Baseline | None:
 
 
 def _is_first(trial: Trial, runs: Runs) -> bool:
-    settings = flat(trial.record.config.values())
-    entries = (first_entry(folder, card) for folder, card in zip(runs.folders, runs.cards, strict=True))
-    return any(entry and all(same(as_optuna(settings.get(path)), as_optuna(value)) for path, value in entry.items()) for entry in entries)
+    values = (baseline_of_run(folder, card) for folder, card in zip(runs.folders, runs.cards, strict=True))
+    return any(is_baseline(trial.record.config, one) for one in values)
 
 
-def first_entry(folder: Folder, card: RunCard) -> Mapping[str, Any]:
-    """The searched values, by path, of the first start entry of a run's space; none where there is no entry, or no space any more."""
+def baseline_of_run(folder: Folder, card: RunCard) -> Mapping[str, Any]:
+    """The searched values, by path, of the baseline of a run's space; none where there is no space any more."""
     run = searched_run(folder, card) if card.refit_of else folder
     try:
         with local_file(run / SPACE) as file:
-            space = read_space(file)
+            return baseline_of(read_space(file))
     except (UserError, *DAMAGE):
         return {}
-    searched = {parameter.path for parameter in space.parameters}
-    return {path: value for path, value in space.start[0].items() if path in searched} if space.start else {}

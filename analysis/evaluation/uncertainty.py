@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,10 @@ class Gain:
     def significant(self) -> bool:
         """Whether the interval leaves 0 out."""
         return not self.interval[0] <= 0 <= self.interval[1]
+
+    def plain(self) -> dict[str, Any]:
+        """As it stands in JSON."""
+        return {"gain": self.gain, "gain_interval": self.interval, "distinguishable": self.significant, "p": self.p}
 
 
 def paired_gain(answer: Evidence, reference: Evidence, rng: np.random.Generator, draws: int = 1000) -> Gain:

@@ -21,7 +21,7 @@ from analysis.members.trials import load_runs
 from analysis.pages.errors import headline
 from trainables.data.targets import Kind
 from trainables.metrics import BY_NAME, DEFAULT, METRICS_OF, Metric
-from trainables.record import RunError, read_json
+from trainables.record import BASELINE, RunError, read_json
 from trainables.storage import Folder
 
 Interval = tuple[float, float]
@@ -66,10 +66,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the answer gains over the trial that one would have trained without searching."""
+    """What the answer, or the best trial, gains over the trial that one would have trained without searching."""
 
     trial: str
-    gain: float  # on validation groups that the answer was not fitted on
+    gain: float  # on validation groups; of the answer, on those that it was not fitted on
     interval: Interval
     distinguishable: bool
 
@@ -113,6 +113,11 @@ class Frame:
 def read_scores(run: Folder, damaged: list[str]) -> Scores | None:
     """What the run's ensemble is worth; None where there is none, or it is damaged, which is noted."""
     return lenient(run, "ensemble/scores.json", lambda file: scores_of(read_json(file, "scores")), None, damaged)
+
+
+def read_baseline(run: Folder, damaged: list[str]) -> Baseline | None:
+    """What the best trial of a run gains over its baseline on validation; None where that is not known."""
+    return lenient(run, BASELINE, lambda file: _baseline(read_json(file, "baseline")), None, damaged)
 
 
 def scores_of(found: Mapping[str, Any]) -> Scores:

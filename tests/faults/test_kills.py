@@ -21,7 +21,7 @@ from trainables.record import Record, read_records, trial_folder
 from trainables.trial import Job
 from tuner.settings import RunSettings
 from tuner.stoppers.history import History, TrialReport
-from tuner.stoppers.pruner import spares
+from tuner.stoppers.pruner import never_stopped
 
 pytestmark = [
     pytest.mark.faults,
@@ -166,7 +166,7 @@ def assert_nothing_was_lost(views: list[dict[int, Snapshot]]) -> None:
 
 def assert_asha_decided_as_if_at_one_go(records: list[Record], epochs: int) -> None:
     """Every trial was evaluated once at every rung that it reached, in some order, as a fresh ASHA evaluates in that order."""
-    fresh, spared = RunSettings(grace=GRACE, reduction=REDUCTION, epochs=epochs).stopper(), spares(SPARED)
+    fresh, spared = RunSettings(grace=GRACE, reduction=REDUCTION, epochs=epochs).stopper(), never_stopped(SPARED)
     history = History()
     for epoch in fresh.rungs:
         there = [record for record in records if len(record.reports) >= epoch]

@@ -123,6 +123,37 @@ def test_a_condition_on_a_value_that_was_not_drawn_is_false(seed):
     assert dead(RandomTrial(np.random.default_rng(seed))) == {"a": {"name": 1}}
 
 
+@pytest.mark.parametrize(
+    ("name", "default", "usual"),
+    [
+        ("texts", "center", "center"),
+        ("texts", "face", "none"),
+        ("lists", (96, 64), [96, 64]),
+        ("truths", None, True),
+        ("float", 0.1, 0.1),
+        ("float", 0, 0.0),
+        ("float", None, 0.25),
+        ("float on a log scale", 1.0, 10**-3.5),
+        ("float in steps", 0.2, 0.3),
+        ("int", 4, 4),
+        ("int", 4.0, 5),
+        ("int on a log scale", None, 8),
+        ("int in steps", 0, 48),
+    ],
+)
+def test_the_usual_value_is_the_default_where_it_can_be_drawn_else_the_first_or_the_middle(name, default, usual):
+    domain = DOMAINS[name]
+    assert domain.usual(default) == pytest.approx(usual) if isinstance(usual, float) else domain.usual(default) == usual
+    assert domain.holds(domain.usual(default))
+
+
+def test_defaults_are_those_of_a_configuration_that_can_be_drawn():
+    def default_of(path, values):
+        return "focal" if path == "loss/name" else 2.0 if values.get("loss/name") == "focal" else None
+
+    assert LOSSES.defaults(default_of) == {"mix/name": "none", "loss/name": "focal", "loss/gamma": 2.0, "view/size": [64, 48]}
+
+
 def test_values_are_drawn_in_order_and_named_by_their_paths():
     trial = RandomTrial(np.random.default_rng(0))
     LOSSES(trial)

@@ -228,6 +228,7 @@ def test_a_trial_that_diverges_is_a_failed_one_and_the_search_resumes(here, tiny
     assert [result.state for result in states] == ["failed", "failed"]
     assert all(", at learning rate " in result.reason and result.cause == "diverged" for result in states)
     assert f"trial 0 failed: {states[0].reason}" in said and "2 trials: 2 failed" in said
+    assert f"The baseline, trial 0 (the first start entry), has no score: {states[0].reason}" in said
 
 
 def test_a_search_keeps_to_the_metric_searcher_and_pruner_that_it_is_given(here, tiny_space, plain, ray_cluster):

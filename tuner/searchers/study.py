@@ -9,6 +9,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from search_spaces.schema import Space, as_optuna, same
+from trainables.baseline import FIRST
 from trainables.metrics import DEFAULT, METRICS, Metric
 from trainables.record import Record
 from tuner.searchers.given import GivenSearcher
@@ -42,6 +43,7 @@ class StudySearcher(GivenSearcher):
         earlier: Iterable[Record] = (),
         resumed: Mapping[int, dict[str, Any]] | None = None,
         taken: Iterable[int] = (),
+        baseline: Mapping[str, Any] | None = None,
     ):
         """
         Args:
@@ -52,6 +54,7 @@ class StudySearcher(GivenSearcher):
             earlier: trials of this run, to learn from.
             resumed: nested values, by number, of trials that were interrupted or whose records are damaged; they are proposed first.
             taken: further numbers that no new trial may have.
+            baseline: searched values, by path, of the first trial where no start entry says what that is.
         """
         resumed = resumed or {}
         super().__init__(resumed, slots=slots, stopping=stopping, mode="max" if metric.sign > 0 else "min")
@@ -68,6 +71,8 @@ class StudySearcher(GivenSearcher):
         values = {number: record.config.values() for number, record in known.items()} | dict(resumed)
         self._start = deque(_untried(space.start_trials(), [space.drawn(values[number]) for number in sorted(values)]))
         self._taken = {*values, *taken}
+        if baseline and not space.start and FIRST not in self._taken:
+            self._start.append({path: as_optuna(value) for path, value in baseline.items()})
         self._next = 0
         for number in sorted(values):
             reports = known[number].reports if number in known else ()

@@ -6,6 +6,7 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from trainables.baseline import FIRST
 from trainables.metrics import Metric
 from trainables.record import Decision, Record
 from tuner.stoppers.history import History, Stopper, TrialReport
@@ -104,6 +105,12 @@ def why_stopped(decision: Decision, stopper: Stopper, metric: Metric) -> str:
     worse = "below" if metric.sign > 0 else "above"
     score = f"{metric.title} {decision.score:.3f} is {worse} the cutoff {decision.cutoff:.3f} of {decision.place} trials"
     return f"{stopper.title} stopped it at epoch {decision.epoch}: {score}"
+
+
+def never_stopped(share: float) -> Callable[[int], bool]:
+    """Whether a trial of a search, by its number, runs to its end: the baseline, and those that are spared."""
+    spared = spares(share)
+    return lambda number: number == FIRST or spared(number)
 
 
 def spares(share: float) -> Callable[[int], bool]:

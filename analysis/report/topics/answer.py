@@ -11,7 +11,7 @@ from analysis.figures.confusion import confusion_figure
 from analysis.figures.search import answers_figure
 from analysis.pages.confusion import ALL, taken_for
 from analysis.pages.tables import TOO_SMALL, as_number, is_informative, number_range, signed, table_of
-from analysis.report.answer import Baseline, Scores, read_models, read_tables
+from analysis.report.answer import Baseline, Scores, read_baseline, read_models, read_tables
 from analysis.report.cells import capital, frame_table
 from analysis.report.parts import Part, Picture, Table, Words
 from trainables.commands import typed
@@ -38,6 +38,8 @@ def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> I
             "missing",
             typed(f"analysis.ensemble --run {search.called}"),
         )
+        if baseline := read_baseline(search.folder, damaged):
+            yield Words(baseline_words(baseline, search.metric))
         return
     metric = scores.metric
     yield Words(lead_words(scores), "lead")

@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher, SearchGenerator
 
-from search_spaces.schema import as_optuna, flat
+from search_spaces.schema import as_optuna, flat, nested
 from tests.tuner.searchers.lives import ENDINGS, FIXED, FULL_START, SPACE, as_record, config_with, life, tell, write_and_read
 from trainables.config import TrialConfig
 from tuner.searchers.random import random_draws
@@ -65,6 +65,19 @@ def test_start_entries_come_first_and_what_they_leave_open_is_drawn(space):
     assert second["loss/name"] == "focal" and 0.5 <= second["loss/gamma"] <= 4
     assert third["loss/name"] == "cross_entropy" and "loss/gamma" not in third
     assert 1e-5 <= third["optimizer/lr"] <= 1e-1
+
+
+def test_without_start_entries_the_baseline_comes_first_and_once(tmp_path):
+    space = write_and_read(tmp_path, SPACE.partition("start:")[0])
+    baseline = {"task": "joint", "loss/name": "focal", "loss/gamma": 2.0, "optimizer/lr": 1e-3, "train/batch_size": 32}
+    first, second = search(make(space, baseline=baseline), smallness, 2)
+    assert first.items() >= baseline.items() and not second.items() >= baseline.items()
+    # Trial 0 of an earlier version was drawn.
+    for earlier in [as_record(0, config_with())], [as_record(0, nested(first))]:
+        again = flat(make(space, baseline=baseline, earlier=earlier).suggest("1")["values"])
+        assert not again.items() >= baseline.items()
+    resumed = make(space, baseline=baseline, resumed={0: nested(first)})
+    assert [flat(resumed.suggest(str(number))["values"]).items() >= baseline.items() for number in range(3)] == [True, False, False]
 
 
 def test_a_proposal_is_the_complete_configuration_with_what_the_run_adds(space):

@@ -7,7 +7,7 @@ from tests.conftest import nightly_after
 from tests.tuner.stoppers.reports import ERROR, F1, pruner_of, reported, search_through, stopper
 from tuner.stoppers import STOPPERS
 from tuner.stoppers.history import History, TrialReport
-from tuner.stoppers.pruner import spares
+from tuner.stoppers.pruner import never_stopped, spares
 
 EVERY = pytest.mark.parametrize("name", STOPPERS)
 STOPPING = pytest.mark.parametrize("name", [name for name in STOPPERS if name != "none"])
@@ -119,5 +119,6 @@ def test_nothing_is_decided_where_nothing_stops():
 def test_the_share_of_spared_trials_is_exact_and_even(share, spared):
     chosen = [number for number in range(1000) if spares(share)(number)]
     assert len(chosen) == spared
+    assert [number for number in range(1000) if never_stopped(share)(number)] == sorted({0, *chosen}), "and the baseline"
     # Each stretch of 1/share trials has one, but for rounding.
     assert all(abs(np.diff(chosen) - 1 / share) <= 1) if share else True
