@@ -17,7 +17,7 @@ from trainables.data.targets import Task, read_task
 from trainables.data.training import ChannelStatistics, Data, TrainingImages, jittered, training_images
 from trainables.data.views import OpenView, View, ViewFile, open_view
 from trainables.loop import Parts, Validation, choose_precision, optimizer_steps
-from trainables.losses import Head, build_losses
+from trainables.losses import CosineHeadSettings, Head, build_losses
 from trainables.metrics import metric_of
 from trainables.mixing import build_mixer
 from trainables.models.assemble import IMAGENET, build_model
@@ -47,6 +47,8 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         raise ConfigError([Mistake("train/batch_size", message)])
     if not len(valid):
         _refuse_what_needs_scores(config)
+    if config.model.heads == "probe":
+        _refuse_what_no_probe_fits(config)
     scale = spread_of(*(target for target, part in zip(train.targets, task.head_schemes, strict=True) if part.kind == "number"))
     if config.loss.regression:
         train, scale = with_numbers(train, config, task)
@@ -94,6 +96,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         precision=precision,
         scaler=torch.amp.GradScaler(device.type, enabled=precision is torch.float16),
         micro_batch=micro_batch,
+        views=views,
     )
 
 
@@ -131,6 +134,25 @@ def _refuse_what_needs_scores(config: TrialConfig) -> None:
         mistakes.append(Mistake("train/patience", f"{why}; set it to 0"))
     if isinstance(config.schedule, PlateauSettings):
         mistakes.append(Mistake("schedule/name", f"{config.schedule.name} {why}; choose another"))
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def _refuse_what_no_probe_fits(config: TrialConfig) -> None:
+    """Raises: ConfigError where heads are to be fitted at once and are not linear, or would need training after that."""
+    why = "is not linear, and model/heads: probe fits linear heads"
+    mistakes = [
+        Mistake(path, f"{value} {why}; {fix}")
+        for path, value, wrong, fix in (
+            ("model/hidden", config.model.hidden, config.model.hidden > 0, "set it to 0"),
+            ("model/neck", config.model.neck, config.model.neck != "none", "set it to none"),
+            ("loss/ordinal", config.loss.ordinal, config.loss.ordinal != "none", "set it to none"),
+            ("loss/name", config.loss.name, isinstance(config.loss, CosineHeadSettings), "choose another, or heads: random"),
+        )
+        if wrong
+    ]
+    if config.model.is_probe and config.loss.regression:
+        mistakes.append(Mistake("loss/regression", "has to be trained, and this trial ends with fitted heads; set it to 0"))
     if mistakes:
         raise ConfigError(mistakes)
 

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from trainables.config import TrainConfig
 from trainables.data.batches import Batch, TrainBatches, plain_batches
 from trainables.data.targets import Kind, Task
+from trainables.data.views import OpenView
 from trainables.losses import Loss
 from trainables.metrics import Metric, accuracy_of, target_scores
 from trainables.mixing import Mixer, mix_batch
@@ -65,6 +66,7 @@ class Parts:
     precision: torch.dtype
     scaler: torch.amp.GradScaler  # keeps float16 gradients from vanishing; does nothing in other precisions
     micro_batch: int = 0  # images per forward and backward pass, 2 or more; 0: the whole batch
+    views: Sequence[OpenView] = ()  # of the run's own images, then of the extra ones
 
     @property
     def evaluated(self) -> Classifier:
@@ -152,7 +154,7 @@ def fit(
             distinct=int((shown > 0).sum()),
             largest_repeat=int(shown.max()),
             images_per_second=trained.images / training_seconds,
-            peak_memory=_peak_memory(parts.device),
+            peak_memory=peak_memory(parts.device),
             micro_batch=parts.micro_batch,
             best_epoch=progress.best_epoch,
             last=epoch == epochs or bool(settings.patience and waited >= settings.patience),
@@ -380,7 +382,8 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 
-def _peak_memory(device: torch.device) -> float:
+def peak_memory(device: torch.device) -> float:
+    """MB of the GPU where there is one, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

@@ -23,7 +23,8 @@ from trainables.data.shipping import ensure_view
 from trainables.data.training import Data
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFile
-from trainables.loop import DivergedError, Progress, fit, next_micro_batch
+from trainables.loop import DivergedError, Progress, next_micro_batch
+from trainables.probe import epochs_of
 from trainables.record import (
     MODEL,
     Cause,
@@ -214,7 +215,7 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
         reports = list(read_reports(folder))
         known_scores = [line["score"] for line in reports]
         valid_ids = tuple(job.data.images.ids[index] for index in job.data.split.valid)
-        for epoch in fit(parts, config.train, epochs=config.epochs, seed=config.seed, progress=progress, known_scores=known_scores):
+        for epoch in epochs_of(config, parts, progress, known_scores):
             _still_ours(folder, result)
             number_of_epoch, last = epoch.report.epoch, epoch.report.last
             best = None if epoch.report.score is None else epoch.progress.best_score
@@ -241,6 +242,8 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
 
 def why_it_ended(epoch: int, config: TrialConfig) -> str:
     """The reason of a finished trial, in words."""
+    if config.model.is_probe:
+        return "fitted its heads to frozen features"
     if epoch == config.epochs:
         return f"trained all {config.epochs} epochs"
     return f"no better score for {config.train.patience} epochs"

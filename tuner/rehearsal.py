@@ -14,7 +14,8 @@ from trainables.build import build_parts
 from trainables.config import TrialConfig
 from trainables.data.sampling import Sampler
 from trainables.data.training import Data
-from trainables.loop import DivergedError, Parts, fit
+from trainables.loop import DivergedError, Parts
+from trainables.probe import epochs_of
 from trainables.registry import ConfigError, Mistake
 from tuner.preflight import refuse
 
@@ -62,7 +63,7 @@ def rehearse(space: Space, configurations: Iterable[dict[str, Any]], data: Mappi
             try:
                 config = TrialConfig.from_values(values)
                 parts = build_parts(config, data[config.data.fold], torch.device("cpu"))
-                next(fit(_only(parts, 2), config.train, epochs=config.epochs, seed=config.seed))
+                next(epochs_of(config, _only(parts, 2)))
             except ConfigError as error:
                 mistakes += error.mistakes
         progress(1)
@@ -109,7 +110,7 @@ def train_a_step(config: TrialConfig, data: Data, device: torch.device) -> None:
     parts = build_parts(config, data, device)
     # Memory is taken whether or not the loss is a number.
     with suppress(DivergedError):
-        next(fit(_only(parts, config.train.batch_size), config.train, epochs=config.epochs, seed=config.seed))
+        next(epochs_of(config, _only(parts, config.train.batch_size)))
 
 
 def _only(parts: Parts, images: int) -> Parts:

@@ -273,14 +273,15 @@ def train_again(
     from torch.cuda import OutOfMemoryError
 
     from trainables.build import build_parts
-    from trainables.loop import DivergedError, fit
+    from trainables.loop import DivergedError
+    from trainables.probe import epochs_of
 
     config, result = record.config, record.result
     ids = tuple(data.images.ids[index] for index in data.split.valid)
     reports, predictions, cause, reason = [], None, "", ""
     try:
         parts = build_parts(config, data, device, threads=threads if device.type == "cuda" else 0, micro_batch=result.micro_batch)
-        for epoch in islice(fit(parts, config.train, epochs=config.epochs, seed=config.seed), epochs):
+        for epoch in islice(epochs_of(config, parts), epochs):
             reports.append(asdict(epoch.report))
             if epoch.report.epoch == keep:
                 predictions = Predictions(ids, epoch.probabilities, keep)

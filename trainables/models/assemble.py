@@ -44,7 +44,11 @@ class Classifier(nn.Module):
         self.freeze = freeze
 
     def forward(self, images: torch.Tensor) -> Answer:
-        return self.heads(self.backbone(self.edges((images - self.mean) / self.std)))
+        return self.heads(self.features(images))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the heads get (n, features)."""
+        return self.backbone(self.edges((images - self.mean) / self.std))
 
     def begin_epoch(self, epoch: int) -> None:
         """Make ready to train the epoch with this number, the first being 1: modes, and which parameters take gradients."""

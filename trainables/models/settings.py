@@ -17,6 +17,11 @@ class ModelConfig(Section):
     edges: Literal["none", "mix", "stem"] = setting(
         "a fourth channel of Canny edges: brought to three by a 1x1 convolution (mix), or taken by a wider first layer (stem)", "none"
     )
+    heads: Literal["random", "probe"] = setting(
+        "first weights of the heads: random, or fitted to the untrained backbone's features at once (linear probe); with a backbone "
+        "frozen for ever the trial ends there",
+        "random",
+    )
     drop_path: Annotated[float, Field(ge=0, lt=1)] = setting("stochastic depth: probability of dropping the last residual block", 0.0)
     neck: Literal["none", "batchnorm"] = setting("layer between features and heads", "none")
     hidden: Annotated[int, Field(ge=0)] = setting("units of two hidden layers before the heads; 0: none", 0)
@@ -28,6 +33,11 @@ class ModelConfig(Section):
         """Whether the network takes a channel of edges beside the colours."""
         return self.edges != "none"
 
+    @property
+    def is_probe(self) -> bool:
+        """Whether nothing trains after the heads were fitted at once."""
+        return False
+
 
 class FrozenSettings(ModelConfig):
     unfreeze_epoch: Annotated[int, Field(ge=0)] = setting("epochs after which everything trains; 0: never", 0)
@@ -36,6 +46,11 @@ class FrozenSettings(ModelConfig):
     def for_ever(self) -> bool:
         """Whether what is frozen never trains."""
         return self.unfreeze_epoch == 0
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether nothing trains after the heads were fitted at once."""
+        return self.heads == "probe" and self.freeze == "backbone" and self.for_ever
 
 
 class FrozenStagesSettings(FrozenSettings):

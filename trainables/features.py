@@ -1,0 +1,96 @@
+"""What a network gives for images before its heads, kept in the cache by what it was computed of."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.data.batches import plain_batches
+from trainables.data.view_store import cache_folder
+from trainables.data.views import OpenView
+from trainables.loop import mixed_precision
+from trainables.models.assemble import Classifier, to_input
+from trainables.record import DAMAGE
+from trainables.storage import write_atomically
+from trainables.versions import device_name
+
+FORMAT = 1  # of the files, and of what is computed for them
+PASS = 64  # images that go through the network at a time; another number may change last bits
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Of some rows of a view, in their order."""
+
+    values: np.ndarray  # (n, features) float32
+    seconds: float  # an image took when they were computed
+
+
+def features_folder() -> Path:
+    """Where they are kept."""
+    return cache_folder() / "features"
+
+
+def features_of(
+    model: Classifier, view: OpenView, rows: np.ndarray, device: torch.device, precision: torch.dtype, edges: bool = False
+) -> Features:
+    """What the backbone gives, in eval mode, for rows (n,) of a view: from the cache, or computed and put there.
+
+    A file of the cache is found by the pixels of all these rows, whatever their order, the weights, the device and the number of threads,
+    so that the same trial finds the same bits; one that is damaged is computed again. A cache that cannot be written stays as it is.
+    """
+    prints = [one.tobytes().hex() for one in view.entries["pixels"][rows]]
+    row_of = dict(zip(prints, rows.tolist(), strict=True))
+    ordered = sorted(row_of)
+    digest = hashlib.sha256()
+    for part in (*_made_by(model, device, precision), *map(bytes.fromhex, ordered)):
+        digest.update(part)
+
+    def compute() -> Iterator[Tensor]:
+        batches = plain_batches(view.images, np.array([row_of[one] for one in ordered], dtype=np.int64), PASS, edges=edges)
+        return _forward(model, batches, device, precision)
+
+    found = _kept(features_folder() / f"{digest.hexdigest()[:32]}.npz", len(ordered), compute)
+    place = {one: position for position, one in enumerate(ordered)}
+    return Features(found.values[[place[one] for one in prints]], found.seconds)
+
+
+@torch.inference_mode()
+def _forward(model: Classifier, batches: Iterable[Tensor], device: torch.device, precision: torch.dtype) -> Iterator[Tensor]:
+    model.eval()
+    for batch in batches:
+        with mixed_precision(device, precision):
+            features = model.features(to_input(batch, device))
+        yield features.float().cpu()
+
+
+def _made_by(model: Classifier, device: torch.device, precision: torch.dtype) -> Iterator[bytes]:
+    """All that decides the features of an image."""
+    yield f"{FORMAT} {device_name(device)} {torch.get_num_threads()} {precision} {torch.__version__}".encode()
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("heads."):
+            yield name.encode()
+            yield tensor.detach().cpu().contiguous().numpy().tobytes()
+
+
+def _kept(file: Path, images: int, compute: Callable[[], Iterator[Tensor]]) -> Features:
+    with suppress(*DAMAGE), np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as arrays:
+        values, seconds = arrays["values"], float(arrays["seconds"])
+        if values.shape[0] == images and values.dtype == np.float32:
+            return Features(values, seconds)
+    start = perf_counter()
+    values = torch.cat(list(compute())).numpy()
+    found = Features(values, (perf_counter() - start) / images)
+    buffer = io.BytesIO()
+    np.savez(buffer, values=values, seconds=found.seconds)
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, buffer.getvalue())
+    return found
