@@ -19,6 +19,7 @@ from search_spaces.schema import SpaceError
 from tests.conftest import already, nightly_after
 from tests.faults.commands import searched, told, went_on
 from tests.faults.disk import Disk
+from tests.messages import missing
 from tests.s3 import BUCKET, S3Server, s3_server
 from trainables.data.images import DataError
 from trainables.record import LAST, MODEL, Record, RunError, read_predictions, read_record, read_records
@@ -251,23 +252,23 @@ def test_an_unknown_run_is_refused_with_the_runs_there_are(left):
     shutil.copytree(left.run, left.run.with_name("second"))
     result = CliRunner().invoke(app, ["--resume", "frist", "--dry-run"])
     assert result.exit_code == 2
-    assert result.stderr.strip() == "there is no run 'frist' in runs/; there are first, second"
+    assert not missing(result.stderr, "'frist' in runs/", "first, second")
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    "options, parts",
     [
-        ({"changes": ("data/cuts=[30,50]",)}, "data/cuts was [] and would be [30, 50]"),
-        ({"changes": ("data/folds=3",)}, "data/folds was 2 and would be 3"),
-        ({"seed": 1}, "--seed is 1, but the run's seed is 0"),
-        ({"seed": 1, "changes": ("data/folds=3",)}, ": remove --seed\n  data/folds was 2 and would be 3"),
-        ({"changes": ("task=age",)}, "task: its trials predict mask, gender, age, new ones would predict age"),
-        ({"name": "other"}, "--name other is for a new run"),
-        ({"changes": ("loss/nam=focal",)}, "loss/nam: is not a setting of cross_entropy"),
+        ({"changes": ("data/cuts=[30,50]",)}, ["data/cuts was []", "[30, 50]"]),
+        ({"changes": ("data/folds=3",)}, ["data/folds was 2", "3"]),
+        ({"seed": 1}, ["--seed is 1", "0"]),
+        ({"seed": 1, "changes": ("data/folds=3",)}, ["--seed is 1", "data/folds was 2"]),
+        ({"changes": ("task=age",)}, ["task: ", "mask, gender, age", "predict age"]),
+        ({"name": "other"}, ["--name other "]),
+        ({"changes": ("loss/nam=focal",)}, ["loss/nam: ", "cross_entropy"]),
     ],
 )
-def test_resuming_with_other_settings_is_refused_with_what_differs(left, options, message):
-    assert message in refused(left, **options)
+def test_resuming_with_other_settings_is_refused_with_what_differs(left, options, parts):
+    assert not missing(refused(left, **options), *parts)
 
 
 def test_resuming_with_other_images_is_refused_with_what_differs(left, plain, tmp_path):
@@ -276,8 +277,7 @@ def test_resuming_with_other_images_is_refused_with_what_differs(left, plain, tm
     shutil.copy(images[1], images[0])
     name = images[0].relative_to(spoiled / "train" / "images")
     said = refused(left, data=spoiled)
-    assert said.startswith(f"{spoiled}/train/images does not hold the data of run first")
-    assert f"of other content, 1: {name}\n" in said and said.endswith("or start a new one.")
+    assert said.startswith(f"{spoiled}/train/images ") and f"content, 1: {name}\n" in said
 
     spoiled = shutil.copytree(plain, tmp_path / "relabelled")
     table = spoiled / "train" / "train.csv"
@@ -285,11 +285,11 @@ def test_resuming_with_other_images_is_refused_with_what_differs(left, plain, tm
     lines[1] = lines[1].replace(",female,", ",male,") if ",female," in lines[1] else lines[1].replace(",male,", ",female,")
     table.write_text("\n".join(lines) + "\n")
     said = refused(left, data=spoiled)
-    assert "of another class, 7: " in said and "of other content" not in said
+    assert "class, 7: " in said and "content, " not in said
 
     images = sorted((shutil.copytree(plain, tmp_path / "fewer") / "train" / "images").rglob("mask2.jpg"))
     images[0].unlink()
-    assert "missing, or cannot be decoded any more, 1: " in refused(left, data=tmp_path / "fewer")
+    assert not missing(refused(left, data=tmp_path / "fewer"), "missing", ", 1: ")
 
 
 def test_images_that_are_gone_are_missed_in_words(left):
