@@ -41,6 +41,8 @@ LAST = "last/state.pt"  # what is needed to continue, while a trial runs
 SPACE = "space.yaml"
 SPLIT = "split.csv"
 BASELINE = "baseline.json"  # what the best trial gains over the baseline
+IN = "."  # as what is trained again: the run that this one is in
+FINALISTS = "finalists"  # folder of a search's race, a run of its own
 RUNS = Path("runs")
 # What reading a damaged file raises.
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error, SafetensorError)
@@ -74,7 +76,8 @@ class RunCard:
     also: tuple[str, ...] = ()  # metrics that are reported beside it, by their names
     cpus_per_trial: int | None = None  # as they were asked for; the number of threads decides a sum's last bits
     gpus_per_trial: float | None = None
-    refit_of: str = ""  # the run beside it, or elsewhere by its address, whose configurations are trained again; empty: a search
+    # The run whose configurations are trained again: beside this one, elsewhere by its address, or the one it is in (IN); empty: a search.
+    refit_of: str = ""
     origins: tuple[Origin, ...] = ()  # of a refit: one for each of its trials, by number
     aside: Mapping[str, Any] = field(default_factory=dict)  # of run.json, unknown to this version, and written again
 
@@ -204,6 +207,8 @@ def name_of(run: Folder) -> str:
 
 def searched_run(run: Folder, card: RunCard) -> Folder:
     """The run whose configurations a refit trains again."""
+    if card.refit_of == IN:
+        return run.parent
     return open_folder(card.refit_of) if "/" in card.refit_of else run.parent / card.refit_of
 
 

@@ -39,7 +39,11 @@ def score_by(name: str, config: TrialConfig, predictions: Predictions, images: I
 
 
 def evidence_of(trials: Sequence[tuple[TrialConfig, Predictions]], images: Images, split: Split) -> Evidence:
-    """Of the images of the folds that validated the trials; groups are numbered fold by fold."""
+    """The evidence for one answer to the images of the folds that validated the trials; groups are numbered fold by fold.
+
+    Args:
+        trials: as for `pooled_score`.
+    """
     truths, answers, groups, count = [], [], [], 0
     first, _ = trials[0]
     metric = metric_of(first.metric, read_task(first.task, images.scheme).scheme)

@@ -15,6 +15,7 @@ from trainables.data.splits import NO_FOLD
 from trainables.metrics import BY_NAME
 from trainables.record import (
     DAMAGE,
+    IN,
     Origin,
     Record,
     Result,
@@ -215,14 +216,15 @@ def read_refits(run: Folder, card: RunCard) -> list[Refit]:
 
 def card_of(card: RunCard, run: Folder, searched: Folder, refits: Sequence[Refit]) -> RunCard:
     """What all refits share; the groups are split as in the search."""
-    beside = run.parent.resolve() == searched.parent.resolve()
+    place = run.parent.resolve()
+    named = IN if place == searched.resolve() else searched.name if place == searched.parent.resolve() else str(searched.resolve())
     return replace(
         card,
         name=run.name,
         epochs=max(refit.config.epochs for refit in refits),
         trials=len(refits),
         command=shlex.join(["python", "-m", "tuner.refit", *sys.argv[1:]]),
-        refit_of=searched.name if beside else str(searched.resolve()),
+        refit_of=named,
         origins=tuple(refit.origin for refit in refits),
     )
 
@@ -233,7 +235,7 @@ def show_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refit
     console.print(Text.assemble((card.name, "bold"), what))
     for record in chosen:
         numbers = [number for number, refit in enumerate(refits) if refit.origin.trial == record.number]
-        trials = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {numbers[0]} to {numbers[-1]}"
+        trials = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {', '.join(map(str, numbers))}"
         best = f"{BY_NAME[card.metric].title} {record.best['score']:.3f} at epoch {record.best['epoch']} of {record.config.epochs}"
         console.print(f"  {trials}: {searched.name}/{record.number}, {record.config.model.backbone}, {best}")
     if refits[0].config.data.fold == NO_FOLD:

@@ -5,7 +5,7 @@ Every trial is laid out before the first one is trained, so the records say what
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,18 @@ from rich.console import Console
 from rich.text import Text
 
 from trainables.data.layouts.reading import read_images
+from trainables.data.training import Data
 from trainables.data.views import View
 from trainables.mirror import original
 from trainables.progress import waiting
-from trainables.record import SPLIT, RunCard, find_run, read_run, searched_run, write_run
+from trainables.record import IN, SPLIT, RunCard, RunError, find_run, read_run, searched_run, write_run
 from trainables.restore_data import EXTRA, read_folds
 from trainables.storage import Folder, open_folder, write_atomically
 from tuner.cli import Options, Start
 from tuner.lock import hold, show_lock
 from tuner.prepare import Plan, data_folder, prepare
 from tuner.refits import Refit, RefitOptions, card_of, choose, lay_out, plan_refits, read_refits, refuse_options, show_chosen, space_of
-from tuner.runs import Earlier, claim, numbered, resume_command
+from tuner.runs import Earlier, claim, numbered, race_command, resume_command
 from tuner.searching import with_shares_of
 from tuner.settings import RunSettings
 from tuner.surroundings import gpus_here
@@ -32,8 +33,10 @@ from tuner.surroundings import gpus_here
 if TYPE_CHECKING:
     from ray.tune.search import Searcher
 
+    from tuner.board import Board
     from tuner.cluster import Slots
     from tuner.resume import Stock
+    from tuner.stoppers.soft_stop import SoftStop
 
 
 def refit(refit_options: RefitOptions, options: Options, console: Console, start: Start) -> int:
@@ -48,9 +51,11 @@ def refit(refit_options: RefitOptions, options: Options, console: Console, start
     with ExitStack() as stack:
         if options.resume:
             searched = run = find_run(options.resume)  # its split.csv is a copy
+            card = read_run(run)
+            if card.refit_of == IN:
+                raise RunError(f"{run} holds finalists; resume them with: {race_command(run.parent)}")
             show_lock(run, console)
             stack.enter_context(hold(run))
-            card = read_run(run)
             refits = read_refits(run, card)
             options = with_shares_of(card, options)
             console.print(Text.assemble((card.name, "bold"), f": resuming {len(refits)} refits of {searched_run(run, card).name}"))
@@ -64,42 +69,80 @@ def refit(refit_options: RefitOptions, options: Options, console: Console, start
             run = stack.enter_context(claim(runs, options.name, numbered(stem, first=stem)))
             card = card_of(card, run, searched, refits)
             show_chosen(card, searched, chosen, refits, console)
-        plan = plan_refit(run, searched, card, refits, options, console)
-        join = start(None if options.address else gpus_here())
-        # Images that the search left out, its refits leave out.
-        material = prepare(plan, allow_bad=True, console=console)
-        shares = {"cpus_per_trial": options.cpus_per_trial, "gpus_per_trial": options.gpus_per_trial}
-        card = replace(card, data=original(plan.folder), **shares)
+        return train_refits(Refits(run, searched, card, refits), options, console, start, began)
 
-        def write() -> None:
-            if not options.resume:
-                for file in (SPLIT, EXTRA):
-                    if (searched / file).is_file():
-                        write_atomically(run / file, (searched / file).read_bytes())
-            lay_out(run, card, refits)
-            # Last: from here on it is a run, and all its trials are there.
-            write_run(run, card)
 
-        with waiting("importing Ray Tune"):
-            from tuner.searchers.given import GivenSearcher
-            from tuner.summary import summarize_refit
-            from tuner.training import Work, train_and_sum_up
+@dataclass(frozen=True)
+class Refits:
+    """Trials that train configurations of a search again, in a run of their own."""
 
-        def searcher(plan: Plan, slots: "Slots", stock: "Stock", stopping: Callable[[], bool]) -> "Searcher":
-            # Damaged records are quarantined by now; what takes their place is on disk before it is trained.
-            lay_out(run, card, refits)
-            return GivenSearcher(stock.proposals, slots=slots, stopping=stopping)
+    run: Folder
+    searched: Folder  # whose split they have, or where a copy of it is
+    card: RunCard
+    trials: Sequence[Refit]
 
-        work = Work(
-            plan,
-            material,
-            began,
-            write=write,
-            searcher=searcher,
-            summarize=lambda board, seconds, soft_stop: summarize_refit(plan, material.data, card, board, seconds, soft_stop, console),
-            resume=resume_command(run, "tuner.refit"),
-        )
-        return train_and_sum_up(work, options, join, console)
+
+def given(refits: Refits, data: Data, stock: "Stock", slots: "Slots", stopping: Callable[[], bool]) -> "Searcher":
+    """What proposes every refit in turn."""
+    from tuner.searchers.given import GivenSearcher
+
+    return GivenSearcher(stock.proposals, slots=slots, stopping=stopping)
+
+
+def train_refits(
+    refits: Refits,
+    options: Options,
+    console: Console,
+    start: Start,
+    began: float,
+    *,
+    searcher: Callable[[Refits, Data, "Stock", "Slots", Callable[[], bool]], "Searcher"] = given,
+    summarize: Callable[[Refits, Plan, Data, "Board", float, "SoftStop", Console], None] | None = None,
+    resume: str = "",
+) -> int:
+    """Train the refits of a run that are not trained yet, sum up, and return the command's exit code.
+
+    Args:
+        searcher: proposes them; it gets the data whose fold validates first.
+        summarize: None: every refit's score.
+        resume: the command that resumes; empty: tuner.refit's.
+    """
+    run, searched, card = refits.run, refits.searched, refits.card
+    resume = resume or resume_command(run, "tuner.refit")
+    plan = plan_refit(run, searched, card, refits.trials, options, console)
+    join = start(None if options.address else gpus_here())
+    # Images that the search left out, its refits leave out.
+    material = prepare(plan, allow_bad=True, console=console)
+    shares = {"cpus_per_trial": options.cpus_per_trial, "gpus_per_trial": options.gpus_per_trial}
+    card = replace(card, data=original(plan.folder), **shares)
+    refits = replace(refits, card=card)
+
+    def write() -> None:
+        for file in (SPLIT, EXTRA):
+            if not (run / file).is_file() and (searched / file).is_file():
+                write_atomically(run / file, (searched / file).read_bytes())
+        lay_out(run, card, refits.trials)
+        # Last: from here on it is a run, and all its trials are there.
+        write_run(run, card)
+
+    with waiting("importing Ray Tune"):
+        from tuner.summary import summarize_refit
+        from tuner.training import Work, train_and_sum_up
+
+    def make(plan: Plan, slots: "Slots", stock: "Stock", stopping: Callable[[], bool]) -> "Searcher":
+        # Damaged records are quarantined by now; what takes their place is on disk before it is trained.
+        lay_out(run, card, refits.trials)
+        return searcher(refits, material.data, stock, slots, stopping)
+
+    def sum_up(board: "Board", seconds: float, soft_stop: "SoftStop") -> None:
+        if summarize:
+            summarize(refits, plan, material.data, board, seconds, soft_stop, console)
+        else:
+            summarize_refit(plan, material.data, card, board, seconds, soft_stop, console)
+
+    return train_and_sum_up(
+        Work(plan, material, began, write=write, searcher=make, summarize=sum_up, resume=resume), options, join, console
+    )
 
 
 def plan_refit(run: Folder, searched: Folder, card: RunCard, refits: Sequence[Refit], options: Options, console: Console) -> Plan:

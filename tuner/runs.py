@@ -96,6 +96,11 @@ def resume_command(run: Folder, module: str = "tuner.run") -> str:
     return typed(f"{module} --resume {name_of(run)}")
 
 
+def race_command(run: Folder) -> str:
+    """The command that races a search's finalists, or resumes that."""
+    return typed(f"tuner.race --run {name_of(run)}")
+
+
 def vote_command(run: Folder, trials: int) -> str:
     """The command that makes an ensemble of a run's best trials."""
     return typed(f"analysis.ensemble --top {min(3, trials)} --run {name_of(run)}")

@@ -88,6 +88,7 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
 def log_file(run: Folder) -> Path:
     """Ray's log file: in the run's folder, or in the cache, as an object store cannot append."""
     if isinstance(run, Path):
+        run.mkdir(parents=True, exist_ok=True)
         return run / "ray.log"
     logs = cache_folder() / "logs"
     logs.mkdir(parents=True, exist_ok=True)

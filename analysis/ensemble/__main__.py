@@ -196,7 +196,9 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
     with waiting("writing files and figures"):
         written = write_answer(folder, runs, outcome, unlabelled, scores)
     also = also_words([AlsoScored(**one) for one in scores["also"]])
-    notes = [*filter(None, [also]), *scores["findings"], *notes_of(runs, outcome, looked, unlabelled, why_none)]
+    top, there = options.member_options.top, decision.lineup.choice
+    fewer = f"--top is {top}, but there are {there} members to choose from." if top and top > there else ""
+    notes = [*filter(None, [fewer, also]), *scores["findings"], *notes_of(runs, outcome, looked, unlabelled, why_none)]
     left_out = (*runs.left_out, *(unlabelled.black if unlabelled else ()))
     console, answer = output(), answer_lines(runs, outcome)
     console.print(answer, style="bold", soft_wrap=True)
@@ -355,7 +357,7 @@ def device_words(device: "torch.device") -> str:
 
 def runs_words(runs: Runs) -> str:
     """Which runs, and how much there is to choose from and by."""
-    names = ", ".join(folder.resolve().name for folder in runs.folders)
+    names = ", ".join(folder.resolve().name for folder in runs.asked)
     valid = f"{len(runs.valid.ids):,} images of {len(np.unique(runs.valid.groups)):,} groups"
     return f"{names}: {len(runs.trials)} trials can predict; {runs.part} validates, {valid} (split {runs.cards[0].split})"
 

@@ -100,7 +100,7 @@ def _blocks(runs: Runs, outcome: Outcome, context: Context) -> Iterator[Block]:
     if context.left_out:
         yield Block(list(left_out_lines(context.left_out)), rank=1)
     yield Block([f"Files in {context.folder}/:", *_wrapped(", ".join(file.name for file in context.written), indent="  ")])
-    asked = " ".join(f"--run {name_of(folder)}" for folder in runs.folders)
+    asked = " ".join(f"--run {name_of(folder)}" for folder in runs.asked)
     folder, images, out = (shlex.quote(str(one)) for one in (context.folder, context.images, "answers.csv"))
     yield Block(
         [

@@ -13,7 +13,7 @@ from analysis.evaluation.scoring import Score, score_answers
 from analysis.evaluation.steps import STEPS, is_free, useful_steps
 from analysis.evaluation.uncertainty import Gain, Optimism, indistinguishable, optimism, simultaneous_gains
 from analysis.members.compose import Predicted
-from analysis.members.selection import refuse_count
+from analysis.members.selection import take
 from analysis.members.trials import Sample
 from analysis.members.tta import TRANSFORM_SETS
 from analysis.votes import ENSEMBLES
@@ -139,15 +139,14 @@ def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, 
 
     Args:
         predict_validation: predicts the validation images again, with transforms of test-time augmentation.
-    Raises: ConfigError for a vote or step that is unknown or has no use for the metric, RunError when there are fewer members than asked
-        for.
+    Raises: ConfigError for a vote or step that is unknown or has no use for the metric, RunError when no member is asked for.
     """
     choose({"auto": None, **ENSEMBLES}, options.vote, "--vote")
     for name in options.steps:
         choose({"auto": None, "tta": None, "calibrate": None, **STEPS}, name, "--step")
     _refuse_useless(options, known.metric)
     lineup = line_up(options.member_options, candidates, known)
-    refuse_count(options.member_options.top, lineup.choice)
+    take(options.member_options.top, lineup.choice)
     parts = part_groups(known.groups, lineup.target, options.seed)
     evaluate = _Evaluator(known.metric, known.groups, lineup.target, options.seed)
     names, few = votes_to_try(options.vote, known.metric, len(np.unique(known.groups)))

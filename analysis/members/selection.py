@@ -61,6 +61,13 @@ def double_faults(probabilities: np.ndarray, target: np.ndarray, metric: Metric)
     return (wrong / images[target]) @ wrong.T / np.count_nonzero(images)
 
 
+def take(top: int | None, there: int) -> int:
+    """How many members are chosen where so many are asked for: no more than there are, and all by default. Raises: RunError for none."""
+    count = there if top is None else min(top, there)
+    refuse_count(count, there)
+    return count
+
+
 def refuse_count(count: int | None, there: int) -> None:
     """Raises: RunError, saying how many there are, when so many members cannot be chosen."""
     if count is not None and not 1 <= count <= there:

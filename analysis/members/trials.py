@@ -19,6 +19,8 @@ from trainables.metrics import metric_of as find_metric
 from trainables.metrics.evidence import Evidence, evidence
 from trainables.record import (
     DAMAGE,
+    FINALISTS,
+    IN,
     MODEL,
     RUNS,
     SPLIT,
@@ -117,6 +119,11 @@ class Runs:
     left_out: tuple[LeftOut, ...]
 
     @property
+    def asked(self) -> list[Folder]:
+        """The runs that a command line names; finalists come with their search."""
+        return [folder for folder, card in zip(self.folders, self.cards, strict=True) if card.refit_of != IN]
+
+    @property
     def scheme(self) -> Scheme:
         """The targets that the run's metric scores."""
         return self.cards[0].scheme.of_kind(self.metric.target)
@@ -154,15 +161,16 @@ def newest_run(runs: Path = RUNS) -> Path:
 
 def load_runs(folders: Sequence[Folder]) -> Runs:
     """The trials that have a validation prediction, however they ended: `trials` where they have weights too, else `unkept`. The others,
-    and those without weights, are named in `left_out`.
+    and those without weights, are named in `left_out`. With a search come its finalists, where these were raced.
 
-    Configurations that a refit trained on every fold come first: they are evaluated on all groups that are not held out, each image by the
+    Configurations that were trained on every fold come first: they are evaluated on all groups that are not held out, each image by the
     model that did not train on it. Where there are none, all trials are validated on one fold, that of the first trial. A refit on all
     data, which has no validation score, takes the place of the searched trial that it was chosen as, with that trial's validation
     prediction, where that is among the folders too.
 
     Raises: RunError when runs differ in split, scheme or metric, when run.json or split.csv is damaged, and when no trial can be used.
     """
+    folders = _with_finalists(folders)
     cards = [read_run(folder) for folder in folders]
     _refuse_mixed(folders, cards)
     parts = _read_parts(folders[0], cards[0].scheme)
@@ -206,6 +214,12 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
     return Runs(
         tuple(folders), tuple(cards), part, parts[part], parts[HELD_OUT], parts[EVERY_FOLD], tuple(chosen), tuple(unkept), tuple(left_out)
     )
+
+
+def _with_finalists(folders: Sequence[Folder]) -> list[Folder]:
+    """The folders, each followed by that of its finalists."""
+    found = [place for folder in folders for place in (folder, folder / FINALISTS) if place == folder or (place / "run.json").is_file()]
+    return list({folder.resolve(): folder for folder in found}.values())
 
 
 @dataclass(frozen=True)
@@ -260,6 +274,11 @@ def _by_configuration(scored: Sequence[_Found], folds: set[str]) -> tuple[dict[K
     groups: dict[tuple[Folder, Key, int], list[_Found]] = {}
     for one in scored:
         groups.setdefault((one.run, one.chosen_as, one.record.config.seed), []).append(one)
+    searched = {(one.key, one.record.config.seed): one for one in scored if one.chosen_as == one.key}
+    for (_, origin, seed), group in groups.items():
+        # A finalist's searched trial stands for its own fold.
+        if (first := searched.get((origin, seed))) and _fold_of(first.record) not in map(_fold_of, (one.record for one in group)):
+            group.insert(0, first)
     whole = [group for group in groups.values() if {_fold_of(one.record) for one in group} == folds]
     return {group[0].key: group for group in whole}, [one for one in scored if not any(one in group for group in whole)]
 
@@ -371,8 +390,11 @@ def _can_predict(group: Sequence[_Found]) -> bool:
 
 
 def _name(group: Sequence[_Found]) -> str:
+    first = group[0]
+    if any(one.run != first.run for one in group):
+        return first.name
     numbers = [str(one.record.number) for one in group]
-    return group[0].name.removesuffix(numbers[0]) + "+".join(numbers)
+    return first.name.removesuffix(numbers[0]) + "+".join(numbers)
 
 
 def _read_task(one: _Found) -> Task:

@@ -23,7 +23,7 @@ from analysis.evaluation.fitted_ensemble import FILE, Pipeline, read_ensemble
 from analysis.evaluation.holdout import note_look
 from analysis.evaluation.nested import MemberOptions, candidates_of, known_of, line_up
 from analysis.members.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
-from analysis.members.selection import refuse_count
+from analysis.members.selection import take
 from analysis.members.trials import Runs, Sample
 from analysis.mistakes.find import Answered, Mistakes, TagErrors, find_mistakes, subgroups_of, tag_errors, worst_first
 from analysis.pages.errors import APART, LARGEST, NUMBERS, headline, size_words, subgroup_cells, votes_words
@@ -128,7 +128,7 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, part: Part, seed: 
 def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
     """The answer to look at, and whose it is: that of the first run's ensemble, or with `top` the soft vote of so many best members.
 
-    Raises: RunError when the ensemble is damaged or of trials that these runs do not have, and when there are fewer members.
+    Raises: RunError when the ensemble is damaged or of trials that these runs do not have, and when no member is asked for.
     """
     folder = runs.folders[0] / "ensemble"
     if top is None and (folder / FILE).is_file():
@@ -138,8 +138,7 @@ def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
             raise RunError(f"{folder / FILE} needs {', '.join(absent)}, which cannot predict here. {fix}.")
         return str(folder / FILE), pipeline
     lineup = line_up(MemberOptions(top=TOP if top is None else top), candidates_of(runs), known_of(runs))
-    if top is not None:
-        refuse_count(top, lineup.choice)
+    take(top, lineup.choice)
     return f"the soft vote of {', '.join(map(str, lineup.members))}", lineup.fit("soft")
 
 

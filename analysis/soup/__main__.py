@@ -88,7 +88,7 @@ def make_soups_of(names: Sequence[str] | None, *, top: int, seed: int) -> None:
         return
     written = write_soups(runs, kept, device)
     words = "Validation chose the ingredients, so a soup's validation score is optimistically biased; the hold-out is not"
-    asked = " ".join(f"--run {name_of(folder)}" for folder in (*runs.folders, written))
+    asked = " ".join(f"--run {name_of(folder)}" for folder in (*runs.asked, written))
     console.print(f"{words}: {typed(f'analysis.ensemble {asked}')}", soft_wrap=True)
     show_written(console, [written])
 
@@ -136,7 +136,7 @@ def _counting(make_soup: "MakeSoup", advance: Callable[[int], None]) -> "MakeSou
 
 def _refuse(runs: Runs, left_out: Sequence[LeftOut]) -> NoReturn:
     there = "\n".join(f"  {item}" for item in left_out)
-    names = ", ".join(folder.resolve().name for folder in runs.folders)
+    names = ", ".join(folder.resolve().name for folder in runs.asked)
     fix = "Search with pretrained weights (model/weights imagenet or a file), one backbone, view and task for several trials."
     raise RunError(f"{names}: no two trials are similar, so there is nothing to average:\n{there}\n{fix}")
 

@@ -72,7 +72,7 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
     with progress_bar("reading images", min(most, len(found.suspects))) as progress:
         cards, gone = make_cards(found.suspects[:most], images, groups, progress)
 
-    called = ", ".join(folder.resolve().name for folder in runs.folders)
+    called = ", ".join(folder.resolve().name for folder in runs.asked)
     what = f": {len(runs.trials)} trials can evaluate {len(found.evaluated):,} groups (split {runs.cards[0].split})"
     console.print(Text.assemble((called, "bold"), what))
     show_left_out(console, (*runs.left_out, *why, *gone))

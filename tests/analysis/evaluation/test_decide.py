@@ -216,7 +216,7 @@ def test_what_is_not_known_is_refused_with_what_there_is():
     with pytest.raises(ConfigError, match="offsets"):
         decide(Options(MemberOptions(), steps=("onsets",)), candidates, known, never)
     with pytest.raises(RunError, match="1 to"):
-        decide(Options(MemberOptions(top=99)), candidates, known, never)
+        decide(Options(MemberOptions(top=0)), candidates, known, never)
 
 
 def test_transforms_are_averaged_trial_by_trial():

@@ -1,0 +1,127 @@
+"""Finalists: the best configurations of a search, raced over the folds on which it did not validate them.
+
+Fold by fold each one that is left trains on the other folds; after each fold those go that are significantly worse. A configuration that
+is left at the end has one model a fold, so every image has trained and every group but the hold-out's has been predicted by a model that
+did not see it. What is decided follows from the records alone: a race that resumes decides the same.
+
+Source: racing, Maron and Moore, Hoeffding races, NIPS 1994, with multiple comparisons with the best (see `indistinguishable`) as its test.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from analysis.evaluation.uncertainty import indistinguishable
+from trainables.baseline import FIRST
+from trainables.data.splits import NO_FOLD
+from trainables.data.targets import Scheme, read_task
+from trainables.data.training import Data
+from trainables.metrics import Metric
+from trainables.record import Origin, Record, RunCard, RunError, end_record, read_predictions, read_record, trial_folder
+from trainables.seeding import generator
+from trainables.storage import Folder
+from trainables.validation import evidence_of
+from tuner.refits import Refit, RefitOptions, changed
+
+
+def choose_finalists(records: Iterable[Record], card: RunCard, metric: Metric, number: int) -> list[Record]:
+    """The configurations that are raced, best first by their score on validation: the best ones, with the baseline and the best probe
+    among them where these ran to their end.
+
+    Raises: RunError where none can be raced.
+    """
+    able = [one for one in records if one.result.state == "finished" and one.best and predicts_all(one, card.scheme, card.predicted)]
+    ranked = sorted(able, key=lambda one: (-metric.sign * one.best["score"], one.number))
+    if not ranked:
+        raise RunError(f"no trial of {card.name} that predicts all targets has finished, so there are no finalists")
+    baseline = [one for one in ranked if one.number == FIRST]
+    probe = [one for one in ranked if one.config.model.is_probe][:1]
+    first = dict.fromkeys(one.number for one in [*ranked[:1], *baseline, *probe, *ranked])
+    chosen = set(list(first)[:number])
+    return [one for one in ranked if one.number in chosen]
+
+
+def predicts_all(record: Record, scheme: Scheme, predicted: Scheme) -> bool:
+    """Whether a trial predicts every target that the run does, so that its score can be compared with others'."""
+    return set(read_task(record.config.task, scheme).scheme.names) == set(predicted.names)
+
+
+def plan_race(finalists: Sequence[Record], folds: int) -> list[Refit]:
+    """Every trial of a race, fold by fold. A searched trial stands for its own fold where its weights are kept; last, where not.
+
+    Raises: RunError where there are no other folds.
+    """
+    searched = {record.config.data.fold for record in finalists}
+    own = min(searched) if len(searched) == 1 else NO_FOLD
+    others = [fold for fold in range(folds) if fold != own]
+    if not others:
+        raise RunError("the data of the search has a validation part of its own, so there are no other folds to race on")
+    refits = [again(record, fold) for fold in others for record in finalists]
+    return refits + [again(record, own) for record in finalists if own != NO_FOLD and not record.has_model]
+
+
+def again(record: Record, fold: int) -> Refit:
+    """The refit of a searched trial whose validation fold is another one."""
+    return Refit(
+        Origin(record.number, record.best["epoch"], record.best["score"]),
+        changed(record, RefitOptions(), seed=record.config.seed, fold=fold),
+    )
+
+
+class Race:
+    """What is decided between two folds of a race.
+
+    Each fold is a stage, in the order in which the refits have them.
+    """
+
+    def __init__(self, run: Folder, card: RunCard, refits: Sequence[Refit], data: Data):
+        folds = list(dict.fromkeys(refit.config.data.fold for refit in refits))
+        self._run = run
+        self._card = card
+        self._data = data
+        self._trials = [refit.origin.trial for refit in refits]
+        self.stages = [folds.index(refit.config.data.fold) for refit in refits]
+
+    def close(self, stage: int) -> set[int]:
+        """Drop the finalists that are out before a stage: the numbers of their trials from there on, whose records say why."""
+        closed = set()
+        for number, trial in enumerate(self._trials):
+            reason = self._out(stage).get(trial)
+            if reason and self.stages[number] >= stage:
+                folder = trial_folder(self._run, number)
+                if read_record(folder).result.state != "stopped":
+                    end_record(folder, "stopped", reason)
+                closed.add(number)
+        return closed
+
+    def _out(self, stage: int) -> Mapping[int, str]:
+        """Why finalists, by the searched trial, are out before a stage."""
+        out: dict[int, str] = {}
+        for before in range(1, stage + 1):
+            out |= self._dropped(before, out)
+        return out
+
+    def _dropped(self, stage: int, out: Mapping[int, str]) -> dict[int, str]:
+        found: dict[int, list[Record]] = {}
+        for number, trial in enumerate(self._trials):
+            if self.stages[number] < stage and trial not in out:
+                found.setdefault(trial, []).append(read_record(trial_folder(self._run, number)))
+        dropped = {
+            trial: f"left the race: on fold {record.config.data.fold} it {record.result.state} ({record.result.reason})"
+            for trial, records in found.items()
+            for record in records
+            if record.result.state != "finished"
+        }
+        whole = {trial: records for trial, records in found.items() if trial not in dropped}
+        if len(whole) < 2:
+            return dropped
+        answers = [
+            evidence_of([(one.config, read_predictions(one.folder)) for one in records], self._data.images, self._data.split)
+            for records in whole.values()
+        ]
+        left = indistinguishable(answers, generator(self._card.seed, "race", stage))
+        sign = answers[0].metric.sign
+        best = list(whole)[int(np.argmax([sign * answer.score() for answer in answers]))]
+        folds = "1 fold" if stage == 1 else f"{stage} folds"
+        words = f"left the race after {folds}: significantly worse than trial {best} of the search"
+        return dropped | {trial: words for trial, stays in zip(whole, left, strict=True) if not stays}

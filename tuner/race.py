@@ -1,0 +1,57 @@
+"""`python -m tuner.race --run faces`: train the best configurations of a search on its other folds, fold by fold."""
+
+from typing import Annotated
+
+import typer
+
+from trainables.console import output
+from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, carry_out
+
+
+def main(
+    run: Annotated[str, typer.Option(help="The search whose finalists are raced: its name, folder or address.")],
+    finalists: Annotated[
+        int | None, typer.Option(min=1, help="Configurations that are raced, the baseline among them. Default: run/finalists of the run.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The folder of the images, or its address. Default: that of the search.")
+    ] = None,
+    time_budget: TimeBudget = None,
+    retries: Retries = None,
+    gpus_per_trial: GpusPerTrial = None,
+    cpus_per_trial: CpusPerTrial = None,
+    address: Address = None,
+    dashboard: Dashboard = True,
+) -> None:
+    """Race the best configurations of a search over its other folds.
+
+    Each finalist is trained on one fold after the other; after each fold those are dropped that are significantly worse than the best.
+    What is left has one model per fold, so all images but the hold-out's train, and analysis.ensemble answers with their means:
+
+        python -m tuner.race --run faces
+
+        python -m analysis.ensemble --top 3 --run faces
+
+    The models are kept in RUN/finalists. Ctrl-C, SIGTERM and the end of --time-budget stop softly; the same command resumes.
+    """
+    console = output()
+    options = Options(
+        data=data,
+        time_budget=time_budget,
+        retries=retries,
+        gpus_per_trial=gpus_per_trial,
+        cpus_per_trial=cpus_per_trial,
+        address=address,
+        dashboard=dashboard,
+    )
+
+    def work(start: Start) -> int:
+        from tuner.racing import race
+
+        return race(run, finalists, options, console, start)
+
+    carry_out(work, console, address=address, dashboard=dashboard)
+
+
+if __name__ == "__main__":
+    typer.run(main)

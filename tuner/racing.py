@@ -1,0 +1,128 @@
+"""The finalists of a search are raced: chosen, trained fold by fold on Ray, summed up. Their run is in the folder of the search."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trainables.data.training import Data
+from trainables.metrics import BY_NAME
+from trainables.record import (
+    FINALISTS,
+    Record,
+    RunCard,
+    RunError,
+    find_run,
+    read_predictions,
+    read_record,
+    read_records,
+    read_run,
+    trial_folder,
+)
+from trainables.restore_data import read_folds
+from trainables.storage import Folder
+from trainables.validation import pooled_score
+from tuner.cli import Options, Start
+from tuner.finalists import Race, choose_finalists, plan_race
+from tuner.lock import hold, show_lock
+from tuner.prepare import Plan
+from tuner.refits import card_of, read_refits, show_chosen
+from tuner.refitting import Refits, train_refits
+from tuner.runs import race_command, vote_command
+from tuner.searching import with_shares_of
+
+# Ray takes seconds, and mistakes are reported without it.
+if TYPE_CHECKING:
+    from ray.tune.search import Searcher
+
+    from tuner.board import Board
+    from tuner.cluster import Slots
+    from tuner.resume import Stock
+    from tuner.stoppers.soft_stop import SoftStop
+
+
+def race(name: str, number: int | None, options: Options, console: Console, start: Start) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        number: of finalists; None: the run's own.
+        start: begins to start Ray.
+    Raises: RunError, DataError, SpaceError, ConfigError, StorageError for what the user can fix. No record is touched then.
+    """
+    run = find_run(name)
+    card = read_run(run)
+    if card.refit_of:
+        raise RunError(f"{card.name} holds refits of {card.refit_of}, not a search; give the search with --run")
+    show_lock(run, console)
+    with hold(run):
+        return race_held(run, card, number, with_shares_of(card, options), console, start)
+
+
+def race_held(run: Folder, card: RunCard, number: int | None, options: Options, console: Console, start: Start) -> int:
+    """The same for a run that this process holds: begin its race, or resume it."""
+    began = perf_counter()
+    place = run / FINALISTS
+    if (place / "run.json").is_file():
+        own = read_run(place)
+        trials = read_refits(place, own)
+        there = len({refit.origin.trial for refit in trials})
+        if number not in (None, there):
+            raise RunError(f"--finalists is {number}, but the race in {place} has {there}; remove --finalists, or remove the folder")
+        console.print(Text.assemble((card.name, "bold"), f": resuming the race of {there} finalists"))
+    else:
+        finalists = choose_finalists(read_records(run), card, BY_NAME[card.metric], number or 4)
+        trials = plan_race(finalists, read_folds(run))
+        own = replace(card_of(card, place, run, trials), name=f"{card.name}/{FINALISTS}")
+        show_chosen(own, run, finalists, trials, console)
+    return train_refits(
+        Refits(place, run, own, trials), options, console, start, began, searcher=staged, summarize=summarize, resume=race_command(run)
+    )
+
+
+def staged(refits: Refits, data: Data, stock: "Stock", slots: "Slots", stopping: Callable[[], bool]) -> "Searcher":
+    """What proposes the refits fold by fold, without the finalists that are out."""
+    from tuner.searchers.staged import StagedSearcher
+
+    race = Race(refits.run, refits.card, refits.trials, data)
+    return StagedSearcher(stock.proposals, slots=slots, stopping=stopping, stages=race.stages, close=race.close)
+
+
+def summarize(refits: Refits, plan: Plan, data: Data, board: "Board", seconds: float, soft_stop: "SoftStop", console: Console) -> None:
+    """How each finalist did over all folds, what it cost, and what to do next."""
+    from tuner.summary import show_end
+
+    run, searched = refits.run, refits.searched
+    records = read_records(run)
+    groups: dict[int, list[Record]] = {}
+    for record in records:
+        groups.setdefault(refits.card.origins[record.number].trial, []).append(record)
+    metric = plan.settings.score()
+    rows = []
+    for trial, group in groups.items():
+        origin = read_record(trial_folder(searched, trial))
+        done = [one for one in group if one.result.state == "finished"]
+        if all(one.config.data.fold != origin.config.data.fold for one in done):
+            done = [origin, *done]
+        score, (low, high) = pooled_score([(one.config, read_predictions(one.folder)) for one in done], data.images, data.split)
+        left = next((one.result.reason for one in group if one.result.state in ("stopped", "failed")), "")
+        outcome = left or ("one model a fold" if all(one.result.state == "finished" for one in group) else "not done yet")
+        backbone = origin.config.model.backbone
+        rows.append(
+            (bool(left), -metric.sign * score, [str(trial), backbone, str(len(done)), f"{score:.3f}", f"{low:.3f} - {high:.3f}", outcome])
+        )
+    title = f"Finalists of {searched.name}, by {metric.title} ({', '.join(plan.targets)}) on the folds that each was validated on"
+    table = Table(title=title, title_justify="left", box=None)
+    for column in ("trial", "backbone", "folds", metric.title, "95 % CI"):
+        table.add_column(column, justify="left" if column == "backbone" else "right")
+    table.add_column("outcome", overflow="fold")
+    for *_, row in sorted(rows):
+        table.add_row(*row)
+    console.print()
+    console.print(table)
+    show_end(plan, records, board, seconds, soft_stop, race_command(searched), console)
+    if left := sum(not out for out, *_ in rows):
+        console.print(Text.assemble("Next: ", (vote_command(searched, left), "bold")), soft_wrap=True)
