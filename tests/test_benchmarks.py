@@ -3,6 +3,7 @@ import json
 import torch
 
 from benchmarks.decision import main as decision
+from benchmarks.search import main as search
 from benchmarks.shift import main as shift
 from benchmarks.train_step import main
 from benchmarks.views import main as measure_views
@@ -33,3 +34,11 @@ def test_the_benchmark_of_prior_shift_ends_with_a_line_of_json(capsys):
     shift(worlds=1, sharpness=2.0)
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {f"{way}_{world}_rmse" for way in ("em", "bbse") for world in ("shift", "none")} < set(figures) and figures["worlds"] == 1
+
+
+def test_the_benchmark_of_searches_ends_with_a_line_of_json_and_repeats_itself(capsys):
+    first, again = ({}, {})
+    for figures in (first, again):
+        search(seeds=2, budget=40, planned=27, entry=["tpe+asha"], kind=["crossing"], against="random", processes=1)
+        figures.update(json.loads(capsys.readouterr().out.splitlines()[-1]), seconds=None)
+    assert first == again and first["crossing_tpe+asha"]["regret"] > 0 and first["crossing_correlation"] < 0.8
