@@ -96,6 +96,7 @@ MISTAKES = [
     ("tuner.refit --resume faces", "faces"),
     ("tuner.refit --run faces --folds 2 --all-data", "--all-data"),
     ("tuner.replay", "--run"),
+    ("tuner.probe", "--space"),
     ("tuner.replay --run faces --trial 1", "faces"),
     ("tuner.pretrain", "--backbone"),
     *((f"analysis.{name}", "tuner.run") for name in OVER_RUNS),  # without any run

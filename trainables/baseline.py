@@ -23,6 +23,10 @@ def baseline_of(space: Space) -> dict[str, Any]:
 
 
 def is_baseline(config: TrialConfig, values: Mapping[str, Any]) -> bool:
-    """Whether a configuration has the values, by path, that `baseline_of` found; none has, where it found nothing."""
+    """Whether a configuration has the values, by path, that `baseline_of` found; none has, where it found nothing, and no probe."""
     settings = flat(config.values())
-    return bool(values) and all(same(as_optuna(settings.get(path)), as_optuna(value)) for path, value in values.items())
+    return (
+        bool(values)
+        and not config.model.is_probe
+        and all(same(as_optuna(settings.get(path)), as_optuna(value)) for path, value in values.items())
+    )

@@ -38,7 +38,7 @@ def main(
     Exit codes: 0 done, 2 a wrong option or a cache that cannot be read or written.
     """
     from trainables.console import complain
-    from trainables.data.view_store import CacheError, cache_limit, drop, in_words, list_stores, old_files, view_cache
+    from trainables.data.view_store import CacheError, cache_limit, drop, features_folder, in_words, list_stores, old_files, view_cache
     from trainables.mirror import list_copies, remove_copies
 
     cache, freed = view_cache(), 0
@@ -53,15 +53,25 @@ def main(
                 if empty:
                     unpacked = [file for file in cache.parent.glob("unpacked/**/*") if file.is_file()]
                     freed += _remove([*old_files(cache), *cache.glob("files/*.json"), *cache.glob("faces-*.jsonl"), *unpacked])
-            stores, old = list_stores(cache), old_files(cache)
-            show(cache, stores, list_copies(), old, limit, freed=None if before is None else freed, as_json=as_json)
+            if before is not None:
+                freed += _remove([file for file in features_folder().glob("*.npz") if file.stat().st_mtime < before])
+            stores, old, features = list_stores(cache), old_files(cache), sorted(features_folder().glob("*.npz"))
+            show(cache, stores, list_copies(), features, old, limit, freed=None if before is None else freed, as_json=as_json)
     except (CacheError, ValueError) as error:
         complain(str(error))
         raise typer.Exit(2) from None
 
 
 def show(
-    cache: Path, stores: "list[Listed]", copies: "list[Copy]", old: list[Path], limit: int, *, freed: int | None, as_json: bool
+    cache: Path,
+    stores: "list[Listed]",
+    copies: "list[Copy]",
+    features: list[Path],
+    old: list[Path],
+    limit: int,
+    *,
+    freed: int | None,
+    as_json: bool,
 ) -> None:
     """A table of the views and lines of the copies, or the same as JSON.
 
@@ -72,6 +82,7 @@ def show(
     from rich.table import Table
 
     from trainables.console import open_console, output
+    from trainables.data.view_store import features_folder
 
     console = open_console(stderr=True) if as_json else output()
     table = Table(box=box.SIMPLE_HEAD)
@@ -84,6 +95,8 @@ def show(
     console.print(table)
     total, old_size = sum(one.size for one in stores), sum(file.stat().st_size for file in old)
     console.print(f"{total / 1e9:.2f} GB in {len(stores)} views; above {limit / 1e9:g} GB the least recently used are removed.")
+    if features:
+        console.print(f"{sum(file.stat().st_size for file in features) / 1e9:.2f} GB of features of frozen networks in {features_folder()}")
     for copy in copies:
         console.print(f"{copy.size / 1e9:.2f} GB copied from {copy.address} in {copy.folder}", soft_wrap=True, markup=False)
     if old:
@@ -105,8 +118,9 @@ def show(
         ]
         old_ones = {"files": len(old), "bytes": old_size}
         copied = [{"address": copy.address, "folder": str(copy.folder), "bytes": copy.size} for copy in copies]
+        kept = {"files": len(features), "bytes": sum(file.stat().st_size for file in features)}
         found = {"format": 1, "cache": str(cache), "limit": limit, "freed": freed, "views": views, "copies": copied}
-        print(json.dumps(found | {"earlier_versions": old_ones}))
+        print(json.dumps(found | {"features": kept, "earlier_versions": old_ones}))
 
 
 def _before(empty: bool, older: str | None) -> float | None:

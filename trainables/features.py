@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trainables.data.batches import plain_batches
-from trainables.data.view_store import cache_folder
+from trainables.data.view_store import features_folder
 from trainables.data.views import OpenView
 from trainables.loop import mixed_precision
 from trainables.models.assemble import Classifier, to_input
@@ -22,7 +22,7 @@ from trainables.storage import write_atomically
 from trainables.versions import device_name
 
 FORMAT = 1  # of the files, and of what is computed for them
-PASS = 64  # images that go through the network at a time; another number may change last bits
+PASS = {"cuda": 64, "cpu": 8}  # images that go through the network at a time, by the device; with few a CPU's cache holds what it needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +31,6 @@ class Features:
 
     values: np.ndarray  # (n, features) float32
     seconds: float  # an image took when they were computed
-
-
-def features_folder() -> Path:
-    """Where they are kept."""
-    return cache_folder() / "features"
 
 
 def features_of(
@@ -54,7 +49,7 @@ def features_of(
         digest.update(part)
 
     def compute() -> Iterator[Tensor]:
-        batches = plain_batches(view.images, np.array([row_of[one] for one in ordered], dtype=np.int64), PASS, edges=edges)
+        batches = plain_batches(view.images, np.array([row_of[one] for one in ordered], dtype=np.int64), PASS[device.type], edges=edges)
         return _forward(model, batches, device, precision)
 
     found = _kept(features_folder() / f"{digest.hexdigest()[:32]}.npz", len(ordered), compute)
@@ -84,6 +79,8 @@ def _kept(file: Path, images: int, compute: Callable[[], Iterator[Tensor]]) -> F
     with suppress(*DAMAGE), np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as arrays:
         values, seconds = arrays["values"], float(arrays["seconds"])
         if values.shape[0] == images and values.dtype == np.float32:
+            with suppress(OSError):
+                file.touch()  # `trainables.cache --older` goes by the last use
             return Features(values, seconds)
     start = perf_counter()
     values = torch.cat(list(compute())).numpy()

@@ -27,6 +27,7 @@ from trainables.record import EpochReport
 FOLDS = 3  # of the training groups, which choose how much weights are held back
 STRENGTHS = tuple(10.0**power for power in range(-4, 1))  # C of logistic regression, the most held back first
 ALPHAS = tuple(10.0**power for power in range(5, -1, -1))  # of ridge regression, likewise
+BLOCK = 1024  # images whose neighbours are looked for at a time
 NEVER = -20.0  # the logit of a class without a training image
 
 Linear = tuple[np.ndarray, np.ndarray]  # weights (columns, features) and biases (columns,)
@@ -214,6 +215,31 @@ def answers_of(parts: Parts, features: Features) -> list[Tensor]:
     heads = model.heads.eval()
     logits = heads(torch.from_numpy(features.values).to(parts.device)).logits
     return [activated(head, kind).cpu() for head, kind in zip(logits, heads.kinds, strict=True)]
+
+
+def nearest(parts: Parts, features: tuple[Features, Features], count: int = 20) -> list[np.ndarray]:
+    """What the nearest training images, by the cosine of their features, have in common (n, columns) per head: shares of classes and tags,
+    or the mean of numbers, weighted by exp(cosine / 0.07).
+
+    Source: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018.
+    """
+    train, valid = (one.values / np.maximum(np.linalg.norm(one.values, axis=1, keepdims=True), 1e-9) for one in features)
+    count, found = min(count, len(train)), []
+    for start in range(0, len(valid), BLOCK):
+        cosines = valid[start : start + BLOCK] @ train.T
+        near = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        weights = np.exp(np.take_along_axis(cosines, near, axis=1) / 0.07 - 1 / 0.07)
+        found.append((near, weights / weights.sum(axis=1, keepdims=True)))
+    rows, weights = (np.concatenate(both) for both in zip(*found, strict=True))
+    heads = []
+    for kind, target, layer in zip(parts.model.heads.kinds, parts.batches.images.targets, parts.model.heads.layers, strict=True):
+        if kind == "classes" and target.ndim == 1:
+            answer = np.zeros((len(valid), linear_of(layer).out_features))
+            np.add.at(answer, (np.arange(len(valid))[:, None], target[rows]), weights)
+        else:
+            answer = (weights[..., None] * target[rows]).sum(axis=1)
+        heads.append(answer.astype(np.float32))
+    return heads
 
 
 def _only_epoch(parts: Parts, features: tuple[Features, Features], start: float, known_scores: Sequence[float | None]) -> Epoch:

@@ -134,7 +134,12 @@ def trial_table(rows: list[Row], targets: str, metric: Metric) -> Table:
 
 
 def differs(space: Space, values: dict[str, Any]) -> str:
-    """The searched values of a configuration, short, the network first: `mobilenetv3_small_050 lr=0.0031 loss=focal gamma=1.2`."""
+    """The searched values of a configuration, short, the network first: `mobilenetv3_small_050 lr=0.0031 loss=focal gamma=1.2`; of a probe
+    what it looked at."""
+    model = values.get("model", {})
+    if model.get("heads") == "probe" and model.get("freeze") == "backbone" and not model.get("unfreeze_epoch"):
+        view = values.get("view", {})
+        return f"linear probe of {model['backbone']}, {view.get('crop')} {show(view.get('size'))}"
     drawn = sorted(space.drawn(values).items(), key=lambda item: item[0] not in NAMED_ALONE)
     return " ".join(_short(path, value) for path, value in drawn)
 

@@ -56,8 +56,12 @@ class Driver(tune.Callback):
         """Nothing: Tune pickles its callbacks for a resume of its own, and ours reads the records."""
         return {}
 
-    def know(self, kept: Iterable[Record], going_on: Iterable[Record]) -> None:
-        """Take in the trials of earlier commands."""
+    def know(self, kept: Iterable[Record], going_on: Iterable[Record], probes: Iterable[Record] = ()) -> None:
+        """Take in the trials of earlier commands, and the probes before the search."""
+        for record in probes:
+            row = self._board.put(self._row(record))
+            if row.best is not None and record.has_model:
+                self._retention.ended(record.number, row.best)
         for record in kept:
             number, state = record.number, record.result.state
             row = self._board.put(self._row(record))

@@ -221,6 +221,8 @@ def settings_of(options: Options, space: Space, earlier: Earlier | None) -> RunS
     values = dict(space.run)
     if earlier:
         values["trials"] = earlier.card.trials
+        # A run of a version that knew no probes goes on without.
+        values["probe"] = bool(earlier.space and earlier.space.run.get("probe", False)) and values.get("probe", True)
     if options.trials:
         values["trials"] = options.trials.number + (values["trials"] if options.trials.more else 0)
     if options.early_stopping is not None:

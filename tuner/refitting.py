@@ -159,6 +159,7 @@ def plan_refit(run: Folder, searched: Folder, card: RunCard, refits: Sequence[Re
         grace=card.epochs,  # nor is it measured how well early scores predict
         pruner="none",
         keep=len(refits),
+        probe=False,
         **retries,
     )
     return Plan(

@@ -56,6 +56,7 @@ class Stock:
     going_on: tuple[Record, ...] = ()  # from the last epoch whose state was written
     misfits: tuple[Record, ...] = ()  # were interrupted, and the edited space has no place for them
     damaged: tuple[Damaged, ...] = ()  # are quarantined and trained again
+    probes: tuple[Record, ...] = ()  # were trained before the search, whose space does not draw them
     unknown: tuple[Damaged, ...] = ()  # stay as they are: intact, but their settings name parts that this version does not have
 
     @property
@@ -77,7 +78,7 @@ def take_stock(run: Folder, space: Space, fixed: Mapping[str, Any], *, retry: bo
         fixed: values that the run adds to every configuration.
         retry: whether trials whose process died too often get another chance.
     """
-    ended, going_on, misfits, damaged, unknown = [], [], [], [], []
+    ended, going_on, misfits, damaged, unknown, probes = [], [], [], [], [], []
     for folder in list_trials(run):
         try:
             record = read_record(folder)
@@ -90,6 +91,9 @@ def take_stock(run: Folder, space: Space, fixed: Mapping[str, Any], *, retry: bo
             again = values if values and fits(space, values, fixed) else None
             damaged.append(Damaged(folder, f"{type(error).__name__}: {error}", again))
             continue
+        if record.config.model.is_probe and not fits(space, record.config.values(), fixed):
+            probes.append(record)
+            continue
         open_ended = record.result.state == "interrupted" or (retry and record.result.cause == "crash")
         if not open_ended or (record.reports and record.reports[-1]["last"]):
             ended.append(record)
@@ -97,7 +101,7 @@ def take_stock(run: Folder, space: Space, fixed: Mapping[str, Any], *, retry: bo
             going_on.append(record)
         else:
             misfits.append(record)
-    return Stock(tuple(ended), tuple(going_on), tuple(misfits), tuple(damaged), tuple(unknown))
+    return Stock(*map(tuple, (ended, going_on, misfits, damaged, probes, unknown)))
 
 
 def settle(stock: Stock, run: Folder, pruner: Pruner) -> Stock:

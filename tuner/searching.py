@@ -18,6 +18,7 @@ from trainables.record import SPACE, SPLIT, RunCard, RunError, write_run
 from trainables.restore_data import EXTRA
 from trainables.storage import Folder, open_folder, write_atomically
 from tuner import preflight
+from tuner.candidates import NOTHING, candidates
 from tuner.cli import Options, Start
 from tuner.lock import hold, show_lock
 from tuner.prepare import Material, Plan, has_overlay, plan_search, prepare, read_the_space, refuse_options, settings_of
@@ -26,11 +27,12 @@ from tuner.surroundings import gpus_here
 from tuner.understood import examples_sheet
 
 
-def search(options: Options, console: Console, start: Start) -> int:
+def search(options: Options, console: Console, start: Start, *, probe_only: bool = False) -> int:
     """Run the command and return its exit code.
 
     Args:
         start: begins to start Ray.
+        probe_only: whether it ends when every backbone and view has been probed; a later command may go on with the search.
     Raises: SpaceError, ConfigError, DataError, RunError, StorageError for what the user can fix. No record is touched then.
     """
     began = perf_counter()
@@ -45,6 +47,11 @@ def search(options: Options, console: Console, start: Start) -> int:
         join = start(None) if options.address and not options.dry_run else None
         gpus = join().gpus if join else gpus_here()
         plan = check(options, earlier, gpus, stack, console)
+        if probe_only:
+            if not candidates(plan.space, plan.fixed):
+                raise RunError(f"{plan.space.name}: {NOTHING}, so there is nothing to probe; give some: --set model/weights=FILE")
+            # Weights that cannot be had are left out there, and whatever else a trial may draw is not trained.
+            plan = replace(plan, configurations=[], settings=plan.settings.model_copy(update={"probe": True}))
         # Images that a run left out, it leaves out again: that these are the same images is verified.
         allow_bad = options.allow_bad_images or earlier is not None
         if options.dry_run:
@@ -59,17 +66,19 @@ def search(options: Options, console: Console, start: Start) -> int:
         material = prepare(plan, allow_bad=allow_bad, console=console)
 
         with waiting("importing Ray Tune"):
-            from tuner.summary import summarize
+            from tuner.summary import summarize, summarize_probes
             from tuner.training import Work, study_searcher, train_and_sum_up
 
+        conclude = summarize_probes if probe_only else summarize
         work = Work(
             plan,
             material,
             began,
             write=lambda: write_plan(plan, material, options),
             searcher=study_searcher,
-            summarize=lambda board, seconds, soft_stop: summarize(plan, material.data, board, seconds, soft_stop, console),
+            summarize=lambda board, seconds, soft_stop: conclude(plan, material.data, board, seconds, soft_stop, console),
             resume=resume_command(plan.run),
+            probe_only=probe_only,
         )
         return train_and_sum_up(work, options, join, console)
 

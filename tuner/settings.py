@@ -68,6 +68,9 @@ class RunSettings(AshaSettings, MedianSettings):
     early_stopping: bool = setting("false is short for run/pruner: none", True)
     keep_running: Share = setting("share of the trials that are never pruned; they show how reliable early scores are", 0.05)
     keep: Count = setting("how many of the best trials keep their weights on disk", 10)
+    probe: bool = setting(
+        "whether linear probes of all backbones and views that have weights come before the search; they do not count as run/trials", True
+    )
     retries: Annotated[int, Field(ge=0)] = setting("restarts of a trial whose process died; each finished epoch resets the count", 2)
 
     @model_validator(mode="before")

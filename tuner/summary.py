@@ -62,6 +62,15 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
         console.print(Text.assemble("Next: ", (vote_command(run, len(scored)), "bold"), curves), soft_wrap=True)
 
 
+def summarize_probes(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: SoftStop, console: Console) -> None:
+    """How long the probes took, and what to do next."""
+    records = read_records(plan.run)
+    show_end(plan, records, board, seconds, soft_stop, resume_command(plan.run), console)
+    if any(record.has_model for record in records):
+        following = (vote_command(plan.run, len(records)), "bold"), "   or the search: ", (resume_command(plan.run), "bold")
+        console.print(Text.assemble("Next: ", *following), soft_wrap=True)
+
+
 def show_baseline(plan: Plan, data: Data, records: Sequence[Record], best: Record | None, console: Console) -> None:
     """What the best trial gains over the baseline, or why that is not known; `baseline.json` says the same."""
     values = baseline_of(plan.space)

@@ -28,6 +28,7 @@ from tuner.board import Board, Row
 from tuner.callbacks import Driver
 from tuner.cli import Join, Options
 from tuner.prepare import Material, Plan
+from tuner.probing import first_tries, prior_of, probe, read_table
 from tuner.rehearsal import Memory, measure_here
 from tuner.resume import Stock, settle, take_stock
 from tuner.retention import Retention
@@ -51,6 +52,7 @@ class Work:
     searcher: MakeSearcher
     summarize: Callable[[Board, float, SoftStop], None]  # gets the seconds that the command took
     resume: str  # the command that resumes the run
+    probe_only: bool = False  # whether the command ends with the probes
 
 
 def train_and_sum_up(work: Work, options: Options, join: Join, console: Console) -> int:
@@ -64,7 +66,6 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
     remove_partials(plan.run)
     work.write()
     cluster.check_nodes(plan.run)
-    stock = take_stock(plan.run, plan.space, plan.fixed, retry=plan.settings.retries > 0)
     share = f"{slots.gpus:g} GPU and {slots.cpus} CPU" if slots.gpus else f"{slots.cpus} CPU"
     at_a_time = f"{slots()} trials at a time, {share} each. Records: "
     console.print(Text.assemble(at_a_time, (str(plan.run), "bold"), f". Ray's log: {log}"))
@@ -77,7 +78,11 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
     job = Job(plan.run.resolve(), material.data, code_version(), slots.cpus, shelf(options, material), material.by_fold, searched)
     try:
         with soft_stop.listening():
-            search(plan, job, slots, stock, board, soft_stop, console, searcher=work.searcher)
+            if plan.settings.probe:
+                probe(plan, job, slots, soft_stop, console, rehearsed=not work.probe_only)
+            if not work.probe_only:
+                stock = take_stock(plan.run, plan.space, plan.fixed, retry=plan.settings.retries > 0)
+                search(plan, job, slots, stock, board, soft_stop, console, searcher=work.searcher)
     except KeyboardInterrupt:
         console.print(Text.assemble("Stopped at once. Resume with: ", (work.resume, "bold")), soft_wrap=True)
         return soft_stop.code or 130
@@ -100,6 +105,8 @@ def resources(options: Options, joined: cluster.Cluster, work: Work, console: Co
     if not joined.gpus:
         return options.cpus_per_trial or 1, 0.0
     gpus = options.gpus_per_trial
+    if gpus is None and work.probe_only:
+        gpus = 1.0
     if gpus is None:
         measure = ray.remote(num_gpus=1, max_calls=1)(measure_here)
         configurations = work.plan.configurations
@@ -128,7 +135,8 @@ def shelf(options: Options, material: Material) -> Shelf | None:
 
 
 def study_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Callable[[], bool]) -> Searcher:
-    """What the plan names, over the plan's space."""
+    """What the plan names, over the plan's space, with what its probes have shown."""
+    metric = plan.settings.score()
     return StudySearcher(
         plan.space,
         plan.fixed,
@@ -136,12 +144,14 @@ def study_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Cal
         seed=plan.seed,
         trials=plan.settings.trials,
         slots=slots,
-        metric=plan.settings.score(),
+        metric=metric,
         stopping=stopping,
         earlier=(*stock.kept, *stock.going_on),
         resumed=stock.proposals,
-        taken=[int(item.folder.name) for item in stock.unknown],
+        taken=[*(int(item.folder.name) for item in stock.unknown), *(record.number for record in stock.probes)],
         baseline=baseline_of(plan.space),
+        tries=first_tries(plan.space, stock.probes, metric, read_table(plan.run).guess),
+        prior=prior_of(plan.space, stock.probes, metric),
     )
 
 
@@ -190,7 +200,8 @@ def search(
     )
     stock = settle(stock, job.run, pruner)
     show_stock(stock, console)
-    driver.know(stock.kept, stock.going_on)
+    board.trials += len(stock.probes)
+    driver.know(stock.kept, stock.going_on, stock.probes)
     if words := SEARCHERS[settings.searcher].words(settings.searcher, plan.space):
         console.print(words, soft_wrap=True)
     left = max(settings.trials - len(stock.kept) - len(stock.unknown), len(stock.proposals))

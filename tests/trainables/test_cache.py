@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from trainables.cache import app
 from trainables.data.images import Unlabelled
-from trainables.data.view_store import view_cache
+from trainables.data.view_store import features_folder, view_cache
 from trainables.data.views import View, build_views, open_view
 
 SQUARE, WIDE = View("none", 1.0, 16, 16), View("none", 1.0, 16, 32)
@@ -37,6 +37,15 @@ def old(folder: Path) -> list[Path]:
     for file in files:
         file.write_bytes(bytes(1000))
     return files
+
+
+def test_features_are_listed_and_removed_with_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEPVOTE_CACHE", str(tmp_path))
+    features_folder().mkdir()
+    (features_folder() / "0.npz").write_bytes(bytes(7))
+    assert told()["features"] == {"files": 1, "bytes": 7}
+    assert told("--older", "1d")["features"]["files"] == 1
+    assert told("--empty")["freed"] == 7 and not any(features_folder().iterdir())
 
 
 def test_an_empty_cache_is_listed(images):

@@ -15,7 +15,8 @@ from trainables.build import build_parts
 from trainables.checkpoint import load_model
 from trainables.data.settings import DataConfig
 from trainables.data.splits import split_groups
-from trainables.features import features_folder, features_of
+from trainables.data.view_store import features_folder
+from trainables.features import features_of
 from trainables.loop import predict
 from trainables.probe import ALPHAS, STRENGTHS, answers_of, epochs_of, fit_classes, fit_tags, inner_folds, probe_features
 from trainables.record import read_predictions, read_record, trial_folder

@@ -71,6 +71,11 @@ def view_cache() -> Path:
     return cache_folder() / "views"
 
 
+def features_folder() -> Path:
+    """Where the features that frozen networks give are kept (see `trainables.features`)."""
+    return cache_folder() / "features"
+
+
 def cache_limit() -> int:
     """Bytes of decoded images that stay when no command uses them: $SWEEPVOTE_CACHE_LIMIT, such as 200GB, or LIMIT.
 

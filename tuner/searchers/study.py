@@ -1,10 +1,11 @@
 """Optuna's samplers behind Ray Tune's interface, with the true end of every trial."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState, create_trial
 
@@ -12,6 +13,7 @@ from search_spaces.schema import Space, as_optuna, same
 from trainables.baseline import FIRST
 from trainables.metrics import DEFAULT, METRICS, Metric
 from trainables.record import Record
+from trainables.seeding import generator
 from tuner.searchers.given import GivenSearcher
 from tuner.searchers.sampling import Ask, MakeSampler, distribution, quiet_study
 
@@ -44,6 +46,8 @@ class StudySearcher(GivenSearcher):
         resumed: Mapping[int, dict[str, Any]] | None = None,
         taken: Iterable[int] = (),
         baseline: Mapping[str, Any] | None = None,
+        tries: Sequence[Mapping[str, Any]] = (),
+        prior: Sequence[Mapping[str, Any]] = (),
     ):
         """
         Args:
@@ -55,6 +59,8 @@ class StudySearcher(GivenSearcher):
             resumed: nested values, by number, of trials that were interrupted or whose records are damaged; they are proposed first.
             taken: further numbers that no new trial may have.
             baseline: searched values, by path, of the first trial where no start entry says what that is.
+            tries: those of what comes after it, before further start entries.
+            prior: those that proposals begin with while little is known: the n-th is drawn with a weight of 1/n, and once more none.
         """
         resumed = resumed or {}
         super().__init__(resumed, slots=slots, stopping=stopping, mode="max" if metric.sign > 0 else "min")
@@ -69,10 +75,13 @@ class StudySearcher(GivenSearcher):
         self._reported: dict[int, set[int]] = {}  # epochs of these
         known = {record.number: record for record in earlier}
         values = {number: record.config.values() for number, record in known.items()} | dict(resumed)
-        self._start = deque(_untried(space.start_trials(), [space.drawn(values[number]) for number in sorted(values)]))
         self._taken = {*values, *taken}
-        if baseline and not space.start and FIRST not in self._taken:
-            self._start.append({path: as_optuna(value) for path, value in baseline.items()})
+        starts = space.start_trials()
+        if baseline and not starts and FIRST not in self._taken:
+            starts = [_for_optuna(baseline)]
+        starts[1:1] = map(_for_optuna, tries)
+        self._start = deque(_untried(starts, [space.drawn(values[number]) for number in sorted(values)]))
+        self._prior = [*map(_for_optuna, prior)]
         self._next = 0
         for number in sorted(values):
             reports = known[number].reports if number in known else ()
@@ -89,6 +98,8 @@ class StudySearcher(GivenSearcher):
         number = self._free_number()
         if self._start:
             self._study.enqueue_trial(self._start.popleft())
+        elif self._prior and len(self._study.trials) < self._startup:
+            self._study.enqueue_trial(self._from_prior(number))
         ask = Ask(self._space, number, seed=self._seed, startup=self._startup)
         with self._sampling(self._sampler(ask)):
             trial = self._trials[number] = self._study.ask()
@@ -117,6 +128,11 @@ class StudySearcher(GivenSearcher):
             self._study.tell(trial, last["best"])
         else:
             self._study.tell(trial, state=TrialState.PRUNED)
+
+    def _from_prior(self, number: int) -> dict[str, Any]:
+        weights = 1 / np.arange(1, len(self._prior) + 2)
+        chosen = generator(self._seed, "prior", number).choice(len(weights), p=weights / weights.sum())
+        return self._prior[chosen] if chosen < len(self._prior) else {}
 
     @contextmanager
     def _sampling(self, sampler: optuna.samplers.BaseSampler) -> Iterator[None]:
@@ -161,6 +177,10 @@ class StudySearcher(GivenSearcher):
             self._domains[path].suggest(trial, path)
         for report in reports:
             self.reported(number, report)
+
+
+def _for_optuna(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {path: as_optuna(value) for path, value in values.items()}
 
 
 def _optuna_state(record: Record) -> TrialState | None:

@@ -111,7 +111,8 @@ def _space(file: Folder) -> Space:
 
 def _searched_trial(record: Record, space: Space | None, dimensions: Sequence[Dimension]) -> SearchedTrial:
     values, result = record.config.values(), record.result
-    drawn = space.drawn(values) if space else {}
+    # A probe is none of the space's own trials.
+    drawn = space.drawn(values) if space and not record.config.model.is_probe else {}
     curve = [(int(report["epoch"]), report["score"]) for report in record.reports if is_finite(report["score"])]
     return SearchedTrial(
         number=record.number,

@@ -1,0 +1,323 @@
+"""Before a search proposes anything: a linear probe of every backbone and view that its space can draw.
+
+Each is a trial like any other (see `trainables.probe`), with a number after the baseline's and beside those that --trials counts. What they
+scored decides which backbone and view the search tries first, and which ones it draws more often while it knows little.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from pydantic import TypeAdapter
+from ray.exceptions import RayError
+from rich.console import Console
+from rich.table import Table
+
+from analysis.evaluation.scoring import guess_score
+from analysis.members.trials import Sample
+from search_spaces.schema import Space
+from trainables.baseline import FIRST, baseline_of
+from trainables.build import build_parts
+from trainables.config import TrialConfig
+from trainables.data.names import some
+from trainables.data.targets import read_task
+from trainables.data.training import Data
+from trainables.data.views import View
+from trainables.metrics import Metric, metric_of
+from trainables.models.backbone import build_backbone
+from trainables.probe import nearest, probe_features
+from trainables.progress import progress_bar
+from trainables.record import (
+    DAMAGE,
+    Predictions,
+    Record,
+    end_record,
+    list_trials,
+    read_config,
+    read_json,
+    read_predictions,
+    read_record,
+    read_result,
+    trial_folder,
+    write_json,
+)
+from trainables.registry import ConfigError, Mistake
+from trainables.storage import Folder
+from trainables.trial import Job, fetched, train
+from trainables.validation import pooled_score
+from tuner.candidates import NOTHING, candidates
+from tuner.cluster import Slots
+from tuner.prepare import Plan
+from tuner.resume import quarantine, verify
+from tuner.stoppers.soft_stop import SoftStop
+
+MOST = 12  # probes of a search
+TABLE = "probe.json"
+LINEAR, NEAREST = "linear", "k-NN"
+GOOD = 0.5  # of the way from guessing to the best score that there is; above it fine-tuning may begin with the probe's heads
+PATIENCE = 2  # backbones whose weights could not be had before no hub is asked again
+TRIED = 2  # backbones and views whose trials come right after the baseline
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    backbone: str
+    weights: str
+    view: str
+    method: str  # linear, or k-NN
+    trial: int | None  # the record with its weights; k-NN has none
+    score: float
+    interval: tuple[float, float]  # 95 %
+    seconds: float  # with the features, where they were not in the cache
+    milliseconds: float  # that the network takes for an image
+
+
+def probe(plan: Plan, job: Job, slots: Slots, soft_stop: SoftStop, console: Console, *, rehearsed: bool) -> None:
+    """Train the probes that are not trained yet, and show what all of them scored in a table, which the run keeps.
+
+    Args:
+        rehearsed: whether the weights of all backbones are known to be there.
+    """
+    wanted, metric = candidates(plan.space, plan.fixed), plan.settings.score()
+    if not wanted:
+        console.print(f"No probe: {NOTHING}; the search begins from scratch.", soft_wrap=True, highlight=False)
+        return
+    if not rehearsed:
+        wanted = list(_with_weights(wanted, console))
+    if not wanted:
+        return
+    if left := [f"{one.model.backbone} at {View.of(one.view)}" for one in wanted[MOST:]]:
+        console.print(f"{len(left)} probes are left out, beyond the first {MOST}: {some(left)}", style="yellow", soft_wrap=True)
+    numbered = with_numbers(job.run, wanted[:MOST])
+    neighbours = read_table(job.run).neighbours
+    todo = {number: config for number, config in numbered.items() if not _has_ended(trial_folder(job.run, number))}
+    with progress_bar("linear probes of what the space's backbones see", len(todo)) as advance:
+        for number, found in _train(todo, job, slots, soft_stop, console):
+            advance(1)
+            if found is not None:
+                config, own = numbered[number], job.of_fold(numbered[number].data.fold).data
+                neighbours[number] = _row(config, own, found.heads, NEAREST, None, found.seconds, found.milliseconds)
+            rows = [row for row in map(partial(_probe_row, job), numbered.items()) if row]
+            rows += [row for number, row in neighbours.items() if number in numbered]
+            rows.sort(key=lambda row: (-metric.sign * row.score, row.trial is None))
+            write_table(job.run, Found(metric.name, guess_of(job.data, next(iter(numbered.values()))), rows, neighbours))
+    table = read_table(job.run)
+    if todo and table.rows:
+        console.print(table_of(table, metric))
+
+
+def _with_weights(configs: Sequence[TrialConfig], console: Console) -> Iterator[TrialConfig]:
+    """The probes whose weights can be had; why others cannot is said once for each backbone."""
+    known: dict[tuple[str, str], bool] = {}
+    refused = 0
+    for config in configs:
+        name = config.model.backbone, config.model.weights
+        if name not in known:
+            try:
+                if refused >= PATIENCE and config.model.weights == "imagenet":
+                    raise ConfigError([Mistake("model/weights", f"not asked for, as {refused} others could not be had")])
+                build_backbone(config.model, (config.view.height, config.view.width))
+                known[name] = True
+            except ConfigError as error:
+                known[name], refused = False, refused + 1
+                console.print(
+                    f"No probe of {config.model.backbone}: {error}", style="yellow", soft_wrap=True, highlight=False, markup=False
+                )
+        if known[name]:
+            yield config
+
+
+def table_of(found: "Found", metric: Metric) -> Table:
+    """The probes and their nearest neighbours, best first."""
+    title = f"Frozen features, by {metric.title} on validation; guessing scores {found.guess:.3f}"
+    table = Table(title=title, title_justify="left", box=None)
+    for column in ("trial", metric.title, "95 % CI", "seconds", "ms an image"):
+        table.add_column(column, justify="right")
+    for column in ("heads", "backbone", "weights", "view"):
+        table.add_column(column, overflow="fold")
+    for row in found.rows:
+        low, high = row.interval
+        trial = "-" if row.trial is None else str(row.trial)
+        figures = (f"{row.score:.3f}", f"{low:.3f} - {high:.3f}", f"{row.seconds:.1f}", f"{row.milliseconds:.1f}")
+        table.add_row(trial, *figures, row.method, row.backbone, row.weights, row.view)
+    return table
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `probe.json` holds."""
+
+    metric: str = ""
+    guess: float = 0.0  # the score of the best answer that looks at no image
+    rows: list[Row] = field(default_factory=list)  # best first
+    neighbours: dict[int, Row] = field(default_factory=dict)  # those of k-NN, by the number of the probe of the same features
+
+
+FOUND = TypeAdapter(Found)
+
+
+def read_table(run: Folder) -> Found:
+    """What the probes of a run have found so far; nothing where there are none, or the file is damaged."""
+    with suppress(*DAMAGE):
+        return FOUND.validate_python({name: value for name, value in read_json(run / TABLE, "probe").items() if name != "format"})
+    return Found()
+
+
+def write_table(run: Folder, found: Found) -> None:
+    write_json(run / TABLE, FOUND.dump_python(found, mode="json"))
+
+
+def with_numbers(run: Folder, configs: Sequence[TrialConfig]) -> dict[int, TrialConfig]:
+    """The probes by their numbers: those that they have already, else the first free ones after the baseline's.
+
+    A record of a probe that is damaged is quarantined, so that it is trained again.
+    """
+    numbers: dict[int, TrialConfig] = {}
+    taken = {FIRST}
+    for folder in list_trials(run):
+        number, config = int(folder.name), None
+        with suppress(ConfigError, *DAMAGE):
+            config = read_config(folder)[0]
+        taken.add(number)
+        if config in configs and config not in numbers.values():
+            numbers[number] = config
+            try:
+                verify(read_record(folder))
+            except DAMAGE:
+                quarantine(folder, run)
+    free = (number for number in count(FIRST + 1) if number not in taken)
+    return dict(sorted((numbers | {next(free): config for config in configs if config not in numbers.values()}).items()))
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """What k-NN answers for the validation images."""
+
+    heads: list[np.ndarray]  # (n, columns) per head
+    seconds: float
+    milliseconds: float  # that the network takes for an image
+
+
+def probe_there(number: int, config: TrialConfig, job: Job) -> Neighbours | None:
+    """Train one probe, in a process of Ray's; None where that failed, which its record says."""
+    own = fetched(job.of_fold(config.data.fold), View.of(config.view))
+    reports: list[dict[str, Any]] = []
+    train(number, config, own, report=reports.append)
+    if "failed" in reports[-1]:
+        return None
+    start = perf_counter()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    parts = build_parts(config, own.data, device)
+    features = probe_features(parts)
+    heads = nearest(parts, features)
+    return Neighbours(heads, perf_counter() - start, 1000 * features[0].seconds)
+
+
+def _train(
+    todo: Mapping[int, TrialConfig], job: Job, slots: Slots, soft_stop: SoftStop, console: Console
+) -> Iterator[tuple[int, Neighbours | None]]:
+    """The numbers of the probes as they end, and what k-NN answers with the same features."""
+    share = {"num_cpus": slots.cpus, "num_gpus": slots.gpus, "max_calls": 1 if slots.gpus else 0}
+    shared, train_one = ray.put(job), ray.remote(**share)(probe_there)
+    running = {train_one.remote(number, config, shared): number for number, config in todo.items()}
+    while running and not soft_stop.asked:
+        for ended in ray.wait(list(running), timeout=0.5)[0]:
+            number, found = running.pop(ended), None
+            try:
+                found = ray.get(ended)
+            except RayError as error:
+                end_record(trial_folder(job.run, number), "failed", str(error).strip().splitlines()[-1], "crash")
+            if found is None:
+                config, folder = todo[number], trial_folder(job.run, number)
+                why = result.reason if (result := read_result(folder)) else "its process died"
+                console.print(f"The probe of {config.model.backbone} failed: {why}", style="yellow", soft_wrap=True, highlight=False)
+            yield number, found
+    for one in running:
+        ray.cancel(one, force=True)
+
+
+def _has_ended(folder: Folder) -> bool:
+    with suppress(*DAMAGE):
+        result = read_record(folder).result
+        return result.state == "finished" or (result.state == "failed" and result.cause != "crash")
+    return False
+
+
+def _probe_row(job: Job, numbered: tuple[int, TrialConfig]) -> Row | None:
+    number, config = numbered
+    folder = trial_folder(job.run, number)
+    if not _has_ended(folder) or not (report := read_record(folder).best):
+        return None
+    data = job.of_fold(config.data.fold).data
+    return _row(config, data, read_predictions(folder).heads, LINEAR, number, report["seconds"], 1000 / report["images_per_second"])
+
+
+def _row(
+    config: TrialConfig, data: Data, heads: list[np.ndarray], method: str, trial: int | None, seconds: float, milliseconds: float
+) -> Row:
+    ids = tuple(data.images.ids[row] for row in data.split.valid)
+    score, interval = pooled_score([(config, Predictions(ids, heads, 1))], data.images, data.split)
+    view = str(View.of(config.view))
+    return Row(config.model.backbone, config.model.weights, view, method, trial, score, interval, seconds, milliseconds)
+
+
+def guess_of(data: Data, config: TrialConfig) -> float:
+    """The score on validation of the best answer that looks at no image."""
+    images, task = data.images, read_task(config.task, data.images.scheme)
+    metric = metric_of(config.metric, task.scheme)
+    sides = np.full(len(images), "", dtype=object)
+    whole = Sample(images.ids, images.groups, images.labels, images.scheme, sides, images.tags, images.numbers)
+    return guess_score(whole.take(data.split.valid), whole.take(data.split.train), task.scheme.of_kind(metric.target), metric, config.seed)
+
+
+# What the search makes of it
+
+
+def ranked(probes: Sequence[Record], metric: Metric) -> list[Record]:
+    """The probes that have a score, best first."""
+    scored = [one for one in probes if one.best and one.best["score"] is not None]
+    return sorted(scored, key=lambda one: (-metric.sign * one.best["score"], one.number))
+
+
+def shown_by(space: Space, record: Record) -> dict[str, Any]:
+    """The searched values, by path, of the backbone, its statistics and the view that a probe used."""
+    drawn = space.drawn(record.config.values())
+    paths = ("model/backbone", "model/weights", "normalize")
+    return {path: value for path, value in drawn.items() if path in paths or path.startswith("view/")}
+
+
+def first_tries(space: Space, probes: Sequence[Record], metric: Metric, guess: float) -> list[dict[str, Any]]:
+    """What the search tries after the baseline: that with the backbones and views of the best probes, by path.
+
+    The first one begins with the probe's heads, where the space can draw that and the probe is good: at least GOOD of the way from
+    guessing to the best score that there is.
+    """
+    begin, best = baseline_of(space), ranked(probes, metric)
+    tries: list[dict[str, Any]] = []
+    for record in best:
+        one = begin | shown_by(space, record)
+        if not tries and _is_good(record.best["score"], guess, metric):
+            one |= {p.path: "probe" for p in space.parameters if p.path == "model/heads" and p.domain.holds("probe")}
+        if one != begin and one not in tries:
+            tries.append(one)
+    return tries[:TRIED]
+
+
+def _is_good(score: float, guess: float, metric: Metric) -> bool:
+    perfect = metric.bounds[1] if metric.sign > 0 else metric.bounds[0]
+    return metric.sign * (score - guess) >= GOOD * metric.sign * (perfect - guess)
+
+
+def prior_of(space: Space, probes: Sequence[Record], metric: Metric) -> list[dict[str, Any]]:
+    """The searched values of the backbone and view of each probe, best first, each once."""
+    found = [shown_by(space, record) for record in ranked(probes, metric)]
+    return [one for place, one in enumerate(found) if one and one not in found[:place]]
