@@ -166,7 +166,7 @@ def make_config() -> Callable[..., TrialConfig]:
 # Whole commands
 
 TINY_SPACE = """
-run:       {trials: 4, epochs: 4, grace: 2, reduction: 2, keep: 2}
+run:       {trials: 4, epochs: 4, grace: 2, reduction: 2, keep: 2, finalists: 0}
 data:      {holdout: 0.2, folds: 2}
 view:      {size: 32}
 model:     {backbone: test_efficientnet, weights: none}

@@ -40,7 +40,10 @@ def seconds(text: str) -> float:
 
 
 # Options that all of them have.
-TimeBudget = Annotated[float | None, typer.Option(parser=seconds, metavar="TIME", help="Stop softly after this time: 90s, 20m, 1.5h.")]
+TimeBudget = Annotated[
+    float | None,
+    typer.Option(parser=seconds, metavar="TIME", help="Be done within this time, from the start of the command: 90s, 20m, 1.5h."),
+]
 Retries = Annotated[
     int | None, typer.Option(min=0, help="How often a trial whose process died is restarted; each finished epoch resets it. Default: 2.")
 ]
@@ -76,10 +79,12 @@ class Options:
     time_budget: float | None = None  # seconds
     name: str | None = None
     seed: int | None = None
-    early_stopping: bool | None = None  # this and the next three override the section run of the space
+    early_stopping: bool | None = None  # this and the next five override the section run of the space
     keep_running: float | None = None
     keep: int | None = None
     retries: int | None = None
+    finalists: int | None = None
+    answer: bool | None = None
     gpus_per_trial: float | None = None
     cpus_per_trial: int | None = None
     address: str | None = None

@@ -7,7 +7,7 @@ did not see it. What is decided follows from the records alone: a race that resu
 Source: racing, Maron and Moore, Hoeffding races, NIPS 1994, with multiple comparisons with the best (see `indistinguishable`) as its test.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -16,12 +16,15 @@ from trainables.baseline import FIRST
 from trainables.data.splits import NO_FOLD
 from trainables.data.targets import Scheme, read_task
 from trainables.data.training import Data
-from trainables.metrics import Metric
+from trainables.metrics import BY_NAME, Metric
 from trainables.record import Origin, Record, RunCard, RunError, end_record, read_predictions, read_record, trial_folder
 from trainables.seeding import generator
 from trainables.storage import Folder
 from trainables.validation import evidence_of
+from tuner.budget import finalists_within
 from tuner.refits import Refit, RefitOptions, changed
+
+DRAWS = 4000  # of the bootstrap, for quantiles that far out
 
 
 def choose_finalists(records: Iterable[Record], card: RunCard, metric: Metric, number: int) -> list[Record]:
@@ -69,59 +72,111 @@ def again(record: Record, fold: int) -> Refit:
 
 
 class Race:
-    """What is decided between two folds of a race.
+    """What is decided between two folds of a race. Each fold is a stage, in the order in which the refits have them."""
 
-    Each fold is a stage, in the order in which the refits have them.
-    """
-
-    def __init__(self, run: Folder, card: RunCard, refits: Sequence[Refit], data: Data):
+    def __init__(
+        self,
+        run: Folder,
+        card: RunCard,
+        refits: Sequence[Refit],
+        data: Data,
+        *,
+        searched: Folder,
+        slots: Callable[[], int],
+        left: Callable[[], float],
+    ):
+        """
+        Args:
+            searched: the run that the finalists are of.
+            slots: trials at a time.
+            left: seconds until the race has to be over.
+        """
         folds = list(dict.fromkeys(refit.config.data.fold for refit in refits))
         self._run = run
         self._card = card
         self._data = data
-        self._trials = [refit.origin.trial for refit in refits]
+        self._searched = searched
+        self._slots = slots
+        self._left = left
+        self._origins = [refit.origin for refit in refits]
         self.stages = [folds.index(refit.config.data.fold) for refit in refits]
 
     def close(self, stage: int) -> set[int]:
         """Drop the finalists that are out before a stage: the numbers of their trials from there on, whose records say why."""
+        out = self._out(stage)
+        out |= self._untimely(stage, out)
         closed = set()
-        for number, trial in enumerate(self._trials):
-            reason = self._out(stage).get(trial)
-            if reason and self.stages[number] >= stage:
+        for number, origin in enumerate(self._origins):
+            if origin.trial in out and self.stages[number] >= stage:
                 folder = trial_folder(self._run, number)
-                if read_record(folder).result.state != "stopped":
-                    end_record(folder, "stopped", reason)
+                if read_record(folder).result.state == "interrupted":
+                    end_record(folder, "stopped", out[origin.trial])
                 closed.add(number)
         return closed
 
-    def _out(self, stage: int) -> Mapping[int, str]:
-        """Why finalists, by the searched trial, are out before a stage."""
+    def alone(self) -> bool:
+        """Whether one finalist at most is left, so that nothing is to be decided any more."""
+        states: dict[int, set[str]] = {}
+        for number, origin in enumerate(self._origins):
+            states.setdefault(origin.trial, set()).add(read_record(trial_folder(self._run, number)).result.state)
+        return sum(not found & {"stopped", "failed"} for found in states.values()) <= 1
+
+    def _out(self, stage: int) -> dict[int, str]:
+        """Why finalists, by the searched trial, are out before a stage, whatever the time."""
         out: dict[int, str] = {}
         for before in range(1, stage + 1):
             out |= self._dropped(before, out)
         return out
 
-    def _dropped(self, stage: int, out: Mapping[int, str]) -> dict[int, str]:
-        found: dict[int, list[Record]] = {}
-        for number, trial in enumerate(self._trials):
-            if self.stages[number] < stage and trial not in out:
-                found.setdefault(trial, []).append(read_record(trial_folder(self._run, number)))
+    def _records(self, stage: int, out: Collection[int]) -> dict[int, list[Record]]:
+        """What those that are not out have trained before a stage, by the searched trial."""
+        found: dict[int, list[Record]] = {origin.trial: [] for origin in self._origins if origin.trial not in out}
+        for number, origin in enumerate(self._origins):
+            if self.stages[number] < stage and origin.trial not in out:
+                found[origin.trial].append(read_record(trial_folder(self._run, number)))
+        return found
+
+    def _dropped(self, stage: int, out: Collection[int]) -> dict[int, str]:
+        found = self._records(stage, out)
         dropped = {
-            trial: f"left the race: on fold {record.config.data.fold} it {record.result.state} ({record.result.reason})"
+            trial: record.result.reason if record.result.state == "stopped" else f"fold {record.config.data.fold}: {record.result.reason}"
             for trial, records in found.items()
             for record in records
-            if record.result.state != "finished"
+            if record.result.state in ("stopped", "failed")
         }
-        whole = {trial: records for trial, records in found.items() if trial not in dropped}
+        whole = {trial: records for trial, records in found.items() if records and all(one.result.state == "finished" for one in records)}
         if len(whole) < 2:
             return dropped
         answers = [
             evidence_of([(one.config, read_predictions(one.folder)) for one in records], self._data.images, self._data.split)
             for records in whole.values()
         ]
-        left = indistinguishable(answers, generator(self._card.seed, "race", stage))
+        # Bonferroni's share of the error for each time that one looks.
+        level = 1 - 0.05 / (max(self.stages) or 1)
+        left = indistinguishable(answers, generator(self._card.seed, "race", stage), DRAWS, level)
         sign = answers[0].metric.sign
         best = list(whole)[int(np.argmax([sign * answer.score() for answer in answers]))]
-        folds = "1 fold" if stage == 1 else f"{stage} folds"
-        words = f"left the race after {folds}: significantly worse than trial {best} of the search"
+        words = f"left after {_folds(stage)}: significantly worse than trial {best}"
         return dropped | {trial: words for trial, stays in zip(whole, left, strict=True) if not stays}
+
+    def _untimely(self, stage: int, out: Collection[int]) -> dict[int, str]:
+        """For whom there is no time any more, the worst first. Before the first stage all may be out, later one goes on in any case."""
+        sign, stages = BY_NAME[self._card.metric].sign, max(self.stages) + 1 - stage
+        found = self._records(stage, out)
+        origins = {origin.trial: origin for origin in self._origins}
+        worth = {
+            trial: sign * float(np.mean([origins[trial].score, *(one.best["score"] for one in records if one.best)]))
+            for trial, records in found.items()
+        }
+        ranked = sorted(found, key=lambda trial: (-worth[trial], trial))
+        searched = {trial: read_record(trial_folder(self._searched, trial)) for trial in ranked}
+        longest = max((sum(report["seconds"] for report in record.reports) for record in searched.values()), default=0.0)
+        there = finalists_within(self._left(), len(ranked), stages, longest, self._slots())
+        words = (
+            f"left before {'any fold' if not stage else f'fold {stage + 1}'}: no time for {_folds(stages)} more of {len(ranked)} finalists"
+        )
+        return {trial: words for trial in ranked[max(there, min(stage, 1)) :]}
+
+
+def _folds(count: int) -> str:
+    return f"{count} fold" if count == 1 else f"{count} folds"

@@ -24,7 +24,7 @@ from trainables.data.view_store import cache_folder, view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
 from trainables.mirror import local_folder
 from trainables.progress import progress_bar
-from trainables.record import SPACE, RunError
+from trainables.record import SPACE, RunCard, RunError
 from trainables.restore_data import restore_split, verify_extra
 from trainables.storage import Folder, local_file
 from tuner import preflight
@@ -221,6 +221,8 @@ def settings_of(options: Options, space: Space, earlier: Earlier | None) -> RunS
     values = dict(space.run)
     if earlier:
         values["trials"] = earlier.card.trials
+        if not (earlier.space and "finalists" in earlier.space.run):
+            values.setdefault("finalists", 0)
         # A run of a version that knew no probes goes on without.
         values["probe"] = bool(earlier.space and earlier.space.run.get("probe", False)) and values.get("probe", True)
     if options.trials:
@@ -229,10 +231,16 @@ def settings_of(options: Options, space: Space, earlier: Earlier | None) -> RunS
         # The pruner of the space, where it has one, comes back; none where it has none.
         kept = {"pruner": values["pruner"]} if options.early_stopping and values.get("pruner", "none") != "none" else {}
         values = {name: value for name, value in values.items() if name != "pruner"} | kept
-    for name in ("early_stopping", "keep_running", "keep", "retries"):
+    for name in ("early_stopping", "keep_running", "keep", "retries", "finalists", "answer"):
         if getattr(options, name) is not None:
             values[name] = getattr(options, name)
     return RunSettings.model_validate(values)
+
+
+def with_shares_of(card: RunCard, options: Options) -> Options:
+    """The options with what each trial of the earlier run was given, where they do not say otherwise."""
+    names = [name for name in ("cpus_per_trial", "gpus_per_trial") if getattr(options, name) is None]
+    return replace(options, **{name: getattr(card, name) for name in names})
 
 
 def data_folder(options: Options, earlier: Earlier | None, console: Console) -> Path:

@@ -11,7 +11,7 @@ from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, R
 def main(
     run: Annotated[str, typer.Option(help="The search whose finalists are raced: its name, folder or address.")],
     finalists: Annotated[
-        int | None, typer.Option(min=1, help="Configurations that are raced, the baseline among them. Default: run/finalists of the run.")
+        int | None, typer.Option(min=1, help="Configurations that are raced, the baseline and the best probe among them. Default: 4.")
     ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="PATH", help="The folder of the images, or its address. Default: that of the search.")

@@ -1,8 +1,9 @@
 """The finalists of a search are raced: chosen, trained fold by fold on Ray, summed up. Their run is in the folder of the search."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -29,11 +30,10 @@ from trainables.validation import pooled_score
 from tuner.cli import Options, Start
 from tuner.finalists import Race, choose_finalists, plan_race
 from tuner.lock import hold, show_lock
-from tuner.prepare import Plan
+from tuner.prepare import Plan, with_shares_of
 from tuner.refits import card_of, read_refits, show_chosen
 from tuner.refitting import Refits, train_refits
 from tuner.runs import race_command, vote_command
-from tuner.searching import with_shares_of
 
 # Ray takes seconds, and mistakes are reported without it.
 if TYPE_CHECKING:
@@ -45,11 +45,14 @@ if TYPE_CHECKING:
     from tuner.stoppers.soft_stop import SoftStop
 
 
+DEFAULT = 4  # finalists
+
+
 def race(name: str, number: int | None, options: Options, console: Console, start: Start) -> int:
     """Run the command and return its exit code.
 
     Args:
-        number: of finalists; None: the run's own.
+        number: of finalists; None: as many as there are, or DEFAULT.
         start: begins to start Ray.
     Raises: RunError, DataError, SpaceError, ConfigError, StorageError for what the user can fix. No record is touched then.
     """
@@ -62,33 +65,62 @@ def race(name: str, number: int | None, options: Options, console: Console, star
         return race_held(run, card, number, with_shares_of(card, options), console, start)
 
 
-def race_held(run: Folder, card: RunCard, number: int | None, options: Options, console: Console, start: Start) -> int:
-    """The same for a run that this process holds: begin its race, or resume it."""
+def race_held(
+    run: Folder, card: RunCard, number: int | None, options: Options, console: Console, start: Start, *, known_images: bool = False
+) -> int:
+    """The same for a run that this process holds: begin its race, resume it, or add finalists that a longer search has found.
+
+    Args:
+        known_images: whether this command has told of the images before.
+    """
     began = perf_counter()
     place = run / FINALISTS
-    if (place / "run.json").is_file():
-        own = read_run(place)
-        trials = read_refits(place, own)
-        there = len({refit.origin.trial for refit in trials})
-        if number not in (None, there):
-            raise RunError(f"--finalists is {number}, but the race in {place} has {there}; remove --finalists, or remove the folder")
-        console.print(Text.assemble((card.name, "bold"), f": resuming the race of {there} finalists"))
+    there = (place / "run.json").is_file()
+    own = read_run(place) if there else card
+    trials = read_refits(place, own) if there else []
+    known = {refit.origin.trial for refit in trials}
+    finalists = choose_finalists(read_records(run), card, BY_NAME[card.metric], number or len(known) or DEFAULT)
+    added = [record for record in finalists if record.number not in known]
+    trials += plan_race(added, read_folds(run)) if added else []
+    own = replace(card_of(card, place, run, trials), name=f"{card.name}/{FINALISTS}")
+    if known:
+        also = f", with {len(added)} more" if added else ""
+        console.print(Text.assemble((card.name, "bold"), f": resuming the race of {len(known)} finalists{also}"))
     else:
-        finalists = choose_finalists(read_records(run), card, BY_NAME[card.metric], number or 4)
-        trials = plan_race(finalists, read_folds(run))
-        own = replace(card_of(card, place, run, trials), name=f"{card.name}/{FINALISTS}")
         show_chosen(own, run, finalists, trials, console)
+    deadline = None if options.time_budget is None else monotonic() + options.time_budget
+
+    def staged(refits: Refits, data: Data, stock: "Stock", slots: "Slots", stopping: Callable[[], bool]) -> "Searcher":
+        """What proposes the refits fold by fold, without the finalists that are out."""
+        from tuner.searchers.staged import StagedSearcher
+
+        def left() -> float:
+            return math.inf if deadline is None else deadline - monotonic()
+
+        race = Race(refits.run, refits.card, refits.trials, data, searched=run, slots=slots, left=left)
+        return StagedSearcher(stock.proposals, slots=slots, stopping=stopping, stages=race.stages, close=race.close, alone=race.alone)
+
     return train_refits(
-        Refits(place, run, own, trials), options, console, start, began, searcher=staged, summarize=summarize, resume=race_command(run)
+        Refits(place, run, own, trials),
+        options,
+        console,
+        start,
+        began,
+        searcher=staged,
+        summarize=summarize,
+        resume=race_command(run),
+        known=known_images,
     )
 
 
-def staged(refits: Refits, data: Data, stock: "Stock", slots: "Slots", stopping: Callable[[], bool]) -> "Searcher":
-    """What proposes the refits fold by fold, without the finalists that are out."""
-    from tuner.searchers.staged import StagedSearcher
-
-    race = Race(refits.run, refits.card, refits.trials, data)
-    return StagedSearcher(stock.proposals, slots=slots, stopping=stopping, stages=race.stages, close=race.close)
+def is_over(run: Folder, card: RunCard, number: int) -> bool:
+    """Whether a search has been raced, and there is nothing to add."""
+    place = run / FINALISTS
+    if not (place / "run.json").is_file():
+        return False
+    known = {origin.trial for origin in read_run(place).origins}
+    chosen = {record.number for record in choose_finalists(read_records(run), card, BY_NAME[card.metric], number)}
+    return chosen <= known and all(record.result.state != "interrupted" for record in read_records(place))
 
 
 def summarize(refits: Refits, plan: Plan, data: Data, board: "Board", seconds: float, soft_stop: "SoftStop", console: Console) -> None:

@@ -22,10 +22,9 @@ from trainables.restore_data import EXTRA, read_folds
 from trainables.storage import Folder, open_folder, write_atomically
 from tuner.cli import Options, Start
 from tuner.lock import hold, show_lock
-from tuner.prepare import Plan, data_folder, prepare
+from tuner.prepare import Plan, data_folder, prepare, with_shares_of
 from tuner.refits import Refit, RefitOptions, card_of, choose, lay_out, plan_refits, read_refits, refuse_options, show_chosen, space_of
 from tuner.runs import Earlier, claim, numbered, race_command, resume_command
-from tuner.searching import with_shares_of
 from tuner.settings import RunSettings
 from tuner.surroundings import gpus_here
 
@@ -99,6 +98,7 @@ def train_refits(
     searcher: Callable[[Refits, Data, "Stock", "Slots", Callable[[], bool]], "Searcher"] = given,
     summarize: Callable[[Refits, Plan, Data, "Board", float, "SoftStop", Console], None] | None = None,
     resume: str = "",
+    known: bool = False,
 ) -> int:
     """Train the refits of a run that are not trained yet, sum up, and return the command's exit code.
 
@@ -106,13 +106,14 @@ def train_refits(
         searcher: proposes them; it gets the data whose fold validates first.
         summarize: None: every refit's score.
         resume: the command that resumes; empty: tuner.refit's.
+        known: whether this command has told of the images before.
     """
     run, searched, card = refits.run, refits.searched, refits.card
     resume = resume or resume_command(run, "tuner.refit")
     plan = plan_refit(run, searched, card, refits.trials, options, console)
     join = start(None if options.address else gpus_here())
     # Images that the search left out, its refits leave out.
-    material = prepare(plan, allow_bad=True, console=console)
+    material = prepare(plan, allow_bad=True, console=Console(quiet=True) if known else console)
     shares = {"cpus_per_trial": options.cpus_per_trial, "gpus_per_trial": options.gpus_per_trial}
     card = replace(card, data=original(plan.folder), **shares)
     refits = replace(refits, card=card)
@@ -160,6 +161,7 @@ def plan_refit(run: Folder, searched: Folder, card: RunCard, refits: Sequence[Re
         pruner="none",
         keep=len(refits),
         probe=False,
+        finalists=0,
         **retries,
     )
     return Plan(

@@ -102,6 +102,13 @@ def run(
     ] = None,
     keep: Annotated[int | None, typer.Option(min=1, help="How many of the best trials keep their weights on disk. Default: 10.")] = None,
     retries: Retries = None,
+    finalists: Annotated[
+        int | None, typer.Option(min=0, help="Configurations that are trained on the other folds after the search; 0: none. Default: 4.")
+    ] = None,
+    answer: Annotated[
+        bool | None,
+        typer.Option("--answer/--no-answer", help="End with the answer of analysis.ensemble, not with a table of trials. Default: no."),
+    ] = None,
     gpus_per_trial: GpusPerTrial = None,
     cpus_per_trial: CpusPerTrial = None,
     address: Address = None,
@@ -120,11 +127,12 @@ def run(
 ) -> None:
     """Search a space for the best models, on all cores and GPUs.
 
-    Each trial has a record in runs/NAME/trials/; analysis.ensemble then makes an ensemble of the best ones:
+    Each trial has a record in runs/NAME/trials/. The best ones are then trained on the other folds (tuner.race), and analysis.ensemble
+    makes an ensemble of them; with --answer this command ends with it:
 
         python -m tuner.run --space quickstart.yaml
 
-        python -m tuner.run --space quickstart.yaml --data photos --trials 40
+        python -m tuner.run --space mobilenet.yaml --data photos --time-budget 2h --answer
 
         python -m analysis.ensemble --top 3 --run NAME
 

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +12,19 @@ from rich.console import Console
 from rich.text import Text
 
 from search_spaces.write import space_text
-from trainables.data.splits import split_table
+from trainables.data.splits import count_others, split_table
 from trainables.mirror import original
 from trainables.progress import waiting
 from trainables.record import SPACE, SPLIT, RunCard, RunError, write_run
 from trainables.restore_data import EXTRA
 from trainables.storage import Folder, open_folder, write_atomically
 from tuner import preflight
+from tuner.board import Board
+from tuner.budget import plan_words, reserve
 from tuner.candidates import NOTHING, candidates
 from tuner.cli import Options, Start
 from tuner.lock import hold, show_lock
-from tuner.prepare import Material, Plan, has_overlay, plan_search, prepare, read_the_space, refuse_options, settings_of
+from tuner.prepare import Material, Plan, has_overlay, plan_search, prepare, read_the_space, refuse_options, settings_of, with_shares_of
 from tuner.runs import Earlier, choose_folder, claim, numbered, open_run, refuse_changes, resume_command
 from tuner.surroundings import gpus_here
 from tuner.understood import examples_sheet
@@ -69,18 +72,31 @@ def search(options: Options, console: Console, start: Start, *, probe_only: bool
             from tuner.summary import summarize, summarize_probes
             from tuner.training import Work, study_searcher, train_and_sum_up
 
-        conclude = summarize_probes if probe_only else summarize
+        sum_up = summarize_probes if probe_only else summarize
+        budget, after = options.time_budget, (plan.settings.finalists, count_others(material.data.split))
+        if budget is not None and not probe_only and (words := plan_words(budget, *after, vote=plan.settings.answer)):
+            console.print(words, highlight=False, soft_wrap=True)
+
+        def keep(board: Board, slots: Callable[[], int]) -> Callable[[], float]:
+            return reserve(board, budget or 0.0, *after, slots, vote=plan.settings.answer)
+
         work = Work(
             plan,
             material,
             began,
             write=lambda: write_plan(plan, material, options),
             searcher=study_searcher,
-            summarize=lambda board, seconds, soft_stop: conclude(plan, material.data, board, seconds, soft_stop, console),
+            summarize=lambda board, seconds, soft_stop: sum_up(plan, material.data, board, seconds, soft_stop, console),
             resume=resume_command(plan.run),
             probe_only=probe_only,
+            reserve=None if budget is None or probe_only else keep,
         )
-        return train_and_sum_up(work, options, join, console)
+        code = train_and_sum_up(work, options, join, console)
+        if code or probe_only or not (plan.settings.finalists or plan.settings.answer):
+            return code
+        from tuner.conclusion import conclude
+
+        return conclude(plan, options, began, console, lambda gpus: join)
 
 
 def check(options: Options, earlier: Earlier | None, gpus: int, stack: ExitStack, console: Console) -> Plan:
@@ -115,12 +131,6 @@ def refuse_refit(run: Folder, card: RunCard) -> None:
     if card.refit_of:
         fix = f"resume it with: {resume_command(run, 'tuner.refit')}"
         raise RunError(f"{card.name} holds refits of {card.refit_of}, not a search; {fix}")
-
-
-def with_shares_of(card: RunCard, options: Options) -> Options:
-    """The options with what each trial of the earlier run was given, where they do not say otherwise."""
-    names = [name for name in ("cpus_per_trial", "gpus_per_trial") if getattr(options, name) is None]
-    return replace(options, **{name: getattr(card, name) for name in names})
 
 
 def write_plan(plan: Plan, material: Material, options: Options) -> None:

@@ -71,6 +71,10 @@ class RunSettings(AshaSettings, MedianSettings):
     probe: bool = setting(
         "whether linear probes of all backbones and views that have weights come before the search; they do not count as run/trials", True
     )
+    finalists: Annotated[int, Field(ge=0)] = setting(
+        "the best configurations, baseline and best probe among them, that are trained on the other folds after the search; 0: none", 4
+    )
+    answer: bool = setting("end with the answer of analysis.ensemble, not with a table of trials", False)
     retries: Annotated[int, Field(ge=0)] = setting("restarts of a trial whose process died; each finished epoch resets the count", 2)
 
     @model_validator(mode="before")

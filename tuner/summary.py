@@ -56,7 +56,8 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
     console.print(table)
     show_baseline(plan, data, records, scored[0] if scored else None, console)
     show_end(plan, records, board, seconds, soft_stop, resume_command(run), console)
-    if scored:
+    follows = (plan.settings.finalists or plan.settings.answer) and not soft_stop.code
+    if scored and not follows:
         shown = started(f"tensorboard --logdir {shlex.quote(f'{run}/trials')}")
         curves = f"   or: {shown}" if isinstance(run, Path) else ""
         console.print(Text.assemble("Next: ", (vote_command(run, len(scored)), "bold"), curves), soft_wrap=True)

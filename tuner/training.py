@@ -53,6 +53,7 @@ class Work:
     summarize: Callable[[Board, float, SoftStop], None]  # gets the seconds that the command took
     resume: str  # the command that resumes the run
     probe_only: bool = False  # whether the command ends with the probes
+    reserve: Callable[[Board, cluster.Slots], Callable[[], float]] | None = None  # seconds of the budget that are kept for what follows
 
 
 def train_and_sum_up(work: Work, options: Options, join: Join, console: Console) -> int:
@@ -72,8 +73,11 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
     if joined.dashboard:
         console.print(f"Ray dashboard: {joined.dashboard} (it needs a token; print it with: {joined.token})")
 
-    soft_stop = SoftStop(options.time_budget)
+    budget = options.time_budget
+    soft_stop = SoftStop(None if budget is None else budget - (perf_counter() - work.began))
     board = Board(plan.settings.trials, plan.settings.epochs, ", ".join(plan.targets), plan.settings.score(), soft_stop.deadline)
+    if budget is not None and work.reserve:
+        soft_stop.reserve = work.reserve(board, slots)
     searched = tuple(parameter.path for parameter in plan.space.parameters)
     job = Job(plan.run.resolve(), material.data, code_version(), slots.cpus, shelf(options, material), material.by_fold, searched)
     try:

@@ -56,6 +56,7 @@ from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of, searched_run
 from trainables.registry import ConfigError, Mistake
 from trainables.seeding import generator
+from trainables.storage import Folder
 
 if TYPE_CHECKING:
     import torch
@@ -157,6 +158,11 @@ def files_vote(files: Sequence[Path], vote: str, out: Path) -> None:
     console.print(f"The files differ in the class of {voted.disputed:,} of {images:,} images.")
 
 
+def answer(run: Folder) -> None:
+    """The answer of a run as the command gives it by default, for who has just searched it. Raises: as `ensemble`."""
+    ensemble([str(run)], Options(read_member_options(None, "", False, "", False)), details=False)
+
+
 def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> None:
     """Load, choose, predict, score, write, print. Raises: RunError, DataError, ConfigError, StorageError."""
     runs = read_runs(names)
@@ -197,7 +203,7 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
         written = write_answer(folder, runs, outcome, unlabelled, scores)
     also = also_words([AlsoScored(**one) for one in scores["also"]])
     top, there = options.member_options.top, decision.lineup.choice
-    fewer = f"--top is {top}, but there are {there} members to choose from." if top and top > there else ""
+    fewer = f"Members to choose from: {there}, fewer than --top {top}." if top and top > there else ""
     notes = [*filter(None, [fewer, also]), *scores["findings"], *notes_of(runs, outcome, looked, unlabelled, why_none)]
     left_out = (*runs.left_out, *(unlabelled.black if unlabelled else ()))
     console, answer = output(), answer_lines(runs, outcome)

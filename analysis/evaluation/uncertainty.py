@@ -83,16 +83,16 @@ def _widened(gains: np.ndarray, drawn: np.ndarray, influence: np.ndarray) -> np.
     return np.where(differ[:, None], gains[:, None] + (drawn - gains[:, None]) * longer, drawn)
 
 
-def indistinguishable(members: Sequence[Evidence], rng: np.random.Generator, draws: int = 1000) -> np.ndarray:
+def indistinguishable(members: Sequence[Evidence], rng: np.random.Generator, draws: int = 1000, level: float = 0.95) -> np.ndarray:
     """Which members (members,) are not significantly worse than the best: with 95 % confidence the truly best one is among these.
 
-    A member is one of them while it lags behind the highest score by no more than 95 % of all draws would have it lag, were all members
-    worth the same. That is wider than the interval of the difference of two members: the highest score is the luckiest of many.
+    A member is one of them while it lags behind the highest score by no more than 95 % (`level`) of all draws would have it lag, were all
+    members worth the same. That is wider than the interval of the difference of two members: the highest score is the luckiest of many.
 
     Source: multiple comparisons with the best, Hsu, Annals of Statistics, 1984; limits by the bootstrap over groups of images.
     """
     scores, luck = _scores_and_luck(members, rng, draws)
-    return scores.max() - scores <= np.quantile(luck.max(axis=0) - luck, 0.95, axis=1)
+    return scores.max() - scores <= np.quantile(luck.max(axis=0) - luck, level, axis=1)
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,8 @@ def optimism(members: Sequence[Evidence], rng: np.random.Generator, draws: int =
     2018, with the empirical Bayes of Efron, Tweedie's formula and selection bias, 2011.
     """
     scores, luck = _scores_and_luck(members, rng, draws)
+    # A score of drawn groups is lower on average, as rare classes may be missing: that is no luck of the groups that there are.
+    luck = luck - luck.mean(axis=1, keepdims=True)
     own = luck - luck.mean(axis=0)  # luck that all members share picks none of them
     spread = own.std(axis=1) * np.sqrt(len(members) / max(len(members) - 1, 1))
     worth = np.stack([rng.choice(scores, size=draws, p=chance) for chance in likely_worth(scores, spread)])

@@ -38,7 +38,7 @@ app.command()(command_line)
 
 LONG = 20  # epochs of a trial that a command is to be interrupted in
 SPACE = """
-run:       {trials: 4, epochs: 4, grace: 4, keep: 4}
+run:       {trials: 4, epochs: 4, grace: 4, keep: 4, finalists: 0}
 data:      {holdout: 0.2, folds: 2}
 view:      {size: 32}
 model:     {backbone: test_efficientnet, weights: none}

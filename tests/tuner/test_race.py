@@ -144,8 +144,6 @@ def test_a_race_that_is_interrupted_resumes_and_decides_the_same(done, unraced, 
     assert code == 143 and "tuner.race --run" in words
     assert read_record(trial_folder(copy / FINALISTS, 1)).result.state == "interrupted"
 
-    with pytest.raises(RunError, match=f"--finalists is 2, but the race in {copy / FINALISTS} has 3"):
-        raced(run=str(copy), number=2)
     with pytest.raises(RunError, match="tuner.race --run"):
         refit(RefitOptions(), Options(resume=str(copy / FINALISTS)), Console(quiet=True), never)
     assert raced(already(ray_cluster), run=str(copy), number=None)[0] == 0
@@ -193,17 +191,28 @@ def test_a_stage_begins_when_the_one_before_has_ended_and_without_those_that_are
 
     def close(stage: int) -> set[int]:
         asked.append(stage)
-        return {3, 5}
+        return {3, 5} if stage else set()
 
     given = {number: {} for number in range(6)}
-    searcher = StagedSearcher(given, slots=lambda: 2, stages=[0, 0, 1, 1, 2, 2], close=close)
+    searcher = StagedSearcher(given, slots=lambda: 2, stages=[0, 0, 1, 1, 2, 2], close=close, alone=lambda: False)
     first, second = searcher.suggest("a"), searcher.suggest("b")
     assert [first["number"], second["number"]] == [0, 1] and searcher.suggest("c") is None
     searcher.on_trial_complete("a", {"last": True})
-    assert searcher.suggest("c") is None and asked == []
+    assert searcher.suggest("c") is None and asked == [0]
     searcher.on_trial_complete("b", {"last": True})
-    assert searcher.suggest("c")["number"] == 2 and asked == [1]
+    assert searcher.suggest("c")["number"] == 2 and asked == [0, 1]
     searcher.on_trial_complete("c", {"last": True})
-    assert searcher.suggest("d")["number"] == 4 and asked == [1, 2]
+    assert searcher.suggest("d")["number"] == 4 and asked == [0, 1, 2]
     searcher.on_trial_complete("d", {"last": True})
     assert searcher.suggest("e") == StagedSearcher.FINISHED
+
+
+def test_one_contestant_alone_waits_for_nothing():
+    searcher = StagedSearcher(
+        {number: {} for number in range(6)},
+        slots=lambda: 3,
+        stages=[0, 0, 1, 1, 2, 2],
+        close=lambda stage: {1, 3, 5},
+        alone=lambda: True,
+    )
+    assert [searcher.suggest(name)["number"] for name in "abc"] == [0, 2, 4]

@@ -321,6 +321,11 @@ def _some(names: Sequence[str]) -> str:
     return "; ".join([*names[:MOST], *rest])
 
 
+def count_others(split: Split) -> int:
+    """How many folds there are beside the one that validates."""
+    return len({*split.part.tolist()} - {HOLDOUT, ALWAYS, split.fold})
+
+
 def count_folds(content: bytes) -> int:
     """How many folds a run's table has; one where the data has a validation part of its own. Raises: DataError for a damaged table."""
     place = [*COLUMNS].index("part")

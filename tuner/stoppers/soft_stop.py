@@ -1,7 +1,7 @@
 """A soft stop: all trials end between two reports, and nothing is lost."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from types import FrameType
@@ -22,6 +22,7 @@ class SoftStop(tune.Stopper):
             grace: seconds after which a trial that has not reported is ended all the same.
         """
         self.deadline = None if budget is None else monotonic() + budget
+        self.reserve: Callable[[], float] = lambda: 0.0  # seconds before the deadline at which the search ends, for what follows it
         self.reason: str | None = None
         self.code = 0  # exit code of the command
         self.no_room = False  # whether records could not be written
@@ -35,7 +36,7 @@ class SoftStop(tune.Stopper):
 
     @property
     def asked(self) -> bool:
-        if self.deadline is not None and monotonic() > self.deadline:
+        if self.reason is None and self.deadline is not None and monotonic() > self.deadline - self.reserve():
             self.ask("the time budget", 0)
         return self.reason is not None
 

@@ -1,0 +1,48 @@
+"""A time budget is divided between the search and what follows it."""
+
+import pytest
+
+from trainables.metrics import METRICS
+from tuner.board import Board, Row
+from tuner.budget import MOST, finalists_within, needed, plan_words, race_seconds, seconds_of_a_trial, vote_seconds
+
+FOLDS, SLOTS = 4, 2
+
+
+@pytest.mark.parametrize("budget", [60.0, 600.0, 1800.0, 36_000.0])
+@pytest.mark.parametrize("trial", [None, 0.1, 10.0, 100.0, 1000.0])
+@pytest.mark.parametrize("vote", [False, True])
+def test_what_is_kept_is_enough_for_the_finalists_there_is_time_for(budget, trial, vote):
+    need = needed(budget, 4, FOLDS, trial, SLOTS, vote=vote)
+    last = vote_seconds(budget) if vote else 0.0
+    assert 0 <= need.finalists <= 4 and need.seconds >= last
+    assert need.seconds - last <= 0.65 * budget
+    if trial is not None:
+        assert need.seconds - last == pytest.approx(race_seconds(need.finalists, FOLDS, trial, SLOTS))
+        more = race_seconds(need.finalists + 1, FOLDS, trial, SLOTS)
+        assert need.finalists == 4 or more > MOST * budget, "one more would have fitted"
+
+
+def test_nothing_is_kept_for_what_is_not_wanted_or_cannot_be():
+    for finalists, folds in ((0, 4), (4, 0)):
+        assert needed(600.0, finalists, folds, 10.0, 2, vote=False).seconds == 0
+        assert plan_words(600.0, finalists, folds, vote=False) == ""
+    assert "4 finalists" in plan_words(600.0, 4, 4, vote=True) and "vote" in plan_words(600.0, 0, 4, vote=True)
+
+
+def test_more_time_never_means_fewer_finalists_and_one_alone_uses_every_slot():
+    counts = [finalists_within(seconds, 6, FOLDS, 20.0, SLOTS) for seconds in range(0, 1000, 10)]
+    assert counts == sorted(counts) and counts[0] == 0 and counts[-1] == 6
+    assert race_seconds(1, 4, 20.0, 4) < race_seconds(1, 4, 20.0, 1)
+
+
+def test_a_trial_takes_as_long_as_the_best_ones_do_at_the_pace_measured():
+    board = Board(20, 10, "mask", METRICS["f1_macro"])
+    assert seconds_of_a_trial(board) is None
+    board.put(Row(0, "", epoch=2, seconds=4.0, best=0.5))
+    assert seconds_of_a_trial(board) == pytest.approx(20.0)
+    for number in range(1, 9):
+        board.put(Row(number, "", epoch=1, seconds=100.0, best=0.1))
+    for number in range(9, 13):
+        board.put(Row(number, "", state="finished", epoch=10, seconds=10.0, best=0.9))
+    assert seconds_of_a_trial(board) == pytest.approx(10.0)

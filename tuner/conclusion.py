@@ -1,0 +1,45 @@
+"""What follows a search: its finalists are raced, and the answer is given."""
+
+from dataclasses import replace
+from time import perf_counter
+
+from rich.console import Console
+from rich.text import Text
+
+from trainables.record import RunError, read_records, read_run
+from tuner.board import clock
+from tuner.budget import BEGIN, vote_seconds
+from tuner.cli import Options, Start
+from tuner.prepare import Plan
+from tuner.racing import is_over, race_held
+from tuner.runs import race_command, vote_command
+
+
+def conclude(plan: Plan, options: Options, began: float, console: Console, start: Start) -> int:
+    """Race the finalists and give the answer, as far as the settings ask for it. Returns the command's exit code.
+
+    Args:
+        began: when the command began, by `perf_counter`.
+        start: answers with the cluster that is there.
+    """
+    run, settings, card = plan.run, plan.settings, read_run(plan.run)
+    scored = sum(record.best is not None for record in read_records(run))
+    if not scored:
+        return 0
+    budget, code = options.time_budget, 0
+    kept = vote_seconds(budget) if budget is not None and settings.answer else 0.0
+    left = None if budget is None else budget - (perf_counter() - began) - kept
+    try:
+        if settings.finalists and not is_over(run, card, settings.finalists):
+            if left is not None and left < BEGIN:
+                raise RunError(f"the time budget has {clock(max(0.0, left))} left for it; race them with {race_command(run)}")
+            code = race_held(run, card, settings.finalists, replace(options, time_budget=left), console, start, known_images=True)
+    except RunError as error:
+        console.print(f"No race of finalists: {error}", highlight=False, markup=False, soft_wrap=True)
+        if not settings.answer:
+            console.print(Text.assemble("Next: ", (vote_command(run, scored), "bold")), soft_wrap=True)
+    if settings.answer and not code:
+        from analysis.ensemble.__main__ import answer
+
+        answer(run)
+    return code
