@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -148,7 +149,8 @@ def table_of(found: "Found", metric: Metric) -> Table:
         low, high = row.interval
         trial = "-" if row.trial is None else str(row.trial)
         figures = (f"{row.score:.3f}", f"{low:.3f} - {high:.3f}", f"{row.seconds:.1f}", f"{row.milliseconds:.1f}")
-        table.add_row(trial, *figures, row.method, row.backbone, row.weights, row.view)
+        # A file's folder would take up the line.
+        table.add_row(trial, *figures, row.method, row.backbone, Path(row.weights).name, row.view)
     return table
 
 

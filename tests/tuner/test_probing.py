@@ -31,7 +31,7 @@ from tuner.searching import search
 F1 = METRICS["f1_macro"]
 FIXED = {"epochs": 2, "seed": 0, "metric": "f1_macro"}
 SPACE = """
-run:       {{trials: 2, epochs: 2, grace: 1}}
+run:       {{trials: 2, epochs: 2, grace: 1, finalists: 0}}
 data:      {{holdout: 0.2, folds: 2}}
 view:      {{crop: {{choice: [none, center]}}, size: 32}}
 model:
