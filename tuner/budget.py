@@ -67,7 +67,7 @@ def needed(budget: float, most: int, folds: int, trial: float | None, slots: int
 
 
 def seconds_of_a_trial(board: Board) -> float | None:
-    """How long one of the best trials takes to its end, at the pace measured so far; None before there is one."""
+    """How long the slowest of the best trials takes to its end, at the pace measured so far; None before there is one."""
 
     def order(row: Row) -> float:
         return 0.0 if row.best is None else -board.metric.sign * row.best
@@ -77,8 +77,7 @@ def seconds_of_a_trial(board: Board) -> float | None:
         return row.seconds if row.state == "finished" and not row.earlier else row.seconds / row.trained * board.epochs
 
     measured = sorted((row for row in board.rows.values() if row.trained and row.seconds), key=order)
-    best = [whole(row) for row in measured[:4]]
-    return sum(best) / len(best) if best else None
+    return max(map(whole, measured[:4]), default=None)
 
 
 def reserve(board: Board, budget: float, most: int, folds: int, slots: Callable[[], int], *, vote: bool) -> Callable[[], float]:

@@ -21,7 +21,7 @@ from trainables.record import Origin, Record, RunCard, RunError, end_record, rea
 from trainables.seeding import generator
 from trainables.storage import Folder
 from trainables.validation import evidence_of
-from tuner.budget import finalists_within
+from tuner.budget import race_seconds
 from tuner.refits import Refit, RefitOptions, changed
 
 DRAWS = 4000  # of the bootstrap, for quantiles that far out
@@ -98,26 +98,33 @@ class Race:
         self._searched = searched
         self._slots = slots
         self._left = left
+        self._late: set[int] = set()  # searched trials for which there is no time now
         self._origins = [refit.origin for refit in refits]
         self.stages = [folds.index(refit.config.data.fold) for refit in refits]
 
     def close(self, stage: int) -> set[int]:
-        """Drop the finalists that are out before a stage: the numbers of their trials from there on, whose records say why."""
+        """Drop the finalists that are out before a stage: the numbers of their trials from there on, whose records say why.
+
+        Those for which this command has no time are left as they are, for one that has.
+        """
         out = self._out(stage)
-        out |= self._untimely(stage, out)
+        self._late |= self._untimely(stage, {*out, *self._late})
         closed = set()
         for number, origin in enumerate(self._origins):
-            if origin.trial in out and self.stages[number] >= stage:
-                folder = trial_folder(self._run, number)
-                if read_record(folder).result.state == "interrupted":
-                    end_record(folder, "stopped", out[origin.trial])
-                closed.add(number)
+            if self.stages[number] < stage or origin.trial not in {*out, *self._late}:
+                continue
+            folder = trial_folder(self._run, number)
+            if origin.trial in out and read_record(folder).result.state == "interrupted":
+                end_record(folder, "stopped", out[origin.trial])
+            closed.add(number)
         return closed
 
     def alone(self) -> bool:
         """Whether one finalist at most is left, so that nothing is to be decided any more."""
         states: dict[int, set[str]] = {}
         for number, origin in enumerate(self._origins):
+            if origin.trial in self._late:
+                continue
             states.setdefault(origin.trial, set()).add(read_record(trial_folder(self._run, number)).result.state)
         return sum(not found & {"stopped", "failed"} for found in states.values()) <= 1
 
@@ -159,23 +166,18 @@ class Race:
         words = f"left after {_folds(stage)}: significantly worse than trial {best}"
         return dropped | {trial: words for trial, stays in zip(whole, left, strict=True) if not stays}
 
-    def _untimely(self, stage: int, out: Collection[int]) -> dict[int, str]:
-        """For whom there is no time any more, the worst first. Before the first stage all may be out, later one goes on in any case."""
+    def _untimely(self, stage: int, out: Collection[int]) -> set[int]:
+        """For whom there is no time any more, the worst first. Before the first stage that may be all, later one goes on in any case."""
         sign, stages = BY_NAME[self._card.metric].sign, max(self.stages) + 1 - stage
         found = self._records(stage, out)
         origins = {origin.trial: origin for origin in self._origins}
-        worth = {
-            trial: sign * float(np.mean([origins[trial].score, *(one.best["score"] for one in records if one.best)]))
-            for trial, records in found.items()
-        }
-        ranked = sorted(found, key=lambda trial: (-worth[trial], trial))
-        searched = {trial: read_record(trial_folder(self._searched, trial)) for trial in ranked}
-        longest = max((sum(report["seconds"] for report in record.reports) for record in searched.values()), default=0.0)
-        there = finalists_within(self._left(), len(ranked), stages, longest, self._slots())
-        words = (
-            f"left before {'any fold' if not stage else f'fold {stage + 1}'}: no time for {_folds(stages)} more of {len(ranked)} finalists"
-        )
-        return {trial: words for trial in ranked[max(there, min(stage, 1)) :]}
+        scores = {trial: [origins[trial].score, *(one.best["score"] for one in records if one.best)] for trial, records in found.items()}
+        ranked = sorted(found, key=lambda trial: (-sign * float(np.mean(scores[trial])), trial))
+        seconds = [sum(report["seconds"] for report in read_record(trial_folder(self._searched, trial)).reports) for trial in ranked]
+        numbers = range(len(ranked), min(stage, 1) - 1, -1)
+        takes = {number: race_seconds(number, stages, max(seconds[:number], default=0.0), self._slots()) for number in numbers}
+        there = next((number for number in numbers if takes[number] <= self._left()), min(stage, 1))
+        return {*ranked[there:]}
 
 
 def _folds(count: int) -> str:

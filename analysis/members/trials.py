@@ -256,8 +256,8 @@ def _read_all(folders: Sequence[Folder], cards: Sequence[RunCard]) -> tuple[list
                 predicts = record.best and (place / "valid.npz").is_file()
                 if predicts:
                     found.append(_Found(name, folder, card, record))
-                left_a_race = card.refit_of == IN and record.result.state == "stopped"
-                if not (predicts and record.has_model or left_a_race):
+                unraced = card.refit_of == IN and not record.reports
+                if not (predicts and record.has_model or unraced):
                     bare.append(f"{name} ({record.result.state})")
             except UnknownEntryError as error:
                 unknown.append(f"{name} ({error})")

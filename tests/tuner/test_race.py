@@ -21,6 +21,7 @@ from trainables.metrics import BY_NAME
 from trainables.models.settings import FrozenSettings
 from trainables.record import FINALISTS, MODEL, SPLIT, RunError, read_predictions, read_record, read_records, read_run, trial_folder
 from trainables.restore_data import read_folds
+from tuner import finalists
 from tuner.callbacks import Driver
 from tuner.cli import Options, TrialCount
 from tuner.finalists import choose_finalists, plan_race
@@ -216,3 +217,24 @@ def test_one_contestant_alone_waits_for_nothing():
         alone=lambda: True,
     )
     assert [searcher.suggest(name)["number"] for name in "abc"] == [0, 2, 4]
+
+
+@pytest.mark.nightly
+def test_without_time_for_all_the_best_race_and_the_others_can_later(done, unraced, ray_cluster, monkeypatch, tmp_path):
+    """The clock: no time for more than one before the first fold."""
+    run, _ = done
+    copy = Path(shutil.copytree(unraced, tmp_path / "runs" / "faces"))
+    with monkeypatch.context() as patch:
+        patch.setattr(finalists, "race_seconds", lambda number, *rest: 100.0 * number)
+        assert raced(already(ray_cluster), run=str(copy), time_budget=150.0)[0] == 0
+    card = read_run(copy / FINALISTS)
+    states = {(card.origins[one.number].trial, one.result.state) for one in read_records(copy / FINALISTS)}
+    best = max(read_records(unraced), key=lambda one: one.best["score"]).number
+    assert {trial for trial, state in states if state == "finished"} == {best}
+    assert {state for trial, state in states if trial != best} == {"interrupted"}
+    assert {trial.name for trial in load_runs([copy]).trials} == {f"faces/{best}"}
+
+    assert raced(already(ray_cluster), run=str(copy), number=None)[0] == 0
+    assert all(record.result.state in ("finished", "stopped") for record in read_records(copy / FINALISTS))
+    predicted, whole = (remains(one / FINALISTS / "trials" / "0") for one in (copy, run))
+    assert predicted == whole
