@@ -60,6 +60,7 @@ from tuner.resume import quarantine, verify
 from tuner.stoppers.soft_stop import SoftStop
 
 MOST = 12  # probes of a search
+LOOKS = {False: 60_000, True: 2_000_000}  # images of 224x224 that all probes look at, at most, without and with a GPU
 TABLE = "probe.json"
 LINEAR, NEAREST = "linear", "k-NN"
 GOOD = 0.5  # of the way from guessing to the best score that there is; above it fine-tuning may begin with the probe's heads
@@ -96,9 +97,10 @@ def probe(plan: Plan, job: Job, slots: Slots, soft_stop: SoftStop, console: Cons
         wanted = list(_with_weights(wanted, console))
     if not wanted:
         return
-    if left := [f"{one.model.backbone} at {View.of(one.view)}" for one in wanted[MOST:]]:
-        console.print(f"{len(left)} probes are left out, beyond the first {MOST}: {some(left)}", style="yellow", soft_wrap=True)
-    numbered = with_numbers(job.run, wanted[:MOST])
+    kept = affordable(wanted, len(job.data.split.train) + len(job.data.split.valid), on_gpu=slots.gpus > 0)
+    if left := [f"{one.model.backbone} at {View.of(one.view)}" for one in wanted[len(kept) :]]:
+        console.print(f"{len(left)} probes are left out, to begin soon: {some(left)}", style="yellow", soft_wrap=True)
+    numbered = with_numbers(job.run, kept)
     neighbours = read_table(job.run).neighbours
     todo = {number: config for number, config in numbered.items() if not _has_ended(trial_folder(job.run, number))}
     with progress_bar("linear probes of what the space's backbones see", len(todo)) as advance:
@@ -114,6 +116,12 @@ def probe(plan: Plan, job: Job, slots: Slots, soft_stop: SoftStop, console: Cons
     table = read_table(job.run)
     if todo and table.rows:
         console.print(table_of(table, metric))
+
+
+def affordable(configs: Sequence[TrialConfig], images: int, *, on_gpu: bool) -> Sequence[TrialConfig]:
+    """As many of the probes, from the first on, as are not too many and do not look at too many pixels; at least one."""
+    looks = np.cumsum([images * one.view.height * one.view.width / 224**2 for one in configs])
+    return configs[: max(1, min(MOST, int((looks <= LOOKS[on_gpu]).sum())))]
 
 
 def _with_weights(configs: Sequence[TrialConfig], console: Console) -> Iterator[TrialConfig]:

@@ -23,7 +23,7 @@ from trainables.record import RunError, read_records, read_run, trial_folder
 from tuner.candidates import candidates
 from tuner.cli import Options, TrialCount
 from tuner.prepare import settings_of
-from tuner.probing import first_tries, prior_of, read_table, shown_by
+from tuner.probing import LOOKS, MOST, affordable, first_tries, prior_of, read_table, shown_by
 from tuner.replay import replay
 from tuner.runs import Earlier
 from tuner.searching import search
@@ -93,6 +93,15 @@ def test_every_backbone_with_weights_is_probed_at_every_view_the_smallest_first(
 
 def test_a_space_without_weights_has_no_probes(space_file):
     assert candidates(read_space(space_file, choosers=choosers(), changes=["model/weights=none"]), FIXED) == []
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_probes_are_as_many_as_can_be_afforded_the_cheapest_first(space, on_gpu):
+    found = candidates(space, FIXED)
+    looks = LOOKS[on_gpu] * (224 / 32) ** 2
+    counts = [len(affordable(found, int(looks / share), on_gpu=on_gpu)) for share in (0.5, 1, 2, 3.5, 100)]
+    assert counts == [1, 1, 2, 3, 4]
+    assert affordable(found * 10, 1, on_gpu=on_gpu) == (found * 10)[:MOST]
 
 
 def test_probes_are_trials_beside_those_that_were_asked_for(run):
