@@ -57,14 +57,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[SESSION] = session
 
 
+@functools.cache
 def found_in(file: str, words: str) -> bool:
     """Whether a file of tests holds this regular expression as a word."""
-    return re.search(rf"\b({words})\b", _text(file)) is not None
-
-
-@functools.cache
-def _text(file: str) -> str:
-    return (ROOT / file).read_text()
+    return re.search(rf"\b({words})\b", (ROOT / file).read_text()) is not None
 
 
 def starts_processes(file: str) -> bool:
