@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from analysis.evaluation.decide import Decision
 from analysis.evaluation.uncertainty import Gain, paired_gain
 from analysis.members.trials import Runs, Trial
@@ -26,17 +28,27 @@ class Baseline:
 
 
 def find_baseline(runs: Runs, decision: Decision, seed: int) -> Baseline | None:
-    """The first trial, with weights or without, that is the baseline of a run and predicts what the answer does; None without one."""
+    """The first trial, with weights or without, that is the baseline of a run and predicts what the answer does; None without one.
+
+    One that left a race is compared on the images of its own fold.
+    """
     scheme = decision.scheme
     known = [trial for trial in (*runs.trials, *runs.unkept) if set(scheme.names) <= set(trial.task.scheme.names)]
-    started = [trial for trial in known if _is_first(trial, runs)]
+    everybody = np.arange(len(runs.valid.ids))
+    started = [(trial, everybody) for trial in known if _is_first(trial, runs)]
+    started += [(trial, _validated(trial, runs)) for trial in runs.first if set(scheme.names) <= set(trial.task.scheme.names)]
     if not started:
         return None
-    trial = min(started, key=lambda one: one.record.number)
-    truth = runs.valid.truth(scheme)
-    answers = decision.nested, trial.task.scheme.marginal(scheme.names, trial.valid)
-    answer, baseline = (evidence(runs.metric, truth, one, runs.valid.groups) for one in answers)
+    trial, rows = min(started, key=lambda pair: (-len(pair[1]), pair[0].record.number))
+    truth = runs.valid.truth(scheme)[rows]
+    answers = decision.nested[rows], trial.task.scheme.marginal(scheme.names, trial.valid)
+    answer, baseline = (evidence(runs.metric, truth, one, runs.valid.groups[rows]) for one in answers)
     return Baseline(trial.name, baseline.score(), paired_gain(answer, baseline, generator(seed, "bootstrap")))
+
+
+def _validated(trial: Trial, runs: Runs) -> np.ndarray:
+    """The rows of the images of the fold that validated a trial."""
+    return np.flatnonzero(runs.valid.parts == f"fold {trial.record.config.data.fold}")
 
 
 def _is_first(trial: Trial, runs: Runs) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trainables.baseline import FIRST
 from trainables.card import Card, read_card
 from trainables.commands import typed
 from trainables.data.images import LeftOut, read_descriptions, truth_of
@@ -117,6 +118,7 @@ class Runs:
     trials: tuple[Trial, ...]  # that can predict, run by run, by number
     unkept: tuple[Trial, ...]  # likewise, that have a validation prediction and no weights any more: the best was picked from them too
     left_out: tuple[LeftOut, ...]
+    first: tuple[Trial, ...] = ()  # of each search that was raced, where it left the race: `valid` has the images of its own fold alone
 
     @property
     def asked(self) -> list[Folder]:
@@ -182,14 +184,19 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
     parts[EVERY_FOLD] = _joined(parts, folds)
     whole, partial = _by_configuration(scored, folds)
     damaged: list[str] = []
+    first: tuple[Trial, ...] = ()
     if any(_can_predict(group) for group in whole.values()):
         words = f"trials validated on one of the {len(folds)} folds only, while others were on each"
         elsewhere = LeftOut(words, tuple(one.name for one in partial))
         part = EVERY_FOLD
+        begun = [one for one in partial if one.record.number == FIRST and one.chosen_as == one.key]
+        first = tuple(
+            trial for one in begun for trial in _read_trials({one.key: [one]}, parts, _fold_of(one.record), metric, damaged).values()
+        )
         trials = _read_trials(whole, parts, part, metric, damaged)
     else:
-        first = next((one for one in scored if one.record.has_model), None)
-        part = _fold_of(first.record) if first else ""
+        leading = next((one for one in scored if one.record.has_model), None)
+        part = _fold_of(leading.record) if leading else ""
         words = f"trials validated on another fold than {part}: they are for out-of-fold scores"
         # One without weights is named for that already.
         others = [one for one in scored if one.record.has_model and _fold_of(one.record) != part]
@@ -212,7 +219,16 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
         fix = "" if alone else f" Resume until one has reached the end of an epoch: {typed(f'tuner.run --resume {name_of(folders[0])}')}"
         raise RunError(f"{_names(folders)}: no trial has both a validation prediction and weights ({there}).{fix}")
     return Runs(
-        tuple(folders), tuple(cards), part, parts[part], parts[HELD_OUT], parts[EVERY_FOLD], tuple(chosen), tuple(unkept), tuple(left_out)
+        tuple(folders),
+        tuple(cards),
+        part,
+        parts[part],
+        parts[HELD_OUT],
+        parts[EVERY_FOLD],
+        tuple(chosen),
+        tuple(unkept),
+        tuple(left_out),
+        first,
     )
 
 
