@@ -18,7 +18,7 @@ import math
 import os
 import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from optuna.samplers import TPESampler
 from rich.table import Table
 
 from search_spaces.read import read_space
@@ -40,9 +41,9 @@ from trainables.metrics import DEFAULT, METRICS
 from trainables.record import Decision
 from trainables.registry import nearest
 from tuner.searchers import SEARCHERS
-from tuner.searchers.cmaes import to_unit
-from tuner.searchers.sampling import MakeSampler
+from tuner.searchers.sampling import Ask, MakeSampler
 from tuner.searchers.study import StudySearcher
+from tuner.searchers.unit import to_unit
 from tuner.settings import RunSettings
 from tuner.stoppers.history import History, Stopper, TrialReport
 from tuner.stoppers.pruner import Pruner, never_stopped
@@ -161,26 +162,47 @@ def of_run(pruner: str) -> Stopper:
     return SETTINGS.model_copy(update={"pruner": pruner}).stopper()
 
 
-def optuna_halving() -> Stopper:
-    """The rule of Optuna's SuccessiveHalvingPruner: the best third of a rung passes, the trial itself counted, or the best of two."""
-    rungs, reduction = of_run("asha").rungs, SETTINGS.reduction
+def halving(name: str, cutoff_of: Callable[[list[float], float], float | None]) -> Stopper:
+    """Successive halving by the default rungs; a trial passes with at least the cutoff, of the others' scores and its own."""
+    rungs = of_run("asha").rungs
 
     def decide(history: History, trial: TrialReport) -> Decision | None:
         if trial.epoch not in rungs:
             return None
-        scores = sorted([*history.at(trial.epoch).values(), trial.score], reverse=True)
-        cutoff = scores[max(int(len(scores) // reduction) - 1, 0)]
-        return Decision(trial.epoch, trial.score, len(scores) - 1, cutoff, trial.score >= cutoff, "optuna")
+        others = list(history.at(trial.epoch).values())
+        cutoff = cutoff_of(others, trial.score)
+        return Decision(trial.epoch, trial.score, len(others), cutoff, cutoff is None or trial.score >= cutoff, name)
 
-    return Stopper("optuna", "Optuna's successive halving", rungs, decide)
+    return Stopper(name, name, SETTINGS.epochs, rungs, decide)
 
 
+def optunas_cutoff(others: list[float], own: float) -> float:
+    """Of Optuna's SuccessiveHalvingPruner: the best third passes, the trial itself counted, of fewer than six the best."""
+    scores = sorted([*others, own], reverse=True)
+    return scores[max(int(len(scores) // SETTINGS.reduction) - 1, 0)]
+
+
+def strict_cutoff(others: list[float], own: float) -> float | None:
+    """Of earlier versions: the best third passes, however well the rung predicts the end."""
+    return float(np.percentile(others, (1 - 1 / SETTINGS.reduction) * 100)) if others else None
+
+
+def earlier_tpe(ask: Ask) -> TPESampler:
+    """Optuna's, as earlier versions took it."""
+    return TPESampler(seed=ask.own_seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=ask.startup)
+
+
+NONE, STRICT = of_run("none"), halving("strict", strict_cutoff)
 ENTRIES: dict[str, Entry] = {
-    "random": Entry(SEARCHERS["random"].make, of_run("none")),
-    "random+asha": Entry(SEARCHERS["random"].make, of_run("asha")),
-    "tpe": Entry(SEARCHERS["tpe"].make, of_run("none")),
+    "random": Entry(SEARCHERS["random"].make, NONE),
+    "earlier tpe": Entry(earlier_tpe, NONE),
+    "earlier tpe+asha": Entry(earlier_tpe, STRICT),
+    "earlier tpe+optuna's halving": Entry(earlier_tpe, halving("optuna", optunas_cutoff)),
+    "tpe": Entry(SEARCHERS["tpe"].make, NONE),
+    "tpe+earlier asha": Entry(SEARCHERS["tpe"].make, STRICT),
     "tpe+asha": Entry(SEARCHERS["tpe"].make, of_run("asha")),
-    "tpe+optuna": Entry(SEARCHERS["tpe"].make, optuna_halving()),
+    "tpe+hyperband": Entry(SEARCHERS["tpe"].make, of_run("hyperband")),
+    "tpe+median": Entry(SEARCHERS["tpe"].make, of_run("median")),
 }
 
 
@@ -307,16 +329,17 @@ def main(
     planned: Annotated[int, typer.Option(min=1, help="Trials that the searcher is told of.")] = 27,
     entry: Annotated[list[str] | None, typer.Option(help=f"{', '.join(ENTRIES)}; repeat it. Default: all. random is always there.")] = None,
     kind: Annotated[list[str] | None, typer.Option(help=f"{', '.join(KINDS)}; repeat it. Default: both.")] = None,
-    against: Annotated[str, typer.Option(help="The entry that differences are to.")] = "random",
+    against: Annotated[str, typer.Option(help="The entry that differences are to.")] = "earlier tpe+asha",
+    first: Annotated[int, typer.Option(min=0, help="Seed of the first world; what is the default today was chosen on 0 to 29.")] = 0,
     processes: Annotated[int, typer.Option(min=1, help="Searches that are played at a time.")] = 2,
 ) -> None:
     """Print, by kind of curve and entry, the regret at the end and when random search's is reached."""
     for name, table in [*((one, ENTRIES) for one in [*(entry or []), against]), *((one, KINDS) for one in kind or [])]:
         if name not in table:
             raise typer.BadParameter(f"{name!r} does not exist{nearest(name, list(table))}; choose one of {', '.join(table)}")
-    start = perf_counter()
+    start, worlds = perf_counter(), range(first, first + seeds)
     names, kinds = list(dict.fromkeys(["random", against, *(entry or ENTRIES)])), kind or list(KINDS)
-    jobs = [Job(one, name, seed, budget, planned) for one, name, seed in product(kinds, names, range(seeds))]
+    jobs = [Job(one, name, seed, budget, planned) for one, name, seed in product(kinds, names, worlds)]
     with ProcessPoolExecutor(processes) if processes > 1 else nullcontext() as pool:
         results = pool.map(carry_out, jobs, chunksize=4) if pool else map(carry_out, jobs)
         found = dict(zip(((job.kind, job.entry, job.seed) for job in jobs), results, strict=True))
@@ -325,9 +348,9 @@ def main(
     figures: dict[str, Any] = {}
     for one in kinds:
         figures[f"{one}_correlation"] = round(early_correlation(one, min(seeds, 10)), 2)
-        of_random, of_other = ([found[one, name, seed] for seed in range(seeds)] for name in ("random", against))
+        of_random, of_other = ([found[one, name, seed] for seed in worlds] for name in ("random", against))
         for name in names:
-            row = row_of([found[one, name, seed] for seed in range(seeds)], of_random, of_other)
+            row = row_of([found[one, name, seed] for seed in worlds], of_random, of_other)
             figures[f"{one}_{name}"] = row
             shown.add_row(
                 one,
@@ -342,7 +365,7 @@ def main(
             )
     open_console(width=150).print(shown)
     seconds = round(perf_counter() - start)
-    run = {"seeds": seeds, "budget": budget, "planned": planned, "seconds": seconds, "python": platform.python_version()}
+    run = {"seeds": seeds, "first": first, "budget": budget, "planned": planned, "seconds": seconds, "python": platform.python_version()}
     print(json.dumps({**figures, **run, "cores": os.cpu_count()}))
 
 

@@ -5,7 +5,6 @@ which Optuna's CmaEsSampler uses too. That one keeps its state in attributes of 
 each proposal is made from the trials before it.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +14,9 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search_spaces.schema import Choice, Float, Numeric
+from search_spaces.schema import Choice, Numeric
 from tuner.searchers.sampling import Ask, Method, conditional_or_choice, modelled
+from tuner.searchers.unit import from_unit, to_unit
 
 SIGMA = 1 / 6  # of the first generation, as a share of each range: nearly all of it lies within the ranges
 
@@ -80,36 +80,6 @@ def _ranks(standings: Sequence[tuple[float, ...]]) -> list[float]:
     """The place of each, equal ones the same."""
     order = sorted(set(standings))
     return [float(order.index(one)) for one in standings]
-
-
-def to_unit(domain: Numeric, value: float) -> float:
-    """A number as its place between 0 and 1; steps are the middles of equal parts, on the scale of the domain."""
-    low, high = _edges(domain)
-    return (_scaled(domain, value) - low) / (high - low)
-
-
-def from_unit(domain: Numeric, share: float) -> float:
-    """The inverse of `to_unit`, at the nearest step."""
-    low, high = _edges(domain)
-    value = low + share * (high - low)
-    value = math.exp(value) if domain.log else value
-    if step := _step(domain):
-        value = domain.low + round((value - domain.low) / step) * step
-    value = min(max(value, domain.low), domain.high)
-    return float(value) if isinstance(domain, Float) else round(value)
-
-
-def _step(domain: Numeric) -> float:
-    return domain.step or (0 if isinstance(domain, Float) else 1)
-
-
-def _edges(domain: Numeric) -> tuple[float, float]:
-    half = _step(domain) / 2
-    return _scaled(domain, domain.low - half), _scaled(domain, domain.high + half)
-
-
-def _scaled(domain: Numeric, value: float) -> float:
-    return math.log(value) if domain.log else value
 
 
 CMAES = Method(ReplayedCmaSampler, conditional_or_choice)

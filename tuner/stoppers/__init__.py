@@ -11,7 +11,7 @@ from tuner.stoppers.median import MedianSettings, median
 
 def none(settings: AshaSettings, epochs: int) -> Stopper:
     """Stops no trial; how well early scores predict the final ones is measured all the same."""
-    return Stopper("none", "Nothing", halving_rungs(settings.grace, settings.reduction, epochs), lambda history, trial: None)
+    return Stopper("none", "Nothing", epochs, halving_rungs(settings.grace, settings.reduction, epochs), lambda history, trial: None)
 
 
 # What is built gets the settings and the run's maximum epochs.

@@ -57,6 +57,7 @@ class Stopper:
 
     name: str  # in STOPPERS
     title: str  # begins the sentence that says why a trial was stopped
+    epochs: int  # the run's maximum; trials of other schedules are not compared
     rungs: tuple[int, ...]  # epochs at which it is measured how well early scores predict the final ones
     decide: Decide
 

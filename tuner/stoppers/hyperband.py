@@ -21,9 +21,9 @@ def hyperband(settings: AshaSettings, epochs: int) -> Stopper:
         if trial.epoch not in rungs[bracket:]:
             return None
         others = [score for number, score in history.at(trial.epoch).items() if bracket_of(number, sizes) == bracket]
-        return halve("hyperband", trial, others, settings.reduction)
+        return halve("hyperband", trial, others, 1 / settings.reduction)
 
-    return Stopper("hyperband", "Hyperband", rungs, decide)
+    return Stopper("hyperband", "Hyperband", epochs, rungs, decide)
 
 
 def bracket_sizes(grace: int, reduction: float, epochs: int) -> tuple[int, ...]:

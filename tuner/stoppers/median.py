@@ -30,4 +30,4 @@ def median(settings: MedianSettings, epochs: int) -> Stopper:
         best = max(trial.score, history.best(trial.number, trial.epoch))
         return Decision(trial.epoch, trial.score, len(others), cutoff, cutoff is None or best >= cutoff, "median")
 
-    return Stopper("median", "The median rule", halving_rungs(settings.grace, SAMPLED, epochs), decide)
+    return Stopper("median", "The median rule", epochs, halving_rungs(settings.grace, SAMPLED, epochs), decide)

@@ -31,14 +31,16 @@ class Pruner(FIFOScheduler):
         self._decided = decided
 
     def recall(self, records: Iterable[Record]) -> None:
-        """Take in the reports of trials of earlier commands.
+        """Take in the reports of trials of earlier commands, except those whose schedule had another length: after as many epochs they were
+        elsewhere on it.
 
         The last report of a trial that was interrupted stays out where nothing was decided about it: its process wrote it into the record,
         but died, or its driver did, before the pruner got it. `stops_earlier` is then the first to see it.
         """
         for record in records:
-            for reported in self._reports_of(record):
-                self.history.add(reported)
+            if record.config.epochs == self.stopper.epochs:
+                for reported in self._reports_of(record):
+                    self.history.add(reported)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if result.get("score") is not None and self.stops(result["number"], result):

@@ -12,9 +12,9 @@ from tests.tuner.searchers.lives import FIXED, FULL_START, SPACE, as_record, lif
 from trainables.config import TrialConfig
 from trainables.metrics import Metric
 from tuner.searchers import SEARCHERS
-from tuner.searchers.cmaes import from_unit, to_unit
 from tuner.searchers.given import GivenSearcher
 from tuner.searchers.study import StudySearcher
+from tuner.searchers.unit import from_unit, to_unit
 
 EVERY = pytest.mark.parametrize("name", SEARCHERS)
 CHOSEN = "task: joint\nmodel: {backbone: any}\n"

@@ -11,7 +11,6 @@ from trainables.record import Record, Result
 from tuner.settings import RunSettings
 from tuner.stoppers.pruner import Pruner, spares
 
-CONFIG = TrialConfig.from_values({"epochs": 9, "model": {"backbone": "any"}, "optimizer": {"lr": 0.1}})
 F1 = METRICS[DEFAULT]
 ERROR = Metric("error", "error rate", direction="minimize")
 
@@ -36,12 +35,13 @@ def reported(pruner, number, score, *, epoch=1, last=False):
     return pruner.on_trial_result(None, None, report) == TrialScheduler.STOP
 
 
-def record_of(number, scores, state, *, cause="", decisions=(), sign=1):
-    """The record of a trial with these scores, one an epoch."""
+def record_of(number, scores, state, *, cause="", decisions=(), sign=1, epochs=9):
+    """The record of a trial with these scores, one an epoch; `epochs`: of its schedule."""
+    config = TrialConfig.from_values({"epochs": epochs, "model": {"backbone": "any"}, "optimizer": {"lr": 0.1}})
     reports = tuple({"epoch": epoch, "score": score, "last": state == "finished"} for epoch, score in enumerate(scores, start=1))
     best = int(np.argmax(sign * np.array(scores))) + 1 if scores else 0
     result = Result(state, "in words", best, "split", "CPU", "0.1", cause=cause)
-    return Record(Path("trials") / str(number), number, CONFIG, reports, result, tuple(decisions))
+    return Record(Path("trials") / str(number), number, config, reports, result, tuple(decisions))
 
 
 class Search:

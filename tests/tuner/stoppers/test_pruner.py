@@ -15,7 +15,7 @@ def test_every_epoch_gets_its_own_score_and_no_later_one(seed):
     pruner = pruner_of(epochs=28)
     scores = [rng.random(rng.integers(0, 29)).tolist() for _ in range(10)]
     states = rng.choice(["finished", "stopped", "failed"], size=10)
-    pruner.recall([record_of(number, scores[number], states[number]) for number in range(10)])
+    pruner.recall([record_of(number, scores[number], states[number], epochs=28) for number in range(10)])
     for epoch in range(1, 29):
         assert pruner.history.at(epoch) == {number: curve[epoch - 1] for number, curve in enumerate(scores) if len(curve) >= epoch}
 
@@ -31,6 +31,12 @@ def test_every_report_has_reached_the_pruner_but_perhaps_the_last_of_a_trial_tha
     # Its process may have died between telling the record and telling Tune.
     assert not reached_pruner(record_of(0, [0.1, 0.2], "failed", cause="crash"), 2)
     assert reached_pruner(record_of(0, [0.1, 0.2], "failed", cause="crash", decisions=decisions), 2)
+
+
+def test_trials_whose_schedule_had_another_length_are_not_compared_with():
+    pruner = pruner_of(epochs=20)
+    pruner.recall([record_of(number, [0.9, 0.9], "stopped", epochs=10 if number % 2 else 20) for number in range(6)])
+    assert set(pruner.history.at(1)) == {0, 2, 4}
 
 
 def test_an_epoch_that_a_trial_has_to_repeat_is_not_decided_on_again():
