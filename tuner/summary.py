@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,10 @@ def show_end(
     console.print(f"{pace}. Size of {run}: {size_below(run) / 1e6:,.0f} MB", highlight=False)
     if soft_stop.reason:
         console.print(f"Stopped early by {soft_stop.reason}; every reported epoch is kept.", highlight=False)
+    if soft_stop.deadline is not None and soft_stop.reason and not any(record.reports for record in records):
+        trained = monotonic() - board.started
+        parts = f"{clock(seconds - trained)} went by until trials began, and an epoch takes longer than {clock(trained)}"
+        console.print(f"The time budget is too small for one epoch: {parts}. Try --time-budget {2 * seconds / 60:.0f}m.", style="yellow")
     if soft_stop.no_room:
         # A file stands beside its old one for a moment, and every kept trial adds one of this size.
         need = (plan.settings.keep + 2) * max((size_below(record.folder) for record in records), default=0)

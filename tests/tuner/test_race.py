@@ -19,13 +19,24 @@ from tests.conftest import already, never
 from tests.faults.remains import remains
 from trainables.metrics import BY_NAME
 from trainables.models.settings import FrozenSettings
-from trainables.record import FINALISTS, MODEL, SPLIT, RunError, read_predictions, read_record, read_records, read_run, trial_folder
+from trainables.record import (
+    FINALISTS,
+    MODEL,
+    SPLIT,
+    RunError,
+    read_json,
+    read_predictions,
+    read_record,
+    read_records,
+    read_run,
+    trial_folder,
+)
 from trainables.restore_data import read_folds
 from tuner import finalists
 from tuner.callbacks import Driver
 from tuner.cli import Options, TrialCount
 from tuner.finalists import choose_finalists, plan_race
-from tuner.racing import race
+from tuner.racing import is_over, race
 from tuner.refits import RefitOptions
 from tuner.refitting import refit
 from tuner.searchers.staged import StagedSearcher
@@ -47,33 +58,29 @@ def home(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def searched(home, demo, tiny_space, ray_cluster) -> Path:
+def done(home, demo, tiny_space, ray_cluster) -> tuple[Path, str]:
+    """A search that ended with the race of three finalists and with the answer, and what the command said before that."""
+    said = StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        options = Options(space=str(tiny_space), data=demo, trials=TrialCount(4), name="faces", keep=4, changes=CHANGES)
-        assert search(options, Console(quiet=True), already(ray_cluster)) == 0
-    return home / "runs" / "faces"
+        options = Options(
+            space=str(tiny_space), data=demo, trials=TrialCount(4), name="faces", keep=4, finalists=3, answer=True, changes=CHANGES
+        )
+        code = search(options, Console(file=said, width=200), already(ray_cluster))
+    assert code == 0, said.getvalue()
+    return home / "runs" / "faces", said.getvalue()
 
 
 @pytest.fixture(autouse=True)
-def inside(home, searched, monkeypatch) -> None:
+def inside(home, done, monkeypatch) -> None:
     monkeypatch.chdir(home)
 
 
 @pytest.fixture(scope="module")
-def unraced(searched) -> Path:
+def unraced(done) -> Path:
     """A copy of the search without its race."""
-    return Path(shutil.copytree(searched, searched.with_name("unraced")))
-
-
-@pytest.fixture(scope="module")
-def done(unraced, searched, home, ray_cluster) -> tuple[Path, str]:
-    """The search with its race of three finalists, and what the command said."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
-        code, words = raced(already(ray_cluster))
-    assert code == 0, words
-    return searched, words
+    run, _ = done
+    return Path(shutil.copytree(run, run.with_name("unraced"), ignore=shutil.ignore_patterns(FINALISTS, "ensemble")))
 
 
 def test_finalists_train_on_all_other_folds_and_those_that_are_significantly_worse_leave(done):
@@ -92,7 +99,22 @@ def test_finalists_train_on_all_other_folds_and_those_that_are_significantly_wor
         first, then = by_trial[trial]
         assert first.result.state == "finished" and not then.reports and not then.has_model
         assert f"significantly worse than trial {stay[0]}" in then.result.reason or len(stay) > 1
-    assert all(f"{trial} " in words for trial in by_trial) and "analysis.ensemble" in words
+    assert all(f"{trial} " in words for trial in by_trial)
+
+
+def test_the_search_ends_with_the_answer_of_what_stays(done):
+    run, _ = done
+    scores = read_json(run / "ensemble" / "scores.json", "scores")
+    voted = {f"{trial['run']}/{trial['number']}": trial["models"] for member in scores["members"] for trial in member["trials"]}
+    assert voted.keys() <= {trial.name for trial in load_runs([run]).trials} and set(voted.values()) == {3}, "one model a fold"
+    assert scores["asked"]["top"] == 3 and scores["answer"] in scores["answers"]
+
+
+def test_a_search_that_goes_on_races_what_it_finds_meanwhile(done):
+    run, _ = done
+    card, records = read_run(run), read_records(run)
+    assert is_over(run, card, 3) and not is_over(run, card, 4)
+    assert len(choose_finalists(records, card, BY_NAME[card.metric], 4)) == 4
 
 
 def test_a_finalist_differs_from_its_searched_trial_in_the_fold_alone(done):

@@ -247,3 +247,9 @@ def test_a_search_keeps_to_the_metric_searcher_and_pruner_that_it_is_given(here,
     best = max(records, key=lambda record: record.best["score"])
     assert [record.number for record in records if record.has_model] == [best.number]
     assert METRICS["neg_log_loss"].title in said.partition("Best trials of surprised")[2]
+
+
+def test_a_budget_too_small_for_one_epoch_says_what_it_would_take(here, tiny_space, plain, ray_cluster):
+    options = {"space": str(tiny_space), "data": plain, "time_budget": 0.5, "finalists": 2, "answer": True}
+    code, said = searched(already(ray_cluster), **options)
+    assert code == 0 and not missing(said, "too small for one epoch", "--time-budget", "--resume") and "Answer" not in said
