@@ -197,9 +197,13 @@ def _interval(values: Sequence[float] | None) -> Interval | None:
     return (float(values[0]), float(values[1])) if values is not None else None
 
 
-def read_models(run: Folder, damaged: list[str]) -> list[str]:
-    """The names of the trials that answer; none where there is no ensemble, or it is damaged, which is noted."""
-    return lenient(run, "ensemble/ensemble.json", lambda file: list(map(str, read_json(file, "ensemble")["models"])), [], damaged)
+def read_models(run: Folder, damaged: list[str]) -> dict[str, int]:
+    """How many models each trial that answers has, one or one a fold; none where there is no ensemble, or it is damaged, which is noted."""
+
+    def counts(file: Folder) -> dict[str, int]:
+        return {str(name): len(files) for name, files in read_json(file, "ensemble")["models"].items()}
+
+    return lenient(run, "ensemble/ensemble.json", counts, {}, damaged)
 
 
 def validation_calibration(run: Folder) -> tuple[str, CalibrationError] | None:

@@ -107,7 +107,10 @@ def model_words(search: Search, scores: Scores, damaged: list[str]) -> str:
     """The models that answer, with their backbones; nothing where that is not known."""
     backbones = {name: backbone for member in scores.members for name, backbone in member.backbones}
     backbones |= {f"{search.name}/{trial.number}": str(trial.settings.get("model/backbone", "")) for trial in search.trials}
-    names = [f"{name} ({backbones[name]})" if backbones.get(name) else name for name in read_models(search.folder, damaged)]
+    names = []
+    for name, models in read_models(search.folder, damaged).items():
+        told = [*filter(None, [backbones.get(name)]), *([f"mean of {models} models, one a fold"] if models > 1 else [])]
+        names.append(f"{name} ({', '.join(told)})" if told else name)
     return f"{'Models' if len(names) > 1 else 'Model'}: {', '.join(names)}." if names else ""
 
 
