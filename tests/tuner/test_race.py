@@ -107,7 +107,7 @@ def test_the_search_ends_with_the_answer_of_what_stays(done):
     scores = read_json(run / "ensemble" / "scores.json", "scores")
     voted = {f"{trial['run']}/{trial['number']}": trial["models"] for member in scores["members"] for trial in member["trials"]}
     assert voted.keys() <= {trial.name for trial in load_runs([run]).trials} and set(voted.values()) == {3}, "one model a fold"
-    assert scores["asked"]["top"] == 3 and scores["answer"] in scores["answers"]
+    assert scores["settings"]["top"] == 3 and scores["answer"] in scores["answers"]
 
 
 def test_a_search_that_goes_on_races_what_it_finds_meanwhile(done):
