@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from trainables.console import open_console
 from trainables.data.layouts.reading import read_images
 from trainables.data.training import Data
 from trainables.data.views import View
@@ -113,7 +114,7 @@ def train_refits(
     plan = plan_refit(run, searched, card, refits.trials, options, console)
     join = start(None if options.address else gpus_here())
     # Images that the search left out, its refits leave out.
-    material = prepare(plan, allow_bad=True, console=Console(quiet=True) if known else console)
+    material = prepare(plan, allow_bad=True, console=open_console(quiet=True) if known else console)
     shares = {"cpus_per_trial": options.cpus_per_trial, "gpus_per_trial": options.gpus_per_trial}
     card = replace(card, data=original(plan.folder), **shares)
     refits = replace(refits, card=card)

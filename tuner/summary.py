@@ -22,7 +22,7 @@ from trainables.data.training import Data
 from trainables.metrics import BY_NAME, METRICS_OF, Metric
 from trainables.record import BASELINE, Origin, Record, RunCard, name_of, read_predictions, read_records, searched_run, write_json
 from trainables.seeding import generator
-from trainables.storage import size_below
+from trainables.storage import UNWRITABLE, size_below
 from trainables.validation import evidence_of, pooled_score, score_by, validation_interval
 from tuner.board import Board, clock, differs
 from tuner.prepare import Plan
@@ -94,7 +94,12 @@ def show_baseline(plan: Plan, data: Data, records: Sequence[Record], best: Recor
         words = f"Trial {best.number} against {which}{unfinished}: {compared(gain)} (95 % CI). {optimistic}"
         if best.number == baseline.number:
             words = f"No trial is better than {which}."
-    write_json(plan.run / BASELINE, found)
+    try:
+        write_json(plan.run / BASELINE, found)
+    except OSError as error:
+        # It is written again when the search resumes; a full disk is told below.
+        if error.errno not in UNWRITABLE:
+            raise
     console.print(words, style=style, highlight=False, soft_wrap=True)
 
 
