@@ -1,12 +1,16 @@
 import json
 
+import pytest
 import torch
 
+from benchmarks.answer import grade, put_aside
 from benchmarks.decision import main as decision
 from benchmarks.search import main as search
 from benchmarks.shift import main as shift
 from benchmarks.train_step import main
 from benchmarks.views import main as measure_views
+from trainables.data.layouts.reading import read_images
+from trainables.data.settings import DataConfig
 
 
 def test_the_benchmark_of_a_training_step_ends_with_a_line_of_json(capsys):
@@ -42,3 +46,16 @@ def test_the_benchmark_of_searches_ends_with_a_line_of_json_and_repeats_itself(c
         search(seeds=2, budget=40, planned=27, entry=["tpe+asha"], kind=["crossing"], against="random", processes=1)
         figures.update(json.loads(capsys.readouterr().out.splitlines()[-1]), seconds=None)
     assert first == again and first["crossing_tpe+asha"]["regret"] > 0 and first["crossing_correlation"] < 0.8
+
+
+def test_people_put_aside_train_nothing_and_a_submission_of_the_truth_is_all_right(demo, tmp_path):
+    hidden = put_aside(demo, tmp_path / "data", people=9, seed=1)
+    left, whole = (read_images(folder, DataConfig(cuts=(30, 60))) for folder in (tmp_path / "data", demo))
+    assert len(set(hidden.groups.tolist())) == 9 and len(left) + len(hidden.truth) == len(whole)
+    contents = {file.read_bytes() for file in (tmp_path / "data" / "train" / "images").rglob("*.jpg")}
+    assert not contents & {file.read_bytes() for file in (tmp_path / "data" / "eval" / "images").iterdir()}
+    submission = tmp_path / "submission.csv"
+    rows = [f"{name},{truth}" for name, truth in zip(hidden.names, hidden.truth.tolist(), strict=True)]
+    submission.write_text("\n".join(["ImageID,ans", *rows]))
+    score, (low, high), accuracy = grade(hidden, submission, seed=0)
+    assert accuracy == 1.0 and score == pytest.approx(len(set(hidden.truth.tolist())) / 18) and low <= score <= high

@@ -1,0 +1,134 @@
+"""What a time budget buys: macro F1 on people whose photos were put aside, by the answer of a whole command.
+
+A data set in the contest's layout is divided: some people are put aside, and their images become its eval images, without labels. Then each
+way is given the same time, one after the other, from the command to the answer:
+
+    uv run python -m benchmarks.answer --data photos --space resnet.yaml --budget 10m [--aside 240] [--way search --way today] [--set ...]
+
+    search     the defaults: probes, search, finalists, vote
+    today      as before there were probes and finalists: the search has all the time, then the best three vote
+    random     the same with random search
+    baseline   one trial, the first start entry or the space's defaults
+    probe      linear probes alone
+"""
+
+import csv
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from trainables.console import open_console
+from trainables.data.layouts.contest import contest_scheme
+from trainables.data.layouts.reading import read_images
+from trainables.data.settings import DataConfig
+from trainables.metrics import METRICS
+from trainables.metrics.evidence import label_evidence
+from tuner.cli import seconds
+
+OLD = ("--set", "run/probe=false", "--finalists", "0")
+WAYS: dict[str, tuple[str, ...]] = {
+    "search": (),
+    "today": OLD,
+    "random": (*OLD, "--searcher", "random"),
+    "baseline": (*OLD, "--trials", "1"),
+    "probe": ("--finalists", "0", "--trials", "1"),
+}
+
+
+@dataclass(frozen=True)
+class Aside:
+    """The people that were put aside, by the names of their images, in order."""
+
+    truth: np.ndarray  # (n,) joint classes
+    groups: np.ndarray  # (n,) people
+    names: tuple[str, ...]
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="A folder in the contest's layout.")],
+    space: Annotated[str, typer.Option(help="A YAML file, or a shipped space.")],
+    budget: Annotated[float, typer.Option(parser=seconds, metavar="TIME", help="From the command to the answer.")] = 600.0,
+    aside: Annotated[int, typer.Option(min=1, help="People put aside.")] = 240,
+    seed: Annotated[int, typer.Option(min=0, help="Of who is put aside, and of each search.")] = 0,
+    way: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(WAYS)}; repeat it. [default: all]", show_default=False)] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="As for tuner.run.")] = None,
+    runs: Annotated[Path | None, typer.Option(help="Where the runs are kept. [default: nowhere]", show_default=False)] = None,
+) -> None:
+    """Print what each way answers for the people put aside, with 95 % CIs over people, and the time it took."""
+    console, figures = open_console(width=140), {}
+    table = Table("way", "macro F1 (95 % CI)", "accuracy", "seconds", "trials")
+    with TemporaryDirectory(prefix="answer-") as made:
+        folder, storage = Path(made) / "data", (runs or Path(made) / "runs").resolve()
+        hidden = put_aside(data, folder, aside, seed)
+        for name in way or WAYS:
+            begun = perf_counter()
+            words = ["--space", space, "--data", str(folder), "--storage", str(storage), "--name", name, "--seed", str(seed)]
+            words += ["--time-budget", f"{budget:g}s", "--answer", "--no-dashboard", *WAYS[name]]
+            words += [word for change in changes or () for word in ("--set", change)]
+            subprocess.run([sys.executable, "-m", "tuner.run", *words], check=True, stdout=subprocess.DEVNULL)
+            took = perf_counter() - begun
+            score, (low, high), accuracy = grade(hidden, storage / name / "ensemble" / "submission.csv", seed)
+            trials = len(list((storage / name).glob("trials/*/result.json")))
+            table.add_row(name, f"{score:.3f} ({low:.3f}-{high:.3f})", f"{accuracy:.3f}", f"{took:.0f}", str(trials))
+            figures[name] = {"f1_macro": round(score, 4), "low": round(low, 4), "high": round(high, 4), "seconds": round(took, 1)}
+    console.print(table)
+    machine = {"python": platform.python_version(), "cores": os.cpu_count()}
+    print(json.dumps({**figures, "budget": budget, "aside": aside, "seed": seed, "space": space, **machine}))
+
+
+def put_aside(data: Path, folder: Path, people: int, seed: int) -> Aside:
+    """Copy a data set, with some people as its eval images. Their labels are in none of its files."""
+    settings = DataConfig(cuts=(30, 60))
+    images = read_images(data, settings)
+    rng = np.random.default_rng(seed)
+    chosen = set(rng.choice(np.unique(images.groups), people, replace=False).tolist())
+    source = data / "train"
+    with (source / "train.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    out = {Path(name).parts[0] for name, group in zip(images.ids, images.groups.tolist(), strict=True) if group in chosen}
+    (folder / "train" / "images").mkdir(parents=True)
+    (folder / "eval" / "images").mkdir(parents=True)
+    kept = [row for row in rows if row["path"] not in out]
+    for row in kept:
+        shutil.copytree(source / "images" / row["path"], folder / "train" / "images" / row["path"])
+    _write(folder / "train" / "train.csv", list(rows[0]), [list(row.values()) for row in kept])
+    labels = contest_scheme((30, 60)).joint(images.labels)
+    hidden = [row for row, group in enumerate(images.groups.tolist()) if group in chosen]
+    rng.shuffle(hidden)
+    names = []
+    for number, row in enumerate(hidden):
+        file = source / "images" / images.ids[row]
+        names.append(f"{number:05}{file.suffix}")
+        shutil.copy(file, folder / "eval" / "images" / names[-1])
+    _write(folder / "eval" / "info.csv", ["ImageID", "ans"], [[name, 0] for name in names])
+    return Aside(labels[hidden], images.groups[hidden], tuple(names))
+
+
+def grade(hidden: Aside, submission: Path, seed: int) -> tuple[float, tuple[float, float], float]:
+    """Macro F1 of a submission over all classes, its 95 % CI over people, and its accuracy."""
+    with submission.open(newline="") as file:
+        answers = {row["ImageID"]: int(row["ans"]) for row in csv.DictReader(file)}
+    answer = np.array([answers[name] for name in hidden.names])
+    found = label_evidence(METRICS["f1_macro"], hidden.truth, answer, hidden.groups, 18)
+    return found.score(), found.interval(np.random.default_rng(seed)), float((answer == hidden.truth).mean())
+
+
+def _write(path: Path, header: list[str], rows: list[list]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+if __name__ == "__main__":
+    typer.run(main)
