@@ -45,6 +45,7 @@ def folder(tmp_path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.nightly
 def test_a_search_says_names_as_they_are_written(folder, tmp_path, monkeypatch, ray_cluster):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "[b]:100:.yaml").write_text(SPACE)

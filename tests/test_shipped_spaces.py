@@ -50,7 +50,7 @@ DRAWN = {
 
 every_space = pytest.mark.parametrize("name", shipped_spaces())
 # Of those whose models are built, a small one, transformers, and the one that searches most on a push.
-FIRST = ("quickstart.yaml", "vit.yaml", "all.yaml")
+FIRST = ("quickstart.yaml", "vit.yaml")
 few_spaces = pytest.mark.parametrize("name", nightly_after(len(FIRST), [*FIRST, *(name for name in shipped_spaces() if name not in FIRST)]))
 on_both = pytest.mark.parametrize("on_cpu", [False, True], ids=["gpu", "cpu"])
 

@@ -116,7 +116,7 @@ def seals(folder: Path) -> Iterator[tuple[str, tuple[int, int, bytes]]]:
         yield file.name, (status.st_ino, status.st_mtime_ns, file.read_bytes())
 
 
-@pytest.mark.parametrize("kills, trials, epochs", nightly_after(1, [(1, 4, 8), (8, 8, 20)]))
+@pytest.mark.parametrize("kills, trials, epochs", nightly_after(1, [(1, 4, 6), (8, 8, 20)]))
 def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_never_been(
     kills, trials, epochs, command, here, tiny_space, demo, data, ray_cluster, tmp_path
 ):

@@ -20,7 +20,7 @@ from tuner.cli import TrialCount
 
 pytestmark = pytest.mark.faults
 
-EPOCHS = 20  # long enough to be interrupted, short enough to be trained to the end
+EPOCHS = 12  # long enough to be interrupted, short enough to be trained to the end
 LONG = ("--set", f"run/epochs={EPOCHS}", "--set", f"run/grace={EPOCHS}", "--trials", "2", "--no-dashboard")
 
 

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.faults
 app = typer.Typer()
 app.command()(command_line)
 
-LONG = 20  # epochs of a trial that a command is to be interrupted in
+LONG = 12  # epochs of a trial that a command is to be interrupted in
 SPACE = """
 run:       {trials: 4, epochs: 4, grace: 4, keep: 4, finalists: 0}
 data:      {holdout: 0.2, folds: 2}

@@ -365,6 +365,7 @@ def test_a_key_that_is_refused_is_reported():
             write_atomically(folder / "file", b"1")
 
 
+@pytest.mark.nightly
 def test_a_server_that_has_gone_is_reported():
     with s3_server() as server:
         folder = open_folder(server.address)

@@ -15,9 +15,12 @@ from tuner.cluster import _set_handler
 def no_ray(monkeypatch):
     monkeypatch.setattr(cluster, "start", lambda address, *, dashboard, gpus: cluster.Cluster(1, 0, None))
     monkeypatch.setattr(cluster, "stop", lambda: None)
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    # A shell that starts the tests in the background lets them ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def carried_out(work) -> tuple[int | str | None, str]:

@@ -25,6 +25,7 @@ def test_a_trial_too_large_for_its_gpu_gets_one_alone():
     assert share_of_gpu(200 * GB, 80 * GB) == 1
 
 
+@pytest.mark.nightly
 def test_ray_of_our_own_that_was_started_beside_other_work_counts_its_cores_and_stays_until_it_is_left():
     starting = cluster.Starting(None, dashboard=False, gpus=0)
     try:

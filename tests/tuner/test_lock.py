@@ -235,6 +235,7 @@ def test_what_replaces_the_lock_is_shown_for_an_object_store_in_one_line_and_of_
     assert "heartbeat" in line and "not a conditional write" in line
 
 
+@pytest.mark.nightly
 def test_a_damaged_sign_of_life_of_a_dead_process_keeps_no_command_out(address, monkeypatch):
     monkeypatch.setattr(lock, "PATIENCE", 0.05)
     folder = open_folder(address)

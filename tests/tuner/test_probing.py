@@ -144,6 +144,7 @@ def test_a_probe_votes_and_is_replayed_like_any_trial(run, monkeypatch):
     assert code == 0 and "Bitwise identical" in said.getvalue(), said.getvalue()
 
 
+@pytest.mark.nightly
 def test_a_search_that_resumes_probes_nothing_twice_but_what_was_damaged_or_interrupted(run, tmp_path, ray_cluster):
     again = Path(shutil.copytree(run, tmp_path / "runs" / "probed"))
     (trial_folder(again, 2) / "valid.npz").write_bytes(b"damaged")

@@ -151,6 +151,7 @@ def test_what_stays_answers_for_everybody_with_one_model_a_fold_without_being_as
         assert trial.score == pytest.approx(f1_score(truth, whole.argmax(axis=1), average="macro", zero_division=0), abs=1e-9)
 
 
+@pytest.mark.nightly
 def test_a_race_that_is_interrupted_resumes_and_decides_the_same(done, unraced, ray_cluster, monkeypatch, tmp_path):
     run, _ = done
     copy = Path(shutil.copytree(unraced, tmp_path / "runs" / "faces"))

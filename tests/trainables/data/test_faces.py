@@ -203,6 +203,7 @@ def test_a_file_that_cannot_be_written_is_named_with_the_fix(tmp_path):
         Faces(tmp_path / "folder" / "faces", finder(None)[0]).of(Image.new("RGB", (10, 10)), DIGESTS[0])
 
 
+@pytest.mark.nightly
 def test_the_detector_is_imported_by_those_alone_who_look_for_an_unknown_face(tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "photo.png")
     code = """
