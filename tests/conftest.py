@@ -16,6 +16,8 @@ from typing import Any
 # Before any test imports torch or the hub's client: no network, and the CPU unless a GPU is asked for by number.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# Two processes with two threads of linear algebra each would wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Commands that are printed begin with `python`, however the tests were started.
 os.environ.pop("UV", None)
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

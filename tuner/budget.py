@@ -4,9 +4,11 @@ How long a trial takes is measured by those of the search; before one has traine
 """
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from trainables.record import Record
 from tuner.board import Board, Row, clock
 
 MOST = 0.5  # share of the budget that finalists may take from the search; a single one may take a little more
@@ -14,6 +16,8 @@ ALONE = 0.65
 VOTE = 0.05  # share of the budget that the vote is expected to take, and
 LEAST = 20.0  # seconds that it takes at least
 BEGIN = 15.0  # seconds until the finalists' first trial trains
+FORWARD = 3.0  # images that are predicted in the time in which one is trained
+VOTERS, LOOKS = 3, 6  # models that answer, and transforms of test-time augmentation that are tried
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,6 @@ class Need:
 
     finalists: int
     seconds: float
-
-
-def vote_seconds(budget: float) -> float:
-    """How much of a budget of so many seconds the vote gets."""
-    return max(LEAST, VOTE * budget)
 
 
 def race_seconds(finalists: int, folds: int, trial: float, slots: int) -> float:
@@ -49,21 +48,60 @@ def finalists_within(seconds: float, most: int, folds: int, trial: float, slots:
     return max((number for number in range(most + 1) if race_seconds(number, folds, trial, slots) <= seconds), default=0)
 
 
-def needed(budget: float, most: int, folds: int, trial: float | None, slots: int, *, vote: bool) -> Need:
-    """What is kept of a budget of so many seconds for what follows the search.
+@dataclass(frozen=True)
+class Division:
+    """How a time budget is divided."""
+
+    budget: float  # seconds, from the start of the command
+    finalists: int  # that are wanted
+    folds: int  # that each of them trains on
+    predictions: int | None  # images that the vote predicts, each as often as it does; None: no vote is asked for
+
+    def vote(self, prediction: float = 0.0) -> float:
+        """Seconds for the vote, where one image takes so many to predict."""
+        return 0.0 if self.predictions is None else max(LEAST, VOTE * self.budget) + self.predictions * prediction
+
+    def need(self, trial: float | None, slots: int, prediction: float = 0.0) -> Need:
+        """What is kept for what follows the search.
+
+        Args:
+            trial: seconds of one to its end, None: not known yet.
+            slots: trials at a time.
+            prediction: seconds of one image.
+        """
+        last = self.vote(prediction)
+        if not self.finalists or not self.folds:
+            return Need(0, last)
+        if trial is None:
+            return Need(self.finalists, last + MOST * self.budget)
+        several = finalists_within(MOST * self.budget, self.finalists, self.folds, trial, slots)
+        number = several or finalists_within(ALONE * self.budget, 1, self.folds, trial, slots)
+        return Need(number, last + race_seconds(number, self.folds, trial, slots))
+
+    def reserve(self, board: Board, slots: Callable[[], int]) -> Callable[[], float]:
+        """The seconds that are kept for what follows the search, as they are known whenever one asks."""
+        return lambda: self.need(seconds_of_a_trial(board), slots(), seconds_of_an_image(board) / FORWARD / slots()).seconds
+
+    def words(self) -> str:
+        """How the budget is divided, in a sentence; nothing where the search has it all."""
+        after = [f"{self.finalists} finalists on {self.folds} other folds"] * bool(self.finalists and self.folds)
+        after += ["the vote"] * (self.predictions is not None)
+        if not after:
+            return ""
+        search = clock(max(0.0, self.budget - self.need(None, 1).seconds))
+        rest = f"what {' and '.join(after)} do not need, as measured epochs show"
+        return f"Of {clock(self.budget)} the search gets about {search} or more: {rest}."
+
+
+def predictions_of(validated: int, others: int, models: int) -> int:
+    """How many predictions a vote makes.
 
     Args:
-        most: finalists that are wanted.
-        trial: seconds of one, None: not known yet.
-        vote: whether the answer is to be given too.
+        validated: images that choose it, with transforms of test-time augmentation.
+        others: images that it answers.
+        models: of each voter, one or one a fold; of the images that choose it, one predicts each.
     """
-    last = vote_seconds(budget) if vote else 0.0
-    if not most or not folds:
-        return Need(0, last)
-    if trial is None:
-        return Need(most, last + MOST * budget)
-    number = finalists_within(MOST * budget, most, folds, trial, slots) or finalists_within(ALONE * budget, 1, folds, trial, slots)
-    return Need(number, last + race_seconds(number, folds, trial, slots))
+    return VOTERS * (LOOKS * validated + models * others)
 
 
 def seconds_of_a_trial(board: Board) -> float | None:
@@ -80,15 +118,21 @@ def seconds_of_a_trial(board: Board) -> float | None:
     return max(map(whole, measured[:4]), default=None)
 
 
-def reserve(board: Board, budget: float, most: int, folds: int, slots: Callable[[], int], *, vote: bool) -> Callable[[], float]:
-    """The seconds that are kept for what follows the search, as they are known whenever one asks."""
-    return lambda: needed(budget, most, folds, seconds_of_a_trial(board), slots(), vote=vote).seconds
+def seconds_of_an_image(board: Board) -> float:
+    """How long the slowest of the best trials trains on an image; 0 before there is one."""
+
+    def order(row: Row) -> float:
+        return 0.0 if row.best is None else -board.metric.sign * row.best
+
+    measured = sorted((row for row in board.rows.values() if row.images and row.seconds), key=order)
+    return max((row.seconds / row.images for row in measured[:4]), default=0.0)
 
 
-def plan_words(budget: float, most: int, folds: int, *, vote: bool) -> str:
-    """How a budget is divided, in a sentence; nothing where the search has it all."""
-    after = [f"{most} finalists on {folds} other folds"] * bool(most and folds) + ["the vote"] * vote
-    if not after:
-        return ""
-    search = budget - needed(budget, most, folds, None, 1, vote=vote).seconds
-    return f"Of {clock(budget)} the search gets {clock(search)} or more: what {' and '.join(after)} do not need, as measured epochs show."
+def seconds_of_a_prediction(records: Iterable[Record], sign: int) -> float:
+    """The same of trials that have ended: how long an image takes to predict on all cores of this machine."""
+    scored = sorted((record for record in records if record.best), key=lambda one: -sign * one.best["score"])
+    found = []
+    for record in scored[:4]:
+        seconds, images = (sum(report[name] for report in record.reports) for name in ("seconds", "photos"))
+        found.append(seconds / max(images, 1) / FORWARD * min(1.0, record.result.threads / (os.cpu_count() or 1)))
+    return max(found, default=0.0)

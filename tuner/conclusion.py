@@ -8,27 +8,30 @@ from rich.text import Text
 
 from trainables.record import RunError, read_records, read_run
 from tuner.board import clock
-from tuner.budget import BEGIN, vote_seconds
+from tuner.budget import BEGIN, Division, seconds_of_a_prediction
 from tuner.cli import Options, Start
 from tuner.prepare import Plan
 from tuner.racing import is_over, race_held
 from tuner.runs import race_command, vote_command
 
 
-def conclude(plan: Plan, options: Options, began: float, console: Console, start: Start) -> int:
+def conclude(plan: Plan, options: Options, division: Division | None, began: float, console: Console, start: Start) -> int:
     """Race the finalists and give the answer, as far as the settings ask for it. Returns the command's exit code.
 
     Args:
+        division: of the time budget; None: there is none.
         began: when the command began, by `perf_counter`.
         start: answers with the cluster that is there.
     """
     run, settings, card = plan.run, plan.settings, read_run(plan.run)
-    scored = sum(record.best is not None for record in read_records(run))
+    records = read_records(run)
+    scored = sum(record.best is not None for record in records)
     if not scored:
         return 0
-    budget, code = options.time_budget, 0
-    kept = vote_seconds(budget) if budget is not None and settings.answer else 0.0
-    left = None if budget is None else budget - (perf_counter() - began) - kept
+    code, left = 0, None
+    if division:
+        kept = division.vote(seconds_of_a_prediction(records, settings.score().sign))
+        left = division.budget - (perf_counter() - began) - kept
     try:
         if settings.finalists and not is_over(run, card, settings.finalists):
             if left is not None and left < BEGIN:

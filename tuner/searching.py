@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +11,15 @@ from rich.console import Console
 from rich.text import Text
 
 from search_spaces.write import space_text
-from trainables.data.splits import count_others, split_table
+from trainables.data.layouts.reading import read_unlabelled
+from trainables.data.splits import Split, count_others, split_table
 from trainables.mirror import original
 from trainables.progress import waiting
 from trainables.record import SPACE, SPLIT, RunCard, RunError, write_run
 from trainables.restore_data import EXTRA
 from trainables.storage import Folder, open_folder, write_atomically
 from tuner import preflight
-from tuner.board import Board
-from tuner.budget import plan_words, reserve
+from tuner.budget import Division, predictions_of
 from tuner.candidates import NOTHING, candidates
 from tuner.cli import Options, Start
 from tuner.lock import hold, show_lock
@@ -73,13 +72,9 @@ def search(options: Options, console: Console, start: Start, *, probe_only: bool
             from tuner.training import Work, study_searcher, train_and_sum_up
 
         sum_up = summarize_probes if probe_only else summarize
-        budget, after = options.time_budget, (plan.settings.finalists, count_others(material.data.split))
-        if budget is not None and not probe_only and (words := plan_words(budget, *after, vote=plan.settings.answer)):
+        division = divide(plan, material.data.split, options.time_budget) if options.time_budget is not None and not probe_only else None
+        if division and (words := division.words()):
             console.print(words, highlight=False, soft_wrap=True)
-
-        def keep(board: Board, slots: Callable[[], int]) -> Callable[[], float]:
-            return reserve(board, budget or 0.0, *after, slots, vote=plan.settings.answer)
-
         work = Work(
             plan,
             material,
@@ -89,14 +84,24 @@ def search(options: Options, console: Console, start: Start, *, probe_only: bool
             summarize=lambda board, seconds, soft_stop: sum_up(plan, material.data, board, seconds, soft_stop, console),
             resume=resume_command(plan.run),
             probe_only=probe_only,
-            reserve=None if budget is None or probe_only else keep,
+            reserve=division.reserve if division else None,
         )
         code = train_and_sum_up(work, options, join, console)
         if code or probe_only or not (plan.settings.finalists or plan.settings.answer):
             return code
         from tuner.conclusion import conclude
 
-        return conclude(plan, options, began, console, lambda gpus: join)
+        return conclude(plan, options, division, began, console, lambda gpus: join)
+
+
+def divide(plan: Plan, split: Split, budget: float) -> Division:
+    """How a budget of so many seconds is divided between the search and what follows it."""
+    unlabelled = read_unlabelled(plan.folder, plan.data_settings)
+    others, folds = len(split.holdout) + (len(unlabelled.ids) if unlabelled else 0), count_others(split)
+    raced = plan.settings.finalists and folds
+    validated = len(split.part) - len(split.holdout) if raced else len(split.valid)
+    predictions = predictions_of(validated, others, models=folds + 1 if raced else 1)
+    return Division(budget, plan.settings.finalists, folds, predictions if plan.settings.answer else None)
 
 
 def check(options: Options, earlier: Earlier | None, gpus: int, stack: ExitStack, console: Console) -> Plan:

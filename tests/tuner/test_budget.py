@@ -4,17 +4,17 @@ import pytest
 
 from trainables.metrics import METRICS
 from tuner.board import Board, Row
-from tuner.budget import MOST, finalists_within, needed, plan_words, race_seconds, seconds_of_a_trial, vote_seconds
+from tuner.budget import MOST, Division, finalists_within, predictions_of, race_seconds, seconds_of_a_trial, seconds_of_an_image
 
 FOLDS, SLOTS = 4, 2
 
 
 @pytest.mark.parametrize("budget", [60.0, 600.0, 1800.0, 36_000.0])
 @pytest.mark.parametrize("trial", [None, 0.1, 10.0, 100.0, 1000.0])
-@pytest.mark.parametrize("vote", [False, True])
-def test_what_is_kept_is_enough_for_the_finalists_there_is_time_for(budget, trial, vote):
-    need = needed(budget, 4, FOLDS, trial, SLOTS, vote=vote)
-    last = vote_seconds(budget) if vote else 0.0
+@pytest.mark.parametrize("predictions", [None, 0, 1000])
+def test_what_is_kept_is_enough_for_the_finalists_there_is_time_for(budget, trial, predictions):
+    division = Division(budget, 4, FOLDS, predictions)
+    need, last = division.need(trial, SLOTS, 0.01), division.vote(0.01)
     assert 0 <= need.finalists <= 4 and need.seconds >= last
     assert need.seconds - last <= 0.65 * budget
     if trial is not None:
@@ -25,9 +25,14 @@ def test_what_is_kept_is_enough_for_the_finalists_there_is_time_for(budget, tria
 
 def test_nothing_is_kept_for_what_is_not_wanted_or_cannot_be():
     for finalists, folds in ((0, 4), (4, 0)):
-        assert needed(600.0, finalists, folds, 10.0, 2, vote=False).seconds == 0
-        assert plan_words(600.0, finalists, folds, vote=False) == ""
-    assert "4 finalists" in plan_words(600.0, 4, 4, vote=True) and "vote" in plan_words(600.0, 0, 4, vote=True)
+        division = Division(600.0, finalists, folds, None)
+        assert division.need(10.0, 2).seconds == 0 and division.words() == ""
+    assert "4 finalists" in Division(600.0, 4, 4, None).words() and "vote" in Division(600.0, 0, 4, 9).words()
+
+
+def test_a_vote_takes_longer_the_more_it_predicts_and_the_slower():
+    few, many = (Division(600.0, 0, 0, predictions_of(valid, 150, models=1)) for valid in (100, 1000))
+    assert few.vote() == many.vote() < few.vote(0.01) < many.vote(0.01) < many.vote(0.02)
 
 
 def test_more_time_never_means_fewer_finalists_and_one_alone_uses_every_slot():
@@ -38,8 +43,9 @@ def test_more_time_never_means_fewer_finalists_and_one_alone_uses_every_slot():
 
 def test_a_trial_takes_as_long_as_the_best_ones_do_at_the_pace_measured():
     board = Board(20, 10, "mask", METRICS["f1_macro"])
-    assert seconds_of_a_trial(board) is None
-    board.put(Row(0, "", epoch=2, seconds=4.0, best=0.5))
+    assert seconds_of_a_trial(board) is None and seconds_of_an_image(board) == 0
+    board.put(Row(0, "", epoch=2, seconds=4.0, best=0.5, images=200))
+    assert seconds_of_an_image(board) == pytest.approx(0.02)
     assert seconds_of_a_trial(board) == pytest.approx(20.0)
     for number in range(1, 9):
         board.put(Row(number, "", epoch=1, seconds=100.0, best=0.1))
