@@ -167,12 +167,27 @@ class Record:
         return next((report for report in self.reports if report["epoch"] == self.result.best_epoch), {})
 
     @property
+    def seconds(self) -> float:
+        """Of training and validation, over all epochs."""
+        return sum(report["seconds"] for report in self.reports)
+
+    @property
     def model(self) -> Folder:
         return self.folder / MODEL
 
     @property
     def has_model(self) -> bool:
         return self.model.is_file()
+
+
+def ranked(records: Iterable[Record], sign: int) -> list[Record]:
+    """The trials that have a score, best first; ties go to the earlier one.
+
+    Args:
+        sign: of the metric, 1 where higher is better.
+    """
+    scored = [record for record in records if record.best and record.best["score"] is not None]
+    return sorted(scored, key=lambda record: (-sign * record.best["score"], record.number))
 
 
 @dataclass(frozen=True)

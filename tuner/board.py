@@ -70,6 +70,10 @@ class Board:
         scored = [row for row in self.rows.values() if row.best is not None]
         return min(scored, key=self._order, default=None)
 
+    def best_first(self) -> list[Row]:
+        """All rows, the best first, those without a score last."""
+        return sorted(self.rows.values(), key=self._order)
+
     def _order(self, row: Row) -> tuple[float, int]:
         """The best first, ties to the earlier trial, those without a score last."""
         return (math.inf if row.best is None else -self.metric.sign * row.best), row.number

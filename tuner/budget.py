@@ -5,7 +5,7 @@ How long a trial takes is measured by those of the search; before one has traine
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trainables.record import Record
@@ -17,6 +17,7 @@ VOTE = 0.05  # share of the budget that the vote is expected to take, and
 LEAST = 20.0  # seconds that it takes at least
 BEGIN = 15.0  # seconds until the finalists' first trial trains
 FORWARD = 3.0  # images that are predicted in the time in which one is trained
+BEST = 4  # trials whose pace counts, as they are those that follow
 VOTERS, LOOKS = 3, 6  # models that answer, and transforms of test-time augmentation that are tried
 
 
@@ -43,9 +44,15 @@ def race_seconds(finalists: int, folds: int, trial: float, slots: int) -> float:
     return BEGIN + waves * trial
 
 
-def finalists_within(seconds: float, most: int, folds: int, trial: float, slots: int) -> int:
-    """The largest number of finalists whose race is over within so many seconds, at most `most`."""
-    return max((number for number in range(most + 1) if race_seconds(number, folds, trial, slots) <= seconds), default=0)
+def finalists_within(seconds: float, folds: int, trials: Sequence[float], slots: int) -> int:
+    """The largest number of finalists whose race is over within so many seconds.
+
+    Args:
+        trials: seconds of a trial of each finalist, the best finalist first.
+    """
+    numbers = range(len(trials) + 1)
+    takes = (race_seconds(number, folds, max(trials[:number], default=0.0), slots) for number in numbers)
+    return max((number for number, needs in zip(numbers, takes, strict=True) if needs <= seconds), default=0)
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,8 @@ class Division:
             return Need(0, last)
         if trial is None:
             return Need(self.finalists, last + MOST * self.budget)
-        several = finalists_within(MOST * self.budget, self.finalists, self.folds, trial, slots)
-        number = several or finalists_within(ALONE * self.budget, 1, self.folds, trial, slots)
+        several = finalists_within(MOST * self.budget, self.folds, [trial] * self.finalists, slots)
+        number = several or finalists_within(ALONE * self.budget, self.folds, [trial], slots)
         return Need(number, last + race_seconds(number, self.folds, trial, slots))
 
     def reserve(self, board: Board, slots: Callable[[], int]) -> Callable[[], float]:
@@ -107,32 +114,25 @@ def predictions_of(validated: int, others: int, models: int) -> int:
 def seconds_of_a_trial(board: Board) -> float | None:
     """How long the slowest of the best trials takes to its end, at the pace measured so far; None before there is one."""
 
-    def order(row: Row) -> float:
-        return 0.0 if row.best is None else -board.metric.sign * row.best
-
     def whole(row: Row) -> float:
         # One that ran to its end may have had fewer epochs to train.
         return row.seconds if row.state == "finished" and not row.earlier else row.seconds / row.trained * board.epochs
 
-    measured = sorted((row for row in board.rows.values() if row.trained and row.seconds), key=order)
-    return max(map(whole, measured[:4]), default=None)
+    measured = [row for row in board.best_first() if row.trained and row.seconds]
+    return max(map(whole, measured[:BEST]), default=None)
 
 
 def seconds_of_an_image(board: Board) -> float:
     """How long the slowest of the best trials trains on an image; 0 before there is one."""
-
-    def order(row: Row) -> float:
-        return 0.0 if row.best is None else -board.metric.sign * row.best
-
-    measured = sorted((row for row in board.rows.values() if row.images and row.seconds), key=order)
-    return max((row.seconds / row.images for row in measured[:4]), default=0.0)
+    measured = [row for row in board.best_first() if row.images and row.seconds]
+    return max((row.seconds / row.images for row in measured[:BEST]), default=0.0)
 
 
-def seconds_of_a_prediction(records: Iterable[Record], sign: int) -> float:
+def seconds_of_a_prediction(best_first: Sequence[Record]) -> float:
     """The same of trials that have ended: how long an image takes to predict on all cores of this machine."""
-    scored = sorted((record for record in records if record.best), key=lambda one: -sign * one.best["score"])
-    found = []
-    for record in scored[:4]:
-        seconds, images = (sum(report[name] for report in record.reports) for name in ("seconds", "photos"))
-        found.append(seconds / max(images, 1) / FORWARD * min(1.0, record.result.threads / (os.cpu_count() or 1)))
-    return max(found, default=0.0)
+
+    def seconds(record: Record) -> float:
+        images = sum(report["photos"] for report in record.reports)
+        return record.seconds / max(images, 1) / FORWARD * min(1.0, record.result.threads / (os.cpu_count() or 1))
+
+    return max(map(seconds, best_first[:BEST]), default=0.0)

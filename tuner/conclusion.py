@@ -6,7 +6,7 @@ from time import perf_counter
 from rich.console import Console
 from rich.text import Text
 
-from trainables.record import RunError, read_records, read_run
+from trainables.record import RunError, ranked, read_records, read_run
 from tuner.board import clock
 from tuner.budget import BEGIN, Division, seconds_of_a_prediction
 from tuner.cli import Options, Start
@@ -24,13 +24,12 @@ def conclude(plan: Plan, options: Options, division: Division | None, began: flo
         start: answers with the cluster that is there.
     """
     run, settings, card = plan.run, plan.settings, read_run(plan.run)
-    records = read_records(run)
-    scored = sum(record.best is not None for record in records)
-    if not scored:
+    best_first = ranked(read_records(run), settings.score().sign)
+    if not best_first:
         return 0
     code, left = 0, None
     if division:
-        kept = division.vote(seconds_of_a_prediction(records, settings.score().sign))
+        kept = division.vote(seconds_of_a_prediction(best_first))
         left = division.budget - (perf_counter() - began) - kept
     try:
         if settings.finalists and not is_over(run, card, settings.finalists):
@@ -40,7 +39,7 @@ def conclude(plan: Plan, options: Options, division: Division | None, began: flo
     except RunError as error:
         console.print(f"No race of finalists: {error}", highlight=False, markup=False, soft_wrap=True)
         if not settings.answer:
-            console.print(Text.assemble("Next: ", (vote_command(run, scored), "bold")), soft_wrap=True)
+            console.print(Text.assemble("Next: ", (vote_command(run, len(best_first)), "bold")), soft_wrap=True)
     if settings.answer and not code:
         from analysis.ensemble.__main__ import answer
 

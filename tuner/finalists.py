@@ -17,11 +17,11 @@ from trainables.data.splits import NO_FOLD
 from trainables.data.targets import Scheme, read_task
 from trainables.data.training import Data
 from trainables.metrics import BY_NAME, Metric
-from trainables.record import Origin, Record, RunCard, RunError, end_record, read_predictions, read_record, trial_folder
+from trainables.record import Origin, Record, RunCard, RunError, end_record, ranked, read_predictions, read_record, trial_folder
 from trainables.seeding import generator
 from trainables.storage import Folder
 from trainables.validation import evidence_of
-from tuner.budget import race_seconds
+from tuner.budget import finalists_within
 from tuner.refits import Refit, RefitOptions, changed
 
 DRAWS = 4000  # of the bootstrap, for quantiles that far out
@@ -33,15 +33,15 @@ def choose_finalists(records: Iterable[Record], card: RunCard, metric: Metric, n
 
     Raises: RunError where none can be raced.
     """
-    able = [one for one in records if one.result.state == "finished" and one.best and predicts_all(one, card.scheme, card.predicted)]
-    ranked = sorted(able, key=lambda one: (-metric.sign * one.best["score"], one.number))
-    if not ranked:
+    able = [one for one in records if one.result.state == "finished" and predicts_all(one, card.scheme, card.predicted)]
+    best_first = ranked(able, metric.sign)
+    if not best_first:
         raise RunError(f"no trial of {card.name} that predicts all targets has finished, so there are no finalists")
-    baseline = [one for one in ranked if one.number == FIRST]
-    probe = [one for one in ranked if one.config.model.is_probe][:1]
-    first = dict.fromkeys(one.number for one in [*ranked[:1], *baseline, *probe, *ranked])
+    baseline = [one for one in best_first if one.number == FIRST]
+    probe = [one for one in best_first if one.config.model.is_probe][:1]
+    first = dict.fromkeys(one.number for one in [*best_first[:1], *baseline, *probe, *best_first])
     chosen = set(list(first)[:number])
-    return [one for one in ranked if one.number in chosen]
+    return [one for one in best_first if one.number in chosen]
 
 
 def predicts_all(record: Record, scheme: Scheme, predicted: Scheme) -> bool:
@@ -172,12 +172,10 @@ class Race:
         found = self._records(stage, out)
         origins = {origin.trial: origin for origin in self._origins}
         scores = {trial: [origins[trial].score, *(one.best["score"] for one in records if one.best)] for trial, records in found.items()}
-        ranked = sorted(found, key=lambda trial: (-sign * float(np.mean(scores[trial])), trial))
-        seconds = [sum(report["seconds"] for report in read_record(trial_folder(self._searched, trial)).reports) for trial in ranked]
-        numbers = range(len(ranked), min(stage, 1) - 1, -1)
-        takes = {number: race_seconds(number, stages, max(seconds[:number], default=0.0), self._slots()) for number in numbers}
-        there = next((number for number in numbers if takes[number] <= self._left()), min(stage, 1))
-        return {*ranked[there:]}
+        best_first = sorted(found, key=lambda trial: (-sign * float(np.mean(scores[trial])), trial))
+        seconds = [read_record(trial_folder(self._searched, trial)).seconds for trial in best_first]
+        there = finalists_within(self._left(), stages, seconds, self._slots())
+        return {*best_first[max(there, min(stage, 1)) :]}
 
 
 def _folds(count: int) -> str:

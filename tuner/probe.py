@@ -35,7 +35,7 @@ def main(
         python -m tuner.probe --space effnet.yaml --data photos
 
     Nothing but the heads is fitted, so each image goes through each network once: a first usable model within minutes. Every probe is a
-    trial of a run, which votes, predicts and exports like others; `tuner.run --resume NAME` goes on with the search. A search begins with
+    trial of a run, which votes, predicts and exports like others; `tuner.run --resume NAME` continues with the search. A search begins with
     the same probes by itself, unless its space says `run: {probe: false}`.
 
     Exit codes: 0 done, 2 the user's mistake, such as a space without weights, 130 and 143 stopped.

@@ -41,6 +41,7 @@ from trainables.record import (
     Record,
     end_record,
     list_trials,
+    ranked,
     read_config,
     read_json,
     read_predictions,
@@ -292,12 +293,6 @@ def guess_of(data: Data, config: TrialConfig) -> float:
 # What the search makes of it
 
 
-def ranked(probes: Sequence[Record], metric: Metric) -> list[Record]:
-    """The probes that have a score, best first."""
-    scored = [one for one in probes if one.best and one.best["score"] is not None]
-    return sorted(scored, key=lambda one: (-metric.sign * one.best["score"], one.number))
-
-
 def shown_by(space: Space, record: Record) -> dict[str, Any]:
     """The searched values, by path, of the backbone, its statistics and the view that a probe used."""
     drawn = space.drawn(record.config.values())
@@ -311,7 +306,7 @@ def first_tries(space: Space, probes: Sequence[Record], metric: Metric, guess: f
     The first one begins with the probe's heads, where the space can draw that and the probe is good: at least GOOD of the way from
     guessing to the best score that there is.
     """
-    begin, best = baseline_of(space), ranked(probes, metric)
+    begin, best = baseline_of(space), ranked(probes, metric.sign)
     tries: list[dict[str, Any]] = []
     for record in best:
         one = begin | shown_by(space, record)
@@ -329,5 +324,5 @@ def _is_good(score: float, guess: float, metric: Metric) -> bool:
 
 def prior_of(space: Space, probes: Sequence[Record], metric: Metric) -> list[dict[str, Any]]:
     """The searched values of the backbone and view of each probe, best first, each once."""
-    found = [shown_by(space, record) for record in ranked(probes, metric)]
+    found = [shown_by(space, record) for record in ranked(probes, metric.sign)]
     return [one for place, one in enumerate(found) if one and one not in found[:place]]

@@ -23,6 +23,7 @@ from trainables.record import (
     RunError,
     list_trials,
     name_of,
+    ranked,
     read_config,
     read_record,
     searched_run,
@@ -119,8 +120,7 @@ def choose(run: Folder, card: RunCard, refit_options: RefitOptions) -> list[Reco
                 f"no trial of {card.name} has finished ({there}). Resume it: {resume_command(run)}, "
                 "or name trials that have a score: --trials"
             )
-        sign = BY_NAME[card.metric].sign
-        return sorted(finished, key=lambda record: (-sign * record.best["score"], record.number))[: refit_options.top or TOP]
+        return ranked(finished, BY_NAME[card.metric].sign)[: refit_options.top or TOP]
     mistakes = []
     for number in refit_options.trials:
         if number in damaged:

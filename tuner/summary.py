@@ -20,7 +20,7 @@ from trainables.commands import started, typed
 from trainables.data.splits import NO_FOLD
 from trainables.data.training import Data
 from trainables.metrics import BY_NAME, METRICS_OF, Metric
-from trainables.record import BASELINE, Origin, Record, RunCard, name_of, read_predictions, read_records, searched_run, write_json
+from trainables.record import BASELINE, Origin, Record, RunCard, name_of, ranked, read_predictions, read_records, searched_run, write_json
 from trainables.seeding import generator
 from trainables.storage import UNWRITABLE, size_below
 from trainables.validation import evidence_of, pooled_score, score_by, validation_interval
@@ -36,7 +36,7 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
     """The last table, what it cost, where the files are, and what to do next."""
     run, metric = plan.run, plan.settings.score()
     records = read_records(run)
-    scored = sorted((record for record in records if record.best), key=lambda one: (-metric.sign * one.best["score"], one.number))
+    scored = ranked(records, metric.sign)
     table = Table(title=f"Best trials of {run.name}, by {metric.title} ({board.targets}) on validation", title_justify="left", box=None)
     # Not twice where the metric is accuracy itself, and not of a number.
     beside = ["accuracy"] if metric.name != "accuracy" and "accuracy" in METRICS_OF[metric.target] else []

@@ -36,7 +36,7 @@ def test_a_vote_takes_longer_the_more_it_predicts_and_the_slower():
 
 
 def test_more_time_never_means_fewer_finalists_and_one_alone_uses_every_slot():
-    counts = [finalists_within(seconds, 6, FOLDS, 20.0, SLOTS) for seconds in range(0, 1000, 10)]
+    counts = [finalists_within(seconds, FOLDS, [20.0] * 6, SLOTS) for seconds in range(0, 1000, 10)]
     assert counts == sorted(counts) and counts[0] == 0 and counts[-1] == 6
     assert race_seconds(1, 4, 20.0, 4) < race_seconds(1, 4, 20.0, 1)
 

@@ -6,6 +6,7 @@ import signal
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,15 +33,17 @@ from trainables.record import (
     trial_folder,
 )
 from trainables.restore_data import read_folds
-from tuner import finalists
+from tuner import budget
 from tuner.callbacks import Driver
 from tuner.cli import Options, TrialCount
+from tuner.conclusion import conclude
 from tuner.finalists import choose_finalists, plan_race
 from tuner.racing import is_over, race
 from tuner.refits import RefitOptions
 from tuner.refitting import refit
 from tuner.searchers.staged import StagedSearcher
 from tuner.searching import search
+from tuner.settings import RunSettings
 
 # Trials 0 and 1 learn, 2 and 3 cannot.
 CHANGES = ("run/epochs=3", "run/grace=3", "data/folds=3")
@@ -248,7 +251,7 @@ def test_without_time_for_all_the_best_race_and_the_others_can_later(done, unrac
     run, _ = done
     copy = Path(shutil.copytree(unraced, tmp_path / "runs" / "faces"))
     with monkeypatch.context() as patch:
-        patch.setattr(finalists, "race_seconds", lambda number, *rest: 100.0 * number)
+        patch.setattr(budget, "race_seconds", lambda number, *rest: 100.0 * number)
         assert raced(already(ray_cluster), run=str(copy), time_budget=150.0)[0] == 0
     card = read_run(copy / FINALISTS)
     states = {(card.origins[one.number].trial, one.result.state) for one in read_records(copy / FINALISTS)}
@@ -261,3 +264,13 @@ def test_without_time_for_all_the_best_race_and_the_others_can_later(done, unrac
     assert all(record.result.state in ("finished", "stopped") for record in read_records(copy / FINALISTS))
     predicted, whole = (remains(one / FINALISTS / "trials" / "0") for one in (copy, run))
     assert predicted == whole
+
+
+def test_nothing_follows_a_search_in_which_no_trial_has_a_score(unraced, tmp_path):
+    copy = Path(shutil.copytree(unraced, tmp_path / "faces"))
+    for record in read_records(copy):
+        (record.folder / "reports.jsonl").unlink()
+    plan = SimpleNamespace(run=copy, settings=RunSettings(metric="f1_macro", answer=True))
+    said = StringIO()
+    assert conclude(plan, Options(), None, 0.0, Console(file=said), never) == 0 and said.getvalue() == ""
+    assert not (copy / "ensemble").exists() and not (copy / FINALISTS).exists()
