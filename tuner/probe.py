@@ -40,21 +40,9 @@ def main(
 
     Exit codes: 0 done, 2 the user's mistake, such as a space without weights, 130 and 143 stopped.
     """
+    # Every option is a field of the same name.
+    options = Options(**locals() | {"changes": tuple(changes or ())})
     console = output()
-    options = Options(
-        space=space,
-        resume=resume,
-        data=data,
-        time_budget=time_budget,
-        name=name,
-        storage=storage,
-        seed=seed,
-        gpus_per_trial=gpus_per_trial,
-        cpus_per_trial=cpus_per_trial,
-        address=address,
-        changes=tuple(changes or ()),
-        dashboard=dashboard,
-    )
 
     def work(start: Start) -> int:
         from tuner.searching import search

@@ -34,21 +34,14 @@ def main(
 
     The models are kept in RUN/finalists. Ctrl-C, SIGTERM and the end of --time-budget stop softly; the same command resumes.
     """
+    # Every option but --run is a field of the same name.
+    options = Options(**{name: value for name, value in locals().items() if name != "run"})
     console = output()
-    options = Options(
-        data=data,
-        time_budget=time_budget,
-        retries=retries,
-        gpus_per_trial=gpus_per_trial,
-        cpus_per_trial=cpus_per_trial,
-        address=address,
-        dashboard=dashboard,
-    )
 
     def work(start: Start) -> int:
         from tuner.racing import race
 
-        return race(run, finalists, options, console, start)
+        return race(run, options, console, start)
 
     carry_out(work, console, address=address, dashboard=dashboard)
 

@@ -16,7 +16,6 @@ from trainables.record import (
     FINALISTS,
     Record,
     RunCard,
-    RunError,
     find_run,
     read_predictions,
     read_record,
@@ -33,7 +32,7 @@ from tuner.lock import hold, show_lock
 from tuner.prepare import Plan, with_shares_of
 from tuner.refits import card_of, read_refits, show_chosen
 from tuner.refitting import Refits, train_refits
-from tuner.runs import race_command, vote_command
+from tuner.runs import refuse_refit, resume_refits, vote_command
 
 # Ray takes seconds, and mistakes are reported without it.
 if TYPE_CHECKING:
@@ -48,21 +47,20 @@ if TYPE_CHECKING:
 DEFAULT = 4  # finalists
 
 
-def race(name: str, number: int | None, options: Options, console: Console, start: Start) -> int:
+def race(name: str, options: Options, console: Console, start: Start) -> int:
     """Run the command and return its exit code.
 
     Args:
-        number: of finalists; None: as many as there are, or DEFAULT.
+        name: of the search. How many finalists are raced the options say; None: as many as there are, or DEFAULT.
         start: begins to start Ray.
     Raises: RunError, DataError, SpaceError, ConfigError, StorageError for what the user can fix. No record is touched then.
     """
     run = find_run(name)
     card = read_run(run)
-    if card.refit_of:
-        raise RunError(f"{card.name} holds refits of {card.refit_of}, not a search; give the search with --run")
+    refuse_refit(run, card)
     show_lock(run, console)
     with hold(run):
-        return race_held(run, card, number, with_shares_of(card, options), console, start)
+        return race_held(run, card, options.finalists, with_shares_of(card, options), console, start)
 
 
 def race_held(
@@ -108,7 +106,6 @@ def race_held(
         began,
         searcher=staged,
         summarize=summarize,
-        resume=race_command(run),
         known=known_images,
     )
 
@@ -155,6 +152,6 @@ def summarize(refits: Refits, plan: Plan, data: Data, board: "Board", seconds: f
         table.add_row(*row)
     console.print()
     console.print(table)
-    show_end(plan, records, board, seconds, soft_stop, race_command(searched), console)
+    show_end(plan, records, board, seconds, soft_stop, resume_refits(run, refits.card), console)
     if left := sum(not out for out, *_ in rows):
         console.print(Text.assemble("Next: ", (vote_command(searched, left), "bold")), soft_wrap=True)

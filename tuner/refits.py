@@ -35,7 +35,7 @@ from trainables.schedules import PlateauSettings
 from trainables.storage import Folder, StorageError
 from trainables.versions import code_version
 from tuner.cli import Options
-from tuner.runs import resume_command
+from tuner.runs import refuse_refit, resume_command
 
 TOP = 3  # configurations, by default
 APART = 1000  # between two seeds
@@ -108,8 +108,7 @@ def choose(run: Folder, card: RunCard, refit_options: RefitOptions) -> list[Reco
 
     Raises: RunError when a named trial is not there, is damaged or has no score, and when none has finished.
     """
-    if card.refit_of:
-        raise RunError(f"{card.name} holds refits, not a search; give the search: --run {name_of(searched_run(run, card))}")
+    refuse_refit(run, card)
     records, damaged = read_whole(run)
     if not refit_options.trials:
         finished = [record for record in records.values() if record.result.state == "finished" and record.best]

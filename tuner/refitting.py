@@ -25,7 +25,7 @@ from tuner.cli import Options, Start
 from tuner.lock import hold, show_lock
 from tuner.prepare import Plan, data_folder, prepare, with_shares_of
 from tuner.refits import Refit, RefitOptions, card_of, choose, lay_out, plan_refits, read_refits, refuse_options, show_chosen, space_of
-from tuner.runs import Earlier, claim, numbered, race_command, resume_command
+from tuner.runs import Earlier, claim, numbered, resume_refits
 from tuner.settings import RunSettings
 from tuner.surroundings import gpus_here
 
@@ -53,7 +53,7 @@ def refit(refit_options: RefitOptions, options: Options, console: Console, start
             searched = run = find_run(options.resume)  # its split.csv is a copy
             card = read_run(run)
             if card.refit_of == IN:
-                raise RunError(f"{run} holds finalists; resume them with: {race_command(run.parent)}")
+                raise RunError(f"{run} holds finalists; resume them with: {resume_refits(run, card)}")
             show_lock(run, console)
             stack.enter_context(hold(run))
             refits = read_refits(run, card)
@@ -98,7 +98,6 @@ def train_refits(
     *,
     searcher: Callable[[Refits, Data, "Stock", "Slots", Callable[[], bool]], "Searcher"] = given,
     summarize: Callable[[Refits, Plan, Data, "Board", float, "SoftStop", Console], None] | None = None,
-    resume: str = "",
     known: bool = False,
 ) -> int:
     """Train the refits of a run that are not trained yet, sum up, and return the command's exit code.
@@ -106,11 +105,9 @@ def train_refits(
     Args:
         searcher: proposes them; it gets the data whose fold validates first.
         summarize: None: every refit's score.
-        resume: the command that resumes; empty: tuner.refit's.
         known: whether this command has told of the images before.
     """
     run, searched, card = refits.run, refits.searched, refits.card
-    resume = resume or resume_command(run, "tuner.refit")
     plan = plan_refit(run, searched, card, refits.trials, options, console)
     join = start(None if options.address else gpus_here())
     # Images that the search left out, its refits leave out.
@@ -143,7 +140,7 @@ def train_refits(
             summarize_refit(plan, material.data, card, board, seconds, soft_stop, console)
 
     return train_and_sum_up(
-        Work(plan, material, began, write=write, searcher=make, summarize=sum_up, resume=resume), options, join, console
+        Work(plan, material, began, write=write, searcher=make, summarize=sum_up, resume=resume_refits(run, card)), options, join, console
     )
 
 

@@ -14,7 +14,7 @@ from trainables.config import choosers
 from trainables.data.settings import BEFORE, DataConfig
 from trainables.metrics import AUTO, BY_NAME, metric_of
 from trainables.metrics.asked import with_costs
-from trainables.record import SPACE, RunCard, RunError, find_run, name_of, read_run
+from trainables.record import IN, SPACE, RunCard, RunError, find_run, name_of, read_run, searched_run
 from trainables.storage import Folder, local_file, reach, remove_tree
 from tuner.lock import LOCK, hold
 
@@ -99,6 +99,19 @@ def resume_command(run: Folder, module: str = "tuner.run") -> str:
 def race_command(run: Folder) -> str:
     """The command that races a search's finalists, or resumes that."""
     return typed(f"tuner.race --run {name_of(run)}")
+
+
+def resume_refits(run: Folder, card: RunCard) -> str:
+    """The command that resumes a run of refits; finalists are those of the search that they are in."""
+    return race_command(run.parent) if card.refit_of == IN else resume_command(run, "tuner.refit")
+
+
+def refuse_refit(run: Folder, card: RunCard) -> None:
+    """Raises: RunError for a run of refits, where a search is asked for."""
+    if card.refit_of:
+        searched = searched_run(run, card)
+        which = f"{card.name} holds refits of {searched.name}, not a search; give the search: --run {name_of(searched)}"
+        raise RunError(f"{which}, or resume the refits: {resume_refits(run, card)}")
 
 
 def vote_command(run: Folder, trials: int) -> str:

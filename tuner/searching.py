@@ -17,14 +17,14 @@ from trainables.mirror import original
 from trainables.progress import waiting
 from trainables.record import SPACE, SPLIT, RunCard, RunError, write_run
 from trainables.restore_data import EXTRA
-from trainables.storage import Folder, open_folder, write_atomically
+from trainables.storage import open_folder, write_atomically
 from tuner import preflight
 from tuner.budget import Division, predictions_of
 from tuner.candidates import NOTHING, candidates
 from tuner.cli import Options, Start
 from tuner.lock import hold, show_lock
 from tuner.prepare import Material, Plan, has_overlay, plan_search, prepare, read_the_space, refuse_options, settings_of, with_shares_of
-from tuner.runs import Earlier, choose_folder, claim, numbered, open_run, refuse_changes, resume_command
+from tuner.runs import Earlier, choose_folder, claim, numbered, open_run, refuse_changes, refuse_refit, resume_command
 from tuner.surroundings import gpus_here
 from tuner.understood import examples_sheet
 
@@ -129,13 +129,6 @@ def check(options: Options, earlier: Earlier | None, gpus: int, stack: ExitStack
     if options.space and not gpus and has_overlay(options.space):
         console.print("No GPU here: the space's on_cpu part is used (smaller nets, sizes, epochs).")
     return plan_search(run, space, settings, options, earlier, console)
-
-
-def refuse_refit(run: Folder, card: RunCard) -> None:
-    """Raises: RunError for a run of refits, whose configurations are chosen already."""
-    if card.refit_of:
-        fix = f"resume it with: {resume_command(run, 'tuner.refit')}"
-        raise RunError(f"{card.name} holds refits of {card.refit_of}, not a search; {fix}")
 
 
 def write_plan(plan: Plan, material: Material, options: Options) -> None:

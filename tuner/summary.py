@@ -26,7 +26,7 @@ from trainables.storage import UNWRITABLE, size_below
 from trainables.validation import evidence_of, pooled_score, score_by, validation_interval
 from tuner.board import Board, clock, differs
 from tuner.prepare import Plan
-from tuner.runs import resume_command, vote_command
+from tuner.runs import resume_command, resume_refits, vote_command
 from tuner.stoppers.soft_stop import SoftStop
 
 SUMMED_UP = 10  # rows of the last table
@@ -128,7 +128,8 @@ def show_end(
         console.print(f"Stopped early by {soft_stop.reason}; every reported epoch is kept.", highlight=False)
     if soft_stop.deadline is not None and soft_stop.reason and not any(record.reports for record in records):
         trained = monotonic() - board.started
-        parts = f"{clock(seconds - trained)} went by until trials began, and an epoch takes longer than {clock(trained)}"
+        epoch = f", and an epoch takes longer than {clock(trained)}" if trained >= 1 else ""
+        parts = f"{clock(seconds - trained)} went by until trials began{epoch}"
         console.print(f"The time budget is too small for one epoch: {parts}. Try --time-budget {2 * seconds / 60:.0f}m.", style="yellow")
     if soft_stop.no_room:
         # A file stands beside its old one for a moment, and every kept trial adds one of this size.
@@ -180,7 +181,7 @@ def summarize_refit(plan: Plan, data: Data, card: RunCard, board: Board, seconds
     console.print(scores_table(plan, searched.name, groups) if evaluated else models_table(searched.name, groups))
     for words in spread_over_seeds(searched.name, groups, plan.settings.score()):
         console.print(words, highlight=False)
-    show_end(plan, records, board, seconds, soft_stop, resume_command(run, "tuner.refit"), console)
+    show_end(plan, records, board, seconds, soft_stop, resume_refits(run, card), console)
     done = [group for group in groups if group.done]
     if not done:
         return

@@ -52,7 +52,7 @@ CHANGES = ("run/epochs=3", "run/grace=3", "data/folds=3")
 def raced(start=never, *, run: str = "faces", number: int | None = 3, **options) -> tuple[int, str]:
     """Exit code and words of the command in this process."""
     said = StringIO()
-    return race(run, number, Options(**options), Console(file=said, width=200), start), said.getvalue()
+    return race(run, Options(finalists=number, **options), Console(file=said, width=200), start), said.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -274,3 +274,17 @@ def test_nothing_follows_a_search_in_which_no_trial_has_a_score(unraced, tmp_pat
     said = StringIO()
     assert conclude(plan, Options(), None, 0.0, Console(file=said), never) == 0 and said.getvalue() == ""
     assert not (copy / "ensemble").exists() and not (copy / FINALISTS).exists()
+
+
+def test_finalists_are_no_search_and_are_resumed_by_their_own_command(done):
+    run, _ = done
+    place, console = str(run / FINALISTS), Console(quiet=True)
+    tried = (
+        lambda: search(Options(resume=place), console, never),
+        lambda: refit(RefitOptions(), Options(resume=place), console, never),
+        lambda: refit(RefitOptions(run=place, seeds=1), Options(), console, never),
+        lambda: raced(run=place),
+    )
+    for one in tried:
+        with pytest.raises(RunError, match="tuner.race --run faces"):
+            one()

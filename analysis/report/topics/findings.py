@@ -17,6 +17,7 @@ from analysis.report.parts import Listing, Part, Picture, Words
 from analysis.report.topics.search import Run
 from trainables.commands import typed
 from trainables.data.targets import Kind
+from trainables.record import name_of, searched_run
 from trainables.storage import Folder
 
 MOST = 20  # rows of another command's table
@@ -170,7 +171,7 @@ def settings_parts(runs: Sequence[Run], scores: Scores | None, damaged: Sequence
             ("seed", str(card.seed)),
             ("epochs", str(card.epochs)),
             ("predicts", ", ".join(card.predicted.names)),
-            *([("refit of", card.refit_of)] if card.refit_of else []),
+            *([("refit of", name_of(searched_run(run.search.folder, card)))] if card.refit_of else []),
             *((name, ", ".join(found)) for name, found in _versions(run.search.trials).items()),
         ]
         yield Table(f"Run {run.search.name}", ("what", "value"), tuple(rows))
