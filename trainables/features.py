@@ -2,10 +2,9 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -48,13 +47,18 @@ def features_of(
     for part in (*_made_by(model, device, precision), *map(bytes.fromhex, ordered)):
         digest.update(part)
 
-    def compute() -> Iterator[Tensor]:
+    def compute() -> dict[str, np.ndarray]:
+        start = perf_counter()
         batches = plain_batches(view.images, np.array([row_of[one] for one in ordered], dtype=np.int64), PASS[device.type], edges=edges)
-        return _forward(model, batches, device, precision)
+        values = torch.cat(list(_forward(model, batches, device, precision))).numpy()
+        return {"values": values, "seconds": np.array((perf_counter() - start) / len(ordered))}
 
-    found = _kept(features_folder() / f"{digest.hexdigest()[:32]}.npz", len(ordered), compute)
+    def usable(arrays: Mapping[str, np.ndarray]) -> bool:
+        return arrays["values"].shape[0] == len(ordered) and arrays["values"].dtype == np.float32
+
+    found = kept(digest.hexdigest(), compute, usable)
     place = {one: position for position, one in enumerate(ordered)}
-    return Features(found.values[[place[one] for one in prints]], found.seconds)
+    return Features(found["values"][[place[one] for one in prints]], float(found["seconds"]))
 
 
 @torch.inference_mode()
@@ -75,19 +79,21 @@ def _made_by(model: Classifier, device: torch.device, precision: torch.dtype) ->
             yield tensor.detach().cpu().contiguous().numpy().tobytes()
 
 
-def _kept(file: Path, images: int, compute: Callable[[], Iterator[Tensor]]) -> Features:
-    with suppress(*DAMAGE), np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as arrays:
-        values, seconds = arrays["values"], float(arrays["seconds"])
-        if values.shape[0] == images and values.dtype == np.float32:
+def kept(
+    digest: str, compute: Callable[[], dict[str, np.ndarray]], usable: Callable[[Mapping[str, np.ndarray]], bool]
+) -> Mapping[str, np.ndarray]:
+    """Arrays from the cache, by the digest of all that decides them, or computed and put there."""
+    file = features_folder() / f"{digest[:32]}.npz"
+    with suppress(*DAMAGE), np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as stored:
+        arrays = dict(stored)
+        if usable(arrays):
             with suppress(OSError):
                 file.touch()  # `trainables.cache --older` goes by the last use
-            return Features(values, seconds)
-    start = perf_counter()
-    values = torch.cat(list(compute())).numpy()
-    found = Features(values, (perf_counter() - start) / images)
+            return arrays
+    arrays = compute()
     buffer = io.BytesIO()
-    np.savez(buffer, values=values, seconds=found.seconds)
+    np.savez(buffer, allow_pickle=False, **arrays)
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, buffer.getvalue())
-    return found
+    return arrays

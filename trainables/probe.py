@@ -7,9 +7,10 @@ Sources: Alain and Bengio, Understanding Intermediate Layers Using Linear Classi
 Pretrained Features and Underperform Out-of-Distribution, ICLR 2022 (arXiv 2202.10054).
 """
 
+import hashlib
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -19,11 +20,12 @@ from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.data.targets import Kind
-from trainables.features import Features, features_of
+from trainables.features import Features, features_of, kept
 from trainables.loop import DivergedError, Epoch, Parts, Progress, Scores, activated, fit, peak_memory
 from trainables.models.heads import NumberHead
 from trainables.record import EpochReport
 
+FITTED = 1  # format of fitted heads in the cache, and of what is fitted
 FOLDS = 3  # of the training groups, which choose how much weights are held back
 STRENGTHS = tuple(10.0**power for power in range(-4, 1))  # C of logistic regression, the most held back first
 ALPHAS = tuple(10.0**power for power in range(5, -1, -1))  # of ridge regression, likewise
@@ -84,7 +86,7 @@ def fit_heads(parts: Parts, features: tuple[Features, Features]) -> None:
             linear = linear_of(layer)
             if isinstance(layer, NumberHead):
                 target = (target - layer.number.mean.item()) / layer.number.std.item()
-            slopes, biases = FITS[kind](standard, target, linear.out_features, folds, weights)
+            slopes, biases = fitted(kind, standard, target, linear.out_features, folds, weights)
             # Standardisation goes into the layer, which then takes features as they are.
             slopes = slopes / scale
             with torch.no_grad():
@@ -186,6 +188,28 @@ def fit_number(features: np.ndarray, target: np.ndarray, columns: int, folds: Gr
 
     model = ridge(_best(ALPHAS, folds, loss), np.arange(len(features)))
     return model.coef_[None], np.array([model.intercept_])
+
+
+def fitted(kind: Kind, features: np.ndarray, target: np.ndarray, columns: int, folds: Groups, weights: np.ndarray) -> Linear:
+    """The weights of a head as its kind is fitted, from the cache where another trial has fitted the same images.
+
+    Many trials of a search begin with the same heads, whose fit takes as long as half an epoch.
+    """
+    import sklearn
+
+    digest = hashlib.sha256(f"{kind} {columns} {FITTED} {sklearn.__version__}".encode())
+    for array in (features, target, weights, *(positions for fold in folds for positions in fold)):
+        digest.update(f"{array.shape} {array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
+
+    def compute() -> dict[str, np.ndarray]:
+        slopes, biases = FITS[kind](features, target, columns, folds, weights)
+        return {"slopes": slopes, "biases": biases}
+
+    def usable(arrays: Mapping[str, np.ndarray]) -> bool:
+        return arrays["slopes"].shape == (columns, features.shape[1]) and arrays["biases"].shape == (columns,)
+
+    found = kept(digest.hexdigest(), compute, usable)
+    return found["slopes"], found["biases"]
 
 
 FITS: dict[Kind, Callable[[np.ndarray, np.ndarray, int, Groups, np.ndarray], Linear]] = {

@@ -228,3 +228,21 @@ def test_other_folds_and_extra_images_have_their_features(data, make_config):
             images = torch.from_numpy(parts.validation.view[rows]).permute(0, 3, 1, 2).float()
             np.testing.assert_allclose(found.values, whole.features(images).numpy(), atol=1e-4)
     assert [answer.shape for answer in answers_of(parts, valid_features)] == [(len(parts.validation.rows), 18)]
+
+
+def test_heads_are_fitted_once_for_the_same_features_and_targets_with_the_same_bits(data, make_config, own_cache, monkeypatch):
+    fits, fit = [], probe.FITS["classes"]
+    monkeypatch.setitem(probe.FITS, "classes", lambda *given: fits.append(1) or fit(*given))
+
+    def weights(**changes) -> np.ndarray:
+        parts = build_parts(make_config(model=PROBE, **changes), data, CPU)
+        probe.fit_heads(parts, probe_features(parts))
+        return probe.linear_of(parts.model.heads.layers[0]).weight.detach().numpy().copy()
+
+    first = weights()
+    assert np.array_equal(weights(), first) and len(fits) == 1
+    assert not np.array_equal(weights(seed=1), first) and len(fits) == 2, "other weights, other features"
+
+    for file in features_folder().iterdir():
+        file.write_bytes(file.read_bytes()[:40])
+    assert np.array_equal(weights(), first) and len(fits) == 3, "damaged files are computed again"
