@@ -121,8 +121,8 @@ def test_a_second_ctrl_c_does_not_wait_for_a_trial_that_hangs_and_the_records_st
     nightly_after(
         1,
         [
-            (signal.SIGTERM, 143, "while Ray starts"),
             (signal.SIGINT, 130, "while the images are read"),
+            (signal.SIGTERM, 143, "while Ray starts"),
             (signal.SIGINT, 130, "while Ray starts"),
             (signal.SIGTERM, 143, "while the images are read"),
         ],

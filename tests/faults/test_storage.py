@@ -315,6 +315,7 @@ def test_an_edited_space_is_what_new_trials_come_from_and_a_trial_without_a_plac
     assert config.loss.name in choices and 1e-4 <= config.optimizer.lr <= 1e-2
 
 
+@pytest.mark.nightly
 def test_damaged_records_are_set_aside_by_name_and_their_trials_run_again(left, ray_cluster):
     configs = [left.record(number).config for number in range(3)]
     for number, name in enumerate(("result.json", "valid.npz", LAST)):
