@@ -6,7 +6,7 @@ scored decides which backbone and view the search tries first, and which ones it
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from pydantic import TypeAdapter
 from ray.exceptions import RayError
 from rich.console import Console
 from rich.table import Table
 
 from analysis.evaluation.scoring import guess_score
+from analysis.evaluation.search.probes import ProbeRow, ProbeTable, probes_of, write_probes
 from analysis.members.trials import Sample
 from search_spaces.schema import Space
 from trainables.baseline import FIRST, baseline_of
@@ -43,12 +43,10 @@ from trainables.record import (
     list_trials,
     ranked,
     read_config,
-    read_json,
     read_predictions,
     read_record,
     read_result,
     trial_folder,
-    write_json,
 )
 from trainables.registry import ConfigError, Mistake
 from trainables.storage import Folder
@@ -62,26 +60,10 @@ from tuner.stoppers.soft_stop import SoftStop
 
 MOST = 12  # probes of a search
 LOOKS = {False: 60_000, True: 2_000_000}  # images of 224x224 that all probes look at, at most, without and with a GPU
-TABLE = "probe.json"
 LINEAR, NEAREST = "linear", "k-NN"
 GOOD = 0.5  # of the way from guessing to the best score that there is; above it fine-tuning may begin with the probe's heads
 PATIENCE = 2  # backbones whose weights could not be had before no hub is asked again
 TRIED = 2  # backbones and views whose trials come right after the baseline
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    backbone: str
-    weights: str
-    view: str
-    method: str  # linear, or k-NN
-    trial: int | None  # the record with its weights; k-NN has none
-    score: float
-    interval: tuple[float, float]  # 95 %
-    seconds: float  # with the features, where they were not in the cache
-    milliseconds: float  # that the network takes for an image
 
 
 def probe(plan: Plan, job: Job, slots: Slots, soft_stop: SoftStop, console: Console, *, rehearsed: bool) -> None:
@@ -102,7 +84,7 @@ def probe(plan: Plan, job: Job, slots: Slots, soft_stop: SoftStop, console: Cons
     if left := [f"{one.model.backbone} at {View.of(one.view)}" for one in wanted[len(kept) :]]:
         console.print(f"{len(left)} probes are left out, to begin soon: {some(left)}", style="yellow", soft_wrap=True)
     numbered = with_numbers(job.run, kept)
-    neighbours = read_table(job.run).neighbours
+    neighbours = probes_of(job.run).neighbours
     todo = {number: config for number, config in numbered.items() if not _has_ended(trial_folder(job.run, number))}
     with progress_bar("linear probes of what the space's backbones see", len(todo)) as advance:
         for number, found in _train(todo, job, slots, soft_stop, console):
@@ -113,8 +95,8 @@ def probe(plan: Plan, job: Job, slots: Slots, soft_stop: SoftStop, console: Cons
             rows = [row for row in map(partial(_probe_row, job), numbered.items()) if row]
             rows += [row for number, row in neighbours.items() if number in numbered]
             rows.sort(key=lambda row: (-metric.sign * row.score, row.trial is None))
-            write_table(job.run, Found(metric.name, guess_of(job.data, next(iter(numbered.values()))), rows, neighbours))
-    table = read_table(job.run)
+            write_probes(job.run, ProbeTable(metric.name, guess_of(job.data, next(iter(numbered.values()))), rows, neighbours))
+    table = probes_of(job.run)
     if todo and table.rows:
         console.print(table_of(table, metric))
 
@@ -146,7 +128,7 @@ def _with_weights(configs: Sequence[TrialConfig], console: Console) -> Iterator[
             yield config
 
 
-def table_of(found: "Found", metric: Metric) -> Table:
+def table_of(found: ProbeTable, metric: Metric) -> Table:
     """The probes and their nearest neighbours, best first."""
     title = f"Frozen features, by {metric.title} on validation; guessing scores {found.guess:.3f}"
     table = Table(title=title, title_justify="left", box=None)
@@ -161,30 +143,6 @@ def table_of(found: "Found", metric: Metric) -> Table:
         # A file's folder would take up the line.
         table.add_row(trial, *figures, row.method, row.backbone, Path(row.weights).name, row.view)
     return table
-
-
-@dataclass(frozen=True)
-class Found:
-    """What `probe.json` holds."""
-
-    metric: str = ""
-    guess: float = 0.0  # the score of the best answer that looks at no image
-    rows: list[Row] = field(default_factory=list)  # best first
-    neighbours: dict[int, Row] = field(default_factory=dict)  # those of k-NN, by the number of the probe of the same features
-
-
-FOUND = TypeAdapter(Found)
-
-
-def read_table(run: Folder) -> Found:
-    """What the probes of a run have found so far; nothing where there are none, or the file is damaged."""
-    with suppress(*DAMAGE):
-        return FOUND.validate_python({name: value for name, value in read_json(run / TABLE, "probe").items() if name != "format"})
-    return Found()
-
-
-def write_table(run: Folder, found: Found) -> None:
-    write_json(run / TABLE, FOUND.dump_python(found, mode="json"))
 
 
 def with_numbers(run: Folder, configs: Sequence[TrialConfig]) -> dict[int, TrialConfig]:
@@ -263,7 +221,7 @@ def _has_ended(folder: Folder) -> bool:
     return False
 
 
-def _probe_row(job: Job, numbered: tuple[int, TrialConfig]) -> Row | None:
+def _probe_row(job: Job, numbered: tuple[int, TrialConfig]) -> ProbeRow | None:
     number, config = numbered
     folder = trial_folder(job.run, number)
     if not _has_ended(folder) or not (report := read_record(folder).best):
@@ -274,11 +232,11 @@ def _probe_row(job: Job, numbered: tuple[int, TrialConfig]) -> Row | None:
 
 def _row(
     config: TrialConfig, data: Data, heads: list[np.ndarray], method: str, trial: int | None, seconds: float, milliseconds: float
-) -> Row:
+) -> ProbeRow:
     ids = tuple(data.images.ids[row] for row in data.split.valid)
     score, interval = pooled_score([(config, Predictions(ids, heads, 1))], data.images, data.split)
     view = str(View.of(config.view))
-    return Row(config.model.backbone, config.model.weights, view, method, trial, score, interval, seconds, milliseconds)
+    return ProbeRow(config.model.backbone, config.model.weights, view, method, trial, score, interval, seconds, milliseconds)
 
 
 def guess_of(data: Data, config: TrialConfig) -> float:

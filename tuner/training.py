@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from analysis.evaluation.search.probes import probes_of
 from trainables.baseline import baseline_of
 from trainables.config import TrialConfig
 from trainables.data.view_store import cache_folder
@@ -28,7 +29,7 @@ from tuner.board import Board, Row
 from tuner.callbacks import Driver
 from tuner.cli import Join, Options
 from tuner.prepare import Material, Plan
-from tuner.probing import first_tries, prior_of, probe, read_table
+from tuner.probing import first_tries, prior_of, probe
 from tuner.rehearsal import Memory, measure_here
 from tuner.resume import Stock, settle, take_stock
 from tuner.retention import Retention
@@ -154,7 +155,7 @@ def study_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Cal
         resumed=stock.proposals,
         taken=[*(int(item.folder.name) for item in stock.unknown), *(record.number for record in stock.probes)],
         baseline=baseline_of(plan.space),
-        tries=first_tries(plan.space, stock.probes, metric, read_table(plan.run).guess),
+        tries=first_tries(plan.space, stock.probes, metric, probes_of(plan.run).guess),
         prior=prior_of(plan.space, stock.probes, metric),
     )
 

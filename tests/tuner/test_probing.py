@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from analysis.ensemble.__main__ import app as ensemble
+from analysis.evaluation.search.probes import probes_of as probe_table_of
 from search_spaces.read import read_space
 from tests.conftest import already, edit, never
 from trainables.config import choosers
@@ -23,7 +24,7 @@ from trainables.record import RunError, read_records, read_run, trial_folder
 from tuner.candidates import candidates
 from tuner.cli import Options, TrialCount
 from tuner.prepare import settings_of
-from tuner.probing import LOOKS, MOST, affordable, first_tries, prior_of, read_table, shown_by
+from tuner.probing import LOOKS, MOST, affordable, first_tries, prior_of, shown_by
 from tuner.replay import replay
 from tuner.runs import Earlier
 from tuner.searching import search
@@ -114,7 +115,7 @@ def test_probes_are_trials_beside_those_that_were_asked_for(run):
 
 
 def test_the_table_ranks_linear_heads_and_neighbours_with_intervals(run):
-    found = read_table(run)
+    found = probe_table_of(run)
     assert [row.score for row in found.rows] == sorted((row.score for row in found.rows), reverse=True)
     assert sorted((row.method, row.trial) for row in found.rows if row.trial) == [("linear", number) for number in (1, 2, 3, 4)]
     assert sum(row.method == "k-NN" and row.trial is None for row in found.rows) == 4
@@ -158,7 +159,7 @@ def test_a_search_that_resumes_probes_nothing_twice_but_what_was_damaged_or_inte
     assert attempts == {1: 1, 2: 1, 3: 2, 4: 1} and (again / "damaged" / "2").is_dir()
     assert {record.number: record.best["score"] for record in probes_of(again)} == before
     assert [record.number for record in read_records(again)] == list(range(7))
-    assert len(read_table(again).rows) == 8
+    assert len(probe_table_of(again).rows) == 8
 
 
 def test_a_run_that_knew_no_probes_resumes_without_them(run, space):
@@ -216,5 +217,5 @@ def test_the_command_leaves_a_run_whose_search_can_follow_and_names_weights_that
     assert code == 0 and "No probe of test_vit" in said
     (record,) = read_records(Path("runs/alone"))
     assert record.number == 1 and record.has_model and record.config.model.backbone == "test_resnet"
-    assert [json.loads((Path("runs/alone") / "run.json").read_text())["trials"], len(read_table(Path("runs/alone")).rows)] == [2, 2]
+    assert [json.loads((Path("runs/alone") / "run.json").read_text())["trials"], len(probe_table_of(Path("runs/alone")).rows)] == [2, 2]
     assert np.isfinite(record.best["score"])

@@ -9,6 +9,7 @@ from PIL.Image import DecompressionBombError
 from pydantic import TypeAdapter
 
 from analysis.evaluation.fidelity import Fidelity
+from analysis.evaluation.search.probes import TABLE, ProbeTable, read_probes
 from analysis.evaluation.search.space import Dimension
 from analysis.members.trials import metric_of
 from search_spaces.read import read_space
@@ -66,6 +67,7 @@ class Search:
     space: tuple[Dimension, ...]
     space_text: str
     fidelity: tuple[Fidelity, ...]
+    probes: ProbeTable
     damaged: tuple[str, ...]  # files that could not be read, and why
 
     @property
@@ -95,13 +97,15 @@ def read_search(folder: Folder) -> Search:
     space = lenient(folder, SPACE, _space, None, damaged)
     dimensions = tuple(map(Dimension.of, space.parameters)) if space else ()
     fidelity = lenient(folder, "fidelity.json", lambda file: FIDELITIES.validate_python(read_json(file, "fidelity")["rungs"]), (), damaged)
+    probes = lenient(folder, TABLE, read_probes, ProbeTable(), damaged)
     trials = []
     for place in list_trials(folder):
         try:
             trials.append(_searched_trial(read_record(place), space, dimensions))
         except DAMAGE as error:
             damaged.append(damage(f"trials/{place.name}", error))
-    return Search(folder.resolve().name, folder, card, metric_of(folder, card), tuple(trials), dimensions, text, fidelity, tuple(damaged))
+    metric = metric_of(folder, card)
+    return Search(folder.resolve().name, folder, card, metric, tuple(trials), dimensions, text, fidelity, probes, tuple(damaged))
 
 
 def _space(file: Folder) -> Space:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from analysis.evaluation.fidelity import MISLEADING
 from analysis.evaluation.search.history import best_of, costs, history, parallel_lines, ranked, rungs
@@ -26,6 +27,7 @@ from analysis.report.cells import no_space
 from analysis.report.parts import Part, Picture, Words
 from trainables.commands import typed
 
+PROBES = 12  # of the table that is shown at once
 AXES = 12  # of the parallel coordinates
 
 
@@ -75,6 +77,33 @@ def _trials_table(search: Search) -> Table:
     ]
     head = ("trial", "outcome", search.metric.title, "epochs", "minutes", "drawn values", "why it ended")
     return table_of("All trials, best first", head, rows, (0, 2, 3, 4), folded=True)
+
+
+def _probes(run: Run) -> Iterator[Part]:
+    found, metric = run.search.probes, run.search.metric
+    if not found.rows:
+        yield Words("No probe came before the search: run/probe is false, or no backbone of the space has weights.", "missing")
+        return
+    yield Words(
+        "Heads fitted at once to the features of backbones that are not trained here: linear ones, which are trials that vote and predict "
+        f"like others, and the nearest training images. Guessing scores {as_number(found.guess)}."
+    )
+    rows = [
+        (
+            "" if row.trial is None else str(row.trial),
+            row.backbone,
+            row.view,
+            PurePath(row.weights).name,  # the folder of a file would take up the line
+            row.method,
+            as_number(row.score),
+            number_range(row.interval, metric.bounds),
+            f"{row.seconds:.1f}",
+            f"{row.milliseconds:.1f}",
+        )
+        for row in found.rows
+    ]
+    head = ("trial", "backbone", "view", "weights", "heads", metric.title, "95 % CI", "seconds", "ms an image")
+    yield table_of("Probes, best first", head, rows, (0, 5, 6, 7, 8), folded=len(rows) > PROBES)
 
 
 def _curves(run: Run) -> Iterator[Part]:
@@ -219,6 +248,7 @@ def _costs(run: Run) -> Iterator[Part]:
 
 TOPICS: dict[str, tuple[str, Topic]] = {
     "history": ("How the search went", _history),
+    "probes": ("What untrained backbones see", _probes),
     "curves": ("Learning curves", _curves),
     "parallel": ("Settings side by side", _settings_together),
     "importance": ("Which settings mattered", _importance),

@@ -11,6 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from typer.testing import CliRunner
 
+from analysis.evaluation.search.probes import ProbeRow, ProbeTable, write_probes
 from analysis.evaluation.search.reading import read_search, read_searches
 from analysis.mistakes.__main__ import app as mistakes
 from analysis.report.__main__ import app
@@ -90,6 +91,9 @@ def write_findings(folder):
         "em": [0.61, 0.39],
         "em_intervals": [[0.5, 0.7], [0.3, 0.5]],
     }
+    rows = [ProbeRow("test_efficientnet", HOSTILE[0], "32x32", "linear", 0, 0.4, (0.3, 0.5), 3.0, 1.5)]
+    rows.append(ProbeRow("test_resnet", "photos/own.safetensors", "32x32", "k-NN", None, 0.2, (0.1, 0.3), 2.0, 1.0))
+    write_probes(folder, ProbeTable("f1_macro", 0.1, rows))
     (folder / "ensemble").mkdir()
     values = {
         "vote": "soft",
@@ -202,6 +206,12 @@ def test_what_is_not_known_yet_is_named_with_the_command_that_finds_it(here):
     assert not any(isinstance(part, Picture) for part in sections["answer"])
 
 
+def test_a_search_without_probes_says_so(tmp_path):
+    sections = {section.id: section.parts for section in report([read_search(write_search(tmp_path / "alone", 4))])}
+    (words,) = sections["probes"]
+    assert words.tone == "missing" and not missing(words.text, "run/probe")
+
+
 def test_that_an_answer_is_no_better_than_guessing_is_shown_beside_its_score(here):
     file = here / "runs/faces/ensemble/scores.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "findings": ["The answer is always large."]}))
@@ -297,13 +307,15 @@ def test_damaged_records_are_counted_named_and_the_others_reported(here):
     (trial_folder(here / "runs/faces", 2) / "config.json").write_text("{")
     (trial_folder(here / "runs/faces", 4) / "reports.jsonl").write_text("[]\n")
     (here / "runs/faces/fidelity.json").write_text('[{"epoch": "two"}]')
+    (here / "runs/faces/probe.json").write_text('{"rows": 3}')
     (here / "runs/faces/ensemble/scores.json").write_text('{"answers": 3}')
     (here / "runs/faces/mistakes/confident.csv").write_text("")
     (here / "runs/faces/leaks/leaks.json").write_text('{"meaning": [1]}')
     sections = report([read_search(here / "runs/faces")])
     warning = sections[-1].parts[0]
-    assert warning.tone == "warning" and warning.text.startswith("6 damaged files ")
-    for name in ("trials/2", "trials/4", "fidelity.json", "ensemble/scores.json", "mistakes/confident.csv", "leaks/leaks.json"):
+    assert warning.tone == "warning" and warning.text.startswith("7 damaged files ")
+    files = ("fidelity.json", "probe.json", "ensemble/scores.json", "mistakes/confident.csv", "leaks/leaks.json")
+    for name in ("trials/2", "trials/4", *files):
         assert f"faces: {name} (" in warning.text
     assert "\n" not in warning.text
     assert sections[1].parts[0].text.startswith("22 trials")
@@ -460,6 +472,8 @@ def test_what_the_other_commands_found_is_shown(opened):
     answer = opened.find_element(By.ID, "answer").text
     assert "Soft vote: macro F1 0.700 (95 % CI 0.600 to 0.800)" in answer
     assert "+0.010 macro F1 (95 % CI -0.010 to +0.030), not significant" in answer
+    assert "Guessing scores 0.100." in opened.find_element(By.ID, "probes").text
+    assert "own.safetensors k-NN 0.200 0.100 to 0.300 2.0 1.0" in opened.find_element(By.ID, "probes").text
     assert "differ by 10.0 percentage points" in opened.find_element(By.ID, "calibration").text
     assert "and 10 more" in opened.find_element(By.ID, "mistakes").get_attribute("textContent")
     assert "shape" in opened.find_element(By.ID, "shift").text

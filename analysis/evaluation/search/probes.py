@@ -1,0 +1,55 @@
+"""What the probes before a search scored, as the run keeps it."""
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter
+
+from trainables.record import DAMAGE, read_json, write_json
+from trainables.storage import Folder
+
+TABLE = "probe.json"
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One line of the table."""
+
+    backbone: str
+    weights: str
+    view: str
+    method: str  # linear, or k-NN
+    trial: int | None  # the record with its weights; k-NN has none
+    score: float
+    interval: tuple[float, float]  # 95 %
+    seconds: float  # with the features, where they were not in the cache
+    milliseconds: float  # that the network takes for an image
+
+
+@dataclass(frozen=True)
+class ProbeTable:
+    """What `probe.json` holds."""
+
+    metric: str = ""
+    guess: float = 0.0  # the score of the best answer that looks at no image
+    rows: list[ProbeRow] = field(default_factory=list)  # best first
+    neighbours: dict[int, ProbeRow] = field(default_factory=dict)  # those of k-NN, by the number of the probe of the same features
+
+
+CONTENT = TypeAdapter(ProbeTable)
+
+
+def read_probes(file: Folder) -> ProbeTable:
+    """What the file holds. Raises: one of DAMAGE."""
+    return CONTENT.validate_python({name: value for name, value in read_json(file, "probe").items() if name != "format"})
+
+
+def probes_of(run: Folder) -> ProbeTable:
+    """What the probes of a run have found so far; nothing where there are none, or the file is damaged."""
+    with suppress(*DAMAGE):
+        return read_probes(run / TABLE)
+    return ProbeTable()
+
+
+def write_probes(run: Folder, found: ProbeTable) -> None:
+    write_json(run / TABLE, CONTENT.dump_python(found, mode="json"))
