@@ -10,14 +10,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from analysis.members.predictions import data_folder
 from analysis.members.trials import Runs, load_runs, newest_run
 from search_spaces.errors import UserError
+from trainables.config import TrialConfig
 from trainables.console import complain
 from trainables.data.images import Images, Unlabelled
+from trainables.data.layouts.reading import read_images
+from trainables.data.splits import Split
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
 from trainables.progress import progress_bar, waiting
 from trainables.record import find_run
+from trainables.restore_data import restore_split
 from trainables.storage import Folder
 
 if TYPE_CHECKING:
@@ -64,6 +69,19 @@ def decode(images: Images | Unlabelled, views: Sequence[View], cache: Path | Non
     cache = cache or view_cache()
     with progress_bar("decoding images", count_missing(images, views, cache)) as progress:
         return build_views(images, views, cache, progress)
+
+
+def restore(runs: Runs, configs: Sequence[TrialConfig], console: Console) -> tuple[Images, Split, ViewFiles]:
+    """The images, verified to be those of the runs, their split with the fold of the first configuration, and the views of all of these.
+
+    Raises: RunError, DataError.
+    """
+    settings = configs[0].data
+    found = read_images(data_folder(runs), settings)
+    files = decode(found, list(dict.fromkeys(View.of(config.view) for config in configs)))
+    warn(console, *files.notes(len(found.ids)))
+    images, split = restore_split(runs.folders[0], runs.cards[0], found.without(files.bad), files.digests, settings.fold)
+    return images, split, files
 
 
 def table(title: str, words: Iterable[str], numbers: Iterable[str] = (), rows: Iterable[Sequence[str]] = ()) -> Table:

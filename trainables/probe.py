@@ -68,12 +68,16 @@ def probe_features(parts: Parts) -> tuple[Features, Features]:
     return replace(found, values=train), replace(found, values=valid)
 
 
-def fit_heads(parts: Parts, features: tuple[Features, Features]) -> None:
-    """Give every head of the model the weights of the linear model that fits the training images."""
+def fit_heads(parts: Parts, features: tuple[Features, Features], some: np.ndarray | slice = slice(None)) -> None:
+    """Give every head of the model the weights of the linear model that fits the training images.
+
+    Args:
+        some: positions of the training images that are fitted; all of them by default.
+    """
     from threadpoolctl import threadpool_limits
 
-    images, heads = parts.batches.images, parts.model.heads
-    values = features[0].values.astype(np.float64)
+    images, heads = parts.batches.images.take(some), parts.model.heads
+    values = features[0].values[some].astype(np.float64)
     middle, scale = values.mean(axis=0), values.std(axis=0)
     scale[scale < 1e-9] = 1.0
     standard = (values - middle) / scale

@@ -3,21 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from search_spaces.schema import Space, nested
+from search_spaces.schema import Space
 from trainables.config import TrialConfig, default_of
 from trainables.data.views import View
+from trainables.probe_config import as_probe
 from tuner.preflight import values_of
 
 NOTHING = "no backbone of this space has weights of its own (model/weights: none)"
-KEPT = ("data/", "labels/", "train/precision", "train/channels_last")  # settings that a probe shares with the other trials
-PROBE = {
-    "model/freeze": "backbone",
-    "model/heads": "probe",
-    "normalize": "backbone",  # nothing adapts to other statistics than those that the network was trained with
-    "optimizer/lr": 1.0,
-    "train/batch_size": 2,
-    "epochs": 1,
-}
 
 
 def candidates(space: Space, fixed: Mapping[str, Any]) -> list[TrialConfig]:
@@ -27,14 +19,13 @@ def candidates(space: Space, fixed: Mapping[str, Any]) -> list[TrialConfig]:
         fixed: values that the run adds to every configuration.
     """
     usual, possible = space.settled(space.defaults(default_of)), values_of(space)
-    shared = {path: value for path, value in usual.items() if "/" not in path or path.startswith(KEPT)}
+    usual = {path: value for path, value in usual.items() if not path.startswith("view/")}
     backbones = possible["model/backbone"]
     weights = [one for one in possible.get("model/weights", ["imagenet"]) if one != "none"]
     found: dict[tuple[View, str, str], TrialConfig] = {}
     for view in space.grid("view"):
         for backbone in backbones:
             for kind in weights:
-                values = {**shared, **view, **fixed, "model/backbone": backbone, "model/weights": kind, **PROBE}
-                config = TrialConfig.from_values(nested(values))
+                config = as_probe({**usual, **view, **fixed, "model/backbone": backbone, "model/weights": kind})
                 found.setdefault((View.of(config.view), backbone, kind), config)
     return sorted(found.values(), key=lambda one: (one.view.height * one.view.width, str(View.of(one.view))))

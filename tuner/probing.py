@@ -243,8 +243,7 @@ def guess_of(data: Data, config: TrialConfig) -> float:
     """The score on validation of the best answer that looks at no image."""
     images, task = data.images, read_task(config.task, data.images.scheme)
     metric = metric_of(config.metric, task.scheme)
-    sides = np.full(len(images), "", dtype=object)
-    whole = Sample(images.ids, images.groups, images.labels, images.scheme, sides, images.tags, images.numbers)
+    whole = Sample.of(images)
     return guess_score(whole.take(data.split.valid), whole.take(data.split.train), task.scheme.of_kind(metric.target), metric, config.seed)
 
 

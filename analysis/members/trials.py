@@ -5,13 +5,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from trainables.baseline import FIRST
 from trainables.card import Card, read_card
 from trainables.commands import typed
-from trainables.data.images import LeftOut, read_descriptions, truth_of
+from trainables.data.images import Images, LeftOut, read_descriptions, truth_of
 from trainables.data.splits import NO_FOLD
 from trainables.data.targets import Kind, Scheme, Task, no_answer, read_task
 from trainables.data.views import View
@@ -54,6 +55,12 @@ class Sample:
     parts: np.ndarray  # (n,) the part of each: holdout, fold 0, fold 1, ...
     tags: np.ndarray | None = None  # (n, tags) bool, where the scheme has Tags
     numbers: np.ndarray | None = None  # (n,) where the scheme has a Number
+
+    @classmethod
+    def of(cls, images: Images) -> Self:
+        """Images that are in no part yet."""
+        parts = np.full(len(images), "", dtype=object)
+        return cls(images.ids, images.groups, images.labels, images.scheme, parts, images.tags, images.numbers)
 
     def take(self, rows: np.ndarray) -> "Sample":
         """Some of the images, in the given order."""
@@ -143,6 +150,11 @@ class Runs:
     def best(self) -> Trial:
         """The trial that can predict with the best score on validation; the first where several have it."""
         return max(self.trials, key=lambda trial: self.metric.sign * trial.score)
+
+    @property
+    def widest(self) -> Trial:
+        """The best trial on validation of those that predict the most targets, with weights or without."""
+        return max((*self.trials, *self.unkept), key=lambda trial: (len(trial.task.scheme.targets), self.metric.sign * trial.score))
 
 
 def metric_of(run: Folder, card: RunCard) -> Metric:

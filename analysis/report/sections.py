@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from analysis.evaluation.search.reading import Search
 from analysis.report.answer import read_scores
 from analysis.report.parts import Heading, Part, Section
+from analysis.report.topics.advice import advice_parts
 from analysis.report.topics.answer import answer_parts
 from analysis.report.topics.findings import calibration_parts, leaks_parts, mistakes_parts, settings_parts, shift_parts, suspects_parts
 from analysis.report.topics.search import TOPICS, Run, Topic
@@ -18,6 +19,7 @@ def report(searches: Sequence[Search]) -> list[Section]:
     first, found = searches[0], []
     scores = read_scores(first.folder, found)
     sections = [Section("answer", "The answer", tuple(answer_parts(first, scores, found)))]
+    sections.append(Section("advice", "What would help most", tuple(advice_parts(first, found))))
     sections += [Section(name, title, tuple(_each(runs, topic))) for name, (title, topic) in TOPICS.items()]
     sections.append(Section("calibration", "Calibration", tuple(calibration_parts(first, scores))))
     sections.append(Section("mistakes", "Where it is wrong", tuple(mistakes_parts(first, found))))

@@ -8,19 +8,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from analysis.command import RunOption, choose_device, decode, read_runs, refusals, show_left_out, show_written, warn
-from analysis.members.predictions import data_folder
+from analysis.command import RunOption, choose_device, read_runs, refusals, restore, show_left_out, show_written
 from analysis.members.soup.alike import find_groups, kind_words
 from analysis.members.trials import Runs, Trial
 from trainables.commands import typed
 from trainables.console import output
-from trainables.data.images import Images, LeftOut
-from trainables.data.layouts.reading import read_images
-from trainables.data.splits import Split
-from trainables.data.views import OpenView, View, open_view
+from trainables.data.images import LeftOut
+from trainables.data.views import View, open_view
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of
-from trainables.restore_data import restore_split
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
@@ -70,7 +66,9 @@ def make_soups_of(names: Sequence[str] | None, *, top: int, seed: int) -> None:
         from analysis.soup.files import write_soups
         from analysis.soup.outcome import make_soups
 
-    images, split, views = restore(runs, [group[0] for group in groups], console)
+    configs = [group[0].record.config for group in groups]
+    images, split, files = restore(runs, configs, console)
+    views = {view: open_view(file) for view, file in files.files.items()}
     train = generator(seed, "soup").permutation(split.train)[:MEASURED]
     outcomes = []
     # The best trial alone, the uniform soup, and one try for each further trial.
@@ -91,17 +89,6 @@ def make_soups_of(names: Sequence[str] | None, *, top: int, seed: int) -> None:
     asked = " ".join(f"--run {name_of(folder)}" for folder in (*runs.asked, written))
     console.print(f"{words}: {typed(f'analysis.ensemble {asked}')}", soft_wrap=True)
     show_written(console, [written])
-
-
-def restore(runs: Runs, trials: Sequence[Trial], console: Console) -> tuple[Images, Split, dict[View, OpenView]]:
-    """The images, verified to be those of the runs, their split, and the views of these trials. Raises: RunError, DataError."""
-    settings = trials[0].record.config.data
-    views = list(dict.fromkeys(View.of(trial.record.config.view) for trial in trials))
-    found = read_images(data_folder(runs), settings)
-    files = decode(found, views)
-    warn(console, *files.notes(len(found.ids)))
-    images, split = restore_split(runs.folders[0], runs.cards[0], found.without(files.bad), files.digests, settings.fold)
-    return images, split, {view: open_view(files.files[view]) for view in views}
 
 
 def show(console: Console, outcome: "Outcome") -> None:

@@ -11,10 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.command import RunOption, read_runs, refusals, show_left_out, show_written, table, warn
+from analysis.evaluation.advice import write_noise
+from analysis.evaluation.ceiling import TargetNoise
+from analysis.evaluation.label_issues import Findings, find_suspects
 from analysis.members.predictions import data_folder
 from analysis.members.trials import HELD_OUT, Runs
 from analysis.pages.tables import percent
-from analysis.suspects.find import Findings, find_suspects
 from analysis.suspects.page import KINDS, groups_names, make_cards, page, suspects_csv, unevaluated_csv
 from trainables.commands import typed
 from trainables.console import output
@@ -90,7 +92,8 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
     }
     for name, content in files.items():
         write_atomically(folder / name, content)
-    show_written(console, (folder / name for name in files))
+    noise = write_noise(runs.folders[0], [TargetNoise.of(one) for one in found.evaluations])
+    show_written(console, (*(folder / name for name in files), noise))
 
 
 def refuse_numbers(runs: Runs) -> None:

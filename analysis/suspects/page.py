@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from analysis.evaluation.label_issues import Findings, Suspect
 from analysis.members.trials import Sample
 from analysis.pages.page import render, thumbnail
 from analysis.pages.tables import percent
-from analysis.suspects.find import Findings, Suspect
 from trainables.data.corrections import named_images
 from trainables.data.images import Images, LeftOut
 

@@ -41,7 +41,7 @@ CONTENT = TypeAdapter(ProbeTable)
 
 def read_probes(file: Folder) -> ProbeTable:
     """What the file holds. Raises: one of DAMAGE."""
-    return CONTENT.validate_python({name: value for name, value in read_json(file, "probe").items() if name != "format"})
+    return CONTENT.validate_python(read_json(file, "probe"))
 
 
 def probes_of(run: Folder) -> ProbeTable:

@@ -46,7 +46,7 @@ loss:
   gamma: {float: [0.5, 4.0], when: {loss/name: focal}}
 optimizer: {lr: {float: [1.0e-5, 1.0e-2], log: true}}
 """
-SECTIONS = ["answer", *TOPICS, "calibration", "mistakes", "shift", "suspects", "leaks", "settings"]
+SECTIONS = ["answer", "advice", *TOPICS, "calibration", "mistakes", "shift", "suspects", "leaks", "settings"]
 PICTURES = {"history", "curves", "parallel", "importance", "choices", "numbers", "fidelity", "cost"}
 STATES = ("finished", "stopped", "interrupted", "failed")
 
@@ -194,6 +194,7 @@ def test_what_is_not_known_yet_is_named_with_the_command_that_finds_it(here):
     commands = {name: part.command for name, parts in sections.items() for part in parts if isinstance(part, Words) and part.command}
     assert commands == {
         "answer": "python -m analysis.ensemble --run faces",
+        "advice": "python -m analysis.advise --run faces",
         "fidelity": "python -m tuner.run --resume faces",
         "calibration": "python -m tuner.run --resume faces",
         "mistakes": "python -m analysis.mistakes --run faces",
@@ -318,7 +319,7 @@ def test_damaged_records_are_counted_named_and_the_others_reported(here):
     for name in ("trials/2", "trials/4", *files):
         assert f"faces: {name} (" in warning.text
     assert "\n" not in warning.text
-    assert sections[1].parts[0].text.startswith("22 trials")
+    assert sections[2].parts[0].text.startswith("22 trials")
 
 
 def test_a_thousand_trials_make_a_page_that_still_opens(tmp_path):

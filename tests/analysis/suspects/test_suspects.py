@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from analysis.evaluation.label_issues import Noise, evaluate, find_suspects, fit_noise, is_constant, sharpened, wrong_probability
 from analysis.members.trials import Sample, load_runs
 from analysis.suspects.__main__ import app
-from analysis.suspects.find import Noise, evaluate, find_suspects, fit_noise, is_constant, sharpened, wrong_probability
 from tests.messages import missing
 from trainables.data.targets import Classes, Scheme
 from trainables.record import RunError, read_predictions, trial_folder, write_predictions
@@ -211,7 +211,7 @@ def test_the_command_names_every_suspect_and_every_group_that_was_not_evaluated(
     result = call("--run", "planted")
     assert result.exit_code == 0, result.output
     folder = here / "runs/planted/suspects"
-    assert {file.name for file in folder.iterdir()} == {"index.html", "suspects.csv", "unjudged.csv"}
+    assert {file.name for file in folder.iterdir()} == {"index.html", "suspects.csv", "unjudged.csv", "noise.json"}
     rows = rows_of(folder / "suspects.csv")
     assert list(rows[0]) == ["rank", "kind", "photo", "person", "attribute", "given", "suggested", "score"]
     assert {row["person"]: row["suggested"] for row in rows if row["kind"] == "person"} == planted.groups

@@ -10,10 +10,10 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from typer.testing import CliRunner
 
+from analysis.evaluation.label_issues import Findings, Suspect
 from analysis.members.trials import Sample, load_runs
 from analysis.pages.page import THUMBNAIL
 from analysis.suspects.__main__ import app
-from analysis.suspects.find import Findings, Suspect
 from analysis.suspects.page import SHOWN, groups_names, make_cards, page
 from tests.browser import browser, chromium, errors, prefer, press, resize  # noqa: F401
 from trainables.data.corrections import correct

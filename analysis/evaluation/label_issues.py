@@ -23,6 +23,7 @@ CONSTANT = 0.99  # share of groups whose images must agree for a target to be on
 FLOOR = 1e-6  # no prediction counts as more confident than this
 SHARPNESS = np.geomspace(1 / 4, 4, 33)
 WRONG = np.geomspace(1e-4, 0.5, 61)
+LIKELY = 1.92  # by which a log likelihood may be below the highest one within a 95 % interval: half of chi-squared's quantile
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Noise:
 
     sharpness: float  # log probabilities times this are calibrated: below 1 the models were too sure
     wrong: float  # share of labels that are wrong
+    between: tuple[float, float] = (0.0, 1.0)  # 95 % likelihood interval of that share
 
 
 @dataclass(frozen=True)
@@ -184,17 +186,17 @@ def fit_noise(logs: np.ndarray, given: np.ndarray) -> Noise:
 
     A label is drawn as the calibrated prediction says; a share of them then becomes any other value. A label that surprises an unsure
     model asks for less sharpness, one that surprises a sure model for a wrong label. Of a few labels both explain a surprise alike, so
-    the share is sought as if one more label were known to be wrong. The pair is sought on a grid.
+    the share is sought as if one more label were known to be wrong. The pair is sought on a grid; the share's interval is that of its
+    profile likelihood.
     Sources: Guo et al., On Calibration of Modern Neural Networks, 2017; Huber, Robust Estimation of a Location Parameter, 1964.
     """
-    best, found = -np.inf, Noise(1.0, WRONG[0])
-    for sharpness in SHARPNESS.tolist():
+    likelihood = np.empty((len(SHARPNESS), len(WRONG)))
+    for row, sharpness in zip(likelihood, SHARPNESS.tolist(), strict=True):
         right = np.take_along_axis(sharpened(logs, sharpness), given[:, None], axis=1)[:, 0]
-        for wrong in WRONG.tolist():
-            likelihood = np.log(wrong) + np.log(_likelihood(right, wrong, logs.shape[1])).sum()
-            if likelihood > best:
-                best, found = likelihood, Noise(sharpness, wrong)
-    return found
+        row[:] = [np.log(wrong) + np.log(_likelihood(right, wrong, logs.shape[1])).sum() for wrong in WRONG.tolist()]
+    sharpness, wrong = np.unravel_index(likelihood.argmax(), likelihood.shape)
+    possible = WRONG[likelihood.max(axis=0) >= likelihood.max() - LIKELY]
+    return Noise(float(SHARPNESS[sharpness]), float(WRONG[wrong]), (float(possible[0]), float(possible[-1])))
 
 
 def sharpened(logs: np.ndarray, sharpness: float) -> np.ndarray:

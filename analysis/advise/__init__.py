@@ -1,0 +1,1 @@
+"""What would help most: more images, better labels, a wider space, or images of some classes."""
