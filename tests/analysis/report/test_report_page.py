@@ -11,6 +11,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from typer.testing import CliRunner
 
+from analysis.evaluation.advice import Advice, Learning, write_advice
+from analysis.evaluation.ceiling import Ceiling, TargetNoise
+from analysis.evaluation.learning import Curve, Step
+from analysis.evaluation.needs import Need
 from analysis.evaluation.search.probes import ProbeRow, ProbeTable, write_probes
 from analysis.evaluation.search.reading import read_search, read_searches
 from analysis.mistakes.__main__ import app as mistakes
@@ -94,6 +98,12 @@ def write_findings(folder):
     rows = [ProbeRow("test_efficientnet", HOSTILE[0], "32x32", "linear", 0, 0.4, (0.3, 0.5), 3.0, 1.5)]
     rows.append(ProbeRow("test_resnet", "photos/own.safetensors", "32x32", "k-NN", None, 0.2, (0.1, 0.3), 2.0, 1.0))
     write_probes(folder, ProbeTable("f1_macro", 0.1, rows))
+    steps = tuple(Step(share, round(80 * share), 7 * 80 * share, 0.3 + 0.1 * share, (0.2, 0.5)) for share in (0.25, 0.5, 1.0))
+    curve = Curve(steps, 0.05, (0.01, 0.09), 0.04, (0.01, 0.07))
+    ceiling = Ceiling(0.96, (0.94, 0.98), (TargetNoise("size", True, 0.02, (0.01, 0.03)),))
+    needed = (Need(f"{HOSTILE[0]}, small", 5, 0.2, 0.5, 0.1),)
+    learning = Learning("linear heads on frozen features of test_efficientnet at 32x32", curve)
+    write_advice(folder, Advice("f1_macro", "classes", f"{folder.name}/0", 0.7, learning, ceiling, (), needed))
     (folder / "ensemble").mkdir()
     values = {
         "vote": "soft",
@@ -188,6 +198,7 @@ def test_the_same_records_give_the_same_page(home, page):
 def test_what_is_not_known_yet_is_named_with_the_command_that_finds_it(here):
     for name in ("ensemble", "mistakes", "suspects", "leaks"):
         shutil.rmtree(here / "runs/faces" / name)
+    (here / "runs/faces/advice.json").unlink()
     (here / "runs/faces/fidelity.json").unlink()
     search = read_search(Path("runs/faces"))
     sections = {section.id: section.parts for section in report([search])}
@@ -309,13 +320,14 @@ def test_damaged_records_are_counted_named_and_the_others_reported(here):
     (trial_folder(here / "runs/faces", 4) / "reports.jsonl").write_text("[]\n")
     (here / "runs/faces/fidelity.json").write_text('[{"epoch": "two"}]')
     (here / "runs/faces/probe.json").write_text('{"rows": 3}')
+    (here / "runs/faces/advice.json").write_text('{"trial": 3}')
     (here / "runs/faces/ensemble/scores.json").write_text('{"answers": 3}')
     (here / "runs/faces/mistakes/confident.csv").write_text("")
     (here / "runs/faces/leaks/leaks.json").write_text('{"meaning": [1]}')
     sections = report([read_search(here / "runs/faces")])
     warning = sections[-1].parts[0]
-    assert warning.tone == "warning" and warning.text.startswith("7 damaged files ")
-    files = ("fidelity.json", "probe.json", "ensemble/scores.json", "mistakes/confident.csv", "leaks/leaks.json")
+    assert warning.tone == "warning" and warning.text.startswith("8 damaged files ")
+    files = ("advice.json", "fidelity.json", "probe.json", "ensemble/scores.json", "mistakes/confident.csv", "leaks/leaks.json")
     for name in ("trials/2", "trials/4", *files):
         assert f"faces: {name} (" in warning.text
     assert "\n" not in warning.text
@@ -473,6 +485,9 @@ def test_what_the_other_commands_found_is_shown(opened):
     answer = opened.find_element(By.ID, "answer").text
     assert "Soft vote: macro F1 0.700 (95 % CI 0.600 to 0.800)" in answer
     assert "+0.010 macro F1 (95 % CI -0.010 to +0.030), not significant" in answer
+    advice = opened.find_element(By.ID, "advice").text
+    assert "+0.040 macro F1 expected (95 % CI +0.010 to +0.070)" in advice and "macro F1 above 0.960" in advice
+    assert f"{HOSTILE[0]}, small 5 0.200 +0.100" in advice and "100.0% 80 560 0.400 0.200 to 0.500" in advice
     assert "Guessing scores 0.100." in opened.find_element(By.ID, "probes").text
     assert "own.safetensors k-NN 0.200 0.100 to 0.300 2.0 1.0" in opened.find_element(By.ID, "probes").text
     assert "differ by 10.0 percentage points" in opened.find_element(By.ID, "calibration").text
