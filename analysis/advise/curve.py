@@ -19,7 +19,7 @@ from trainables.record import Predictions
 from trainables.seeding import generator
 from trainables.validation import evidence_of
 
-FEWEST = 10  # training groups of a share; with fewer, a score is chance
+FEWEST = 8  # training groups of a share; with fewer, a score is chance
 
 
 @dataclass(frozen=True)

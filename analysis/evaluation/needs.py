@@ -41,7 +41,7 @@ def class_scores(answer: np.ndarray, sample: Sample, scheme: Scheme) -> dict[str
 
 def needs(scores: Mapping[str, float], known: Sample, scheme: Scheme, rises: Mapping[str, float]) -> list[Need]:
     """The classes with no more groups than the median one that score below the mean of all, the lowest score first; where it is known
-    what more groups do, only those that rise with them.
+    what more groups do, only those that do not fall with them.
 
     Args:
         scores: by class, of those that were evaluated.
@@ -57,6 +57,6 @@ def needs(scores: Mapping[str, float], known: Sample, scheme: Scheme, rises: Map
     found = [
         Need(name, groups[name], score, mean, rises.get(name))
         for name, score in scores.items()
-        if groups[name] <= middle and score < mean and rises.get(name, 1.0) > 0
+        if groups[name] <= middle and score < mean and rises.get(name, 0.0) >= 0
     ]
     return sorted(found, key=lambda one: one.score)

@@ -132,6 +132,16 @@ def test_label_issues_are_of_classes_and_tags_and_their_table_corrects_the_label
     assert (corrected.labels != as_choices(images).labels).sum() == len(rows) > 0 and not corrected.left_out
 
 
+def test_what_would_help_is_said_of_every_kind_and_what_cannot_be_known_of_it(at_home, made):
+    from analysis.advise.__main__ import app
+
+    assert run(app, "--run", "drawn")
+    found = json.loads((at_home / "runs" / "drawn" / "advice.json").read_text())
+    number = made.images.scheme.kinds[0] == "number"
+    assert isinstance(found["ceiling"], str) == isinstance(found["needs"], str) == number
+    assert not number or "number" in found["ceiling"] + found["needs"]
+
+
 def test_leaks_are_looked_for_whatever_is_predicted(at_home, made):
     from analysis.leaks.__main__ import app
 

@@ -32,10 +32,13 @@ class RangeEnd:
 
 
 def ends_in(search: Search) -> tuple[RangeEnd, ...] | str:
-    """Those of a run; why it has none where nothing varied."""
+    """Those of a run; why that is not known where nothing varied, or too few trials have a score."""
     if not search.space:
         return f"nothing varied in {search.name}, or space.yaml is not there"
-    return tuple(range_ends(ranked(search.trials, search.metric), search.space))
+    searched = [trial for trial in ranked(search.trials, search.metric) if trial.values]
+    if len(searched) < FEWEST:
+        return f"{len(searched)} trials with a score are too few, {FEWEST} are needed"
+    return tuple(range_ends(searched, search.space))
 
 
 def range_ends(best_first: Sequence[SearchedTrial], space: Sequence[Dimension]) -> list[RangeEnd]:
