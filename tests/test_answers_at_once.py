@@ -23,7 +23,7 @@ COMMANDS = (
     "trainables.cache",
     "search_spaces.describe",
 )
-OVER_RUNS = ("ensemble", "report", "leaks", "soup", "suspects", "mistakes")
+OVER_RUNS = ("ensemble", "report", "leaks", "soup", "suspects", "mistakes", "advise")
 # Gives one command after the other.
 WATCHED = f"""
 import json, runpy, sys, traceback

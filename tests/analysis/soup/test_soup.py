@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from analysis import command
 from analysis.command import decode
 from analysis.evaluation.uncertainty import Gain
 from analysis.members.soup.alike import find_groups
 from analysis.members.soup.average import RECIPES, Soup, mean_tensors, measure_statistics, soup_maker
 from analysis.members.trials import load_runs
-from analysis.soup import __main__ as command
 from analysis.soup.__main__ import app
 from analysis.soup.outcome import Outcome, make_soups
 from tests.conftest import nightly_after
