@@ -37,6 +37,8 @@ BASES = {"common.yaml", "finetune.yaml"}  # to be extended, no spaces themselves
 RESERVED = ("extends", "start", "on_cpu")
 KINDS = {"choice": ("when",), "float": ("log", "step", "when"), "int": ("log", "step", "when")}  # and the further keys of each
 
+CHANGES, GIVEN = Path("--set"), Path("space")  # stand for a file where there is none: changes, and a space that is a dict
+
 Check = Callable[[Space], list[tuple[str, str]]]
 
 
@@ -70,8 +72,16 @@ def shipped_spaces() -> list[str]:
     return sorted(file.name for file in FOLDER.glob("*.yaml") if file.name not in BASES)
 
 
+def find_shipped(name: str) -> Path:
+    """The file of a shipped space, by its name with or without `.yaml`. Raises: SpaceError with the names that there are."""
+    known = shipped_spaces()
+    if (file := f"{name.removesuffix('.yaml')}.yaml") in known:
+        return FOLDER / file
+    raise SpaceError([f"{name} is no shipped space{_nearest(name, known)} Shipped are {', '.join(known)}."])
+
+
 def read_space(
-    space: str | Path,
+    space: str | Path | Mapping[str, Any],
     *,
     on_cpu: bool = False,
     changes: Sequence[str] = (),
@@ -81,7 +91,7 @@ def read_space(
     """Read a space and check it.
 
     Args:
-        space: a file, or the name of a shipped space with or without `.yaml`; a file of that name comes first.
+        space: a file, or the name of a shipped space with or without `.yaml`; a file of that name comes first. Or what such a file holds.
         on_cpu: whether the `on_cpu:` overlays are laid over the rest.
         changes: `section/field=value` texts, the value in YAML; they are laid over everything else.
         choosers: the settings that name an entry of a registry, by path. A setting that only some entries have is drawn, or set, only where
@@ -93,12 +103,12 @@ def read_space(
 
     Raises: SpaceError with all mistakes, one line each: `effnet.yaml:14: optimizer/lr: low is the text '1e-5', ...`.
     """
-    file = _find(str(space), Path())
+    file = GIVEN if isinstance(space, Mapping) else _find(str(space), Path())
     if file is None:
         known = shipped_spaces()
         raise SpaceError([f"{space} is neither a file nor a shipped space{_nearest(str(space), known)} Shipped are {', '.join(known)}."])
     mistakes: list[str] = []
-    documents = _read_chain(file, mistakes)
+    documents = _read_chain(file, _as_yaml(space) if isinstance(space, Mapping) else None, mistakes)
     files = [document.settings for document in documents]
     overlays = [document.overlay for document in documents]
     changed = _read_changes(changes, mistakes)
@@ -143,14 +153,28 @@ def _find(name: str, folder: Path) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-def _read_chain(file: Path, mistakes: list[str]) -> list[Document]:
-    """The documents of a file and of all that it extends, the farthest first. Raises SpaceError where one cannot be read at all."""
+def _as_yaml(space: Mapping[str, Any]) -> str:
+    """Raises: SpaceError for what YAML has no word for."""
+    try:
+        return yaml.safe_dump(dict(space), sort_keys=False)
+    except yaml.representer.RepresenterError as error:
+        *_, value = error.args
+        raise SpaceError([f"{GIVEN}: {value!r} is no plain value; write numbers, texts, true or false, lists and dicts"]) from None
+
+
+def _read_chain(file: Path, text: str | None, mistakes: list[str]) -> list[Document]:
+    """The documents of a file and of all that it extends, the farthest first. Raises SpaceError where one cannot be read at all.
+
+    Args:
+        text: of the first, where that is no file.
+    """
     documents: list[Document] = []
     seen: list[Path] = []
     while True:
         seen.append(file.resolve())
         try:
-            root = _compose(file.read_text(encoding="utf-8"))
+            root = _compose(file.read_text(encoding="utf-8") if text is None else text)
+            text = None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise SpaceError([*mistakes, f"{_at(file, getattr(error, 'problem_mark', None))}: is not YAML: {_reason(error)}."]) from None
         if not isinstance(root, yaml.MappingNode):
@@ -217,13 +241,13 @@ def _read_changes(changes: Sequence[str], mistakes: list[str]) -> Layer:
         except yaml.YAMLError as error:
             mistakes.append(f"--set: {path}: {text!r} is not YAML: {_reason(error)}.")
             continue
-        mistakes += _repeated_keys(node, Path("--set")) if node else []
+        mistakes += _repeated_keys(node, CHANGES) if node else []
         if node is None:
             mistakes.append(f"--set: {path}: has no value; write {path}=value.")
         elif len(names) == 2:
             layer[path] = _read_entry(path, "--set", node, mistakes)
         else:
-            layer |= _read_layer({path: ("--set", node)}, Path("--set"), mistakes)
+            layer |= _read_layer({path: ("--set", node)}, CHANGES, mistakes)
     return layer
 
 
@@ -243,8 +267,8 @@ def _construct(node: yaml.Node) -> Any:
 
 
 def _at(file: Path, mark: yaml.Mark | None) -> str:
-    # A change from the command line has no lines.
-    return file.name if mark is None or file.name == "--set" else f"{file.name}:{mark.line + 1}"
+    # What is no file has no lines.
+    return file.name if mark is None or file in (CHANGES, GIVEN) else f"{file.name}:{mark.line + 1}"
 
 
 def _reason(error: Exception) -> str:

@@ -13,16 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from trainables.commands import COMMANDS as ours
 
 HEAVY = ("ray", "torch", "torchvision", "timm", "albumentations", "matplotlib", "sklearn", "cleanlab", "onnxruntime")
 # Tables and runs are read with these; help needs none of them.
 FOR_HELP = (*HEAVY, "pyarrow", "pandas", "scipy", "cv2", "fsspec", "skimage", "optuna")
-COMMANDS = (
-    *(f"tuner.{name}" for name in ("run", "refit", "replay", "pretrain")),
-    *(f"analysis.{file.parent.name}" for file in sorted((ROOT / "analysis").glob("*/__main__.py"))),
-    "trainables.cache",
-    "search_spaces.describe",
-)
+COMMANDS = (*dict.fromkeys(command.words.split()[0] for command in ours.values()), "search_spaces.describe")
 OVER_RUNS = ("ensemble", "report", "leaks", "soup", "suspects", "mistakes", "advise")
 # Gives one command after the other.
 WATCHED = f"""

@@ -12,6 +12,7 @@ ALLOWED = {
     "trainables": {"search_spaces"},
     "tuner": {"search_spaces", "trainables", "analysis"},
     "analysis": {"search_spaces", "trainables"},
+    "sweepvote": {"search_spaces", "trainables", "tuner", "analysis"},
 }
 # A page about names, printed for people and imported by no other: spaces themselves stay plain data that knows nothing of training.
 EXCEPTIONS = {"search_spaces/describe.py": {"trainables", "tuner"}}
@@ -22,7 +23,7 @@ FLOORS = (
 )  # of analysis, from the ground; the commands are its roof, and its figures and pages stand beside
 OWNERS = {
     "ray": ("tuner/", "trainables/trial.py"),
-    "optuna": ("tuner/searchers/", "analysis/evaluation/search/"),
+    "optuna": ("tuner/searchers/", "analysis/evaluation/search/", "sweepvote/run.py"),  # the last for a type alone
     "cmaes": ("tuner/searchers/cmaes.py",),
     "albumentations": ("trainables/data/augment.py", "trainables/data/changes.py"),
     "timm": ("trainables/models/", "trainables/optimizers.py"),

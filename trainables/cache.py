@@ -1,6 +1,5 @@
 """`python -m trainables.cache`: list the decoded and copied images in the cache, or remove them."""
 
-import json
 import re
 import time
 from datetime import UTC, datetime
@@ -8,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from trainables.commands import program
+from trainables.options import AsJson
 
 if TYPE_CHECKING:
     from trainables.data.view_store import Listed
@@ -23,7 +25,7 @@ def main(
     older: Annotated[
         str | None, typer.Option(help="Remove images that no command has used for this long: 30d, 2w, 12h; not those in use.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, the table on stderr.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the decoded images in the cache, and what was copied from object stores, or remove some of it.
 
@@ -56,7 +58,7 @@ def main(
             if before is not None:
                 freed += _remove([file for file in features_folder().glob("*.npz") if file.stat().st_mtime < before])
             stores, old, features = list_stores(cache), old_files(cache), sorted(features_folder().glob("*.npz"))
-            show(cache, stores, list_copies(), features, old, limit, freed=None if before is None else freed, as_json=as_json)
+            show(cache, stores, list_copies(), features, old, limit, freed=None if before is None else freed)
     except (CacheError, ValueError) as error:
         complain(str(error))
         raise typer.Exit(2) from None
@@ -71,7 +73,6 @@ def show(
     limit: int,
     *,
     freed: int | None,
-    as_json: bool,
 ) -> None:
     """A table of the views and lines of the copies, or the same as JSON.
 
@@ -81,10 +82,10 @@ def show(
     from rich import box
     from rich.table import Table
 
-    from trainables.console import open_console, output
+    from trainables.console import document, output
     from trainables.data.view_store import features_folder
 
-    console = open_console(stderr=True) if as_json else output()
+    console = output()
     table = Table(box=box.SIMPLE_HEAD)
     for name, justify in (("view", "left"), ("images", "right"), ("MB", "right"), ("last used", "left"), ("in use", "left")):
         table.add_column(name, justify=justify)
@@ -104,23 +105,22 @@ def show(
     if freed is not None:
         busy = sum(one.in_use for one in stores)
         console.print(f"{freed / 1e9:.2f} GB freed." + (f" {busy} views stay, since running commands use them." if busy else ""))
-    if as_json:
-        views = [
-            {
-                "view": one.shows,
-                "folder": str(one.folder),
-                "images": one.images,
-                "bytes": one.size,
-                "last_used": datetime.fromtimestamp(one.used, UTC).isoformat() if one.used else None,
-                "in_use": one.in_use,
-            }
-            for one in stores
-        ]
-        old_ones = {"files": len(old), "bytes": old_size}
-        copied = [{"address": copy.address, "folder": str(copy.folder), "bytes": copy.size} for copy in copies]
-        kept = {"files": len(features), "bytes": sum(file.stat().st_size for file in features)}
-        found = {"format": 1, "cache": str(cache), "limit": limit, "freed": freed, "views": views, "copies": copied}
-        print(json.dumps(found | {"features": kept, "earlier_versions": old_ones}))
+    views = [
+        {
+            "view": one.shows,
+            "folder": str(one.folder),
+            "images": one.images,
+            "bytes": one.size,
+            "last_used": datetime.fromtimestamp(one.used, UTC).isoformat() if one.used else None,
+            "in_use": one.in_use,
+        }
+        for one in stores
+    ]
+    old_ones = {"files": len(old), "bytes": old_size}
+    copied = [{"address": copy.address, "folder": str(copy.folder), "bytes": copy.size} for copy in copies]
+    kept = {"files": len(features), "bytes": sum(file.stat().st_size for file in features)}
+    found = {"format": 1, "cache": str(cache), "limit": limit, "freed": freed, "views": views, "copies": copied}
+    document(found | {"features": kept, "earlier_versions": old_ones})
 
 
 def _before(empty: bool, older: str | None) -> float | None:
@@ -143,4 +143,4 @@ def _remove(files: list[Path]) -> int:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m trainables.cache")
+    app(prog_name=program("trainables.cache"))

@@ -3,11 +3,12 @@
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -67,11 +68,19 @@ class TrialCount:
     more: bool = False
 
 
+def trial_count(text: str) -> TrialCount:
+    """`40`, or `+20` for as many more. Raises: typer.BadParameter."""
+    match = re.fullmatch(r"(\+?)(\d+)", text.strip())
+    if not match or not int(match[2]):
+        raise typer.BadParameter(f"{text!r} is not a number of trials; write 40, or with --resume +20 for 20 more")
+    return TrialCount(int(match[2]), more=bool(match[1]))
+
+
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for."""
+    """What the command line, or a call from Python, asks for."""
 
-    space: str | None = None
+    space: str | Mapping[str, Any] | None = None
     resume: str | None = None  # a run to resume
     data: str | Path | None = None  # a path, or an address
     storage: str = "runs"  # folder or address of all runs
@@ -92,6 +101,27 @@ class Options:
     dashboard: bool = True
     dry_run: bool = False
     allow_bad_images: bool = False
+    called: str = ""  # how it is called from Python; empty: by the command line
+
+
+@contextmanager
+def ray_starter(address: str | None, *, dashboard: bool) -> Iterator[Start]:
+    """Begins to start Ray when it is called, which is when all that can be has been checked; at the end Ray is left."""
+    starting: list[Starting] = []
+
+    def start(gpus: int | None) -> Join:
+        # Ray and torch take seconds: a mistake is reported before either is imported.
+        from tuner.cluster import Starting
+
+        starting.append(Starting(address, dashboard=dashboard, gpus=gpus))
+        return starting[-1].join
+
+    try:
+        yield start
+    finally:
+        # Left to the end of the process, Ray waits a minute for a server that is gone.
+        for one in starting:
+            one.stop()
 
 
 def carry_out(work: Callable[[Start], int], console: Console, *, address: str | None, dashboard: bool) -> NoReturn:
@@ -106,22 +136,14 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
     def end(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    starting: list[Starting] = []
-
-    def start(gpus: int | None) -> Join:
-        # Ray and torch take seconds: a mistake is reported before either is imported.
-        from tuner.cluster import Starting
-
-        starting.append(Starting(address, dashboard=dashboard, gpus=gpus))
-        return starting[-1].join
-
     def refuse(words: str) -> int:
         complain(words)
         return 2
 
     signal.signal(signal.SIGTERM, end)
     try:
-        code = work(start)
+        with ray_starter(address, dashboard=dashboard) as start:
+            code = work(start)
     except UserError as error:
         code = refuse(str(error))
     except OSError as error:
@@ -135,8 +157,4 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
     except Terminated:
         console.print("Stopped by SIGTERM.")
         code = 128 + signal.SIGTERM
-    finally:
-        # Left to the end of the process, Ray waits a minute for a server that is gone.
-        for one in starting:
-            one.stop()
     sys.exit(code)

@@ -255,7 +255,7 @@ def data_folder(options: Options, earlier: Earlier | None, console: Console) -> 
     return folder
 
 
-def has_overlay(space: str) -> bool:
+def has_overlay(space: str | Mapping[str, Any]) -> bool:
     """Whether a space has an `on_cpu:` part."""
     return read_space(space, on_cpu=True) != read_space(space)
 

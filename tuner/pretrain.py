@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.text import Text
 
 from search_spaces.errors import UserError
-from trainables.console import complain, output
+from trainables.commands import launch
+from trainables.console import complain, document, output
+from trainables.options import AsJson
 from trainables.registry import ConfigError, Mistake
 from trainables.storage import write_atomically
 
@@ -58,6 +60,7 @@ def main(
         typer.Option(min=0, help="Seed of the hold-out and of everything random; use the search's. Default: that of --run, or 0."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The weights file. Default: weights/<backbone>-pretrained.safetensors.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train a backbone on images without labels, and write weights with which a search can start.
 
@@ -177,6 +180,7 @@ def learn(settings: "Pretraining", space: "Space", data: str | None, earlier: "E
     console.print(f"Reconstruction error of masked pixels: {epoch.loss:.4f} after {settings.epochs} epochs, {first:.4f} after the first.")
     use = f"--set model/backbone={settings.backbone} --set {shlex.quote(f'model/weights={out}')}"
     console.print(Text.assemble("Weights: ", (str(out), "bold"), f". Use them: {use}"), soft_wrap=True)
+    document({"files": [out], "epochs": settings.epochs, "error": epoch.loss, "first error": first})
 
 
 def gather(folder: Path, view: "View", space: "Space", settings: "Pretraining", earlier: "Earlier | None", console: Console) -> Material:
@@ -223,4 +227,4 @@ def gather(folder: Path, view: "View", space: "Space", settings: "Pretraining", 
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    launch(main, "tuner.pretrain")

@@ -5,7 +5,9 @@ from typing import Annotated
 import typer
 
 from search_spaces.read import shipped_spaces
+from trainables.commands import launch
 from trainables.console import output
+from trainables.options import AsJson
 from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Start, TimeBudget, carry_out
 
 
@@ -29,6 +31,7 @@ def main(
         typer.Option("--set", metavar="PATH=VALUE", help="Change the space: view/size=224, data/target=species. Repeatable."),
     ] = None,
     dashboard: Dashboard = True,
+    as_json: AsJson = False,
 ) -> None:
     """Fit linear heads to what the backbones of a space give without being trained, at each of its views, and rank them.
 
@@ -41,7 +44,8 @@ def main(
     Exit codes: 0 done, 2 the user's mistake, such as a space without weights, 130 and 143 stopped.
     """
     # Every option is a field of the same name.
-    options = Options(**locals() | {"changes": tuple(changes or ())})
+    given = {name: value for name, value in locals().items() if name != "as_json"}
+    options = Options(**given | {"changes": tuple(changes or ())})
     console = output()
 
     def work(start: Start) -> int:
@@ -53,4 +57,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    launch(main, "tuner.probe")

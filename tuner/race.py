@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
+from trainables.commands import launch
 from trainables.console import output
+from trainables.options import AsJson
 from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, carry_out
 
 
@@ -22,6 +24,7 @@ def main(
     cpus_per_trial: CpusPerTrial = None,
     address: Address = None,
     dashboard: Dashboard = True,
+    as_json: AsJson = False,
 ) -> None:
     """Race the best configurations of a search over its other folds.
 
@@ -34,8 +37,8 @@ def main(
 
     The models are kept in RUN/finalists. Ctrl-C, SIGTERM and the end of --time-budget stop softly; the same command resumes.
     """
-    # Every option but --run is a field of the same name.
-    options = Options(**{name: value for name, value in locals().items() if name != "run"})
+    # Every option but --run and --json is a field of the same name.
+    options = Options(**{name: value for name, value in locals().items() if name not in ("run", "as_json")})
     console = output()
 
     def work(start: Start) -> int:
@@ -47,4 +50,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    launch(main, "tuner.race")

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.evaluation.search.summary import summary_of, write_summary
+from trainables.console import document
 from trainables.data.training import Data
 from trainables.metrics import BY_NAME
 from trainables.record import (
@@ -60,7 +62,10 @@ def race(name: str, options: Options, console: Console, start: Start) -> int:
     refuse_refit(run, card)
     show_lock(run, console)
     with hold(run):
-        return race_held(run, card, options.finalists, with_shares_of(card, options), console, start)
+        code = race_held(run, card, options.finalists, with_shares_of(card, options), console, start)
+        write_summary(run)
+        document(summary_of(run))
+        return code
 
 
 def race_held(

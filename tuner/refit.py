@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from trainables.commands import launch
 from trainables.console import output
+from trainables.options import AsJson
 from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, carry_out
 
 
@@ -58,6 +60,7 @@ def main(
     cpus_per_trial: CpusPerTrial = None,
     address: Address = None,
     dashboard: Dashboard = True,
+    as_json: AsJson = False,
 ) -> None:
     """Train the best configurations of a search again: on every fold, on all data, with other seeds.
 
@@ -96,4 +99,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    launch(main, "tuner.refit")

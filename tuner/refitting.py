@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from trainables.console import open_console
+from analysis.evaluation.search.summary import summary_of, write_summary
+from trainables.console import document, open_console
 from trainables.data.layouts.reading import read_images
 from trainables.data.training import Data
 from trainables.data.views import View
@@ -69,7 +70,10 @@ def refit(refit_options: RefitOptions, options: Options, console: Console, start
             run = stack.enter_context(claim(runs, options.name, numbered(stem, first=stem)))
             card = card_of(card, run, searched, refits)
             show_chosen(card, searched, chosen, refits, console)
-        return train_refits(Refits(run, searched, card, refits), options, console, start, began)
+        code = train_refits(Refits(run, searched, card, refits), options, console, start, began)
+        write_summary(run)
+        document(summary_of(run))
+        return code
 
 
 @dataclass(frozen=True)

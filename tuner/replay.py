@@ -14,8 +14,10 @@ from rich.console import Console
 
 from search_spaces.errors import UserError
 from search_spaces.schema import show
-from trainables.console import complain, output
+from trainables.commands import launch
+from trainables.console import complain, document, output
 from trainables.metrics import BY_NAME
+from trainables.options import AsJson
 from trainables.progress import progress_bar
 from trainables.record import (
     DAMAGE,
@@ -66,6 +68,7 @@ def main(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; with another number sums may differ in their last bits. Default: as recorded.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train a trial again, outside the search, and compare it epoch by epoch with its record.
 
@@ -167,6 +170,7 @@ def replay(
         say(f"The validation probabilities are of epoch {predictions.epoch}, which was not reached.")
     code, words = verdict(findings, excuses, compared_words(again), tolerance, metric)
     say(words, style="green" if code == 0 else "red")
+    document({"verdict": words, "differences": [str(finding) for finding in findings], "other conditions": excuses})
     return code
 
 
@@ -321,4 +325,4 @@ def _check(record: Record) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    launch(main, "tuner.replay")

@@ -1,26 +1,20 @@
 """`python -m tuner.run --space quickstart.yaml`: search a space, keep every trial's record, print the best trials."""
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from search_spaces.read import shipped_spaces
+from trainables.commands import launch
 from trainables.console import output
-from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, TrialCount, carry_out
+from trainables.options import AsJson
+from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, carry_out, trial_count
 
-# Options that are short for settings of the section data.
+# Options that are short for settings of the sections run and data.
+OF_RUN = ("metric", "searcher", "pruner")
 OF_DATA = ("target", "tags", "number", "group", "label_pattern", "layout")
-
-
-def trial_count(text: str) -> TrialCount:
-    """`40`, or `+20` for as many more. Raises: typer.BadParameter."""
-    match = re.fullmatch(r"(\+?)(\d+)", text.strip())
-    if not match or not int(match[2]):
-        raise typer.BadParameter(f"{text!r} is not a number of trials; write 40, or with --resume +20 for 20 more")
-    return TrialCount(int(match[2]), more=bool(match[1]))
 
 
 def folder_of(data: str | None, files: list[str]) -> str | None:
@@ -124,6 +118,7 @@ def run(
             "--allow-bad-images", "--allow-bad-photos", help="Leave out images that cannot be decoded, even if they are more than 5 %."
         ),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search a space for the best models, on all cores and GPUs.
 
@@ -140,8 +135,9 @@ def run(
     lost, after a crash too. `--resume NAME --trials +20` extends a search, `--resume NAME --space edited.yaml` changes its space.
     """
     given = dict(locals())
+    given.pop("as_json")
     given["data"] = folder_of(data, given.pop("files") or [])
-    named = {name: value for name in ("metric", "searcher", "pruner") if (value := given.pop(name)) is not None}
+    named = {name: value for name in OF_RUN if (value := given.pop(name)) is not None}
     # In quotation marks: names such as no, 01 or a: b are text.
     of_data = {name: json.dumps(value) for name in OF_DATA if (value := given.pop(name)) is not None}
     console = output()
@@ -158,4 +154,4 @@ def run(
 
 
 if __name__ == "__main__":
-    typer.run(run)
+    launch(run, "tuner.run")

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,14 @@ from rich.console import Console
 from rich.text import Text
 
 from search_spaces.write import space_text
+from trainables.console import document
 from trainables.data.layouts.reading import read_unlabelled
 from trainables.data.splits import Split, count_others, split_table
 from trainables.mirror import original
 from trainables.progress import waiting
 from trainables.record import SPACE, SPLIT, RunCard, RunError, write_run
 from trainables.restore_data import EXTRA
-from trainables.storage import open_folder, write_atomically
+from trainables.storage import Folder, open_folder, write_atomically
 from tuner import preflight
 from tuner.budget import Division, predictions_of
 from tuner.candidates import NOTHING, candidates
@@ -29,11 +31,19 @@ from tuner.surroundings import gpus_here
 from tuner.understood import examples_sheet
 
 
-def search(options: Options, console: Console, start: Start, *, probe_only: bool = False) -> int:
+def search(
+    options: Options,
+    console: Console,
+    start: Start,
+    *,
+    probe_only: bool = False,
+    claimed: Callable[[Folder], None] = lambda run: None,
+) -> int:
     """Run the command and return its exit code.
 
     Args:
         start: begins to start Ray.
+        claimed: is told the folder of the run before its first trial.
         probe_only: whether it ends when every backbone and view has been probed; a later command may go on with the search.
     Raises: SpaceError, ConfigError, DataError, RunError, StorageError for what the user can fix. No record is touched then.
     """
@@ -49,6 +59,7 @@ def search(options: Options, console: Console, start: Start, *, probe_only: bool
         join = start(None) if options.address and not options.dry_run else None
         gpus = join().gpus if join else gpus_here()
         plan = check(options, earlier, gpus, stack, console)
+        claimed(plan.run)
         if probe_only:
             if not candidates(plan.space, plan.fixed):
                 raise RunError(f"{plan.space.name}: {NOTHING}, so there is nothing to probe; give some: --set model/weights=FILE")
@@ -62,12 +73,14 @@ def search(options: Options, console: Console, start: Start, *, probe_only: bool
                 console.print(Text(f"Examples of each class: {sheet}"), soft_wrap=True)
             valid = f"{preflight.DRAWS} configurations drawn, {len(plan.configurations)} trained for one step, all valid"
             console.print(f"Dry run: {valid}. Nothing was written.")
+            document({"valid": True, "drawn": preflight.DRAWS, "trained for one step": len(plan.configurations)})
             return 0
         # All that can be checked without opening an image is valid: Ray starts while images are decoded and the preflight runs.
         join = join or start(gpus)
         material = prepare(plan, allow_bad=allow_bad, console=console)
 
         with waiting("importing Ray Tune"):
+            from analysis.evaluation.search.summary import summary_of, write_summary
             from tuner.summary import summarize, summarize_probes
             from tuner.training import Work, study_searcher, train_and_sum_up
 
@@ -87,11 +100,13 @@ def search(options: Options, console: Console, start: Start, *, probe_only: bool
             reserve=division.reserve if division else None,
         )
         code = train_and_sum_up(work, options, join, console)
-        if code or probe_only or not (plan.settings.finalists or plan.settings.answer):
-            return code
-        from tuner.conclusion import conclude
+        if not code and not probe_only and (plan.settings.finalists or plan.settings.answer):
+            from tuner.conclusion import conclude
 
-        return conclude(plan, options, division, began, console, lambda gpus: join)
+            code = conclude(plan, options, division, began, console, lambda gpus: join)
+        write_summary(plan.run)
+        document(summary_of(plan.run))
+        return code
 
 
 def divide(plan: Plan, split: Split, budget: float) -> Division:
@@ -154,7 +169,7 @@ def write_plan(plan: Plan, material: Material, options: Options) -> None:
             attributes=tuple(target.plain() for target in images.scheme.targets),
             epochs=plan.settings.epochs,
             trials=plan.settings.trials,
-            command=earlier.card.command if earlier else shlex.join(["python", "-m", "tuner.run", *sys.argv[1:]]),
+            command=earlier.card.command if earlier else options.called or shlex.join(["python", "-m", "tuner.run", *sys.argv[1:]]),
             predicts=plan.targets,
             metric=plan.settings.metric,
             also=plan.settings.also,

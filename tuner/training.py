@@ -18,6 +18,7 @@ from rich.text import Text
 from analysis.evaluation.search.probes import probes_of
 from trainables.baseline import baseline_of
 from trainables.config import TrialConfig
+from trainables.console import redraws
 from trainables.data.view_store import cache_folder
 from trainables.data.views import View
 from trainables.progress import waiting
@@ -180,7 +181,7 @@ def search(
     Raises: KeyboardInterrupt at a second signal; no process of a trial is left then, and the records are closed.
     """
     settings = plan.settings
-    live = Live(board, console=console, refresh_per_second=2) if console.is_terminal else None
+    live = Live(board, console=console, refresh_per_second=2) if redraws(console) else None
 
     def show(row: Row) -> None:
         if not live and row.state != "running":

@@ -15,13 +15,15 @@ from analysis.evaluation.search.ends import ends_in
 from analysis.evaluation.search.reading import read_search
 from analysis.members.trials import Runs, Trial
 from search_spaces.schema import flat
-from trainables.console import output
+from trainables.commands import program
+from trainables.console import document, output
 from trainables.data.images import DataError
 from trainables.data.training import Data
 from trainables.data.views import View
+from trainables.options import AsJson
 from trainables.probe_config import as_probe
 from trainables.progress import progress_bar, waiting
-from trainables.record import Record, RunError
+from trainables.record import Record, RunError, read_json
 from trainables.registry import ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ TOP = 3  # trials that evaluate the labels of each target
 def main(
     run: RunOption = None,
     draws: Annotated[int, typer.Option(min=1, help="How many times each share of the training groups is drawn.")] = 3,
+    as_json: AsJson = False,
 ) -> None:
     """Say what would help most: twice the images, better labels, a wider search space, or images of some classes.
 
@@ -79,7 +82,9 @@ def advise(names: Sequence[str] | None, *, draws: int) -> None:
         console.print(table(f"Learning curve of {learning.of}", (), ("share", "groups", "images", metric.title, "95 % CI"), rows))
         console.print(learning_note(learning, metric), soft_wrap=True, highlight=False)
     show_left_out(console, runs.left_out)
-    show_written(console, [write_advice(runs.folders[0], found)])
+    written = write_advice(runs.folders[0], found)
+    show_written(console, [written])
+    document({**read_json(written, "advice"), "files": [written]})
 
 
 def _learning(runs: Runs, best: Trial, draws: int, console: Console) -> tuple[Learning | str, dict[str, float]]:
@@ -118,4 +123,4 @@ def use_threads_of(record: Record, device: "torch.device") -> None:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m analysis.advise")
+    app(prog_name=program("analysis.advise"))

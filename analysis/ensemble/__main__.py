@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -32,6 +32,7 @@ from analysis.evaluation.decide import Decision, Options, Outcome, averaged, dec
 from analysis.evaluation.holdout import note_look
 from analysis.evaluation.nested import candidates_of, known_of
 from analysis.evaluation.scoring import AlsoScored, also_words, class_table
+from analysis.evaluation.search.summary import write_summary
 from analysis.evaluation.shift import Shift, correction, estimate_all, reweighted_gain
 from analysis.evaluation.steps import STEPS
 from analysis.members.compose import Predicted
@@ -46,12 +47,13 @@ from analysis.members.predictions import (
 )
 from analysis.members.trials import EVERY_FOLD, Runs, Trial
 from analysis.votes import ENSEMBLES
-from trainables.commands import typed
-from trainables.console import open_console, output
+from trainables.commands import program, typed
+from trainables.console import document, open_console, output
 from trainables.data.images import Images, LeftOut, Unlabelled
 from trainables.data.layouts.reading import read_images, read_unlabelled
 from trainables.data.names import shown
 from trainables.data.views import ViewFiles
+from trainables.options import AsJson
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of, searched_run
 from trainables.registry import ConfigError, Mistake
@@ -89,6 +91,7 @@ def main(
     csv: Annotated[bool, typer.Option("--csv", help="Let finished submissions or probability files vote instead of trials.")] = False,
     out: Annotated[Path, typer.Option(help="With --csv: the file to write.")] = Path("vote.csv"),
     details: Annotated[bool, typer.Option("--details", help="Print every table behind the answer, too.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Let the best trials of a search vote, and measure what the vote is worth.
 
@@ -137,7 +140,7 @@ def main(
         refuse_others({str(file): True for file in files or ()}, "is not an option; files vote with --csv")
         steps = tuple(name for name in step or ["auto"] if name != "none")
         member_options = read_member_options(top, members, whole, per, diverse)
-        ensemble(run, Options(member_options, vote, steps, safe, seed), details)
+        document(ensemble(run, Options(member_options, vote, steps, safe, seed), details))
 
 
 def refuse_others(given: Mapping[str, object], why: str) -> None:
@@ -156,6 +159,7 @@ def files_vote(files: Sequence[Path], vote: str, out: Path) -> None:
     console, images = output(), len(voted.table)
     console.print(f"Answer: {voted.vote} vote of {len(files)} files over {images:,} images: {shown(str(out))}", soft_wrap=True)
     console.print(f"The files differ in the class of {voted.disputed:,} of {images:,} images.")
+    document({"vote": voted.vote, "images": images, "differ": voted.disputed, "files": [out]})
 
 
 def answer(run: Folder) -> None:
@@ -163,8 +167,11 @@ def answer(run: Folder) -> None:
     ensemble([str(run)], Options(read_member_options(None, "", False, "", False)), details=False)
 
 
-def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> None:
-    """Load, choose, predict, score, write, print. Raises: RunError, DataError, ConfigError, StorageError."""
+def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> dict[str, Any]:
+    """Load, choose, predict, score, write, print. Returns what scores.json holds, and which files were written.
+
+    Raises: RunError, DataError, ConfigError, StorageError.
+    """
     runs = read_runs(names)
     status = open_console(stderr=True)
     status.print(runs_words(runs), soft_wrap=True)
@@ -201,6 +208,7 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
     scores = scores_values(runs, outcome, asked, looked, baseline, seconds, unlabelled)
     with waiting("writing files and figures"):
         written = write_answer(folder, runs, outcome, unlabelled, scores)
+        write_summary(runs.folders[0])
     also = also_words([AlsoScored(**one) for one in scores["also"]])
     top, there = options.member_options.top, decision.lineup.choice
     fewer = f"Members to choose from: {there}, fewer than --top {top}." if top and top > there else ""
@@ -215,6 +223,7 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> No
     for line in summary(runs, outcome, context, None if details else MOST - 2 * len(answer.splitlines())):
         console.print(line, soft_wrap=True)
     console.print(answer, style="bold", soft_wrap=True)
+    return {**scores, "files": written}
 
 
 def refuse_one_group(runs: Runs) -> None:
@@ -384,4 +393,4 @@ def show_details(console: Console, runs: Runs, outcome: Outcome, unlabelled: Eva
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m analysis.ensemble")
+    app(prog_name=program("analysis.ensemble"))

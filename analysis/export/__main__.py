@@ -1,5 +1,6 @@
 """The command: an ensemble, or one trial's model, as an ONNX file."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,13 +10,16 @@ from rich.console import Console
 from analysis.command import refusals, show_written, warn
 from analysis.evaluation.fitted_ensemble import FILE, read_ensemble, read_trial_models
 from analysis.members.predictions import PLAIN, TrialModels
-from trainables.console import output
+from trainables.commands import program
+from trainables.console import document, output
+from trainables.options import AsJson
 from trainables.progress import waiting
 from trainables.record import MODEL, RunError, find_run, list_trials, trial_folder
 from trainables.storage import Folder, open_folder, write_atomically
 
 if TYPE_CHECKING:
     from analysis.export.onnx import Export
+    from analysis.export.parity import Parity
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -26,6 +30,7 @@ def main(
     run: Annotated[str | None, typer.Option(help="Instead of an ensemble: a run's name in runs/, its folder, or its address.")] = None,
     trial: Annotated[int | None, typer.Option(help="The number of the trial of that run.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for ensemble.onnx; for a trial, the file to write.")] = Path("."),
+    as_json: AsJson = False,
 ) -> None:
     """Write an ensemble as one ONNX file, or one trial's model.
 
@@ -40,17 +45,26 @@ def main(
     console = output()
     with refusals():
         if ensemble is not None and run is None and trial is None:
-            right = export_ensemble(console, open_folder(ensemble), out)
+            found = export_ensemble(console, open_folder(ensemble), out)
         elif ensemble is None and run is not None and trial is not None:
-            right = export_trial(console, run, trial, out)
+            found = [export_trial(console, run, trial, out)]
         else:
             raise RunError("give either --ensemble with the folder of an ensemble, or --run and --trial")
-    if not right:
+    document({"models": [{"file": str(one.file), "written": one.parity.holds, **asdict(one.parity)} for one in found]})
+    if not all(one.parity.holds for one in found):
         raise typer.Exit(1)
 
 
-def export_trial(console: Console, run: str, number: int, out: Path) -> bool:
-    """Write the model of one record. Returns whether it answers as PyTorch does. Raises: RunError."""
+@dataclass(frozen=True)
+class Checked:
+    """A model that was compared with PyTorch; its file is there where it answers alike."""
+
+    file: Path
+    parity: "Parity"
+
+
+def export_trial(console: Console, run: str, number: int, out: Path) -> Checked:
+    """Write the model of one record. Raises: RunError."""
     folder = find_run(run)
     numbers = [one.name for one in list_trials(folder)]
     mistakes = []
@@ -74,11 +88,8 @@ def exported(*wanted: Any) -> "Export":
         return export_models(*wanted) if len(wanted) == 1 else export_pipeline(*wanted)
 
 
-def export_ensemble(console: Console, folder: Folder, out: Path) -> bool:
-    """Write a whole ensemble; the models of its trials alone where ONNX cannot express one of its parts. Returns as above.
-
-    Raises: RunError.
-    """
+def export_ensemble(console: Console, folder: Folder, out: Path) -> list[Checked]:
+    """Write a whole ensemble; the models of its trials alone where ONNX cannot express one of its parts. Raises: RunError."""
     if folder.name == FILE:
         folder = folder.parent
     content = read_ensemble(folder)
@@ -94,11 +105,11 @@ def export_ensemble(console: Console, folder: Folder, out: Path) -> bool:
         warn(console, words)
         files = [(trial, out / f"{trial.name.replace('/', '-')}.onnx") for trial in trials]
         # Each is written, even if others fail.
-        return all([write_checked(console, exported(trial), file) for trial, file in files])
-    return write_checked(console, exported(content.pipeline, trials), out / "ensemble.onnx")
+        return [write_checked(console, exported(trial), file) for trial, file in files]
+    return [write_checked(console, exported(content.pipeline, trials), out / "ensemble.onnx")]
 
 
-def write_checked(console: Console, export: "Export", out: Path) -> bool:
+def write_checked(console: Console, export: "Export", out: Path) -> Checked:
     """Compare a network with PyTorch and write it, if it answers alike; says which of them, and how to use the file."""
     with waiting("comparing with PyTorch"):
         from analysis.export.onnx import ANSWER
@@ -109,7 +120,7 @@ def write_checked(console: Console, export: "Export", out: Path) -> bool:
     if not parity.holds:
         words = f"That is no faithful copy (at most {TOLERANCE:g}, at least {AGREEMENT:.1%}): {out} is not written."
         console.print(words, style="red", soft_wrap=True)
-        return False
+        return Checked(out, parity)
     try:
         write_atomically(out, export.content)
     except OSError as error:
@@ -119,8 +130,8 @@ def write_checked(console: Console, export: "Export", out: Path) -> bool:
     given = ", ".join(f"'{one.name}': {one.name}" for one in export.inputs)
     console.print(f"Use: onnxruntime.InferenceSession('{out}').run(['{ANSWER}'], {{{given}}})", soft_wrap=True)
     show_written(console, [f"{out} ({len(export.content) / 1e6:.1f} MB)"])
-    return True
+    return Checked(out, parity)
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m analysis.export")
+    app(prog_name=program("analysis.export"))

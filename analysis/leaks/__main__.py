@@ -10,14 +10,17 @@ from rich.console import Console
 from analysis.command import RunOption, decode, read_runs, refusals, show_written, table, warn
 from analysis.leaks.find import Leaks, clearest_view, features, find_pairs, meaning, nearest_neighbour, pairs_words, split_groups
 from analysis.members.predictions import data_folder
-from trainables.console import output
+from trainables.commands import program
+from trainables.console import document, output
 from trainables.data.copies import DISTANCE, fingerprints
 from trainables.data.layouts.reading import read_images
 from trainables.data.names import some
 from trainables.data.splits import HOLDOUT, NO_FOLD
 from trainables.data.views import open_view
 from trainables.metrics import METRICS, of_labels
+from trainables.options import AsJson
 from trainables.progress import progress_bar, waiting
+from trainables.record import read_json
 from trainables.restore_data import restore_split
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -31,6 +34,7 @@ def main(
         int, typer.Option(min=0, max=16, help="How many of 64 bits may differ in each of the two hashes of a pair.")
     ] = DISTANCE,
     seed: Annotated[int, typer.Option(min=0, help="Draws the folds of the probe.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Find leaks: images and groups that are in two splits of a run (train, validation, test).
 
@@ -83,6 +87,7 @@ def leaks(names: Sequence[str] | None, *, distance: int, seed: int) -> None:
 
         written = write(runs.folders[0] / "leaks", found, images, {"distance": distance, "seed": seed, "view": str(view)})
     show_written(console, written)
+    document({**read_json(runs.folders[0] / "leaks" / "leaks.json", "leaks"), "files": written})
 
 
 def show(console: Console, found: Leaks, distance: int) -> None:
@@ -111,4 +116,4 @@ def show(console: Console, found: Leaks, distance: int) -> None:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m analysis.leaks")
+    app(prog_name=program("analysis.leaks"))

@@ -27,14 +27,16 @@ from analysis.members.selection import take
 from analysis.members.trials import Runs, Sample
 from analysis.mistakes.find import Answered, Mistakes, TagErrors, find_mistakes, subgroups_of, tag_errors, worst_first
 from analysis.pages.errors import APART, LARGEST, NUMBERS, headline, size_words, subgroup_cells, votes_words
-from trainables.console import output
+from trainables.commands import program
+from trainables.console import document, output
 from trainables.data.decoding import open_image
 from trainables.data.images import Images
 from trainables.data.layouts.reading import read_images
 from trainables.data.views import ViewFiles, open_view
 from trainables.metrics.confusion import most_frequent_errors
+from trainables.options import AsJson
 from trainables.progress import progress_bar, waiting
-from trainables.record import RunError
+from trainables.record import RunError, read_json
 from trainables.seeding import generator
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -60,6 +62,7 @@ def main(
         typer.Option("--part", "--side", help="validation uses the recorded predictions; holdout (test) predicts, which takes longer."),
     ] = Part.validation,
     seed: Annotated[int, typer.Option(min=0, help="Draws the groups behind every interval.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Show what the answer of a search gets wrong: confusions, the most confident errors, where members disagree.
 
@@ -123,6 +126,7 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, part: Part, seed: 
 
         written = write_mistakes(runs.folders[0] / "mistakes", answered, found, images)
     show_written(console, written)
+    document({**read_json(runs.folders[0] / "mistakes" / "mistakes.json", "mistakes"), "files": written})
 
 
 def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
@@ -202,4 +206,4 @@ def _shorter_side(images: Images, name: str) -> int:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m analysis.mistakes")
+    app(prog_name=program("analysis.mistakes"))

@@ -1,7 +1,6 @@
 """The command: answers of an ensemble for images without labels."""
 
 from pathlib import Path
-from time import perf_counter
 from typing import Annotated, Literal
 
 import numpy as np
@@ -9,14 +8,15 @@ import typer
 from rich.table import Table
 
 from analysis.command import refusals, show_written, table, warn
-from analysis.members.predictions import Source
-from analysis.predict.files import answer_table, write_answers
-from analysis.predict.job import decoded, prepare
-from trainables.console import output
-from trainables.data.images import DataError, LeftOut
+from analysis.predict.files import write_answers
+from analysis.predict.job import answered, named, prepare
+from trainables.commands import program
+from trainables.console import document, output
+from trainables.data.images import LeftOut
 from trainables.data.names import shown
 from trainables.data.targets import Scheme
 from trainables.metrics.metric import TAGGED
+from trainables.options import AsJson
 from trainables.storage import Folder, open_folder
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -38,6 +38,7 @@ def main(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images that go through a model at a time. [default: as many as in its validation]")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Let an ensemble answer for images without labels.
 
@@ -58,22 +59,17 @@ def answer_images(folder: Folder, images: str, out: Path, device: str, batch: in
     """Check, decode, predict, write, print. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
     job = prepare(folder, images, out, device, batch)
-    start = perf_counter()
-    with decoded(job.images, job.trials, single=job.single) as files:
-        rows = np.flatnonzero([name not in files.bad for name in job.images.ids])
-        if not len(rows):
-            unusable = LeftOut("files are there, none of which can be used as an image", named(files.bad))
-            raise DataError(f"{images}: {unusable}. Give --photos an image, or a folder that holds some.")
-        scores = job.answer(Source(files, [job.images.ids[row] for row in rows]))
-    seconds = perf_counter() - start
-    scheme = job.content.pipeline.scheme
-    write_answers(out, answer_table(scheme, job.images.ids, rows, scores, files.bad))
-    warn(console, *files.notes(len(job.images.ids)))
-    if files.bad:
-        warn(console, LeftOut("images cannot be used", named(files.bad)))
-    console.print(shares_table(scheme, scores))
-    console.print(f"{len(rows):,} images answered in {seconds:.1f} s, {len(rows) / seconds:,.0f} a second with decoding, on {job.device}.")
+    found = answered(job)
+    write_answers(out, found.table)
+    warn(console, *found.files.notes(len(job.images.ids)))
+    if found.files.bad:
+        warn(console, LeftOut("images cannot be used", named(found.files.bad)))
+    scores, seconds = found.scores, found.seconds
+    console.print(shares_table(job.content.pipeline.scheme, scores))
+    rate = f"{len(scores) / seconds:,.0f} a second with decoding, on {job.device}"
+    console.print(f"{len(scores):,} images answered in {seconds:.1f} s, {rate}.")
     show_written(console, [shown(str(out))])
+    document({"files": [out], "images": len(scores), "seconds": seconds, "problems": found.files.bad, "answers": found.table})
 
 
 def shares_table(scheme: Scheme, scores: np.ndarray) -> Table:
@@ -93,10 +89,5 @@ def shares_table(scheme: Scheme, scores: np.ndarray) -> Table:
     return table("Answers", ("target", "value"), ("images", "share"), rows)
 
 
-def named(problems: dict[str, str]) -> tuple[str, ...]:
-    """Images and what is wrong with each, to print."""
-    return tuple(f"{name} ({why})" for name, why in problems.items())
-
-
 if __name__ == "__main__":
-    app(prog_name="python -m analysis.predict")
+    app(prog_name=program("analysis.predict"))

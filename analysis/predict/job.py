@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,13 +14,17 @@ import numpy as np
 from analysis.command import choose_device, decode
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, read_ensemble, read_trial_models
 from analysis.members.predictions import Source, TrialModels, count_passes, predict_trials, wanted_views
-from trainables.data.images import DataError, Unlabelled
+from analysis.predict.files import answer_table
+from trainables.data.images import DataError, LeftOut, Unlabelled
+from trainables.data.names import some
+from trainables.data.views import ViewFiles
 from trainables.mirror import local_folder
 from trainables.progress import progress_bar
 from trainables.record import RunError
 from trainables.storage import Folder, StorageError
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
 
@@ -45,31 +50,67 @@ class Job:
             raise RunError("the GPU has no room for a batch; give a smaller one, such as --batch 8, or --device cpu") from None
 
 
-def prepare(folder: Folder, images: str, out: Path, device: str, batch: int | None) -> Job:
-    """What the options ask for. Raises: RunError naming everything that is wrong with them."""
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What the models answer."""
+
+    table: "pd.DataFrame"  # one row an image
+    scores: np.ndarray  # (images that can be used, columns)
+    files: ViewFiles
+    seconds: float  # decoding included
+
+
+def answered(job: Job) -> Answered:
+    """Decode and predict, under progress bars. Raises: DataError where no image can be used, RunError."""
+    start = perf_counter()
+    with decoded(job.images, job.trials, single=job.single) as files:
+        rows = np.flatnonzero([name not in files.bad for name in job.images.ids])
+        if not len(rows):
+            unusable = LeftOut("files are there, none of which can be used as an image", named(files.bad))
+            raise DataError(f"{job.images.root}: {unusable}. Give an image, or a folder that holds some.")
+        scores = job.answer(Source(files, [job.images.ids[row] for row in rows]))
+    seconds = perf_counter() - start
+    return Answered(answer_table(job.content.pipeline.scheme, job.images.ids, rows, scores, files.bad), scores, files, seconds)
+
+
+def named(problems: dict[str, str]) -> tuple[str, ...]:
+    """Images and what is wrong with each, to print."""
+    return tuple(f"{name} ({why})" for name, why in problems.items())
+
+
+def prepare(folder: Folder, images: str | Sequence[str], out: Path | None, device: str, batch: int | None) -> Job:
+    """What the options ask for.
+
+    Args:
+        images: an image, a folder or an address; or a list of images.
+        out: the file that will be written.
+    Raises: RunError naming everything that is wrong with them.
+    """
     if folder.name == FILE:
         folder = folder.parent
     mistakes = []
-    content, trials, place, found = None, [], None, None
+    content, trials, found, single = None, [], None, False
     try:
         content = read_ensemble(folder)
         trials = read_trial_models(folder, content)
     except RunError as error:
         mistakes.append(str(error))
-    if out.is_dir():
+    if out and out.is_dir():
         mistakes.append(f"--out {out} is a folder; name the file to write, such as {out / 'answers.csv'}")
-    elif not out.parent.is_dir():
+    elif out and not out.parent.is_dir():
         mistakes.append(f"--out {out}: there is no folder {out.parent}; make it, or write elsewhere")
     if device == "cuda" and choose_device().type == "cpu":
         mistakes.append("--device cuda: there is no GPU that torch can use; take cpu or auto")
     try:
+        if not isinstance(images, str):
+            found, single = listed_images(images), len(images) == 1
         # What lies in a store is copied when nothing else is wrong.
-        if not (mistakes and "://" in images):
+        elif not (mistakes and "://" in images):
             place = local_folder(images, whole=False)
-            found = find_images(place, out)
+            found, single = find_images(place, out), place.is_file()
     except (DataError, StorageError) as error:
         mistakes.append(str(error))
-    if mistakes or content is None or place is None or found is None:
+    if mistakes or content is None or found is None:
         raise RunError("\n".join(mistakes))
     if device == "auto":
         chosen = choose_device()
@@ -77,10 +118,18 @@ def prepare(folder: Folder, images: str, out: Path, device: str, batch: int | No
         import torch
 
         chosen = torch.device(device)
-    return Job(content, [replace(one, largest_pass=batch or 0) for one in trials], found, place.is_file(), chosen)
+    return Job(content, [replace(one, largest_pass=batch or 0) for one in trials], found, single, chosen)
 
 
-def find_images(place: Path, out: Path) -> Unlabelled:
+def listed_images(files: Sequence[str]) -> Unlabelled:
+    """The images of a list. Raises: DataError naming all that are no files."""
+    gone = [name for name in files if not Path(name).is_file()]
+    if gone or not files:
+        raise DataError(f"{some(gone)}: there is no such file" if gone else "the list of images is empty; give some")
+    return Unlabelled(Path(), tuple(files))
+
+
+def find_images(place: Path, out: Path | None) -> Unlabelled:
     """An image, or every file below a folder but hidden ones and `out`, in the order of their names.
 
     Whether a file is an image shows when it is decoded; its name says little. Raises: DataError when there is none.
@@ -99,7 +148,7 @@ def find_images(place: Path, out: Path) -> Unlabelled:
         here = Path(folder)
         # Only plain files: opening a pipe would wait for ever.
         names += [here / name for name in files if not name.startswith(".") and (here / name).is_file()]
-    names = sorted(file.relative_to(place).as_posix() for file in names if file.resolve() != out.resolve())
+    names = sorted(file.relative_to(place).as_posix() for file in names if not out or file.resolve() != out.resolve())
     if not names:
         raise DataError(f"--photos {place}: the folder holds no files. Give an image, or a folder of images.")
     return Unlabelled(place, tuple(names))

@@ -9,7 +9,10 @@ from rich.table import Table
 from analysis.command import RunOption, refusals, run_folders, show_written, warn
 from analysis.evaluation.search.history import costs, ranked
 from analysis.evaluation.search.reading import Search, read_searches
-from trainables.console import output
+from analysis.evaluation.search.summary import summary_of
+from trainables.commands import program
+from trainables.console import document, output
+from trainables.options import AsJson
 from trainables.progress import waiting
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -18,6 +21,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 @app.command()
 def main(
     run: RunOption = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write what a search found as one page that needs no network and no other file.
 
@@ -50,6 +54,7 @@ def make_report(names: Sequence[str] | None) -> None:
 
         written = write_report(searches[0].folder / "report", ", ".join(search.name for search in searches), report(searches))
     show_written(console, written)
+    document({"files": written, "runs": [summary_of(search.folder) for search in searches]})
 
 
 def summary(searches: Sequence[Search]) -> Table:
@@ -67,4 +72,4 @@ def summary(searches: Sequence[Search]) -> Table:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m analysis.report")
+    app(prog_name=program("analysis.report"))

@@ -1,7 +1,7 @@
 """The command: which trials are similar, what soups are made of them, and their scores."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich import box
@@ -11,10 +11,11 @@ from rich.table import Table
 from analysis.command import RunOption, choose_device, read_runs, refusals, restore, show_left_out, show_written
 from analysis.members.soup.alike import find_groups, kind_words
 from analysis.members.trials import Runs, Trial
-from trainables.commands import typed
-from trainables.console import output
+from trainables.commands import program, typed
+from trainables.console import document, output
 from trainables.data.images import LeftOut
 from trainables.data.views import View, open_view
+from trainables.options import AsJson
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of
 from trainables.seeding import generator
@@ -33,6 +34,7 @@ def main(
     run: RunOption = None,
     top: Annotated[int, typer.Option(min=2, help="How many of a group's best trials the uniform soup takes.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Draws the training images for BatchNorm, and the groups of the bootstrap.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Average the weights of similar trials into one network that costs at inference what one trial does.
 
@@ -83,12 +85,24 @@ def make_soups_of(names: Sequence[str] | None, *, top: int, seed: int) -> None:
     kept = [outcome for outcome in outcomes if outcome.kept]
     if not kept:
         console.print("No soup is worth keeping: nothing was written.")
+        document({"soups": [soups_values(outcome) for outcome in outcomes], "files": []})
         return
     written = write_soups(runs, kept, device)
     words = "Validation chose the ingredients, so a soup's validation score is optimistically biased; the hold-out is not"
     asked = " ".join(f"--run {name_of(folder)}" for folder in (*runs.asked, written))
     console.print(f"{words}: {typed(f'analysis.ensemble {asked}')}", soft_wrap=True)
     show_written(console, [written])
+    document({"soups": [soups_values(outcome) for outcome in outcomes], "files": [written]})
+
+
+def soups_values(outcome: "Outcome") -> dict[str, Any]:
+    """The soups of a group of similar trials, and which is kept, as plain values."""
+    soups = {
+        name: {"score": soup.score, "trials": [trial.name for trial in soup.ingredients], **outcome.gains[name].plain()}
+        for name, soup in outcome.soups.items()
+    }
+    best = outcome.trials[0]
+    return {"metric": outcome.metric.name, "best": {"trial": best.name, "score": best.score}, "soups": soups, "kept": outcome.kept or None}
 
 
 def show(console: Console, outcome: "Outcome") -> None:
@@ -129,4 +143,4 @@ def _refuse(runs: Runs, left_out: Sequence[LeftOut]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m analysis.soup")
+    app(prog_name=program("analysis.soup"))

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -18,12 +19,13 @@ from analysis.members.predictions import data_folder
 from analysis.members.trials import HELD_OUT, Runs
 from analysis.pages.tables import percent
 from analysis.suspects.page import KINDS, groups_names, make_cards, page, suspects_csv, unevaluated_csv
-from trainables.commands import typed
-from trainables.console import output
+from trainables.commands import program, typed
+from trainables.console import document, output
 from trainables.data.choices import as_choices
 from trainables.data.images import DataError, Images
 from trainables.data.layouts.reading import read_images
 from trainables.data.names import some
+from trainables.options import AsJson
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of, searched_run
 from trainables.storage import write_atomically
@@ -38,6 +40,7 @@ def main(
     run: RunOption = None,
     top: Annotated[int, typer.Option(help="How many trials evaluate each target: those best at it on validation.")] = 3,
     most: Annotated[int, typer.Option(min=1, help="How many label issues the page shows; suspects.csv has all.")] = 200,
+    as_json: AsJson = False,
 ) -> None:
     """Find label issues (labels that are probably wrong), and decide on them one by one.
 
@@ -93,7 +96,10 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
     for name, content in files.items():
         write_atomically(folder / name, content)
     noise = write_noise(runs.folders[0], [TargetNoise.of(one) for one in found.evaluations])
-    show_written(console, (*(folder / name for name in files), noise))
+    written = [*(folder / name for name in files), noise]
+    show_written(console, written)
+    issues, evaluations = [asdict(one) for one in found.suspects], [asdict(one) for one in found.evaluations]
+    document({"issues": issues, "evaluations": evaluations, "limits": limits, "files": written})
 
 
 def refuse_numbers(runs: Runs) -> None:
@@ -171,4 +177,4 @@ def suspects_table(found: Findings, groups: Mapping[int, str]) -> Table:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m analysis.suspects")
+    app(prog_name=program("analysis.suspects"))

@@ -16,10 +16,10 @@ from trainables.metrics import METRICS
 from trainables.record import RunError, read_records, read_run
 from trainables.registry import ConfigError
 from trainables.storage import StorageError
-from tuner.cli import Options, TrialCount, seconds
+from tuner.cli import Options, TrialCount, seconds, trial_count
 from tuner.cluster import ClusterError
 from tuner.demo.writing import write_people
-from tuner.run import run, trial_count
+from tuner.run import run
 from tuner.searching import search
 
 app = typer.Typer()

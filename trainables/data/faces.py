@@ -18,6 +18,7 @@ from PIL import Image
 from trainables.data.images import DataError
 from trainables.storage import write_atomically
 
+PACKAGE = "facenet-pytorch==2.6.0"
 VERSION = "mtcnn-1"  # of what `find_face` finds; another one makes remembered boxes invisible
 SIDE = 256  # pixels: images are searched on a copy whose longer side is at most this
 SMALLEST = 20  # pixels of the copy: smaller faces are not looked for
@@ -76,7 +77,11 @@ def one_thread_each() -> Iterator[None]:
 @cache
 def _detector():
     # Seconds of imports, which only the first search of an image for a face pays.
-    from facenet_pytorch import MTCNN
+    try:
+        from facenet_pytorch import MTCNN
+    except ModuleNotFoundError:
+        fix = f"pip install --no-deps {PACKAGE} (without dependencies, since it asks for the torch of 2024 and runs with today's)"
+        raise DataError(f"view/crop face: finding faces takes a package that is not installed: {fix}") from None
 
     return MTCNN(min_face_size=SMALLEST)
 

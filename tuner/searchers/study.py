@@ -9,11 +9,13 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from search_spaces.schema import Space, as_optuna, same
+from search_spaces.read import read_space
+from search_spaces.schema import Domain, Space, as_optuna, same
 from trainables.baseline import FIRST
-from trainables.metrics import DEFAULT, METRICS, Metric
-from trainables.record import Record
+from trainables.metrics import BY_NAME, DEFAULT, METRICS, Metric
+from trainables.record import SPACE, Record, read_records, read_run
 from trainables.seeding import generator
+from trainables.storage import Folder, local_file
 from tuner.searchers.given import GivenSearcher
 from tuner.searchers.sampling import Ask, MakeSampler, distribution, quiet_study
 
@@ -156,18 +158,8 @@ class StudySearcher(GivenSearcher):
     def _teach(self, record: Record, drawn: Mapping[str, Any]) -> None:
         """Tell of a trial that has ended."""
         state = _optuna_state(record)
-        if state is None or (self._domains and not drawn):
-            return
-        taught = create_trial(
-            state=state,
-            value=record.best["score"] if state is TrialState.COMPLETE else None,
-            params={path: as_optuna(value) for path, value in drawn.items()},
-            distributions={path: distribution(self._domains[path]) for path in drawn},
-            intermediate_values={report["epoch"]: report["score"] for report in record.reports},
-        )
-        if record.result.cause == "memory":
-            taught.set_constraint(OUT_OF_MEMORY, 1.0)
-        self._study.add_trial(taught)
+        if state is not None and (drawn or not self._domains):
+            self._study.add_trial(_as_optuna(record, drawn, self._domains, state))
 
     def _await(self, number: int, drawn: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) -> None:
         """Tell of a trial that will run again, as one that runs."""
@@ -177,6 +169,39 @@ class StudySearcher(GivenSearcher):
             self._domains[path].suggest(trial, path)
         for report in reports:
             self.reported(number, report)
+
+
+def study_of(run: Folder) -> optuna.Study:
+    """The trials of a run as a study of Optuna's in memory, by number, with their learning curves.
+
+    Finished trials are complete, stopped and interrupted ones pruned; values that are not in the run's space any more are left out. The
+    trial's number in the run is its attribute `number`.
+    Raises: RunError, SpaceError where run.json or space.yaml cannot be read.
+    """
+    card = read_run(run)
+    with local_file(run / SPACE) as file:
+        space = read_space(file)
+    domains = {parameter.path: parameter.domain for parameter in space.parameters}
+    study = quiet_study(optuna.samplers.RandomSampler(), BY_NAME[card.metric], name=card.name)
+    for record in read_records(run):
+        drawn = {path: value for path, value in space.drawn(record.config.values()).items() if domains[path].holds(value)}
+        trial = _as_optuna(record, drawn, domains, _optuna_state(record) or TrialState.FAIL)
+        trial.set_user_attr("number", record.number)
+        study.add_trial(trial)
+    return study
+
+
+def _as_optuna(record: Record, drawn: Mapping[str, Any], domains: Mapping[str, Domain], state: TrialState) -> optuna.trial.FrozenTrial:
+    trial = create_trial(
+        state=state,
+        value=record.best["score"] if state is TrialState.COMPLETE else None,
+        params={path: as_optuna(value) for path, value in drawn.items()},
+        distributions={path: distribution(domains[path]) for path in drawn},
+        intermediate_values={report["epoch"]: report["score"] for report in record.reports},
+    )
+    if record.result.cause == "memory":
+        trial.set_constraint(OUT_OF_MEMORY, 1.0)
+    return trial
 
 
 def _for_optuna(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -49,7 +50,10 @@ class SoftStop(tune.Stopper):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Stop softly at Ctrl-C and SIGTERM; the second one raises KeyboardInterrupt."""
+        """Stop softly at Ctrl-C and SIGTERM; the second one raises KeyboardInterrupt. Only a process's main thread hears them."""
+        if current_thread() is not main_thread():
+            yield
+            return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def ask(number: int, frame: FrameType | None) -> None:

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from tests.conftest import nightly_after
+from tests.messages import missing
+from trainables.data import faces
 from trainables.data.decoding import read_image
 from trainables.data.faces import SIDE, SMALLEST, Box, Faces, find_face, one_thread_each
 from trainables.data.images import DataError
@@ -222,3 +224,11 @@ for crops in sys.argv[2:]:
     commands = [[sys.executable, "-c", code, str(tmp_path), *tries] for tries in (["none", "none face"], ["none center face", "face"])]
     said = [subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split() for command in commands]
     assert said == [["False", "True"], ["False", "False"]]
+
+
+def test_without_its_package_a_crop_of_faces_is_refused_with_the_command_that_installs_it(monkeypatch):
+    faces._detector.cache_clear()
+    monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
+    with pytest.raises(DataError) as caught:
+        find_face(Image.new("RGB", (40, 40)))
+    assert not missing(str(caught.value), "view/crop", f"pip install --no-deps {faces.PACKAGE}")
