@@ -1,5 +1,6 @@
 """Writes a space as the YAML that reads as the same space: what a run keeps of it, whatever becomes of its files."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -7,14 +8,16 @@ import yaml
 from search_spaces.schema import Choice, Parameter, Space, nested
 
 
-def space_text(space: Space, header: str = "") -> str:
+def space_text(space: Space, header: str = "", extensions: Sequence[str] = ()) -> str:
     """The space in YAML: extended, overlaid and changed as it was, so it needs no other file.
 
     Args:
         header: words for the top, each line of them a comment.
+        extensions: the files that it needs, seen from where it will lie.
     """
     searched = {parameter.path: _spec(parameter) for parameter in space.parameters}
-    values: dict[str, Any] = {"run": dict(space.run)} if space.run else {}
+    values: dict[str, Any] = {"extensions": list(extensions)} if extensions else {}
+    values |= {"run": dict(space.run)} if space.run else {}
     # Searched values first: their order is the order of drawing, and reading keeps it within and between sections.
     values |= nested(searched | space.fixed)
     if space.start:

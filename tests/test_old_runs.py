@@ -35,7 +35,7 @@ from tuner.refits import RefitOptions
 from tuner.refitting import refit
 from tuner.replay import main as replay
 from tuner.resume import take_stock
-from tuner.runs import open_run
+from tuner.runs import open_earlier
 from tuner.searching import search
 
 FOLDER = Path(__file__).parent / "old_runs"
@@ -176,7 +176,7 @@ def test_a_setting_that_was_removed_since_is_kept_aside(old):
 @pytest.fixture
 def no_focal(old):
     """The space of the run in a version without the focal loss; afterwards the table is as it was, its order too."""
-    space, table = open_run("format1").space, dict(LOSSES)
+    space, table = open_earlier("format1").space, dict(LOSSES)
     del LOSSES["focal"]
     yield space
     LOSSES.clear()
@@ -219,7 +219,7 @@ def test_a_file_of_a_format_to_come_is_refused_with_its_name_and_both_formats_an
         read_run(RUN), read_records(RUN)
     before = sorted(old.rglob("*"))
     with pytest.raises(NewerFormatError, match=name):
-        take_stock(RUN, open_run("format1").space, {}, retry=False)
+        take_stock(RUN, open_earlier("format1").space, {}, retry=False)
     result = CliRunner().invoke(ensemble, ["--run", "format1"])
     assert result.exit_code == 2 and file.name in result.stderr
     assert sorted(old.rglob("*")) == before

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor
 from trainables.data.batches import plain_batches
 from trainables.data.view_store import features_folder
 from trainables.data.views import OpenView
+from trainables.extensions import hashes, loaded
 from trainables.loop import mixed_precision
 from trainables.models.assemble import Classifier, to_input
 from trainables.record import DAMAGE
@@ -73,6 +75,9 @@ def _forward(model: Classifier, batches: Iterable[Tensor], device: torch.device,
 def _made_by(model: Classifier, device: torch.device, precision: torch.dtype) -> Iterator[bytes]:
     """All that decides the features of an image."""
     yield f"{FORMAT} {device_name(device)} {torch.get_num_threads()} {precision} {torch.__version__}".encode()
+    if extensions := hashes(loaded()):
+        # The network may be one of theirs, and the same weights give other features when its code has changed.
+        yield json.dumps(extensions).encode()
     for name, tensor in model.state_dict().items():
         if not name.startswith("heads."):
             yield name.encode()

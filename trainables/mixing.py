@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from pydantic import model_validator
 
-from trainables.registry import Entry, Positive, Section, Share, choose, setting
+from trainables.registry import Entry, Positive, Registry, Section, Share, choose, setting
 
 if TYPE_CHECKING:  # a space is checked without torch, which takes seconds to import
     from torch import Tensor
@@ -147,14 +147,18 @@ def _mixup(config: BetaSettings) -> Mixer:
     return Mixer(config.prob, lambda images, partner, rng: mixup(images, partner, rng.beta(alpha, alpha)))
 
 
-MIXERS: dict[str, Entry[MixConfig]] = {  # settings -> Mixer, or None
-    "none": Entry(MixConfig, lambda config: None),
-    "mixup": Entry(BetaSettings, _mixup),
-    "cutmix": Entry(BetaSettings, _cutmix),
-    "cutmix_vertical": Entry(VerticalSettings, _cutmix_vertical),
-    # Within a class a mixed image is a new one of that class, much as SMOTE makes them (Chawla et al., JAIR 2002).
-    "cutmix_intra": Entry(VerticalSettings, partial(_cutmix_vertical, pair=same_class_partner)),
-}
+MIXERS: Registry[Entry[MixConfig]] = Registry(
+    {  # settings -> Mixer, or None
+        "none": Entry(MixConfig, lambda config: None),
+        "mixup": Entry(BetaSettings, _mixup),
+        "cutmix": Entry(BetaSettings, _cutmix),
+        "cutmix_vertical": Entry(VerticalSettings, _cutmix_vertical),
+        # Within a class a mixed image is a new one of that class, much as SMOTE makes them (Chawla et al., JAIR 2002).
+        "cutmix_intra": Entry(VerticalSettings, partial(_cutmix_vertical, pair=same_class_partner)),
+    },
+    Entry,
+    MixConfig,
+)
 
 
 def build_mixer(config: MixConfig) -> Mixer | None:

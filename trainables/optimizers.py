@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from trainables.registry import ConfigError, Entry, Mistake, Positive, Section, choose, setting
+from trainables.registry import ConfigError, Entry, Mistake, Positive, Registry, Section, choose, setting
 
 if TYPE_CHECKING:  # a space is checked without torch, which takes seconds to import
     from torch import nn
@@ -67,17 +67,21 @@ def _timm(name: str) -> Callable[[OptimizerConfig, list[dict]], Optimizer]:
 
 
 # Weight decay is part of the gradient (L2) in sgd, adam, adagrad and madgrad; the others shrink the weights beside it (decoupled).
-OPTIMIZERS: dict[str, Entry[OptimizerConfig]] = {  # settings, parameter groups -> Optimizer
-    "sgd": Entry(SgdSettings, _sgd),
-    "adam": Entry(OptimizerConfig, _torch("Adam", fused=True)),
-    "adamw": Entry(OptimizerConfig, _torch("AdamW", fused=True)),
-    "adagrad": Entry(OptimizerConfig, _torch("Adagrad")),
-    "radam": Entry(OptimizerConfig, _torch("RAdam", decoupled_weight_decay=True)),
-    "nadam": Entry(OptimizerConfig, _torch("NAdam", decoupled_weight_decay=True)),
-    "lion": Entry(OptimizerConfig, _timm("Lion")),
-    "adamp": Entry(OptimizerConfig, _timm("AdamP")),
-    "madgrad": Entry(MomentumSettings, _madgrad),
-}
+OPTIMIZERS: Registry[Entry[OptimizerConfig]] = Registry(
+    {  # settings, parameter groups -> Optimizer
+        "sgd": Entry(SgdSettings, _sgd),
+        "adam": Entry(OptimizerConfig, _torch("Adam", fused=True)),
+        "adamw": Entry(OptimizerConfig, _torch("AdamW", fused=True)),
+        "adagrad": Entry(OptimizerConfig, _torch("Adagrad")),
+        "radam": Entry(OptimizerConfig, _torch("RAdam", decoupled_weight_decay=True)),
+        "nadam": Entry(OptimizerConfig, _torch("NAdam", decoupled_weight_decay=True)),
+        "lion": Entry(OptimizerConfig, _timm("Lion")),
+        "adamp": Entry(OptimizerConfig, _timm("AdamP")),
+        "madgrad": Entry(MomentumSettings, _madgrad),
+    },
+    Entry,
+    OptimizerConfig,
+)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float) -> list[dict]:

@@ -2,6 +2,7 @@
 
 runs/<run>/run.json          what all its trials share (RunCard)
 runs/<run>/space.yaml        the space in effect
+runs/<run>/extensions/       copies of the user's own Python files that the space names
 runs/<run>/split.csv         every image, its content's hash, and its part: train, a fold, hold-out
 runs/<run>/trials/<number>/  config.json, reports.jsonl, result.json, rungs.json, valid.npz, model.safetensors, last/
 
@@ -29,6 +30,7 @@ from search_spaces.errors import UserError
 from trainables.commands import typed
 from trainables.config import TrialConfig
 from trainables.data.targets import Scheme, read_target
+from trainables.extensions import open_copies
 from trainables.metrics import DEFAULT
 from trainables.migrations import migrated, stamped
 from trainables.registry import UnknownEntryError
@@ -79,6 +81,7 @@ class RunCard:
     # The run whose configurations are trained again: beside this one, elsewhere by its address, or the one it is in (IN); empty: a search.
     refit_of: str = ""
     origins: tuple[Origin, ...] = ()  # of a refit: one for each of its trials, by number
+    extensions: Mapping[str, str] = field(default_factory=dict)  # sha256 of each file, by name
     aside: Mapping[str, Any] = field(default_factory=dict)  # of run.json, unknown to this version, and written again
 
     @property
@@ -128,6 +131,7 @@ class Result:
     threads: int = 1  # CPU threads, on whose number a sum's last bits depend
     micro_batch: int = 0  # images a pass, where a batch was too large for the GPU; 0: whole batches
     notes: tuple[str, ...] = ()  # what happened on the way, in plain words
+    extensions: dict[str, str] = field(default_factory=dict)  # that its last process had: sha256 of each file, by name
 
 
 @dataclass(frozen=True)
@@ -240,6 +244,18 @@ def write_json(file: Folder, values: Mapping[str, Any]) -> None:
 def read_json(file: Folder, kind: str) -> dict[str, Any]:
     """The values of a file of a kind that `migrations` names, in today's format. Raises: one of DAMAGE, NewerFormatError."""
     return migrated(kind, json.loads(file.read_bytes()), file)
+
+
+def open_run(run: Folder, *, trust_code: bool = False) -> RunCard:
+    """What the trials of a run share, after its extensions were executed in this process: they are what its settings may name.
+
+    Args:
+        trust_code: whether extensions are executed that never ran here.
+    Raises: RunError when run.json is damaged; ExtensionError.
+    """
+    card = read_run(run)
+    open_copies(run, card.extensions, trust_code=trust_code)
+    return card
 
 
 def trial_folder(run: Folder, number: int) -> Folder:
@@ -368,6 +384,7 @@ def read_run(run: Folder) -> RunCard:
         values |= {name: tuple(values.get(name, ())) for name in ("cuts", "predicts", "also")}
         values["attributes"] = tuple(read_target(plain).plain() for plain in values["attributes"])
         values["origins"] = tuple(Origin(**origin) for origin in values.get("origins", ()))
+        values["extensions"] = dict(values.get("extensions", {}))
         return RunCard(**values, aside={name: value for name, value in found.items() if name not in known})
     except DAMAGE as error:
         raise RunError(

@@ -1,18 +1,19 @@
 """What every setting and every registry is made of.
 
-A registry is a plain dict from a name to an `Entry`: the name's own settings, and what makes the thing from them. The settings of an entry
+A registry is a dict from a name to an `Entry`: the name's own settings, and what makes the thing from them. The settings of an entry
 derive from those of its section, which all entries share:
 
     class FocalSettings(LossConfig):
         gamma: Annotated[float, Field(ge=0)] = setting("0 is plain cross-entropy", 2.0)
 
-    LOSSES["focal"] = Entry(FocalSettings, lambda settings, head: partial(focal, gamma=settings.gamma))
+    LOSSES["focal"] = LossEntry(FocalSettings, lambda settings, head: partial(focal, gamma=settings.gamma))
 """
 
+from collections import UserDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
@@ -56,6 +57,43 @@ class Entry(Generic[Settings]):
 
     settings: type[Settings]  # the section's class, or one that derives from it
     build: Callable[..., Any]  # makes the thing from such settings; what else it is given is for the registry to say
+
+
+class RegistryError(ValueError):
+    """An entry that its registry cannot take."""
+
+
+class Registry(UserDict[str, Named]):
+    """What there is to choose from, by name; a name stands for one thing, so none is given twice.
+
+    Sweepvote's own entries are there from the start, a user's are added (`registry["mine"] = entry`, see `trainables.extensions`).
+    """
+
+    every: ClassVar[list["Registry"]] = []
+
+    def __init__(self, entries: Mapping[str, Named], kind: type[Named], settings: type[Section] = Section):
+        """
+        Args:
+            kind: of which every entry is.
+            settings: from which those of every entry derive.
+        """
+        self._kind, self._settings = kind, settings
+        super().__init__(entries)
+        self.origins = dict.fromkeys(entries, "")  # by name: the sha256 of the extension that it came with; empty: sweepvote's own
+        Registry.every.append(self)
+
+    def __setitem__(self, key: str, item: Named) -> None:
+        """Raises: RegistryError for a name that is taken, and for what is no such entry."""
+        name, entry, kind = key, item, self._kind.__name__
+        if name in self.data:
+            raise RegistryError(f"{name!r} exists already; choose another name")
+        if not isinstance(entry, self._kind):
+            raise RegistryError(f"{name!r} must be a {kind}, not a {type(entry).__name__}")
+        if isinstance(entry, Entry) and not issubclass(entry.settings, self._settings):
+            raise RegistryError(f"the settings of {name!r} must derive from {self._settings.__name__}")
+        if (own := getattr(entry, "name", name)) != name:
+            raise RegistryError(f"{name!r} holds a {kind} that is named {own!r}; use one name")
+        self.data[name] = entry
 
 
 class ConfigError(UserError, ValueError):

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from trainables.registry import Count, Entry, Positive, Section, ascending, choose, setting
+from trainables.registry import Count, Entry, Positive, Registry, Section, ascending, choose, setting
 
 Factor = Annotated[float, Field(gt=0, lt=1)]
 DROP = "factor of the learning rate at each drop"
@@ -215,18 +215,22 @@ def _half_wave(height: float) -> float:
     return (1 - math.cos(math.pi * height)) / 2
 
 
-SCHEDULES: dict[str, Entry[ScheduleConfig]] = {  # settings, Span -> Schedule
-    "constant": Entry(ScheduleConfig, lambda config, span: Schedule(span, lambda step: 1.0)),
-    "step": Entry(StepSettings, _step),
-    "multi_step": Entry(MultiStepSettings, _multi_step),
-    "exponential": Entry(ExponentialSettings, _exponential),
-    "poly": Entry(PolySettings, _poly),
-    "cosine": Entry(FloorSettings, _cosine),
-    "restarts": Entry(CyclesSettings, _restarts),
-    "cyclic": Entry(CyclesSettings, _cyclic),
-    "one_cycle": Entry(FloorSettings, _one_cycle),
-    "plateau": Entry(PlateauSettings, lambda config, span: Plateau(span, config.factor, config.patience)),
-}
+SCHEDULES: Registry[Entry[ScheduleConfig]] = Registry(
+    {  # settings, Span -> Schedule
+        "constant": Entry(ScheduleConfig, lambda config, span: Schedule(span, lambda step: 1.0)),
+        "step": Entry(StepSettings, _step),
+        "multi_step": Entry(MultiStepSettings, _multi_step),
+        "exponential": Entry(ExponentialSettings, _exponential),
+        "poly": Entry(PolySettings, _poly),
+        "cosine": Entry(FloorSettings, _cosine),
+        "restarts": Entry(CyclesSettings, _restarts),
+        "cyclic": Entry(CyclesSettings, _cyclic),
+        "one_cycle": Entry(FloorSettings, _one_cycle),
+        "plateau": Entry(PlateauSettings, lambda config, span: Plateau(span, config.factor, config.patience)),
+    },
+    Entry,
+    ScheduleConfig,
+)
 
 
 def build_schedule(config: ScheduleConfig, peak: float, steps_per_epoch: int, epochs: int) -> Schedule:

@@ -23,6 +23,7 @@ from trainables.data.shipping import ensure_view
 from trainables.data.training import Data
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFile
+from trainables.extensions import Extension, hashes, load
 from trainables.loop import DivergedError, Progress, next_micro_batch
 from trainables.models.offline import offline_words
 from trainables.models.settings import ModelConfig
@@ -72,6 +73,7 @@ class Job:
     shelf: Shelf | None = None  # None: every trial runs where the images are
     others: Mapping[int, Data] = field(default_factory=dict)  # by the fold that validates, where that is not the one of `data`
     searched: tuple[str, ...] = ()  # paths of the settings that differ among the trials
+    extensions: tuple[Extension, ...] = ()  # which the trials' settings may name; a process executes them before it reads any
 
     def of_fold(self, fold: int) -> Self:
         """The job with the data of which this fold validates."""
@@ -112,6 +114,7 @@ def run_trial(proposal: dict[str, Any], job: Job) -> None:
     Args:
         proposal: `number` of the trial and the nested `values` of its configuration.
     """
+    load(job.extensions)
     number, config = proposal["number"], TrialConfig.from_values(proposal["values"])
     if not (job.run / "run.json").is_file():
         lost = f"node {socket.gethostname()} cannot read {job.run}: give --storage a folder that all nodes share, or an object store"
@@ -201,6 +204,7 @@ def _begin(folder: Folder, config: TrialConfig, job: Job, device: torch.device) 
         threads=job.threads,
         micro_batch=earlier.micro_batch if earlier else 0,
         notes=earlier.notes if earlier else tuple(weights_notes(config.model)),
+        extensions=hashes(job.extensions),
     )
     write_result(folder, result)
     return result

@@ -19,12 +19,13 @@ from time import monotonic
 from typing import Any
 
 import ray
-from ray.exceptions import AuthenticationError, RayError
+from ray.exceptions import AuthenticationError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainables.commands import started
 from trainables.data.shipping import Piece, read_piece
 from trainables.data.views import View, ViewFile, open_view
+from trainables.extensions import Extension, ExtensionError, load
 from trainables.record import RunError
 from trainables.storage import Folder
 from tuner.surroundings import OBJECT_STORE, TOKEN, NoPlaceError, Surroundings, look, short_folder, why_not
@@ -199,8 +200,8 @@ def alive_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def check_nodes(run: Folder) -> None:
-    """Check that a process on every other node can import this project and read the run's folder.
+def check_nodes(run: Folder, extensions: Sequence[Extension] = ()) -> None:
+    """Check that a process on every other node can import this project, execute the extensions and read the run's folder.
 
     Raises: ClusterError naming each node that cannot.
     """
@@ -208,7 +209,7 @@ def check_nodes(run: Folder) -> None:
     asked = {
         (node["NodeID"], node["NodeManagerHostname"]): ray.remote(num_cpus=0, max_retries=0)(_can_read)
         .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-        .remote(run)
+        .remote(run, extensions)
         for node in alive_nodes()
         if node["NodeID"] != here
     }
@@ -217,6 +218,10 @@ def check_nodes(run: Folder) -> None:
         try:
             if not ray.get(answer, timeout=ANSWER):
                 mistakes.append(f"node {name} cannot read {run}: give --storage a folder that all nodes share, or an object store")
+        except RayTaskError as error:
+            if not isinstance(cause := error.cause, ExtensionError):
+                raise
+            mistakes.append(f"node {name}: {cause}; install there what the file needs")
         except RayError as error:
             why = str(error).strip().splitlines()[-1]
             mistakes.append(f"node {name} cannot run a trial ({why}); it needs the same checkout and environment as this machine")
@@ -230,7 +235,8 @@ def serve_views(files: Sequence[ViewFile]) -> Any:
     return ray.remote(num_cpus=0)(ViewServer).options(scheduling_strategy=here).remote(files)
 
 
-def _can_read(run: Folder) -> bool:
+def _can_read(run: Folder, extensions: Sequence[Extension]) -> bool:
+    load(extensions)
     return (run / "run.json").is_file()
 
 

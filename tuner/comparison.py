@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from typing import Any
 
 from rich.table import Table
 
+from trainables.extensions import SHORT
 from trainables.metrics import Metric
 from trainables.record import Cause, Predictions, Record, Result
 
@@ -29,6 +30,7 @@ class Conditions:
     threads: int
     code: str
     versions: Mapping[str, str]
+    extensions: Mapping[str, str] = field(default_factory=dict)  # sha256 of each file, by name
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Finding:
 
 def conditions(result: Result) -> Conditions:
     """Under which a trial was trained."""
-    return Conditions(result.device, result.threads, result.code, result.versions)
+    return Conditions(result.device, result.threads, result.code, result.versions, result.extensions)
 
 
 def unlike(then: Conditions, now: Conditions) -> list[str]:
@@ -68,6 +70,10 @@ def unlike(then: Conditions, now: Conditions) -> list[str]:
         found.append(f"code: {then.code} then, {now.code} now")
     elif now.code.endswith("-dirty"):
         found.append(f"code: {now.code} then and now, with uncommitted changes, which may differ")
+    for name in sorted(then.extensions.keys() | now.extensions.keys()):
+        was, is_now = (one.extensions.get(name, "not there")[:SHORT] for one in (then, now))
+        if was != is_now:
+            found.append(f"extension {name}: {was} then, {is_now} now")
     for name in sorted(then.versions.keys() | now.versions.keys()):
         was, is_now = then.versions.get(name, "not recorded"), now.versions.get(name, "not used")
         if was != is_now:

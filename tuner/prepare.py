@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from search_spaces.read import read_space
+from search_spaces.read import find_extensions, read_space
 from search_spaces.schema import Space, nested
 from trainables.config import choosers
 from trainables.data.extra import Completed, complete
@@ -22,6 +22,7 @@ from trainables.data.targets import Scheme
 from trainables.data.training import Data
 from trainables.data.view_store import cache_folder, view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
+from trainables.extensions import Extension, hashes, load, trust
 from trainables.mirror import local_folder
 from trainables.progress import progress_bar
 from trainables.record import SPACE, RunCard, RunError
@@ -56,6 +57,7 @@ class Plan:
     folder: Path  # of the images, or their table
     images: Images  # as they were read; not decoded yet
     split_of: Earlier | None  # the run whose split is kept; None: they are split here
+    extensions: tuple[Extension, ...] = ()  # which this process has executed
 
     @property
     def data_settings(self) -> DataConfig:
@@ -177,6 +179,28 @@ def refuse_options(options: Options) -> None:
             raise RunError(f"--trials +{options.trials.number} adds to an earlier run; give --resume, or write {options.trials.number}")
     elif options.name:
         raise RunError(f"--name {options.name} is for a new run, and a resumed run keeps its name; remove --name")
+
+
+def load_extensions(options: Options, earlier: Earlier | None) -> tuple[Extension, ...]:
+    """The extensions of a search, executed in this process: the space may name what they add.
+
+    A resumed run keeps its own. An edited space may add files, and it may name a file of the run without having it beside it.
+    Raises: SpaceError, ExtensionError, and RunError where a file is another one than the run began with.
+    """
+    own = earlier.extensions if earlier else ()
+    if not options.space:
+        return own
+    known = hashes(own)
+    files = find_extensions(options.space, there=known)
+    given = [Extension(file.name, file.read_bytes()) for file in files]
+    if earlier:
+        changed = [(file, one) for file, one in zip(files, given, strict=True) if known.get(one.name, one.sha256) != one.sha256]
+        why = "trials by both cannot be told apart; to keep the run's own, remove the file or leave out --space"
+        mistakes = [f"extensions: {file} ({one.sha256}) is not {one.name} of the run ({known[one.name]}): {why}" for file, one in changed]
+        refuse(earlier.card, mistakes)
+    load(given)
+    trust(given)
+    return (*own, *(one for one in given if one.name not in known))
 
 
 def read_the_space(options: Options, earlier: Earlier | None, has_gpu: bool) -> Space:

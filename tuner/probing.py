@@ -31,6 +31,7 @@ from trainables.data.names import some
 from trainables.data.targets import read_task
 from trainables.data.training import Data
 from trainables.data.views import View
+from trainables.extensions import load
 from trainables.metrics import Metric, metric_of
 from trainables.models.backbone import build_backbone
 from trainables.probe import nearest, probe_features
@@ -176,8 +177,10 @@ class Neighbours:
     milliseconds: float  # that the network takes for an image
 
 
-def probe_there(number: int, config: TrialConfig, job: Job) -> Neighbours | None:
+def probe_there(number: int, values: dict[str, Any], job: Job) -> Neighbours | None:
     """Train one probe, in a process of Ray's; None where that failed, which its record says."""
+    load(job.extensions)
+    config = TrialConfig.from_values(values)
     own = fetched(job.of_fold(config.data.fold), View.of(config.view))
     reports: list[dict[str, Any]] = []
     train(number, config, own, report=reports.append)
@@ -197,7 +200,7 @@ def _train(
     """The numbers of the probes as they end, and what k-NN answers with the same features."""
     share = {"num_cpus": slots.cpus, "num_gpus": slots.gpus, "max_calls": 1 if slots.gpus else 0}
     shared, train_one = ray.put(job), ray.remote(**share)(probe_there)
-    running = {train_one.remote(number, config, shared): number for number, config in todo.items()}
+    running = {train_one.remote(number, config.values(), shared): number for number, config in todo.items()}
     while running and not soft_stop.asked:
         for ended in ray.wait(list(running), timeout=0.5)[0]:
             number, found = running.pop(ended), None

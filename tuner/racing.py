@@ -19,6 +19,7 @@ from trainables.record import (
     Record,
     RunCard,
     find_run,
+    open_run,
     read_predictions,
     read_record,
     read_records,
@@ -58,7 +59,7 @@ def race(name: str, options: Options, console: Console, start: Start) -> int:
     Raises: RunError, DataError, SpaceError, ConfigError, StorageError for what the user can fix. No record is touched then.
     """
     run = find_run(name)
-    card = read_run(run)
+    card = open_run(run, trust_code=options.trust_code)
     refuse_refit(run, card)
     show_lock(run, console)
     with hold(run):

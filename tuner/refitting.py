@@ -17,9 +17,10 @@ from trainables.console import document, open_console
 from trainables.data.layouts.reading import read_images
 from trainables.data.training import Data
 from trainables.data.views import View
+from trainables.extensions import hashes, loaded, write_copies
 from trainables.mirror import original
 from trainables.progress import waiting
-from trainables.record import IN, SPLIT, RunCard, RunError, find_run, read_run, searched_run, write_run
+from trainables.record import IN, SPLIT, RunCard, RunError, find_run, open_run, searched_run, write_run
 from trainables.restore_data import EXTRA, read_folds
 from trainables.storage import Folder, open_folder, write_atomically
 from tuner.cli import Options, Start
@@ -52,7 +53,7 @@ def refit(refit_options: RefitOptions, options: Options, console: Console, start
     with ExitStack() as stack:
         if options.resume:
             searched = run = find_run(options.resume)  # its split.csv is a copy
-            card = read_run(run)
+            card = open_run(run, trust_code=options.trust_code)
             if card.refit_of == IN:
                 raise RunError(f"{run} holds finalists; resume them with: {resume_refits(run, card)}")
             show_lock(run, console)
@@ -62,7 +63,7 @@ def refit(refit_options: RefitOptions, options: Options, console: Console, start
             console.print(Text.assemble((card.name, "bold"), f": resuming {len(refits)} refits of {searched_run(run, card).name}"))
         else:
             searched = find_run(refit_options.run)
-            card = read_run(searched)
+            card = open_run(searched, trust_code=options.trust_code)
             chosen = choose(searched, card, refit_options)
             refits = plan_refits(chosen, refit_options, read_folds(searched))
             runs, stem = open_folder(refit_options.storage) if refit_options.storage else searched.parent, f"{searched.name}-refit"
@@ -117,13 +118,14 @@ def train_refits(
     # Images that the search left out, its refits leave out.
     material = prepare(plan, allow_bad=True, console=open_console(quiet=True) if known else console)
     shares = {"cpus_per_trial": options.cpus_per_trial, "gpus_per_trial": options.gpus_per_trial}
-    card = replace(card, data=original(plan.folder), **shares)
+    card = replace(card, data=original(plan.folder), extensions=hashes(plan.extensions), **shares)
     refits = replace(refits, card=card)
 
     def write() -> None:
         for file in (SPLIT, EXTRA):
             if not (run / file).is_file() and (searched / file).is_file():
                 write_atomically(run / file, (searched / file).read_bytes())
+        write_copies(run, plan.extensions)
         lay_out(run, card, refits.trials)
         # Last: from here on it is a run, and all its trials are there.
         write_run(run, card)
@@ -178,4 +180,5 @@ def plan_refit(run: Folder, searched: Folder, card: RunCard, refits: Sequence[Re
         folder=folder,
         images=images,
         split_of=split_of,
+        extensions=loaded(card.extensions),
     )

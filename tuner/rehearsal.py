@@ -14,6 +14,7 @@ from trainables.build import build_parts
 from trainables.config import TrialConfig
 from trainables.data.sampling import Sampler
 from trainables.data.training import Data
+from trainables.extensions import Extension, load
 from trainables.loop import DivergedError, Parts
 from trainables.probe import epochs_of
 from trainables.registry import ConfigError, Mistake
@@ -90,12 +91,14 @@ def measure(configurations: Iterable[dict[str, Any]], step: Callable[[dict[str, 
     return Memory(gpu.size() if too_large else peak, gpu.size(), tuple(too_large))
 
 
-def measure_here(configurations: list[dict[str, Any]], data: Mapping[int, Data]) -> Memory:
+def measure_here(configurations: list[dict[str, Any]], data: Mapping[int, Data], extensions: Iterable[Extension]) -> Memory:
     """Measure training steps on the GPU of this process.
 
     Args:
         data: by the fold that validates.
+        extensions: which the configurations may name.
     """
+    load(extensions)
     gpu = Gpu()
 
     def step(values: dict[str, Any]) -> None:

@@ -12,9 +12,10 @@ from search_spaces.schema import Space, SpaceError, nested, show
 from trainables.commands import typed
 from trainables.config import choosers
 from trainables.data.settings import BEFORE, DataConfig
+from trainables.extensions import Extension, loaded
 from trainables.metrics import AUTO, BY_NAME, metric_of
 from trainables.metrics.asked import with_costs
-from trainables.record import IN, SPACE, RunCard, RunError, find_run, name_of, read_run, searched_run
+from trainables.record import IN, SPACE, RunCard, RunError, find_run, name_of, open_run, searched_run
 from trainables.storage import Folder, local_file, reach, remove_tree
 from tuner.lock import LOCK, hold
 
@@ -26,12 +27,13 @@ class Earlier:
     run: Folder
     card: RunCard
     space: Space | None  # the one in effect; None where its file is missing
+    extensions: tuple[Extension, ...] = ()  # its copies, which this process has executed
 
 
-def open_run(name: str) -> Earlier:
-    """The run to resume. Raises: RunError when it does not exist or its run.json is damaged."""
+def open_earlier(name: str, *, trust_code: bool = False) -> Earlier:
+    """The run to resume. Raises: RunError when it does not exist or its run.json is damaged; ExtensionError, see `open_run`."""
     run = find_run(name)
-    card = read_run(run)
+    card = open_run(run, trust_code=trust_code)
     space = None
     if (run / SPACE).is_file():
         try:
@@ -40,7 +42,7 @@ def open_run(name: str) -> Earlier:
                 space = replace(space, fixed=_paths(BEFORE) | dict(space.fixed))
         except SpaceError as error:
             raise RunError(f"{run}/{SPACE} cannot be read:\n{error}\nFix it, or give --space") from None
-    return Earlier(run, card, space)
+    return Earlier(run, card, space, loaded(card.extensions))
 
 
 def with_cuts(space: Space, card: RunCard) -> Space:

@@ -15,6 +15,7 @@ from search_spaces.write import space_text
 from trainables.console import document
 from trainables.data.layouts.reading import read_unlabelled
 from trainables.data.splits import Split, count_others, split_table
+from trainables.extensions import FOLDER, hashes, write_copies
 from trainables.mirror import original
 from trainables.progress import waiting
 from trainables.record import SPACE, SPLIT, RunCard, RunError, write_run
@@ -25,8 +26,19 @@ from tuner.budget import Division, predictions_of
 from tuner.candidates import NOTHING, candidates
 from tuner.cli import Options, Start
 from tuner.lock import hold, show_lock
-from tuner.prepare import Material, Plan, has_overlay, plan_search, prepare, read_the_space, refuse_options, settings_of, with_shares_of
-from tuner.runs import Earlier, choose_folder, claim, numbered, open_run, refuse_changes, refuse_refit, resume_command
+from tuner.prepare import (
+    Material,
+    Plan,
+    has_overlay,
+    load_extensions,
+    plan_search,
+    prepare,
+    read_the_space,
+    refuse_options,
+    settings_of,
+    with_shares_of,
+)
+from tuner.runs import Earlier, choose_folder, claim, numbered, open_earlier, refuse_changes, refuse_refit, resume_command
 from tuner.surroundings import gpus_here
 from tuner.understood import examples_sheet
 
@@ -50,7 +62,7 @@ def search(
     began = perf_counter()
     refuse_options(options)
     with ExitStack() as stack:
-        earlier = open_run(options.resume) if options.resume else None
+        earlier = open_earlier(options.resume, trust_code=options.trust_code) if options.resume else None
         if earlier:
             refuse_refit(earlier.run, earlier.card)
             show_lock(earlier.run, console)
@@ -126,6 +138,7 @@ def check(options: Options, earlier: Earlier | None, gpus: int, stack: ExitStack
         stack: gives the folder back.
     Raises: SpaceError, ConfigError, DataError, RunError, StorageError for what the user can fix.
     """
+    extensions = load_extensions(options, earlier)
     space = read_the_space(options, earlier, gpus > 0)
     settings = settings_of(options, space, earlier)
     if earlier:
@@ -143,11 +156,11 @@ def check(options: Options, earlier: Earlier | None, gpus: int, stack: ExitStack
     console.print(Text.assemble((space.name, "bold"), f": {verb}{settings.trials} trials of at most {settings.epochs} epochs"))
     if options.space and not gpus and has_overlay(options.space):
         console.print("No GPU here: the space's on_cpu part is used (smaller nets, sizes, epochs).")
-    return plan_search(run, space, settings, options, earlier, console)
+    return replace(plan_search(run, space, settings, options, earlier, console), extensions=extensions)
 
 
 def write_plan(plan: Plan, material: Material, options: Options) -> None:
-    """Write run.json, space.yaml and, for a new run, split.csv and extra.csv."""
+    """Write run.json, space.yaml, its extensions and, for a new run, split.csv and extra.csv."""
     run, split, earlier = plan.run, material.data.split, plan.split_of
     images = material.data.images
     if earlier is None:
@@ -156,7 +169,9 @@ def write_plan(plan: Plan, material: Material, options: Options) -> None:
             write_atomically(run / EXTRA, material.extra)
     header = f"The space of {run.name} with all changes applied. To change it, copy it, edit the copy, and resume with:\n"
     space = plan.space.with_run(plan.settings.model_dump(exclude={"early_stopping"}))
-    write_atomically(run / SPACE, space_text(space, f"{header}{resume_command(run)} --space <the copy>").encode())
+    write_copies(run, plan.extensions)
+    copies = [f"{FOLDER}/{one.name}" for one in plan.extensions]
+    write_atomically(run / SPACE, space_text(space, f"{header}{resume_command(run)} --space <the copy>", copies).encode())
     write_run(
         run,
         RunCard(
@@ -175,5 +190,6 @@ def write_plan(plan: Plan, material: Material, options: Options) -> None:
             also=plan.settings.also,
             cpus_per_trial=options.cpus_per_trial,
             gpus_per_trial=options.gpus_per_trial,
+            extensions=hashes(plan.extensions),
         ),
     )

@@ -68,7 +68,7 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
     slots = cluster.Slots(*resources(options, joined, work, console), waiting=1 if options.address else 0)
     remove_partials(plan.run)
     work.write()
-    cluster.check_nodes(plan.run)
+    cluster.check_nodes(plan.run, plan.extensions)
     share = f"{slots.gpus:g} GPU and {slots.cpus} CPU" if slots.gpus else f"{slots.cpus} CPU"
     at_a_time = f"{slots()} trials at a time, {share} each. Records: "
     console.print(Text.assemble(at_a_time, (str(plan.run), "bold"), f". Ray's log: {log}"))
@@ -81,7 +81,9 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
     if budget is not None and work.reserve:
         soft_stop.reserve = work.reserve(board, slots)
     searched = tuple(parameter.path for parameter in plan.space.parameters)
-    job = Job(plan.run.resolve(), material.data, code_version(), slots.cpus, shelf(options, material), material.by_fold, searched)
+    job = Job(
+        plan.run.resolve(), material.data, code_version(), slots.cpus, shelf(options, material), material.by_fold, searched, plan.extensions
+    )
     try:
         with soft_stop.listening():
             if plan.settings.probe:
@@ -117,7 +119,7 @@ def resources(options: Options, joined: cluster.Cluster, work: Work, console: Co
         measure = ray.remote(num_gpus=1, max_calls=1)(measure_here)
         configurations = work.plan.configurations
         with waiting("measuring how much memory of the GPU a trial takes"):
-            memory = ray.get(measure.remote(configurations, work.material.by_fold))
+            memory = ray.get(measure.remote(configurations, work.material.by_fold, work.plan.extensions))
         show_too_large([configurations[position] for position in memory.too_large], memory, console)
         gpus = cluster.share_of_gpu(memory.peak, memory.size)
         gpus = max(gpus, joined.gpus / joined.cpus)  # every trial needs a core

@@ -17,6 +17,7 @@ from analysis.evaluation.shift import Shift, Worth
 from analysis.members.trials import Runs, Trial
 from trainables.data.images import LeftOut, Unlabelled
 from trainables.data.targets import Kind, Scheme
+from trainables.extensions import hashes, loaded, write_copies
 from trainables.metrics.confusion import confusion
 from trainables.record import write_json
 from trainables.storage import Folder, write_atomically
@@ -54,7 +55,9 @@ def write_answer(folder: Folder, runs: Runs, outcome: Outcome, unlabelled: EvalA
     folder.mkdir(parents=True, exist_ok=True)
     for name in (SCORES, *SUBMISSION, CORRECTED, *PICTURES.values()):
         (folder / name).unlink(missing_ok=True)
-    write_ensemble(folder, ensemble_file(runs, outcome))
+    content = ensemble_file(runs, outcome)
+    write_copies(folder, loaded(content.extensions))
+    write_ensemble(folder, content)
     _write_table(folder / "per_class.csv", table)
     write_atomically(folder / picture_name, picture)
     written = [folder / name for name in (FILE, "per_class.csv", picture_name)]
@@ -227,7 +230,7 @@ def ensemble_file(runs: Runs, outcome: Outcome) -> EnsembleFile:
     decision, root = outcome.decision, runs.folders[0].resolve().parent
     pipeline = decision.pipelines[decision.final]
     models = {trial.name: tuple(_location(file, root) for file in trial.models) for trial in runs.trials if trial.name in pipeline.trials}
-    return EnsembleFile(models, pipeline)
+    return EnsembleFile(models, pipeline, hashes(loaded(name for card in runs.cards for name in card.extensions)))
 
 
 def _location(model: Folder, root: Folder) -> str:

@@ -15,6 +15,7 @@ from analysis.votes import Ensemble
 from analysis.votes.arrays import Array, library
 from trainables.commands import typed
 from trainables.data.targets import Scheme, no_answer
+from trainables.extensions import open_copies
 from trainables.record import DAMAGE, RunError, name_of, read_json, write_json
 from trainables.storage import Folder, StorageError, open_folder
 
@@ -56,9 +57,11 @@ class EnsembleFile:
 
     models: Mapping[str, tuple[str, ...]]  # by trial: its files of weights, from the folder that holds the runs, or by their addresses
     pipeline: Pipeline
+    extensions: Mapping[str, str] = field(default_factory=dict)  # sha256 of each file that the models or the vote need, by name
 
 
 ENSEMBLE_FILE = TypeAdapter(EnsembleFile)
+EXTENSIONS = TypeAdapter(dict[str, str])
 
 
 def write_ensemble(folder: Folder, content: EnsembleFile) -> None:
@@ -66,12 +69,19 @@ def write_ensemble(folder: Folder, content: EnsembleFile) -> None:
     write_json(folder / FILE, ENSEMBLE_FILE.dump_python(content, mode="json", by_alias=True))
 
 
-def read_ensemble(folder: Folder) -> EnsembleFile:
-    """What an ensemble's folder holds. Raises: RunError where that is missing or damaged; NewerFormatError."""
+def read_ensemble(folder: Folder, *, trust_code: bool = False) -> EnsembleFile:
+    """What an ensemble's folder holds, after its extensions were executed in this process.
+
+    Args:
+        trust_code: whether extensions are executed that never ran here.
+    Raises: RunError where it is missing or damaged; NewerFormatError; ExtensionError.
+    """
     file = folder / FILE
     again = maker(folder)
     try:
-        content = ENSEMBLE_FILE.validate_python(read_json(file, "ensemble"))
+        values = read_json(file, "ensemble")
+        open_copies(folder, EXTENSIONS.validate_python(values.get("extensions", {})), trust_code=trust_code)
+        content = ENSEMBLE_FILE.validate_python(values)
         _refuse_misfits(content)
     except (RunError, StorageError):
         raise

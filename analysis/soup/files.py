@@ -12,6 +12,7 @@ from analysis.members.trials import Runs
 from analysis.soup.outcome import Outcome
 from trainables.card import Card
 from trainables.checkpoint import load_model, pack_model
+from trainables.extensions import hashes, loaded, write_copies
 from trainables.metrics import accuracy_of, target_scores
 from trainables.record import (
     MODEL,
@@ -43,8 +44,10 @@ def write_soups(runs: Runs, outcomes: Sequence[Outcome], device: torch.device) -
             write_atomically(run / file, (searched / file).read_bytes())
     for number, outcome in enumerate(outcomes):
         write_soup(trial_folder(run, number), outcome, runs, device)
+    extensions = loaded(name for card in runs.cards for name in card.extensions)
+    write_copies(run, extensions)
     # Last: from here on it is a run, and all its trials are there.
-    write_run(run, card_of(runs.cards[0], run.name, outcomes))
+    write_run(run, replace(card_of(runs.cards[0], run.name, outcomes), extensions=hashes(extensions)))
     return run
 
 
@@ -92,6 +95,7 @@ def write_soup(folder: Folder, outcome: Outcome, runs: Runs, device: torch.devic
             f"settings and epoch are those of {best.name}",
             "its validation score chose its ingredients",
         ),
+        extensions=best.record.result.extensions,
     )
     start_record(folder, config)
     write_atomically(folder / MODEL, pack_model(model, Card(config, runs.cards[0].scheme, epoch)))

@@ -8,8 +8,8 @@ from tests.messages import missing, mistaken
 from trainables.config import CHOOSERS, REGISTRIES, TrialConfig, section, setting_paths, settings_of
 from trainables.data.settings import ALL, BEFORE
 from trainables.data.views import ViewConfig
-from trainables.losses import LOSSES, LossConfig
-from trainables.registry import ConfigError, Entry, choose, nearest, setting
+from trainables.losses import LOSSES, LossConfig, LossEntry
+from trainables.registry import ConfigError, choose, nearest, setting
 
 LEAST = {"epochs": 1, "model": {"backbone": "resnet18"}, "optimizer": {"lr": 0.1}}
 
@@ -239,7 +239,7 @@ def test_an_entry_that_is_added_later_is_a_choice_like_the_others(monkeypatch):
     class HuberSettings(LossConfig):
         delta: float = setting("where the square ends", 0.5)
 
-    monkeypatch.setitem(LOSSES, "huber", Entry(HuberSettings, lambda settings, counts: None))
+    monkeypatch.setitem(LOSSES, "huber", LossEntry(HuberSettings, lambda settings, counts: None))
     config = TrialConfig.from_values(LEAST | {"loss": {"name": "huber", "delta": 0.3, "ordinal": "coral"}})
     assert (config.loss.delta, config.loss.ordinal) == (0.3, "coral") and config.values()["loss"]["delta"] == 0.3
     assert "loss/delta" in setting_paths()

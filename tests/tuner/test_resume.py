@@ -35,7 +35,7 @@ from trainables.record import (
 )
 from trainables.trial import Job, train
 from tuner.resume import Stock, fits, settle, take_stock
-from tuner.runs import open_run, refuse_changes, with_cuts
+from tuner.runs import open_earlier, refuse_changes, with_cuts
 from tuner.searchers.random import random_draws
 
 SEARCHED = """
@@ -136,30 +136,30 @@ def snapshot(folder):
 def test_a_run_is_opened_with_its_card_and_the_space_in_effect_under_its_name(tmp_path):
     write_run(tmp_path / "faces", CARD)
     (tmp_path / "faces" / SPACE).write_text(SEARCHED)
-    earlier = open_run(str(tmp_path / "faces"))
+    earlier = open_earlier(str(tmp_path / "faces"))
     assert (earlier.run, earlier.card, earlier.space.name) == (tmp_path / "faces", CARD, "tiny")
     assert [parameter.path for parameter in earlier.space.parameters] == ["loss/name", "loss/gamma", "optimizer/lr"]
 
 
 def test_a_run_whose_space_is_gone_is_opened_without(tmp_path):
     write_run(tmp_path / "faces", CARD)
-    assert open_run(str(tmp_path / "faces")).space is None
+    assert open_earlier(str(tmp_path / "faces")).space is None
 
 
 def test_a_run_is_not_opened_over_a_space_that_cannot_be_read(tmp_path):
     write_run(tmp_path / "faces", CARD)
     (tmp_path / "faces" / SPACE).write_text("loss: {name: {choice: []}}")
     with pytest.raises(RunError, match=rf"(?s)faces/{SPACE} .*:1: loss/name.*--space"):
-        open_run(str(tmp_path / "faces"))
+        open_earlier(str(tmp_path / "faces"))
 
 
 def test_a_run_that_is_not_there_or_whose_card_is_damaged_is_refused_in_words(tmp_path):
     with pytest.raises(RunError, match="there is no run"):
-        open_run(str(tmp_path / "faces"))
+        open_earlier(str(tmp_path / "faces"))
     write_run(tmp_path / "faces", CARD)
     (tmp_path / "faces" / "run.json").write_text("{")
     with pytest.raises(RunError, match=r"run.json is damaged .*restore it"):
-        open_run(str(tmp_path / "faces"))
+        open_earlier(str(tmp_path / "faces"))
 
 
 # What may not change

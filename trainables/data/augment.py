@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
-from trainables.registry import Count, Entry, Section, Share, choose, setting
+from trainables.registry import Count, Entry, Registry, Section, Share, choose, setting
 
 if TYPE_CHECKING:
     from albumentations import BasicTransform
@@ -70,11 +70,15 @@ def _trivial(config: AugmentConfig) -> list[BasicTransform]:
     return [Change(trivial_augment)]
 
 
-POLICIES: dict[str, Entry[AugmentConfig]] = {  # settings -> list of transforms of albumentations
-    "none": Entry(AugmentConfig, lambda config: []),
-    "rand": Entry(RandSettings, _rand),
-    "trivial": Entry(AugmentConfig, _trivial),
-}
+POLICIES: Registry[Entry[AugmentConfig]] = Registry(
+    {  # settings -> list of transforms of albumentations
+        "none": Entry(AugmentConfig, lambda config: []),
+        "rand": Entry(RandSettings, _rand),
+        "trivial": Entry(AugmentConfig, _trivial),
+    },
+    Entry,
+    AugmentConfig,
+)
 
 
 def build_augment(config: AugmentConfig) -> Augment | None:

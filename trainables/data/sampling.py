@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from trainables.data.training import TrainingImages
-from trainables.registry import Entry, Section, Share, choose, setting
+from trainables.registry import Entry, Registry, Section, Share, choose, setting
 
 
 class SamplerConfig(Section):
@@ -82,13 +82,17 @@ def _per_class(count: Callable[[Iterable[int]], int]) -> Callable[[TrainingImage
     return size
 
 
-SAMPLERS: dict[str, Entry[SamplerConfig]] = {  # settings -> Sampler
-    "shuffle": Entry(SamplerConfig, lambda config: Sampler(len, shuffled)),
-    "weighted": Entry(WeightedSettings, lambda config: Sampler(len, partial(weighted, power=config.power))),
-    "oversample": Entry(SamplerConfig, lambda config: Sampler(_per_class(max), oversampled)),
-    "undersample": Entry(SamplerConfig, lambda config: Sampler(_per_class(min), undersampled)),
-    "one_per_person": Entry(SamplerConfig, lambda config: Sampler(lambda images: len(np.unique(images.groups)), one_per_person)),
-}
+SAMPLERS: Registry[Entry[SamplerConfig]] = Registry(
+    {  # settings -> Sampler
+        "shuffle": Entry(SamplerConfig, lambda config: Sampler(len, shuffled)),
+        "weighted": Entry(WeightedSettings, lambda config: Sampler(len, partial(weighted, power=config.power))),
+        "oversample": Entry(SamplerConfig, lambda config: Sampler(_per_class(max), oversampled)),
+        "undersample": Entry(SamplerConfig, lambda config: Sampler(_per_class(min), undersampled)),
+        "one_per_person": Entry(SamplerConfig, lambda config: Sampler(lambda images: len(np.unique(images.groups)), one_per_person)),
+    },
+    Entry,
+    SamplerConfig,
+)
 
 
 def build_sampler(config: SamplerConfig) -> Sampler:

@@ -23,7 +23,7 @@ from trainables.data.faces import VERSION, Box, Faces, Find, find_face, one_thre
 from trainables.data.images import DataError, Images, LeftOut, Unlabelled
 from trainables.data.names import some
 from trainables.data.view_store import BLACK, FORMAT, CacheError, Use, Writer, alone, make_room, note_use, read_store
-from trainables.registry import Entry, Section, Side, choose, setting
+from trainables.registry import Entry, Registry, Section, Side, choose, setting
 from trainables.storage import write_atomically
 
 TURN = 1000  # images that a process decodes while others wait for theirs
@@ -134,12 +134,16 @@ class Crop(Entry[ViewConfig]):
     needs_face: bool = False
 
 
-CROPS: dict[str, Crop] = {
-    "none": Crop(ViewConfig, lambda size, view, face: (0, 0, *size)),
-    "center": Crop(CenterSettings, _center, "center {fraction:g}"),
-    "box": Crop(BoxSettings, _box, "box {box[0]}x{box[1]}"),
-    "face": Crop(FaceSettings, _face, "face with margin {margin:g} or center {fraction:g}", needs_face=True),
-}
+CROPS: Registry[Crop] = Registry(
+    {
+        "none": Crop(ViewConfig, lambda size, view, face: (0, 0, *size)),
+        "center": Crop(CenterSettings, _center, "center {fraction:g}"),
+        "box": Crop(BoxSettings, _box, "box {box[0]}x{box[1]}"),
+        "face": Crop(FaceSettings, _face, "face with margin {margin:g} or center {fraction:g}", needs_face=True),
+    },
+    Crop,
+    ViewConfig,
+)
 
 
 def _stretch(area: Area, size: Size) -> tuple[Area, Size]:
@@ -317,7 +321,8 @@ def open_view(file: ViewFile, find: Find = find_face) -> OpenView:
 
 def store_folder(cache: Path, view: View) -> Path:
     """Where the images lie that a view shows."""
-    text = json.dumps([FORMAT, VERSION if view.needs_face else "", asdict(view)])
+    origin = CROPS.origins.get(view.crop, "")
+    text = json.dumps([FORMAT, VERSION if view.needs_face else "", asdict(view), *([origin] if origin else [])])
     return cache / f"{view.crop}-{view.height}x{view.width}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from trainables.data.targets import Kind, Scheme
-from trainables.registry import ConfigError, Entry, Mistake, Positive, Section, Share, choose, setting
+from trainables.registry import ConfigError, Entry, Mistake, Positive, Registry, Section, Share, choose, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -201,22 +201,26 @@ class LossEntry(Entry[LossConfig]):
     kinds: tuple[Kind, ...] = ("classes",)
 
 
-LOSSES: dict[str, LossEntry] = {  # settings, Head -> Loss
-    "cross_entropy": LossEntry(CrossEntropySettings, _cross_entropy, ("classes", "tags")),
-    "focal": LossEntry(FocalSettings, _focal, ("classes", "tags")),
-    "soft_f1": LossEntry(LossConfig, _soft_f1),
-    "ce_f1": LossEntry(CeF1Settings, _ce_f1),
-    "bce": LossEntry(LossConfig, _bce, ("classes", "tags")),
-    "symmetric_ce": LossEntry(SymmetricCeSettings, _symmetric_ce),
-    "cosine_ce": LossEntry(CosineCeSettings, _cosine_ce),
-    "arcface": LossEntry(MarginSettings, _arcface),
-    "cosface": LossEntry(MarginSettings, _cosface),
-    "ldam": LossEntry(MarginSettings, _ldam),
-    "asymmetric": LossEntry(AsymmetricSettings, _asymmetric, ("tags",)),
-    "smooth_l1": LossEntry(LossConfig, _smooth_l1, ("number",)),
-    "l1": LossEntry(LossConfig, _l1, ("number",)),
-    "l2": LossEntry(LossConfig, _l2, ("number",)),
-}
+LOSSES: Registry[LossEntry] = Registry(
+    {  # settings, Head -> Loss
+        "cross_entropy": LossEntry(CrossEntropySettings, _cross_entropy, ("classes", "tags")),
+        "focal": LossEntry(FocalSettings, _focal, ("classes", "tags")),
+        "soft_f1": LossEntry(LossConfig, _soft_f1),
+        "ce_f1": LossEntry(CeF1Settings, _ce_f1),
+        "bce": LossEntry(LossConfig, _bce, ("classes", "tags")),
+        "symmetric_ce": LossEntry(SymmetricCeSettings, _symmetric_ce),
+        "cosine_ce": LossEntry(CosineCeSettings, _cosine_ce),
+        "arcface": LossEntry(MarginSettings, _arcface),
+        "cosface": LossEntry(MarginSettings, _cosface),
+        "ldam": LossEntry(MarginSettings, _ldam),
+        "asymmetric": LossEntry(AsymmetricSettings, _asymmetric, ("tags",)),
+        "smooth_l1": LossEntry(LossConfig, _smooth_l1, ("number",)),
+        "l1": LossEntry(LossConfig, _l1, ("number",)),
+        "l2": LossEntry(LossConfig, _l2, ("number",)),
+    },
+    LossEntry,
+    LossConfig,
+)
 # What trains a head of a kind that the chosen loss is not for.
 DEFAULTS: dict[Kind, str] = {"classes": "cross_entropy", "tags": "cross_entropy", "number": "smooth_l1"}
 

@@ -3,7 +3,7 @@
 A metric is a value: searcher, pruner, schedule, best epoch, retention and analysis take the one of their run, its direction included.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -14,15 +14,30 @@ from trainables.metrics.metric import Metric
 from trainables.metrics.numbers import NUMBER_METRICS
 from trainables.metrics.probabilities import PROBABILITY_METRICS
 from trainables.metrics.tags import TAG_METRICS
-from trainables.registry import ConfigError, Mistake, choose
+from trainables.registry import ConfigError, Mistake, Registry, RegistryError, choose
 
 DEFAULT = "f1_macro"
 DEFAULTS: Mapping[Kind, str] = {"classes": DEFAULT, "tags": "average_precision", "number": "neg_mean_absolute_error"}
-METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*LABEL_METRICS, *PROBABILITY_METRICS)}
-METRICS_OF: Mapping[Kind, Mapping[str, Metric]] = {
+
+
+class Metrics(Registry[Metric]):
+    """Those of one kind of target."""
+
+    def __init__(self, kind: Kind, metrics: Iterable[Metric]):
+        self._target = kind
+        super().__init__({metric.name: metric for metric in metrics}, Metric)
+
+    def __setitem__(self, key: str, item: Metric) -> None:
+        if isinstance(item, Metric) and item.target != self._target:
+            raise RegistryError(f"{key!r} scores {item.target}; add it to METRICS_OF[{item.target!r}]")
+        super().__setitem__(key, item)
+
+
+METRICS = Metrics("classes", (*LABEL_METRICS, *PROBABILITY_METRICS))
+METRICS_OF: Mapping[Kind, Metrics] = {
     "classes": METRICS,
-    "tags": {metric.name: metric for metric in TAG_METRICS},
-    "number": {metric.name: metric for metric in NUMBER_METRICS},
+    "tags": Metrics("tags", TAG_METRICS),
+    "number": Metrics("number", NUMBER_METRICS),
 }
 AUTO = "auto"  # the default of the first kind of target that there is
 

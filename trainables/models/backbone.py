@@ -144,6 +144,10 @@ def _create(name: str, size: tuple[int, int], drop_path: float = 0.0) -> tuple[n
     """The network in eval mode and the number of its features. Raises one of UNFIT for a size that it cannot take."""
     settings: dict[str, Any] = _grid(name, size) | ({"drop_path_rate": drop_path} if drop_path else {})
     network = timm.create_model(name, num_classes=0, **settings).eval()
+    if not hasattr(network, "pretrained_cfg"):
+        # A user's own may be any module; timm's have this beside their parameters.
+        # pyrefly: ignore[bad-argument-type]
+        network.pretrained_cfg = {"architecture": name}
     # One black image: some networks notice a size that they cannot take only now, and it counts the features of all alike.
     with torch.no_grad():
         return network, network(torch.zeros(1, 3, *size)).shape[1]
@@ -192,6 +196,8 @@ def _size_that_fits(name: str, size: tuple[int, int]) -> tuple[int, int] | None:
 
 def _imagenet(name: str, size: tuple[int, int]) -> dict[str, Tensor]:
     """timm's pretrained weights for the network without its classifier, fetched once into the hub's cache."""
+    if not timm.is_model_pretrained(name):
+        raise _weights_mistake(f"there are no imagenet weights of {name}; give a file, or train from scratch: --set model/weights=none")
     try:
         pretrained = timm.create_model(name, pretrained=True, num_classes=0, **_grid(name, size))
     except Exception as error:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainables.registry import Count, Entry, Section, setting
+from trainables.registry import Count, Entry, Registry, Section, setting
 
 
 class ModelConfig(Section):
@@ -58,8 +58,12 @@ class FrozenStagesSettings(FrozenSettings):
 
 
 # What is built: settings, the stages of a network, each a list of parameters' names -> those that keep their weights
-FREEZES: dict[str, Entry[ModelConfig]] = {
-    "none": Entry(ModelConfig, lambda config, stages: []),
-    "backbone": Entry(FrozenSettings, lambda config, stages: stages),
-    "stages": Entry(FrozenStagesSettings, lambda config, stages: stages[: -config.train_stages]),
-}
+FREEZES: Registry[Entry[ModelConfig]] = Registry(
+    {
+        "none": Entry(ModelConfig, lambda config, stages: []),
+        "backbone": Entry(FrozenSettings, lambda config, stages: stages),
+        "stages": Entry(FrozenStagesSettings, lambda config, stages: stages[: -config.train_stages]),
+    },
+    Entry,
+    ModelConfig,
+)

@@ -1,7 +1,6 @@
 """What proposes trials, by name; each proposes after a resume what it would have proposed without one."""
 
-from collections.abc import Mapping
-
+from trainables.registry import Registry
 from tuner.searchers.cmaes import CMAES
 from tuner.searchers.gp import GP
 from tuner.searchers.qmc import QMC
@@ -9,4 +8,4 @@ from tuner.searchers.random import RANDOM
 from tuner.searchers.sampling import Method
 from tuner.searchers.tpe import TPE
 
-SEARCHERS: Mapping[str, Method] = {"tpe": TPE, "random": RANDOM, "gp": GP, "cmaes": CMAES, "qmc": QMC}
+SEARCHERS: Registry[Method] = Registry({"tpe": TPE, "random": RANDOM, "gp": GP, "cmaes": CMAES, "qmc": QMC}, Method)

@@ -1,8 +1,6 @@
 """When trials end early: pruners for bad ones, by name, and a soft stop for all of them."""
 
-from collections.abc import Mapping
-
-from trainables.registry import Entry
+from trainables.registry import Entry, Registry
 from tuner.stoppers.asha import AshaSettings, asha, halving_rungs
 from tuner.stoppers.history import GraceSettings, Stopper
 from tuner.stoppers.hyperband import hyperband
@@ -15,10 +13,14 @@ def none(settings: AshaSettings, epochs: int) -> Stopper:
 
 
 # What is built gets the settings and the run's maximum epochs.
-STOPPERS: Mapping[str, Entry[GraceSettings]] = {
-    "asha": Entry(AshaSettings, asha),
-    "median": Entry(MedianSettings, median),
-    "hyperband": Entry(AshaSettings, hyperband),
-    "none": Entry(AshaSettings, none),
-}
+STOPPERS: Registry[Entry[GraceSettings]] = Registry(
+    {
+        "asha": Entry(AshaSettings, asha),
+        "median": Entry(MedianSettings, median),
+        "hyperband": Entry(AshaSettings, hyperband),
+        "none": Entry(AshaSettings, none),
+    },
+    Entry,
+    GraceSettings,
+)
 DEFAULT = "asha"

@@ -15,9 +15,11 @@ from trainables.data.names import look_alikes, no_text, shown, some, with_contro
 from trainables.data.rows import refuse
 from trainables.data.settings import ALL, DataConfig
 from trainables.data.targets import Scheme
+from trainables.registry import Registry
 
 # The first that fits is taken, unless data/layout names one.
-LAYOUTS = {one.name: one for one in (contest.LAYOUT, file_names.LAYOUT, parquet.LAYOUT, table.LAYOUT, class_folders.LAYOUT)}
+OWN = (contest.LAYOUT, file_names.LAYOUT, parquet.LAYOUT, table.LAYOUT, class_folders.LAYOUT)
+LAYOUTS: Registry[Layout] = Registry({one.name: one for one in OWN}, Layout)
 
 
 def read_images(source: Path, settings: DataConfig) -> Images:

@@ -1,0 +1,207 @@
+"""Extensions: a user's own Python files, which add entries to registries (see docs/extending.md).
+
+A space names them. Every process of the run executes each once, a worker from its content and not from its path; the run keeps a copy and
+the sha256, and from then on everything works from the copy.
+
+Whoever opens a run executes its code. So that nobody does so unasked, a copy is executed only where this user has run that very content
+before, or says --trust-code.
+"""
+
+import hashlib
+import linecache
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import typer
+
+from search_spaces.errors import UserError
+from trainables.registry import Registry, RegistryError
+from trainables.storage import Folder, write_atomically
+
+FOLDER = "extensions"  # of a run, or of an ensemble: copies of the files
+SHORT = 12  # digits of a sha256 that tell contents apart in a message
+
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Execute the extensions (Python code) that came with it, though they never ran here before.")
+]
+
+
+class ExtensionError(UserError):
+    """Extensions that cannot be had or used. Not a ValueError: records that need them are intact, and must not be treated as damaged."""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A user's file."""
+
+    name: str  # of the file, such as my_parts.py
+    code: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Of the content, in hex."""
+        return hashlib.sha256(self.code).hexdigest()
+
+    @property
+    def module(self) -> str:
+        """The name by which Python knows what the file defines. It follows from the content, so that a pickle finds the same elsewhere."""
+        word = re.sub(r"\W", "_", Path(self.name).stem)
+        return f"sweepvote_extension_{word}_{self.sha256[:SHORT]}"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.sha256[:SHORT]})"
+
+
+_loaded: dict[str, Extension] = {}  # by name; Python's own table of modules has their contents
+
+
+def hashes(extensions: Iterable[Extension]) -> dict[str, str]:
+    """sha256 by name, as records hold them."""
+    return {one.name: one.sha256 for one in extensions}
+
+
+def loaded(names: Iterable[str] | None = None) -> tuple[Extension, ...]:
+    """Those that this process has executed: of these names, or all."""
+    return tuple(_loaded[name] for name in sorted(_loaded if names is None else set(names) & _loaded.keys()))
+
+
+def load(extensions: Iterable[Extension]) -> None:
+    """Execute, in this process, each file that it has not executed yet. One that fails leaves no entry behind.
+
+    Raises: ExtensionError with what is wrong with each of them: its file, line and error.
+    """
+    mistakes = []
+    for one in extensions:
+        known = _loaded.get(one.name)
+        if known == one:
+            continue
+        if known:
+            mistakes.append(
+                f"{one.name}: this process has executed {known}, and {one} is another version of it. What these two name cannot be told "
+                "apart in one process: open such runs one at a time; after changing the file in a session of Python, begin a new session"
+            )
+        elif mistake := _execute(one):
+            mistakes.append(mistake)
+        else:
+            _loaded[one.name] = one
+    if mistakes:
+        raise ExtensionError("\n".join(mistakes))
+
+
+def _execute(extension: Extension) -> str:
+    """What is wrong with the file, with its line; nothing where it could be executed."""
+    name, module = extension.name, ModuleType(extension.module)
+    module.__file__ = name
+    # Before it is executed: classes and decorators look up the module that they are in. Tracebacks show lines that no disk has.
+    sys.modules[extension.module] = module
+    lines = extension.code.decode(errors="replace").splitlines(keepends=True)
+    linecache.cache[name] = (len(extension.code), None, lines, name)
+    try:
+        exec(compile(extension.code, name, "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:
+        del sys.modules[extension.module]
+        for registry, added in _additions():
+            del registry[added]
+        return _in_words(name, error)
+    for registry, added in _additions():
+        registry.origins[added] = extension.sha256
+    return ""
+
+
+def _additions() -> list[tuple[Registry, str]]:
+    """Entries whose origin is not known yet."""
+    return [(registry, name) for registry in Registry.every for name in registry if name not in registry.origins]
+
+
+def _in_words(name: str, error: BaseException) -> str:
+    if isinstance(error, SyntaxError) and error.filename == name:
+        return f"{name}:{error.lineno or 1}: {type(error).__name__}: {error.msg}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
+    message = str(error) if isinstance(error, RegistryError) else f"{type(error).__name__}: {error}"
+    hint = ". An extension is one file: write into it what it needs, or install that as a package" if isinstance(error, ImportError) else ""
+    return f"{name}:{lines[-1] if lines else 1}: {message}{hint}"
+
+
+# Copies
+
+
+def write_copies(folder: Folder, extensions: Iterable[Extension]) -> None:
+    """Keep the files in a run's or an ensemble's folder."""
+    for one in extensions:
+        file = folder / FOLDER / one.name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, one.code)
+
+
+def open_copies(folder: Folder, known: Mapping[str, str], *, trust_code: bool = False) -> tuple[Extension, ...]:
+    """The extensions that a run's or an ensemble's folder holds, executed in this process.
+
+    Args:
+        known: the sha256 of each file that it must hold, by name.
+        trust_code: whether the user has said so: then files are executed that never ran here, and files that were changed.
+    Raises: ExtensionError naming each file that is missing, was changed, is not trusted or cannot be executed.
+    """
+    found, mistakes, strange = [], [], []
+    here = {one.sha256 for one in _loaded.values()} | trusted()
+    for name, sha256 in known.items():
+        file = folder / FOLDER / name
+        if Path(name).name != name:
+            mistakes.append(f"{folder} names the extension {name!r}, which is no plain file name")
+            continue
+        try:
+            one = Extension(name, file.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            mistakes.append(f"{file} is missing; restore it from a backup, or put back the file whose sha256 is {sha256}")
+            continue
+        found.append(one)
+        if trust_code:
+            continue
+        if one.sha256 != sha256:
+            mistakes.append(
+                f"{file} was changed: its sha256 is {one.sha256}, and the records were made with {sha256}. Restore that one, or, "
+                "if you mean the change, give --trust-code"
+            )
+        elif sha256 not in here:
+            strange.append(f"  {file} (sha256 {sha256})")
+    if strange:
+        words = f"{folder} comes with Python code that has never run on this machine as you. Read it, then give --trust-code:"
+        mistakes.append("\n".join([words, *strange]))
+    if mistakes:
+        raise ExtensionError("\n".join(mistakes))
+    load(found)
+    trust(found)
+    return tuple(found)
+
+
+# Trust
+
+
+def trust_file() -> Path:
+    """Where the contents stand that this user has run, a line each; no cache, so that nothing that empties one takes it away."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "sweepvote" / "trusted"
+
+
+def trusted() -> set[str]:
+    """sha256 of every content that this user has run on this machine."""
+    with suppress(OSError, ValueError, RuntimeError):
+        return {line.split()[0] for line in trust_file().read_text().splitlines() if line.strip()}
+    return set()
+
+
+def trust(extensions: Iterable[Extension]) -> None:
+    """Note that this user has run these files. A home that cannot be written stays as it is: then the question comes again."""
+    known = trusted()
+    lines = "".join(f"{one.sha256}  {one.name}\n" for one in extensions if one.sha256 not in known)
+    if lines:
+        with suppress(OSError, RuntimeError):
+            trust_file().parent.mkdir(parents=True, exist_ok=True)
+            with trust_file().open("a") as stream:
+                stream.write(lines)
