@@ -20,6 +20,7 @@ from trainables.data.layouts.reading import read_images
 from trainables.data.splits import Split
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
+from trainables.extensions import fault_of
 from trainables.progress import progress_bar, waiting
 from trainables.record import find_run
 from trainables.restore_data import restore_split
@@ -40,6 +41,11 @@ def refusals() -> Iterator[None]:
         yield
     except UserError as error:
         complain(str(error))
+        raise typer.Exit(2) from None
+    except Exception as error:
+        if not (fault := fault_of(error)):
+            raise
+        complain(fault)
         raise typer.Exit(2) from None
 
 

@@ -23,6 +23,8 @@ In most sections one name chooses an entry, such as `loss/name`, and the first t
 only some entries are below, under their names; they are searched, or set, only where one of these is chosen. A space in which none of
 them can be chosen is refused. Other conditions are written with `when:`, as in `{choice: [0.9, 0.99], when: {loss/alpha: effective}}`.
 
+`extensions: [my_parts.py]` names Python files beside the space whose parts it may choose too: [extending.md](extending.md#your-own-parts).
+
 The first trial of a search is its baseline: what one would have trained without searching, the first entry of `start:`. Where there is
 none, every searched setting has the default of these tables if the space can draw it; else the first of some choices, or the middle of a
 range, on its scale.

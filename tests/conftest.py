@@ -25,6 +25,7 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PAT
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from trainables import extensions
 from trainables.config import TrialConfig
 from trainables.data.images import Images
 from trainables.data.layouts.reading import read_images
@@ -33,6 +34,7 @@ from trainables.data.splits import Split, split_groups
 from trainables.data.training import Data
 from trainables.data.views import View, ViewConfig, build_views
 from trainables.record import write_json
+from trainables.registry import Registry
 from tuner import cluster
 from tuner.cli import Join, Start
 from tuner.cluster import Cluster
@@ -122,6 +124,7 @@ def cache(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWEEPVOTE_CACHE", str(folder))
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
         yield folder
 
 
@@ -159,6 +162,27 @@ def make_config() -> Callable[..., TrialConfig]:
         return TrialConfig.from_values(TINY | merged)
 
     return make
+
+
+@pytest.fixture
+def forget_extensions() -> Iterator[Callable[[], None]]:
+    """Undo what extensions have added to this process since the test began, as if it were a new one; at the end in any case."""
+    known = {name for registry in Registry.every for name in registry}
+
+    def forget() -> None:
+        for registry in Registry.every:
+            for name in [name for name in registry if registry.origins.get(name)]:
+                del registry[name], registry.origins[name]
+        for one in extensions.loaded():
+            del sys.modules[one.module]
+            if timm := sys.modules.get("timm.models._registry"):
+                for name in timm._module_to_models.pop(one.module, ()):
+                    del timm._model_entrypoints[name]
+        extensions._loaded.clear()
+
+    yield forget
+    forget()
+    assert {name for registry in Registry.every for name in registry} >= known
 
 
 # Whole commands

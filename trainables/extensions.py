@@ -13,7 +13,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,10 @@ def _execute(extension: Extension) -> str:
     lines = extension.code.decode(errors="replace").splitlines(keepends=True)
     linecache.cache[name] = (len(extension.code), None, lines, name)
     try:
-        exec(compile(extension.code, name, "exec"), module.__dict__)
+        with warnings.catch_warnings():
+            # timm only warns of a name that is taken.
+            warnings.filterwarnings("error", "Overwriting .* in registry")
+            exec(compile(extension.code, name, "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[extension.module]
         for registry, added in _additions():
@@ -124,10 +128,21 @@ def _additions() -> list[tuple[Registry, str]]:
 def _in_words(name: str, error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename == name:
         return f"{name}:{error.lineno or 1}: {type(error).__name__}: {error.msg}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
     message = str(error) if isinstance(error, RegistryError) else f"{type(error).__name__}: {error}"
     hint = ". An extension is one file: write into it what it needs, or install that as a package" if isinstance(error, ImportError) else ""
-    return f"{name}:{lines[-1] if lines else 1}: {message}{hint}"
+    return f"{_place(error, {name}) or f'{name}:1'}: {message}{hint}"
+
+
+def fault_of(error: BaseException) -> str:
+    """Where, and how, an error was raised below a line of an extension, in words; empty for an error that has nothing to do with one."""
+    place = _place(error, _loaded)
+    return f"{place}: {type(error).__name__}: {error}" if place else ""
+
+
+def _place(error: BaseException, names: Container[str]) -> str:
+    """The innermost line of these files that an error came through; empty where there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((f"{frame.filename}:{frame.lineno}" for frame in reversed(frames) if frame.filename in names), "")
 
 
 # Copies
@@ -141,6 +156,11 @@ def write_copies(folder: Folder, extensions: Iterable[Extension]) -> None:
         write_atomically(file, one.code)
 
 
+def is_copy(file: Path) -> bool:
+    """Whether a file is one that a run keeps."""
+    return file.resolve().parent.name == FOLDER and (file.resolve().parent.parent / "run.json").is_file()
+
+
 def open_copies(folder: Folder, known: Mapping[str, str], *, trust_code: bool = False) -> tuple[Extension, ...]:
     """The extensions that a run's or an ensemble's folder holds, executed in this process.
 
@@ -149,8 +169,7 @@ def open_copies(folder: Folder, known: Mapping[str, str], *, trust_code: bool = 
         trust_code: whether the user has said so: then files are executed that never ran here, and files that were changed.
     Raises: ExtensionError naming each file that is missing, was changed, is not trusted or cannot be executed.
     """
-    found, mistakes, strange = [], [], []
-    here = {one.sha256 for one in _loaded.values()} | trusted()
+    found, mistakes, strange, here = [], [], [], trusted()
     for name, sha256 in known.items():
         file = folder / FOLDER / name
         if Path(name).name != name:
@@ -170,10 +189,9 @@ def open_copies(folder: Folder, known: Mapping[str, str], *, trust_code: bool = 
                 "if you mean the change, give --trust-code"
             )
         elif sha256 not in here:
-            strange.append(f"  {file} (sha256 {sha256})")
+            strange.append((file, one))
     if strange:
-        words = f"{folder} comes with Python code that has never run on this machine as you. Read it, then give --trust-code:"
-        mistakes.append("\n".join([words, *strange]))
+        mistakes.append(unread_words(folder, strange))
     if mistakes:
         raise ExtensionError("\n".join(mistakes))
     load(found)
@@ -184,24 +202,32 @@ def open_copies(folder: Folder, known: Mapping[str, str], *, trust_code: bool = 
 # Trust
 
 
+def unread_words(folder: Folder, files: Iterable[tuple[Folder, Extension]]) -> str:
+    """That a folder has files that this user never ran."""
+    words = f"{folder} comes with Python code that has never run on this machine as you. Read it, then give --trust-code:"
+    return "\n".join([words, *(f"  {file} (sha256 {one.sha256})" for file, one in files)])
+
+
 def trust_file() -> Path:
     """Where the contents stand that this user has run, a line each; no cache, so that nothing that empties one takes it away."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "sweepvote" / "trusted"
 
 
 def trusted() -> set[str]:
-    """sha256 of every content that this user has run on this machine."""
+    """sha256 of every content that this user has run on this machine, or this process has executed."""
+    known = {one.sha256 for one in _loaded.values()}
     with suppress(OSError, ValueError, RuntimeError):
-        return {line.split()[0] for line in trust_file().read_text().splitlines() if line.strip()}
-    return set()
+        known |= {line.split()[0] for line in trust_file().read_text().splitlines() if line.strip()}
+    return known
 
 
 def trust(extensions: Iterable[Extension]) -> None:
     """Note that this user has run these files. A home that cannot be written stays as it is: then the question comes again."""
-    known = trusted()
-    lines = "".join(f"{one.sha256}  {one.name}\n" for one in extensions if one.sha256 not in known)
-    if lines:
-        with suppress(OSError, RuntimeError):
-            trust_file().parent.mkdir(parents=True, exist_ok=True)
-            with trust_file().open("a") as stream:
+    with suppress(OSError, ValueError, RuntimeError):
+        file = trust_file()
+        known = file.read_text() if file.is_file() else ""
+        lines = "".join(f"{one.sha256}  {one.name}\n" for one in extensions if one.sha256 not in known)
+        if lines:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("a") as stream:
                 stream.write(lines)

@@ -23,7 +23,7 @@ from trainables.data.shipping import ensure_view
 from trainables.data.training import Data
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFile
-from trainables.extensions import Extension, hashes, load
+from trainables.extensions import Extension, ExtensionError, fault_of, hashes, load
 from trainables.loop import DivergedError, Progress, next_micro_batch
 from trainables.models.offline import offline_words
 from trainables.models.settings import ModelConfig
@@ -114,8 +114,13 @@ def run_trial(proposal: dict[str, Any], job: Job) -> None:
     Args:
         proposal: `number` of the trial and the nested `values` of its configuration.
     """
-    load(job.extensions)
-    number, config = proposal["number"], TrialConfig.from_values(proposal["values"])
+    number = proposal["number"]
+    try:
+        load(job.extensions)
+    except ExtensionError as error:
+        tune.report({"number": number, "halt": f"node {socket.gethostname()}: {error}", "no_room": False})
+        return
+    config = TrialConfig.from_values(proposal["values"])
     if not (job.run / "run.json").is_file():
         lost = f"node {socket.gethostname()} cannot read {job.run}: give --storage a folder that all nodes share, or an object store"
         tune.report({"number": number, "halt": lost, "no_room": False})
@@ -183,6 +188,10 @@ def train(number: int, config: TrialConfig, job: Job, report: Report, clock: Cal
         _fail(folder, number, error, "photo", report)
     except Superseded:
         return
+    except Exception as error:
+        if not (fault := fault_of(error)):
+            raise
+        _fail(folder, number, ExtensionError(fault), "settings", report)
     finally:
         # The next trial reuses this process; nothing of this one may stay, least of all GPU memory.
         _free(device)

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from search_spaces.errors import UserError
 from trainables.console import complain
+from trainables.extensions import fault_of
 
 # Ray, torch and timm take seconds, and --help needs none of them: they are imported where they are used.
 if TYPE_CHECKING:
@@ -152,6 +153,10 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
             raise
         where = f"{error.filename}: " if error.filename else ""
         code = refuse(f"{where}{error.strerror}. Free some disk space there; nothing is lost")
+    except Exception as error:
+        if not (fault := fault_of(error)):
+            raise
+        code = refuse(fault)
     except KeyboardInterrupt:
         console.print("Stopped by Ctrl-C.")
         code = 128 + signal.SIGINT

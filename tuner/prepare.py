@@ -22,7 +22,7 @@ from trainables.data.targets import Scheme
 from trainables.data.training import Data
 from trainables.data.view_store import cache_folder, view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
-from trainables.extensions import Extension, hashes, load, trust
+from trainables.extensions import Extension, ExtensionError, hashes, is_copy, load, trust, trusted, unread_words
 from trainables.mirror import local_folder
 from trainables.progress import progress_bar
 from trainables.record import SPACE, RunCard, RunError
@@ -198,6 +198,10 @@ def load_extensions(options: Options, earlier: Earlier | None) -> tuple[Extensio
         why = "trials by both cannot be told apart; to keep the run's own, remove the file or leave out --space"
         mistakes = [f"extensions: {file} ({one.sha256}) is not {one.name} of the run ({known[one.name]}): {why}" for file, one in changed]
         refuse(earlier.card, mistakes)
+    # The space of somebody else's run opens no more than the run does.
+    strange = [(file, one) for file, one in zip(files, given, strict=True) if one.sha256 not in trusted() and is_copy(file)]
+    if strange and not options.trust_code:
+        raise ExtensionError(unread_words(strange[0][0].parent.parent, strange))
     load(given)
     trust(given)
     return (*own, *(one for one in given if one.name not in known))

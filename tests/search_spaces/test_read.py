@@ -6,8 +6,9 @@ import optuna
 import pytest
 import yaml
 
-from search_spaces.read import BASES, FOLDER, read_space, shipped_spaces
+from search_spaces.read import BASES, FOLDER, find_extensions, read_space, shipped_spaces
 from search_spaces.schema import Choice, Chooser, Float, Int, SpaceError, nested
+from tests.messages import mistaken
 
 
 @pytest.fixture
@@ -454,3 +455,40 @@ def test_a_later_layer_that_takes_its_entries_away_takes_it_away(tmp_path):
     assert space.fixed == {"loss/name": "bce"} and space.parameters == ()
     with pytest.raises(SpaceError, match="--set: loss/gamma: .*ce.*focal"):
         owned(tmp_path, "loss: {name: ce}", changes=["loss/gamma=2.0"])
+
+
+# Python files that a space names
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Files of that name, some in a folder."""
+    (tmp_path / "lib").mkdir()
+    for name in ("a.py", "b.py", "lib/a.py", "lib/c.py"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_extensions_are_those_of_a_space_and_of_all_that_it_extends_each_seen_from_the_file_that_names_it(write, parts):
+    write("extensions: [c.py, ../b.py]", "lib/parent.yaml")
+    space = write("extends: lib/parent.yaml\nextensions: [a.py, b.py, lib/../a.py]" + BASE)
+    assert [file.resolve().relative_to(parts) for file in find_extensions(space)] == [Path("lib/c.py"), Path("b.py"), Path("a.py")]
+    assert read_space(space).fixed == {"task": "joint"} and find_extensions("quickstart") == []
+
+
+def test_every_file_that_is_missing_or_no_python_file_or_shares_a_name_is_reported_at_its_line(write, parts):
+    space = write("extensions:\n- gone.py\n- my.yaml\n- a.py\n- lib/a.py\n- b.py" + BASE)
+    with pytest.raises(SpaceError) as caught:
+        find_extensions(space)
+    expected = [("my.yaml:2: ", "gone.py"), ("my.yaml:3: ", "my.yaml", ".py"), ("my.yaml:4: ", "lib/a.py"), ("my.yaml:5: ", "a.py")]
+    assert mistaken(caught.value.mistakes, expected) == []
+
+
+def test_a_file_that_the_resumed_run_has_need_not_lie_beside_the_space(write, parts):
+    space = write("extensions: [extensions/mine.py, a.py]" + BASE)
+    assert [file.name for file in find_extensions(space, there=["mine.py"])] == ["a.py"]
+
+
+@pytest.mark.parametrize("wrong", ["my_parts.py", "{a: b}", "[[a.py]]", "['']"])
+def test_extensions_that_are_no_list_of_files_are_reported(write, wrong):
+    assert mistaken(mistakes_in(write(f"extensions: {wrong}{BASE}")), [("my.yaml:1: extensions: ", "[my_parts.py]")]) == []

@@ -3,7 +3,7 @@ from itertools import islice
 
 import pytest
 
-from search_spaces.read import read_space, shipped_spaces
+from search_spaces.read import find_extensions, read_space, shipped_spaces
 from search_spaces.write import space_text
 from tuner.searchers.random import random_draws
 
@@ -66,3 +66,13 @@ def test_it_draws_the_same_configurations(tmp_path, seed):
 
 def test_the_header_is_a_comment(tmp_path):
     assert space_text(read_space("quickstart"), "made here\nfor a test").startswith("# made here\n# for a test\nrun: {")
+
+
+def test_a_written_space_names_its_extensions_first(tmp_path):
+    (tmp_path / "my.yaml").write_text(BASE)
+    space = read_space(tmp_path / "my.yaml")
+    (tmp_path / "space.yaml").write_text(space_text(space, "of a run", ["extensions/mine.py"]))
+    (tmp_path / "extensions").mkdir()
+    (tmp_path / "extensions" / "mine.py").touch()
+    assert unplaced(read_space(tmp_path / "space.yaml")) == unplaced(space)
+    assert find_extensions(tmp_path / "space.yaml") == [tmp_path / "extensions" / "mine.py"]
