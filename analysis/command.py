@@ -22,7 +22,7 @@ from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
 from trainables.extensions import fault_of
 from trainables.progress import progress_bar, waiting
-from trainables.record import find_run
+from trainables.record import find_run, open_run
 from trainables.restore_data import restore_split
 from trainables.storage import Folder
 
@@ -50,9 +50,15 @@ def refusals() -> Iterator[None]:
 
 
 def run_folders(names: Sequence[str] | None) -> list[Folder]:
-    """The folders of the runs that were named, each once, or the newest run's. Raises: RunError."""
+    """The folders of the runs that were named, each once, or the newest run's, after their extensions were executed in this process.
+
+    Raises: RunError, ExtensionError.
+    """
     folders = [find_run(name) for name in names] if names else [newest_run()]
-    return list({folder.resolve(): folder for folder in folders}.values())
+    folders = list({folder.resolve(): folder for folder in folders}.values())
+    for folder in folders:
+        open_run(folder)
+    return folders
 
 
 def read_runs(names: Sequence[str] | None) -> Runs:

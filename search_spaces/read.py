@@ -6,7 +6,7 @@ command line. A later layer's value replaces an earlier one's at the same path.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -34,7 +34,7 @@ from search_spaces.schema import (
 
 FOLDER = Path(__file__).parent
 BASES = {"common.yaml", "finetune.yaml"}  # to be extended, no spaces themselves
-RESERVED = ("extends", "start", "on_cpu")
+RESERVED = ("extends", "extensions", "start", "on_cpu")
 KINDS = {"choice": ("when",), "float": ("log", "step", "when"), "int": ("log", "step", "when")}  # and the further keys of each
 
 CHANGES, GIVEN = Path("--set"), Path("space")  # stand for a file where there is none: changes, and a space that is a dict
@@ -65,6 +65,7 @@ class Document:
     settings: Layer
     overlay: Layer
     start: list[Layer] | None
+    extensions: dict[Path, str]  # where each is named
 
 
 def shipped_spaces() -> list[str]:
@@ -103,12 +104,9 @@ def read_space(
 
     Raises: SpaceError with all mistakes, one line each: `effnet.yaml:14: optimizer/lr: low is the text '1e-5', ...`.
     """
-    file = GIVEN if isinstance(space, Mapping) else _find(str(space), Path())
-    if file is None:
-        known = shipped_spaces()
-        raise SpaceError([f"{space} is neither a file nor a shipped space{_nearest(str(space), known)} Shipped are {', '.join(known)}."])
+    file, text = _source(space)
     mistakes: list[str] = []
-    documents = _read_chain(file, _as_yaml(space) if isinstance(space, Mapping) else None, mistakes)
+    documents = _read_chain(file, text, mistakes)
     files = [document.settings for document in documents]
     overlays = [document.overlay for document in documents]
     changed = _read_changes(changes, mistakes)
@@ -142,7 +140,45 @@ def read_space(
     return result
 
 
+def find_extensions(space: str | Path | Mapping[str, Any], there: Collection[str] = ()) -> list[Path]:
+    """The Python files that a space and all that it extends name under `extensions:`, each seen from the file that names it.
+
+    They are to be executed before the space is read, as its settings may be theirs. What else is wrong with it, `read_space` says.
+
+    Args:
+        space: as for `read_space`.
+        there: names of files that need not lie beside the space, since the run that it resumes has them; these are not among the answer.
+    Raises: SpaceError naming each that is missing or no Python file, and two of one name.
+    """
+    mistakes: list[str] = []
+    documents = _read_chain(*_source(space), [])
+    places = {file: place for document in documents for file, place in document.extensions.items()}
+    found = {file.resolve(): file for file in places if file.is_file() or file.name not in there}
+    for file in found.values():
+        others = [other for other in found.values() if other.name == file.name and other != file]
+        if file.suffix != ".py":
+            mistakes.append(f"{places[file]}: extensions: {file.name} is no Python file; its name must end in .py.")
+        elif not file.is_file():
+            mistakes.append(f"{places[file]}: extensions: {file} is missing; a path is seen from the folder of the space that names it.")
+        elif others:
+            mistakes.append(f"{places[file]}: extensions: {file} and {others[0]} have one name; rename one of them.")
+    if mistakes:
+        raise SpaceError(sorted(mistakes, key=_file_and_line))
+    return list(found.values())
+
+
 # Files
+
+
+def _source(space: str | Path | Mapping[str, Any]) -> tuple[Path, str | None]:
+    """The file of a space, and its text where that is in no file. Raises: SpaceError naming the spaces that are shipped."""
+    if isinstance(space, Mapping):
+        return GIVEN, _as_yaml(space)
+    file = _find(str(space), Path())
+    if file is None:
+        known = shipped_spaces()
+        raise SpaceError([f"{space} is neither a file nor a shipped space{_nearest(str(space), known)} Shipped are {', '.join(known)}."])
+    return file, None
 
 
 def _find(name: str, folder: Path) -> Path | None:
@@ -218,7 +254,17 @@ def _read_document(top: dict[str, tuple[str, yaml.Node]], file: Path, mistakes: 
             start = [_read_start(entry, file, mistakes) for entry in node.value]
         else:
             mistakes.append(f"{place}: start: must be a list of configurations, such as [{{loss: {{name: focal}}}}].")
-    return Document(settings, overlay, start)
+    return Document(settings, overlay, start, _read_extensions(top, file, mistakes))
+
+
+def _read_extensions(top: dict[str, tuple[str, yaml.Node]], file: Path, mistakes: list[str]) -> dict[Path, str]:
+    if "extensions" not in top:
+        return {}
+    place, node = top["extensions"]
+    if isinstance(node, yaml.SequenceNode) and all(isinstance(one, yaml.ScalarNode) and one.value for one in node.value):
+        return {file.parent / one.value: _at(file, one.start_mark) for one in node.value}
+    mistakes.append(f"{place}: extensions: must be a list of Python files, such as [my_parts.py].")
+    return {}
 
 
 def _read_start(node: yaml.MappingNode, file: Path, mistakes: list[str]) -> Layer:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.schema import show
 from sweepvote.vote import Vote
 from trainables.console import output
-from trainables.record import RunCard, RunError, find_run, read_run
+from trainables.extensions import trusting
+from trainables.record import RunCard, RunError, find_run, open_run, read_run
 from trainables.registry import nearest
 from trainables.storage import Folder
 from tuner.cli import Options, ray_starter, seconds, trial_count
@@ -130,9 +131,17 @@ def search(
     return _searched(asked, space=given, data=None if data is None else str(data), name=name, called=called)
 
 
-def load(run: str | PathLike) -> Run:
-    """A run by its name in ./runs, its folder or its address. Raises: RunError listing the runs that there are."""
-    return Run(find_run(str(run)))
+def load(run: str | PathLike, *, trust_code: bool = False) -> Run:
+    """A run by its name in ./runs, its folder or its address.
+
+    Args:
+        trust_code: whether extensions (Python code) that come with the run are executed though they never ran here.
+    Raises: RunError listing the runs that there are; ExtensionError naming code that never ran here.
+    """
+    folder = find_run(str(run))
+    with trusting(trust_code):
+        open_run(folder)
+    return Run(folder)
 
 
 def _options(

@@ -14,14 +14,11 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Container, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
-
-import typer
 
 from search_spaces.errors import UserError
 from trainables.registry import Registry, RegistryError
@@ -29,10 +26,6 @@ from trainables.storage import Folder, write_atomically
 
 FOLDER = "extensions"  # of a run, or of an ensemble: copies of the files
 SHORT = 12  # digits of a sha256 that tell contents apart in a message
-
-TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Execute the extensions (Python code) that came with it, though they never ran here before.")
-]
 
 
 class ExtensionError(UserError):
@@ -161,12 +154,13 @@ def is_copy(file: Path) -> bool:
     return file.resolve().parent.name == FOLDER and (file.resolve().parent.parent / "run.json").is_file()
 
 
-def open_copies(folder: Folder, known: Mapping[str, str], *, trust_code: bool = False) -> tuple[Extension, ...]:
+def open_copies(folder: Folder, known: Mapping[str, str]) -> tuple[Extension, ...]:
     """The extensions that a run's or an ensemble's folder holds, executed in this process.
+
+    Where the user has given --trust-code, files are executed that never ran here, and files that were changed.
 
     Args:
         known: the sha256 of each file that it must hold, by name.
-        trust_code: whether the user has said so: then files are executed that never ran here, and files that were changed.
     Raises: ExtensionError naming each file that is missing, was changed, is not trusted or cannot be executed.
     """
     found, mistakes, strange, here = [], [], [], trusted()
@@ -181,7 +175,7 @@ def open_copies(folder: Folder, known: Mapping[str, str], *, trust_code: bool = 
             mistakes.append(f"{file} is missing; restore it from a backup, or put back the file whose sha256 is {sha256}")
             continue
         found.append(one)
-        if trust_code:
+        if code_is_trusted():
             continue
         if one.sha256 != sha256:
             mistakes.append(
@@ -200,6 +194,30 @@ def open_copies(folder: Folder, known: Mapping[str, str], *, trust_code: bool = 
 
 
 # Trust
+
+_all_trusted = [False]
+
+
+def trust_code(asked: bool) -> bool:
+    """Whether this process executes all code that comes with what it opens."""
+    _all_trusted[0] = asked
+    return asked
+
+
+@contextmanager
+def trusting(asked: bool) -> Iterator[None]:
+    """The same within a block."""
+    before = code_is_trusted()
+    trust_code(asked)
+    try:
+        yield
+    finally:
+        trust_code(before)
+
+
+def code_is_trusted() -> bool:
+    """Whether the user has said so."""
+    return _all_trusted[0]
 
 
 def unread_words(folder: Folder, files: Iterable[tuple[Folder, Extension]]) -> str:

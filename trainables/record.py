@@ -246,15 +246,13 @@ def read_json(file: Folder, kind: str) -> dict[str, Any]:
     return migrated(kind, json.loads(file.read_bytes()), file)
 
 
-def open_run(run: Folder, *, trust_code: bool = False) -> RunCard:
+def open_run(run: Folder) -> RunCard:
     """What the trials of a run share, after its extensions were executed in this process: they are what its settings may name.
 
-    Args:
-        trust_code: whether extensions are executed that never ran here.
-    Raises: RunError when run.json is damaged; ExtensionError.
+    Raises: RunError when run.json is damaged; ExtensionError, see `open_copies`.
     """
     card = read_run(run)
-    open_copies(run, card.extensions, trust_code=trust_code)
+    open_copies(run, card.extensions)
     return card
 
 

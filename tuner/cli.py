@@ -101,7 +101,6 @@ class Options:
     changes: tuple[str, ...] = ()
     dashboard: bool = True
     dry_run: bool = False
-    trust_code: bool = False
     allow_bad_images: bool = False
     called: str = ""  # how it is called from Python; empty: by the command line
 

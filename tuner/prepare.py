@@ -22,7 +22,7 @@ from trainables.data.targets import Scheme
 from trainables.data.training import Data
 from trainables.data.view_store import cache_folder, view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
-from trainables.extensions import Extension, ExtensionError, hashes, is_copy, load, trust, trusted, unread_words
+from trainables.extensions import Extension, ExtensionError, code_is_trusted, hashes, is_copy, load, trust, trusted, unread_words
 from trainables.mirror import local_folder
 from trainables.progress import progress_bar
 from trainables.record import SPACE, RunCard, RunError
@@ -200,7 +200,7 @@ def load_extensions(options: Options, earlier: Earlier | None) -> tuple[Extensio
         refuse(earlier.card, mistakes)
     # The space of somebody else's run opens no more than the run does.
     strange = [(file, one) for file, one in zip(files, given, strict=True) if one.sha256 not in trusted() and is_copy(file)]
-    if strange and not options.trust_code:
+    if strange and not code_is_trusted():
         raise ExtensionError(unread_words(strange[0][0].parent.parent, strange))
     load(given)
     trust(given)

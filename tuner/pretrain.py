@@ -16,7 +16,7 @@ from rich.text import Text
 from search_spaces.errors import UserError
 from trainables.commands import launch
 from trainables.console import complain, document, output
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from trainables.registry import ConfigError, Mistake
 from trainables.storage import write_atomically
 
@@ -60,6 +60,7 @@ def main(
         typer.Option(min=0, help="Seed of the hold-out and of everything random; use the search's. Default: that of --run, or 0."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The weights file. Default: weights/<backbone>-pretrained.safetensors.")] = None,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a backbone on images without labels, and write weights with which a search can start.
@@ -78,7 +79,7 @@ def main(
     from trainables.data.images import DataError
     from trainables.loop import DivergedError
     from trainables.pretraining import Pretraining
-    from tuner.runs import open_run
+    from tuner.runs import open_earlier
 
     out = out or Path("weights") / f"{backbone}-pretrained.safetensors"
     changes = [*(changes or []), *([f"view/size={size}"] if size else [])]
@@ -87,7 +88,7 @@ def main(
             raise DataError(f"--lr is {lr}; give a number above 0")
         if out.suffix != ".safetensors":
             raise DataError(f"--out {out} must end in .safetensors, the format of the weights")
-        earlier = open_run(run) if run else None
+        earlier = open_earlier(run) if run else None
         if seed is None:
             seed = earlier.card.seed if earlier else 0
         settings = Pretraining(backbone, weights, epochs, batch_size, lr, hide=hide, seed=seed)

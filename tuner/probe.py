@@ -7,7 +7,7 @@ import typer
 from search_spaces.read import shipped_spaces
 from trainables.commands import launch
 from trainables.console import output
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Start, TimeBudget, carry_out
 
 
@@ -31,6 +31,7 @@ def main(
         typer.Option("--set", metavar="PATH=VALUE", help="Change the space: view/size=224, data/target=species. Repeatable."),
     ] = None,
     dashboard: Dashboard = True,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit linear heads to what the backbones of a space give without being trained, at each of its views, and rank them.
@@ -44,7 +45,7 @@ def main(
     Exit codes: 0 done, 2 the user's mistake, such as a space without weights, 130 and 143 stopped.
     """
     # Every option is a field of the same name.
-    given = {name: value for name, value in locals().items() if name != "as_json"}
+    given = {name: value for name, value in locals().items() if name not in ("trust_code", "as_json")}
     options = Options(**given | {"changes": tuple(changes or ())})
     console = output()
 

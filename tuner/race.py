@@ -6,7 +6,7 @@ import typer
 
 from trainables.commands import launch
 from trainables.console import output
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, carry_out
 
 
@@ -24,6 +24,7 @@ def main(
     cpus_per_trial: CpusPerTrial = None,
     address: Address = None,
     dashboard: Dashboard = True,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Race the best configurations of a search over its other folds.
@@ -38,7 +39,7 @@ def main(
     The models are kept in RUN/finalists. Ctrl-C, SIGTERM and the end of --time-budget stop softly; the same command resumes.
     """
     # Every option but --run and --json is a field of the same name.
-    options = Options(**{name: value for name, value in locals().items() if name not in ("run", "as_json")})
+    options = Options(**{name: value for name, value in locals().items() if name not in ("run", "trust_code", "as_json")})
     console = output()
 
     def work(start: Start) -> int:

@@ -59,7 +59,7 @@ def race(name: str, options: Options, console: Console, start: Start) -> int:
     Raises: RunError, DataError, SpaceError, ConfigError, StorageError for what the user can fix. No record is touched then.
     """
     run = find_run(name)
-    card = open_run(run, trust_code=options.trust_code)
+    card = open_run(run)
     refuse_refit(run, card)
     show_lock(run, console)
     with hold(run):

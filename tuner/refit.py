@@ -7,7 +7,7 @@ import typer
 
 from trainables.commands import launch
 from trainables.console import output
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, carry_out
 
 
@@ -60,6 +60,7 @@ def main(
     cpus_per_trial: CpusPerTrial = None,
     address: Address = None,
     dashboard: Dashboard = True,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the best configurations of a search again: on every fold, on all data, with other seeds.

@@ -53,7 +53,7 @@ def refit(refit_options: RefitOptions, options: Options, console: Console, start
     with ExitStack() as stack:
         if options.resume:
             searched = run = find_run(options.resume)  # its split.csv is a copy
-            card = open_run(run, trust_code=options.trust_code)
+            card = open_run(run)
             if card.refit_of == IN:
                 raise RunError(f"{run} holds finalists; resume them with: {resume_refits(run, card)}")
             show_lock(run, console)
@@ -63,7 +63,7 @@ def refit(refit_options: RefitOptions, options: Options, console: Console, start
             console.print(Text.assemble((card.name, "bold"), f": resuming {len(refits)} refits of {searched_run(run, card).name}"))
         else:
             searched = find_run(refit_options.run)
-            card = open_run(searched, trust_code=options.trust_code)
+            card = open_run(searched)
             chosen = choose(searched, card, refit_options)
             refits = plan_refits(chosen, refit_options, read_folds(searched))
             runs, stem = open_folder(refit_options.storage) if refit_options.storage else searched.parent, f"{searched.name}-refit"

@@ -16,8 +16,9 @@ from search_spaces.errors import UserError
 from search_spaces.schema import show
 from trainables.commands import launch
 from trainables.console import complain, document, output
+from trainables.extensions import fault_of, hashes, loaded
 from trainables.metrics import BY_NAME
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from trainables.progress import progress_bar
 from trainables.record import (
     DAMAGE,
@@ -28,9 +29,9 @@ from trainables.record import (
     RunError,
     find_run,
     list_trials,
+    open_run,
     read_predictions,
     read_record,
-    read_run,
 )
 from trainables.registry import ConfigError
 from trainables.storage import Folder, StorageError
@@ -68,6 +69,7 @@ def main(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; with another number sums may differ in their last bits. Default: as recorded.")
     ] = None,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a trial again, outside the search, and compare it epoch by epoch with its record.
@@ -130,7 +132,8 @@ def replay(
         console.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
 
     run = find_run(name)
-    card, record, predictions = read_run(run), *read_trial(run, number)
+    card = open_run(run)
+    record, predictions = read_trial(run, number)
     import torch
 
     metric = BY_NAME[record.config.metric]
@@ -139,7 +142,8 @@ def replay(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for line in describe(card, record):
         say(line)
-    excuses = unlike(conditions(record.result), Conditions(device_name(device), threads, code_version(), versions()))
+    now = Conditions(device_name(device), threads, code_version(), versions(), hashes(loaded(card.extensions)))
+    excuses = unlike(conditions(record.result), now)
     for excuse in excuses:
         say(f"  {excuse}", style="yellow")
 
@@ -301,6 +305,10 @@ def train_again(
             f"the GPU ran out of memory in epoch {len(reports) + 1}; trial {record.number} was trained on {result.device}. "
             f"Use a GPU with as much memory, free this one, or give --epochs {len(reports)}"
         ) from None
+    except Exception as error:
+        if result.cause != "settings" or not (fault := fault_of(error)):
+            raise
+        cause, reason = "settings", fault.splitlines()[0]
     return Again(tuple(reports), predictions, cause, reason)
 
 

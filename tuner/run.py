@@ -9,7 +9,7 @@ import typer
 from search_spaces.read import shipped_spaces
 from trainables.commands import launch
 from trainables.console import output
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, carry_out, trial_count
 
 # Options that are short for settings of the sections run and data.
@@ -118,6 +118,7 @@ def run(
             "--allow-bad-images", "--allow-bad-photos", help="Leave out images that cannot be decoded, even if they are more than 5 %."
         ),
     ] = False,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Search a space for the best models, on all cores and GPUs.
@@ -135,7 +136,8 @@ def run(
     lost, after a crash too. `--resume NAME --trials +20` extends a search, `--resume NAME --space edited.yaml` changes its space.
     """
     given = dict(locals())
-    given.pop("as_json")
+    for name in ("trust_code", "as_json"):
+        given.pop(name)
     given["data"] = folder_of(data, given.pop("files") or [])
     named = {name: value for name in OF_RUN if (value := given.pop(name)) is not None}
     # In quotation marks: names such as no, 01 or a: b are text.

@@ -30,10 +30,10 @@ class Earlier:
     extensions: tuple[Extension, ...] = ()  # its copies, which this process has executed
 
 
-def open_earlier(name: str, *, trust_code: bool = False) -> Earlier:
+def open_earlier(name: str) -> Earlier:
     """The run to resume. Raises: RunError when it does not exist or its run.json is damaged; ExtensionError, see `open_run`."""
     run = find_run(name)
-    card = open_run(run, trust_code=trust_code)
+    card = open_run(run)
     space = None
     if (run / SPACE).is_file():
         try:

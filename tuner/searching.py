@@ -62,7 +62,7 @@ def search(
     began = perf_counter()
     refuse_options(options)
     with ExitStack() as stack:
-        earlier = open_earlier(options.resume, trust_code=options.trust_code) if options.resume else None
+        earlier = open_earlier(options.resume) if options.resume else None
         if earlier:
             refuse_refit(earlier.run, earlier.card)
             show_lock(earlier.run, console)

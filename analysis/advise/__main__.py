@@ -20,7 +20,7 @@ from trainables.console import document, output
 from trainables.data.images import DataError
 from trainables.data.training import Data
 from trainables.data.views import View
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from trainables.probe_config import as_probe
 from trainables.progress import progress_bar, waiting
 from trainables.record import Record, RunError, read_json
@@ -37,6 +37,7 @@ TOP = 3  # trials that evaluate the labels of each target
 def main(
     run: RunOption = None,
     draws: Annotated[int, typer.Option(min=1, help="How many times each share of the training groups is drawn.")] = 3,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what would help most: twice the images, better labels, a wider search space, or images of some classes.

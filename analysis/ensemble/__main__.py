@@ -53,7 +53,7 @@ from trainables.data.images import Images, LeftOut, Unlabelled
 from trainables.data.layouts.reading import read_images, read_unlabelled
 from trainables.data.names import shown
 from trainables.data.views import ViewFiles
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of, searched_run
 from trainables.registry import ConfigError, Mistake
@@ -91,6 +91,7 @@ def main(
     csv: Annotated[bool, typer.Option("--csv", help="Let finished submissions or probability files vote instead of trials.")] = False,
     out: Annotated[Path, typer.Option(help="With --csv: the file to write.")] = Path("vote.csv"),
     details: Annotated[bool, typer.Option("--details", help="Print every table behind the answer, too.")] = False,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Let the best trials of a search vote, and measure what the vote is worth.

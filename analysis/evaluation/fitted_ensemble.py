@@ -69,18 +69,16 @@ def write_ensemble(folder: Folder, content: EnsembleFile) -> None:
     write_json(folder / FILE, ENSEMBLE_FILE.dump_python(content, mode="json", by_alias=True))
 
 
-def read_ensemble(folder: Folder, *, trust_code: bool = False) -> EnsembleFile:
+def read_ensemble(folder: Folder) -> EnsembleFile:
     """What an ensemble's folder holds, after its extensions were executed in this process.
 
-    Args:
-        trust_code: whether extensions are executed that never ran here.
-    Raises: RunError where it is missing or damaged; NewerFormatError; ExtensionError.
+    Raises: RunError where it is missing or damaged; NewerFormatError; ExtensionError, see `open_copies`.
     """
     file = folder / FILE
     again = maker(folder)
     try:
         values = read_json(file, "ensemble")
-        open_copies(folder, EXTENSIONS.validate_python(values.get("extensions", {})), trust_code=trust_code)
+        open_copies(folder, EXTENSIONS.validate_python(values.get("extensions", {})))
         content = ENSEMBLE_FILE.validate_python(values)
         _refuse_misfits(content)
     except (RunError, StorageError):

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from analysis.command import refusals, show_written, warn
+from analysis.command import refusals, run_folders, show_written, warn
 from analysis.evaluation.fitted_ensemble import FILE, read_ensemble, read_trial_models
 from analysis.members.predictions import PLAIN, TrialModels
 from trainables.commands import program
 from trainables.console import document, output
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from trainables.progress import waiting
-from trainables.record import MODEL, RunError, find_run, list_trials, trial_folder
+from trainables.record import MODEL, RunError, list_trials, trial_folder
 from trainables.storage import Folder, open_folder, write_atomically
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def main(
     run: Annotated[str | None, typer.Option(help="Instead of an ensemble: a run's name in runs/, its folder, or its address.")] = None,
     trial: Annotated[int | None, typer.Option(help="The number of the trial of that run.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for ensemble.onnx; for a trial, the file to write.")] = Path("."),
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Write an ensemble as one ONNX file, or one trial's model.
@@ -65,7 +66,7 @@ class Checked:
 
 def export_trial(console: Console, run: str, number: int, out: Path) -> Checked:
     """Write the model of one record. Raises: RunError."""
-    folder = find_run(run)
+    (folder,) = run_folders([run])
     numbers = [one.name for one in list_trials(folder)]
     mistakes = []
     if str(number) not in numbers:

@@ -18,7 +18,7 @@ from trainables.data.names import some
 from trainables.data.splits import HOLDOUT, NO_FOLD
 from trainables.data.views import open_view
 from trainables.metrics import METRICS, of_labels
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from trainables.progress import progress_bar, waiting
 from trainables.record import read_json
 from trainables.restore_data import restore_split
@@ -34,6 +34,7 @@ def main(
         int, typer.Option(min=0, max=16, help="How many of 64 bits may differ in each of the two hashes of a pair.")
     ] = DISTANCE,
     seed: Annotated[int, typer.Option(min=0, help="Draws the folds of the probe.")] = 0,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Find leaks: images and groups that are in two splits of a run (train, validation, test).

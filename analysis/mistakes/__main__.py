@@ -34,7 +34,7 @@ from trainables.data.images import Images
 from trainables.data.layouts.reading import read_images
 from trainables.data.views import ViewFiles, open_view
 from trainables.metrics.confusion import most_frequent_errors
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, read_json
 from trainables.seeding import generator
@@ -62,6 +62,7 @@ def main(
         typer.Option("--part", "--side", help="validation uses the recorded predictions; holdout (test) predicts, which takes longer."),
     ] = Part.validation,
     seed: Annotated[int, typer.Option(min=0, help="Draws the groups behind every interval.")] = 0,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what the answer of a search gets wrong: confusions, the most confident errors, where members disagree.

@@ -16,7 +16,7 @@ from trainables.data.images import LeftOut
 from trainables.data.names import shown
 from trainables.data.targets import Scheme
 from trainables.metrics.metric import TAGGED
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from trainables.storage import Folder, open_folder
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -38,6 +38,7 @@ def main(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images that go through a model at a time. [default: as many as in its validation]")
     ] = None,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Let an ensemble answer for images without labels.

@@ -18,6 +18,7 @@ from analysis.predict.files import answer_table
 from trainables.data.images import DataError, LeftOut, Unlabelled
 from trainables.data.names import some
 from trainables.data.views import ViewFiles
+from trainables.extensions import ExtensionError
 from trainables.mirror import local_folder
 from trainables.progress import progress_bar
 from trainables.record import RunError
@@ -93,7 +94,7 @@ def prepare(folder: Folder, images: str | Sequence[str], out: Path | None, devic
     try:
         content = read_ensemble(folder)
         trials = read_trial_models(folder, content)
-    except RunError as error:
+    except (RunError, ExtensionError) as error:
         mistakes.append(str(error))
     if out and out.is_dir():
         mistakes.append(f"--out {out} is a folder; name the file to write, such as {out / 'answers.csv'}")

@@ -12,7 +12,7 @@ from analysis.evaluation.search.reading import Search, read_searches
 from analysis.evaluation.search.summary import summary_of
 from trainables.commands import program
 from trainables.console import document, output
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from trainables.progress import waiting
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -21,6 +21,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 @app.command()
 def main(
     run: RunOption = None,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Write what a search found as one page that needs no network and no other file.

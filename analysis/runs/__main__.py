@@ -1,5 +1,6 @@
 """The command: which runs there are, and how each stands."""
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -9,9 +10,10 @@ from analysis.evaluation.search.summary import summary_of
 from search_spaces.errors import UserError
 from trainables.commands import program, typed
 from trainables.console import document, output
+from trainables.extensions import ExtensionError
 from trainables.metrics import BY_NAME
 from trainables.options import AsJson
-from trainables.record import RUNS, list_folders
+from trainables.record import RUNS, list_folders, open_run
 from trainables.storage import Folder, open_folder, reach, size_below
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -48,6 +50,9 @@ def list_runs(storage: Folder) -> None:
 
 def stand_of(run: Folder) -> dict[str, Any]:
     """How a run stands, and its size in bytes; of one that cannot be read the reason."""
+    # Where they cannot be executed, what they name stays unknown: the list says so.
+    with suppress(ExtensionError):
+        open_run(run)
     try:
         return {**summary_of(run), "bytes": size_below(run)}
     except UserError as error:

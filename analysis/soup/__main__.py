@@ -15,7 +15,7 @@ from trainables.commands import program, typed
 from trainables.console import document, output
 from trainables.data.images import LeftOut
 from trainables.data.views import View, open_view
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of
 from trainables.seeding import generator
@@ -34,6 +34,7 @@ def main(
     run: RunOption = None,
     top: Annotated[int, typer.Option(min=2, help="How many of a group's best trials the uniform soup takes.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Draws the training images for BatchNorm, and the groups of the bootstrap.")] = 0,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Average the weights of similar trials into one network that costs at inference what one trial does.

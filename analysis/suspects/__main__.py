@@ -25,7 +25,7 @@ from trainables.data.choices import as_choices
 from trainables.data.images import DataError, Images
 from trainables.data.layouts.reading import read_images
 from trainables.data.names import some
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of, searched_run
 from trainables.storage import write_atomically
@@ -40,6 +40,7 @@ def main(
     run: RunOption = None,
     top: Annotated[int, typer.Option(help="How many trials evaluate each target: those best at it on validation.")] = 3,
     most: Annotated[int, typer.Option(min=1, help="How many label issues the page shows; suspects.csv has all.")] = 200,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Find label issues (labels that are probably wrong), and decide on them one by one.

@@ -20,6 +20,7 @@ from trainables.extensions import (
     trust,
     trust_file,
     trusted,
+    trusting,
     write_copies,
 )
 from trainables.losses import LOSSES
@@ -152,9 +153,9 @@ def run(tmp_path) -> Path:
     return tmp_path / "faces"
 
 
-def opening(run: Path, known: dict[str, str] | None = None, **options) -> str:
-    with pytest.raises(ExtensionError) as caught:
-        open_copies(run, hashes([extension(LOSS)]) if known is None else known, **options)
+def opening(run: Path, known: dict[str, str] | None = None, trust_code: bool = False) -> str:
+    with pytest.raises(ExtensionError) as caught, trusting(trust_code):
+        open_copies(run, hashes([extension(LOSS)]) if known is None else known)
     assert "mine" not in LOSSES
     return str(caught.value)
 
@@ -162,7 +163,8 @@ def opening(run: Path, known: dict[str, str] | None = None, **options) -> str:
 def test_code_that_never_ran_here_is_executed_only_when_the_user_says_so_and_from_then_on_unasked(run, forget_extensions):
     known, sha256 = hashes([extension(LOSS)]), extension(LOSS).sha256
     assert missing(opening(run), run, run / "extensions" / "my_parts.py", sha256, "--trust-code") == []
-    assert open_copies(run, known, trust_code=True) == (extension(LOSS),)
+    with trusting(True):
+        assert open_copies(run, known) == (extension(LOSS),)
     forget_extensions()
     assert sha256 in trusted()
     open_copies(run, known)
@@ -179,7 +181,8 @@ def test_what_the_user_has_run_is_trusted_by_its_content(run):
 def test_a_home_that_cannot_be_written_makes_the_question_come_again(run, monkeypatch, tmp_path, forget_extensions):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
-    open_copies(run, hashes([extension(LOSS)]), trust_code=True)
+    with trusting(True):
+        open_copies(run, hashes([extension(LOSS)]))
     open_copies(run, hashes([extension(LOSS)]))  # this process has executed it
     forget_extensions()
     assert missing(opening(run), "--trust-code") == []
@@ -195,7 +198,8 @@ def test_a_copy_that_was_changed_is_executed_only_when_the_user_says_so(run):
     write_copies(run, [changed])
     trust([changed])
     assert missing(opening(run), run / "extensions" / "my_parts.py", changed.sha256, extension(LOSS).sha256, "--trust-code") == []
-    assert open_copies(run, hashes([extension(LOSS)]), trust_code=True) == (changed,)
+    with trusting(True):
+        assert open_copies(run, hashes([extension(LOSS)])) == (changed,)
 
 
 def test_a_record_that_names_a_file_elsewhere_is_refused(run, tmp_path):
