@@ -233,6 +233,8 @@ def search(
                 name=job.run.name,
                 storage_path=aside,
                 verbose=0,
+                # The one that Ray takes in a notebook removes what is shown there, silent or not.
+                progress_reporter=tune.CLIReporter(),
                 callbacks=[driver],
                 stop=soft_stop,
                 failure_config=tune.FailureConfig(max_failures=settings.retries),
