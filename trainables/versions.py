@@ -32,11 +32,14 @@ def device_name(device: "torch.device") -> str:
 def code_version() -> str:
     """The commit of this project where it is a checkout, with `-dirty` when files differ from it; else its version."""
     root = Path(__file__).parent.parent
-    with suppress(OSError):  # where there is no git
-        described = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True)
-        if described.returncode == 0:
-            return described.stdout.strip()
-    return tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    # An environment may lie in a repository of the user's.
+    if (root / ".git").exists():
+        with suppress(OSError):  # where there is no git
+            described = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True)
+            if described.returncode == 0:
+                return described.stdout.strip()
+    file = root / "pyproject.toml"  # of an archive of the repository
+    return tomllib.loads(file.read_text())["project"]["version"] if file.is_file() else version("sweepvote")
 
 
 def _cpu_type() -> str:

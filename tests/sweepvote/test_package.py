@@ -38,9 +38,12 @@ def test_installed_elsewhere_it_runs_outside_the_clone(wheel, tmp_path):
     (site,) = place.glob("lib/python*/site-packages")
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     assert "quickstart" in run(place, tmp_path, place / "bin" / "sweepvote", "spaces")
-    (tmp_path / "where.py").write_text("import sweepvote, tuner; print(sweepvote.__file__, tuner.__file__)")
-    found = run(place, tmp_path, place / "bin" / "python", "where.py")
-    assert all(Path(file).is_relative_to(site) for file in found.split())
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    code = "import sweepvote, tuner, trainables.versions as own\nprint(sweepvote.__file__, tuner.__file__, own.code_version())"
+    (tmp_path / "where.py").write_text(code)
+    *found, of_records = run(place, tmp_path, place / "bin" / "python", "where.py").split()
+    assert all(Path(file).is_relative_to(site) for file in found)
+    assert of_records == wheel.name.split("-")[1], "the version, not the commit of a repository around the environment"
 
 
 @pytest.mark.nightly
@@ -52,7 +55,9 @@ def test_pip_sets_it_up_in_an_empty_environment(wheel, tmp_path, version):
     place = tmp_path / "environment"
     subprocess.run(["uv", "venv", "--quiet", "--python", python.stdout.strip(), place], check=True)
     subprocess.run(["uv", "pip", "install", "--quiet", "--python", place / "bin" / "python", wheel], check=True)
-    run(place, tmp_path, place / "bin" / "sweepvote", "search", "--space", "quickstart", "--dry-run")
+    size = ("--trials", "2", "--set", "run/epochs=1", "--set", "run/grace=1", "--finalists", "0", "--name", "first", "--no-answer")
+    run(place, tmp_path, place / "bin" / "sweepvote", "search", "--space", "quickstart", *size)
+    assert "hold-out" in run(place, tmp_path, place / "bin" / "sweepvote", "vote", "--run", "first", "--top", "2")
 
 
 def run(place: Path, folder: Path, *words: str | Path) -> str:
