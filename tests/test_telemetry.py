@@ -1,4 +1,4 @@
-"""Three libraries would report to their makers; what is searched for, and on whose images, stays private."""
+"""Four libraries would report to their makers; what is searched for, and on whose images, stays private."""
 
 import os
 import sys
@@ -33,3 +33,9 @@ def test_ray_reports_no_usage_though_it_would_if_it_were_not_switched_off(tmp_pa
     code = "from ray._common.usage.usage_lib import usage_stats_enabled; print(usage_stats_enabled())"
     assert plain_python(tmp_path, f"import tuner; {code}") == "False\n"
     assert plain_python(tmp_path, code) == "True\n"
+
+
+def test_mlflow_is_kept_from_reporting_its_use_though_it_would(tmp_path):
+    asked = "from mlflow.telemetry.utils import is_telemetry_disabled as off; print(off())"
+    code = f"import os, analysis.export_mlflow.tracking; {asked}; del os.environ['MLFLOW_DISABLE_TELEMETRY']; print(off())"
+    assert plain_python(tmp_path, code) == "True\nFalse\n"

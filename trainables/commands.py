@@ -32,6 +32,9 @@ COMMANDS = {
     "report": Command("analysis.report", "Write what a search found as one page that needs no network and no other file."),
     "predict": Command("analysis.predict", "Let an ensemble answer for images without labels."),
     "export": Command("analysis.export", "Write an ensemble as one ONNX file, or one trial's model."),
+    "export-mlflow": Command(
+        "analysis.export_mlflow", "Send a run to MLflow: trials with settings, curves and files, and the ensemble as a model that predicts."
+    ),
     "refit": Command("tuner.refit", "Train the best configurations of a search again: on every fold, on all data, with other seeds."),
     "soup": Command("analysis.soup", "Average the weights of similar trials into one network that costs at inference what one trial does."),
     "suspects": Command("analysis.suspects", "Find label issues (labels that are probably wrong), and decide on them one by one."),

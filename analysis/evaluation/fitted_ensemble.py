@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -107,6 +108,20 @@ def model_files(folder: Folder, content: EnsembleFile) -> dict[str, tuple[Folder
     """Where the files of weights of each trial lie, for an ensemble in a folder; whether they are there is not asked."""
     root = folder.resolve().parent.parent
     return {name: tuple(open_folder(text) if "://" in text else root / text for text in texts) for name, texts in content.models.items()}
+
+
+def pack_ensemble(folder: Folder, content: EnsembleFile, to: Path) -> Path:
+    """Copy an ensemble and its weights below `to`, which then holds all that predicting takes, wherever it is moved; returns its folder."""
+    kept = {}
+    for name, files in model_files(folder, content).items():
+        kept[name] = tuple(f"models/{name}-{number}.safetensors" for number in range(len(files)))
+        for file, text in zip(files, kept[name], strict=True):
+            (to / text).parent.mkdir(parents=True, exist_ok=True)
+            (to / text).write_bytes(file.read_bytes())
+    packed = to / "answer" / "ensemble"
+    packed.mkdir(parents=True)
+    write_ensemble(packed, replace(content, models=kept))
+    return packed
 
 
 def read_trial_models(folder: Folder, content: EnsembleFile) -> list[TrialModels]:

@@ -1,7 +1,7 @@
 """Reading a run for the report: every trial that was begun, however it ended; what is damaged is named, not fatal."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -53,6 +53,7 @@ class SearchedTrial:
     values: dict[str, Any]  # the searched ones that it drew, by path
     decisions: tuple[Decision, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
+    reports: tuple[Mapping[str, Any], ...] = ()  # as reports.jsonl has them
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def _searched_trial(record: Record, space: Space | None, dimensions: Sequence[Di
         values={one.path: drawn[one.path] for one in dimensions if one.path in drawn and one.takes(drawn[one.path])},
         decisions=record.decisions,
         versions=tuple(result.versions.items()) + ((("sweepvote", result.code),) if result.code else ()),
+        reports=record.reports,
     )
 
 
