@@ -16,7 +16,7 @@ from analysis.votes import Ensemble
 from analysis.votes.arrays import Array, library
 from trainables.commands import typed
 from trainables.data.targets import Scheme, no_answer
-from trainables.extensions import open_copies
+from trainables.extensions import loaded, open_copies, write_copies
 from trainables.record import DAMAGE, RunError, name_of, read_json, write_json
 from trainables.storage import Folder, StorageError, open_folder
 
@@ -120,6 +120,7 @@ def pack_ensemble(folder: Folder, content: EnsembleFile, to: Path) -> Path:
             (to / text).write_bytes(file.read_bytes())
     packed = to / "answer" / "ensemble"
     packed.mkdir(parents=True)
+    write_copies(packed, loaded(content.extensions))
     write_ensemble(packed, replace(content, models=kept))
     return packed
 

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from analysis.command import refusals, warn
+from analysis.command import refusals, run_folders, warn
 from analysis.evaluation.search.exported import exported
 from search_spaces.errors import UserError
 from trainables.commands import program
 from trainables.console import document, output
-from trainables.options import AsJson
+from trainables.options import AsJson, TrustCode
 from trainables.progress import progress_bar, waiting
-from trainables.record import RunError, find_run
+from trainables.record import RunError
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 INSTALL = "MLflow's client is not installed: pip install mlflow-skinny, or uv run --extra mlflow ..."
@@ -26,6 +26,7 @@ def main(
         typer.Option(help="Where MLflow keeps its runs, such as http://127.0.0.1:5000. [default: $MLFLOW_TRACKING_URI, or mlflow.db here]"),
     ] = None,
     experiment: Annotated[str, typer.Option(help="The experiment that the run belongs to; made where it is missing.")] = "sweepvote",
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Send a run to MLflow: trials with settings, curves and files, and the ensemble as a model that predicts.
@@ -45,7 +46,7 @@ def export(name: str, uri: str | None, experiment: str) -> None:
     """Check, read, send, print. Raises: RunError; typer.Exit with 1 where something was damaged and left out."""
     mistakes, run = [] if find_spec("mlflow") else [INSTALL], None
     try:
-        run = find_run(name)
+        (run,) = run_folders([name])
     except UserError as error:
         mistakes.append(str(error))
     if mistakes or run is None:
