@@ -4,6 +4,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+HOME = Path(__file__).resolve().parents[1]  # where our packages are
 PACKAGES = ("search_spaces", "trainables", "analysis", "tuner", "sweepvote")
 
 
@@ -13,16 +14,28 @@ class ShadowedError(ImportError):
 
 def refuse_shadows() -> None:
     """Raises: ShadowedError naming every module in the place of one of our packages; a command ends with exit code 2 instead."""
-    home = Path(__file__).resolve().parents[1]
-    strangers = {name: place for name in PACKAGES if (place := _place(name)) and place.parent.resolve() != home}
-    if not strangers:
+    words = _words({name: place for name in PACKAGES if (place := _place(name)) and place.parent.resolve() != HOME})
+    if not words:
         return
-    words = "\n".join(f"{place} hides sweepvote's own package {name}" for name, place in strangers.items())
-    words = f"{words}. Rename it, or start from another folder: Python looks in the folder of the script, or the current one, first"
     if _is_command():
         print(words, file=sys.stderr)
         sys.exit(2)
     raise ShadowedError(words)
+
+
+def shadows_in(folder: Path) -> str:
+    """Which modules in a folder would hide our packages from a process that looks there first, in words; empty: none would."""
+    if folder.resolve() == HOME:
+        return ""
+    found = {name: place for name in PACKAGES for place in (folder / f"{name}.py", folder / name / "__init__.py") if place.is_file()}
+    return _words(found)
+
+
+def _words(strangers: dict[str, Path]) -> str:
+    if not strangers:
+        return ""
+    named = "\n".join(f"{place} hides sweepvote's own package {name}" for name, place in strangers.items())
+    return f"{named}. Rename it, or start from another folder: Python looks in the folder of the script, or the current one, first"
 
 
 def _is_command() -> bool:

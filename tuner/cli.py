@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from search_spaces.errors import UserError
+from search_spaces.shadowing import shadows_in
 from trainables.console import complain
 from trainables.extensions import fault_of
 
@@ -111,6 +112,11 @@ def ray_starter(address: str | None, *, dashboard: bool) -> Iterator[Start]:
     starting: list[Starting] = []
 
     def start(gpus: int | None) -> Join:
+        from trainables.record import RunError
+
+        # Ray's workers look for modules in the current folder first.
+        if words := shadows_in(Path.cwd()):
+            raise RunError(words)
         # Ray and torch take seconds: a mistake is reported before either is imported.
         from tuner.cluster import Starting
 

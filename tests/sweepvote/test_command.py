@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from search_spaces.shadowing import shadows_in
 from tests.conftest import ROOT
 from tests.messages import missing
 from trainables.commands import COMMANDS, OURS, typed
+from trainables.record import RunError
+from tuner.cli import ray_starter
 
 
 def sweepvote(*words: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
@@ -74,6 +77,16 @@ def test_a_module_of_the_users_in_the_place_of_a_package_is_named(tmp_path):
     code = "try:\n    import sweepvote\nexcept ImportError as error:\n    print(error)"
     called = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert f"{tmp_path}/analysis.py" in called.stdout
+
+
+def test_so_is_one_that_ray_would_find_before_ours_in_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "tuner.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with ray_starter(None, dashboard=False) as start, pytest.raises(RunError) as caught:
+        start(0)
+    assert not missing(str(caught.value), f"{tmp_path}/tuner.py", "Rename it")
+    monkeypatch.chdir(ROOT)
+    assert shadows_in(Path()) == "", "our own folder is none"
 
 
 def test_asked_for_json_a_command_prints_one_document_and_all_else_on_stderr(tmp_path):
