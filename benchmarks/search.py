@@ -7,7 +7,8 @@ Searchers and pruners are the real ones, as a run has them; nothing is trained, 
 by the seed. What is compared is paired: each entry meets the same worlds.
 
 Regret is the best possible true score less the best true score, without noise, that any trial has shown so far; a trial that was stopped
-has shown what it reached. `to random's best`: epochs after which the mean regret is what random search ends with.
+has shown what it reached. `to random's best`: epochs after which the mean regret is what random search ends with. `patience saves`: the
+share of the epochs after the moment at which run/patience would have ended the search, and the regret that this costs.
 
     uv run python -m benchmarks.search [--seeds 30] [--entry tpe+asha] [--kind crossing]
 """
@@ -40,6 +41,7 @@ from trainables.console import open_console
 from trainables.metrics import DEFAULT, METRICS
 from trainables.record import Decision
 from trainables.registry import nearest
+from tuner.patience import expected
 from tuner.searchers import SEARCHERS
 from tuner.searchers.sampling import Ask, MakeSampler
 from tuner.searchers.study import StudySearcher
@@ -215,9 +217,20 @@ class Found:
     distance: float  # mean distance of a proposal to the nearest earlier one, 0 to 1
     values: float  # share of all values of choices that were tried
     trials: int
+    patient: int  # epochs after which run/patience would have ended it
+
+    @property
+    def saved(self) -> float:
+        """The share of the epochs that it would have saved."""
+        return 1 - self.patient / len(self.regret)
+
+    @property
+    def lost(self) -> float:
+        """The regret that it would have cost."""
+        return float(self.regret[self.patient - 1] - self.regret[-1])
 
 
-def search(entry: Entry, world: World, slots: int, budget: int, planned: int) -> Found:
+def search(entry: Entry, world: World, slots: int, budget: int, planned: int, patience: int) -> Found:
     """Play a search whose trials train at the same time, at paces of their own."""
     epochs, metric = SETTINGS.epochs, METRICS[DEFAULT]
     pruner = Pruner(entry.stopper, metric, spared=never_stopped(SETTINGS.keep_running), decided=lambda number, decision: None)
@@ -235,6 +248,8 @@ def search(entry: Entry, world: World, slots: int, budget: int, planned: int) ->
     curves: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     done, pace, proposals, regret = {}, {}, [], []
     best, pruned, now = CHANCE, 0, 0.0
+    reached: dict[int, float] = {}
+    patient = budget
     while len(regret) < budget:
         while len(running) < slots:
             proposal = searcher.suggest(str(len(curves)))
@@ -257,11 +272,16 @@ def search(entry: Entry, world: World, slots: int, budget: int, planned: int) ->
         if not stopped:
             searcher.on_trial_result(str(number), report)
         if stopped or last:
+            reached[number] = report["best"]
+            more = expected([reached[one] for one in sorted(reached)], patience) if patience else None
+            if more and more.gain < NOISE:
+                patient = min(patient, len(regret))
             searcher.on_trial_complete(str(number), report)
         else:
             heapq.heappush(running, (now + pace[number], number))
     ended = len(curves) - len(running)
-    return Found(np.array(regret), pruned / max(ended, 1), distance_to_earlier(world, proposals), share_of_values(world, proposals), ended)
+    distance, values = distance_to_earlier(world, proposals), share_of_values(world, proposals)
+    return Found(np.array(regret), pruned / max(ended, 1), distance, values, ended, patient)
 
 
 def distance_to_earlier(world: World, proposals: Sequence[Mapping[str, Any]]) -> float:
@@ -299,12 +319,13 @@ class Job:
     seed: int
     budget: int
     planned: int
+    patience: int
 
 
 def carry_out(job: Job) -> Found:
     """Play it, in a process of its own."""
     world = make_world(make_space(), job.kind, job.seed)
-    return search(ENTRIES[job.entry], world, 1 + job.seed % 4, job.budget, job.planned)
+    return search(ENTRIES[job.entry], world, 1 + job.seed % 4, job.budget, job.planned, job.patience)
 
 
 def early_correlation(kind: str, seeds: int) -> float:
@@ -331,6 +352,7 @@ def main(
     kind: Annotated[list[str] | None, typer.Option(help=f"{', '.join(KINDS)}; repeat it. Default: both.")] = None,
     against: Annotated[str, typer.Option(help="The entry that differences are to.")] = "earlier tpe+asha",
     first: Annotated[int, typer.Option(min=0, help="Seed of the first world; what is the default today was chosen on 0 to 29.")] = 0,
+    patience: Annotated[int, typer.Option(min=0, help="run/patience, whose end of each search is shown; 0: none.")] = 20,
     processes: Annotated[int, typer.Option(min=1, help="Searches that are played at a time.")] = 2,
 ) -> None:
     """Print, by kind of curve and entry, the regret at the end and when random search's is reached."""
@@ -339,11 +361,21 @@ def main(
             raise typer.BadParameter(f"{name!r} does not exist{nearest(name, list(table))}; choose one of {', '.join(table)}")
     start, worlds = perf_counter(), range(first, first + seeds)
     names, kinds = list(dict.fromkeys(["random", against, *(entry or ENTRIES)])), kind or list(KINDS)
-    jobs = [Job(one, name, seed, budget, planned) for one, name, seed in product(kinds, names, worlds)]
+    jobs = [Job(one, name, seed, budget, planned, patience) for one, name, seed in product(kinds, names, worlds)]
     with ProcessPoolExecutor(processes) if processes > 1 else nullcontext() as pool:
         results = pool.map(carry_out, jobs, chunksize=4) if pool else map(carry_out, jobs)
         found = dict(zip(((job.kind, job.entry, job.seed) for job in jobs), results, strict=True))
-    columns = ("to random's best", "regret at the end", f"less {against}'s", "pruned", "trials", "distance", "values tried")
+    columns = (
+        "to random's best",
+        "regret at the end",
+        f"less {against}'s",
+        "pruned",
+        "trials",
+        "distance",
+        "values tried",
+        "patience saves",
+        "and costs",
+    )
     shown = Table("curves", "entry", *columns)
     figures: dict[str, Any] = {}
     for one in kinds:
@@ -362,10 +394,20 @@ def main(
                 f"{row['trials']:.0f}",
                 f"{row['distance']:.3f}",
                 f"{100 * row['values']:.0f} %",
+                f"{100 * row['saved']:.0f} %",
+                f"{row['lost']:.4f}",
             )
-    open_console(width=150).print(shown)
+    open_console(width=170).print(shown)
     seconds = round(perf_counter() - start)
-    run = {"seeds": seeds, "first": first, "budget": budget, "planned": planned, "seconds": seconds, "python": platform.python_version()}
+    run = {
+        "seeds": seeds,
+        "first": first,
+        "budget": budget,
+        "planned": planned,
+        "patience": patience,
+        "seconds": seconds,
+        "python": platform.python_version(),
+    }
     print(json.dumps({**figures, **run, "cores": os.cpu_count()}))
 
 
@@ -380,7 +422,7 @@ def row_of(searches: Sequence[Found], of_random: Sequence[Found], of_other: Sequ
     return row | {name: round(mean_and_error(np.array([getattr(one, name) for one in searches]))[0], 3) for name in MEANS}
 
 
-MEANS = ("pruned", "trials", "distance", "values")  # of Found
+MEANS = ("pruned", "trials", "distance", "values", "saved", "lost")  # of Found
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:

@@ -213,6 +213,35 @@ def tiny_space(tmp_path_factory) -> Path:
     return file
 
 
+PROBED_SPACE = """
+run:       {{trials: 2, epochs: 2, grace: 1, finalists: 0}}
+data:      {{holdout: 0.2, folds: 2}}
+view:      {{crop: {{choice: [none, center]}}, size: 32}}
+model:
+  backbone: {{choice: [test_efficientnet, test_resnet]}}
+  weights:  "{weights}"
+  heads:    {{choice: [random, probe]}}
+optimizer: {{lr: {{float: [1.0e-3, 1.0e-2], log: true}}}}
+train:     {{batch_size: 16}}
+"""
+
+
+@pytest.fixture(scope="session")
+def probed_space(tmp_path_factory) -> Path:
+    """A space of two small networks, whose files of weights lie beside it: four probes."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("space")
+    for seed, name in enumerate(("test_efficientnet", "test_resnet")):
+        torch.manual_seed(seed)
+        save_file(timm.create_model(name, num_classes=0).state_dict(), folder / f"{name}.safetensors")
+    file = folder / "probed.yaml"
+    file.write_text(PROBED_SPACE.format(weights=folder / "{backbone}.safetensors"))
+    return file
+
+
 @pytest.fixture(scope="session")
 def start_command(cache) -> Callable[..., Popen]:
     """Start `python -m <words>` in a folder, as a terminal would: with a process group of its own."""

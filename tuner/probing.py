@@ -4,13 +4,14 @@ Each is a trial like any other (see `trainables.probe`), with a number after the
 scored decides which backbone and view the search tries first, and which ones it draws more often while it knows little.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ from trainables.registry import ConfigError, Mistake
 from trainables.storage import Folder
 from trainables.trial import Job, fetched, train
 from trainables.validation import pooled_score
+from tuner.board import clock
 from tuner.candidates import NOTHING, candidates
 from tuner.cluster import Slots
 from tuner.prepare import Plan
@@ -61,17 +63,19 @@ from tuner.stoppers.soft_stop import SoftStop
 
 MOST = 12  # probes of a search
 LOOKS = {False: 60_000, True: 2_000_000}  # images of 224x224 that all probes look at, at most, without and with a GPU
+SHARE, LONGEST = 0.1, 600.0  # of a time budget, and without one seconds: how long the probes before a search may take
 LINEAR, NEAREST = "linear", "k-NN"
 GOOD = 0.5  # of the way from guessing to the best score that there is; above it fine-tuning may begin with the probe's heads
 PATIENCE = 2  # backbones whose weights could not be had before no hub is asked again
 TRIED = 2  # backbones and views whose trials come right after the baseline
 
 
-def probe(plan: Plan, job: Job, slots: Slots, soft_stop: SoftStop, console: Console, *, rehearsed: bool) -> None:
+def probe(plan: Plan, job: Job, slots: Slots, soft_stop: SoftStop, console: Console, *, rehearsed: bool, seconds: float = math.inf) -> None:
     """Train the probes that are not trained yet, and show what all of them scored in a table, which the run keeps.
 
     Args:
         rehearsed: whether the weights of all backbones are known to be there.
+        seconds: that the probes may take; those that would take longer, at the pace of the first ones, are left out for good.
     """
     wanted, metric = candidates(plan.space, plan.fixed), plan.settings.score()
     if not wanted:
@@ -79,24 +83,46 @@ def probe(plan: Plan, job: Job, slots: Slots, soft_stop: SoftStop, console: Cons
         return
     if not rehearsed:
         wanted = list(_with_weights(wanted, console))
+    known = probes_of(job.run)
+    neighbours, left_out = known.neighbours, known.left_out if seconds < math.inf else []
+    wanted = [one for one in wanted if name_of(one) not in left_out]
     if not wanted:
         return
     kept = affordable(wanted, len(job.data.split.train) + len(job.data.split.valid), on_gpu=slots.gpus > 0)
-    if left := [f"{one.model.backbone} at {View.of(one.view)}" for one in wanted[len(kept) :]]:
+    if left := [name_of(one) for one in wanted[len(kept) :]]:
         console.print(f"{len(left)} probes are left out, to begin soon: {some(left)}", style="yellow", soft_wrap=True)
     numbered = with_numbers(job.run, kept)
-    neighbours = probes_of(job.run).neighbours
-    todo = {number: config for number, config in numbered.items() if not _has_ended(trial_folder(job.run, number))}
+    todo = {number: config for number, config in numbered.items() if not _is_told(trial_folder(job.run, number), number in neighbours)}
+    measured = {row.trial: row.seconds for row in known.rows if row.trial in numbered}
+    began = monotonic()
+
+    def keep_table() -> None:
+        """Write what is known now."""
+        rows = [row for row in map(partial(_probe_row, job), numbered.items()) if row]
+        measured.update({row.trial: row.seconds for row in rows if row.trial})
+        rows += [row for number, row in neighbours.items() if number in numbered]
+        rows.sort(key=lambda row: (-metric.sign * row.score, row.trial is None))
+        guess = guess_of(job.data, next(iter(numbered.values())))
+        write_probes(job.run, ProbeTable(metric.name, guess, rows, neighbours, left_out))
+
+    def late(waiting: Mapping[int, TrialConfig]) -> list[int]:
+        """Those for which there is no time, which is said."""
+        found = too_long(waiting, [(numbered[one], took) for one, took in measured.items()], seconds - (monotonic() - began), slots())
+        if found:
+            names = [name_of(numbered[number]) for number in found]
+            left_out.extend(names)
+            keep_table()
+            words = f"{len(names)} probes are left out, as all would take longer than the {clock(seconds)} that there are for them"
+            console.print(f"{words}: {some(names)}", style="yellow", soft_wrap=True, highlight=False)
+        return found
+
     with progress_bar("linear probes of what the space's backbones see", len(todo)) as advance:
-        for number, found in _train(todo, job, slots, soft_stop, console):
+        for number, found in _train(todo, job, slots, soft_stop, late, console):
             advance(1)
             if found is not None:
                 config, own = numbered[number], job.of_fold(numbered[number].data.fold).data
                 neighbours[number] = _row(config, own, found.heads, NEAREST, None, found.seconds, found.milliseconds)
-            rows = [row for row in map(partial(_probe_row, job), numbered.items()) if row]
-            rows += [row for number, row in neighbours.items() if number in numbered]
-            rows.sort(key=lambda row: (-metric.sign * row.score, row.trial is None))
-            write_probes(job.run, ProbeTable(metric.name, guess_of(job.data, next(iter(numbered.values()))), rows, neighbours))
+            keep_table()
     table = probes_of(job.run)
     if todo and table.rows:
         console.print(table_of(table, metric))
@@ -106,6 +132,45 @@ def affordable(configs: Sequence[TrialConfig], images: int, *, on_gpu: bool) -> 
     """As many of the probes, from the first on, as are not too many and do not look at too many pixels; at least one."""
     looks = np.cumsum([images * one.view.height * one.view.width / 224**2 for one in configs])
     return configs[: max(1, min(MOST, int((looks <= LOOKS[on_gpu]).sum())))]
+
+
+def name_of(config: TrialConfig) -> str:
+    """What a probe is called: its backbone, the weights that are no hub's, and its view."""
+    model = config.model
+    weights = "" if model.weights == "imagenet" else f" ({Path(model.weights).name})"
+    return f"{model.backbone}{weights} at {View.of(config.view)}"
+
+
+def too_long(waiting: Mapping[int, TrialConfig], measured: Sequence[tuple[TrialConfig, float]], left: float, slots: int) -> list[int]:
+    """The numbers of the probes that there is no time for, the longest first; none before one is measured.
+
+    A probe takes in proportion to its pixels what those of its backbone took, or all of them where none of these has ended.
+
+    Args:
+        measured: probes that have ended, and their seconds.
+        left: seconds for all that are waiting.
+        slots: probes at a time.
+    """
+    if not measured:
+        return []
+
+    def pace(own: Sequence[tuple[TrialConfig, float]]) -> float:
+        return sum(took for _, took in own) / sum(map(pixels, (config for config, _ in own)))
+
+    def pixels(config: TrialConfig) -> int:
+        return config.view.height * config.view.width
+
+    takes = {}
+    for number, config in waiting.items():
+        same = [one for one in measured if (one[0].model.backbone, one[0].model.weights) == (config.model.backbone, config.model.weights)]
+        takes[number] = pace(same or measured) * pixels(config)
+    found = []
+    for number in sorted(takes, key=lambda one: (-takes[one], one)):
+        if sum(takes.values()) / slots <= left:
+            break
+        found.append(number)
+        del takes[number]
+    return found
 
 
 def _with_weights(configs: Sequence[TrialConfig], console: Console) -> Iterator[TrialConfig]:
@@ -178,13 +243,14 @@ class Neighbours:
 
 
 def probe_there(number: int, values: dict[str, Any], job: Job) -> Neighbours | None:
-    """Train one probe, in a process of Ray's; None where that failed, which its record says."""
+    """Train one probe that has not ended, in a process of Ray's; None where that failed, which its record says."""
     load(job.extensions)
     config = TrialConfig.from_values(values)
-    own = fetched(job.of_fold(config.data.fold), View.of(config.view))
-    reports: list[dict[str, Any]] = []
-    train(number, config, own, report=reports.append)
-    if "failed" in reports[-1]:
+    own, folder = fetched(job.of_fold(config.data.fold), View.of(config.view)), trial_folder(job.run, number)
+    if not _has_ended(folder):
+        train(number, config, own, report=lambda report: None)
+    result = read_result(folder)
+    if result is None or result.state != "finished":
         return None
     start = perf_counter()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -195,13 +261,25 @@ def probe_there(number: int, values: dict[str, Any], job: Job) -> Neighbours | N
 
 
 def _train(
-    todo: Mapping[int, TrialConfig], job: Job, slots: Slots, soft_stop: SoftStop, console: Console
+    todo: Mapping[int, TrialConfig],
+    job: Job,
+    slots: Slots,
+    soft_stop: SoftStop,
+    late: Callable[[Mapping[int, TrialConfig]], Iterable[int]],
+    console: Console,
 ) -> Iterator[tuple[int, Neighbours | None]]:
-    """The numbers of the probes as they end, and what k-NN answers with the same features."""
+    """The numbers of the probes as they end, and what k-NN answers with the same features.
+
+    Args:
+        late: which of those that have not begun are not to begin.
+    """
     share = {"num_cpus": slots.cpus, "num_gpus": slots.gpus, "max_calls": 1 if slots.gpus else 0}
     shared, train_one = ray.put(job), ray.remote(**share)(probe_there)
-    running = {train_one.remote(number, config.values(), shared): number for number, config in todo.items()}
-    while running and not soft_stop.asked:
+    waiting, running = dict(todo), {}
+    while (waiting or running) and not soft_stop.asked:
+        while waiting and len(running) < slots():
+            number = next(iter(waiting))
+            running[train_one.remote(number, waiting.pop(number).values(), shared)] = number
         for ended in ray.wait(list(running), timeout=0.5)[0]:
             number, found = running.pop(ended), None
             try:
@@ -213,8 +291,15 @@ def _train(
                 why = result.reason if (result := read_result(folder)) else "its process died"
                 console.print(f"The probe of {config.model.backbone} failed: {why}", style="yellow", soft_wrap=True, highlight=False)
             yield number, found
+        for number in late(waiting):
+            del waiting[number]
     for one in running:
         ray.cancel(one, force=True)
+
+
+def _is_told(folder: Folder, neighbours: bool) -> bool:
+    """Whether nothing is missing of a probe: a command that died may have left its record, and not yet what its neighbours say."""
+    return _has_ended(folder) and (neighbours or read_record(folder).result.state != "finished")
 
 
 def _has_ended(folder: Folder) -> bool:

@@ -71,6 +71,11 @@ class RunSettings(AshaSettings, MedianSettings):
     probe: bool = setting(
         "whether linear probes of all backbones and views that have weights come before the search; they do not count as run/trials", True
     )
+    patience: Annotated[int, Field(ge=0)] = setting(
+        "ends the search when so many further trials, or half as many as there are if that is more, are expected to gain less than the "
+        "standard error of the best score; 0: never",
+        0,
+    )
     finalists: Annotated[int, Field(ge=0)] = setting(
         "the best configurations, baseline and best probe among them, that are trained on the other folds after the search; 0: none", 4
     )

@@ -1,5 +1,6 @@
 """The trials of a plan are trained on Ray Tune and summed up."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,8 +30,9 @@ from tuner import cluster
 from tuner.board import Board, Row
 from tuner.callbacks import Driver
 from tuner.cli import Join, Options
+from tuner.patience import Patience
 from tuner.prepare import Material, Plan
-from tuner.probing import first_tries, prior_of, probe
+from tuner.probing import LONGEST, SHARE, first_tries, prior_of, probe
 from tuner.rehearsal import Memory, measure_here
 from tuner.resume import Stock, settle, take_stock
 from tuner.retention import Retention
@@ -87,7 +89,8 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
     try:
         with soft_stop.listening():
             if plan.settings.probe:
-                probe(plan, job, slots, soft_stop, console, rehearsed=not work.probe_only)
+                seconds = math.inf if work.probe_only else LONGEST if budget is None else SHARE * budget
+                probe(plan, job, slots, soft_stop, console, rehearsed=not work.probe_only, seconds=seconds)
             if not work.probe_only:
                 stock = take_stock(plan.run, plan.space, plan.fixed, retry=plan.settings.retries > 0)
                 search(plan, job, slots, stock, board, soft_stop, console, searcher=work.searcher)
@@ -210,6 +213,7 @@ def search(
     show_stock(stock, console)
     board.trials += len(stock.probes)
     driver.know(stock.kept, stock.going_on, stock.probes)
+    patience = Patience(settings.patience, job, board, soft_stop, [record.number for record in stock.probes])
     if words := SEARCHERS[settings.searcher].words(settings.searcher, plan.space):
         console.print(words, soft_wrap=True)
     left = max(settings.trials - len(stock.kept) - len(stock.unknown), len(stock.proposals))
@@ -235,7 +239,7 @@ def search(
                 verbose=0,
                 # The one that Ray takes in a notebook removes what is shown there, silent or not.
                 progress_reporter=tune.CLIReporter(),
-                callbacks=[driver],
+                callbacks=[driver, patience],
                 stop=soft_stop,
                 failure_config=tune.FailureConfig(max_failures=settings.retries),
             ),

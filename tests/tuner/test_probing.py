@@ -8,56 +8,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
-import torch
 from rich.console import Console
-from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from analysis.ensemble.__main__ import app as ensemble
 from analysis.evaluation.search.probes import probes_of as probe_table_of
+from analysis.evaluation.search.probes import write_probes
 from search_spaces.read import read_space
 from tests.conftest import already, edit, never
 from trainables.config import choosers
 from trainables.metrics import METRICS
 from trainables.record import RunError, read_records, read_run, trial_folder
+from tuner import training
 from tuner.candidates import candidates
 from tuner.cli import Options, TrialCount
 from tuner.prepare import settings_of
-from tuner.probing import LOOKS, MOST, affordable, first_tries, prior_of, shown_by
+from tuner.probing import LOOKS, MOST, affordable, first_tries, prior_of, shown_by, too_long
 from tuner.replay import replay
 from tuner.runs import Earlier
 from tuner.searching import search
 
 F1 = METRICS["f1_macro"]
 FIXED = {"epochs": 2, "seed": 0, "metric": "f1_macro"}
-SPACE = """
-run:       {{trials: 2, epochs: 2, grace: 1, finalists: 0}}
-data:      {{holdout: 0.2, folds: 2}}
-view:      {{crop: {{choice: [none, center]}}, size: 32}}
-model:
-  backbone: {{choice: [test_efficientnet, test_resnet]}}
-  weights:  "{weights}"
-  heads:    {{choice: [random, probe]}}
-optimizer: {{lr: {{float: [1.0e-3, 1.0e-2], log: true}}}}
-train:     {{batch_size: 16}}
-"""
-
-
-@pytest.fixture(scope="module")
-def space_file(tmp_path_factory) -> Path:
-    """A space of two small networks, whose files of weights lie beside it."""
-    folder = tmp_path_factory.mktemp("space")
-    for seed, name in enumerate(("test_efficientnet", "test_resnet")):
-        torch.manual_seed(seed)
-        save_file(timm.create_model(name, num_classes=0).state_dict(), folder / f"{name}.safetensors")
-    (folder / "probed.yaml").write_text(SPACE.format(weights=folder / "{backbone}.safetensors"))
-    return folder / "probed.yaml"
 
 
 @pytest.fixture
-def space(space_file):
-    return read_space(space_file, choosers=choosers())
+def space(probed_space):
+    return read_space(probed_space, choosers=choosers())
 
 
 def searched(start, **options) -> tuple[int, str]:
@@ -67,10 +44,10 @@ def searched(start, **options) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def run(space_file, demo, ray_cluster, tmp_path_factory) -> Path:
+def run(probed_space, demo, ray_cluster, tmp_path_factory) -> Path:
     """A search of two trials, and what it said in `said.txt`."""
     storage = tmp_path_factory.mktemp("runs")
-    code, said = searched(already(ray_cluster), space=str(space_file), data=demo, name="probed", storage=str(storage))
+    code, said = searched(already(ray_cluster), space=str(probed_space), data=demo, name="probed", storage=str(storage))
     assert code == 0, said
     (storage / "said.txt").write_text(said)
     return storage / "probed"
@@ -92,8 +69,8 @@ def test_every_backbone_with_weights_is_probed_at_every_view_the_smallest_first(
     assert sides == sorted(sides) and len(sides) == 8
 
 
-def test_a_space_without_weights_has_no_probes(space_file):
-    assert candidates(read_space(space_file, choosers=choosers(), changes=["model/weights=none"]), FIXED) == []
+def test_a_space_without_weights_has_no_probes(probed_space):
+    assert candidates(read_space(probed_space, choosers=choosers(), changes=["model/weights=none"]), FIXED) == []
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])
@@ -103,6 +80,20 @@ def test_probes_are_as_many_as_can_be_afforded_the_cheapest_first(space, on_gpu)
     counts = [len(affordable(found, int(looks / share), on_gpu=on_gpu)) for share in (0.5, 1, 2, 3.5, 100)]
     assert counts == [1, 1, 2, 3, 4]
     assert affordable(found * 10, 1, on_gpu=on_gpu) == (found * 10)[:MOST]
+
+
+def test_probes_for_which_there_is_no_time_at_the_pace_measured_are_left_out_the_longest_first(space):
+    one, two, *_ = candidates(space, FIXED)
+
+    def at(side, config=one):
+        return config.model_copy(update={"view": config.view.model_copy(update={"size": (side, side)})})
+
+    waiting = {number: at(side) for number, side in enumerate((32, 64, 128), start=2)}
+    took = [(at(32), 10.0)]  # so that those take 10, 40 and 160 s
+    assert [too_long(waiting, took, left, slots=1) for left in (210, 209, 49, 0)] == [[], [4], [4, 3], [4, 3, 2]]
+    assert too_long(waiting, took, 105, slots=2) == [] and too_long(waiting, [], 0, slots=1) == []
+    other = next(config for config in candidates(space, FIXED) if config.model.backbone != one.model.backbone)
+    assert too_long({2: at(32, other)}, [*took, (at(32, other), 100.0)], 50, slots=1) == [2], "a backbone has a pace of its own"
 
 
 def test_probes_are_trials_beside_those_that_were_asked_for(run):
@@ -152,6 +143,9 @@ def test_a_search_that_resumes_probes_nothing_twice_but_what_was_damaged_or_inte
     edit(trial_folder(again, 3) / "result.json", state="interrupted", best_epoch=0)
     for name in ("reports.jsonl", "valid.npz", "model.safetensors"):
         (trial_folder(again, 3) / name).unlink()
+    # As a command leaves it that dies before the table has what the neighbours of the last one say.
+    known = probe_table_of(again)
+    write_probes(again, replace(known, neighbours={number: row for number, row in known.neighbours.items() if number != 4}))
     before = {record.number: record.best["score"] for record in probes_of(run)}
     code, said = searched(already(ray_cluster), resume=str(again), trials=TrialCount(1, more=True))
     assert code == 0, said
@@ -160,6 +154,20 @@ def test_a_search_that_resumes_probes_nothing_twice_but_what_was_damaged_or_inte
     assert {record.number: record.best["score"] for record in probes_of(again)} == before
     assert [record.number for record in read_records(again)] == list(range(7))
     assert len(probe_table_of(again).rows) == 8
+
+
+@pytest.mark.nightly
+def test_probes_that_a_slow_machine_has_no_time_for_are_named_and_stay_left_out(probed_space, demo, tmp_path, monkeypatch, ray_cluster):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "LONGEST", 0.01)
+    code, said = searched(already(ray_cluster), space=str(probed_space), data=demo, name="slow", cpus_per_trial=ray_cluster.cpus)
+    assert code == 0 and "left out" in said, said
+    found = probe_table_of(Path("runs/slow"))
+    assert len(found.rows) == 2 and len(found.left_out) == 3 and all(name in said for name in found.left_out)
+    records = read_records(Path("runs/slow"))
+    assert [record.number for record in records] == [0, 1, 2] and records[1].config.model.is_probe
+    code, said = searched(already(ray_cluster), resume="slow", trials=TrialCount(1, more=True))
+    assert code == 0 and len(probes_of(Path("runs/slow"))) == 1, said
 
 
 def test_a_run_that_knew_no_probes_resumes_without_them(run, space):
@@ -191,29 +199,29 @@ def test_a_good_probe_is_where_fine_tuning_begins_and_one_that_is_not_is_none(ru
     assert shown_by(space, best).items() <= good[0].items()
 
 
-def test_the_prior_ranks_what_was_probed_and_is_empty_where_nothing_of_it_is_searched(run, space, space_file):
+def test_the_prior_ranks_what_was_probed_and_is_empty_where_nothing_of_it_is_searched(run, space, probed_space):
     probes = with_scores(run, [0.3, 0.7, 0.4, 0.1])
     assert prior_of(space, probes, F1) == [shown_by(space, probes[place]) for place in (1, 2, 0, 3)]
-    fixed = read_space(space_file, choosers=choosers(), changes=["model/backbone=test_resnet", "view/crop=none"])
+    fixed = read_space(probed_space, choosers=choosers(), changes=["model/backbone=test_resnet", "view/crop=none"])
     assert prior_of(fixed, probes, F1) == []
 
 
 # The command
 
 
-def test_the_command_refuses_a_space_without_weights(space_file, demo, tmp_path, monkeypatch):
+def test_the_command_refuses_a_space_without_weights(probed_space, demo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RunError, match="model/weights"):
-        searched(never, space=str(space_file), data=demo, changes=("model/weights=none",), probe_only=True)
+        searched(never, space=str(probed_space), data=demo, changes=("model/weights=none",), probe_only=True)
     assert not list(tmp_path.glob("runs/*"))
 
 
 def test_the_command_leaves_a_run_whose_search_can_follow_and_names_weights_that_cannot_be_had(
-    space_file, demo, tmp_path, monkeypatch, ray_cluster
+    probed_space, demo, tmp_path, monkeypatch, ray_cluster
 ):
     monkeypatch.chdir(tmp_path)
     changes = ("view/crop=none", "model/backbone={choice: [test_resnet, test_vit]}")
-    code, said = searched(already(ray_cluster), space=str(space_file), data=demo, changes=changes, probe_only=True, name="alone")
+    code, said = searched(already(ray_cluster), space=str(probed_space), data=demo, changes=changes, probe_only=True, name="alone")
     assert code == 0 and "No probe of test_vit" in said
     (record,) = read_records(Path("runs/alone"))
     assert record.number == 1 and record.has_model and record.config.model.backbone == "test_resnet"

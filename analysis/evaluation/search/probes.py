@@ -34,6 +34,7 @@ class ProbeTable:
     guess: float = 0.0  # the score of the best answer that looks at no image
     rows: list[ProbeRow] = field(default_factory=list)  # best first
     neighbours: dict[int, ProbeRow] = field(default_factory=dict)  # those of k-NN, by the number of the probe of the same features
+    left_out: list[str] = field(default_factory=list)  # probes for which there was no time
 
 
 CONTENT = TypeAdapter(ProbeTable)

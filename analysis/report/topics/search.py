@@ -103,6 +103,8 @@ def _probes(run: Run) -> Iterator[Part]:
         for row in found.rows
     ]
     head = ("trial", "backbone", "view", "weights", "heads", metric.title, "95 % CI", "seconds", "ms an image")
+    if found.left_out:
+        yield Words(f"There was no time for {'; '.join(found.left_out)}.")
     yield table_of("Probes, best first", head, rows, (0, 5, 6, 7, 8), folded=len(rows) > PROBES)
 
 
