@@ -1,7 +1,13 @@
+import re
+from importlib import import_module
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
+from tests.conftest import ROOT
 from tests.trainables.models.variants import EVERY_VARIANT, with_backbone
 from trainables.build import build_parts
 from trainables.card import Card
@@ -72,6 +78,31 @@ def test_a_checkpoint_is_a_plain_safetensors_file(data, make_config, tmp_path):
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
         assert set(file.keys()) == set(model.state_dict())
         assert set(file.metadata()) == {"card"}
+
+
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "test_resnet", "test_vit"])
+def test_a_file_is_loaded_in_three_lines_without_us_as_the_page_shows(backbone, data, make_config, tmp_path):
+    config = make_config(model={"backbone": backbone, "weights": "none"})
+    card = Card(config, data.images.scheme, epoch=4)
+    (tmp_path / "model.safetensors").write_bytes(pack_model(build_model(config, card.task, STATISTICS), card))
+    image = Image.effect_noise((40, 50), 60).convert("RGB")
+    image.save(tmp_path / "a.png")
+    lines, use = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "elsewhere.md").read_text(), re.DOTALL)
+    assert len(lines.splitlines()) == 3
+    size = ", img_size=32" if backbone == "test_vit" else ""
+    ours = {
+        "runs/faces/trials/7/model.safetensors": f"{tmp_path}/model.safetensors",
+        "a.jpg": f"{tmp_path}/a.png",
+        '"resnet18"': f'"{backbone}"{size}',
+    }
+    for shown, here in ours.items():
+        lines, use = lines.replace(shown, here), use.replace(shown, here)
+    names = {name: import_module(name) for name in ("PIL.Image", "json", "numpy", "safetensors.torch", "timm", "torch")}
+    found = {name.partition(".")[0]: import_module(name.partition(".")[0]) for name in names}
+    exec(lines + use, found)
+    view = np.array(image.resize((32, 32), Image.Resampling.BILINEAR))[None]
+    (expected,) = predict(load_model(tmp_path / "model.safetensors")[0], plain_batches(view, range(1), 1), CPU, torch.float32)
+    np.testing.assert_allclose(found["probabilities"].detach().numpy(), expected, rtol=1e-4, atol=1e-7)
 
 
 def test_progress_is_unpacked_as_it_was_packed(data, make_config):
