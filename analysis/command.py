@@ -20,9 +20,9 @@ from trainables.data.layouts.reading import read_images
 from trainables.data.splits import Split
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
-from trainables.extensions import fault_of
+from trainables.extensions import fault_of, refuse_versions
 from trainables.progress import progress_bar, waiting
-from trainables.record import find_run, open_run
+from trainables.record import find_run, open_run, read_run
 from trainables.restore_data import restore_split
 from trainables.storage import Folder
 
@@ -56,6 +56,7 @@ def run_folders(names: Sequence[str] | None) -> list[Folder]:
     """
     folders = [find_run(name) for name in names] if names else [newest_run()]
     folders = list({folder.resolve(): folder for folder in folders}.values())
+    refuse_versions({str(folder): read_run(folder).extensions for folder in folders})
     for folder in folders:
         open_run(folder)
     return folders

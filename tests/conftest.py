@@ -173,10 +173,10 @@ def forget_extensions() -> Iterator[Callable[[], None]]:
         for registry in Registry.every:
             for name in [name for name in registry if registry.origins.get(name)]:
                 del registry[name], registry.origins[name]
-        for one in extensions.loaded():
-            del sys.modules[one.module]
+        for module in [name for name in sys.modules if name.startswith(extensions.PREFIX)]:
+            del sys.modules[module]
             if timm := sys.modules.get("timm.models._registry"):
-                for name in timm._module_to_models.pop(one.module, ()):
+                for name in timm._module_to_models.pop(module, ()):
                     del timm._model_entrypoints[name]
         extensions._loaded.clear()
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from pydantic import TypeAdapter
+from ray import tune
 from rich.console import Console
 from torch.nn.functional import cross_entropy, one_hot
 
@@ -32,6 +33,7 @@ from trainables.models.assemble import IMAGENET, build_model
 from trainables.optimizers import build_optimizer
 from trainables.record import RunError, read_records, read_run
 from trainables.schedules import build_schedule
+from trainables.trial import Job, run_trial, train
 from tuner.cli import Options, TrialCount
 from tuner.comparison import conditions, unlike
 from tuner.searchers import SEARCHERS
@@ -253,3 +255,23 @@ def test_an_error_of_a_part_is_said_with_its_line(here, demo):
         searched(space="space.yaml", data=demo, dry_run=True)
     line = PARTS[: PARTS.index("epsilon * (1 -")].count("\n") + 1
     assert missing(fault_of(caught.value), f"my_parts.py:{line}: ", "NameError", "undefined_name") == []
+
+
+def test_a_trial_whose_part_raises_has_failed_for_its_settings_with_the_line(here, data, make_config):
+    (here / "run.json").write_text("{}")
+    broken = Extension("my_parts.py", PARTS.replace("return (epsilon", "return undefined_name + (epsilon").encode())
+    load([broken])
+    config, told = make_config(loss={"name": "poly"}, model={"backbone": "tiny", "weights": "none"}), []
+    train(0, config, Job(here, data, "code", 1, extensions=(broken,)), told.append)
+    (record,) = read_records(here)
+    line = broken.code.decode()[: broken.code.decode().index("undefined_name")].count("\n") + 1
+    assert (record.result.state, record.result.cause, record.result.extensions) == ("failed", "settings", hashes([broken]))
+    assert missing(record.result.reason, f"my_parts.py:{line}: ", "NameError", "undefined_name") == []
+    assert told[-1]["failed"] == record.result.reason
+
+
+def test_a_file_that_a_worker_cannot_execute_ends_the_search_with_its_line(here, monkeypatch):
+    told = []
+    monkeypatch.setattr(tune, "report", told.append)
+    run_trial({"number": 3, "values": {}}, Job(here, None, "code", 1, extensions=(Extension("my_parts.py", b"import not_there"),)))
+    assert told[0]["number"] == 3 and missing(told[0]["halt"], "my_parts.py:1: ", "not_there") == []

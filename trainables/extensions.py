@@ -25,6 +25,7 @@ from trainables.registry import Registry, RegistryError
 from trainables.storage import Folder, write_atomically
 
 FOLDER = "extensions"  # of a run, or of an ensemble: copies of the files
+PREFIX = "sweepvote_extension_"
 SHORT = 12  # digits of a sha256 that tell contents apart in a message
 
 
@@ -47,11 +48,12 @@ class Extension:
     @property
     def module(self) -> str:
         """The name by which Python knows what the file defines. It follows from the content, so that a pickle finds the same elsewhere."""
-        word = re.sub(r"\W", "_", Path(self.name).stem)
-        return f"sweepvote_extension_{word}_{self.sha256[:SHORT]}"
+        return f"{PREFIX}{self.word}_{self.sha256[:SHORT]}"
 
-    def __str__(self) -> str:
-        return f"{self.name} ({self.sha256[:SHORT]})"
+    @property
+    def word(self) -> str:
+        """The file's name as a word of Python."""
+        return re.sub(r"\W", "_", Path(self.name).stem)
 
 
 _loaded: dict[str, Extension] = {}  # by name; Python's own table of modules has their contents
@@ -63,13 +65,15 @@ def hashes(extensions: Iterable[Extension]) -> dict[str, str]:
 
 
 def loaded(names: Iterable[str] | None = None) -> tuple[Extension, ...]:
-    """Those that this process has executed: of these names, or all."""
-    return tuple(_loaded[name] for name in sorted(_loaded if names is None else set(names) & _loaded.keys()))
+    """Those that this process has executed: of these names, in their order, or all. A file may build on what one before it adds."""
+    return tuple(_loaded[name] for name in dict.fromkeys(_loaded if names is None else names) if name in _loaded)
 
 
 def load(extensions: Iterable[Extension]) -> None:
     """Execute, in this process, each file that it has not executed yet. One that fails leaves no entry behind.
 
+    A file takes the place of another version of it that this process has executed: in a session of Python one edits a file and searches
+    again. What opens several runs at a time asks `refuse_versions` before.
     Raises: ExtensionError with what is wrong with each of them: its file, line and error.
     """
     mistakes = []
@@ -78,16 +82,47 @@ def load(extensions: Iterable[Extension]) -> None:
         if known == one:
             continue
         if known:
-            mistakes.append(
-                f"{one.name}: this process has executed {known}, and {one} is another version of it. What these two name cannot be told "
-                "apart in one process: open such runs one at a time; after changing the file in a session of Python, begin a new session"
-            )
-        elif mistake := _execute(one):
+            _forget(known)
+        if mistake := _execute(one):
             mistakes.append(mistake)
         else:
             _loaded[one.name] = one
     if mistakes:
         raise ExtensionError("\n".join(mistakes))
+
+
+def refuse_versions(runs: Mapping[str, Mapping[str, str]]) -> None:
+    """Raises: ExtensionError where runs that are to be opened together have different versions of a file.
+
+    Args:
+        runs: the sha256 of each file by its name, by run.
+    """
+    versions: dict[str, dict[str, list[str]]] = {}
+    for run, known in runs.items():
+        for name, sha256 in known.items():
+            versions.setdefault(name, {}).setdefault(sha256, []).append(run)
+    mistakes = []
+    for name, found in versions.items():
+        if len(found) > 1:
+            which = "; ".join(f"{', '.join(having)} ({sha256[:SHORT]})" for sha256, having in found.items())
+            mistakes.append(f"{name} is not the same file in {which}: what they add cannot be told apart. Give these runs one at a time")
+    if mistakes:
+        raise ExtensionError("\n".join(mistakes))
+
+
+def _forget(extension: Extension) -> None:
+    """Remove what a file has added. Its module stays, since there may be objects of its classes."""
+    del _loaded[extension.name]
+    for registry in Registry.every:
+        for name in [name for name, origin in registry.origins.items() if origin == extension.sha256]:
+            del registry[name], registry.origins[name]
+
+
+def _networks_of(word: str) -> list[str]:
+    """Networks that earlier versions of a file have given to timm, which has no way to take one back."""
+    timm = sys.modules.get("timm")
+    modules = [name for name in sys.modules if name.startswith(f"{PREFIX}{word}_")]
+    return [network for module in modules for network in timm.list_models(module=module)] if timm else []
 
 
 def _execute(extension: Extension) -> str:
@@ -102,9 +137,10 @@ def _execute(extension: Extension) -> str:
         with warnings.catch_warnings():
             # timm only warns of a name that is taken.
             warnings.filterwarnings("error", "Overwriting .* in registry")
+            for network in _networks_of(extension.word):
+                warnings.filterwarnings("ignore", f"Overwriting {network} in registry")
             exec(compile(extension.code, name, "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
-        del sys.modules[extension.module]
         for registry, added in _additions():
             del registry[added]
         return _in_words(name, error)

@@ -77,7 +77,7 @@ def _made_by(model: Classifier, device: torch.device, precision: torch.dtype) ->
     yield f"{FORMAT} {device_name(device)} {torch.get_num_threads()} {precision} {torch.__version__}".encode()
     if extensions := hashes(loaded()):
         # The network may be one of theirs, and the same weights give other features when its code has changed.
-        yield json.dumps(extensions).encode()
+        yield json.dumps(extensions, sort_keys=True).encode()
     for name, tensor in model.state_dict().items():
         if not name.startswith("heads."):
             yield name.encode()

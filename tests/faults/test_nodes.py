@@ -17,6 +17,7 @@ from ray.cluster_utils import Cluster as RayCluster
 
 from tests.faults.commands import ROOT, name_of, processes_with, searched, told, wait_for, went_on
 from tests.faults.disk import Disk
+from tests.messages import missing
 from trainables.data.view_store import read_store
 from trainables.record import LAST, read_records
 from tuner import cluster
@@ -173,3 +174,15 @@ def test_a_node_that_does_not_see_the_records_is_refused_by_name_and_one_that_jo
     assert "cannot read" in said and "--storage" in said
     assert read_records(run)[0].result.state == "interrupted"
     elsewhere.close()
+
+
+@pytest.mark.nightly
+def test_a_node_that_cannot_execute_an_extension_is_refused_by_name_with_the_line(here, tiny_space, demo, head, joined, add):
+    (here / "my_parts.py").write_text("import os\n\nif 'of-node' in os.environ['SWEEPVOTE_CACHE']:\n    import a_library_of_the_head\n")
+    (here / "space.yaml").write_text(f"extends: {tiny_space}\nextensions: [my_parts.py]\n")
+    add()
+    wait_for_nodes(2)
+    with pytest.raises(ClusterError) as caught:
+        searched(joined, space="space.yaml", data=demo, name="parts", address=head.address)
+    assert missing(str(caught.value), "node ", "my_parts.py:4: ", "a_library_of_the_head") == []
+    assert not (here / "runs" / "parts" / "trials").exists()

@@ -1,11 +1,12 @@
 """A user's own files: what they add, what is refused, and whose code is executed."""
 
 import pickle
-import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from analysis.command import refusals
 from tests.messages import missing, mistaken
 from trainables.config import section
 from trainables.data.views import CROPS, View, ViewConfig, store_folder
@@ -17,6 +18,7 @@ from trainables.extensions import (
     load,
     loaded,
     open_copies,
+    refuse_versions,
     trust,
     trust_file,
     trusted,
@@ -76,6 +78,12 @@ def test_the_same_content_is_executed_once(capsys):
     assert hashes(loaded()) == {"my_parts.py": extension("print('executed')").sha256}
 
 
+def test_files_keep_their_order_so_that_one_may_build_on_another():
+    parts = extension(LOSS, "z.py"), extension("from trainables.losses import LOSSES\nLOSSES['also'] = LOSSES['mine']", "a.py")
+    load(parts)
+    assert loaded(["z.py", "a.py", "gone.py", "z.py"]) == loaded() == parts
+
+
 def test_what_a_file_defines_can_be_pickled():
     load([extension(LOSS)])
     settings = section("loss", name="mine", delta=2.0)
@@ -118,7 +126,6 @@ def test_a_file_that_raises_is_refused_with_its_line_and_its_own_error_and_leave
     before = names()
     assert mistaken(refused(extension(text)), [(f"my_parts.py:{line}: ", *parts)]) == []
     assert (names(), loaded()) == (before, ())
-    assert extension(text).module not in sys.modules
     assert not list(METRICS.keys() - BY_NAME.keys())
 
 
@@ -127,12 +134,23 @@ def test_all_files_that_raise_are_named_at_once():
     assert mistaken(found, [("one.py:1: ", "KeyError"), ("three.py:2: ", "SyntaxError")]) == []
 
 
-def test_two_versions_of_a_file_are_not_executed_in_one_process():
-    load([extension(LOSS)])
-    other = extension(LOSS.replace("0.5", "0.6"))
-    (words,) = refused(other)
-    assert missing(words, "my_parts.py", extension(LOSS).sha256[:12], other.sha256[:12]) == []
-    assert loaded() == (extension(LOSS),)
+NETWORK = "from timm.models import register_model\n\n\n@register_model\ndef of_mine(**settings): ...\n"
+
+
+def test_a_file_takes_the_place_of_its_earlier_version():
+    load([extension(LOSS + NETWORK)])
+    other = extension(LOSS.replace("0.5", "0.6").replace('LOSSES["mine"]', 'LOSSES["other"]') + NETWORK)
+    load([other])
+    assert loaded() == (other,) and "mine" not in LOSSES and section("loss", name="other").delta == 0.6
+    assert refused(extension("1 / 0")) and loaded() == () and "other" not in LOSSES
+    load([extension(LOSS + NETWORK)])
+
+
+def test_runs_with_different_versions_of_a_file_are_not_opened_together():
+    refuse_versions({"a": {"one.py": "0" * 64}, "b": {"one.py": "0" * 64, "two.py": "1" * 64}, "c": {}})
+    with pytest.raises(ExtensionError) as caught:
+        refuse_versions({"faces": {"one.py": "0" * 64}, "masks": {"one.py": "1" * 64}})
+    assert missing(str(caught.value), "one.py", "faces", "masks", "0" * 12, "1" * 12) == []
 
 
 def test_an_error_below_a_line_of_a_file_is_said_to_be_of_that_line():
@@ -141,6 +159,15 @@ def test_an_error_below_a_line_of_a_file_is_said_to_be_of_that_line():
         LOSSES["mine"].build(section("loss", name="mine"), 0)
     assert missing(fault_of(caught.value), "my_parts.py:10: ", "ZeroDivisionError") == []
     assert fault_of(ValueError("of ours")) == ""
+
+
+def test_a_command_says_such_an_error_without_a_traceback_and_any_other_with_one(capsys):
+    load([extension(LOSS)])
+    with pytest.raises(typer.Exit) as ended, refusals():
+        LOSSES["mine"].build(section("loss", name="mine"), 0)
+    assert ended.value.exit_code == 2 and missing(capsys.readouterr().err, "my_parts.py:10: ", "ZeroDivisionError") == []
+    with pytest.raises(KeyError), refusals():
+        raise KeyError("of ours")
 
 
 # Copies, and whose code is executed
