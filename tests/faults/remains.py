@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-CLOCKS = {"seconds", "images_per_second", "peak_memory"}
+CLOCKS = {"seconds", "milliseconds", "images_per_second", "peak_memory"}
 LOGS = {".lock", "ray.log"}
+RETOLD = "summary.json"  # what the other files say, with times of day
 
 
 def remains(folder: Path) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def partials(folder: Path) -> list[Path]:
 
 
 def is_trace(file: Path) -> bool:
-    return file.name in LOGS or file.name.startswith("events.") or file.suffix == ".partial"
+    return file.name in LOGS or file.name == RETOLD or file.name.startswith("events.") or file.suffix == ".partial"
 
 
 def what_lasts(file: Path) -> Any:
@@ -29,10 +30,20 @@ def what_lasts(file: Path) -> Any:
         return timeless(file.read_text().splitlines())
     if file.name == "result.json":
         return {key: value for key, value in json.loads(file.read_text()).items() if key != "attempt"}
+    if file.name == "probe.json":
+        found = json.loads(file.read_text())
+        return found | {
+            "rows": list(map(_untimed, found["rows"])),
+            "neighbours": {n: _untimed(row) for n, row in found["neighbours"].items()},
+        }
     # Short, for a failure that can be read.
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def timeless(lines: list[str]) -> list[dict[str, Any]]:
     """Reports without what was measured."""
-    return [{key: value for key, value in json.loads(line).items() if key not in CLOCKS} for line in lines]
+    return [_untimed(json.loads(line)) for line in lines]
+
+
+def _untimed(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in CLOCKS}

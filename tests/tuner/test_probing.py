@@ -8,15 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
 from analysis.ensemble.__main__ import app as ensemble
 from analysis.evaluation.search.probes import probes_of as probe_table_of
 from analysis.evaluation.search.probes import write_probes
+from analysis.export import parity
+from analysis.export.__main__ import app as export
+from analysis.members.predictions import Source, predict_trials, wanted_views
+from analysis.members.trials import load_runs
 from search_spaces.read import read_space
 from tests.conftest import already, edit, never
 from trainables.config import choosers
+from trainables.data.layouts.reading import read_images
+from trainables.data.view_store import view_cache
+from trainables.data.views import build_views
 from trainables.metrics import METRICS
 from trainables.record import RunError, read_records, read_run, trial_folder
 from tuner import training
@@ -134,6 +142,18 @@ def test_a_probe_votes_and_is_replayed_like_any_trial(run, monkeypatch):
     console = Console(file=(said := StringIO()), width=200)
     code = replay(str(run), 1, epochs=None, folder=None, threads=None, console=console)
     assert code == 0 and "Bitwise identical" in said.getvalue(), said.getvalue()
+
+
+def test_a_probe_predicts_and_is_exported_like_any_trial(run, demo, tmp_path, monkeypatch):
+    monkeypatch.setattr(parity, "IMAGES", parity.PASS + 6)
+    result = CliRunner().invoke(export, ["--run", str(run), "--trial", "1", "--out", str(tmp_path / "probe.onnx")])
+    assert result.exit_code == 0 and (tmp_path / "probe.onnx").is_file(), result.output
+    record, sample = read_records(run)[1], load_runs([run]).valid
+    trial = next(one for one in load_runs([run]).trials if one.record.number == 1)
+    images = read_images(demo, record.config.data)
+    source = Source(build_views(images, wanted_views([trial]), view_cache()), sample.ids[:20])
+    (answer,) = predict_trials([trial], source, torch.device("cpu")).values()
+    assert answer == pytest.approx(trial.valid[:20], abs=1e-5)
 
 
 @pytest.mark.nightly
