@@ -48,6 +48,7 @@ from trainables.trial import Job
 from tuner import cluster
 from tuner.board import Board
 from tuner.prepare import Plan
+from tuner.requests import Inbox
 from tuner.resume import Stock, settle, take_stock
 from tuner.searchers.study import StudySearcher
 from tuner.searchers.tpe import TPE
@@ -118,7 +119,7 @@ def main(trials: Annotated[int, typer.Option(min=100, help="Trials of the search
         watcher = Thread(target=watch, args=(board, samples, done), daemon=True)
         watcher.start()
         start = perf_counter()
-        search(plan, job, cluster.Slots(1, 0.0), Stock(), board, SoftStop(None), console, trainable=pretend)
+        search(plan, job, cluster.Slots(1, 0.0), Stock(), board, SoftStop(None), Inbox(plan.run), console, trainable=pretend)
         whole = perf_counter() - start
         done.set()
         watcher.join()

@@ -24,8 +24,10 @@ from search_spaces.schema import (
     Space,
     SpaceError,
     When,
+    as_drawn,
     as_optuna,
     divides,
+    holds,
     holds_in,
     is_number,
     same,
@@ -165,6 +167,54 @@ def find_extensions(space: str | Path | Mapping[str, Any], there: Collection[str
     if mistakes:
         raise SpaceError(sorted(mistakes, key=_file_and_line))
     return list(found.values())
+
+
+def read_configuration(space: Space, changes: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """The searched values, by path, of a configuration that somebody proposes; what is not given is left to be drawn.
+
+    Args:
+        changes: `section/field=value` texts, the value in YAML; or values by path.
+    Raises: SpaceError with everything that the space cannot draw, and what it can.
+    """
+    mistakes: list[str] = []
+    searched = {parameter.path: parameter.domain for parameter in space.parameters}
+    if isinstance(changes, Mapping):
+        given = dict(changes)
+    else:
+        given = {path: entry.value for path, entry in _read_changes(changes, mistakes).items()}
+    values = {path: as_drawn(searched[path], value) if path in searched else value for path, value in given.items()}
+    mistakes += not_drawn(space, values)
+    if not values and not mistakes:
+        mistakes.append(f"{CHANGES}: nothing is proposed; give at least one of {', '.join(searched)}")
+    if mistakes:
+        raise SpaceError(mistakes)
+    return {path: value for path, value in values.items() if path in searched}
+
+
+def not_drawn(space: Space, values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with values, by path, that a space is to draw together, one line each; nothing where it can."""
+    searched, settled = {parameter.path: parameter for parameter in space.parameters}, space.settled(values)
+    flaws = {path: _outside(path, value, space, searched, settled) for path, value in values.items()}
+    return [f"{CHANGES}: {path}: {flaw}" for path, flaw in flaws.items() if flaw]
+
+
+def _outside(path: str, value: Any, space: Space, searched: Mapping[str, Parameter], settled: Mapping[str, Any]) -> str:
+    """Why a space cannot draw a value at the path beside the others, or nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, Domain):
+        return "a proposal holds single values, no choices or ranges."
+    if path in searched:
+        parameter = searched[path]
+        if not parameter.domain.holds(value):
+            return f"is {show(value)}, but it can only be {parameter.domain.describe()} ({parameter.place})."
+        unmet = [condition for condition in parameter.when if not holds((condition,), settled)]
+        missing = [f"{name} is {' or '.join(map(show, allowed))}" for name, allowed in unmet]
+        return f"is drawn only where {' and '.join(missing)}; propose that too." if missing else ""
+    if path in space.fixed:
+        fixed = space.fixed[path]
+        return "" if same(value, fixed) else f"is {show(value)}, but this run does not search it: it is {show(fixed)}."
+    return f"is not searched by this run{_nearest(path, searched)} Searched are {', '.join(searched)}."
 
 
 # Files

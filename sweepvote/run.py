@@ -93,6 +93,29 @@ class Run:
         """
         return _searched(_options(trials=trials, time_budget=time_budget, **options), resume=str(self.folder))
 
+    def enqueue(self, settings: Mapping[str, Any], by: str = "") -> str:
+        """Propose a configuration, `{"optimizer/lr": 0.01}`, what is left out to be drawn: `sweepvote enqueue`. Returns when it is tried.
+
+        Args:
+            by: who proposes it, for the record.
+        Raises: UserError with everything that the run's space cannot draw.
+        """
+        from tuner.requests import enqueue
+
+        return enqueue(str(self.folder), settings, by)[1]
+
+    def stop(self, trial: int | None = None) -> None:
+        """Ask that its search be stopped softly, or one of its trials: `sweepvote stop`. Raises: UserError where it does not run."""
+        from tuner.requests import stop
+
+        stop(str(self.folder), trial)
+
+    def spare(self, trial: int) -> None:
+        """Ask that a trial be pruned no more: `sweepvote spare`. Raises: UserError where it does not run."""
+        from tuner.requests import spare
+
+        spare(str(self.folder), trial)
+
     def report(self) -> Folder:
         """Write one page with the answer, the search, what each setting gave and where it errs, and return its file."""
         from analysis.report.__main__ import make_report
@@ -122,7 +145,7 @@ def search(
         name: of the run; by default the space's and a number.
         options: the other options of the command by their names: `target`, `tags`, `number`, `group`, `layout`, `label_pattern` (of the
             data), `searcher`, `pruner`, `seed`, `storage`, `keep`, `finalists`, `answer`, `retries`, `gpus_per_trial`, `cpus_per_trial`,
-            `address`, `dashboard`, `allow_bad_images`, and `changes`: settings by path, such as `{"run/epochs": 3}`.
+            `address`, `dashboard`, `watch`, `allow_bad_images`, and `changes`: settings by path, such as `{"run/epochs": 3}`.
     Raises: UserError, which says all that is wrong, where and how to fix it; nothing was written then. TypeError for an unknown option.
     """
     given = space if isinstance(space, Mapping) else str(space)

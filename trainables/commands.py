@@ -24,6 +24,13 @@ class Command:
 COMMANDS = {
     "search": Command("tuner.run", "Search a space for the best models, on all cores and GPUs."),
     "resume": Command("tuner.run --resume", "Resume a search by its run's name, or extend it: --trials +20."),
+    "watch": Command(
+        "tuner.watch",
+        "Watch a run in the browser: trials, learning curves, what runs where, time left, the best so far.",
+    ),
+    "enqueue": Command("tuner.enqueue", "Propose a configuration to a search: it is tried next, or first when the run is resumed."),
+    "stop": Command("tuner.stop", "Stop a search softly, from any machine that reaches its folder, or one of its trials."),
+    "spare": Command("tuner.spare", "Spare a trial: it is not pruned any more, and trains to its own end."),
     "probe": Command(
         "tuner.probe", "Fit linear heads to what the backbones of a space give without being trained, at each of its views, and rank them."
     ),

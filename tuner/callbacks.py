@@ -4,17 +4,22 @@ import errno
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from ray import tune
 
 from search_spaces.schema import Space
+from trainables.baseline import FIRST
 from trainables.record import Decision, Record, State, end_record, read_decisions, trial_folder, write_decisions, write_json
 from trainables.storage import UNWRITABLE, Folder, size_below
 from tuner import fidelity
 from tuner.board import Board, Row, differs
+from tuner.gain import GainSoFar
+from tuner.live import Moment, Pulse, Running
+from tuner.requests import Inbox
 from tuner.retention import Retention
+from tuner.searchers.journal import Journal
 from tuner.stoppers.pruner import Pruner
 from tuner.stoppers.soft_stop import SoftStop
 
@@ -32,25 +37,35 @@ class Driver(tune.Callback):
         board: Board,
         pruner: Pruner,
         soft_stop: SoftStop,
+        inbox: Inbox,
         retention: Retention,
         show: Callable[[Row], None],
+        gain: GainSoFar | None = None,
     ):
         """
         Args:
             show: called with the row of every trial that started, reported or ended.
+            gain: keeps what the best trial gains over the baseline.
         """
         self._run = run
         self._space = space
         self._board = board
         self._pruner = pruner
         self._soft_stop = soft_stop
+        self._inbox = inbox
+        inbox.over = self._is_over
         self._retention = retention
         self._show = show
+        self._gain = gain
+        self.journal: Journal | None = None  # for Optuna's dashboard
         self._curves: dict[int, dict[int, float]] = {}  # trial -> epoch -> score
         self._ran_to_the_end: set[int] = set()
         self._backbones: dict[int, str] = {}
         self._waiting: dict[int, Row] = {}
         self._sized = -SIZING
+        self._places: dict[int, str] = {}  # trial -> machine and process that train it
+        self._since: dict[int, float] = {}  # trial -> when it started here, in seconds since 1970
+        self._shown = Pulse(run)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for a resume of its own, and ours reads the records."""
@@ -90,9 +105,41 @@ class Driver(tune.Callback):
         with self._room():
             write_decisions(folder, [*read_decisions(folder), decision])
 
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._inbox.look()
+        with self._room():
+            self._shown.show(self._moment)
+        if self._gain:
+            self._gain.update(self._board.leader, self._board.rows.get(FIRST))
+
+    def _moment(self) -> Moment:
+        rows = [row for row in self._board.rows.values() if row.state == "running"]
+        return Moment(
+            tuple(Running(row.number, row.epoch, self._places.get(row.number, ""), self._since.get(row.number, time())) for row in rows),
+            seconds_left=self._board.seconds_left(),
+            words=self._board.words(),
+            notes=tuple(self._board.notes),
+        )
+
+    def leave(self) -> None:
+        """When the last trial has ended: nothing runs any more, and what was asked for has been done, or waits."""
+        if self._gain:
+            self._gain.wait()
+        with self._room():
+            self._inbox.end()
+        self._shown.end()
+
+    def _is_over(self, number: int) -> bool:
+        # One that is interrupted may be resumed.
+        return number in self._board.rows and self._board.rows[number].state not in ("running", "interrupted")
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = self._seen(trial)
         self._backbones[number] = trial.config["values"]["model"]["backbone"]
+        self._since[number] = time()
+        if self.journal:
+            with self._room():
+                self.journal.started(number, trial.config["values"], self._curves.get(number, {}))
         self._show(self._board.update(number, state="running"))
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
@@ -101,6 +148,7 @@ class Driver(tune.Callback):
         if "epoch" not in result:
             return
         row = self._board.rows[result["number"]]
+        self._places[row.number] = f"{result.get('hostname', '')}, process {result.get('pid', '')}"
         curve = self._curves.setdefault(row.number, {})
         if result["epoch"] in curve:
             # Trained again since its state was written last: no progress, and counted before.
@@ -108,6 +156,9 @@ class Driver(tune.Callback):
         # A trial that makes progress has all its retries again: over a long night several nodes may fail.
         trial.run_metadata.num_failures = 0
         curve[result["epoch"]] = result["score"]
+        if self.journal:
+            with self._room():
+                self.journal.reported(row.number, result["epoch"], result["score"])
         self._show(
             self._board.update(
                 row.number,
@@ -170,6 +221,9 @@ class Driver(tune.Callback):
 
     def _end(self, number: int, state: str) -> None:
         row = self._board.update(number, state=state)
+        if self.journal:
+            with self._room():
+                self.journal.ended(number, state, row.best)
         # The weights of an interrupted trial stay beside what it needs to resume.
         if row.best is not None and state != "interrupted":
             self._retention.ended(number, row.best)

@@ -59,6 +59,7 @@ CpusPerTrial = Annotated[
 Address = Annotated[
     str | None, typer.Option(help="Join the Ray cluster at this address; auto finds this machine's. Default: start Ray on this machine.")
 ]
+Watch = Annotated[bool, typer.Option("--watch", help="Serve a page of the run on this machine, which refreshes itself and takes requests.")]
 Dashboard = Annotated[bool, typer.Option(help="Serve Ray's dashboard on this machine.")]
 
 
@@ -101,6 +102,7 @@ class Options:
     address: str | None = None
     changes: tuple[str, ...] = ()
     dashboard: bool = True
+    watch: bool = False
     dry_run: bool = False
     allow_bad_images: bool = False
     called: str = ""  # how it is called from Python; empty: by the command line

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from time import sleep
+from typing import IO
 from uuid import uuid4
 
 from rich.console import Console
@@ -31,6 +32,23 @@ def hold(run: Folder) -> Iterator[None]:
         yield
 
 
+def holder(run: Folder) -> str | None:
+    """Which process holds a run, in words; None: nobody does. In an object store one that died without a word is still named."""
+    if not isinstance(run, Path):
+        mark = _read(run / LOCK)
+        return json.loads(mark)["who"] if mark else None
+    try:
+        handle = (run / LOCK).open()
+    except OSError:
+        return None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return handle.read().strip() or "another process"
+    return None
+
+
 def show_lock(place: Folder, console: Console) -> None:
     """Say what the lock of a run in an object store is; a folder's lock is the system's and needs no words."""
     if isinstance(place, Address):
@@ -49,8 +67,7 @@ def _hold_local(run: Path) -> Iterator[None]:
         raise RunError(f"{run}: {error.strerror}; the records are written there, so give a --storage that can be written") from None
     with handle:
         try:
-            # The system releases it when the process ends, by kill -9 too.
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle)
         except OSError:
             handle.seek(0)
             raise _held(run, handle.read()) from None
@@ -59,6 +76,16 @@ def _hold_local(run: Path) -> Iterator[None]:
             os.truncate(handle.fileno(), 0)
             os.write(handle.fileno(), _who().encode())
         yield
+
+
+def _lock(handle: IO[str]) -> None:
+    """Raises: OSError where another process has it. The system releases it when the process ends, by kill -9 too."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        # Perhaps somebody only looked who holds it.
+        sleep(0.1)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager

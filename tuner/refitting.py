@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from tuner.board import Board
     from tuner.cluster import Slots
+    from tuner.requests import Inbox
     from tuner.resume import Stock
     from tuner.stoppers.soft_stop import SoftStop
 
@@ -134,7 +135,7 @@ def train_refits(
         from tuner.summary import summarize_refit
         from tuner.training import Work, train_and_sum_up
 
-    def make(plan: Plan, slots: "Slots", stock: "Stock", stopping: Callable[[], bool]) -> "Searcher":
+    def make(plan: Plan, slots: "Slots", stock: "Stock", stopping: Callable[[], bool], inbox: "Inbox") -> "Searcher":
         # Damaged records are quarantined by now; what takes their place is on disk before it is trained.
         lay_out(run, card, refits.trials)
         return searcher(refits, material.data, stock, slots, stopping)
@@ -146,7 +147,19 @@ def train_refits(
             summarize_refit(plan, material.data, card, board, seconds, soft_stop, console)
 
     return train_and_sum_up(
-        Work(plan, material, began, write=write, searcher=make, summarize=sum_up, resume=resume_refits(run, card)), options, join, console
+        Work(
+            plan,
+            material,
+            began,
+            write=write,
+            searcher=make,
+            summarize=sum_up,
+            resume=resume_refits(run, card),
+            held=run.parent if card.refit_of == IN else run,
+        ),
+        options,
+        join,
+        console,
     )
 
 

@@ -10,7 +10,7 @@ from search_spaces.read import shipped_spaces
 from trainables.commands import launch
 from trainables.console import output
 from trainables.options import AsJson, TrustCode
-from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, carry_out, trial_count
+from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, Watch, carry_out, trial_count
 
 # Options that are short for settings of the sections run and data.
 OF_RUN = ("metric", "searcher", "pruner")
@@ -111,6 +111,7 @@ def run(
         typer.Option("--set", metavar="PATH=VALUE", help="Change the space: loss/gamma=2, run/epochs=3. Repeatable."),
     ] = None,
     dashboard: Dashboard = True,
+    watch: Watch = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, train one step of each kind of trial, and exit.")] = False,
     allow_bad_images: Annotated[
         bool,

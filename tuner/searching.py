@@ -38,6 +38,7 @@ from tuner.prepare import (
     settings_of,
     with_shares_of,
 )
+from tuner.requests import forget_stops
 from tuner.runs import Earlier, choose_folder, claim, numbered, open_earlier, refuse_changes, refuse_refit, resume_command
 from tuner.surroundings import gpus_here
 from tuner.understood import examples_sheet
@@ -67,11 +68,17 @@ def search(
             refuse_refit(earlier.run, earlier.card)
             show_lock(earlier.run, console)
             stack.enter_context(hold(earlier.run))
+            forget_stops(earlier.run)
             options = with_shares_of(earlier.card, options)
         join = start(None) if options.address and not options.dry_run else None
         gpus = join().gpus if join else gpus_here()
         plan = check(options, earlier, gpus, stack, console)
         claimed(plan.run)
+        if options.watch and not options.dry_run:
+            from tuner.watch.server import serving
+
+            address = stack.enter_context(serving(plan.run)).address
+            console.print(Text.assemble("Watch it at ", (address, "bold")), soft_wrap=True)
         if probe_only:
             if not candidates(plan.space, plan.fixed):
                 raise RunError(f"{plan.space.name}: {NOTHING}, so there is nothing to probe; give some: --set model/weights=FILE")
@@ -93,6 +100,7 @@ def search(
 
         with waiting("importing Ray Tune"):
             from analysis.evaluation.search.summary import summary_of, write_summary
+            from tuner.gain import GainSoFar
             from tuner.summary import summarize, summarize_probes
             from tuner.training import Work, study_searcher, train_and_sum_up
 
@@ -108,6 +116,8 @@ def search(
             searcher=study_searcher,
             summarize=lambda board, seconds, soft_stop: sum_up(plan, material.data, board, seconds, soft_stop, console),
             resume=resume_command(plan.run),
+            held=plan.run,
+            gain=GainSoFar(plan, material.data),
             probe_only=probe_only,
             reserve=division.reserve if division else None,
         )

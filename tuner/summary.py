@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -14,17 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.ensemble.tables import compared
-from analysis.evaluation.uncertainty import Gain, paired_gain
 from trainables.baseline import baseline_of, is_baseline
 from trainables.commands import started, typed
 from trainables.data.splits import NO_FOLD
 from trainables.data.training import Data
 from trainables.metrics import BY_NAME, METRICS_OF, Metric
 from trainables.record import BASELINE, Origin, Record, RunCard, name_of, ranked, read_predictions, read_records, searched_run, write_json
-from trainables.seeding import generator
 from trainables.storage import UNWRITABLE, size_below
-from trainables.validation import evidence_of, pooled_score, score_by, validation_interval
+from trainables.validation import pooled_score, score_by, validation_interval
 from tuner.board import Board, clock, differs
+from tuner.gain import as_found, gain_over
 from tuner.prepare import Plan
 from tuner.runs import resume_command, resume_refits, vote_command
 from tuner.stoppers.soft_stop import SoftStop
@@ -80,14 +78,13 @@ def show_baseline(plan: Plan, data: Data, records: Sequence[Record], best: Recor
     if baseline is None:
         return
     which = f"the baseline, trial {baseline.number} ({'the first start entry' if plan.space.start else 'the defaults of the space'})"
-    found: dict[str, Any] = {"trial": f"{plan.run.name}/{baseline.number}", "state": baseline.result.state, "metric": plan.settings.metric}
     style = None
     if best is None or not baseline.best:
+        found = as_found(plan, baseline)
         words, style = f"{which.capitalize()}, has no score: {baseline.result.reason}. What the search gains is not known.", "yellow"
     else:
         gain = gain_over(baseline, best, data, plan.seed)
-        scores = {"valid_score": baseline.best["score"], "best": f"{plan.run.name}/{best.number}", "best_score": best.best["score"]}
-        found |= {**scores, **gain.plain()}
+        found = as_found(plan, baseline, best, gain)
         whole = baseline.result.state == "finished"
         unfinished = "" if whole else f", which was {baseline.result.state} after {len(baseline.reports)} epochs"
         optimistic = "These images chose the best trial, so its gain is optimistic."
@@ -101,12 +98,6 @@ def show_baseline(plan: Plan, data: Data, records: Sequence[Record], best: Recor
         if error.errno not in UNWRITABLE:
             raise
     console.print(words, style=style, highlight=False, soft_wrap=True)
-
-
-def gain_over(baseline: Record, best: Record, data: Data, seed: int) -> Gain:
-    """What the best trial gains on the validation groups."""
-    without, reached = (evidence_of([(one.config, read_predictions(one.folder))], data.images, data.split) for one in (baseline, best))
-    return paired_gain(reached, without, generator(seed, "bootstrap"))
 
 
 def show_end(

@@ -30,19 +30,22 @@ from tuner import cluster
 from tuner.board import Board, Row
 from tuner.callbacks import Driver
 from tuner.cli import Join, Options
+from tuner.gain import GainSoFar
 from tuner.patience import Patience
 from tuner.prepare import Material, Plan
 from tuner.probing import LONGEST, SHARE, first_tries, prior_of, probe
 from tuner.rehearsal import Memory, measure_here
+from tuner.requests import Inbox
 from tuner.resume import Stock, settle, take_stock
 from tuner.retention import Retention
 from tuner.searchers import SEARCHERS
+from tuner.searchers.journal import Journal
 from tuner.searchers.study import StudySearcher
 from tuner.stoppers.pruner import Pruner, never_stopped
 from tuner.stoppers.soft_stop import SoftStop
 
-# Makes the searcher. It gets the trials that there are, and a function that says whether the search is ending.
-MakeSearcher = Callable[[Plan, cluster.Slots, Stock, Callable[[], bool]], Searcher]
+# Makes the searcher. It gets the trials that there are, a function that says whether the search is ending, and what people ask for.
+MakeSearcher = Callable[[Plan, cluster.Slots, Stock, Callable[[], bool], Inbox], Searcher]
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Work:
     searcher: MakeSearcher
     summarize: Callable[[Board, float, SoftStop], None]  # gets the seconds that the command took
     resume: str  # the command that resumes the run
+    held: Folder  # the run that this command holds, where it is asked to stop: its own, or the search whose finalists it races
+    gain: GainSoFar | None = None  # keeps what a search gains over its baseline
     probe_only: bool = False  # whether the command ends with the probes
     reserve: Callable[[Board, cluster.Slots], Callable[[], float]] | None = None  # seconds of the budget that are kept for what follows
 
@@ -79,6 +84,8 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
 
     budget = options.time_budget
     soft_stop = SoftStop(None if budget is None else budget - (perf_counter() - work.began))
+    inbox = Inbox(plan.run, lambda words: console.print(words, style="yellow", soft_wrap=True))
+    soft_stop.request = (inbox if work.held == plan.run else Inbox(work.held)).stopped
     board = Board(plan.settings.trials, plan.settings.epochs, ", ".join(plan.targets), plan.settings.score(), soft_stop.deadline)
     if budget is not None and work.reserve:
         soft_stop.reserve = work.reserve(board, slots)
@@ -93,7 +100,7 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
                 probe(plan, job, slots, soft_stop, console, rehearsed=not work.probe_only, seconds=seconds)
             if not work.probe_only:
                 stock = take_stock(plan.run, plan.space, plan.fixed, retry=plan.settings.retries > 0)
-                search(plan, job, slots, stock, board, soft_stop, console, searcher=work.searcher)
+                search(plan, job, slots, stock, board, soft_stop, inbox, console, searcher=work.searcher, gain=work.gain)
     except KeyboardInterrupt:
         console.print(Text.assemble("Stopped at once. Resume with: ", (work.resume, "bold")), soft_wrap=True)
         return soft_stop.code or 130
@@ -145,8 +152,8 @@ def shelf(options: Options, material: Material) -> Shelf | None:
     return Shelf(cluster.serve_views(files))
 
 
-def study_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Callable[[], bool]) -> Searcher:
-    """What the plan names, over the plan's space, with what its probes have shown."""
+def study_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Callable[[], bool], inbox: Inbox) -> Searcher:
+    """What the plan names, over the plan's space, with what its probes have shown and what people ask for."""
     metric = plan.settings.score()
     return StudySearcher(
         plan.space,
@@ -163,6 +170,7 @@ def study_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Cal
         baseline=baseline_of(plan.space),
         tries=first_tries(plan.space, stock.probes, metric, probes_of(plan.run).guess),
         prior=prior_of(plan.space, stock.probes, metric),
+        asked=lambda number: inbox.propose(number, plan.space, plan.fixed),
     )
 
 
@@ -173,16 +181,20 @@ def search(
     stock: Stock,
     board: Board,
     soft_stop: SoftStop,
+    inbox: Inbox,
     console: Console,
     *,
     trainable: Callable[[dict[str, Any], Job], None] = run_trial,
     searcher: MakeSearcher = study_searcher,
+    gain: GainSoFar | None = None,
 ) -> None:
     """Let Ray Tune train the trials that are proposed, with the live table on a terminal and a line per ended trial elsewhere.
 
     Args:
         stock: trials of earlier commands.
+        inbox: what people ask for meanwhile.
         trainable: what trains a proposal; takes it and the job.
+        gain: keeps what the best trial gains over the baseline.
     Raises: KeyboardInterrupt at a second signal; no process of a trial is left then, and the records are closed.
     """
     settings = plan.settings
@@ -194,11 +206,13 @@ def search(
             words = f"trial {row.number} {row.state} at epoch {row.epoch}, {best}: {row.differs}"
             console.print(words, soft_wrap=True)
 
+    never = never_stopped(settings.keep_running)
     pruner = Pruner(
         settings.stopper(),
         settings.score(),
-        spared=never_stopped(settings.keep_running),
+        spared=lambda number: never(number) or inbox.spares(number),
         decided=lambda number, decision: driver.decided(number, decision),
+        asked=inbox.why_stopped,
     )
     driver = Driver(
         job.run,
@@ -206,13 +220,18 @@ def search(
         board=board,
         pruner=pruner,
         soft_stop=soft_stop,
+        inbox=inbox,
         retention=Retention(job.run, settings.keep, settings.score()),
         show=show,
+        gain=gain,
     )
+    inbox.begin()
     stock = settle(stock, job.run, pruner)
     show_stock(stock, console)
     board.trials += len(stock.probes)
     driver.know(stock.kept, stock.going_on, stock.probes)
+    if isinstance(job.run, Path):  # an object store cannot append
+        driver.journal = Journal(job.run, plan.space, settings.score(), (*stock.kept, *stock.probes))
     patience = Patience(settings.patience, job, board, soft_stop, [record.number for record in stock.probes])
     if words := SEARCHERS[settings.searcher].words(settings.searcher, plan.space):
         console.print(words, soft_wrap=True)
@@ -226,7 +245,7 @@ def search(
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(trainable, job=job), {"cpu": slots.cpus, "gpu": slots.gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=searcher(plan, slots, stock, lambda: soft_stop.asked),
+                search_alg=searcher(plan, slots, stock, lambda: soft_stop.asked, inbox),
                 scheduler=pruner,
                 num_samples=left,
                 reuse_actors=True,
@@ -251,6 +270,8 @@ def search(
             cluster.stop()
             driver.close_running()
             raise
+        finally:
+            driver.leave()
 
 
 def show_stock(stock: Stock, console: Console) -> None:

@@ -18,6 +18,7 @@ from trainables.record import (
 )
 from tuner.board import Board
 from tuner.callbacks import Driver
+from tuner.requests import Inbox
 from tuner.retention import Retention
 from tuner.stoppers.soft_stop import SoftStop
 
@@ -39,6 +40,7 @@ def driver(space, tmp_path):
         board=Board(8, EPOCHS, "mask", F1),
         pruner=pruner_of(epochs=EPOCHS, spared=lambda number: True),
         soft_stop=SoftStop(None),
+        inbox=Inbox(tmp_path / "run"),
         retention=Retention(tmp_path / "run", 2, F1),
         show=lambda row: None,
     )

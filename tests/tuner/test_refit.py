@@ -139,7 +139,15 @@ def test_a_refit_leaves_a_run_like_others_that_says_where_it_comes_from(folds, s
     for number, record in enumerate(read_records(run)):
         assert record.result.state == "finished" and record.result.split == card.split and record.has_model
         assert record.result.notes == (f"refit of faces/{best}: fold {number}, seed 0",)
-    assert {file.name for file in run.iterdir()} == {"run.json", "split.csv", "summary.json", "ray.log", ".lock", "trials"}
+    assert {file.name for file in run.iterdir()} == {
+        "run.json",
+        "split.csv",
+        "summary.json",
+        "ray.log",
+        "optuna-journal.log",
+        ".lock",
+        "trials",
+    }
 
 
 def test_the_summary_pools_the_folds_as_one_set_of_predictions(folds, best):

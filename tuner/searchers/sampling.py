@@ -75,11 +75,16 @@ def distribution(domain: Domain) -> BaseDistribution:
     return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
 
 
-def quiet_study(sampler: BaseSampler, metric: Metric = METRICS[DEFAULT], name: str | None = None) -> optuna.Study:
+def quiet_study(
+    sampler: BaseSampler,
+    metric: Metric = METRICS[DEFAULT],
+    name: str | None = None,
+    storage: optuna.storages.BaseStorage | None = None,
+) -> optuna.Study:
     """A study that takes scores of a metric, without the log lines and warnings that we know."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Options that we use on purpose; the records, not Optuna's storage, must survive its next version.
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     # A trial whose process died repeats its last epochs.
     warnings.filterwarnings("ignore", message="The reported value is ignored")
-    return optuna.create_study(study_name=name, direction=metric.direction, sampler=sampler)
+    return optuna.create_study(study_name=name, storage=storage, direction=metric.direction, sampler=sampler)

@@ -50,6 +50,7 @@ class StudySearcher(GivenSearcher):
         baseline: Mapping[str, Any] | None = None,
         tries: Sequence[Mapping[str, Any]] = (),
         prior: Sequence[Mapping[str, Any]] = (),
+        asked: Callable[[int], Mapping[str, Any] | None] = lambda number: None,
     ):
         """
         Args:
@@ -63,6 +64,8 @@ class StudySearcher(GivenSearcher):
             baseline: searched values, by path, of the first trial where no start entry says what that is.
             tries: those of what comes after it, before further start entries.
             prior: those that proposals begin with while little is known: the n-th is drawn with a weight of 1/n, and once more none.
+            asked: searched values, by path, that somebody wants to be tried as the trial of this number, after all start entries; None:
+                none wait.
         """
         resumed = resumed or {}
         super().__init__(resumed, slots=slots, stopping=stopping, mode="max" if metric.sign > 0 else "min")
@@ -84,6 +87,7 @@ class StudySearcher(GivenSearcher):
         starts[1:1] = map(_for_optuna, tries)
         self._start = deque(_untried(starts, [space.drawn(values[number]) for number in sorted(values)]))
         self._prior = [*map(_for_optuna, prior)]
+        self._asked = asked
         self._next = 0
         for number in sorted(values):
             reports = known[number].reports if number in known else ()
@@ -100,6 +104,8 @@ class StudySearcher(GivenSearcher):
         number = self._free_number()
         if self._start:
             self._study.enqueue_trial(self._start.popleft())
+        elif (values := self._asked(number)) is not None:
+            self._study.enqueue_trial(_for_optuna(values))
         elif self._prior and len(self._study.trials) < self._startup:
             self._study.enqueue_trial(self._from_prior(number))
         ask = Ask(self._space, number, seed=self._seed, startup=self._startup)
@@ -181,14 +187,19 @@ def study_of(run: Folder) -> optuna.Study:
     card = read_run(run)
     with local_file(run / SPACE) as file:
         space = read_space(file)
-    domains = {parameter.path: parameter.domain for parameter in space.parameters}
     study = quiet_study(optuna.samplers.RandomSampler(), BY_NAME[card.metric], name=card.name)
-    for record in read_records(run):
+    study.add_trials(frozen_trials(read_records(run), space))
+    return study
+
+
+def frozen_trials(records: Iterable[Record], space: Space) -> Iterator[optuna.trial.FrozenTrial]:
+    """Trials as `study_of` has them."""
+    domains = {parameter.path: parameter.domain for parameter in space.parameters}
+    for record in records:
         drawn = {path: value for path, value in space.drawn(record.config.values()).items() if domains[path].holds(value)}
         trial = _as_optuna(record, drawn, domains, _optuna_state(record) or TrialState.FAIL)
         trial.set_user_attr("number", record.number)
-        study.add_trial(trial)
-    return study
+        yield trial
 
 
 def _as_optuna(record: Record, drawn: Mapping[str, Any], domains: Mapping[str, Domain], state: TrialState) -> optuna.trial.FrozenTrial:

@@ -15,12 +15,21 @@ from tuner.stoppers.history import History, Stopper, TrialReport
 class Pruner(FIFOScheduler):
     """Ray's scheduler over a `Stopper`. `reasons` says in plain words why each stopped trial was stopped."""
 
-    def __init__(self, stopper: Stopper, metric: Metric, *, spared: Callable[[int], bool], decided: Callable[[int, Decision], None]):
+    def __init__(
+        self,
+        stopper: Stopper,
+        metric: Metric,
+        *,
+        spared: Callable[[int], bool],
+        decided: Callable[[int, Decision], None],
+        asked: Callable[[int], str | None] = lambda number: None,
+    ):
         """
         Args:
             metric: what scores are of; its direction says which are better.
             spared: whether a trial, by its number, may not be stopped; its scores count all the same.
             decided: called with each decision before it takes effect.
+            asked: why somebody wants a trial, by its number, to end whatever it scores; None: nobody does.
         """
         super().__init__()
         self.stopper = stopper
@@ -29,6 +38,7 @@ class Pruner(FIFOScheduler):
         self._scored_by = metric
         self._spared = spared
         self._decided = decided
+        self._asked = asked
 
     def recall(self, records: Iterable[Record]) -> None:
         """Take in the reports of trials of earlier commands, except those whose schedule had another length: after as many epochs they were
@@ -44,6 +54,10 @@ class Pruner(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if result.get("score") is not None and self.stops(result["number"], result):
+            return TrialScheduler.STOP
+        # One that ends here by itself is finished.
+        if not result.get("last", True) and (why := self._asked(result["number"])):
+            self.reasons[result["number"]] = why
             return TrialScheduler.STOP
         return TrialScheduler.CONTINUE
 

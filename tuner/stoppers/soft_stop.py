@@ -14,7 +14,7 @@ GRACE = 20.0  # seconds for running trials to reach their next report; a machine
 
 
 class SoftStop(tune.Stopper):
-    """Ends the search between two reports: at the time budget's end, when a signal asks, or when nothing can be written any more."""
+    """Ends the search between two reports: at the time budget's end, when a signal or a request asks, or when nothing can be written."""
 
     def __init__(self, budget: float | None, grace: float = GRACE):
         """
@@ -24,6 +24,7 @@ class SoftStop(tune.Stopper):
         """
         self.deadline = None if budget is None else monotonic() + budget
         self.reserve: Callable[[], float] = lambda: 0.0  # seconds before the deadline at which the search ends, for what follows it
+        self.request: Callable[[], str | None] = lambda: None  # who asks from outside that the search end, in words
         self.reason: str | None = None
         self.code = 0  # exit code of the command
         self.no_room = False  # whether records could not be written
@@ -39,6 +40,8 @@ class SoftStop(tune.Stopper):
     def asked(self) -> bool:
         if self.reason is None and self.deadline is not None and monotonic() > self.deadline - self.reserve():
             self.ask("the time budget", 0)
+        if self.reason is None and (words := self.request()):
+            self.ask(words, 128 + signal.SIGTERM)
         return self.reason is not None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:

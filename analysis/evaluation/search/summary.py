@@ -26,7 +26,7 @@ def summary_of(run: Folder) -> dict[str, Any]:
     card, damaged = search.card, list(search.damaged)
     best_first = ranked(search.trials, search.metric)
     baseline = lenient(run, BASELINE, lambda file: read_json(file, "baseline"), None, damaged)
-    answer = lenient(run, "ensemble/scores.json", lambda file: _answer(read_json(file, "scores")), None, damaged)
+    answer = lenient(run, "ensemble/scores.json", lambda file: answer_of(read_json(file, "scores")), None, damaged)
     files = {"ensemble": "ensemble", "report": "report/index.html", "finalists": FINALISTS}
     return {
         "name": search.name,
@@ -64,7 +64,8 @@ def _begun(run: Folder) -> str | None:
     return datetime.fromtimestamp(file.stat().st_mtime).isoformat(timespec="seconds") if isinstance(file, Path) and file.is_file() else None
 
 
-def _answer(scores: Mapping[str, Any]) -> dict[str, Any]:
+def answer_of(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """What answers and what it is worth, of what scores.json holds."""
     found = scores["answers"][scores["answer"]]
     return {
         "answer": scores["answer"],

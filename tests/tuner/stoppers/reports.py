@@ -24,9 +24,9 @@ def none_spared(number):
     return False
 
 
-def pruner_of(name="asha", *, metric=F1, spared=none_spared, decided=lambda number, decision: None, **settings):
+def pruner_of(name="asha", *, metric=F1, spared=none_spared, decided=lambda number, decision: None, asked=lambda number: None, **settings):
     """A pruner that Ray asks. By default ASHA with rungs at 1, 2, 4 and 8 of 9 epochs."""
-    return Pruner(stopper(name, **{"reduction": 2, **settings}), metric, spared=spared, decided=decided)
+    return Pruner(stopper(name, **{"reduction": 2, **settings}), metric, spared=spared, decided=decided, asked=asked)
 
 
 def reported(pruner, number, score, *, epoch=1, last=False):

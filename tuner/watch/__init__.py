@@ -1,0 +1,1 @@
+"""A page that shows a run while it is searched, and takes requests to it; served to this machine alone."""
