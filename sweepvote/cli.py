@@ -18,7 +18,7 @@ HELP = """Distributed hyper-parameter search for image classifiers that ends in 
 """
 CODES = (
     "Exit codes: 0 done, 1 not all of it could be done, 2 a mistake to correct (nothing was changed), "
-    "130 and 143 stopped by Ctrl-C and SIGTERM."
+    "130 stopped by Ctrl-C, 143 by SIGTERM or `sweepvote stop`."
 )
 
 

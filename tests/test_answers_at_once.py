@@ -95,6 +95,11 @@ MISTAKES = [
     ("tuner.probe", "--space"),
     ("tuner.replay --run faces --trial 1", "faces"),
     ("tuner.pretrain", "--backbone"),
+    ("tuner.watch faces", "faces"),
+    ("tuner.watch faces --port 70000", "--port"),
+    ("tuner.enqueue faces --set loss/gamma=2", "faces"),
+    ("tuner.stop faces", "faces"),
+    ("tuner.spare faces", "--trial"),
     *((f"analysis.{name}", "tuner.run") for name in OVER_RUNS),  # without any run
     *((f"analysis.{name} --run faces", "faces") for name in OVER_RUNS),
     ("analysis.ensemble --top few", "--top"),
@@ -157,6 +162,9 @@ MISTAKES_ABOUT_A_RUN = [
     ("tuner.replay --run format1 --trial 9", "9"),
     ("tuner.refit --run format1 --folds 9", "--folds 2"),
     ("tuner.run --resume format1 --name faces", "--name"),
+    ("tuner.enqueue format1 --set optimizer/lr=fast", "fast"),
+    ("tuner.stop format1", "--resume format1"),
+    ("tuner.spare format1 --trial 0", "--resume format1"),
 ]
 
 

@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from selenium.webdriver.common.by import By
 
 from search_spaces.read import read_space
-from tests.browser import errors, prefer, resize, screenshot
+from tests.browser import browser, chromium, errors, prefer, resize, screenshot  # noqa: F401  two of them are fixtures
 from tests.conftest import TINY_SPACE
 from tests.faults.commands import wait_for
 from tests.messages import missing
