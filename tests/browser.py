@@ -22,8 +22,9 @@ def chromium() -> Iterator[webdriver.Chrome]:
     options = Options()
     options.binary_location = program
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    # A sandbox of its own is refused to root; no name resolves, so a page that asks the network for something says so in its log.
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", "--host-resolver-rules=MAP * ~NOTFOUND"):
+    # A sandbox of its own is refused to root; no name but this machine resolves, so a page that asks the network says so in its log.
+    alone = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", alone):
         options.add_argument(word)
     with webdriver.Chrome(options=options, service=Service(driver)) as browser:
         yield browser

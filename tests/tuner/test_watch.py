@@ -179,7 +179,7 @@ def test_a_run_whose_images_are_still_read_is_shown_as_such(tmp_path):
         assert json.loads(asked(server, f"/{server.token}/state")[1])["preparing"] is True
 
 
-def test_a_click_stops_spares_and_adds_and_names_are_text(searched, server, browser, tmp_path):
+def test_a_click_stops_spares_and_adds_and_names_are_text(searched, server, browser, tmp_path):  # noqa: F811
     browser.get(server.address)
     shown = lambda: browser.find_element(By.TAG_NAME, "body").text  # noqa: E731
     wait_for(lambda: "node-7, process 12" in shown())
@@ -257,7 +257,7 @@ def test_the_journal_tells_optuna_what_the_records_hold(run):
 
 
 @pytest.mark.nightly
-def test_optunas_dashboard_shows_the_run_while_it_is_searched(dashboard, browser):
+def test_optunas_dashboard_shows_the_run_while_it_is_searched(dashboard, browser):  # noqa: F811
     address, journal = dashboard
     browser.get(f"{address}/dashboard/studies/0/trials")
     shown = lambda: browser.find_element(By.TAG_NAME, "body").text  # noqa: E731
