@@ -16,7 +16,7 @@ from tests.tuner.searchers.lives import config_with
 from tests.tuner.stoppers.reports import pruner_of, reported
 from trainables.config import TrialConfig
 from trainables.record import SPACE, RunCard, RunError, read_records, start_record, trial_folder, write_run
-from tuner import requests
+from tuner import live, requests
 from tuner.enqueue import main as enqueue_command
 from tuner.live import Moment, Pulse, Running, running
 from tuner.lock import hold
@@ -29,8 +29,9 @@ CARD = RunCard("first", "tiny", "photos", (30, 60), 0, "abcd", (("mask", ("worn"
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    """Every look counts."""
+    """Every look counts, and so does every moment."""
     monkeypatch.setattr(requests, "EVERY", 0.0)
+    monkeypatch.setattr(live, "EVERY", 0.1)
 
 
 @pytest.fixture
