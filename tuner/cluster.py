@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from trainables.commands import started
 from trainables.data.shipping import Piece, read_piece
 from trainables.data.views import View, ViewFile, open_view
+from trainables.devices import cores_here
 from trainables.extensions import Extension, ExtensionError, load
 from trainables.record import RunError
 from trainables.storage import Folder
@@ -162,7 +163,7 @@ def _start_here(**options: Any) -> Any:
         if around.needs_other_memory:
             options["_plasma_directory"] = str(around.temp)
         # Without "local" Ray joins whatever cluster it finds, or hangs on a dead one.
-        return ray.init(address="local", num_cpus=os.cpu_count(), object_store_memory=OBJECT_STORE, **options)
+        return ray.init(address="local", num_cpus=cores_here(), object_store_memory=OBJECT_STORE, **options)
     except NoPlaceError as error:
         raise ClusterError(f"Ray cannot start on this machine:\n{error}") from None
     except Exception as error:  # Ray has no kind of its own for this

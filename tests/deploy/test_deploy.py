@@ -295,7 +295,7 @@ def test_the_readme_names_files_that_exist():
 
 
 def test_nodes_have_the_ray_and_the_python_that_the_project_pins():
-    (version,) = (match[1] for pin in PINS["project"]["dependencies"] if (match := re.fullmatch(r"ray\[.*\]==(.*)", pin)))
+    (version,) = (match[1] for pin in PINS["tool"]["uv"]["constraint-dependencies"] if (match := re.fullmatch(r"ray==(.*)", pin)))
     python = PINS["project"]["requires-python"].removeprefix(">=")
     setup = "\n".join(cluster_file["setup_commands"])
     image = (DEPLOY / "Dockerfile").read_text()

@@ -23,6 +23,7 @@ from trainables.data.faces import VERSION, Box, Faces, Find, find_face, one_thre
 from trainables.data.images import DataError, Images, LeftOut, Unlabelled
 from trainables.data.names import some
 from trainables.data.view_store import BLACK, FORMAT, CacheError, Use, Writer, alone, make_room, note_use, read_store
+from trainables.devices import cores_here
 from trainables.registry import Entry, Registry, Section, Side, choose, setting
 from trainables.storage import write_atomically
 
@@ -410,7 +411,7 @@ def _read_all(root: Path, names: Sequence[str], writers: Mapping[View, Writer], 
         return _read(root / names[index], writers, faces)
 
     # Pillow and torch let go of the interpreter while they compute, so threads use all cores.
-    threads = os.cpu_count() or 1
+    threads = cores_here()
     with closing(ahead(read, len(names), threads, 8 * threads)) as files:
         yield from zip(names, files, strict=True)
 
