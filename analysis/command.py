@@ -20,6 +20,7 @@ from trainables.data.layouts.reading import read_images
 from trainables.data.splits import Split
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
+from trainables.devices import device_here
 from trainables.extensions import fault_of, refuse_versions
 from trainables.progress import progress_bar, waiting
 from trainables.record import find_run, open_run, read_run
@@ -72,9 +73,7 @@ def read_runs(names: Sequence[str] | None) -> Runs:
 def choose_device() -> "torch.device":
     """The GPU where there is one. torch takes seconds to import: what can be wrong is checked before."""
     with waiting("importing torch"):
-        import torch
-
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return device_here()
 
 
 def decode(images: Images | Unlabelled, views: Sequence[View], cache: Path | None = None) -> ViewFiles:

@@ -87,7 +87,7 @@ class Vote:
 
         Args:
             images: a file, a folder with all its folders, or a list of files.
-            device: auto, cpu or cuda.
+            device: auto, cpu, cuda or mps.
             batch: images that go through a model at a time.
         Raises: UserError.
         """

@@ -23,7 +23,8 @@ from trainables.storage import write_atomically
 from trainables.versions import device_name
 
 FORMAT = 1  # of the files, and of what is computed for them
-PASS = {"cuda": 64, "cpu": 8}  # images that go through the network at a time, by the device; with few a CPU's cache holds what it needs
+# Images that go through the network at a time, by the device; with few a CPU's cache holds what it needs.
+PASS = {"cuda": 64, "mps": 64, "cpu": 8}
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 import math
 import resource
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
@@ -374,7 +375,7 @@ def mixed_precision(device: torch.device, precision: torch.dtype) -> AbstractCon
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type of the forward pass: `auto` is bfloat16 on GPUs that compute in it, float16 on older ones, float32 on CPUs."""
+    """The type of the forward pass: `auto` is bfloat16 on GPUs that compute in it, float16 on older ones, float32 elsewhere."""
     if name == "auto":
         if device.type != "cuda":
             return torch.float32
@@ -386,4 +387,5 @@ def peak_memory(device: torch.device) -> float:
     """MB of the GPU where there is one, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    # Linux counts in kB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)

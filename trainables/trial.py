@@ -23,6 +23,7 @@ from trainables.data.shipping import ensure_view
 from trainables.data.training import Data
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFile
+from trainables.devices import device_here
 from trainables.extensions import Extension, ExtensionError, fault_of, hashes, load
 from trainables.loop import DivergedError, Progress, next_micro_batch
 from trainables.models.offline import offline_words
@@ -161,7 +162,7 @@ def train(number: int, config: TrialConfig, job: Job, report: Report, clock: Cal
     """
     folder = trial_folder(job.run, number)
     torch.set_num_threads(job.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_here()
     try:
         result = _begin(folder, config, job, device)
         reports = read_reports(folder)
@@ -230,7 +231,7 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
     folder = trial_folder(job.run, number)
     curves = Curves(folder, config, result.attempt, job.searched)
     try:
-        threads = job.threads if device.type == "cuda" else 0
+        threads = job.threads if device.type != "cpu" else 0
         parts = build_parts(config, job.data, device, threads=threads, micro_batch=result.micro_batch)
         state = read_last(folder)
         progress = unpack_progress(state, parts) if state else Progress()
@@ -300,3 +301,6 @@ def _free(device: torch.device) -> None:
     if device.type == "cuda":
         gc.collect()
         torch.cuda.empty_cache()
+    elif device.type == "mps":
+        gc.collect()
+        torch.mps.empty_cache()

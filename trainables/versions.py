@@ -26,6 +26,8 @@ def device_name(device: "torch.device") -> str:
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return f"Apple GPU ({_cpu_type()})"
     return f"CPU ({_cpu_type()}, {torch.backends.cpu.get_cpu_capability()})"
 
 

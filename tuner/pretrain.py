@@ -16,6 +16,7 @@ from rich.text import Text
 from search_spaces.errors import UserError
 from trainables.commands import launch
 from trainables.console import complain, document, output
+from trainables.devices import device_here
 from trainables.options import AsJson, TrustCode
 from trainables.registry import ConfigError, Mistake
 from trainables.storage import write_atomically
@@ -106,7 +107,6 @@ def shared_settings(backbone: str, earlier: "Earlier | None", data: str | None, 
 
     Raises: SpaceError, ConfigError, RunError.
     """
-    import torch
 
     from tuner.cli import Options
     from tuner.prepare import read_the_space
@@ -119,7 +119,7 @@ def shared_settings(backbone: str, earlier: "Earlier | None", data: str | None, 
         file = Path(folder) / "pretrain.yaml"
         file.write_text(NO_SPACE.format(backbone=json.dumps(backbone)))
         options = Options(space=None if earlier else str(file), data=data, changes=tuple(changes))
-        space = read_the_space(options, earlier, has_gpu=torch.cuda.is_available())
+        space = read_the_space(options, earlier, has_gpu=device_here().type != "cpu")
     if earlier:
         refuse_changes(earlier.card, earlier.space, space, seed)
     if searched := [parameter for parameter in space.parameters if parameter.path.startswith(SHARED)]:
@@ -147,7 +147,6 @@ class Material:
 
 def learn(settings: "Pretraining", space: "Space", data: str | None, earlier: "Earlier | None", out: Path, console: Console) -> None:
     """Read, decode, pre-train, write."""
-    import torch
     from safetensors.torch import save
 
     from search_spaces.schema import nested
@@ -161,11 +160,11 @@ def learn(settings: "Pretraining", space: "Space", data: str | None, earlier: "E
     check_backbone(settings.backbone)
     view = View.of(ViewConfig(**nested(space.fixed).get("view", {})))
     painter = build_painter(settings, (view.height, view.width))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_here()
     material = gather(data_folder(Options(data=data), earlier, console), view, space, settings, earlier, console)
     images = images_to_paint([source.names for source in material.sources])
     views = [open_view(source.view) for source in material.sources]
-    threads = 4 if device.type == "cuda" else 0
+    threads = 4 if device.type != "cpu" else 0
     batches = batches_to_paint(settings, [seen.images for seen in views], rows_of(images, views), images, threads)
     plan = f"{len(images)} images at {view} pixels, {settings.epochs} epochs of {len(batches)} batches, on {device}"
     console.print(Text.assemble((settings.backbone, "bold"), f": {plan}"))

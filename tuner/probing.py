@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 from ray.exceptions import RayError
 from rich.console import Console
 from rich.table import Table
@@ -32,6 +31,7 @@ from trainables.data.names import some
 from trainables.data.targets import read_task
 from trainables.data.training import Data
 from trainables.data.views import View
+from trainables.devices import device_here
 from trainables.extensions import load
 from trainables.metrics import Metric, metric_of
 from trainables.models.backbone import build_backbone
@@ -253,7 +253,7 @@ def probe_there(number: int, values: dict[str, Any], job: Job) -> Neighbours | N
     if result is None or result.state != "finished":
         return None
     start = perf_counter()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_here()
     parts = build_parts(config, own.data, device)
     features = probe_features(parts)
     heads = nearest(parts, features)

@@ -16,6 +16,7 @@ from search_spaces.errors import UserError
 from search_spaces.schema import show
 from trainables.commands import launch
 from trainables.console import complain, document, output
+from trainables.devices import device_here
 from trainables.extensions import fault_of, hashes, loaded
 from trainables.metrics import BY_NAME
 from trainables.options import AsJson, TrustCode
@@ -139,7 +140,7 @@ def replay(
     metric = BY_NAME[record.config.metric]
     threads = threads or record.result.threads
     torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_here()
     for line in describe(card, record):
         say(line)
     now = Conditions(device_name(device), threads, code_version(), versions(), hashes(loaded(card.extensions)))
@@ -288,7 +289,7 @@ def train_again(
     ids = tuple(data.images.ids[index] for index in data.split.valid)
     reports, predictions, cause, reason = [], None, "", ""
     try:
-        parts = build_parts(config, data, device, threads=threads if device.type == "cuda" else 0, micro_batch=result.micro_batch)
+        parts = build_parts(config, data, device, threads=threads if device.type != "cpu" else 0, micro_batch=result.micro_batch)
         for epoch in islice(epochs_of(config, parts), epochs):
             reports.append(asdict(epoch.report))
             if epoch.report.epoch == keep:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
+from trainables.devices import device_here, gpus_are_hidden
+
 OBJECT_STORE = 256 * 2**20  # bytes; trials share images through mapped files, not through Ray
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107  # bytes of a UNIX socket's path, see unix(7)
 # What Ray puts between its folder and the socket with the longest name, with the largest process id of Linux.
@@ -160,14 +162,14 @@ def why_not(around: Surroundings, message: str) -> str:
 
 
 def gpus_here(devices: Path = Path("/dev")) -> int:
-    """GPUs of this machine that torch can use.
+    """GPUs of this machine that torch can use; Apple's counts as one.
 
     Args:
         devices: the system's folder of devices.
     """
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    if hidden or not any(any(devices.glob(name)) for name in SHOWN):
+    if gpus_are_hidden() or not (sys.platform == "darwin" or any(any(devices.glob(name)) for name in SHOWN)):
         return 0
     import torch
 
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = device_here().type
+    return torch.cuda.device_count() if found == "cuda" else int(found == "mps")

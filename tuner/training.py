@@ -22,6 +22,7 @@ from trainables.config import TrialConfig
 from trainables.console import redraws
 from trainables.data.view_store import cache_folder
 from trainables.data.views import View
+from trainables.devices import device_here
 from trainables.progress import waiting
 from trainables.storage import Folder, remove_partials
 from trainables.trial import Job, Shelf, run_trial
@@ -123,7 +124,8 @@ def resources(options: Options, joined: cluster.Cluster, work: Work, console: Co
     if not joined.gpus:
         return options.cpus_per_trial or 1, 0.0
     gpus = options.gpus_per_trial
-    if gpus is None and work.probe_only:
+    # Apple's GPU does not say how much memory a trial takes, so no two share it.
+    if gpus is None and (work.probe_only or device_here().type == "mps"):
         gpus = 1.0
     if gpus is None:
         measure = ray.remote(num_gpus=1, max_calls=1)(measure_here)

@@ -33,7 +33,7 @@ def main(
     ],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where models compute; auto takes a GPU if there is one.")
+        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where models compute; auto takes a GPU if there is one.")
     ] = "auto",
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images that go through a model at a time. [default: as many as in its validation]")

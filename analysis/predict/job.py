@@ -100,8 +100,8 @@ def prepare(folder: Folder, images: str | Sequence[str], out: Path | None, devic
         mistakes.append(f"--out {out} is a folder; name the file to write, such as {out / 'answers.csv'}")
     elif out and not out.parent.is_dir():
         mistakes.append(f"--out {out}: there is no folder {out.parent}; make it, or write elsewhere")
-    if device == "cuda" and choose_device().type == "cpu":
-        mistakes.append("--device cuda: there is no GPU that torch can use; take cpu or auto")
+    if device in ("cuda", "mps") and choose_device().type != device:
+        mistakes.append(f"--device {device}: there is no such GPU that torch can use; take cpu or auto")
     try:
         if not isinstance(images, str):
             found, single = listed_images(images), len(images) == 1
