@@ -29,11 +29,14 @@ def main() -> None:
             show_help()
         case ["--version"]:
             print(f"sweepvote {version('sweepvote')}")
+        case ["resume"]:
+            complain("resume takes the name, folder or address of a run; sweepvote runs lists those that there are")
+            sys.exit(2)
         case [name, *words] if name in COMMANDS:
             module, *first = COMMANDS[name].words.split()
             os.environ[OURS] = name
             # `sweepvote resume --help` is the help of the module, which would take it for the run's name.
-            sys.argv[1:] = words if first and words[:1] in ([], ["--help"]) else [*first, *words]
+            sys.argv[1:] = words if first and words[:1] == ["--help"] else [*first, *words]
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         case [name, *_]:
             complain(f"{name}: is not a command{nearest(name, list(COMMANDS)) or '; sweepvote --help lists them'}")

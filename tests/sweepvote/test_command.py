@@ -51,6 +51,8 @@ def test_a_command_does_what_its_module_does_and_says_what_to_type_in_the_same_w
     assert done.returncode == 2 and not missing(done.stderr, "'faces' in runs/", "sweepvote search makes one")
     done = sweepvote("resume", "faces", folder=tmp_path)
     assert done.returncode == 2 and "'faces' in runs/" in done.stderr
+    done = sweepvote("resume")
+    assert done.returncode == 2 and not missing(done.stderr, "resume takes the name", "sweepvote runs")
     assert "Usage: sweepvote resume" in sweepvote("resume", "--help").stdout
     assert sweepvote("spaces", "quickstart").stdout == (ROOT / "search_spaces" / "quickstart.yaml").read_text()
 
