@@ -14,7 +14,7 @@ from trainables.extensions import ExtensionError
 from trainables.metrics import BY_NAME
 from trainables.options import AsJson
 from trainables.record import RUNS, list_folders, open_run
-from trainables.storage import Folder, open_folder, reach, size_below
+from trainables.storage import Folder, open_folder, size_below
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -37,7 +37,6 @@ def main(
 def list_runs(storage: Folder) -> None:
     """Read, print. Raises: StorageError."""
     console = output()
-    reach(storage)
     runs = sorted((run for run in list_folders(storage) if (run / "run.json").is_file()), key=lambda run: run.name)
     found = sorted((stand_of(run) for run in runs), key=lambda one: one.get("begun") or "")
     if found:
