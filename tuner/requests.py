@@ -25,9 +25,10 @@ from search_spaces.read import not_drawn, read_configuration
 from search_spaces.schema import Space, SpaceError
 from trainables.commands import typed
 from trainables.config import TrialConfig
-from trainables.record import DAMAGE, RunCard, RunError, find_run, list_folders, list_trials, name_of, read_config, trial_folder
+from trainables.record import DAMAGE, RUNS, RunCard, RunError, find_run, list_folders, list_trials, name_of, read_config, trial_folder
 from trainables.registry import ConfigError
-from trainables.storage import Folder, StorageError, write_atomically
+from trainables.storage import Folder, StorageError, open_folder, write_atomically
+from tuner.live import running
 from tuner.lock import holder
 from tuner.runs import open_earlier, refuse_refit
 
@@ -163,17 +164,17 @@ def spare(name: str, trial: int, by: str = "") -> Folder:
 
 
 def _searched(name: str, trial: int | None) -> Folder:
-    run = find_run(name)
-    if not holder(run):
+    # A search whose images are still read is no run yet.
+    begun = [folder for folder in (RUNS / name, open_folder(name)) if "://" not in name and holder(folder)]
+    run = begun[0] if begun else find_run(name)
+    if not begun and not holder(run):
         raise RunError(f"{run}: no search of it runs; resume it with: {typed(f'tuner.run --resume {name_of(run)}')}")
     if trial is not None:
-        from tuner.live import running
-
         numbers = running(run)
         if trial not in numbers:
-            known = f"; running are {', '.join(map(str, numbers))}" if numbers else "; none runs yet"
-            ended = " has ended" if (trial_folder(run, trial) / "result.json").is_file() else " does not exist"
-            raise RunError(f"{run}: trial {trial}{ended}{known}")
+            known = f"running are {', '.join(map(str, numbers))}" if numbers else "none runs yet"
+            state = "has ended, or waits" if (trial_folder(run, trial) / "config.json").is_file() else "does not exist"
+            raise RunError(f"{run}: trial {trial} {state}; {known}")
     return run
 
 

@@ -162,6 +162,7 @@ def check(options: Options, earlier: Earlier | None, gpus: int, stack: ExitStack
         else:
             show_lock(place[0], console)
             run = stack.enter_context(claim(*place))
+            forget_stops(run)
     verb = f"resuming {run.name}, " if earlier else ""
     console.print(Text.assemble((space.name, "bold"), f": {verb}{settings.trials} trials of at most {settings.epochs} epochs"))
     if options.space and not gpus and has_overlay(options.space):

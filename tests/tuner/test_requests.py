@@ -12,10 +12,12 @@ from search_spaces.read import read_space
 from tests.conftest import TINY_SPACE
 from tests.faults.commands import searched, wait_for
 from tests.messages import missing
+from tests.s3 import BUCKET, s3_server
 from tests.tuner.searchers.lives import config_with
 from tests.tuner.stoppers.reports import pruner_of, reported
 from trainables.config import TrialConfig
 from trainables.record import SPACE, RunCard, RunError, read_records, start_record, trial_folder, write_run
+from trainables.storage import open_folder
 from tuner import live, requests
 from tuner.enqueue import main as enqueue_command
 from tuner.live import Moment, Pulse, Running, running
@@ -119,6 +121,17 @@ def test_only_a_search_that_runs_can_be_stopped_and_only_trials_that_run_be_stop
     assert all("@" in request.by and request.at for request in asked(run))
 
 
+def test_a_search_whose_images_are_still_read_can_be_stopped(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "new"
+    folder.mkdir(parents=True)
+    with hold(folder):
+        stop("new")
+        with pytest.raises(RunError, match="none runs yet"):
+            stop("new", 0)
+    assert [request.kind for request in asked(folder)] == ["stop"]
+
+
 # In the search
 
 
@@ -190,6 +203,23 @@ def test_a_spared_trial_is_not_pruned_by_a_later_command_either_until_it_has_end
     inbox.over = lambda number: True
     inbox.end()
     assert asked(run) == []
+
+
+@pytest.mark.nightly
+def test_requests_reach_a_search_whose_run_is_in_an_object_store(space, run):
+    with s3_server() as server:
+        address = server.address_of(f"s3://{BUCKET}/runs/first")
+        away = open_folder(address)
+        write_run(away, CARD)
+        (away / SPACE).write_bytes((run / SPACE).read_bytes())
+        enqueue(address, FOCAL, by="ann")
+        ask(away, Request("stop", trial=3))
+        inbox = Inbox(away)
+        assert inbox.propose(4, space, FIXED) == FOCAL and inbox.why_stopped(3)
+        start_record(trial_folder(away, 4), config())
+        inbox.over = lambda number: number == 3
+        inbox.end()
+        assert not pending(away)[0] and (trial_folder(away, 4) / OF_A_TRIAL).is_file()
 
 
 def test_a_search_tries_what_is_enqueued_stops_a_trial_and_then_itself(run, tiny_space, demo, ray_cluster, tmp_path, monkeypatch):

@@ -39,6 +39,7 @@ from tuner.lock import hold
 from tuner.requests import pending
 from tuner.searchers.journal import JOURNAL, Journal
 from tuner.searchers.random import random_draws
+from tuner.watch.machine import Machine
 from tuner.watch.server import HERE, Server, serving
 
 EPOCHS = 4
@@ -177,6 +178,22 @@ def test_a_run_that_nobody_searches_is_shown_and_only_takes_configurations(run, 
 def test_a_run_whose_images_are_still_read_is_shown_as_such(tmp_path):
     with serving(tmp_path) as server:
         assert json.loads(asked(server, f"/{server.token}/state")[1])["preparing"] is True
+
+
+def test_an_address_without_its_last_slash_leads_to_the_page(server):
+    with urllib.request.urlopen(server.address.rstrip("/")) as answer:
+        assert answer.url == server.address
+
+
+def test_the_use_of_gpus_is_what_their_driver_says(tmp_path, monkeypatch):
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\necho 'NVIDIA H200, 37, 2048, 143771'\necho 'NVIDIA H200, [N/A], 0, 143771'\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    first, second = Machine().use().gpus
+    assert (first.name, first.busy, first.used, second.busy) == ("NVIDIA H200", 0.37, 2.0, None)
+    driver.write_text("#!/bin/sh\necho 'No devices were found'\nexit 6\n")
+    assert Machine().use().gpus == ()
 
 
 def test_a_click_stops_spares_and_adds_and_names_are_text(searched, server, browser, tmp_path):  # noqa: F811

@@ -19,7 +19,7 @@ class Gpu:
     """One GPU at a moment."""
 
     name: str
-    busy: float  # share of the time that it computes, 0..1
+    busy: float | None  # share of the time that it computes, 0..1; None where it does not say, as a part of a GPU
     used: float  # GB of its memory
     memory: float  # GB
 
@@ -71,6 +71,10 @@ def _gpus() -> tuple[Gpu, ...]:
         command = ["nvidia-smi", f"--query-gpu={ASKED}", "--format=csv,noheader,nounits"]
         said = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
         rows = [line.rsplit(", ", 3) for line in said.strip().splitlines()]
-        return tuple(Gpu(name, float(busy) / 100, float(used) / 1024, float(memory) / 1024) for name, busy, used, memory in rows)
+        return tuple(Gpu(name, _share(busy), float(used) / 1024, float(memory) / 1024) for name, busy, used, memory in rows)
     except (OSError, ValueError, subprocess.SubprocessError):
         return ()  # a card that does not say how busy it is
+
+
+def _share(percent: str) -> float | None:
+    return float(percent) / 100 if percent.isdecimal() else None

@@ -86,6 +86,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         match self._path():
+            case "" if not urlsplit(self.path).path.endswith("/"):
+                self._answer(HTTPStatus.PERMANENT_REDIRECT, b"", JSON, Location=f"/{self.server.token}/")
             case "":
                 self._answer(HTTPStatus.OK, render("pages/watch.html.jinja", run=self.server.watched.run.name), "text/html; charset=utf-8")
             case "state":
@@ -135,9 +137,9 @@ class Handler(BaseHTTPRequestHandler):
     def _json(self, status: HTTPStatus, values: Mapping[str, Any]) -> None:
         self._answer(status, json.dumps(values, default=str).encode(), JSON)
 
-    def _answer(self, status: HTTPStatus, content: bytes, kind: str) -> None:
+    def _answer(self, status: HTTPStatus, content: bytes, kind: str, **more: str) -> None:
         self.send_response(status)
-        for name, value in {**HEADERS, "Content-Type": kind, "Content-Length": str(len(content))}.items():
+        for name, value in {**HEADERS, "Content-Type": kind, "Content-Length": str(len(content)), **more}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)

@@ -17,7 +17,7 @@ from trainables.baseline import baseline_of, is_baseline
 from trainables.commands import started, typed
 from trainables.config import choosers
 from trainables.metrics import BY_NAME
-from trainables.record import BASELINE, DAMAGE, SPACE, Record, list_trials, name_of, read_json, read_record, read_run
+from trainables.record import BASELINE, DAMAGE, FINALISTS, SPACE, Record, list_trials, name_of, read_json, read_record, read_run
 from trainables.storage import Folder, local_file
 from tuner.board import differs
 from tuner.live import Moment, read_live
@@ -48,7 +48,7 @@ class Watched:
             return {**self._read[1], "machine": asdict(self._machine.use())}
 
     def _state(self) -> dict[str, Any]:
-        who, moment = holder(self.run), read_live(self.run)
+        who, moment, race = holder(self.run), read_live(self.run), read_live(self.run / FINALISTS)
         resume = typed(f"tuner.run --resume {name_of(self.run)}")
         always = {"name": self.run.name, "folder": str(self.run), "searched_by": who, "resume": resume}
         try:
@@ -78,7 +78,7 @@ class Watched:
             "epochs": card.epochs,
             "counts": {state: sum(trial["state"] == state for trial in trials) for state in ("running", *STATES)},
             "seconds_left": moment.seconds_left if moment else None,
-            "notes": list(moment.notes) if moment else [],
+            "notes": [*(moment.notes if moment else ()), *([f"finalists: {race.words}"] if who and race else [])],
             "best": best and {"trial": best["number"], "score": best["best"]},
             "baseline": next((trial["number"] for trial in trials if trial["baseline"]), None),
             "gain": self._gain(best, damaged),
