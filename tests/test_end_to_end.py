@@ -111,7 +111,7 @@ def test_the_run_says_what_it_was(run, demo):
     assert set(split["part"]) == {"fold 0", "fold 1", "holdout"}
     assert (split.groupby("person")["part"].nunique() == 1).all()
     files = {"run.json", "space.yaml", "split.csv", "baseline.json", "summary.json", "fidelity.json", "ray.log", ".lock"}
-    assert {path.name for path in run.iterdir()} == files | {"trials"}
+    assert {path.name for path in run.iterdir()} == files | {"trials", "trials.parquet"}
 
 
 def test_the_first_trial_is_the_baseline_which_runs_to_its_end_and_the_best_is_compared_with_it(run, printed, records):

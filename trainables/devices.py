@@ -15,7 +15,7 @@ def cores_here() -> int:
 
 
 def gpus_are_hidden() -> bool:
-    """Whether CUDA_VISIBLE_DEVICES says that no GPU be used; Ray says so to a process that was given none."""
+    """Whether CUDA_VISIBLE_DEVICES says that no GPU be used; Apple's is hidden by it, too."""
     return os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 CLOCKS = {"seconds", "milliseconds", "images_per_second", "peak_memory"}
 LOGS = {".lock", "ray.log"}
-RETOLD = "summary.json"  # what the other files say, with times of day
+RETOLD = {"summary.json", "trials.parquet"}  # what the other files say, with times of day
 
 
 def remains(folder: Path) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def partials(folder: Path) -> list[Path]:
 
 
 def is_trace(file: Path) -> bool:
-    return file.name in LOGS or file.name == RETOLD or file.name.startswith("events.") or file.suffix == ".partial"
+    return file.name in LOGS or file.name in RETOLD or file.name.startswith("events.") or file.suffix == ".partial"
 
 
 def what_lasts(file: Path) -> Any:

@@ -178,7 +178,9 @@ def test_a_run_in_an_object_store_can_be_interrupted_resumed_and_vote(here, comm
     records = read_records(store)
     assert [(record.result.state, record.result.attempt, len(record.reports)) for record in records] == [("finished", 2, LONG)] * 2
     names = {entry.name for entry in store.iterdir()}
-    assert names == {"run.json", "space.yaml", "split.csv", "summary.json", "trials"}, "as in a folder, but for ray.log and the lock"
+    assert names == {"run.json", "space.yaml", "split.csv", "summary.json", "trials", "trials.parquet"}, (
+        "as in a folder, but for ray.log and the lock"
+    )
     for record in records:
         names = {entry.name for entry in record.folder.iterdir()}
         assert names == {record.config.model.backbone, "config.json", "reports.jsonl", "result.json", "valid.npz", MODEL}

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 import numpy as np
 import optuna
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 import sweepvote as sv
 import sweepvote.space
+from analysis.evaluation.search.summary import write_summary
 from search_spaces.read import read_space
 from tests.conftest import TINY_SPACE, already
 from tests.messages import missing
@@ -110,6 +112,20 @@ def test_the_summary_is_what_its_file_holds_and_names_best_and_answer(run):
     best = run.trials["score"].idxmax()
     assert summary["best"]["trial"] == best and summary["trials"]["planned"] == 2
     assert summary["answer"]["answer"] and summary["files"]["ensemble"] and summary["command"].startswith("sweepvote.search(")
+
+
+def test_the_parquet_file_holds_the_trials_with_every_setting(run):
+    assert (run.folder / "trials.parquet").is_file()
+    write_summary(run.folder)  # other tests may have changed its records since
+    written = pd.read_parquet(run.folder / "trials.parquet").set_index("trial")
+    trials = run.trials
+    for name in ("state", "score", "seconds", "epochs", "loss/name", "optimizer/lr"):
+        assert written[name].tolist() == trials[name].tolist()
+    assert written["best epoch"].tolist() == trials["best epoch"].tolist()
+    assert set(written["model/backbone"]) == {"test_efficientnet"} and pq.read_schema(run.folder / "trials.parquet").metadata[b"run"]
+    record = read_records(run.folder)[0]
+    assert written["epochs"][0] == len(record.reports) and written["run/epochs"][0] == record.config.epochs
+    assert json.loads(written["data/cuts"][0]) == list(record.config.data.cuts)
 
 
 def test_the_study_is_optunas_with_every_trial_and_its_curve(run):

@@ -147,6 +147,7 @@ def test_a_refit_leaves_a_run_like_others_that_says_where_it_comes_from(folds, s
         "optuna-journal.log",
         ".lock",
         "trials",
+        "trials.parquet",
     }
 
 

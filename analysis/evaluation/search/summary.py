@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from analysis.evaluation.search.history import ranked
-from analysis.evaluation.search.reading import STATES, lenient, read_search
+from analysis.evaluation.search.reading import STATES, Search, lenient, read_search
+from analysis.evaluation.search.table import trials_parquet
 from trainables.record import BASELINE, FINALISTS, SPLIT, read_json, write_json
-from trainables.storage import UNWRITABLE, Folder
+from trainables.storage import UNWRITABLE, Folder, write_atomically
 
 SUMMARY = "summary.json"
+TABLE = "trials.parquet"
 
 
 def summary_of(run: Folder) -> dict[str, Any]:
@@ -22,8 +24,11 @@ def summary_of(run: Folder) -> dict[str, Any]:
     best single model), files, damaged. What is not there yet is null.
     Raises: RunError where run.json cannot be read.
     """
-    search = read_search(run)
-    card, damaged = search.card, list(search.damaged)
+    return _summary(read_search(run))
+
+
+def _summary(search: Search) -> dict[str, Any]:
+    run, card, damaged = search.folder, search.card, list(search.damaged)
     best_first = ranked(search.trials, search.metric)
     baseline = lenient(run, BASELINE, lambda file: read_json(file, "baseline"), None, damaged)
     answer = lenient(run, "ensemble/scores.json", lambda file: answer_of(read_json(file, "scores")), None, damaged)
@@ -50,9 +55,11 @@ def summary_of(run: Folder) -> dict[str, Any]:
 
 
 def write_summary(run: Folder) -> None:
-    """Write summary.json anew; where there is no room for it, whoever ended has said so already."""
+    """Write summary.json and trials.parquet anew; where there is no room for them, whoever ended has said so already."""
+    search = read_search(run)
     try:
-        write_json(run / SUMMARY, summary_of(run))
+        write_json(run / SUMMARY, _summary(search))
+        write_atomically(run / TABLE, trials_parquet(search))
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
