@@ -119,7 +119,7 @@ def test_the_parquet_file_holds_the_trials_with_every_setting(run):
     write_summary(run.folder)  # other tests may have changed its records since
     written = pd.read_parquet(run.folder / "trials.parquet").set_index("trial")
     trials = run.trials
-    for name in ("state", "score", "seconds", "epochs", "loss/name", "optimizer/lr"):
+    for name in ("state", "score", "seconds", "epochs", "loss/name"):
         assert written[name].tolist() == trials[name].tolist()
     assert written["best epoch"].tolist() == trials["best epoch"].tolist()
     assert set(written["model/backbone"]) == {"test_efficientnet"} and pq.read_schema(run.folder / "trials.parquet").metadata[b"run"]
