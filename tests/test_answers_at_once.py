@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import ROOT
 from trainables.commands import COMMANDS as ours
 
-HEAVY = ("ray", "torch", "torchvision", "timm", "albumentations", "matplotlib", "sklearn", "cleanlab", "onnxruntime", "mlflow")
+HEAVY = ("ray", "torch", "torchvision", "timm", "albumentations", "matplotlib", "sklearn", "cleanlab", "onnxruntime", "mlflow", "wandb")
 # Tables and runs are read with these; help needs none of them.
 FOR_HELP = (*HEAVY, "pyarrow", "pandas", "scipy", "cv2", "fsspec", "skimage", "optuna")
 COMMANDS = (*dict.fromkeys(command.words.split()[0] for command in ours.values()), "search_spaces.describe")
@@ -113,6 +113,7 @@ MISTAKES = [
     ("analysis.predict", "--ensemble"),
     ("analysis.predict --ensemble nowhere --photos nowhere --out missing/answers.csv", "missing"),
     ("analysis.export_mlflow", "RUN"),
+    ("analysis.export_wandb faces", "faces"),
     ("analysis.export_mlflow faces", "faces"),
     ("analysis.export", "--ensemble"),
     ("analysis.export --run faces --trial 1", "faces"),

@@ -110,7 +110,17 @@ def test_the_run_says_what_it_was(run, demo):
     split = pd.read_csv(run / "split.csv")
     assert set(split["part"]) == {"fold 0", "fold 1", "holdout"}
     assert (split.groupby("person")["part"].nunique() == 1).all()
-    files = {"run.json", "space.yaml", "split.csv", "baseline.json", "summary.json", "fidelity.json", "ray.log", ".lock"}
+    files = {
+        "run.json",
+        "space.yaml",
+        "split.csv",
+        "baseline.json",
+        "summary.json",
+        "fidelity.json",
+        "ray.log",
+        ".lock",
+        "optuna-journal.log",
+    }
     assert {path.name for path in run.iterdir()} == files | {"trials", "trials.parquet"}
 
 

@@ -27,6 +27,7 @@ OWNERS = {
     "cmaes": ("tuner/searchers/cmaes.py",),
     "albumentations": ("trainables/data/augment.py", "trainables/data/changes.py"),
     "timm": ("trainables/models/", "trainables/optimizers.py"),
+    "wandb": ("analysis/export_wandb/",),
     "mlflow": ("analysis/export_mlflow/",),
     "facenet_pytorch": ("trainables/data/faces.py",),
 }

@@ -42,6 +42,9 @@ COMMANDS = {
     "export-mlflow": Command(
         "analysis.export_mlflow", "Send a run to MLflow: trials with settings, curves and files, and the ensemble as a model that predicts."
     ),
+    "export-wandb": Command(
+        "analysis.export_wandb", "Write a run in the offline format of Weights & Biases: trials with settings, curves and files."
+    ),
     "refit": Command("tuner.refit", "Train the best configurations of a search again: on every fold, on all data, with other seeds."),
     "soup": Command("analysis.soup", "Average the weights of similar trials into one network that costs at inference what one trial does."),
     "suspects": Command("analysis.suspects", "Find label issues (labels that are probably wrong), and decide on them one by one."),
