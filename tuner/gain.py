@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from threading import Thread
+from time import monotonic
 from typing import Any
 
 from analysis.evaluation.uncertainty import Gain, paired_gain
@@ -12,6 +13,8 @@ from trainables.seeding import generator
 from trainables.validation import evidence_of
 from tuner.board import Row
 from tuner.prepare import Plan
+
+EVERY = 5.0  # seconds between two computations; each draws a thousand times from the groups that validate
 
 
 def gain_over(baseline: Record, best: Record, data: Data, seed: int) -> Gain:
@@ -36,6 +39,7 @@ class GainSoFar:
         self._plan, self._data = plan, data
         self._values = baseline_of(plan.space)
         self._known: tuple[float | None, ...] = ()
+        self._began = -EVERY
         self._at_work: Thread | None = None
 
     def update(self, best: Row | None, baseline: Row | None) -> None:
@@ -43,8 +47,8 @@ class GainSoFar:
         if best is None or baseline is None or baseline.best is None or (self._at_work and self._at_work.is_alive()):
             return
         compared = best.number, best.best, baseline.best
-        if compared != self._known:
-            self._known = compared
+        if compared != self._known and monotonic() - self._began > EVERY:
+            self._known, self._began = compared, monotonic()
             self._at_work = Thread(target=self._compute, args=(best.number,), name="gain over the baseline", daemon=True)
             self._at_work.start()
 
