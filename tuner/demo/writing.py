@@ -44,7 +44,7 @@ def write_people(
         size: (width, height) in pixels.
         cuts: first years of all age bands but the youngest, as `contest_scheme` takes them; only the answers depend on them.
         quirks: plant what is odd in the contest's files, see PLANTED; with fewer than 20 people nothing is planted.
-        progress: called with the number of people drawn so far, of people + eval_people.
+        progress: called with how many more people are drawn, of people + eval_people in all.
     Raises: ConfigError.
     """
     _check(folder, people, eval_people, size)
@@ -60,10 +60,10 @@ def write_people(
         quirk_of = {id: quirk for quirk, id in planted.items()}
         written = [pool.submit(_write_folder, person, images["train"], size, quirk_of.get(person.id, "")) for person in trained]
         nameless = [pool.submit(_write_nameless, person, images["eval"], size) for person in tested]
-        for done, job in enumerate([*written, *nameless], start=1):
+        for job in (*written, *nameless):
             job.result()
             if progress:
-                progress(done)
+                progress(1)
         rows = [(p.id, GENDERS[p.gender], "Asian", p.age, p.folder) for p in sorted(trained, key=lambda p: p.folder)]
         _write_csv(new / "train" / "train.csv", ("id", "gender", "race", "age", "path"), rows)
         if tested:
