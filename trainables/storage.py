@@ -308,6 +308,14 @@ def remove_tree(folder: Folder) -> None:
             folder.filesystem.delete_dir(folder.path)
 
 
+def file_size(file: Folder) -> int:
+    """Bytes of a file."""
+    if isinstance(file, Path):
+        return file.stat().st_size
+    with in_plain_words(file):
+        return file.filesystem.get_file_info(file.path).size
+
+
 def size_below(folder: Folder) -> int:
     """Bytes of all files in a folder and its folders; 0 where it is missing. A file that vanishes meanwhile is not counted."""
     if isinstance(folder, Address):

@@ -46,6 +46,7 @@ from analysis.members.predictions import (
     wanted_views,
 )
 from analysis.members.trials import EVERY_FOLD, Runs, Trial
+from analysis.pages.model_card import write_card
 from analysis.votes import ENSEMBLES
 from trainables.commands import program, typed
 from trainables.console import document, open_console, output
@@ -59,6 +60,7 @@ from trainables.record import RunError, name_of, searched_run
 from trainables.registry import ConfigError, Mistake
 from trainables.seeding import generator
 from trainables.storage import Folder
+from trainables.versions import device_name
 
 if TYPE_CHECKING:
     import torch
@@ -121,8 +123,8 @@ def main(
     of one model a fold.
 
     Everything lands in runs/<first run>/ensemble/: ensemble.json (for analysis.predict), scores.json, confusion.png, per_class.csv,
-    submission.csv and probabilities.csv. Each use of the hold-out is counted in holdout.json of every run. Everything is on disk before it
-    is printed.
+    submission.csv, probabilities.csv and MODEL_CARD.md, which says all of this to who was not there. Each use of the hold-out is counted in
+    holdout.json of every run. Everything is on disk before it is printed.
     """
     with refusals():
         if csv:
@@ -206,9 +208,9 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> di
     # From here on nothing is computed, and nothing is shown before it is written.
     looked = note_look(runs.folders, question_of(asked))
     folder = runs.folders[0] / "ensemble"
-    scores = scores_values(runs, outcome, asked, looked, baseline, seconds, unlabelled)
+    scores = scores_values(runs, outcome, asked, looked, baseline, seconds, device_words(predictor.device), unlabelled)
     with waiting("writing files and figures"):
-        written = write_answer(folder, runs, outcome, unlabelled, scores)
+        written = [*write_answer(folder, runs, outcome, unlabelled, scores), write_card(runs.folders[0])]
         write_summary(runs.folders[0])
     also = also_words([AlsoScored(**one) for one in scores["also"]])
     top, there = options.member_options.top, decision.lineup.choice
@@ -219,7 +221,7 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> di
     console.print(answer, style="bold", soft_wrap=True)
     if details:
         show_details(console, runs, outcome, unlabelled)
-        console.print(f"The answer takes {1000 * seconds:.3g} ms an image here ({device_words(predictor.device)}), of decoded images.")
+        console.print(f"The answer takes {1000 * seconds:.3g} ms an image here ({scores['measured_on']}), of decoded images.")
     context = Context(baseline, folder, written, predictor.images.root, left_out, notes)
     for line in summary(runs, outcome, context, None if details else MOST - 2 * len(answer.splitlines())):
         console.print(line, soft_wrap=True)
@@ -368,7 +370,8 @@ def device_words(device: "torch.device") -> str:
     """Where a price was measured."""
     import torch
 
-    return f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"{device_name(device)}, {threads} thread{'s' if threads > 1 else ''}" if device.type == "cpu" else device_name(device)
 
 
 def runs_words(runs: Runs) -> str:

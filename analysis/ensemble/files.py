@@ -11,16 +11,20 @@ import numpy as np
 from analysis.evaluation.baseline import Baseline
 from analysis.evaluation.calibration import calibration_error
 from analysis.evaluation.decide import Outcome, StepTaken, answer_words
+from analysis.evaluation.disaggregated import by_target, by_value, class_intervals
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, write_ensemble
 from analysis.evaluation.scoring import absent_classes, class_table, plain_findings, scores_by, tag_words
 from analysis.evaluation.shift import Shift, Worth
 from analysis.members.trials import Runs, Trial
+from analysis.pages.model_card import CARD
+from search_spaces.schema import flat
 from trainables.data.images import LeftOut, Unlabelled
 from trainables.data.targets import Kind, Scheme
+from trainables.data.views import View
 from trainables.extensions import hashes, loaded, write_copies
 from trainables.metrics.confusion import confusion
 from trainables.record import write_json
-from trainables.storage import Folder, write_atomically
+from trainables.storage import Folder, file_size, write_atomically
 from trainables.versions import versions
 
 if TYPE_CHECKING:
@@ -52,8 +56,9 @@ def write_answer(folder: Folder, runs: Runs, outcome: Outcome, unlabelled: EvalA
     """
     scheme = outcome.decision.scheme
     (picture_name, picture), table = answer_picture(runs, outcome), class_table(outcome.answer, runs.holdout, scheme)
+    table = table.join(class_intervals(outcome.answer, runs.holdout, scheme, seed=0))
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (SCORES, *SUBMISSION, CORRECTED, *PICTURES.values()):
+    for name in (CARD, SCORES, *SUBMISSION, CORRECTED, *PICTURES.values()):
         (folder / name).unlink(missing_ok=True)
     content = ensemble_file(runs, outcome)
     write_copies(folder, loaded(content.extensions))
@@ -144,13 +149,14 @@ def scores_values(
     asked: Sequence[Mapping[str, Any]],
     baseline: Baseline | None,
     seconds: float,
+    device: str,
     unlabelled: EvalAnswer | None,
 ) -> dict[str, Any]:
     """What validation decided and what the hold-out says to it, with the settings and versions that made it, as plain values.
 
     Args:
         asked: what the hold-out has been asked so far.
-        seconds: an image.
+        seconds: an image, on the device that is named.
     """
     decision, trials = outcome.decision, {trial.name: trial for trial in runs.trials}
     choice, scheme, missing_weights = decision.choice, decision.scheme, decision.missing_weights
@@ -169,6 +175,8 @@ def scores_values(
             "questions": list(asked),
         },
         "validation": {"photos": len(runs.valid.ids), "people": len(np.unique(runs.valid.groups)), "side": runs.part},
+        "learned": {"photos": len(runs.learned.ids), "people": len(np.unique(runs.learned.groups))},
+        "counts": _counts(runs),
         "members": [
             {
                 "name": str(member),
@@ -180,6 +188,7 @@ def scores_values(
             }
             for index, member in enumerate(decision.lineup.members)
         ],
+        "models": [_model_values(trials[name]) for name in decision.pipelines[decision.final].trials],
         "members_to_choose_from": decision.lineup.choice,
         "also": [asdict(one) for one in scores_by(runs.also, outcome.answer, runs.holdout, scheme, seed=0)],
         "findings": plain_findings(outcome.answer, runs.holdout, runs.valid, scheme, decision.metric, seed=0),
@@ -195,9 +204,12 @@ def scores_values(
         "votes": {name: asdict(evaluated) | evaluated.gain.plain() for name, evaluated in choice.evaluated.items()},
         "steps": [_step_values(step) for step in decision.steps],
         "answers": {name: asdict(score) | score.gain.plain() for name, score in outcome.scores.items()},
+        "targets": [asdict(one) for one in by_target(outcome.answer, runs.holdout, scheme, decision.metric, seed=0)],
+        "values": [asdict(one) for one in by_value(outcome.answer, runs.holdout, scheme, seed=0)],
         **(_class_values(runs, outcome) if scheme.kind == "classes" else {}),
         "baseline": baseline and {"trial": baseline.trial, "valid_score": baseline.score, **baseline.gain.plain()},
         "seconds_per_photo": seconds,
+        "measured_on": device,
         "shift": [
             asdict(shift) | {"values": target.values, "significant": shift.significant}
             for target, shift in zip(scheme.targets, unlabelled.shifts if unlabelled else (), strict=False)
@@ -250,6 +262,36 @@ def _trial_values(trial: Trial) -> dict[str, Any]:
         "models": len(trial.models),
         "config": trial.record.config.values(),
     }
+
+
+def _model_values(trial: Trial) -> dict[str, Any]:
+    """A trial that answers: what it takes, what it weighs, and its settings but those that are as they are by default."""
+    config = trial.record.config
+    return {
+        "name": trial.name,
+        "backbone": config.model.backbone,
+        "view": str(View.of(config.view)),
+        "edges": config.model.sees_edges,
+        "models": len(trial.models),
+        "bytes": sum(map(file_size, trial.models)),
+        "epoch": trial.record.result.best_epoch,
+        "settings": flat(config.model_dump(mode="json", exclude_defaults=True)),
+    }
+
+
+def _counts(runs: Runs) -> dict[str, dict[str, list[float]]]:
+    """By target and by its classes or tags, how many images have each: of those that trials learned from or were validated on, of those
+    that validated, and of the hold-out. Of a number the least, the median and the greatest of each part."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for target in runs.cards[0].scheme.targets:
+        parts = [one.truth(one.scheme.part((target.name,))) for one in (runs.learned, runs.valid, runs.holdout)]
+        if target.kind == "number":
+            names, columns = ("minimum", "median", "maximum"), [np.quantile(one, [0, 0.5, 1]) for one in parts]
+        else:
+            names = target.values
+            columns = [one.sum(axis=0) if target.kind == "tags" else np.bincount(one, minlength=len(names)) for one in parts]
+        found[target.name] = dict(zip(names, np.stack(columns, axis=1).tolist(), strict=True))
+    return found
 
 
 def _write_table(file: Folder, table: "pd.DataFrame") -> None:

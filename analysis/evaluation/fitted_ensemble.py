@@ -1,5 +1,6 @@
 """A fitted answer: everything between what the trials predict and one class an image, as plain values that a file can hold."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -96,6 +97,11 @@ def read_ensemble(folder: Folder) -> EnsembleFile:
             f"{file} is damaged ({type(error).__name__}: {error}). Restore it from a backup, or write it again: {again}"
         ) from None
     return content
+
+
+def ensemble_hash(folder: Folder) -> str:
+    """The sha256 of an ensemble's file: which answer this is."""
+    return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
 
 
 def maker(folder: Folder) -> str:

@@ -182,9 +182,7 @@ def _tag_rows(answer: np.ndarray, sample: Sample, scheme: Scheme) -> Iterator[di
 
 def _number_rows(answer: np.ndarray, sample: Sample, scheme: Scheme) -> Iterator[dict[str, object]]:
     truth = sample.truth(scheme)
-    fifth = strata_of(truth)
-    for one in np.unique(fifth):
-        own = fifth == one
+    for own in fifths(truth):
         error = answer[own, 0] - truth[own]
         yield {
             scheme.names[0]: f"{truth[own].min():g} to {truth[own].max():g}",
@@ -193,6 +191,12 @@ def _number_rows(answer: np.ndarray, sample: Sample, scheme: Scheme) -> Iterator
             "mean error": error.mean(),
             "mean absolute error": np.abs(error).mean(),
         }
+
+
+def fifths(numbers: np.ndarray) -> list[np.ndarray]:
+    """Which images (n,) are in each fifth of their numbers (n,), the lowest first."""
+    fifth = strata_of(numbers)
+    return [fifth == one for one in np.unique(fifth)]
 
 
 def tag_words(answer: np.ndarray, scheme: Scheme) -> list[str]:

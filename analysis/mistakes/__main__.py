@@ -19,7 +19,7 @@ from analysis.command import (
     table,
     warn,
 )
-from analysis.evaluation.fitted_ensemble import FILE, Pipeline, read_ensemble
+from analysis.evaluation.fitted_ensemble import FILE, Pipeline, ensemble_hash, read_ensemble
 from analysis.evaluation.holdout import note_look
 from analysis.evaluation.nested import MemberOptions, candidates_of, known_of, line_up
 from analysis.members.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
@@ -27,6 +27,7 @@ from analysis.members.selection import take
 from analysis.members.trials import Runs, Sample
 from analysis.mistakes.find import Answered, Mistakes, TagErrors, find_mistakes, subgroups_of, tag_errors, worst_first
 from analysis.pages.errors import APART, LARGEST, NUMBERS, headline, size_words, subgroup_cells, votes_words
+from analysis.pages.model_card import CARD, write_card
 from trainables.commands import program
 from trainables.console import document, output
 from trainables.data.decoding import open_image
@@ -78,7 +79,8 @@ def main(
 
     Open runs/<first run>/mistakes/index.html: the images, the most confident errors first, to go through by keyboard. It holds small
     copies of the images, so share it as you would share these. Beside it lie confusion.csv and .png, the same for each target,
-    confident.csv and .png, disagreement.csv and .png, groups.csv, and the counts in mistakes.json.
+    confident.csv and .png, disagreement.csv and .png, groups.csv, and the counts in mistakes.json. The ensemble's MODEL_CARD.md, where
+    there is one, then says them too.
     """
     with refusals():
         mistakes(run, top=top, part=part, seed=seed)
@@ -125,7 +127,11 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, part: Part, seed: 
     with waiting("drawing"):
         from analysis.mistakes.files import write_mistakes
 
-        written = write_mistakes(runs.folders[0] / "mistakes", answered, found, images)
+        folder = runs.folders[0] / "ensemble"
+        ensemble = ensemble_hash(folder) if whose == str(folder / FILE) else ""
+        written = write_mistakes(runs.folders[0] / "mistakes", answered, found, images, ensemble)
+        if ensemble and (folder / CARD).is_file():
+            written.append(write_card(runs.folders[0]))
     show_written(console, written)
     document({**read_json(runs.folders[0] / "mistakes" / "mistakes.json", "mistakes"), "files": written})
 

@@ -23,8 +23,12 @@ CONFIDENT = ("photo", "person", "true", "predicted", "probability")  # columns o
 OFF = (*CONFIDENT[:-1], "off")  # the same of numbers
 
 
-def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, images: Images) -> list[Folder]:
-    """Write the page, the tables and the sheets; what an earlier call left and this one does not write is removed. Returns the files."""
+def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, images: Images, ensemble: str) -> list[Folder]:
+    """Write the page, the tables and the sheets; what an earlier call left and this one does not write is removed. Returns the files.
+
+    Args:
+        ensemble: the sha256 of the file of the ensemble that answered; empty where it was none.
+    """
     with progress_bar("reading images", min(SHOWN, len(found.errors)) + min(SHOWN, len(found.disagreements))) as progress:
         shown = images_of(found, images, progress)
     contents: dict[str, bytes] = {PAGE: page(folder.resolve().parent.name, answered, found, shown)}
@@ -54,7 +58,7 @@ def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, images: 
             file.unlink(missing_ok=True)
     for name, content in contents.items():
         write_atomically(folder / name, content)
-    write_json(folder / "mistakes.json", _counts(answered, found))
+    write_json(folder / "mistakes.json", _counts(answered, found) | {"ensemble": ensemble})
     return [*(folder / name for name in contents), folder / "mistakes.json"]
 
 

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from analysis.evaluation.disaggregated import FEW
 from analysis.members.trials import Sample
 from analysis.pages.errors import Subgroup
 from trainables.data.choices import as_choices, choice, tag_choices
@@ -21,7 +22,6 @@ from trainables.metrics.evidence import interval
 NEAR = 2  # of a cut, in the unit of the number
 FIFTHS = ("darkest fifth", "second fifth", "middle fifth", "fourth fifth", "brightest fifth")
 THIRDS = ("lowest", "middle", "highest")
-FEW = 10  # groups; of fewer, on either side, an interval by resampling them means nothing
 
 
 @dataclass(frozen=True)

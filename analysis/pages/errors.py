@@ -1,7 +1,8 @@
 """Errors and where they gather, in the words and tables of pages."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 from analysis.pages.tables import ROWS, TOO_SMALL, Table, is_informative, percent, table_of
 from trainables.data.targets import Kind
@@ -9,6 +10,7 @@ from trainables.data.targets import Kind
 PART_WORDS = {"validation": "validation", "holdout": "test"}
 LARGEST: dict[Kind, str] = {"classes": "the most confident errors", "tags": "the most confident errors", "number": "the largest errors"}
 APART: dict[Kind, str] = {"classes": "divergence", "tags": "divergence", "number": "standard deviation"}  # of what members say
+COLUMNS = ("group", "photos", "people", "errors", "rate", "elsewhere", "low", "high")  # of groups.csv, that a subgroup takes
 TITLE = "Where errors gather"
 COMMON = ("images", "groups")
 NUMBERS: dict[Kind, tuple[str, ...]] = {  # what `subgroup_cells` has of a subgroup
@@ -29,6 +31,13 @@ class Subgroup:
     rate: float  # errors an image
     elsewhere: float  # the same of the other images
     interval: tuple[float, float] | None  # 95 %, of the difference of the two, over groups; None of too few groups
+
+    @classmethod
+    def of(cls, row: Mapping[Hashable, Any]) -> Self:
+        """That of a row of groups.csv."""
+        images, groups, errors, rate, elsewhere, low, high = (row[name] for name in COLUMNS[1:])
+        interval = None if low != low or high != high else (float(low), float(high))
+        return cls(str(row["group"]), images, groups, errors, rate, elsewhere, interval)
 
     @property
     def distinguishable(self) -> bool:

@@ -1,5 +1,6 @@
 """Every command on runs that predict tags or a number, and on one that predicts both beside classes."""
 
+import ast
 import csv
 import json
 import shutil
@@ -9,7 +10,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from analysis.pages.model_card import CARD
+from tests.analysis.model_cards import HEADINGS, answered
 from tests.conftest import nightly_after
+from tests.messages import missing
 from trainables.data.choices import as_choices
 from trainables.data.corrections import correct
 from trainables.data.layouts.reading import read_images
@@ -74,6 +78,7 @@ def test_an_ensemble_votes_is_scored_and_answers_for_other_images(at_home, made,
     assert answer["interval"][0] <= answer["score"] <= answer["interval"][1]
     assert any((folder / name).is_file() for name in ("confusion.png", "precision_recall.png", "number.png"))
     assert len(pd.read_csv(folder / "per_class.csv"))
+    assert not missing((folder / CARD).read_text(), *HEADINGS, f"{answer['score']:.3f}", *scores["attributes"])
     out = at_home / "answers.csv"
     run(predict, "--ensemble", folder, "--photos", table.parent / "images", "--out", out)
     answered, scheme = pd.read_csv(out), made.images.scheme
@@ -157,10 +162,10 @@ def test_a_soup_of_no_two_trials_alike_is_refused(at_home, made):
 
 
 @pytest.mark.nightly
-def test_an_ensemble_is_exported_with_the_answers_that_it_gives(at_home):
+def test_an_ensemble_is_exported_with_the_answers_that_it_gives_by_the_lines_of_its_card(at_home):
     from analysis.ensemble.__main__ import app
     from analysis.export.__main__ import app as export
 
     run(app, "--run", "drawn")
     run(export, "--ensemble", at_home / "runs" / "drawn" / "ensemble", "--out", at_home / "model.onnx")
-    assert (at_home / "model.onnx" / "ensemble.onnx").is_file()
+    assert len(ast.literal_eval(answered(at_home / "runs" / "drawn" / "ensemble" / CARD, at_home / "model.onnx"))) == 2

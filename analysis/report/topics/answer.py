@@ -10,6 +10,7 @@ from analysis.evaluation.search.reading import Search
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.search import answers_figure
 from analysis.pages.confusion import ALL, taken_for
+from analysis.pages.model_card import CARD
 from analysis.pages.tables import TOO_SMALL, as_number, is_informative, number_range, signed, table_of
 from analysis.report.answer import Baseline, Scores, read_baseline, read_models, read_tables
 from analysis.report.cells import capital, frame_table
@@ -53,6 +54,8 @@ def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> I
         yield Words(baseline_words(scores.baseline, metric))
     if models := model_words(search, scores, damaged):
         yield Words(models)
+    if (search.folder / "ensemble" / CARD).is_file():
+        yield Words("All that who uses it should know, in one file to hand over with it, and how to load it:", link=f"../ensemble/{CARD}")
     yield from map(Words, caveats(scores))
     if metric.explained:
         yield Words(metric.explained)

@@ -1,6 +1,6 @@
 """What the other commands found, where they were called, and what everything was made with."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.evaluation.search.reading import Search, SearchedTrial
 from analysis.evaluation.search.space import words
 from analysis.figures.search import reliability_figure
-from analysis.pages.errors import LARGEST, TITLE, Subgroup, gathering
+from analysis.pages.errors import COLUMNS, LARGEST, TITLE, Subgroup, gathering
 from analysis.pages.page import PAGE
 from analysis.pages.tables import TOO_SMALL, Table, as_percent, percent, percent_range, table_of
 from analysis.report.answer import Frame, Scores, read_leaks, read_tables, read_wrong, validation_calibration
@@ -22,7 +22,6 @@ from trainables.storage import Folder
 
 MOST = 20  # rows of another command's table
 GATHERING = 8  # rows that say where errors gather
-COUNTED = ("photos", "people", "errors", "rate", "elsewhere")  # columns of groups.csv
 
 
 def calibration_parts(search: Search, scores: Scores | None) -> Iterator[Part]:
@@ -65,16 +64,9 @@ def _page(folder: Folder) -> str:
 
 
 def _where_errors_gather(found: pd.DataFrame, kind: Kind) -> Part:
-    if not {*COUNTED, "group", "low", "high"} <= set(found.columns):
+    if not {*COLUMNS} <= set(found.columns):
         return frame_table(Frame(TITLE, found), most=GATHERING)
-
-    def of(row: Mapping[Hashable, Any]) -> Subgroup:
-        low, high = row["low"], row["high"]
-        interval = None if low != low or high != high else (float(low), float(high))
-        images, groups, errors, rate, elsewhere = (row[name] for name in COUNTED)
-        return Subgroup(str(row["group"]), images, groups, errors, rate, elsewhere, interval)
-
-    table = gathering(map(of, found.to_dict("records")), kind, most=GATHERING)
+    table = gathering(map(Subgroup.of, found.to_dict("records")), kind, most=GATHERING)
     return table if table.rows else Words(f"{TITLE}: {TOO_SMALL}.")
 
 

@@ -14,6 +14,7 @@ from analysis.ensemble.__main__ import Predictor, app
 from analysis.ensemble.files import answer_picture
 from analysis.evaluation.fitted_ensemble import read_ensemble
 from analysis.members.trials import load_runs
+from analysis.pages.model_card import CARD
 from analysis.votes import ENSEMBLES
 from analysis.votes.voting import Votes
 from tests.conftest import nightly_after
@@ -46,7 +47,7 @@ def test_the_command_chooses_votes_scores_and_writes_everything(here, people, mo
     result = call("--top", "3", "--details")
     assert result.exit_code == 0, result.output
     folder = here / "runs" / "faces" / "ensemble"
-    names = {"scores.json", "ensemble.json", "per_class.csv", "confusion.png", "submission.csv", "probabilities.csv"}
+    names = {"scores.json", "ensemble.json", "per_class.csv", "confusion.png", "submission.csv", "probabilities.csv", CARD}
     assert {file.name for file in folder.iterdir()} == names
     assert "runs/faces/ensemble/" in result.stdout and all(name in result.stdout for name in names)
     found = scores(here)

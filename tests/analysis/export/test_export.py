@@ -1,3 +1,4 @@
+import ast
 import io
 import json
 import shutil
@@ -10,6 +11,7 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
+from analysis.ensemble.__main__ import app as ensemble
 from analysis.evaluation.fitted_ensemble import Pipeline
 from analysis.evaluation.steps import Offsets, Rule, Shares, TopTwo
 from analysis.export import parity
@@ -19,9 +21,11 @@ from analysis.export.parity import TOLERANCE, compare
 from analysis.members.compose import Part
 from analysis.members.predictions import PLAIN, Source, TrialModels, predict_trials, wanted_views
 from analysis.members.trials import load_runs
+from analysis.pages.model_card import CARD
 from analysis.votes import ENSEMBLES
 from analysis.votes.voting import Mean
 from tests.analysis.ensembles import alone, mean_of, write
+from tests.analysis.model_cards import answered
 from tests.messages import missing
 from trainables.checkpoint import load_model, pack_model
 from trainables.data.edges import with_edges
@@ -98,6 +102,18 @@ def test_the_file_of_an_ensemble_answers_for_real_images_as_the_ensemble_does(ru
         (answer,) = session.run(["probabilities"], {name: pixels[:count] for name, pixels in images.items()})
         np.testing.assert_allclose(answer, expected[:count], atol=TOLERANCE)
         assert (answer.argmax(axis=1) == expected[:count].argmax(axis=1)).all()
+
+
+def test_the_six_lines_of_a_model_card_answer_by_the_file_without_this_project(run, exported, tmp_path, monkeypatch):
+    shutil.copytree(run.folder, tmp_path / "runs" / "faces")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(ensemble, ["--members", "faces/0", "--whole", "--vote", "best", "--step", "none"])
+    assert result.exit_code == 0, result.output
+    session = onnxruntime.InferenceSession(exported[0])
+    about = json.loads(session.get_modelmeta().custom_metadata_map["card"])
+    (expected,) = session.run(["probabilities"], {one["name"]: np.zeros((2, *one["shape"][1:]), "uint8") for one in about["inputs"]})
+    printed = answered(tmp_path / "runs/faces/ensemble" / CARD, exported[0].parent)
+    assert ast.literal_eval(printed) == [about["classes"][number] for number in expected.argmax(axis=1)]
 
 
 def test_the_card_in_the_file_says_classes_inputs_and_outputs(run, pipeline, exported):

@@ -18,6 +18,7 @@ from analysis.evaluation.needs import Need
 from analysis.evaluation.search.probes import ProbeRow, ProbeTable, write_probes
 from analysis.evaluation.search.reading import read_search, read_searches
 from analysis.mistakes.__main__ import app as mistakes
+from analysis.pages.model_card import CARD
 from analysis.report.__main__ import app
 from analysis.report.page import html
 from analysis.report.parts import Heading, Picture, Words
@@ -105,6 +106,7 @@ def write_findings(folder):
     learning = Learning("linear heads on frozen features of test_efficientnet at 32x32", curve)
     write_advice(folder, Advice("f1_macro", "classes", f"{folder.name}/0", 0.7, learning, ceiling, (), needed))
     (folder / "ensemble").mkdir()
+    (folder / "ensemble" / CARD).write_text("# Model card")
     values = {
         "vote": "soft",
         "answer": "soft",
@@ -186,7 +188,7 @@ def test_the_command_writes_one_page_and_a_file_for_each_picture(page):
 
 def test_the_page_needs_nothing_but_itself_and_leads_to_its_sisters(page):
     text = page.read_text()
-    assert set(re.findall(r'(?:src|href|action)="([^"#]*)', text)) <= {"", "data:,", "../leaks/pairs.png"}
+    assert set(re.findall(r'(?:src|href|action)="([^"#]*)', text)) == {"", "data:,", "../leaks/pairs.png", f"../ensemble/{CARD}"}
     assert not re.findall(r"@import|url\((?!#)", text)
     assert len(text) < 3_000_000
 
