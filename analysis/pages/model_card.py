@@ -18,7 +18,7 @@ from analysis.evaluation.fitted_ensemble import ensemble_hash
 from analysis.members.trials import metric_of
 from analysis.pages.errors import LARGEST, Subgroup, gathering, headline
 from analysis.pages.page import TEMPLATES
-from analysis.pages.tables import TOO_SMALL, number_range, percent_range, signed
+from analysis.pages.tables import TOO_SMALL, is_informative, number_range, percent_range, signed
 from trainables.data.names import shown, some
 from trainables.metrics import METRICS_OF
 from trainables.record import read_json, read_run
@@ -54,7 +54,7 @@ def model_card(run: Folder) -> str:
     text = ENVIRONMENT.get_template("pages/model_card.md.jinja").render(
         run=card,
         folder=folder,
-        data=re.split(r"[/\\]", card.data.rstrip("/\\"))[-1],
+        data=_data_name(card.data),
         scores=scores,
         metric=metric,
         kind=scores["kind"],
@@ -73,7 +73,8 @@ def model_card(run: Folder) -> str:
         by_target=[_part_row(one, bounds) for one in scores["targets"]],
         by_value=[_part_row(one, own.bounds) for one in scores["values"]],
         value_title=own.title,
-        gaps=list(_gaps(scores["values"])),
+        gaps=list(_gaps(scores["values"], own.bounds)),
+        counts={target: _count_rows(counts) for target, counts in scores["counts"].items()},
         classes=_classes(folder, scores["kind"]),
         shifts=list(_shifts(scores["shift"])),
         known=_known_errors(run),
@@ -117,9 +118,20 @@ def _part_row(one: Mapping[str, Any], bounds: tuple[float, float]) -> tuple[str,
     return name, f"{one['photos']:,}", f"{one['people']:,}", f"{one['score']:.3f}", _between(one["interval"], bounds)
 
 
-def _gaps(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """For each target between which of its values the scores of `by_value` are furthest apart, of those that have an interval."""
-    told = sorted((one for one in found if one["target"] and one["interval"]), key=lambda one: one["score"])
+def _data_name(data: str) -> str:
+    """What the data is called wherever it lies: its folder, or a table in one."""
+    *_, folder, last = ("", *re.split(r"[/\\]+", data.rstrip("/\\")))
+    return f"{folder}/{last}" if folder and "." in last else last
+
+
+def _count_rows(counts: Mapping[str, Sequence[float]]) -> list[tuple[str, ...]]:
+    return [(value, *(f"{count:,.6g}" for count in three)) for value, three in counts.items()]
+
+
+def _gaps(found: Sequence[Mapping[str, Any]], bounds: tuple[float, float]) -> Iterator[str]:
+    """For each target between which of its values the scores of `by_value` are furthest apart, of those whose interval says something."""
+    known = [one for one in found if one["target"] and one["interval"] and is_informative(one["interval"], bounds)]
+    told = sorted(known, key=lambda one: one["score"])
     for target in dict.fromkeys(one["target"] for one in found if one["target"]):
         own = [f"{_part(one)} for {one['value']}" for one in told if one["target"] == target]
         if len(own) > 1:
@@ -144,11 +156,12 @@ def _classes(folder: Folder, kind: str) -> Rows:
 
     found = pd.read_csv(io.BytesIO((folder / "per_class.csv").read_bytes()), keep_default_na=False, na_values=[""])
     scored = "mean absolute error" if kind == "number" else "F1"
+    shown_as = {"people": "groups", "photos": "images"}
     if len(found) > MOST:
         found = found.sort_values(scored, kind="stable")
     low, high = (found.pop(f"{scored} {end}") for end in ("low", "high"))
+    found = found.astype({name: float for name in found.columns[1:] if name not in shown_as})
     bounds = (0.0, float("inf") if kind == "number" else 1.0)
-    shown_as = {"people": "groups", "photos": "images"}
     intervals = [_between(None if start != start else (start, end), bounds) for start, end in zip(low, high, strict=True)]
     rows = [(*map(_figure, values), limits) for values, limits in zip(found.itertuples(index=False), intervals, strict=True)]
     return (*(shown_as.get(name, name) for name in found.columns), f"{scored}: 95 % CI"), rows
