@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich import box
@@ -20,15 +20,11 @@ from trainables.data.layouts.reading import read_images
 from trainables.data.splits import Split
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
-from trainables.devices import device_here
 from trainables.extensions import fault_of, refuse_versions
 from trainables.progress import progress_bar, waiting
 from trainables.record import find_run, open_run, read_run
 from trainables.restore_data import restore_split
 from trainables.storage import Folder
-
-if TYPE_CHECKING:
-    import torch
 
 RunOption = Annotated[
     list[str] | None, typer.Option(help="A run's name in runs/, or its folder; repeat it for several. [default: the newest run]")
@@ -68,12 +64,6 @@ def read_runs(names: Sequence[str] | None) -> Runs:
     folders = run_folders(names)
     with waiting(f"reading the trials of {', '.join(folder.resolve().name for folder in folders)}"):
         return load_runs(folders)
-
-
-def choose_device() -> "torch.device":
-    """The GPU where there is one. torch takes seconds to import: what can be wrong is checked before."""
-    with waiting("importing torch"):
-        return device_here()
 
 
 def decode(images: Images | Unlabelled, views: Sequence[View], cache: Path | None = None) -> ViewFiles:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from analysis.command import RunOption, choose_device, read_runs, refusals, restore, show_left_out, show_written, table
+from analysis.command import RunOption, read_runs, refusals, restore, show_left_out, show_written, table
 from analysis.evaluation.advice import Advice, Learning, advice_lines, learning_note, write_advice
+from analysis.evaluation.answering import choose_device
 from analysis.evaluation.ceiling import TargetNoise, ceiling_in
 from analysis.evaluation.label_issues import find_suspects
 from analysis.evaluation.needs import needs_in

@@ -11,7 +11,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from analysis.command import RunOption, choose_device, decode, read_runs, refusals
+from analysis.command import RunOption, decode, read_runs, refusals
 from analysis.ensemble.files import CORRECTED, EvalAnswer, question_of, scores_values, write_answer
 from analysis.ensemble.member_options import read_member_options, settle
 from analysis.ensemble.summary import MOST, Context, answer_lines, summary
@@ -27,6 +27,7 @@ from analysis.ensemble.tables import (
     steps_table,
     votes_table,
 )
+from analysis.evaluation.answering import choose_device
 from analysis.evaluation.baseline import find_baseline
 from analysis.evaluation.decide import Decision, Options, Outcome, averaged, decide, score_on
 from analysis.evaluation.holdout import note_look

@@ -1,6 +1,6 @@
 """Predicting images from checkpoints alone: each brings its view, its normalisation and its task."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -79,6 +79,35 @@ class Source:
     files: ViewFiles
     ids: Sequence[str]  # (n,)
 
+    def seen(self, view: View) -> tuple[np.ndarray, np.ndarray]:
+        """Images (rows, height, width, 3) uint8 as a view shows them, and the rows (n,) of those to predict."""
+        opened = open_view(self.files.files[view])
+        return opened.images, opened.rows(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Images to predict that lie in memory, on no disk."""
+
+    images: Mapping[View, np.ndarray]  # (n, height, width, 3) uint8
+    ids: Sequence[str]  # (n,)
+
+    def seen(self, view: View) -> tuple[np.ndarray, np.ndarray]:
+        """As of `Source`."""
+        return self.images[view], np.arange(len(self.ids))
+
+
+# Gives the model that lies in a file, on a device, and its card.
+Load = Callable[[Folder, "torch.device"], "tuple[Classifier, Card]"]
+
+
+def load_once(file: Folder, device: "torch.device") -> "tuple[Classifier, Card]":
+    """The model of a file, for one prediction: whoever predicts again reads it again, and needs no more memory than for one model."""
+    from trainables.checkpoint import load_model
+
+    with local_file(file) as local:
+        return load_model(local, device)
+
 
 def data_folder(runs: Runs) -> Path:
     """Where the images lie; runs of one split share them, so any run's folder will do. Raises: RunError when none is there."""
@@ -122,35 +151,38 @@ def unlabelled_source(images: Unlabelled, files: ViewFiles) -> Source:
     return Source(files, images.ids)
 
 
-def count_passes(trials: Sequence[Trial | TrialModels], source: Source, looks: Sequence[str] = PLAIN) -> int:
+def count_passes(trials: Sequence[Trial | TrialModels], source: Source | Shown, looks: Sequence[str] = PLAIN) -> int:
     """What the progress of a prediction adds up to: images, once for each model and transform."""
     return sum(len(models) for models in {trial.name: trial.models for trial in trials}.values()) * len(looks) * len(source.ids)
 
 
 def predict_trials(
     trials: Sequence[Trial | TrialModels],
-    source: Source,
+    source: Source | Shown,
     device: "torch.device",
     progress: Callable[[int], None] = lambda images: None,
     looks: Sequence[str] = PLAIN,
+    load: Load = load_once,
 ) -> dict[str, np.ndarray]:
     """Joint probabilities (n, classes of the trial's scheme), float64, by trial: the mean over its models and over transforms.
 
     Args:
         progress: called with the number of images of each batch.
         looks: names in TRANSFORMS.
+        load: called once for each file of weights.
     """
-    seen = predict_transforms(trials, source, device, looks, progress)
+    seen = predict_transforms(trials, source, device, looks, progress, load=load)
     return {name: np.mean([seen[look][name] for look in looks], axis=0) for name in seen[looks[0]]}
 
 
 def predict_transforms(
     trials: Sequence[Trial | TrialModels],
-    source: Source,
+    source: Source | Shown,
     device: "torch.device",
     looks: Sequence[str],
     progress: Callable[[int], None] = lambda images: None,
     timed: Callable[[str, float], None] = lambda name, seconds: None,
+    load: Load = load_once,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Joint probabilities as of `predict_trials`, by transform and then by trial; each model is loaded once.
 
@@ -159,7 +191,7 @@ def predict_transforms(
     """
     found: dict[str, dict[str, np.ndarray]] = {look: {} for look in looks}
     for trial in {trial.name: trial for trial in trials}.values():
-        answers, seconds = _predict_trial(_trial_models(trial), source, device, looks, progress)
+        answers, seconds = _predict_trial(_trial_models(trial), source, device, looks, progress, load)
         for look, answer in zip(looks, answers, strict=True):
             found[look][trial.name] = answer
         timed(trial.name, seconds / (len(looks) * len(source.ids)))
@@ -167,15 +199,17 @@ def predict_transforms(
 
 
 def _predict_trial(
-    trial: TrialModels, source: Source, device: "torch.device", looks: Sequence[str], progress: Callable[[int], None]
+    trial: TrialModels,
+    source: Source | Shown,
+    device: "torch.device",
+    looks: Sequence[str],
+    progress: Callable[[int], None],
+    load: Load,
 ) -> tuple[np.ndarray, float]:
     """Joint probabilities (transforms, n, classes), the mean over the models, and the seconds that they took."""
-    from trainables.checkpoint import load_model
-
     answers, seconds = [], 0.0
     for file in trial.models:
-        with local_file(file) as local:
-            model, card = load_model(local, device)
+        model, card = load(file, device)
         start = perf_counter()
         answers.append([_predict_transform(model, card, trial, source, device, look, progress) for look in looks])
         seconds += perf_counter() - start
@@ -186,7 +220,7 @@ def _predict_transform(
     model: "Classifier",
     card: Card,
     trial: TrialModels,
-    source: Source,
+    source: Source | Shown,
     device: "torch.device",
     look: str,
     progress: Callable[[int], None],
@@ -197,8 +231,8 @@ def _predict_transform(
     settings = card.config.train
     # The batches of the training loop's validation, so that on one machine the numbers are the same bitwise.
     most = trial.largest_pass or max(64, settings.batch_size)
-    view = open_view(source.files.files[card.view])
-    batches = plain_batches(view.images, view.rows(source.ids), most, threads=2, edges=card.config.model.sees_edges)
+    images, rows = source.seen(card.view)
+    batches = plain_batches(images, rows, most, threads=2, edges=card.config.model.sees_edges)
     heads = predict(model, _counted(map(TRANSFORMS[look], batches), progress), device, choose_precision(settings.precision, device))
     return card.task.answer(heads, card.kind)
 

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from analysis.command import (
     RunOption,
-    choose_device,
     decode,
     read_runs,
     refusals,
@@ -19,6 +18,7 @@ from analysis.command import (
     table,
     warn,
 )
+from analysis.evaluation.answering import choose_device
 from analysis.evaluation.fitted_ensemble import FILE, Pipeline, ensemble_hash, read_ensemble
 from analysis.evaluation.holdout import note_look
 from analysis.evaluation.nested import MemberOptions, candidates_of, known_of, line_up

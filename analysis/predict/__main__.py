@@ -1,13 +1,14 @@
 """The command: answers of an ensemble for images without labels."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import typer
 from rich.table import Table
 
 from analysis.command import refusals, show_written, table, warn
+from analysis.evaluation.answering import DeviceName
 from analysis.predict.files import write_answers
 from analysis.predict.job import answered, named, prepare
 from trainables.commands import program
@@ -32,9 +33,7 @@ def main(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where models compute; auto takes a GPU if there is one.")
-    ] = "auto",
+    device: Annotated[DeviceName, typer.Option(help="Where models compute; auto takes a GPU if there is one.")] = "auto",
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images that go through a model at a time. [default: as many as in its validation]")
     ] = None,
@@ -66,7 +65,7 @@ def answer_images(folder: Folder, images: str, out: Path, device: str, batch: in
     if found.files.bad:
         warn(console, LeftOut("images cannot be used", named(found.files.bad)))
     scores, seconds = found.scores, found.seconds
-    console.print(shares_table(job.content.pipeline.scheme, scores))
+    console.print(shares_table(job.scheme, scores))
     rate = f"{len(scores) / seconds:,.0f} a second with decoding, on {job.device}"
     console.print(f"{len(scores):,} images answered in {seconds:.1f} s, {rate}.")
     show_written(console, [shown(str(out))])

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.command import choose_device, decode
-from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, read_ensemble, read_trial_models
-from analysis.members.predictions import Source, TrialModels, count_passes, predict_trials, wanted_views
+from analysis.command import decode
+from analysis.evaluation.answering import Answering, device_of, no_such_device, open_ensemble
+from analysis.members.predictions import Source, TrialModels, wanted_views
 from analysis.predict.files import answer_table
 from trainables.data.images import DataError, LeftOut, Unlabelled
 from trainables.data.names import some
+from trainables.data.targets import Scheme
 from trainables.data.views import ViewFiles
 from trainables.extensions import ExtensionError
 from trainables.mirror import local_folder
-from trainables.progress import progress_bar
 from trainables.record import RunError
 from trainables.storage import Folder, StorageError
 
@@ -31,24 +31,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """Which images are predicted, and by which models."""
+    """Which images are predicted, and by what."""
 
-    content: EnsembleFile
-    trials: list[TrialModels]
+    answering: Answering
     images: Unlabelled
     single: bool  # one image, and no folder of them
     device: "torch.device"
 
-    def answer(self, source: Source) -> np.ndarray:
-        """Scores (images, classes) under a progress bar. Raises: RunError when a batch does not fit the GPU."""
-        import torch
-
-        pipeline = self.content.pipeline
-        try:
-            with progress_bar("predicting", count_passes(self.trials, source, pipeline.looks)) as progress:
-                return pipeline(predict_trials(self.trials, source, self.device, progress, pipeline.looks))
-        except torch.OutOfMemoryError:
-            raise RunError("the GPU has no room for a batch; give a smaller one, such as --batch 8, or --device cpu") from None
+    @property
+    def scheme(self) -> Scheme:
+        return self.answering.content.pipeline.scheme
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +56,14 @@ class Answered:
 def answered(job: Job) -> Answered:
     """Decode and predict, under progress bars. Raises: DataError where no image can be used, RunError."""
     start = perf_counter()
-    with decoded(job.images, job.trials, single=job.single) as files:
+    with decoded(job.images, job.answering.trials, single=job.single) as files:
         rows = np.flatnonzero([name not in files.bad for name in job.images.ids])
         if not len(rows):
             unusable = LeftOut("files are there, none of which can be used as an image", named(files.bad))
             raise DataError(f"{job.images.root}: {unusable}. Give an image, or a folder that holds some.")
-        scores = job.answer(Source(files, [job.images.ids[row] for row in rows]))
+        scores = job.answering.answer(Source(files, [job.images.ids[row] for row in rows]), job.device)
     seconds = perf_counter() - start
-    return Answered(answer_table(job.content.pipeline.scheme, job.images.ids, rows, scores, files.bad), scores, files, seconds)
+    return Answered(answer_table(job.scheme, job.images.ids, rows, scores, files.bad), scores, files, seconds)
 
 
 def named(problems: dict[str, str]) -> tuple[str, ...]:
@@ -87,21 +79,18 @@ def prepare(folder: Folder, images: str | Sequence[str], out: Path | None, devic
         out: the file that will be written.
     Raises: RunError naming everything that is wrong with them.
     """
-    if folder.name == FILE:
-        folder = folder.parent
     mistakes = []
-    content, trials, found, single = None, [], None, False
+    answering, found, single = None, None, False
     try:
-        content = read_ensemble(folder)
-        trials = read_trial_models(folder, content)
+        answering = open_ensemble(folder, batch)
     except (RunError, ExtensionError) as error:
         mistakes.append(str(error))
     if out and out.is_dir():
         mistakes.append(f"--out {out} is a folder; name the file to write, such as {out / 'answers.csv'}")
     elif out and not out.parent.is_dir():
         mistakes.append(f"--out {out}: there is no folder {out.parent}; make it, or write elsewhere")
-    if device in ("cuda", "mps") and choose_device().type != device:
-        mistakes.append(f"--device {device}: there is no such GPU that torch can use; take cpu or auto")
+    if wrong := no_such_device(device):
+        mistakes.append(wrong)
     try:
         if not isinstance(images, str):
             found, single = listed_images(images), len(images) == 1
@@ -111,15 +100,9 @@ def prepare(folder: Folder, images: str | Sequence[str], out: Path | None, devic
             found, single = find_images(place, out), place.is_file()
     except (DataError, StorageError) as error:
         mistakes.append(str(error))
-    if mistakes or content is None or found is None:
+    if mistakes or answering is None or found is None:
         raise RunError("\n".join(mistakes))
-    if device == "auto":
-        chosen = choose_device()
-    else:
-        import torch
-
-        chosen = torch.device(device)
-    return Job(content, [replace(one, largest_pass=batch or 0) for one in trials], found, single, chosen)
+    return Job(answering, found, single, device_of(device))
 
 
 def listed_images(files: Sequence[str]) -> Unlabelled:

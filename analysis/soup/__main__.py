@@ -8,7 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from analysis.command import RunOption, choose_device, read_runs, refusals, restore, show_left_out, show_written
+from analysis.command import RunOption, read_runs, refusals, restore, show_left_out, show_written
+from analysis.evaluation.answering import choose_device
 from analysis.members.soup.alike import find_groups, kind_words
 from analysis.members.trials import Runs, Trial
 from trainables.commands import program, typed

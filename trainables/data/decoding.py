@@ -31,7 +31,6 @@ UNREADABLE = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError),
     *(RuntimeError, LookupError, TypeError, OverflowError),
 )
-UNKNOWN = "not an image of a known format"
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # brands that pillow-heif opens
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how such files begin
 BITS, IMAGEMETRIC, MIN, MAX, SAMPLE_FORMAT, SMIN, SMAX = 258, 262, 280, 281, 339, 340, 341  # tags of TIFF 6.0
@@ -41,6 +40,14 @@ ALIKE = 2  # levels of 255 by which the colours of a profile may differ from sRG
 BAND = 256  # rows that are scaled at a time
 
 Range = tuple[float, float]  # the values that are black and white
+
+
+class UnknownFormatError(ValueError):
+    """The file is no image, or one of a format that is not read here."""
+
+
+class TooLargeError(ValueError):
+    """The image has more pixels than the limit, or its header says so."""
 
 
 class Change(IntFlag):
@@ -129,12 +136,12 @@ def open_image(file: Path | BinaryIO) -> Iterator[ImageFile.ImageFile]:
             opened = _open(stream)
         except UnidentifiedImageError:
             # Pillow would name an object in memory; every caller knows the image's name.
-            raise ValueError(UNKNOWN) from None
+            raise UnknownFormatError("not an image of a known format") from None
         except Image.DecompressionBombError:
-            raise ValueError(f"its header declares far more than {LARGEST:,} pixels, the limit") from None
+            raise TooLargeError(f"its header declares far more than {LARGEST:,} pixels, the limit") from None
         with opened as image:
             if image.width * image.height > LARGEST:
-                raise ValueError(f"{image.width} x {image.height} pixels; the limit is {LARGEST:,}")
+                raise TooLargeError(f"{image.width} x {image.height} pixels; the limit is {LARGEST:,}")
             yield image
 
 
@@ -150,17 +157,18 @@ def _open(stream: BinaryIO) -> ImageFile.ImageFile:
         head = stream.read(12)
     brand = head[8:] if head[4:8] == b"ftyp" else b""
     if brand in (b"avif", b"avis") and not features.check("avif"):
-        raise ValueError("this Pillow cannot read AVIF; pip install 'pillow>=11.3'")
+        raise UnknownFormatError("this Pillow cannot read AVIF; pip install 'pillow>=11.3'")
     if brand in HEIC:
         return _open_heic(stream)
     if head.startswith(TIFF):
-        raise ValueError("a TIFF with pixels of a kind that is not read; write it as grey or RGB of 8 or 16 bits")
+        raise UnknownFormatError("a TIFF with pixels of a kind that is not read; write it as grey or RGB of 8 or 16 bits")
     raise UnidentifiedImageError
 
 
 def _open_heic(stream: BinaryIO) -> ImageFile.ImageFile:
     if not find_spec("pillow_heif"):
-        raise ValueError("HEIC is read with pillow-heif, which is not installed: uv run --extra heic ..., or pip install pillow-heif")
+        fix = "uv run --extra heic ..., or pip install pillow-heif"
+        raise UnknownFormatError(f"HEIC is read with pillow-heif, which is not installed: {fix}")
     import_module("pillow_heif").register_heif_opener()
     stream.seek(0)
     return Image.open(stream, formats=("HEIF",))

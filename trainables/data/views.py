@@ -169,6 +169,11 @@ def _contain(area: Area, size: Size) -> tuple[Area, Size]:
 FITS: dict[str, Callable[[Area, Size], tuple[Area, Size]]] = {"stretch": _stretch, "cover": _cover, "contain": _contain}
 
 
+def area_of(size: Size, view: View, face: Box | None = None) -> tuple[Area, Size]:
+    """What a view shows of an image of this size, and on how many of the view's pixels; the others are black."""
+    return FITS[view.fit](CROPS[view.crop].build(size, view, face), (view.width, view.height))
+
+
 def look(image: Image.Image, view: View, face: Box | None = None) -> np.ndarray:
     """The image as the model sees it: (height, width, 3) uint8.
 
@@ -176,7 +181,7 @@ def look(image: Image.Image, view: View, face: Box | None = None) -> np.ndarray:
         face: what `find_face` finds in the image; views that need no face do not ask for it.
     """
     canvas = Image.new("RGB", (view.width, view.height))
-    area, size = FITS[view.fit](CROPS[view.crop].build(image.size, view, face), canvas.size)
+    area, size = area_of(image.size, view, face)
     seen = image.resize(size, Image.Resampling.BILINEAR, box=area, reducing_gap=2.0)
     canvas.paste(seen, ((view.width - size[0]) // 2, (view.height - size[1]) // 2))
     return np.asarray(canvas)
