@@ -4,7 +4,6 @@ Whoever knows the address may stop trials, so it holds a token that nobody can g
 names another host (a name that was made to lead here) or another origin (a page of somebody else's, open in the same browser) is refused.
 """
 
-import hmac
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -15,24 +14,15 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
+from analysis.pages.access import HEADERS, HERE, Names, listen, same_token
 from analysis.pages.page import render
 from search_spaces.errors import UserError
 from search_spaces.schema import SpaceError
-from trainables.record import RunError
 from trainables.storage import Folder
 from tuner import requests
 from tuner.watch.state import Watched
 
-HERE = "127.0.0.1"
-NAMES = (HERE, "localhost")  # of this machine, in the address of a browser on it; any port, as a tunnel may end at another
 LONGEST = 64 * 1024  # bytes of a request
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",  # the address holds the token
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 JSON = "application/json"
 
 
@@ -49,10 +39,11 @@ class Server(ThreadingHTTPServer):
         """
         self.watched = Watched(run)
         self.token = secrets.token_urlsafe(24)
-        try:
-            super().__init__((HERE, port), Handler)
-        except OSError as error:
-            raise RunError(f"--port {port}: {error.strerror}; give another, or leave it out for one that is free") from None
+        heard = listen(HERE, port)
+        super().__init__((HERE, port), Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket, self.server_address = heard, heard.getsockname()
+        self.server_name, self.server_port = self.server_address[:2]
 
     @property
     def address(self) -> str:
@@ -116,11 +107,8 @@ class Handler(BaseHTTPRequestHandler):
     def _path(self) -> str | None:
         """What is asked for below the token; None: whoever asks may not."""
         _, token, *rest = urlsplit(self.path).path.split("/", 2) + [""]
-        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
-        known = hmac.compare_digest(token.encode(), self.server.token.encode())
-        own = host.partition(":")[0] in NAMES and origin in (None, f"http://{host}")
-        beside = self.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
-        return rest[0] if known and own and beside else None
+        own = Names().own_page(self.headers.get("Host", ""), self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site"))
+        return rest[0] if same_token(self.server.token, token) and own else None
 
     def _body(self) -> Mapping[str, Any]:
         length = int(self.headers.get("Content-Length", 0))

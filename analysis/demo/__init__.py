@@ -1,0 +1,1 @@
+"""A page and an address that answer for images, by an ensemble."""
