@@ -38,6 +38,7 @@ COMMANDS = {
     "vote": Command("analysis.ensemble", "Let the best trials of a search vote, and measure what the vote is worth."),
     "report": Command("analysis.report", "Write what a search found as one page that needs no network and no other file."),
     "predict": Command("analysis.predict", "Let an ensemble answer for images without labels."),
+    "demo": Command("analysis.demo", "Show images or a camera to an ensemble, on a page in the browser; programs ask the same address."),
     "export": Command("analysis.export", "Write an ensemble as one ONNX file, or one trial's model."),
     "export-mlflow": Command(
         "analysis.export_mlflow", "Send a run to MLflow: trials with settings, curves and files, and the ensemble as a model that predicts."

@@ -1,0 +1,129 @@
+"""The command: a page to show images to, or a camera, and what an ensemble says to them."""
+
+import secrets
+import socket
+import sys
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from analysis.command import refusals, warn
+from analysis.evaluation.answering import DeviceName, device_of, no_such_device, open_ensemble
+from analysis.pages.access import is_loopback, listen, names_at
+from search_spaces.errors import UserError
+from trainables.commands import program
+from trainables.console import document, output
+from trainables.options import AsJson, TrustCode
+from trainables.progress import waiting
+from trainables.record import RunError
+from trainables.storage import Folder, open_folder
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+PACKAGES = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python-multipart": "python_multipart"}  # module by what is installed
+SHORTEST = 8  # characters of a token
+PATIENCE = 3  # seconds that requests have to end when the server does
+CONNECTIONS = 256
+
+
+@app.command()
+def main(
+    ensemble: Annotated[str, typer.Option(help="The folder of an ensemble, runs/<run>/ensemble, or its address.")],
+    host: Annotated[
+        str, typer.Option(help="Where to listen; 0.0.0.0 and others that are reached from elsewhere take --token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the address; 0: one that is free.")] = 8000,
+    token: Annotated[
+        str,
+        typer.Option(envvar="SWEEPVOTE_TOKEN", show_default=False, help=f"What requests have to bring, {SHORTEST} characters or more."),
+    ] = "",
+    device: Annotated[DeviceName, typer.Option(help="Where models compute; auto takes a GPU if there is one.")] = "auto",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images that go through a model at a time. [default: as many as in its validation]")
+    ] = None,
+    trust_code: TrustCode = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show images or a camera to an ensemble, on a page in the browser; programs ask the same address.
+
+        python -m analysis.demo --ensemble runs/faces/ensemble
+        curl -F images=@a.jpg -F images=@b.jpg http://127.0.0.1:8000/predict
+
+    The answers are those of analysis.predict. Images stay on this machine, and none is kept. Beside POST /predict there are GET /model (the
+    ensemble's card), /health, /openapi.json and /docs. Ctrl-C ends it.
+
+    Exit codes: 2 it cannot be served, 130 Ctrl-C.
+    """
+    try:
+        with refusals():
+            serve(open_folder(ensemble), host, port, token, device, batch)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def serve(folder: Folder, host: str, port: int, token: str, device: str, batch: int | None) -> None:
+    """Check, load, listen, answer until Ctrl-C.
+
+    Raises: RunError naming everything that is wrong with the options; DataError, StorageError.
+    """
+    mistakes, example = [], secrets.token_urlsafe(16)
+    if gone := [name for name, module in PACKAGES.items() if not find_spec(module)]:
+        mistakes.append(f"{', '.join(gone)}: not installed; pip install {' '.join(PACKAGES)}, or uv run --extra demo ...")
+    if not token and not is_loopback(host):
+        mistakes.append(f"--host {host} can be reached from elsewhere: give a token that nobody can guess, --token {example}")
+    if token and (len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token):
+        mistakes.append(f"--token takes {SHORTEST} or more characters of ASCII without blanks, such as {example}")
+    heard = answering = None
+    try:
+        answering = open_ensemble(folder, batch)
+    except UserError as error:
+        mistakes.append(str(error))
+    try:
+        heard = listen(host, port)
+    except RunError as error:
+        mistakes.append(str(error))
+    if wrong := no_such_device(device):
+        mistakes.append(wrong)
+    if mistakes or heard is None or answering is None:
+        raise RunError("\n".join(mistakes))
+    chosen = device_of(device)
+    with waiting("loading the models"):
+        import uvicorn
+
+        from analysis.demo.card import card_of
+        from analysis.demo.model import Model
+        from analysis.demo.server import make_app
+
+        model = Model(answering, chosen)
+        card = card_of(folder, model)
+        served = make_app(model, card, names_at(host), token)
+        settings = uvicorn.Config(
+            served,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=PATIENCE,
+        )
+    address = f"http://{_shown(host)}:{heard.getsockname()[1]}/"
+    page = f"{address}#token={token}" if token else address
+    console = output()
+    console.print(f"Open {page}  (Ctrl-C ends it)", soft_wrap=True)
+    if card.score is None:
+        warn(console, "What the ensemble is worth is not known: no scores.json that can be read lies beside it.")
+    document({"address": address, "page": page, "model": card.model_dump()})
+    sys.stdout.flush()
+    uvicorn.Server(settings).run(sockets=[heard])
+
+
+def _shown(host: str) -> str:
+    """The host in an address that a browser opens."""
+    if host in ("0.0.0.0", "::"):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+if __name__ == "__main__":
+    app(prog_name=program("analysis.demo"))
