@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,18 @@ from selenium.webdriver.common.action_chains import ActionChains
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[webdriver.Chrome]:
-    """One browser for all tests, without a network. Debian's packages chromium and chromium-driver bring it; CI may not do without."""
+    """One browser for all tests."""
+    with open_chromium() as browser:
+        yield browser
+
+
+@contextmanager
+def open_chromium(*more: str) -> Iterator[webdriver.Chrome]:
+    """A browser without a network. Debian's packages chromium and chromium-driver bring it; CI may not do without.
+
+    Args:
+        more: of its options.
+    """
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (program and driver):
         assert not os.environ.get("CI"), "chromium and chromedriver are missing"
@@ -24,7 +36,7 @@ def chromium() -> Iterator[webdriver.Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # A sandbox of its own is refused to root; no name but this machine resolves, so a page that asks the network says so in its log.
     alone = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", alone):
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", alone, *more):
         options.add_argument(word)
     with webdriver.Chrome(options=options, service=Service(driver)) as browser:
         yield browser
