@@ -159,7 +159,7 @@ def find_extensions(space: str | Path | Mapping[str, Any], there: Collection[str
     for file in found.values():
         others = [other for other in found.values() if other.name == file.name and other != file]
         if file.suffix != ".py":
-            mistakes.append(f"{places[file]}: extensions: {file.name} is no Python file; its name must end in .py.")
+            mistakes.append(f"{places[file]}: extensions: {file} is no Python file; its name must end in .py.")
         elif not file.is_file():
             mistakes.append(f"{places[file]}: extensions: {file} is missing; a path is seen from the folder of the space that names it.")
         elif others:
@@ -273,8 +273,9 @@ def _read_chain(file: Path, text: str | None, mistakes: list[str]) -> list[Docum
         place, node = top["extends"]
         parent = _find(node.value, file.parent) if isinstance(node, yaml.ScalarNode) else None
         if parent is None:
-            shipped = ", ".join(sorted(BASES) + shipped_spaces())
-            wrong = f"names neither a file seen from {file.name}'s folder nor a shipped one. Shipped are {shipped}."
+            shipped = sorted(BASES) + shipped_spaces()
+            hint = f"{_nearest(_text_of(node), shipped)} Shipped are {', '.join(shipped)}."
+            wrong = f"{_text_of(node)} is neither a file seen from {file.name}'s folder nor a shipped one{hint}"
             raise SpaceError([*mistakes, f"{place}: extends: {wrong}"])
         if parent.resolve() in seen:
             circle = " -> ".join([*(path.name for path in seen[seen.index(parent.resolve()) :]), parent.name])

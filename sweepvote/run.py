@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Space = str | PathLike | Mapping[str, Any]
 
+LEAST: dict[str, tuple[type, int]] = {"seed": (int, 0), "cpus_per_trial": (int, 1), "gpus_per_trial": (float, 0)}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -65,7 +67,9 @@ class Run:
 
         return study_of(self.folder)
 
-    def vote(self, top: int | None = None, *, vote: str = "auto", members: Sequence[str] = (), safe: bool = False, seed: int = 0) -> Vote:
+    def vote(
+        self, top: int | None = None, *, vote: str = "auto", members: str | Sequence[str] = (), safe: bool = False, seed: int = 0
+    ) -> Vote:
         """Let its best trials vote, and measure on the hold-out what the vote is worth: `sweepvote vote`.
 
         Args:
@@ -80,7 +84,8 @@ class Run:
         from analysis.ensemble.member_options import read_member_options
         from analysis.evaluation.decide import Options as Asked
 
-        options = Asked(read_member_options(top, ",".join(members), False, "", False), vote=vote, safe=safe, seed=seed)
+        named = members if isinstance(members, str) else ",".join(members)
+        options = Asked(read_member_options(top, named, False, "", False), vote=vote, safe=safe, seed=seed)
         ensemble([str(self.folder)], options, details=False)
         return Vote(self.folder / "ensemble")
 
@@ -184,6 +189,7 @@ def _options(
     for name in others:
         if name not in known:
             raise TypeError(f"there is no option {name!r}{nearest(name, [*known, *OF_RUN, *OF_DATA])}")
+    _refuse_outside(others)
     changed = {path: value for path, value in (short | dict(changes or {})).items() if value is not None}
     return Options(
         trials=_read(trial_count, "trials", trials),
@@ -192,6 +198,18 @@ def _options(
         dashboard=dashboard,
         **others,
     )
+
+
+def _refuse_outside(values: Mapping[str, Any]) -> None:
+    """Raises: RunError for every number below the least that the command line takes."""
+    mistakes = [
+        f"{name}: {values[name]!r} is not {'an integer' if kind is int else 'a number'} >= {least}"
+        for name, (kind, least) in LEAST.items()
+        if values.get(name) is not None
+        and (isinstance(values[name], bool) or not isinstance(values[name], (int, kind)) or values[name] < least)
+    ]
+    if mistakes:
+        raise RunError("\n".join(mistakes))
 
 
 def _read(parser: Any, name: str, value: Any) -> Any:

@@ -15,7 +15,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -127,20 +127,24 @@ def _networks_of(word: str) -> list[str]:
 
 def _execute(extension: Extension) -> str:
     """What is wrong with the file, with its line; nothing where it could be executed."""
-    name, module = extension.name, ModuleType(extension.module)
+    name, module, here = extension.name, ModuleType(extension.module), Path.cwd()
     module.__file__ = name
     # Before it is executed: classes and decorators look up the module that they are in. Tracebacks show lines that no disk has.
     sys.modules[extension.module] = module
     lines = extension.code.decode(errors="replace").splitlines(keepends=True)
     linecache.cache[name] = (len(extension.code), None, lines, name)
     try:
-        with warnings.catch_warnings():
+        # What it prints is no part of a command's answer.
+        with warnings.catch_warnings(), redirect_stdout(sys.stderr):
             # timm only warns of a name that is taken.
             warnings.filterwarnings("error", "Overwriting .* in registry")
             for network in _networks_of(extension.word):
                 warnings.filterwarnings("ignore", f"Overwriting {network} in registry")
             exec(compile(extension.code, name, "exec"), module.__dict__)
+        if Path.cwd() != here:
+            raise RegistryError("changes the current folder (os.chdir), from which every path is seen; remove that")
     except (Exception, SystemExit) as error:
+        os.chdir(here)
         for registry, added in _additions():
             del registry[added]
         return _in_words(name, error)

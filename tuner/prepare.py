@@ -32,7 +32,7 @@ from tuner import preflight
 from tuner.cli import Options
 from tuner.demo import writing
 from tuner.runs import Earlier, explicit, refuse, with_data_of
-from tuner.settings import RunSettings
+from tuner.settings import RunSettings, read_settings
 from tuner.understood import show_understood
 
 DEMO_PEOPLE = 300
@@ -245,7 +245,10 @@ def known_labels(options: Options, earlier: Earlier | None, data_settings: DataC
 
 
 def settings_of(options: Options, space: Space, earlier: Earlier | None) -> RunSettings:
-    """The section `run` of the space with what the command line says instead. A resumed run keeps its number of trials."""
+    """The section `run` of the space with what the command line says instead. A resumed run keeps its number of trials.
+
+    Raises: ConfigError for what the command line, or a call from Python, says.
+    """
     values = dict(space.run)
     if earlier:
         values["trials"] = earlier.card.trials
@@ -262,7 +265,7 @@ def settings_of(options: Options, space: Space, earlier: Earlier | None) -> RunS
     for name in ("early_stopping", "keep_running", "keep", "retries", "finalists", "answer"):
         if getattr(options, name) is not None:
             values[name] = getattr(options, name)
-    return RunSettings.model_validate(values)
+    return read_settings(values)
 
 
 def with_shares_of(card: RunCard, options: Options) -> Options:

@@ -19,6 +19,8 @@ from trainables.record import IN, SPACE, RunCard, RunError, find_run, name_of, o
 from trainables.storage import Folder, local_file, reach, remove_tree
 from tuner.lock import LOCK, hold
 
+LONGEST = 200  # bytes of a run's name; file systems take 255
+
 
 @dataclass(frozen=True)
 class Earlier:
@@ -137,8 +139,11 @@ def choose_folder(runs: Folder, wanted: str | None, names: Iterable[str]) -> Fol
         wanted: its name; None takes the first of `names` that is free.
     Raises: RunError for a name that is taken or is no plain folder name, StorageError.
     """
-    if wanted is not None and (not wanted or Path(wanted).name != wanted or wanted.startswith(".")):
-        raise RunError(f"--name {wanted!r} is not a plain folder name; use letters, digits and dashes")
+    # A dash first would make an option of the name wherever it is typed.
+    if wanted is not None and (Path(wanted).name != wanted or wanted[:1] in ("", ".", "-") or len(wanted.encode()) > LONGEST):
+        raise RunError(
+            f"--name {wanted!r} is not a plain folder name; use letters, digits and, but for the first, dashes: at most {LONGEST}"
+        )
     reach(runs)
     if wanted is None:
         return next(folder for name in names if not (folder := runs / name).exists())

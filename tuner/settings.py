@@ -124,10 +124,18 @@ def metrics_of(name: str, costs: Costs, also: Sequence[str], scheme: Scheme) -> 
 def run_mistakes(space: Space) -> list[tuple[str, str]]:
     """Every (path, message) wrong with the section `run`."""
     try:
-        RunSettings.model_validate(space.run)
-    except ValidationError as error:
-        return [_mistake(detail) for detail in error.errors()]
+        read_settings(space.run)
+    except ConfigError as error:
+        return [(mistake.path, mistake.message) for mistake in error.mistakes]
     return []
+
+
+def read_settings(values: Mapping[str, Any]) -> RunSettings:
+    """The section `run`. Raises: ConfigError with everything that is wrong with it."""
+    try:
+        return RunSettings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError([Mistake(*_mistake(detail)) for detail in error.errors()]) from None
 
 
 def _mistake(detail: ErrorDetails) -> tuple[str, str]:

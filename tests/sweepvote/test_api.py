@@ -67,6 +67,7 @@ def test_a_space_built_of_objects_is_the_dict_and_the_file(tmp_path):
     [
         ({"extends": "quickstart.yaml", "loss": {"gama": 2}}, ["space: loss/gama", "did you mean loss/gamma"]),
         ({"extends": "quickstart.yaml", "optimizer": {"lr": np.float64(1)}}, ["space: ", "no plain value"]),
+        ({"extends": "quikstart.yaml"}, ["space: extends: ", "quikstart.yaml", "did you mean quickstart.yaml"]),
         ("quikstart", ["quikstart", "quickstart.yaml"]),
     ],
 )
@@ -78,7 +79,13 @@ def test_a_space_with_a_mistake_is_refused_with_its_path_and_the_nearest_name(sp
 
 
 @pytest.mark.parametrize(
-    "given, parts", [({"trials": "many"}, ["trials: ", "'many'"]), ({"time_budget": "soon"}, ["time_budget: ", "20m"])]
+    "given, parts",
+    [
+        ({"trials": "many"}, ["trials: ", "'many'"]),
+        ({"time_budget": "soon"}, ["time_budget: ", "20m"]),
+        ({"retries": -1}, ["run/retries: ", "-1"]),
+        ({"seed": -1, "cpus_per_trial": 0, "gpus_per_trial": "one"}, ["seed: -1", "cpus_per_trial: 0", "gpus_per_trial: 'one'"]),
+    ],
 )
 def test_a_value_that_cannot_be_read_is_refused_by_the_name_of_its_option(given, parts):
     with pytest.raises(sv.UserError) as caught:

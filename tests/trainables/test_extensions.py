@@ -74,7 +74,8 @@ def test_a_file_adds_an_entry_whose_settings_are_those_of_its_section_and_its_ow
 def test_the_same_content_is_executed_once(capsys):
     load([extension("print('executed')")])
     load([extension("print('executed')")])
-    assert capsys.readouterr().out == "executed\n"
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "executed\n"), "stdout is for the command's answer"
     assert hashes(loaded()) == {"my_parts.py": extension("print('executed')").sha256}
 
 
@@ -112,6 +113,7 @@ def test_views_by_another_version_of_a_crop_are_stored_apart(forget_extensions, 
         ("x = (\n", 1, ["SyntaxError"]),
         ("x = '\0'\n", 1, ["SyntaxError"]),
         ("import sys\nsys.exit(3)\n", 2, ["SystemExit"]),
+        ("import os\nos.chdir('/')\n", 1, ["current folder"]),
         ("import helpers_of_mine\n", 1, ["ModuleNotFoundError", "helpers_of_mine", "one file"]),
         (f"{LOSS}\nLOSSES['focal'] = LOSSES['mine']\n", 12, ["'focal'", "exists"]),
         (f"{LOSS}\nLOSSES.update(mine=LOSSES['mine'])\n", 12, ["'mine'", "exists"]),

@@ -112,7 +112,7 @@ def test_a_space_that_makes_no_sense_is_refused_before_anything_is_trained(here,
 
 
 def test_a_name_that_is_taken_or_no_plain_name_is_refused(here, tiny_space, plain):
-    for name in ("../elsewhere", "a/b", ".hidden", ""):
+    for name in ("../elsewhere", "a/b", ".hidden", "", "-first", "x" * 256):
         assert "plain folder name" in refused(space=str(tiny_space), data=plain, name=name)
     Path("runs/mine").mkdir(parents=True)
     with pytest.raises(RunError, match="runs/mine .*--name"):
