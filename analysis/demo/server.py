@@ -95,7 +95,7 @@ def make_app(model: Model, card: ModelCard, names: Names, token: str = "", limit
     async def predict(request: Request, pictures: bool = False) -> Answer:
         """Predict one or several images. Where none of them can be used, the status is that of the first; else each has its own.
 
-        `pictures`: whether the pixels that the models saw come along.
+        ?pictures=true adds the pixels that the models saw.
         """
         if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != FORM:
             raise HTTPException(415, f"send the images as {FORM}: curl -F images=@a.jpg")

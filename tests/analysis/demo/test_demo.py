@@ -11,7 +11,9 @@ import sys
 import urllib.error
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -314,16 +316,22 @@ def test_all_mistakes_are_named_at_once(tmp_path, monkeypatch):
     assert not missing(refused("--ensemble", tmp_path, "--host", "192.0.2.1", "--token", "short"), "--host 192.0.2.1", "--token")
 
 
-@pytest.fixture
-def started(folder):
+@contextmanager
+def serving(folder: Path, *more: str) -> Iterator[tuple[dict, subprocess.Popen]]:
     """The command in a process of its own: its document and the process."""
-    words = [sys.executable, "-m", "analysis.demo", "--ensemble", folder, "--port", "0", "--device", "cpu", "--json"]
+    words = [sys.executable, "-m", "analysis.demo", "--ensemble", folder, "--port", "0", "--device", "cpu", "--json", *more]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         yield json.loads(process.stdout.readline()), process
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def started(folder):
+    with serving(folder) as found:
+        yield found
 
 
 def test_ctrl_c_ends_it_cleanly(started):
@@ -400,6 +408,37 @@ def test_images_are_chosen_predicted_kept_and_saved_as_csv(started, browser, ima
             screenshot(browser, tmp_path / f"page-{colours}-{width}.png")
     shown = [one for one in errors(browser) if "415" not in one]
     assert not shown
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    "event, holder", [("drop", "DragEvent('drop', {dataTransfer"), ("paste", "ClipboardEvent('paste', {clipboardData")]
+)
+def test_images_are_dropped_and_pasted(started, browser, event, holder):  # noqa: F811
+    browser.get(started[0]["page"])
+    wait_for(lambda: "95 % CI" in by(browser, "worth").text, 20)
+    script = f"""
+        const done = arguments[0], canvas = document.createElement("canvas");
+        canvas.toBlob(blob => {{
+          const held = new DataTransfer();
+          for (const name of ["a.png", "b.png"]) held.items.add(new File([blob], name, {{ type: "image/png" }}));
+          document.body.dispatchEvent(new {holder}: held, bubbles: true, cancelable: true}}));
+          done();
+        }});
+    """
+    browser.execute_async_script(script)
+    wait_for(lambda: len(cards(browser)) == 2, 20)
+    assert "b.png" in cards(browser)[0] and "a.png" in cards(browser)[1] and not errors(browser)
+
+
+@pytest.mark.nightly
+def test_a_page_opened_with_its_token_keeps_it_to_itself(folder, browser):  # noqa: F811
+    with serving(folder, "--token", TOKEN) as (document, _):
+        browser.get(document["address"])
+        wait_for(lambda: by(browser, "knock").is_displayed(), 20)
+        browser.get(document["page"])
+        wait_for(lambda: "95 % CI" in by(browser, "worth").text, 20)
+        assert TOKEN not in browser.current_url and not by(browser, "knock").is_displayed()
 
 
 @pytest.mark.nightly
