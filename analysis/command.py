@@ -1,5 +1,6 @@
 """What the commands share: which runs, words in place of tracebacks, decoding under a progress bar, tables and lines that are printed."""
 
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from analysis.members.predictions import data_folder
 from analysis.members.trials import Runs, load_runs, newest_run
 from search_spaces.errors import UserError
 from trainables.config import TrialConfig
-from trainables.console import complain
+from trainables.console import STOPPED, complain
 from trainables.data.images import Images, Unlabelled
 from trainables.data.layouts.reading import read_images
 from trainables.data.splits import Split
@@ -33,12 +34,15 @@ RunOption = Annotated[
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Words on stderr and exit code 2 for what the user can fix."""
+    """Words on stderr and exit code 2 for what the user can fix; 130 after Ctrl-C."""
     try:
         yield
     except UserError as error:
         complain(str(error))
         raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        complain(STOPPED)
+        raise typer.Exit(128 + signal.SIGINT) from None
     except Exception as error:
         if not (fault := fault_of(error)):
             raise

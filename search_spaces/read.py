@@ -243,9 +243,21 @@ def _as_yaml(space: Mapping[str, Any]) -> str:
     """Raises: SpaceError for what YAML has no word for."""
     try:
         return yaml.safe_dump(dict(space), sort_keys=False)
-    except yaml.representer.RepresenterError as error:
-        *_, value = error.args
-        raise SpaceError([f"{GIVEN}: {value!r} is no plain value; write numbers, texts, true or false, lists and dicts"]) from None
+    except yaml.representer.RepresenterError:
+        words = "is no plain value; write numbers, texts, true or false, lists and dicts"
+        raise SpaceError([f"{GIVEN}: {path}: {value!r} {words}" for path, value in _odd_values(space, "")]) from None
+
+
+def _odd_values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """What is no plain value, and where it stands."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _odd_values(inner, f"{path}/{name}" if path else str(name))
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _odd_values(inner, path)
+    elif type(value) not in (str, int, float, bool, type(None)):
+        yield path, value
 
 
 def _read_chain(file: Path, text: str | None, mistakes: list[str]) -> list[Document]:

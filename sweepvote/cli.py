@@ -2,11 +2,12 @@
 
 import os
 import runpy
+import signal
 import sys
 from importlib.metadata import version
 
 from trainables.commands import COMMANDS, OURS
-from trainables.console import complain, open_console
+from trainables.console import STOPPED, complain, open_console
 from trainables.registry import nearest
 
 HELP = """Distributed hyper-parameter search for image classifiers that ends in an ensemble one can believe.
@@ -37,7 +38,11 @@ def main() -> None:
             os.environ[OURS] = name
             # `sweepvote resume --help` is the help of the module, which would take it for the run's name.
             sys.argv[1:] = words if first and words[:1] == ["--help"] else [*first, *words]
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            try:
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
+            except KeyboardInterrupt:  # while it was being imported
+                complain(STOPPED)
+                sys.exit(128 + signal.SIGINT)
         case [name, *_]:
             complain(f"{name}: is not a command{nearest(name, list(COMMANDS)) or '; sweepvote --help lists them'}")
             sys.exit(2)

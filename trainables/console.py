@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+STOPPED = "Stopped by Ctrl-C."
 WIDE = 160  # columns of tables where no terminal says how many there are
 
 

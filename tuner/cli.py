@@ -15,7 +15,7 @@ from rich.console import Console
 
 from search_spaces.errors import UserError
 from search_spaces.shadowing import shadows_in
-from trainables.console import complain
+from trainables.console import STOPPED, complain
 from trainables.extensions import fault_of
 
 # Ray, torch and timm take seconds, and --help needs none of them: they are imported where they are used.
@@ -165,7 +165,7 @@ def carry_out(work: Callable[[Start], int], console: Console, *, address: str | 
             raise
         code = refuse(fault)
     except KeyboardInterrupt:
-        console.print("Stopped by Ctrl-C.")
+        console.print(STOPPED)
         code = 128 + signal.SIGINT
     except Terminated:
         console.print("Stopped by SIGTERM.")

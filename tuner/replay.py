@@ -15,7 +15,7 @@ from rich.console import Console
 from search_spaces.errors import UserError
 from search_spaces.schema import show
 from trainables.commands import launch
-from trainables.console import complain, document, output
+from trainables.console import STOPPED, complain, document, output
 from trainables.devices import device_here
 from trainables.extensions import fault_of, hashes, loaded
 from trainables.metrics import BY_NAME
@@ -101,7 +101,7 @@ def main(
         complain(str(error))
         code = 2
     except KeyboardInterrupt:
-        console.print("Stopped by Ctrl-C.")
+        console.print(STOPPED)
         code = 130
     finally:
         signal.signal(signal.SIGINT, before)

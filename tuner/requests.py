@@ -110,6 +110,8 @@ def enqueue(name: str, settings: Sequence[str] | Mapping[str, Any], by: str = ""
         settings: `section/field=value` texts, or values by path; what is left out is drawn.
     Raises: RunError, SpaceError with everything that the run's space cannot draw.
     """
+    if (begun := _begun(name)) and not (begun / "run.json").is_file():
+        raise RunError(f"{begun}: its search is still reading images, and nothing can be checked yet; enqueue once its trials run")
     earlier = open_earlier(name)
     refuse_refit(earlier.run, earlier.card)
     if earlier.space is None:
@@ -164,9 +166,8 @@ def spare(name: str, trial: int, by: str = "") -> Folder:
 
 
 def _searched(name: str, trial: int | None) -> Folder:
-    # A search whose images are still read is no run yet.
-    begun = [folder for folder in (RUNS / name, open_folder(name)) if "://" not in name and holder(folder)]
-    run = begun[0] if begun else find_run(name)
+    begun = _begun(name)
+    run = begun or find_run(name)
     if not begun and not holder(run):
         raise RunError(f"{run}: no search of it runs; resume it with: {typed(f'tuner.run --resume {name_of(run)}')}")
     if trial is not None:
@@ -176,6 +177,11 @@ def _searched(name: str, trial: int | None) -> Folder:
             state = "has ended, or waits" if (trial_folder(run, trial) / "config.json").is_file() else "does not exist"
             raise RunError(f"{run}: trial {trial} {state}; {known}")
     return run
+
+
+def _begun(name: str) -> Folder | None:
+    """The folder that a search on this machine holds; one whose images are still read is no run yet."""
+    return next((folder for folder in (RUNS / name, open_folder(name)) if "://" not in name and holder(folder)), None)
 
 
 # The side of the search

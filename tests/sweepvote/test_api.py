@@ -66,7 +66,7 @@ def test_a_space_built_of_objects_is_the_dict_and_the_file(tmp_path):
     "space, parts",
     [
         ({"extends": "quickstart.yaml", "loss": {"gama": 2}}, ["space: loss/gama", "did you mean loss/gamma"]),
-        ({"extends": "quickstart.yaml", "optimizer": {"lr": np.float64(1)}}, ["space: ", "no plain value"]),
+        ({"extends": "quickstart.yaml", "optimizer": {"lr": np.float64(1)}}, ["space: optimizer/lr: ", "no plain value"]),
         ({"extends": "quikstart.yaml"}, ["space: extends: ", "quikstart.yaml", "did you mean quickstart.yaml"]),
         ("quikstart", ["quikstart", "quickstart.yaml"]),
     ],

@@ -9,11 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import typer
 
+from analysis.command import refusals
 from search_spaces.shadowing import shadows_in
 from tests.conftest import ROOT
 from tests.messages import missing
 from trainables.commands import COMMANDS, OURS, typed
+from trainables.console import STOPPED
 from trainables.record import RunError
 from tuner.cli import ray_starter
 
@@ -95,3 +98,9 @@ def test_asked_for_json_a_command_prints_one_document_and_all_else_on_stderr(tmp
     done = sweepvote("runs", "--json", folder=tmp_path)
     assert done.returncode == 0 and json.loads(done.stdout) == {"storage": "runs", "runs": []} and "There is no run" in done.stderr
     assert set(json.loads(sweepvote("spaces", "--json").stdout)["spaces"]) >= {"quickstart", "effnet"}
+
+
+def test_ctrl_c_while_a_command_looks_at_a_run_ends_it_with_130_and_no_traceback(capsys):
+    with pytest.raises(typer.Exit) as ended, refusals():
+        raise KeyboardInterrupt
+    assert ended.value.exit_code == 130 and capsys.readouterr().err.strip() == STOPPED

@@ -129,6 +129,8 @@ def test_a_search_whose_images_are_still_read_can_be_stopped(tmp_path, monkeypat
         stop("new")
         with pytest.raises(RunError, match="none runs yet"):
             stop("new", 0)
+        with pytest.raises(RunError, match="still reading images"):
+            enqueue("new", FOCAL)
     assert [request.kind for request in asked(folder)] == ["stop"]
 
 
