@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 from rich.console import Console
 
 from analysis.command import RunOption, decode, read_runs, refusals
-from analysis.ensemble.files import CORRECTED, EvalAnswer, question_of, scores_values, write_answer
+from analysis.ensemble.files import CORRECTED, EvalAnswer, price_values, question_of, scores_values, write_answer
 from analysis.ensemble.member_options import read_member_options, settle
 from analysis.ensemble.summary import MOST, Context, answer_lines, summary
 from analysis.ensemble.tables import (
@@ -22,6 +23,7 @@ from analysis.ensemble.tables import (
     decision_lines,
     decision_notes,
     fold_line,
+    limit_words,
     members_table,
     shift_table,
     steps_table,
@@ -39,6 +41,7 @@ from analysis.evaluation.steps import STEPS
 from analysis.members.compose import Predicted
 from analysis.members.predictions import (
     Source,
+    TrialModels,
     count_passes,
     data_folder,
     labelled_source,
@@ -46,6 +49,7 @@ from analysis.members.predictions import (
     unlabelled_source,
     wanted_views,
 )
+from analysis.members.price import Limit, Price, measure, price_of
 from analysis.members.trials import EVERY_FOLD, Runs, Trial
 from analysis.pages.model_card import write_card
 from analysis.votes import ENSEMBLES
@@ -91,6 +95,11 @@ def main(
     ] = None,
     safe: Annotated[bool, typer.Option("--safe", help="Let a vote answer only if it is significantly better than the best model.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Draws the groups of the bootstrap behind every interval.")] = 0,
+    max_ms: Annotated[
+        float,
+        typer.Option(min=0, help="The most milliseconds that the answer may take here for an image that comes alone.", show_default=False),
+    ] = inf,
+    max_mb: Annotated[float, typer.Option(min=0, help="The most megabytes that its weights may have.", show_default=False)] = inf,
     csv: Annotated[bool, typer.Option("--csv", help="Let finished submissions or probability files vote instead of trials.")] = False,
     out: Annotated[Path, typer.Option(help="With --csv: the file to write.")] = Path("vote.csv"),
     details: Annotated[bool, typer.Option("--details", help="Print every table behind the answer, too.")] = False,
@@ -123,6 +132,10 @@ def main(
     A run of tuner.refit --folds is evaluated on every fold, each by the models that did not train on it; its members answer with the mean
     of one model a fold.
 
+    Where it must not cost more than so much, the best answer below that is given, and what it would be else is said:
+
+        python -m analysis.ensemble --run faces --max-ms 20 --max-mb 50
+
     Everything lands in runs/<first run>/ensemble/: ensemble.json (for analysis.predict), scores.json, confusion.png, per_class.csv,
     submission.csv, probabilities.csv and MODEL_CARD.md, which says all of this to who was not there. Each use of the hold-out is counted in
     holdout.json of every run. Everything is on disk before it is printed.
@@ -137,6 +150,8 @@ def main(
                 "--per": per,
                 "--diverse": diverse,
                 "--step": step,
+                "--max-ms": max_ms < inf,
+                "--max-mb": max_mb < inf,
             }
             refuse_others(others, "is an option for trials, and with --csv files vote; remove it")
             files_vote(files or [], vote, out)
@@ -144,7 +159,7 @@ def main(
         refuse_others({str(file): True for file in files or ()}, "is not an option; files vote with --csv")
         steps = tuple(name for name in step or ["auto"] if name != "none")
         member_options = read_member_options(top, members, whole, per, diverse)
-        document(ensemble(run, Options(member_options, vote, steps, safe, seed), details))
+        document(ensemble(run, Options(member_options, vote, steps, safe, seed, max_ms, max_mb), details))
 
 
 def refuse_others(given: Mapping[str, object], why: str) -> None:
@@ -181,13 +196,19 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> di
     status.print(runs_words(runs), soft_wrap=True)
     refuse_one_group(runs)
     chosen = settle(options.member_options, runs)
-    options = replace(options, member_options=chosen)
     predictor = Predictor.of(runs, status)
+    free = replace(options, member_options=chosen)
+    limited = min(options.max_ms, options.max_mb) < inf
+    prices = predictor.prices([trial.name for trial in runs.trials]) if limited else {}
+    options = replace(free, member_options=replace(chosen, limit=Limit(prices, options.max_ms, options.max_mb))) if limited else free
+    candidates, known = candidates_of(runs), known_of(runs)
     with waiting("choosing who votes, and how"):
-        decision = decide(options, candidates_of(runs), known_of(runs), predictor.validation)
+        decision = decide(options, candidates, known, predictor.validation)
+    unlimited = decide(replace(free, steps=()), candidates, known, predictor.validation) if limited else None
     trials = tuple(dict.fromkeys(name for pipeline in decision.pipelines.values() for name in pipeline.trials))
     looks = tuple(dict.fromkeys(look for pipeline in decision.pipelines.values() for look in pipeline.looks))
     predicted, price = predictor.holdout(looks, trials)
+    prices = prices or predictor.prices(trials)
     with waiting("scoring the answer"):
         outcome = score_on(decision, runs.holdout, predicted, options.seed)
         baseline = find_baseline(runs, decision, options.seed)
@@ -204,24 +225,29 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> di
     }
     # Named only where they are asked for: the questions of earlier versions stay the same questions.
     asked |= {"members": sorted(chosen.named)} if chosen.named else {"whole": True} if chosen.alone else {}
+    asked |= {"max_ms": options.max_ms} if options.max_ms < inf else {}
+    asked |= {"max_mb": options.max_mb} if options.max_mb < inf else {}
     answering = decision.pipelines[decision.final]
     seconds = len(answering.looks) * sum(price[name] for name in answering.trials)
     # From here on nothing is computed, and nothing is shown before it is written.
     looked = note_look(runs.folders, question_of(asked))
     folder = runs.folders[0] / "ensemble"
     scores = scores_values(runs, outcome, asked, looked, baseline, seconds, device_words(predictor.device), unlabelled)
+    scores |= price_values(runs, outcome, predicted["plain"], prices, unlimited)
     with waiting("writing files and figures"):
         written = [*write_answer(folder, runs, outcome, unlabelled, scores), write_card(runs.folders[0])]
         write_summary(runs.folders[0])
     also = also_words([AlsoScored(**one) for one in scores["also"]])
     top, there = options.member_options.top, decision.lineup.choice
     fewer = f"Members to choose from: {there}, fewer than --top {top}." if top and top > there else ""
-    notes = [*filter(None, [fewer, also]), *scores["findings"], *notes_of(runs, outcome, looked, unlabelled, why_none)]
+    limit_note = limit_words(options, decision, unlimited, prices) if unlimited else ""
+    notes = [*filter(None, [limit_note, fewer, also]), *scores["findings"], *notes_of(runs, outcome, looked, unlabelled, why_none)]
     left_out = (*runs.left_out, *(unlabelled.black if unlabelled else ()))
     console, answer = output(), answer_lines(runs, outcome)
     console.print(answer, style="bold", soft_wrap=True)
     if details:
         show_details(console, runs, outcome, unlabelled)
+        console.print(f"Its price there: {price_of(prices, answering.trials, len(answering.looks))}.")
         console.print(f"The answer takes {1000 * seconds:.3g} ms an image here ({scores['measured_on']}), of decoded images.")
     context = Context(baseline, folder, written, predictor.images.root, left_out, notes)
     for line in summary(runs, outcome, context, None if details else MOST - 2 * len(answer.splitlines())):
@@ -308,6 +334,16 @@ class Predictor:
         chosen = self._named(trials)
         source = unlabelled_source(images, self._decoded(images, chosen))
         return self._predict("predicting the eval images", chosen, source, looks), source
+
+    def prices(self, names: Sequence[str]) -> dict[str, Price]:
+        """What each trial costs on the device."""
+        trials = self._named(tuple(names))
+        with progress_bar("measuring prices", len(trials)) as measured:
+            found = {}
+            for trial in trials:
+                found[trial.name] = measure(TrialModels.of(trial), self.device)
+                measured(1)
+            return found
 
     def _named(self, names: tuple[str, ...]) -> list[Trial]:
         return [trial for trial in self.runs.trials if trial.name in names]

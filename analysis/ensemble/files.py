@@ -10,11 +10,13 @@ import numpy as np
 
 from analysis.evaluation.baseline import Baseline
 from analysis.evaluation.calibration import calibration_error
-from analysis.evaluation.decide import Outcome, StepTaken, answer_words
+from analysis.evaluation.decide import Decision, Outcome, StepTaken, answer_words
 from analysis.evaluation.disaggregated import by_target, by_value, class_intervals
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, write_ensemble
 from analysis.evaluation.scoring import absent_classes, class_table, plain_findings, scores_by, tag_words
 from analysis.evaluation.shift import Shift, Worth
+from analysis.members.compose import Predicted
+from analysis.members.price import Price, price_of
 from analysis.members.trials import Runs, Trial
 from analysis.pages.model_card import CARD
 from search_spaces.schema import flat
@@ -24,6 +26,7 @@ from trainables.data.views import View
 from trainables.extensions import hashes, loaded, write_copies
 from trainables.metrics.confusion import confusion
 from trainables.record import write_json
+from trainables.seeding import generator
 from trainables.storage import Folder, file_size, write_atomically
 from trainables.versions import versions
 
@@ -217,6 +220,31 @@ def scores_values(
         "left_out": [str(item) for item in (*runs.left_out, *(unlabelled.black if unlabelled else ()))],
         "versions": versions(),
     }
+
+
+def price_values(
+    runs: Runs, outcome: Outcome, predicted: Predicted, prices: Mapping[str, Price], unlimited: Decision | None
+) -> dict[str, Any]:
+    """What the answers cost, and each trial that answers for everything alone with its score on the hold-out.
+
+    Args:
+        predicted: of the hold-out, by trial.
+        unlimited: what would answer if it might cost anything, where there is a limit.
+    """
+    decision, found = outcome.decision, []
+    for trial in runs.trials:
+        if trial.name in predicted and trial.task.scheme == decision.scheme:
+            own = runs.holdout.evidence(decision.metric, decision.scheme, predicted[trial.name])
+            score = {"score": own.score(), "interval": own.interval(generator(0, "bootstrap"))}
+            soup = trial.record.result.reason.endswith("not trained")
+            found.append({"name": trial.name, "soup": soup, **score, **asdict(prices[trial.name])})
+    answers = {name: asdict(price_of(prices, one.trials, len(one.looks))) for name, one in decision.pipelines.items()}
+    without = unlimited and {
+        "answer": unlimited.choice.answer,
+        "judged": asdict(unlimited.choice.evaluated[unlimited.choice.answer]),
+        "price": asdict(price_of(prices, unlimited.pipelines[unlimited.choice.answer].trials)),
+    }
+    return {"prices": answers, "singles": found, "too_dear": list(decision.choice.too_dear), "without_limit": without}
 
 
 def _class_values(runs: Runs, outcome: Outcome) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from analysis.evaluation.decide import (
     Choice,
     Decision,
     MissingWeights,
+    Options,
     Outcome,
     StepTaken,
     answer_words,
@@ -22,6 +23,7 @@ from analysis.evaluation.decide import (
 )
 from analysis.evaluation.shift import Shift, Worth
 from analysis.evaluation.uncertainty import Gain
+from analysis.members.price import Price, price_of
 from analysis.members.trials import Trial, task_words, train_again
 from trainables.data.names import some
 from trainables.data.targets import Scheme
@@ -187,6 +189,22 @@ def decision_notes(decision: Decision) -> list[str]:
     return notes + ([missing_weights_words(decision.missing_weights)] if decision.missing_weights else [])
 
 
+def limit_words(options: Options, decision: Decision, unlimited: Decision, prices: Mapping[str, Price]) -> str:
+    """What the answer costs, and what would answer if it might cost anything."""
+    (here, own), (there, other) = (
+        (one.choice.answer, price_of(prices, one.pipelines[one.choice.answer].trials)) for one in (decision, unlimited)
+    )
+    limit = options.member_options.limit
+    if decision.pipelines[here] == unlimited.pipelines[there]:
+        return f"The limit ({limit}) changes nothing: without it the same answers, {own}."
+    scored = unlimited.choice.evaluated[there]
+    return (
+        f"Within the limit ({limit}): {own}, before any step. Without it the {answer_words(there)} would answer: "
+        f"{unlimited.metric.title} {score_words(scored.score, scored.interval)} on validation against "
+        f"{decision.choice.evaluated[here].score:.3f}, {other}."
+    )
+
+
 def missing_weights_words(missing_weights: MissingWeights) -> str:
     """What a vote would be worth whose weights were not all kept, and below, a line each, the commands that train them again."""
     gain = f"{gain_words(missing_weights.evaluated.gain)} over the best single model"
@@ -200,6 +218,8 @@ def missing_weights_words(missing_weights: MissingWeights) -> str:
 
 def reason(choice: Choice) -> str:
     """Why this answer."""
+    if choice.vote in choice.too_dear:
+        return "every vote costs more than the limit"
     gain = f"{gain_words(choice.gain)}, {significance_words(choice.gain)}"
     how = "chosen on validation" if choice.asked == "auto" else "as asked"
     if choice.answer != SINGLE:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from analysis.evaluation.scoring import Score, score_answers
 from analysis.evaluation.steps import STEPS, is_free, useful_steps
 from analysis.evaluation.uncertainty import Gain, Optimism, indistinguishable, optimism, simultaneous_gains
 from analysis.members.compose import Predicted
+from analysis.members.price import price_of
 from analysis.members.selection import take
 from analysis.members.trials import Sample
 from analysis.members.tta import TRANSFORM_SETS
@@ -57,6 +59,7 @@ class Choice:
     vote: str  # the best of those that were tried
     evaluated: Mapping[str, Evaluated]  # of SINGLE and every vote that was tried; gains are over SINGLE
     safe: bool = False  # whether a vote answers only where it is significantly better
+    too_dear: tuple[str, ...] = ()  # votes that cost more than the limit
 
     @property
     def gain(self) -> Gain:
@@ -71,7 +74,9 @@ class Choice:
     @property
     def answer(self) -> str:
         """What answers: the candidate with the best score, or the vote that was asked for; `safe`: a vote only if it is significantly
-        better than the best single model."""
+        better than the best single model. None that costs more than the limit."""
+        if self.vote in self.too_dear:
+            return SINGLE
         if self.safe:
             return self.vote if self.significant else SINGLE
         return self.vote if self.asked != "auto" or self.gain.gain > 0 else SINGLE
@@ -132,6 +137,8 @@ class Options:
     steps: tuple[str, ...] = ("auto",)  # auto: those that help; or names of STEPS, calibrate and tta; empty: none
     safe: bool = False  # a vote answers only where it is significantly better than the best single model
     seed: int = 0
+    max_ms: float = inf  # an image that comes alone; how much an answer may take
+    max_mb: float = inf  # of weights
 
 
 def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, predict_validation: PredictValidation) -> Decision:
@@ -150,7 +157,8 @@ def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, 
     parts = part_groups(known.groups, lineup.target, options.seed)
     evaluate = _Evaluator(known.metric, known.groups, lineup.target, options.seed)
     names, few = votes_to_try(options.vote, known.metric, len(np.unique(known.groups)))
-    alone, everyone = MemberOptions(top=1, alone=True), replace(options.member_options, top=None, choose="best")
+    alone = MemberOptions(top=1, alone=True, limit=options.member_options.limit)
+    everyone = replace(options.member_options, top=None, choose="best")
     asked = {SINGLE: (alone, "best")} | {
         name: (everyone if ENSEMBLES[name].picks_members else options.member_options, name) for name in names
     }
@@ -166,7 +174,10 @@ def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, 
     answers = {name: nested[name].answer(known.predicted) for name in (SINGLE, *names)}
     evaluated = evaluate.each(answers, answers[SINGLE])
     evaluated |= {name: evaluated[SINGLE] for name in names if _same(pipelines[name], pipelines[SINGLE], known)}
-    choice = Choice(options.vote, evaluate.best(names, evaluated), evaluated, options.safe)
+    too_dear = tuple(name for name in names if not options.member_options.allows(pipelines[name].trials))
+    _refuse_too_dear(options, pipelines, too_dear)
+    fitting = [name for name in names if name not in too_dear]
+    choice = Choice(options.vote, evaluate.best(fitting or names, evaluated), evaluated, options.safe, too_dear)
     if ENSEMBLES[choice.vote].picks_members:
         lineup = line_up(everyone, candidates, known).only(pipelines[choice.vote].members)
     walk = _Walk(options, candidates, known, parts, evaluate, predict_validation, *asked[choice.answer])
@@ -188,6 +199,15 @@ def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, 
         few=few,
         missing_weights=_missing_weights(everyone, candidates, known, parts, evaluate, choice, answers) if GREEDY_ALL in names else None,
     )
+
+
+def _refuse_too_dear(options: Options, pipelines: Mapping[str, Pipeline], too_dear: Sequence[str]) -> None:
+    limit = options.member_options.limit
+    if limit and options.vote in too_dear:
+        price = price_of(limit.prices, pipelines[options.vote].trials)
+        raise ConfigError(
+            [Mistake("--vote", f"{options.vote!r} takes {price}, over {limit}; allow more, or fewer members (--top), or leave it out")]
+        )
 
 
 def votes_to_try(asked: str, metric: Metric, groups: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -306,14 +326,20 @@ class _Walk:
             changed = tempered.answer(predicted)
             errors = tuple(calibration_error(one, self.evaluate.target).expected for one in (answer, changed))
             step = self._weigh("calibrate", self.evaluate(changed, answer), error=errors)
+            fitted = line_up(member_options, self.candidates, self.known).fit(self.vote) if step.used else pipeline
+            # Calibrated, others may be chosen, which may cost more.
+            step = replace(step, used=step.used and member_options.allows(fitted.trials))
             taken.append(step)
             if step.used:
-                nested, answer, pipeline = tempered, changed, line_up(member_options, self.candidates, self.known).fit(self.vote)
-        if self._tried("tta"):
+                nested, answer, pipeline = tempered, changed, fitted
+        sets = [names for names in TRANSFORM_SETS if len(names) > 1 and self.member_options.allows(pipeline.trials, len(names))]
+        if "tta" in self.options.steps and not sets:
+            raise ConfigError([Mistake("--step", f"tta takes more than {self.member_options.limit} with any transforms; leave it out")])
+        if self._tried("tta") and sets:
             trials = tuple(dict.fromkeys((*nested.trials, *pipeline.trials)))
-            others = dict.fromkeys(name for names in TRANSFORM_SETS for name in names if name != "plain")
+            others = dict.fromkeys(name for names in sets for name in names if name != "plain")
             by_transform = {"plain": predicted, **self.predict_validation(tuple(others), trials)}
-            tried = {names: nested.answer(averaged(by_transform, names, trials)) for names in TRANSFORM_SETS if len(names) > 1}
+            tried = {names: nested.answer(averaged(by_transform, names, trials)) for names in sets}
             evaluated = self.evaluate.each(tried, answer)
             names = self.evaluate.best(tried, evaluated)
             step = self._weigh("tta", evaluated[names], price=float(len(names)))

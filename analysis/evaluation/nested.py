@@ -13,6 +13,7 @@ from analysis.evaluation.calibration import Calibration, fit_calibration
 from analysis.evaluation.fitted_ensemble import Pipeline
 from analysis.evaluation.steps import STEPS
 from analysis.members.compose import Member, Predicted, possible_members
+from analysis.members.price import Limit, Price, price_of
 from analysis.members.selection import CHOICES
 from analysis.members.trials import Runs, task_words
 from analysis.votes import ENSEMBLES
@@ -21,6 +22,7 @@ from analysis.votes.voting import Mean
 from trainables.data.targets import Scheme, Task
 from trainables.metrics import Metric
 from trainables.metrics.evidence import Evidence, evidence
+from trainables.record import RunError
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class MemberOptions:
     alone: bool = False  # members of one trial only, where there are any that cover all targets
     named: tuple[str, ...] = ()  # the trials that members are made of; empty: all
     calibrate: bool = False
+    limit: Limit | None = None  # what a member may cost
+
+    def allows(self, trials: Sequence[str], looks: int = 1) -> bool:
+        """Whether an answer by these trials, with so many transforms of each image, is within the limit."""
+        return self.limit is None or self.limit.allows(trials, looks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +152,7 @@ def line_up(member_options: MemberOptions, candidates: Mapping[str, Candidate], 
             columns = known.scheme.columns(candidate.task.scheme.names)
             calibrations[name] = fit_calibration(candidate.task, predicted[name], known.labels[:, columns])
         predicted = {name: calibration(predicted[name]) for name, calibration in calibrations.items()}
-    found = members_of(voting, replace(known, predicted=predicted), member_options.alone)
+    found = members_of(voting, replace(known, predicted=predicted), member_options)
     answers = np.stack([member.answer(predicted) for member in found])
     target = known.truth(found[0].scheme)
     top = len(found) if member_options.top is None else min(member_options.top, len(found))
@@ -156,11 +163,28 @@ def line_up(member_options: MemberOptions, candidates: Mapping[str, Candidate], 
     return Lineup(members, answers[order], target, known.groups, kept, len(found), known.metric)
 
 
-def members_of(candidates: Mapping[str, Candidate], known: Known, alone: bool = False) -> list[Member]:
-    """Every sensible member of some trials; `alone`: those of one trial, where there are any."""
+def members_of(candidates: Mapping[str, Candidate], known: Known, member_options: MemberOptions) -> list[Member]:
+    """Every sensible member of some trials, within the limit of what one may cost; `alone`: those of one trial, where there are any.
+
+    Raises: RunError naming the cheapest where the limit excludes all.
+    """
     schemes = {name: candidate.task.scheme for name, candidate in candidates.items()}
-    found = possible_members(schemes, known.predicted, known.truth, known.scheme, known.metric)
-    return [member for member in found if len(member.trials) == 1] or found if alone else found
+    every = possible_members(schemes, known.predicted, known.truth, known.scheme, known.metric)
+    found = [member for member in every if member_options.allows(member.trials)]
+    if member_options.limit and not found:
+        prices = {str(member): price_of(member_options.limit.prices, member.trials) for member in every}
+        cheapest = dict(min(prices.items(), key=key) for key in (_by_time, _by_size))
+        words = "; ".join(f"{name}, {price}" for name, price in cheapest.items())
+        raise RunError(f"nothing answers within {member_options.limit}. The cheapest: {words}. Allow more, or search smaller models.")
+    return [member for member in found if len(member.trials) == 1] or found if member_options.alone else found
+
+
+def _by_time(one: tuple[str, Price]) -> float:
+    return one[1].ms
+
+
+def _by_size(one: tuple[str, Price]) -> float:
+    return one[1].megabytes
 
 
 def searched(member_options: MemberOptions, candidates: Mapping[str, Candidate], known: Known) -> Iterator[Evidence]:
@@ -168,7 +192,7 @@ def searched(member_options: MemberOptions, candidates: Mapping[str, Candidate],
 
     Trials lose their weights because their scores are lower, so those that keep them were picked too.
     """
-    for member in members_of(candidates, known, member_options.alone):
+    for member in members_of(candidates, known, member_options):
         yield evidence(known.metric, known.truth(member.scheme), member.answer(known.predicted), known.groups)
 
 

@@ -66,7 +66,7 @@ def model_card(run: Folder) -> str:
         baseline=scores["baseline"] and _gain(scores["baseline"]),
         steps=used,
         one_file=not any(step.startswith("test-time") for step in used) or not any(model["edges"] for model in scores["models"]),
-        megabytes=sum(model["bytes"] for model in scores["models"]) / 1e6,
+        price=scores["prices"][name],
         inputs=list(dict.fromkeys((model["view"], model["edges"]) for model in scores["models"])),
         settings=_settings(scores["models"]),
         parts=parts,

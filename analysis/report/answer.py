@@ -5,7 +5,7 @@ These files are of any version: what is missing in one is left out of the report
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from analysis.evaluation.calibration import CalibrationError, calibration_error
-from analysis.evaluation.decide import SINGLE, answer_words, step_words
+from analysis.evaluation.decide import SINGLE, WITH_STEPS, answer_words, step_words
 from analysis.evaluation.scoring import AlsoScored
 from analysis.evaluation.search.reading import is_finite, lenient
+from analysis.figures.price import Priced, Sort
 from analysis.members.trials import load_runs
 from analysis.pages.errors import headline
 from trainables.data.targets import Kind
@@ -98,6 +99,7 @@ class Scores:
     findings: tuple[str, ...]  # what has to be said first of an answer that knows nothing
     corrected: float | None  # that score without it
     corrected_interval: Interval | None
+    priced: tuple[Priced, ...]  # single models and answers, with what they cost
     settings: dict[str, Any]
     attributes: tuple[str, ...]
 
@@ -149,6 +151,7 @@ def scores_of(found: Mapping[str, Any]) -> Scores:
         findings=tuple(map(str, found.get("findings", ()))),
         corrected=optimism.get("corrected"),
         corrected_interval=_interval(optimism.get("corrected_interval")),
+        priced=tuple(_priced(found, answers)),
         settings=dict(found.get("settings", {})),
         attributes=tuple(found.get("attributes", ())),
     )
@@ -170,6 +173,16 @@ def _answer(name: str, values: Mapping[str, Any]) -> Answer:
         gain_interval=gain,
         distinguishable=bool(values.get("distinguishable", gain is not None and not gain[0] <= 0 <= gain[1])),
     )
+
+
+def _priced(found: Mapping[str, Any], answers: Sequence[Answer]) -> Iterator[Priced]:
+    """Models alone, then answers, where their prices are known."""
+    for one in found.get("singles", ()):
+        yield Priced(one["name"], "soup" if one["soup"] else "single model", one["ms"], one["score"], _interval(one["interval"]))
+    for (name, price), answer in zip(found.get("prices", {}).items(), answers, strict=False):
+        sort: Sort = "vote with its steps" if name.endswith(WITH_STEPS) else "vote"
+        if not answer.is_single:
+            yield Priced(answer.name, sort, price["ms"], answer.score, answer.interval)
 
 
 def _member(values: Mapping[str, Any]) -> Member:

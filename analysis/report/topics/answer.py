@@ -8,6 +8,7 @@ from analysis.evaluation.scoring import also_words
 from analysis.evaluation.search.history import ranked
 from analysis.evaluation.search.reading import Search
 from analysis.figures.confusion import confusion_figure
+from analysis.figures.price import price_figure
 from analysis.figures.search import answers_figure
 from analysis.pages.confusion import ALL, taken_for
 from analysis.pages.model_card import CARD
@@ -65,6 +66,14 @@ def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> I
         f"Every answer on the {_images(scores)}; the one that was chosen is blue.",
         answers_figure(scores.answers, scores.chosen.name, metric),
     )
+    if len({one.ms for one in scores.priced}) > 1:
+        yield Picture(
+            "price",
+            f"{metric.capital} of models and answers by milliseconds an image",
+            f"What more time gives, on the {_images(scores)}: an image that comes alone, on the device that answered; the line joins those "
+            "that nothing cheaper equals. By score on the test images, so for reading and not for choosing.",
+            price_figure(scores.priced, metric),
+        )
     yield _answers_table(scores)
     if scores.members:
         yield _members_table(scores)

@@ -67,6 +67,22 @@ def test_the_command_chooses_votes_scores_and_writes_everything(here, people, mo
     assert min(Image.open(folder / "confusion.png").size) > 1000
 
 
+def test_within_a_limit_the_best_that_costs_less_answers_and_what_else_would_is_said(here):
+    assert call("--step", "none").exit_code == 0
+    free = scores(here)
+    most = {name: price["megabytes"] for name, price in free["prices"].items()}
+    assert free["without_limit"] is None and {one["name"] for one in free["singles"]} <= {f"faces/{number}" for number in range(4)}
+    result = call("--step", "none", "--max-mb", "0.5", "--max-ms", "10000")
+    assert result.exit_code == 0, result.output
+    found = scores(here)
+    assert found["prices"][found["answer"]]["megabytes"] <= 0.5 < most[free["answer"]]
+    assert found["without_limit"]["answer"] == free["answer"]
+    assert found["without_limit"]["judged"]["score"] == free["votes"][free["answer"]]["score"]
+    assert not missing(result.stdout, "--max-mb 0.5", f"{most[free['answer']]:.3g} MB")
+    message = refused(call("--max-mb", "0.0001"))
+    assert not missing(message, "--max-mb 0.0001", "faces/", "MB")
+
+
 def test_the_submission_lists_every_eval_image_in_order_with_its_most_probable_class(here, people):
     call(*QUICK)
     submission, probabilities = (pd.read_csv(here / "runs/faces/ensemble" / f"{name}.csv") for name in ("submission", "probabilities"))

@@ -10,9 +10,11 @@ import typer
 from analysis.evaluation.decide import ENOUGH_GROUPS, GREEDY_ALL, SINGLE, WITH_STEPS, Options, averaged, decide
 from analysis.evaluation.nested import Candidate, Known, MemberOptions
 from analysis.evaluation.uncertainty import Gain
+from analysis.members.price import Limit, Price
 from analysis.votes import ENSEMBLES
 from benchmarks.decision import main as compare_rules
 from tests.conftest import nightly_after
+from tests.messages import missing
 from trainables.data.targets import Classes, Scheme, read_task
 from trainables.metrics import METRICS
 from trainables.record import RunError
@@ -235,3 +237,50 @@ def test_a_run_of_which_all_groups_would_choose_and_none_score_is_refused(here, 
         compare_rules(worlds=1, run=["faces"], groups=5000)
     assert refused.value.exit_code == 2
     assert "--groups" in capsys.readouterr().err
+
+
+def priced(known, **limit):
+    """Options whose members cost 1 ms and 1 MB each, and the first trial 2."""
+    prices = {name: Price(1.0 + (name == "t0"), 1.0, 1.0 + (name == "t0"), 1.0) for name in known.predicted}
+    return replace(PLAIN, member_options=replace(PLAIN.member_options, limit=Limit(prices, **limit)))
+
+
+def test_under_a_limit_only_what_is_within_it_answers_and_a_limit_above_all_changes_nothing():
+    candidates, known = make_known(0, [0.9, 0.7, 0.7, 0.7, 0.7])
+    free, wide = (decide(options, candidates, known, never) for options in (PLAIN, priced(known, ms=99.0)))
+    assert wide.choice == free.choice and wide.pipelines == free.pipelines
+    few = decide(priced(known, ms=1.0), candidates, known, never)
+    assert few.final == SINGLE and few.pipelines[SINGLE].trials[0] != "t0" and len(few.pipelines[SINGLE].trials) == 1
+    assert "soft" in few.choice.too_dear
+    some = decide(
+        replace(priced(known, megabytes=3.0), member_options=replace(priced(known, megabytes=3.0).member_options, top=3)),
+        candidates,
+        known,
+        never,
+    )
+    assert not any(len(some.pipelines[name].trials) > 3 for name in (some.final, SINGLE))
+
+
+def test_what_nothing_is_cheap_enough_for_or_a_vote_that_is_asked_for_is_not_is_refused_with_the_price():
+    candidates, known = make_known(0, [0.7] * 3)
+    with pytest.raises(RunError) as caught:
+        decide(priced(known, ms=0.5), candidates, known, never)
+    assert not missing(str(caught.value), "--max-ms 0.5", "t2, 1 ms")
+    with pytest.raises(ConfigError) as refused:
+        decide(replace(priced(known, ms=2.0), vote="soft"), candidates, known, never)
+    assert not missing(str(refused.value), "--vote", "soft", "--max-ms 2")
+
+
+def test_under_a_limit_no_more_transforms_are_tried_than_it_allows():
+    candidates, known = make_known(0, [0.7])
+    asked = []
+
+    def predict(names, trials):
+        asked.extend(names)
+        return {name: known.predicted for name in names}
+
+    options = replace(priced(known, ms=6.0), steps=("tta",))
+    looks = decide(options, candidates, known, predict).pipelines[SINGLE + WITH_STEPS].looks
+    assert set(asked) == {"flip", "zoom"} and len(looks) <= 3
+    with pytest.raises(ConfigError):
+        decide(replace(priced(known, ms=3.0), steps=("tta",)), candidates, known, never)
