@@ -239,6 +239,12 @@ def test_a_run_of_which_all_groups_would_choose_and_none_score_is_refused(here, 
     assert "--groups" in capsys.readouterr().err
 
 
+def make_few(seed, skills):
+    """Likewise, of so few groups that few votes are tried."""
+    candidates, known = make_known(seed, skills)
+    return candidates, known.take(np.flatnonzero(known.groups < 60))
+
+
 def priced(known, **limit):
     """Options whose members cost 1 ms and 1 MB each, and the first trial 2."""
     prices = {name: Price(1.0 + (name == "t0"), 1.0, 1.0 + (name == "t0"), 1.0) for name in known.predicted}
@@ -246,7 +252,7 @@ def priced(known, **limit):
 
 
 def test_under_a_limit_only_what_is_within_it_answers_and_a_limit_above_all_changes_nothing():
-    candidates, known = make_known(0, [0.9, 0.7, 0.7, 0.7, 0.7])
+    candidates, known = make_few(0, [0.9, 0.7, 0.7, 0.7, 0.7])
     free, wide = (decide(options, candidates, known, never) for options in (PLAIN, priced(known, ms=99.0)))
     assert wide.choice == free.choice and wide.pipelines == free.pipelines
     few = decide(priced(known, ms=1.0), candidates, known, never)
@@ -262,7 +268,7 @@ def test_under_a_limit_only_what_is_within_it_answers_and_a_limit_above_all_chan
 
 
 def test_what_nothing_is_cheap_enough_for_or_a_vote_that_is_asked_for_is_not_is_refused_with_the_price():
-    candidates, known = make_known(0, [0.7] * 3)
+    candidates, known = make_few(0, [0.7] * 3)
     with pytest.raises(RunError) as caught:
         decide(priced(known, ms=0.5), candidates, known, never)
     assert not missing(str(caught.value), "--max-ms 0.5", "t2, 1 ms")
@@ -272,7 +278,7 @@ def test_what_nothing_is_cheap_enough_for_or_a_vote_that_is_asked_for_is_not_is_
 
 
 def test_under_a_limit_no_more_transforms_are_tried_than_it_allows():
-    candidates, known = make_known(0, [0.7])
+    candidates, known = make_few(0, [0.7])
     asked = []
 
     def predict(names, trials):
