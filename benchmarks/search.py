@@ -230,7 +230,7 @@ class Found:
         return float(self.regret[self.patient - 1] - self.regret[-1])
 
 
-def search(entry: Entry, world: World, slots: int, budget: int, planned: int, patience: int) -> Found:
+def search(entry: Entry, world: World, slots: int, budget: int, planned: int, patience: int = 0) -> Found:
     """Play a search whose trials train at the same time, at paces of their own."""
     epochs, metric = SETTINGS.epochs, METRICS[DEFAULT]
     pruner = Pruner(entry.stopper, metric, spared=never_stopped(SETTINGS.keep_running), decided=lambda number, decision: None)
