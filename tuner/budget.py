@@ -62,11 +62,14 @@ class Division:
     budget: float  # seconds, from the start of the command
     finalists: int  # that are wanted
     folds: int  # that each of them trains on
-    predictions: int | None  # images that the vote predicts, each as often as it does; None: no vote is asked for
+    predictions: int | None  # images that a vote over the search's trials predicts, each as often as it does; None: no vote is asked for
+    after_race: int = 0  # likewise of a vote over finalists, which have a model a fold and are validated on every fold
 
-    def vote(self, prediction: float = 0.0) -> float:
+    def vote(self, prediction: float, *, raced: bool) -> float:
         """Seconds for the vote, where one image takes so many to predict."""
-        return 0.0 if self.predictions is None else max(LEAST, VOTE * self.budget) + self.predictions * prediction
+        if self.predictions is None:
+            return 0.0
+        return max(LEAST, VOTE * self.budget) + (self.after_race if raced else self.predictions) * prediction
 
     def need(self, trial: float | None, slots: int, prediction: float = 0.0) -> Need:
         """What is kept for what follows the search.
@@ -76,14 +79,13 @@ class Division:
             slots: trials at a time.
             prediction: seconds of one image.
         """
-        last = self.vote(prediction)
         if not self.finalists or not self.folds:
-            return Need(0, last)
+            return Need(0, self.vote(prediction, raced=False))
         if trial is None:
-            return Need(self.finalists, last + MOST * self.budget)
+            return Need(self.finalists, self.vote(prediction, raced=True) + MOST * self.budget)
         several = finalists_within(MOST * self.budget, self.folds, [trial] * self.finalists, slots)
         number = several or finalists_within(ALONE * self.budget, self.folds, [trial], slots)
-        return Need(number, last + race_seconds(number, self.folds, trial, slots))
+        return Need(number, self.vote(prediction, raced=number > 0) + race_seconds(number, self.folds, trial, slots))
 
     def reserve(self, board: Board, slots: Callable[[], int]) -> Callable[[], float]:
         """The seconds that are kept for what follows the search, as they are known whenever one asks."""

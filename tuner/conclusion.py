@@ -29,7 +29,7 @@ def conclude(plan: Plan, options: Options, division: Division | None, began: flo
         return 0
     code, left = 0, None
     if division:
-        kept = division.vote(seconds_of_a_prediction(best_first))
+        kept = division.vote(seconds_of_a_prediction(best_first), raced=True)
         left = division.budget - (perf_counter() - began) - kept
     try:
         if settings.finalists and not is_over(run, card, settings.finalists):

@@ -135,10 +135,9 @@ def divide(plan: Plan, split: Split, budget: float) -> Division:
     """How a budget of so many seconds is divided between the search and what follows it."""
     unlabelled = read_unlabelled(plan.folder, plan.data_settings)
     others, folds = len(split.holdout) + (len(unlabelled.ids) if unlabelled else 0), count_others(split)
-    raced = plan.settings.finalists and folds
-    validated = len(split.part) - len(split.holdout) if raced else len(split.valid)
-    predictions = predictions_of(validated, others, models=folds + 1 if raced else 1)
-    return Division(budget, plan.settings.finalists, folds, predictions if plan.settings.answer else None)
+    predictions = predictions_of(len(split.valid), others, models=1)
+    after_race = predictions_of(len(split.part) - len(split.holdout), others, models=folds + 1)
+    return Division(budget, plan.settings.finalists, folds, predictions if plan.settings.answer else None, after_race)
 
 
 def check(options: Options, earlier: Earlier | None, gpus: int, stack: ExitStack, console: Console) -> Plan:

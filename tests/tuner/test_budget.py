@@ -13,8 +13,9 @@ FOLDS, SLOTS = 4, 2
 @pytest.mark.parametrize("trial", [None, 0.1, 10.0, 100.0, 1000.0])
 @pytest.mark.parametrize("predictions", [None, 0, 1000])
 def test_what_is_kept_is_enough_for_the_finalists_there_is_time_for(budget, trial, predictions):
-    division = Division(budget, 4, FOLDS, predictions)
-    need, last = division.need(trial, SLOTS, 0.01), division.vote(0.01)
+    division = Division(budget, 4, FOLDS, predictions, after_race=5000)
+    need = division.need(trial, SLOTS, 0.01)
+    last = division.vote(0.01, raced=need.finalists > 0)
     assert 0 <= need.finalists <= 4 and need.seconds >= last
     assert need.seconds - last <= 0.65 * budget
     if trial is not None:
@@ -32,7 +33,14 @@ def test_nothing_is_kept_for_what_is_not_wanted_or_cannot_be():
 
 def test_a_vote_takes_longer_the_more_it_predicts_and_the_slower():
     few, many = (Division(600.0, 0, 0, predictions_of(valid, 150, models=1)) for valid in (100, 1000))
-    assert few.vote() == many.vote() < few.vote(0.01) < many.vote(0.01) < many.vote(0.02)
+    seconds = [one.vote(prediction, raced=False) for prediction, one in ((0, few), (0, many), (0.01, few), (0.01, many), (0.02, many))]
+    assert seconds[0] == seconds[1] < seconds[2] < seconds[3] < seconds[4]
+
+
+def test_where_no_race_fits_the_search_has_the_time_that_a_vote_after_one_would_take():
+    division = Division(600.0, 4, FOLDS, 20_000, after_race=150_000)
+    assert division.need(275.0, SLOTS, 0.002).finalists == 0
+    assert division.need(275.0, SLOTS, 0.002).seconds == division.vote(0.002, raced=False) == 30 + 40
 
 
 def test_more_time_never_means_fewer_finalists_and_one_alone_uses_every_slot():
