@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from analysis.evaluation.answering import DeviceName
 from analysis.members.predictions import data_folder
 from analysis.members.trials import Runs, load_runs, newest_run
 from search_spaces.errors import UserError
@@ -29,6 +30,12 @@ from trainables.storage import Folder
 
 RunOption = Annotated[
     list[str] | None, typer.Option(help="A run's name in runs/, or its folder; repeat it for several. [default: the newest run]")
+]
+
+EnsembleOption = Annotated[str, typer.Option(help="The folder of an ensemble, runs/<run>/ensemble, or its address.")]
+DeviceOption = Annotated[DeviceName, typer.Option(help="Where models compute; auto takes a GPU if there is one.")]
+BatchOption = Annotated[
+    int | None, typer.Option(min=1, help="Images that go through a model at a time. [default: as many as in its validation]")
 ]
 
 

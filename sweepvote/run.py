@@ -29,7 +29,7 @@ LEAST: dict[str, tuple[type, int]] = {"seed": (int, 0), "cpus_per_trial": (int, 
 
 @dataclass(frozen=True)
 class Run:
-    """A search on disk; everything is read anew when it is asked for, so a run that is being searched may be looked at, too."""
+    """A search on disk; everything is read when it is asked for, so a run that is being searched may be looked at, too."""
 
     folder: Folder
 

@@ -105,7 +105,7 @@ def refuse_versions(runs: Mapping[str, Mapping[str, str]]) -> None:
     for name, found in versions.items():
         if len(found) > 1:
             which = "; ".join(f"{', '.join(having)} ({sha256[:SHORT]})" for sha256, having in found.items())
-            mistakes.append(f"{name} is not the same file in {which}: what they add cannot be told apart. Give these runs one at a time")
+            mistakes.append(f"{name} is not the same file in {which}: what they add cannot be distinguished. Give these runs one at a time")
     if mistakes:
         raise ExtensionError("\n".join(mistakes))
 

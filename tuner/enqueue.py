@@ -1,13 +1,12 @@
 """`python -m tuner.enqueue RUN --set optimizer/lr=0.01`: put a configuration into a search."""
 
-import sys
 from typing import Annotated
 
 import typer
 
-from search_spaces.errors import UserError
+from analysis.command import refusals
 from trainables.commands import launch
-from trainables.console import complain, document, output
+from trainables.console import document, output
 from trainables.options import AsJson, TrustCode
 from tuner.requests import enqueue
 
@@ -31,11 +30,8 @@ def main(
 
     Exit codes: 0 enqueued, 2 refused.
     """
-    try:
+    with refusals():
         file, when = enqueue(run, changes or [], by)
-    except UserError as error:
-        complain(str(error))
-        sys.exit(2)
     output().print(f"Enqueued: {file}; {when}", soft_wrap=True)
     document({"request": file, "when": when})
 

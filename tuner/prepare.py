@@ -195,7 +195,7 @@ def load_extensions(options: Options, earlier: Earlier | None) -> tuple[Extensio
     given = [Extension(file.name, file.read_bytes()) for file in files]
     if earlier:
         changed = [(file, one) for file, one in zip(files, given, strict=True) if known.get(one.name, one.sha256) != one.sha256]
-        why = "trials by both cannot be told apart; to keep the run's own, remove the file or leave out --space"
+        why = "trials by both cannot be distinguished; to keep the run's own, remove the file or leave out --space"
         mistakes = [f"extensions: {file} ({one.sha256}) is not {one.name} of the run ({known[one.name]}): {why}" for file, one in changed]
         refuse(earlier.card, mistakes)
     # The space of somebody else's run opens no more than the run does.

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.evaluation.search.summary import summary_of, write_summary
+from analysis.evaluation.search.summary import write_summary
 from trainables.console import document
 from trainables.data.training import Data
 from trainables.metrics import BY_NAME
@@ -64,8 +64,7 @@ def race(name: str, options: Options, console: Console, start: Start) -> int:
     show_lock(run, console)
     with hold(run):
         code = race_held(run, card, options.finalists, with_shares_of(card, options), console, start)
-        write_summary(run)
-        document(summary_of(run))
+        document(write_summary(run))
         return code
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from analysis.evaluation.search.summary import summary_of, write_summary
+from analysis.evaluation.search.summary import write_summary
 from trainables.console import document, open_console
 from trainables.data.layouts.reading import read_images
 from trainables.data.training import Data
@@ -73,8 +73,7 @@ def refit(refit_options: RefitOptions, options: Options, console: Console, start
             card = card_of(card, run, searched, refits)
             show_chosen(card, searched, chosen, refits, console)
         code = train_refits(Refits(run, searched, card, refits), options, console, start, began)
-        write_summary(run)
-        document(summary_of(run))
+        document(write_summary(run))
         return code
 
 

@@ -99,7 +99,7 @@ def search(
         material = prepare(plan, allow_bad=allow_bad, console=console)
 
         with waiting("importing Ray Tune"):
-            from analysis.evaluation.search.summary import summary_of, write_summary
+            from analysis.evaluation.search.summary import write_summary
             from tuner.gain import GainSoFar
             from tuner.summary import summarize, summarize_probes
             from tuner.training import Work, study_searcher, train_and_sum_up
@@ -126,8 +126,7 @@ def search(
             from tuner.conclusion import conclude
 
             code = conclude(plan, options, division, began, console, lambda gpus: join)
-        write_summary(plan.run)
-        document(summary_of(plan.run))
+        document(write_summary(plan.run))
         return code
 
 

@@ -1,13 +1,12 @@
 """`python -m tuner.spare RUN --trial 7`: keep the pruner from a trial."""
 
-import sys
 from typing import Annotated
 
 import typer
 
-from search_spaces.errors import UserError
+from analysis.command import refusals
 from trainables.commands import launch
-from trainables.console import complain, document, output
+from trainables.console import document, output
 from trainables.options import AsJson
 from tuner.requests import spare
 
@@ -23,11 +22,8 @@ def main(
 
     Exit codes: 0 asked, 2 it does not run.
     """
-    try:
+    with refusals():
         file = spare(run, trial)
-    except UserError as error:
-        complain(str(error))
-        sys.exit(2)
     output().print(f"Asked: trial {trial} is not pruned any more ({file})", soft_wrap=True)
     document({"request": file})
 

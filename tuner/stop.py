@@ -1,13 +1,12 @@
 """`python -m tuner.stop RUN`: end a search softly, or one of its trials."""
 
-import sys
 from typing import Annotated
 
 import typer
 
-from search_spaces.errors import UserError
+from analysis.command import refusals
 from trainables.commands import launch
-from trainables.console import complain, document, output
+from trainables.console import document, output
 from trainables.options import AsJson
 from tuner.requests import stop
 
@@ -28,11 +27,8 @@ def main(
 
     Exit codes: 0 asked, 2 it does not run.
     """
-    try:
+    with refusals():
         file = stop(run, trial)
-    except UserError as error:
-        complain(str(error))
-        sys.exit(2)
     what = "the search is" if trial is None else f"trial {trial} is"
     output().print(f"Asked: {what} stopped after the current epoch ({file})", soft_wrap=True)
     document({"request": file})

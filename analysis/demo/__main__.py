@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from analysis.command import refusals, warn
-from analysis.evaluation.answering import DeviceName, device_of, no_such_device, open_ensemble
+from analysis.command import BatchOption, DeviceOption, EnsembleOption, refusals, warn
+from analysis.evaluation.answering import device_of, no_such_device, open_ensemble
 from analysis.pages.access import is_loopback, listen, names_at
 from search_spaces.errors import UserError
 from trainables.commands import program
@@ -28,7 +28,7 @@ CONNECTIONS = 256
 
 @app.command()
 def main(
-    ensemble: Annotated[str, typer.Option(help="The folder of an ensemble, runs/<run>/ensemble, or its address.")],
+    ensemble: EnsembleOption,
     host: Annotated[
         str, typer.Option(help="Where to listen; 0.0.0.0 and others that are reached from elsewhere take --token.")
     ] = "127.0.0.1",
@@ -37,10 +37,8 @@ def main(
         str,
         typer.Option(envvar="SWEEPVOTE_TOKEN", show_default=False, help=f"What requests have to bring, {SHORTEST} characters or more."),
     ] = "",
-    device: Annotated[DeviceName, typer.Option(help="Where models compute; auto takes a GPU if there is one.")] = "auto",
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Images that go through a model at a time. [default: as many as in its validation]")
-    ] = None,
+    device: DeviceOption = "auto",
+    batch: BatchOption = None,
     trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:

@@ -32,7 +32,7 @@ def main(
         python -m analysis.export_wandb faces
 
     Each trial is a run of W&B's, in a group of the run's name. Nothing is sent; `wandb sync` does that. Exported again, a trial's folder is
-    written anew, under the same id.
+    written again, under the same id.
     """
     with refusals():
         export(run, out, project)

@@ -7,8 +7,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from analysis.command import refusals, show_written, table, warn
-from analysis.evaluation.answering import DeviceName
+from analysis.command import BatchOption, DeviceOption, EnsembleOption, refusals, show_written, table, warn
 from analysis.predict.files import write_answers
 from analysis.predict.job import answered, named, prepare
 from trainables.commands import program
@@ -25,7 +24,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 @app.command()
 def main(
-    ensemble: Annotated[str, typer.Option(help="The folder of an ensemble, runs/<run>/ensemble, or its address.")],
+    ensemble: EnsembleOption,
     images: Annotated[
         str,
         typer.Option(
@@ -33,10 +32,8 @@ def main(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
-    device: Annotated[DeviceName, typer.Option(help="Where models compute; auto takes a GPU if there is one.")] = "auto",
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Images that go through a model at a time. [default: as many as in its validation]")
-    ] = None,
+    device: DeviceOption = "auto",
+    batch: BatchOption = None,
     trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:

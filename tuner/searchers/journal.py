@@ -1,6 +1,6 @@
 """A run as a journal file of Optuna's, which its dashboard shows live: `optuna-dashboard RUN/optuna-journal.log`.
 
-It is made of the records anew whenever a search begins, and nothing reads it back.
+It is made of the records whenever a search begins, and nothing reads it back.
 """
 
 from collections.abc import Iterable, Mapping

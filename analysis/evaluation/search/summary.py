@@ -54,15 +54,17 @@ def _summary(search: Search) -> dict[str, Any]:
     }
 
 
-def write_summary(run: Folder) -> None:
-    """Write summary.json and trials.parquet anew; where there is no room for them, whoever ended has said so already."""
+def write_summary(run: Folder) -> dict[str, Any]:
+    """Write summary.json and trials.parquet again, and return the summary; where there is no room for them, whoever ended has said so."""
     search = read_search(run)
+    summary = _summary(search)
     try:
-        write_json(run / SUMMARY, _summary(search))
+        write_json(run / SUMMARY, summary)
         write_atomically(run / TABLE, trials_parquet(search))
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
+    return summary
 
 
 def _begun(run: Folder) -> str | None:
