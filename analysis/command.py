@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
 from trainables.extensions import fault_of, refuse_versions
 from trainables.progress import progress_bar, waiting
-from trainables.record import find_run, open_run, read_run
+from trainables.record import RunError, find_run, open_run, read_run
 from trainables.restore_data import restore_split
 from trainables.storage import Folder
 
@@ -68,6 +69,25 @@ def run_folders(names: Sequence[str] | None) -> list[Folder]:
     for folder in folders:
         open_run(folder)
     return folders
+
+
+def run_to_export(name: str, client: str, install: str, others: Sequence[str] = ()) -> Folder:
+    """The folder of a run that another program's client is to be given.
+
+    Args:
+        client: the package that has to be installed.
+        install: what is said where it is not.
+        others: further mistakes.
+    Raises: RunError naming all that is wrong.
+    """
+    mistakes, folders = [] if find_spec(client) else [install], []
+    try:
+        folders = run_folders([name])
+    except UserError as error:
+        mistakes.append(str(error))
+    if mistakes or others:
+        raise RunError("\n".join([*mistakes, *others]))
+    return folders[0]
 
 
 def read_runs(names: Sequence[str] | None) -> Runs:

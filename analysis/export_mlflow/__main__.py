@@ -1,18 +1,15 @@
 """The command: a run, as MLflow shows it."""
 
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from analysis.command import refusals, run_folders, warn
+from analysis.command import refusals, run_to_export, warn
 from analysis.evaluation.search.exported import exported
-from search_spaces.errors import UserError
 from trainables.commands import program
 from trainables.console import document, output
 from trainables.options import AsJson, TrustCode
 from trainables.progress import progress_bar, waiting
-from trainables.record import RunError
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 INSTALL = "MLflow's client is not installed: pip install mlflow-skinny, or uv run --extra mlflow ..."
@@ -44,14 +41,7 @@ def main(
 
 def export(name: str, uri: str | None, experiment: str) -> None:
     """Check, read, send, print. Raises: RunError; typer.Exit with 1 where something was damaged and left out."""
-    mistakes, run = [] if find_spec("mlflow") else [INSTALL], None
-    try:
-        (run,) = run_folders([name])
-    except UserError as error:
-        mistakes.append(str(error))
-    if mistakes or run is None:
-        raise RunError("\n".join(mistakes))
-    console = output()
+    run, console = run_to_export(name, "mlflow", INSTALL), output()
     with waiting("reading the trials"):
         found = exported(run)
     with waiting("importing MLflow"):

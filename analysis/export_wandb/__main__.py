@@ -1,19 +1,16 @@
 """The command: a run in the offline format of Weights & Biases."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from analysis.command import refusals, run_folders, show_written, warn
+from analysis.command import refusals, run_to_export, show_written, warn
 from analysis.evaluation.search.exported import exported
-from search_spaces.errors import UserError
 from trainables.commands import program
 from trainables.console import document, output
 from trainables.options import AsJson, TrustCode
 from trainables.progress import progress_bar, waiting
-from trainables.record import RunError
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 INSTALL = "W&B's client is not installed: pip install wandb, or uv run --extra wandb ..."
@@ -40,16 +37,8 @@ def main(
 
 def export(name: str, out: Path, project: str) -> None:
     """Check, read, write, print. Raises: RunError; typer.Exit with 1 where something was damaged and left out."""
-    mistakes, run = [] if find_spec("wandb") else [INSTALL], None
-    try:
-        run = run_folders([name])[0]
-    except UserError as error:
-        mistakes.append(str(error))
-    if not out.is_dir():
-        mistakes.append(f"--out {out}: there is no such folder; make it, or write elsewhere")
-    if mistakes or run is None:
-        raise RunError("\n".join(mistakes))
-    console = output()
+    others = [] if out.is_dir() else [f"--out {out}: there is no such folder; make it, or write elsewhere"]
+    run, console = run_to_export(name, "wandb", INSTALL, others), output()
     with waiting("reading the trials"):
         found = exported(run)
     with waiting("importing W&B"):

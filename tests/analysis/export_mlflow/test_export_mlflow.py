@@ -148,7 +148,7 @@ def test_a_server_that_does_not_answer_is_named_within_seconds(run):
 
 def test_without_mlflow_it_says_what_to_install_beside_what_else_is_wrong(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr("analysis.command.find_spec", lambda name: None)
     assert not missing(refused("nowhere"), "mlflow-skinny", "--extra mlflow", "'nowhere'")
 
 

@@ -60,6 +60,6 @@ def test_each_trial_is_a_run_with_settings_curve_and_files_and_exported_again_no
 
 def test_without_wandb_it_says_what_to_install_beside_what_else_is_wrong(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr("analysis.command.find_spec", lambda name: None)
     result = call("nowhere", "--out", "missing")
     assert result.exit_code == 2 and not missing(result.stderr, "pip install wandb", "'nowhere'", "--out missing")
