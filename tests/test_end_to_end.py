@@ -21,6 +21,7 @@ from tuner.searching import search
 EPOCH_KEYS = {
     "epoch",
     "distinct",
+    "shown",
     "largest_repeat",
     "train_loss",
     "score",

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from trainables.config import TrainConfig
 from trainables.data.batches import Batch, TrainBatches, plain_batches
 from trainables.data.targets import Kind, Task
+from trainables.data.training import count_shown
 from trainables.data.views import OpenView
 from trainables.losses import Loss
 from trainables.metrics import Metric, accuracy_of, target_scores
@@ -141,7 +142,8 @@ def fit(
         if scores.score is not None:
             parts.schedule.end_epoch(parts.metric.sign * scores.score)
         progress = progress.after(epoch, trained.steps, scores.score, parts.metric)
-        shown = np.bincount(parts.batches.order(epoch))
+        order = parts.batches.order(epoch)
+        repeats = np.bincount(order)
         waited = epoch - progress.best_epoch
         report = EpochReport(
             epoch=epoch,
@@ -152,13 +154,14 @@ def fit(
             lr=trained.lr,
             seconds=perf_counter() - start,
             photos=trained.images,
-            distinct=int((shown > 0).sum()),
-            largest_repeat=int(shown.max()),
+            distinct=int((repeats > 0).sum()),
+            largest_repeat=int(repeats.max()),
             images_per_second=trained.images / training_seconds,
             peak_memory=peak_memory(parts.device),
             micro_batch=parts.micro_batch,
             best_epoch=progress.best_epoch,
             last=epoch == epochs or bool(settings.patience and waited >= settings.patience),
+            shown=count_shown(parts.batches.images, order, parts.task),
         )
         yield Epoch(report, probabilities, progress)
         if report.last:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.data.targets import Kind
+from trainables.data.training import count_shown
 from trainables.features import Features, features_of, kept
 from trainables.loop import DivergedError, Epoch, Parts, Progress, Scores, activated, fit, peak_memory
 from trainables.models.heads import NumberHead
@@ -292,6 +293,7 @@ def _only_epoch(parts: Parts, features: tuple[Features, Features], start: float,
         micro_batch=parts.micro_batch,
         best_epoch=1,
         last=True,
+        shown=count_shown(images, np.arange(len(images)), parts.task),
     )
     return Epoch(report, answers, progress)
 

@@ -113,6 +113,8 @@ class EpochReport:
     micro_batch: int  # images per forward and backward pass; 0: whole batches
     best_epoch: int  # so far; the newest without a validation split
     last: bool  # the trial ends here by itself
+    # How often each joint class of the trial's task, or each tag, was shown; empty for numbers, and where it was not counted.
+    shown: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,11 @@ from analysis.pages.tables import Table, as_number, number_range, table_of
 from analysis.report.cells import no_space
 from analysis.report.parts import Part, Picture, Words
 from trainables.commands import typed
+from trainables.data.targets import read_task
 
 PROBES = 12  # of the table that is shown at once
 AXES = 12  # of the parallel coordinates
+MOST_CLASSES = 60  # of the table of what a sampler showed
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,22 @@ def _history(run: Run) -> Iterator[Part]:
         history_figure(steps, run.search.metric),
     )
     yield _trials_table(run.search)
+    yield from _shown_table(run.search)
+
+
+def _shown_table(search: Search) -> Iterator[Part]:
+    """How often the sampler of the best trial showed each class; nothing where the trial did not count it."""
+    best = ranked(search.trials, search.metric)[0]
+    counts = [report["shown"] for report in best.reports if report.get("shown")]
+    task = read_task(best.settings.get("task", "joint"), search.card.scheme)
+    names = task.scheme.of_kind(task.scheme.kinds[0]).class_names()
+    if not counts or len(counts[0]) != len(names):
+        return
+    means = [sum(column) / len(counts) for column in zip(*counts, strict=True)]
+    rows = [(name, f"{mean:,.0f}", f"{mean / max(1, sum(means)):.1%}") for name, mean in zip(names, means, strict=True)]
+    sampler = best.settings.get("sampler/name", "shuffle")
+    caption = f"How often an epoch of trial {best.number}, the best, showed each class (sampler {sampler}, mean of {len(counts)} epochs)"
+    yield table_of(caption, ("class", "images shown", "share"), rows, (1, 2), most=MOST_CLASSES, folded=True)
 
 
 def _trials_table(search: Search) -> Table:
