@@ -12,6 +12,7 @@ from typing import Any, Self
 import ray
 import torch
 from ray import tune
+from ray._raylet import setproctitle  # pyrefly: ignore[missing-module-attribute]
 
 from trainables.build import build_parts
 from trainables.card import Card
@@ -126,8 +127,16 @@ def run_trial(proposal: dict[str, Any], job: Job) -> None:
         lost = f"node {socket.gethostname()} cannot read {job.run}: give --storage a folder that all nodes share, or an object store"
         tune.report({"number": number, "halt": lost, "no_room": False})
         return
+    # What Ray's dashboard, top and nvidia-smi show. Ray names the process after the class that all trials share at every call of it.
+    name = f"ray::trial {number} {config.model.backbone}"
+    setproctitle(name)
+
+    def report(metrics: dict[str, Any]) -> None:
+        tune.report(metrics)
+        setproctitle(name)
+
     try:
-        train(number, config, fetched(job.of_fold(config.data.fold), View.of(config.view)), report=tune.report)
+        train(number, config, fetched(job.of_fold(config.data.fold), View.of(config.view)), report)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise

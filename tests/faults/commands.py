@@ -76,7 +76,7 @@ class Command:
 
     def workers(self) -> list[int]:
         """Its processes that train trials."""
-        return [pid for pid in processes_with(self.marker) if name_of(pid).startswith("ray::ImplicitFunc")]
+        return [pid for pid in processes_with(self.marker) if trains(pid)]
 
     def kill(self) -> None:
         """End it and all that it started, at once."""
@@ -118,6 +118,11 @@ def name_of(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     return ""
+
+
+def trains(pid: int) -> bool:
+    """Whether a process trains trials: between two epochs it has Ray's name, else that of the trial."""
+    return name_of(pid).startswith(("ray::ImplicitFunc", "ray::trial "))
 
 
 def told(run: Path) -> dict[int, list[str]]:

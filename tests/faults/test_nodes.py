@@ -15,7 +15,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster as RayCluster
 
-from tests.faults.commands import ROOT, name_of, processes_with, searched, told, wait_for, went_on
+from tests.faults.commands import ROOT, name_of, processes_with, searched, told, trains, wait_for, went_on
 from tests.faults.disk import Disk
 from tests.messages import missing
 from trainables.data.view_store import read_store
@@ -50,14 +50,18 @@ class Node:
     process: Popen
     cache: Path
 
+    @property
+    def pids(self) -> list[int]:
+        return processes_with(f"SWEEPVOTE_CACHE={self.cache}")
+
     def processes(self, name: str) -> list[int]:
         """Those of its processes that have this in their name."""
-        return [pid for pid in processes_with(f"SWEEPVOTE_CACHE={self.cache}") if name in name_of(pid)]
+        return [pid for pid in self.pids if name in name_of(pid)]
 
     @property
     def trials(self) -> int:
         """How many trials it has in hand."""
-        return len(self.processes("ray::ImplicitFunc"))
+        return sum(trains(pid) for pid in self.pids)
 
     @property
     def view(self) -> tuple[Path, int] | None:

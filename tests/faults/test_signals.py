@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import nightly_after
-from tests.faults.commands import MEASURED, Command, name_of, processes_with, searched, told, wait_for, went_on
+from tests.faults.commands import MEASURED, Command, name_of, processes_with, searched, told, trains, wait_for, went_on
 from trainables.record import LAST, read_predictions, read_records, read_run
 from tuner.cli import TrialCount
 
@@ -59,6 +59,10 @@ def test_a_signal_ends_a_search_softly_and_it_resumes_at_the_next_epoch(here, se
     run = here / "runs" / "first"
     process = search()
     process.wait_for(lambda: both_report(run))
+    # Between two epochs Ray names a process for a moment.
+    process.wait_for(
+        lambda: sorted(name_of(pid).rstrip() for pid in process.workers()) == [f"ray::trial {n} test_efficientnet" for n in (0, 1)]
+    )
     seen = told(run)
     process.signal(number)
     ended, words = process.end(limit=60)
@@ -200,7 +204,7 @@ def meanwhile(act: Callable[[], None]):
 def busy_workers() -> list[int]:
     """The processes of this process' Ray cluster that train a trial."""
     children = [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/stat") if parent_of(file) in raylets()]
-    return [pid for pid in children if name_of(pid).startswith("ray::ImplicitFunc")]
+    return [pid for pid in children if trains(pid)]
 
 
 def raylets() -> set[int]:
