@@ -128,7 +128,7 @@ TECHNIQUES: dict[str, dict] = {
     "S4-11": {"labels/extra": True, "labels/confidence": 0.6},
     "S4-12": {"augment/flip": 0.5},
     "S4-13": {"augment/saturation": 0.05, "augment/hue": 0.02},
-    "S4-14": {"augment/erase": 1.0},
+    "S4-14": {"augment/erase": 1.0, "augment/erase_area": [0.05, 0.05], "augment/erase_aspect": [0.5, 1.0]},
     "S4-15": {"augment/brightness": 0.2, "augment/rotate": 10.0, "augment/shift": 0.1, "augment/most": 2},
     "S4-16": {"mix/name": "cutmix_intra", "mix/prob": 0.5, "mix/low": 0.5, "mix/high": 0.5},
     "S4-17": VERTICAL,

@@ -26,6 +26,7 @@ Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=16)]
 Numbers = Annotated[tuple[Count, ...], Field(strict=False)]
 Range = Annotated[tuple[int, int], Field(strict=False)]
+Pair = Annotated[tuple[Positive, Positive], Field(strict=False)]
 Channels = Annotated[tuple[float, float, float], Field(strict=False)]
 Statistics = Annotated[tuple[Channels, Channels], Field(strict=False)]
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from trainables.registry import Count, Entry, Registry, Section, Share, choose, setting
+from trainables.registry import Count, Entry, Pair, Registry, Section, Share, choose, setting
 
 if TYPE_CHECKING:
     from albumentations import BasicTransform
@@ -48,7 +48,19 @@ class AugmentConfig(Section):
     dropout: Share = setting("probability of coarse dropout (cutout): a few black boxes", 0.0)
     grid_dropout: Share = setting("probability of a grid of black boxes", 0.0)
     erase: Share = setting("probability of one erased rectangle", 0.0)
+    erase_area: Pair = setting("smallest and largest area of an erased rectangle, as a share of the image's, at most 1", (0.02, 0.2))
+    erase_aspect: Pair = setting("smallest and largest height of an erased rectangle, as a share of its width", (0.5, 2.0))
     policy: str = setting("further changes drawn from a fixed list", "none")
+
+    @field_validator("erase_area", "erase_aspect")
+    @classmethod
+    def _ascending(cls, pair: tuple[float, float], info: ValidationInfo) -> tuple[float, float]:
+        low, high = pair
+        if low > high:
+            raise ValueError(f"{low} is above {high}; write the smaller first")
+        if info.field_name == "erase_area" and high > 1:
+            raise ValueError(f"{high} is more than the whole image; write at most 1")
+        return pair
 
 
 class RandSettings(AugmentConfig):
@@ -94,7 +106,7 @@ def build_augment(config: AugmentConfig) -> Augment | None:
 
     steps = choose(POLICIES, config.policy, "augment/policy").build(config)
     changes: list[A.BasicTransform | A.BaseCompose] = [
-        build(getattr(config, name)) for name, build in CHANGES.items() if getattr(config, name)
+        build(getattr(config, name), **_details(config, name)) for name, build in CHANGES.items() if getattr(config, name)
     ]
     steps += [A.SomeOf(changes, n=config.most)] if 0 < config.most < len(changes) else changes
     if not steps:
@@ -106,3 +118,8 @@ def build_augment(config: AugmentConfig) -> Augment | None:
         return np.stack([pipeline(image=image)["image"] for image in images])
 
     return augment
+
+
+def _details(config: AugmentConfig, change: str) -> dict[str, Any]:
+    """What the settings say of a change beside how much or how often: `erase_area` is the `area` of `erase`."""
+    return {name.removeprefix(f"{change}_"): value for name, value in config if name.startswith(f"{change}_")}

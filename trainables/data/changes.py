@@ -143,9 +143,9 @@ def to_uint8(pixels: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
-# What each field of AugmentConfig does, given its value above 0, in the order in which images are changed
+# What each field of AugmentConfig does, given its value above 0 and its details by name, in the order in which images are changed
 
-CHANGES: dict[str, Callable[[float], A.BasicTransform | A.BaseCompose]] = {
+CHANGES: dict[str, Callable[..., A.BasicTransform | A.BaseCompose]] = {
     "flip": lambda p: A.HorizontalFlip(p=p),
     "rotate": lambda most: Change(lambda image, rng: rotated(image, rng.uniform(-most, most))),
     "shift": lambda most: Change(lambda image, rng: shifted(image, *rng.uniform(-most, most, size=2))),
@@ -169,8 +169,8 @@ CHANGES: dict[str, Callable[[float], A.BasicTransform | A.BaseCompose]] = {
     # DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout, 2017.
     "dropout": lambda p: A.CoarseDropout(num_holes_range=(1, 4), hole_height_range=(0.1, 0.25), hole_width_range=(0.1, 0.25), p=p),
     "grid_dropout": lambda p: A.GridDropout(ratio=0.4, holes_number_xy=(4, 4), p=p),
-    # Zhong et al., Random Erasing Data Augmentation, 2017; area and shape as in the winner's report.
-    "erase": lambda p: A.Erasing(scale=(0.02, 0.2), ratio=(0.5, 2.0), fill="random", p=p),
+    # Zhong et al., Random Erasing Data Augmentation, 2017.
+    "erase": lambda p, area, aspect: A.Erasing(scale=area, ratio=(1 / aspect[1], 1 / aspect[0]), fill="random", p=p),
 }
 
 

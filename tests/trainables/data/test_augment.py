@@ -7,9 +7,11 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from tests.conftest import nightly_after
+from tests.messages import mistaken
 from trainables.config import section
 from trainables.data.augment import POLICIES, AugmentConfig, build_augment
 from trainables.data.changes import CHANGES, OPERATIONS, rand_augment, trivial_augment
+from trainables.registry import ConfigError
 
 SIZES = [(16, 16), (24, 20), (33, 47), (64, 64)]
 PROBABILITIES = ["flip", "gray", "clahe", "sharpen", "blur", "elastic", "tiles", "dropout", "grid_dropout", "erase"]
@@ -18,7 +20,7 @@ WEAK = {
     "pca": 0.03, "noise": 0.01, "distort": 0.05,
 }  # fmt: skip
 STRONGEST = dict.fromkeys(CHANGES, 1.0) | {"rotate": 180, "scale": 0.99, "zoom": 0.99, "hue": 0.5}
-STEERING = {"most", "policy", "ops", "magnitude"}
+STEERING = {"most", "policy", "ops", "magnitude", "erase_area", "erase_aspect"}
 
 
 def picture(height=64, width=64, seed=0) -> np.ndarray:
@@ -331,6 +333,23 @@ def test_erasing_fills_one_rectangle_of_at_most_a_fifth():
     for one in changed:
         rows, columns = np.flatnonzero(one.any(axis=1)), np.flatnonzero(one.any(axis=0))
         assert one[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean() > 0.95
+
+
+@pytest.mark.parametrize(("area", "aspect"), [((0.05, 0.05), (0.5, 1.0)), ((0.3, 0.4), (1.0, 1.0)), ((0.1, 0.1), (3.0, 4.0))])
+def test_an_erased_rectangle_has_the_area_and_the_aspect_that_are_asked_for(area, aspect):
+    changed = (often(np.zeros((80, 80, 3), np.uint8), 100, erase=1.0, erase_area=area, erase_aspect=aspect) > 0).any(axis=3)
+    share, height, width = changed.mean(axis=(1, 2)), changed.any(axis=2).sum(axis=1), changed.any(axis=1).sum(axis=1)
+    # Sides are whole pixels.
+    assert area[0] * 0.9 < share.min() and share.max() < area[1] * 1.1
+    assert aspect[0] * 0.85 < (height / width).min() and (height / width).max() < aspect[1] * 1.15
+
+
+def test_an_area_or_aspect_that_is_none_is_refused():
+    with pytest.raises(ConfigError) as caught:
+        section("augment", erase=1.0, erase_area=(0.2, 0.1), erase_aspect=(0.0, 1.0))
+    assert not mistaken(str(caught.value).splitlines(), [("augment/erase_area: ", "0.2", "0.1"), ("augment/erase_aspect: ", "0")])
+    with pytest.raises(ConfigError, match="augment/erase_area: .*1.5"):
+        section("augment", erase_area=(0.2, 1.5))
 
 
 # Policies
