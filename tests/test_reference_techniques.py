@@ -147,6 +147,7 @@ TECHNIQUES: dict[str, dict] = {
     "3.1 soft F1": {"loss/name": "soft_f1"},
     "3.1 LDAM": {"loss/name": "ldam", "loss/margin": 0.5},
     "3.1 CosFace": {"loss/name": "cosface", "loss/margin": 0.35},
+    "3.1 alpha a head": {"task": "heads", "loss/name": "focal", "loss/alpha": ["inverse", "none", [1.0, 1.0, 3.0]]},
     "3.1 class-balanced": {"loss/alpha": "effective", "loss/beta": 0.9},
     "3.1 edges in the stem": {"model/edges": "stem"},
     "3.1 hidden layers": {"model/hidden": 32},

@@ -48,13 +48,16 @@ class LossConfig(Section):
     )
 
 
+Alpha = Literal["none", "inverse", "effective"] | Annotated[tuple[Positive, ...], Field(strict=False)]
+
+
 class WeightedSettings(LossConfig):
     """A loss whose classes have weights."""
 
-    alpha: Literal["none", "inverse", "effective"] | Annotated[tuple[Positive, ...], Field(strict=False)] = setting(
-        "weights of the classes: none, 1/n, 1/effective number, or a list of them",
+    alpha: Alpha | Annotated[tuple[Alpha, ...], Field(strict=False)] = setting(
+        "weights of the classes: none, 1/n, 1/effective number, or a list of them; or a list with one of these for each head",
         "none",
-        "none, inverse, effective, or a list with one weight above 0 for each class of the head",
+        "none, inverse, effective, or a list with one weight above 0 for each class of the head; or a list of these, one for each head",
     )
     beta: Annotated[float, Field(ge=0, lt=1)] = setting("alpha effective: beta of the effective number (1 - beta^n) / (1 - beta)", 0.999)
 
@@ -247,7 +250,12 @@ def build_losses(config: LossConfig, schemes: Sequence[Scheme], heads: Sequence[
     mistakes = []
     if config.ordinal == "coral" and not any(ordinal):
         mistakes.append(Mistake("loss/ordinal", _no_ordinal_head(schemes)))
-    chosen = [loss_of(config, scheme.kind) for scheme in schemes]
+    if alphas := alphas_by_head(config):
+        if len(alphas) != len(schemes):
+            raise ConfigError([*mistakes, _wrong_alphas(len(alphas), schemes)])
+        chosen = [loss_of(config.model_copy(update={"alpha": alpha}), one.kind) for one, alpha in zip(schemes, alphas, strict=True)]
+    else:
+        chosen = [loss_of(config, scheme.kind) for scheme in schemes]
     for scheme, own, is_ordinal in zip(schemes, chosen, ordinal, strict=True):
         if isinstance(own, WeightedSettings) and isinstance(own.alpha, tuple) and len(own.alpha) != scheme.classes and not is_ordinal:
             mistakes.append(_wrong_weights(len(own.alpha), scheme))
@@ -258,12 +266,24 @@ def build_losses(config: LossConfig, schemes: Sequence[Scheme], heads: Sequence[
     ]
 
 
+def alphas_by_head(config: LossConfig) -> tuple[Alpha, ...]:
+    """The alpha of each head, where each has one of its own; empty: all have the same."""
+    alpha = getattr(config, "alpha", ())
+    return alpha if isinstance(alpha, tuple) and any(isinstance(one, str | tuple) for one in alpha) else ()
+
+
 def _no_ordinal_head(schemes: Sequence[Scheme]) -> str:
     needs = "coral needs a head of an ordinal target alone"
     ordinal = [target.name for scheme in schemes for target in scheme.targets if target.cuts]
     if not ordinal:
         return f"{needs}, and no target of this task is cut from a number; take none"
     return f"{needs}, such as {ordinal[0]}; set task to heads or to {ordinal[0]}, or take none"
+
+
+def _wrong_alphas(given: int, schemes: Sequence[Scheme]) -> Mistake:
+    heads = "; ".join(" x ".join(scheme.names) for scheme in schemes)
+    count = f"{len(schemes)} heads" if len(schemes) > 1 else "one head"
+    return Mistake("loss/alpha", f"has {given} entries, one a head, but the task has {count} ({heads}); give {len(schemes)}, or one for all")
 
 
 def _wrong_weights(given: int, scheme: Scheme) -> Mistake:

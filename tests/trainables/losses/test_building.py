@@ -1,5 +1,6 @@
 """From the section `loss` to the loss of each head."""
 
+import json
 from functools import partial
 
 import numpy as np
@@ -48,6 +49,26 @@ def test_a_list_of_weights_that_does_not_fit_is_refused_for_every_head_it_does_n
     heads = [("loss/alpha: ", "2 weights", f"head of {target}", "3 classes", fix) for target in ("mask", "age")]
     assert not mistaken(said("heads", name=name, alpha=(1.0, 2.0)).splitlines(), heads)
     assert len(build("gender", section("loss", name=name, alpha=(1.0, 2.0)))) == 1
+
+
+def test_each_head_may_have_an_alpha_of_its_own():
+    heads = read_task("heads", SCHEME).head_schemes
+    counts = [np.array([50.0, 10.0, 10.0]), np.array([30.0, 40.0]), np.array([40.0, 25.0, 5.0])]
+    config = section("loss", alpha=["none", [1.0, 3.0], "inverse"])
+    mask, gender, age = build_losses(config, heads, [Head("classes", count, 70) for count in counts])
+    assert mask.keywords["weights"] is None
+    assert gender.keywords["weights"].tolist() == pytest.approx((np.array([1, 3]) * 70 / 150).tolist())
+    assert age.keywords["weights"].tolist() == pytest.approx((70 / 3 / counts[2]).tolist())
+    assert type(config).model_validate(json.loads(config.model_dump_json())) == config
+
+
+def test_alphas_that_do_not_fit_the_heads_are_refused_by_their_number_or_by_the_head():
+    assert not mistaken([said("heads", alpha=["none", "inverse"])], [("loss/alpha: ", "2", "3 heads", "mask; gender; age", "give 3")])
+    assert not mistaken([said("joint", alpha=["none", "inverse"])], [("loss/alpha: ", "2", "one head", "mask x gender x age", "give 1")])
+    wrong = [("loss/alpha: ", "2 weights", "head of age", "3 classes")]
+    assert not mistaken([said("heads", alpha=["none", [1.0, 2.0], [1.0, 2.0]])], wrong)
+    with pytest.raises(ConfigError, match="loss/alpha: write none, inverse.*one for each head"):
+        section("loss", alpha=[1.0, "inverse"])
 
 
 def test_coral_trains_the_ordinal_heads_and_the_named_loss_the_others():
