@@ -116,7 +116,7 @@ TECHNIQUES: dict[str, dict] = {
     "S3-12": {"loss/name": "cosine_ce", "loss/cosine": 0.1},
     "S3-13": {"optimizer/lr": 1e-4},
     "S3-15": {"train/accumulate": 2, "train/patience": 3, "loss/name": "focal", "schedule/name": "step", "schedule/factor": 0.5},
-    "S3-16": {"model/backbone": "densenet121", "model/weights": "none", "view/size": 32},
+    "S3-16": {"model/backbone": "googlenet", "model/weights": "none", "view/size": 32},
     "S3-17": {"labels/extra": True},
     "S3-18": {"seed": 7},
     "S4-1": {"task": "heads"},
@@ -147,6 +147,7 @@ TECHNIQUES: dict[str, dict] = {
     "3.1 soft F1": {"loss/name": "soft_f1"},
     "3.1 LDAM": {"loss/name": "ldam", "loss/margin": 0.5},
     "3.1 CosFace": {"loss/name": "cosface", "loss/margin": 0.35},
+    "3.1 DenseNet": {"model/backbone": "densenet121", "model/weights": "none", "view/size": 32},
     "3.1 alpha a head": {"task": "heads", "loss/name": "focal", "loss/alpha": ["inverse", "none", [1.0, 1.0, 3.0]]},
     "3.1 class-balanced": {"loss/alpha": "effective", "loss/beta": 0.9},
     "3.1 edges in the stem": {"model/edges": "stem"},
@@ -206,7 +207,7 @@ BASE = {
 
 every_technique = pytest.mark.parametrize("row", TECHNIQUES)
 # What trains, on a push: each set of settings once, and of the large backbones that differ in nothing else one.
-LARGE = {"eca_nfnet_l0", "resnext26ts", "densenet121", "resnet34", "efficientnet_lite0"}
+LARGE = {"eca_nfnet_l0", "resnext26ts", "googlenet", "densenet121", "resnet34", "efficientnet_lite0"}
 TRAINED = list({str(changes): row for row, changes in reversed(TECHNIQUES.items()) if changes.get("model/backbone") not in LARGE}.values())
 
 

@@ -283,7 +283,9 @@ def _no_ordinal_head(schemes: Sequence[Scheme]) -> str:
 def _wrong_alphas(given: int, schemes: Sequence[Scheme]) -> Mistake:
     heads = "; ".join(" x ".join(scheme.names) for scheme in schemes)
     count = f"{len(schemes)} heads" if len(schemes) > 1 else "one head"
-    return Mistake("loss/alpha", f"has {given} entries, one a head, but the task has {count} ({heads}); give {len(schemes)}, or one for all")
+    return Mistake(
+        "loss/alpha", f"has {given} entries, one a head, but the task has {count} ({heads}); give {len(schemes)}, or one for all"
+    )
 
 
 def _wrong_weights(given: int, scheme: Scheme) -> Mistake:

@@ -11,12 +11,14 @@ from timm.layers import DropPath
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
+from trainables.models import googlenet  # noqa: F401 - it adds itself to timm's names
 from trainables.models.edges import widen
 from trainables.models.offline import PACKAGES, offline_file, offline_weights
 from trainables.models.settings import FrozenSettings, ModelConfig
 from trainables.registry import ConfigError, Mistake, nearest
 
 UNFIT = (AssertionError, ValueError, RuntimeError, ArithmeticError)  # what timm raises for a size that a network cannot take
+AUXILIARY = ("AuxLogits.",)  # classifiers in the middle of Inception networks, which no network is built with
 STEPS = (14, 16, 32, 64, 128)  # pixels: patches and strides whose multiples networks take
 
 
@@ -96,8 +98,8 @@ def load_weights(backbone: nn.Module, file: Path) -> None:
         raise _weights_mistake(f"{file} is not a state dict of tensors only; save model.state_dict() with safetensors") from None
 
     classifier = backbone.pretrained_cfg.get("classifier") or ()
-    heads = tuple(f"{part}." for part in ([classifier] if isinstance(classifier, str) else classifier))
-    state = {key: value for key, value in state.items() if not key.startswith(heads)} if heads else state
+    heads = (*(f"{part}." for part in ([classifier] if isinstance(classifier, str) else classifier)), *AUXILIARY)
+    state = {key: value for key, value in state.items() if not key.startswith(heads)}
     own = backbone.state_dict()
     wrong = [
         *(f"missing {key}" for key in own if key not in state),

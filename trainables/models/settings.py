@@ -10,7 +10,7 @@ from trainables.registry import Count, Entry, Registry, Section, setting
 class ModelConfig(Section):
     """The network."""
 
-    backbone: str = setting("any timm name")
+    backbone: str = setting("any timm name, or googlenet")
     second: str = setting("a second backbone, whose features are concatenated to the first's; empty: none", "")
     weights: str = setting("imagenet, none, or a file with the backbone's state dict; {backbone} in it stands for the name", "imagenet")
     freeze: str = setting("what keeps its initial weights: nothing, all but the heads, or all stages but the last few", "none")

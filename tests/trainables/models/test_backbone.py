@@ -3,8 +3,10 @@ import pickle
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 
+from tests.conftest import nightly_after
 from tests.messages import missing, mistaken
 from trainables.models.backbone import build_backbone, pretrained_statistics
 from trainables.models.settings import ModelConfig
@@ -163,6 +165,25 @@ def test_weights_are_loaded_from_a_file_key_by_key_and_a_classifier_in_it_is_lef
         torch.save({"state_dict": state} if "wrapped" in suffix else state, file)
     loaded = build(name, weights=file).state_dict()
     assert loaded and all(torch.equal(value, state[key]) for key, value in loaded.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "side"),
+    nightly_after(1, [("googlenet", torchvision.models.GoogLeNet, 32), ("inception_v3", torchvision.models.Inception3, 80)]),
+)
+def test_a_file_with_auxiliary_classifiers_gives_a_network_without_them_that_answers_the_same(name, whole, side, tmp_path):
+    network = whole(init_weights=False)
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    network.fc = torch.nn.Identity()
+    images = torch.rand(2, 3, side, side)
+    backbone = build(name, (side, side), weights=tmp_path / "weights.safetensors").eval()
+    torch.testing.assert_close(backbone(images), network.eval()(images))
+
+
+def test_googlenet_is_refused_what_it_has_not():
+    assert not missing(refused("googlenet", weights="imagenet"), "model/weights: ", "googlenet", "file")
+    assert refused("googlenet", drop_path=0.1).startswith("model/drop_path: googlenet ")
+    assert pretrained_statistics("googlenet") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def test_missing_unknown_and_misshapen_keys_are_named(tmp_path):

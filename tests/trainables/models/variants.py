@@ -40,6 +40,7 @@ VARIANTS: dict[str, dict] = {
 # Stages of one network of each family, and the beginning of the last stage's parameters.
 FAMILIES: dict[str, tuple[int, str]] = {
     "resnet10t": (5, "layer4."),
+    "googlenet": (10, "inception5b."),
     "resnext26ts": (5, "stages.3."),
     "densenet121": (5, "features."),
     "efficientnet_b0": (8, "blocks.6."),
