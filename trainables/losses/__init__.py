@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -120,9 +120,10 @@ def _weights(settings: WeightedSettings, head: Head) -> Tensor | None:
     from trainables.losses.classification import class_weights
     from trainables.losses.tags import tag_weights
 
+    alpha: Any = settings.alpha  # of this head alone, see `build_losses`
     if head.kind == "tags":
-        return tag_weights(settings.alpha, settings.beta, head.counts, head.images)
-    return class_weights(settings.alpha, settings.beta, head.counts)
+        return tag_weights(alpha, settings.beta, head.counts, head.images)
+    return class_weights(alpha, settings.beta, head.counts)
 
 
 def _asymmetric(settings: AsymmetricSettings, head: Head) -> Loss:

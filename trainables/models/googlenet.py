@@ -27,18 +27,19 @@ class GoogLeNetFeatures(GoogLeNet):
     def __init__(self) -> None:
         super().__init__(aux_logits=False, init_weights=False)
         del self.fc, self.dropout
+        self.pooled = True
+        # pyrefly: ignore[bad-argument-type]
         self.pretrained_cfg = {"architecture": "googlenet", **CARD}
 
     def reset_classifier(self, num_classes: int, global_pool: str) -> None:
         """As timm's networks have it; without a pool the features are a map (n, 1024, height, width)."""
-        self.avgpool = nn.AdaptiveAvgPool2d((1, 1)) if global_pool else nn.Identity()
+        self.pooled = bool(global_pool)
 
     # pyrefly: ignore[bad-override]  one tensor, as there are no auxiliary classifiers
     def forward(self, images: Tensor) -> Tensor:
         for name in LAYERS:
             images = self.get_submodule(name)(images)
-        features = self.avgpool(images)
-        return features if isinstance(self.avgpool, nn.Identity) else features.flatten(1)
+        return self.avgpool(images).flatten(1) if self.pooled else images
 
 
 @register_model
