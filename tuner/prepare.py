@@ -292,7 +292,8 @@ def has_overlay(space: str | Mapping[str, Any]) -> bool:
 
 
 def demo_folder() -> Path:
-    return cache_folder() / f"demo-{DEMO_PEOPLE}-people"
+    # The number says how they are drawn: earlier runs keep the images that they were made from.
+    return cache_folder() / f"demo-{DEMO_PEOPLE}-people-2"
 
 
 def demo_people(console: Console) -> Path:

@@ -38,6 +38,12 @@ class Pen:
         """Fill a closed outline (n, 2)."""
         self._with(alpha).polygon(self._place(points), fill=_ink(colour, alpha))
 
+    def shade(self, outline: Points, colour: Colour, alpha: float) -> None:
+        """Fill a closed outline so that it fades towards its edge: `alpha` in the middle."""
+        middle = np.mean(outline, axis=0)
+        for size in (1.0, 0.75, 0.5):
+            self.shape(middle + size * (np.asarray(outline) - middle), colour, alpha / 3)
+
     def line(self, points: Points, colour: Colour, width: float, alpha: float = 1.0) -> None:
         """Stroke an open line (n, 2), `width` in face units."""
         width = max(1, round(width * self._scale))
@@ -121,20 +127,35 @@ def _look(person: Person, rng: np.random.Generator) -> Look:
     )
 
 
-def draw_shots(person: Person, size: tuple[int, int]) -> Iterable[tuple[str, Image.Image]]:
+@dataclass(frozen=True)
+class Framing:
+    """Where in the image a face is, and how large."""
+
+    size: tuple[float, float] = (0.88, 1.14)  # least and largest, of that at which head and shoulders fill the image
+    spread: tuple[float, float] = (0.03, 0.025)  # standard deviations of its place, as shares of width and height
+
+
+PORTRAIT = Framing()
+FAR = Framing((0.3, 0.5), (0.14, 0.12))  # small and anywhere: where a crop around the face matters
+
+
+def draw_shots(person: Person, size: tuple[int, int], framing: Framing = PORTRAIT) -> Iterable[tuple[str, Image.Image]]:
     """Yield (stem, RGB image) of the seven shots: one look, but seven poses, lights and mask colours."""
     rng = np.random.default_rng(person.seed)
     look = _look(person, rng)
     for (stem, mask), colour in zip(SHOTS.items(), rng.permutation(_MASK_COLOURS), strict=False):
-        yield stem, _draw_shot(look, mask, colour, size, rng)
+        yield stem, _draw_shot(look, mask, colour, size, framing, rng)
 
 
-def _draw_shot(look: Look, mask: int, colour: Colour, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+def _draw_shot(
+    look: Look, mask: int, colour: Colour, size: tuple[int, int], framing: Framing, rng: np.random.Generator
+) -> Image.Image:
     width, height = 2 * size[0], 2 * size[1]  # halved at the end, which smooths every edge
     corners = np.clip(look.room + rng.normal(0, 12, look.room.shape), 0, 255).astype(np.uint8)
     canvas = Image.fromarray(corners).resize((width, height), Image.Resampling.BILINEAR)
-    scale = 0.285 * min(height, width * 4 / 3) * rng.uniform(0.88, 1.14)
-    centre = (width * (0.5 + rng.normal(0, 0.03)), height * (0.48 + rng.normal(0, 0.025)))
+    scale = 0.285 * min(height, width * 4 / 3) * rng.uniform(*framing.size)
+    across, down = (rng.normal(0, share) for share in framing.spread)
+    centre = (width * (0.5 + across), height * (0.48 + down))
     _draw_room(canvas, rng)
     pen = Pen(canvas, centre, scale, tilt=rng.normal(0, 0.07), turn=rng.normal(0, 0.07))
     _draw_body(pen, look, rng)
@@ -175,7 +196,10 @@ def _draw_face(pen: Pen, look: Look, rng: np.random.Generator) -> None:
     for side in (-1, 1):
         pen.shape(_oval(side * look.width, 0.05, 0.1, 0.2), look.skin * 0.88)
     y = -np.cos(np.linspace(0, np.pi, 40))
-    pen.shape(_both(np.stack([_half_width(look, y), y], axis=1)), look.skin)
+    outline = _both(np.stack([_half_width(look, y), y], axis=1))
+    for size, light in ((1.0, 0.86), (0.95, 0.92), (0.89, 0.97), (0.8, 1.0)):
+        pen.shape(outline * size, look.skin * light)
+    _draw_relief(pen, look, dark)
     if look.stubble:
         y = np.linspace(0.25, 1, 12)
         pen.shape(_both([(0, 0.46), (0.3, 0.5), (0.5, 0.45), *np.stack([_half_width(look, y), y], axis=1)]), look.brow, look.stubble)
@@ -183,7 +207,7 @@ def _draw_face(pen: Pen, look: Look, rng: np.random.Generator) -> None:
     smile, gaze = rng.normal(0.02, 0.03), rng.normal(0, 0.025)
     for side in (-1, 1):
         pen.shape(_oval(side * 0.44, 0.33, 0.17, 0.12), np.array((225, 100, 100)), 0.22 * (1 - aged))
-        pen.shape(_oval(side * 0.33, -0.03, 0.16, look.eyes), np.array((243, 240, 236)))
+        pen.shape(_oval(side * 0.33, -0.03, 0.16, look.eyes), _mix((243, 240, 236), look.skin, 0.2))
         pen.shape(_oval(side * 0.33 + gaze, -0.03, 0.075, min(0.075, look.eyes)), np.array((45, 30, 25)))
         lid = [(0.16, 0), (0.24, -look.eyes * 0.95), (0.36, -look.eyes * 1.1), (0.5, -0.01 + 0.05 * aged)]
         pen.line([(side * x, y - 0.03) for x, y in lid], np.array((30, 22, 20)), look.lash)
@@ -195,6 +219,22 @@ def _draw_face(pen: Pen, look: Look, rng: np.random.Generator) -> None:
     upper = [(0, 0.62 - full * 0.5), (half * 0.35, 0.62 - full * 0.8), (half, 0.63 - smile)]
     pen.shape(_both([*upper, (half * 0.5, 0.63 + full * 0.8), (0, 0.63 + full)]), look.lips)
     pen.line([(-half, 0.63 - smile), (0, 0.64), (half, 0.63 - smile)], look.lips * 0.5, 0.02)
+
+
+def _draw_relief(pen: Pen, look: Look, dark: Colour) -> None:
+    """Where a face is hollow it is darker, and where it stands out lighter: what detectors of faces look for."""
+    bright = _mix(look.skin, (255, 255, 255), 0.5)
+    pen.shade(_oval(0, -0.5, 0.4, 0.2), bright, 0.35)
+    for side in (-1, 1):
+        pen.shade(_oval(side * 0.33, -0.06, 0.27, 0.19), dark, 0.5)
+        pen.shade(_oval(side * 0.4, 0.25, 0.18, 0.12), bright, 0.4)
+        pen.shade(_oval(side * 0.12, 0.1, 0.06, 0.3), dark, 0.4)
+        pen.shade(_oval(side * 0.14, 0.33, 0.07, 0.07), dark, 0.4)
+    pen.shade(_oval(0, 0.1, 0.06, 0.3), bright, 0.5)
+    pen.shade(_oval(0, 0.3, 0.07, 0.06), bright, 0.5)
+    pen.shade(_oval(0, 0.4, 0.14, 0.05), dark, 0.5)
+    pen.shade(_oval(0, 0.78, 0.2, 0.05), dark, 0.4)
+    pen.shade(_oval(0, 0.9, 0.16, 0.07), bright, 0.3)
 
 
 def _draw_wrinkles(pen: Pen, look: Look, dark: Colour, aged: float) -> None:
@@ -226,6 +266,8 @@ def _draw_mask(pen: Pen, look: Look, mask: int, colour: Colour, rng: np.random.G
         _both([(0, top - peak), (x[0] * 0.4, top), *zip(x, y, strict=True), (x[-1] * 0.55, bottom), (0, bottom + peak * 0.3)])
     )
     pen.shape(outline, colour)
+    if fit == "worn":
+        _draw_cloth(pen, colour)
     pen.line([*outline, outline[0]], shade, 0.02, 0.7)
     if kind == "pleated":
         for share in (0.35, 0.55, 0.75):
@@ -234,6 +276,17 @@ def _draw_mask(pen: Pen, look: Look, mask: int, colour: Colour, rng: np.random.G
             pen.line([(-reach, level - 0.02), (0, level + 0.02), (reach, level - 0.02)], shade, 0.02, 0.7)
     else:
         pen.line([(0, top - peak), (0.02, (top + bottom) / 2), (0, bottom)], shade, 0.025, 0.6 if kind == "beak" else 0.25)
+
+
+def _draw_cloth(pen: Pen, colour: Colour) -> None:
+    """Nose, mouth and chin show through the cloth, without which a detector takes a masked face for none."""
+    dark, bright = colour * 0.4, _mix(colour, (255, 255, 255), 0.5)
+    for side in (-1, 1):
+        pen.shade(_oval(side * 0.17, 0.32, 0.1, 0.2), dark, 0.4)
+    pen.shade(_oval(0, 0.3, 0.09, 0.2), bright, 0.4)
+    pen.shade(_oval(0, 0.42, 0.2, 0.06), dark, 0.4)
+    pen.shade(_oval(0, 0.65, 0.35, 0.09), dark, 0.4)
+    pen.shade(_oval(0, 0.8, 0.25, 0.07), bright, 0.25)
 
 
 def _draw_front_hair(pen: Pen, look: Look, rng: np.random.Generator) -> None:

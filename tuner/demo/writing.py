@@ -11,7 +11,7 @@ from PIL import Image
 
 from trainables.data.layouts import contest
 from trainables.registry import ConfigError, Mistake
-from tuner.demo.drawing import SHOTS, draw_shots
+from tuner.demo.drawing import PORTRAIT, SHOTS, Framing, draw_shots
 from tuner.demo.people import GENDERS, PLANTED, Person, cast_people
 
 LAYOUT = contest.LAYOUT  # in which the drawn people are written
@@ -31,6 +31,7 @@ def write_people(
     size: tuple[int, int] = (192, 256),
     cuts: tuple[int, ...] = contest.CUTS,
     quirks: bool = True,
+    framing: Framing = PORTRAIT,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
     """Draw seven images of each person and return `folder`; it is complete or absent, and the same seed gives the same bytes.
@@ -44,6 +45,7 @@ def write_people(
         size: (width, height) in pixels.
         cuts: first years of all age bands but the youngest, as `contest_scheme` takes them; only the answers depend on them.
         quirks: plant what is odd in the contest's files, see PLANTED; with fewer than 20 people nothing is planted.
+        framing: where in the images the faces are.
         progress: called with how many more people are drawn, of people + eval_people in all.
     Raises: ConfigError.
     """
@@ -58,8 +60,8 @@ def write_people(
         if tested:
             images["eval"].mkdir(parents=True)
         quirk_of = {id: quirk for quirk, id in planted.items()}
-        written = [pool.submit(_write_folder, person, images["train"], size, quirk_of.get(person.id, "")) for person in trained]
-        nameless = [pool.submit(_write_nameless, person, images["eval"], size) for person in tested]
+        written = [pool.submit(_write_folder, person, images["train"], size, framing, quirk_of.get(person.id, "")) for person in trained]
+        nameless = [pool.submit(_write_nameless, person, images["eval"], size, framing) for person in tested]
         for job in (*written, *nameless):
             job.result()
             if progress:
@@ -87,10 +89,10 @@ def _check(folder: Path, people: int, eval_people: int, size: tuple[int, int]) -
         raise ConfigError(mistakes)
 
 
-def _write_folder(person: Person, images: Path, size: tuple[int, int], quirk: str) -> None:
+def _write_folder(person: Person, images: Path, size: tuple[int, int], framing: Framing, quirk: str) -> None:
     folder = images / person.folder
     folder.mkdir()
-    for stem, image in draw_shots(person, size):
+    for stem, image in draw_shots(person, size, framing):
         if quirk == "missing" and stem == "mask3":
             continue
         path = folder / f"{stem}{_EXTENSIONS.get(quirk, {}).get(stem, '.jpg')}"
@@ -104,11 +106,11 @@ def _write_folder(person: Person, images: Path, size: tuple[int, int], quirk: st
         (hidden / "mask1.jpg").write_bytes(_APPLE_DOUBLE)
 
 
-def _write_nameless(person: Person, images: Path, size: tuple[int, int]) -> list[tuple[str, int, int, int]]:
+def _write_nameless(person: Person, images: Path, size: tuple[int, int], framing: Framing) -> list[tuple[str, int, int, int]]:
     """Write the images under names that don't tell the person; returns (name, mask, gender, age) of each."""
     names = np.random.default_rng((*person.seed, 1))
     rows = []
-    for stem, image in draw_shots(person, size):
+    for stem, image in draw_shots(person, size, framing):
         name = f"{names.bytes(20).hex()}.jpg"
         _save(image, images / name)
         rows.append((name, SHOTS[stem], person.gender, person.age))

@@ -504,7 +504,12 @@ def faces_of(folder: Path) -> list:
 
 
 def test_in_training_and_inference_a_face_is_found_alike(some, tmp_path):
-    built = build_views(some, [FACE], tmp_path)
+    for name in some.ids[:4]:
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(some.root / name, tmp_path / "images" / name)
+    Image.new("RGB", (72, 96), "gray").save(tmp_path / "images" / "wall.png")
+    some = Unlabelled(tmp_path / "images", (*some.ids[:4], "wall.png"))
+    built = build_views(some, [FACE], tmp_path / "views")
     boxes = {name: find_face(read_image(some.root / name)) for name in some.ids if name not in built.bad}
     assert built.without_face == tuple(name for name, box in boxes.items() if box is None)
     assert 0 < len(built.without_face) < len(boxes)

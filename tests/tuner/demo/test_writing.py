@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainables.data.faces import find_face
 from trainables.data.layouts.contest import contest_scheme
 from trainables.registry import ConfigError
-from tuner.demo.drawing import SHOTS, draw_shots
+from tuner.demo.drawing import FAR, SHOTS, draw_shots
 from tuner.demo.people import CONTEST, PLANTED, Person, band_counts, cast_people
 from tuner.demo.writing import write_people
 
@@ -234,3 +235,18 @@ def test_all_mistakes_are_reported_at_once(tmp_path):
     with pytest.raises(ConfigError) as error:
         write_people(tmp_path / "data", people=0, eval_people=-1, seed=0, size=(8, 32))
     assert [mistake.path for mistake in error.value.mistakes] == ["people", "eval_people", "size"]
+
+
+def test_a_detector_finds_the_face_of_nearly_every_drawn_person_with_a_mask_and_without():
+    found = {mask: [] for mask in set(SHOTS.values())}
+    for person in cast_people(6, (1, 0), {}):
+        for stem, image in draw_shots(person, (144, 192)):
+            found[SHOTS[stem]].append(find_face(image) is not None)
+    assert np.mean(sum(found.values(), [])) >= 0.8 and all(np.mean(mask) >= 0.6 for mask in found.values()), found
+
+
+def test_a_far_face_is_small_and_lies_elsewhere_in_every_image():
+    boxes = [find_face(image) for _, image in draw_shots(Person("000001", 1, 25, (3,)), (192, 256), FAR)]
+    boxes = [box for box in boxes if box]
+    assert max(right - left for left, _, right, _ in boxes) < 192 // 3
+    assert np.ptp([left + right for left, _, right, _ in boxes]) > 192 // 4
