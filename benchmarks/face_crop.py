@@ -3,7 +3,7 @@
 The same small network from scratch, once on whole images and once on what MTCNN finds, on the same people and with the same seeds;
 a third time on the portraits of the demo, where the face fills the image and a crop can gain little.
 
-    uv run python -m benchmarks.face_crop [--people 120] [--epochs 12] [--seeds 3] [--size 64] [--target mask]
+    uv run python -m benchmarks.face_crop [--people 120] [--epochs 15] [--seeds 3] [--size 64] [--target mask]
 """
 
 import json
@@ -36,7 +36,7 @@ FOLDS = 4
 
 def main(
     people: Annotated[int, typer.Option(help="Drawn people, with seven images each.")] = 120,
-    epochs: Annotated[int, typer.Option(help="Of every training.")] = 12,
+    epochs: Annotated[int, typer.Option(help="Of every training.")] = 15,
     seeds: Annotated[int, typer.Option(help="Trainings of each kind, each with another fold and seed.")] = 3,
     size: Annotated[int, typer.Option(help="Pixels of a side.")] = 64,
     backbone: Annotated[str, typer.Option(help="Any timm network; it has no weights to begin with.")] = "test_efficientnet",

@@ -5,6 +5,7 @@ import torch
 
 from benchmarks.answer import grade, put_aside
 from benchmarks.decision import main as decision
+from benchmarks.face_crop import main as face_crop
 from benchmarks.search import main as search
 from benchmarks.shift import main as shift
 from benchmarks.train_step import main
@@ -25,6 +26,15 @@ def test_the_benchmark_of_views_ends_with_a_line_of_json(capsys):
     measure_views(images=8, size=32, batch_size=3, rounds=1)
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["decode all, s"] > 0 and figures["batches/s of the store"] > 0 and figures["ratio"] > 0
+
+
+@pytest.mark.nightly
+def test_a_crop_around_small_faces_helps_a_network_that_sees_masks(capsys):
+    before = torch.get_num_threads()
+    face_crop(people=60, epochs=12, seeds=1, size=64, backbone="test_efficientnet", target="mask", threads=1)
+    torch.set_num_threads(before)
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["scores"]["far, crop face"][0] > figures["scores"]["far, crop none"][0] + 0.1
 
 
 def test_over_simulated_searches_the_default_rule_gains_more_in_truth_than_the_safe_one_and_seldom_loses(capsys):

@@ -13,9 +13,8 @@ from pydantic import BaseModel, Field
 from analysis.evaluation.answering import Answering
 from analysis.members.predictions import Shown, load_once, wanted_views
 from trainables.data.decoding import TOLD, UNREADABLE, TooLargeError, UnknownFormatError, decode, open_image
-from trainables.data.faces import find_face
 from trainables.data.targets import Scheme
-from trainables.data.views import View, area_of, look
+from trainables.data.views import View, area_of, faces_of, look
 from trainables.metrics.metric import TAGGED
 
 if TYPE_CHECKING:
@@ -103,13 +102,13 @@ class Model:
         except UNREADABLE as error:
             status = 413 if isinstance(error, TooLargeError) else 415 if isinstance(error, UnknownFormatError) else 422
             return Prediction(image=name, problem=str(error) or type(error).__name__, status=status), None
-        face = find_face(image) if any(view.needs_face for view in self.views) else None
-        pixels = {view: look(image, view, face) for view in self.views}
+        faces = faces_of(image, self.views)
+        pixels = {view: look(image, view, face) for view, face in faces.items()}
         saw = [
             Seen(
                 view=str(view),
-                crop=area_of(image.size, view, face)[0],
-                face=face if view.needs_face else None,
+                crop=area_of(image.size, view, faces[view])[0],
+                face=faces[view],
                 needs_face=view.needs_face,
                 picture=_data_uri(pixels[view]) if pictures else "",
             )

@@ -10,16 +10,17 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainables.ahead import ahead
 from trainables.data.decoding import TOLD, UNREADABLE, Change, decode, decoder
-from trainables.data.faces import VERSION, Box, Faces, Find, find_face, one_thread_each
+from trainables.data.faces import DETECTORS, Box, Faces, Find, one_thread_each, version_of
 from trainables.data.images import DataError, Images, LeftOut, Unlabelled
 from trainables.data.names import some
 from trainables.data.view_store import BLACK, FORMAT, CacheError, Use, Writer, alone, make_room, note_use, read_store
@@ -71,6 +72,17 @@ class FaceSettings(ViewConfig):
 
     fraction: Annotated[float, Field(gt=0, le=1)] = setting("where no face is detected: share of each side that stays of the middle", 0.8)
     margin: Annotated[float, Field(ge=0, le=2)] = setting("what is added on each side, as a share of the face's box", 0.4)
+    detector: str = setting("what finds the face", "mtcnn", "`mtcnn`, or `yunet` with its file")
+    detector_file: str = setting("yunet: path of its weights, face_detection_yunet of OpenCV's model zoo (ONNX)", "")
+
+    @model_validator(mode="after")
+    def _has_its_file(self) -> Self:
+        detector = choose(DETECTORS, self.detector, "view/detector")
+        if detector.needs_file and not self.detector_file:
+            raise ValueError(f"detector {self.detector} needs detector_file, the path of its weights")
+        if self.detector_file and not detector.needs_file:
+            raise ValueError(f"detector {self.detector} takes no detector_file; leave it out")
+        return self
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,8 @@ class View:
     box: tuple[int, int] | None = None  # height, width in pixels of the image
     margin: float = 0.0  # on each side of a face, as a share of its box
     fit: str = "stretch"
+    detector: str = "mtcnn"
+    detector_file: str = ""
 
     @classmethod
     def of(cls, config: ViewConfig) -> "View":
@@ -98,10 +112,27 @@ class View:
         """Whether `look` has to be told where the image's face is."""
         return CROPS[self.crop].needs_face
 
+    @property
+    def finder(self) -> tuple[str, str] | None:
+        """The detector and its file; None where no face is needed."""
+        return (self.detector, self.detector_file) if self.needs_face else None
+
     def __str__(self) -> str:
         crop = CROPS[self.crop].words.format(**asdict(self))
         fit = "" if self.fit == "stretch" else self.fit
-        return ", ".join(filter(None, (f"{self.height}x{self.width}", crop, fit)))
+        found_by = "" if self.detector == "mtcnn" else f"found by {self.detector}"
+        return ", ".join(filter(None, (f"{self.height}x{self.width}", crop, found_by, fit)))
+
+
+def faces_of(image: Image.Image, views: Sequence[View]) -> dict[View, Box | None]:
+    """The face that `look` is to be told of, by view, each looked for once; None where none is found or needed. Raises: DataError."""
+    found = {finder: _finder(*finder)(image) for finder in {view.finder for view in views} if finder}
+    return {view: found.get(view.finder) for view in views}
+
+
+@cache
+def _finder(detector: str, file: str) -> Find:
+    return choose(DETECTORS, detector, "view/detector").build(file)
 
 
 def _center(size: Size, view: View, face: Box | None) -> Area:
@@ -178,7 +209,7 @@ def look(image: Image.Image, view: View, face: Box | None = None) -> np.ndarray:
     """The image as the model sees it: (height, width, 3) uint8.
 
     Args:
-        face: what `find_face` finds in the image; views that need no face do not ask for it.
+        face: what `faces_of` finds in the image; views that need no face do not ask for it.
     """
     canvas = Image.new("RGB", (view.width, view.height))
     area, size = area_of(image.size, view, face)
@@ -248,7 +279,7 @@ def build_views(
     views: Iterable[View],
     cache: Path,
     progress: Callable[[int], None] | None = None,
-    find: Find = find_face,
+    find: Find | None = None,
 ) -> ViewFiles:
     """Decode on all cores what the cache does not hold yet: each content once, however many images and data sets have it.
 
@@ -258,7 +289,7 @@ def build_views(
     Args:
         cache: folder of the stores. Several processes may build there at a time.
         progress: called with 1 for each image that was read.
-        find: where the face of an image is; asked once for each content, and only if a view needs it.
+        find: where the face of an image is, in place of the views' own detectors; asked once for each content, and only if needed.
     Raises: DataError when the disk has no room for them.
     """
     views = sorted(set(views), key=str)
@@ -299,7 +330,7 @@ def count_missing(images: Images | Unlabelled, views: Iterable[View], cache: Pat
     return len(_survey(images, list(views), cache).missing)
 
 
-def open_view(file: ViewFile, find: Find = find_face) -> OpenView:
+def open_view(file: ViewFile, find: Find | None = None) -> OpenView:
     """The view's images; those that are no longer in the cache are decoded again.
 
     Raises: DataError when that cannot be: an image is gone or has another content by now, or the disk has no room.
@@ -327,8 +358,11 @@ def open_view(file: ViewFile, find: Find = find_face) -> OpenView:
 
 def store_folder(cache: Path, view: View) -> Path:
     """Where the images lie that a view shows."""
-    origin = CROPS.origins.get(view.crop, "")
-    text = json.dumps([FORMAT, VERSION if view.needs_face else "", asdict(view), *([origin] if origin else [])])
+    origins = filter(None, (CROPS.origins.get(view.crop), DETECTORS.origins.get(view.detector) if view.needs_face else ""))
+    version = version_of(*view.finder) if view.finder else ""
+    # What a view of before there was a choice did not say is not said: its images stay where they are.
+    said = {name: value for name, value in asdict(view).items() if name not in ("detector", "detector_file") or view.detector != "mtcnn"}
+    text = json.dumps([FORMAT, version, said, *origins])
     return cache / f"{view.crop}-{view.height}x{view.width}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -385,7 +419,7 @@ def _survey(images: Images | Unlabelled, views: Sequence[View], cache: Path) -> 
 
 
 def _fill(
-    root: Path, names: Sequence[str], views: Sequence[View], cache: Path, progress: Callable[[int], None], find: Find
+    root: Path, names: Sequence[str], views: Sequence[View], cache: Path, progress: Callable[[int], None], find: Find | None
 ) -> dict[str, _File]:
     """Read files and add what the views' stores lack of them, in turns with other processes. Raises: CacheError, DataError."""
     found: dict[str, _File] = {}
@@ -393,7 +427,7 @@ def _fill(
     for start in range(0, max(1, len(names)), turn):
         with alone(cache), ExitStack() as stack:
             stack.callback(_extend_table, cache, root, found)
-            faces = Faces(cache / f"faces-{VERSION}.jsonl", find) if names and any(view.needs_face for view in views) else None
+            faces = _remembered(views, cache, find) if names else {}
             stack.enter_context(one_thread_each() if faces else nullcontext())
             writers = {
                 view: stack.enter_context(Writer(store_folder(cache, view), (view.height, view.width, 3), str(view))) for view in views
@@ -401,17 +435,25 @@ def _fill(
             files = stack.enter_context(closing(_read_all(root, names[start : start + turn], writers, faces)))
             for name, (file, seen, without_face, changes) in files:
                 for view, image in seen.items():
-                    writers[view].add(file.content, image, without_face and view.needs_face, changes)
+                    writers[view].add(file.content, image, view in without_face, changes)
                 found[name] = file
                 progress(1)
     return found
 
 
-# A file, its image in each view whose store lacks it, whether it has no face, and what was done to its pixels.
-Decoded = tuple[_File, dict[View, np.ndarray], bool, Change]
+# The detected faces, by detector and its file.
+Known = Mapping[tuple[str, str], Faces]
+# A file, its image in each view whose store lacks it, which of these miss a face in it, and what was done to its pixels.
+Decoded = tuple[_File, dict[View, np.ndarray], set[View], Change]
 
 
-def _read_all(root: Path, names: Sequence[str], writers: Mapping[View, Writer], faces: Faces | None) -> Generator[tuple[str, Decoded]]:
+def _remembered(views: Sequence[View], cache: Path, find: Find | None) -> Known:
+    """Raises: DataError where a detector is not there."""
+    wanted = {finder for view in views if (finder := view.finder)}
+    return {one: Faces(cache / f"faces-{version_of(*one)}.jsonl", find or _finder(*one)) for one in wanted}
+
+
+def _read_all(root: Path, names: Sequence[str], writers: Mapping[View, Writer], faces: Known) -> Generator[tuple[str, Decoded]]:
     def read(index: int) -> Decoded:
         return _read(root / names[index], writers, faces)
 
@@ -421,7 +463,7 @@ def _read_all(root: Path, names: Sequence[str], writers: Mapping[View, Writer], 
         yield from zip(names, files, strict=True)
 
 
-def _read(file: Path, writers: Mapping[View, Writer], faces: Faces | None) -> Decoded:
+def _read(file: Path, writers: Mapping[View, Writer], faces: Known) -> Decoded:
     stamp, content = (), ""
     try:
         with file.open("rb") as stream:
@@ -429,17 +471,18 @@ def _read(file: Path, writers: Mapping[View, Writer], faces: Faces | None) -> De
             content = hashlib.file_digest(stream, "sha256").hexdigest()
             views = [view for view, writer in writers.items() if content not in writer.row]
             if not views:
-                return _File(stamp, content), {}, False, Change(0)
+                return _File(stamp, content), {}, set(), Change(0)
             stream.seek(0)
             image, changes = decode(stream)
     except UNREADABLE as error:
         # What the system says of a disk may be otherwise tomorrow; what Pillow says of the bytes is not.
         passing = isinstance(error, OSError) and error.errno is not None
-        return _File(() if passing else stamp, content, str(error) or type(error).__name__), {}, False, Change(0)
+        return _File(() if passing else stamp, content, str(error) or type(error).__name__), {}, set(), Change(0)
     # Where pixels are changed, another decoder may have found no face in what it made of them.
     digest = f"{content[:16]}{f'-{changes:x}' if changes else ''}"
-    face = faces.of(image, digest) if faces and any(view.needs_face for view in views) else None
-    return _File(stamp, content), {view: look(image, view, face) for view in views}, face is None, changes
+    found = {view: faces[finder].of(image, digest) for view in views if (finder := view.finder)}
+    missed = {view for view, face in found.items() if face is None}
+    return _File(stamp, content), {view: look(image, view, found.get(view)) for view in views}, missed, changes
 
 
 @contextmanager

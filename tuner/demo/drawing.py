@@ -147,9 +147,7 @@ def draw_shots(person: Person, size: tuple[int, int], framing: Framing = PORTRAI
         yield stem, _draw_shot(look, mask, colour, size, framing, rng)
 
 
-def _draw_shot(
-    look: Look, mask: int, colour: Colour, size: tuple[int, int], framing: Framing, rng: np.random.Generator
-) -> Image.Image:
+def _draw_shot(look: Look, mask: int, colour: Colour, size: tuple[int, int], framing: Framing, rng: np.random.Generator) -> Image.Image:
     width, height = 2 * size[0], 2 * size[1]  # halved at the end, which smooths every edge
     corners = np.clip(look.room + rng.normal(0, 12, look.room.shape), 0, 255).astype(np.uint8)
     canvas = Image.fromarray(corners).resize((width, height), Image.Resampling.BILINEAR)

@@ -23,7 +23,7 @@ from trainables.checkpoint import load_model, pack_model
 from trainables.config import section
 from trainables.data.batches import plain_batches
 from trainables.data.decoding import LARGEST, Change, decode, read_image
-from trainables.data.faces import Box, find_face
+from trainables.data.faces import DETECTORS, Box, find_face
 from trainables.data.images import DataError, Unlabelled
 from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
@@ -554,7 +554,7 @@ def test_faces_are_known_by_the_content_of_an_image_not_by_its_name(some, tmp_pa
 def test_another_detector_finds_anew_and_only_for_views_that_want_a_face(some, tmp_path, monkeypatch):
     find = Finder()
     first = build_views(some, [FACE, SQUARE], tmp_path, find=find)
-    monkeypatch.setattr("trainables.data.views.VERSION", "another")
+    monkeypatch.setitem(DETECTORS.data, "mtcnn", replace(DETECTORS["mtcnn"], version="another"))
     second = build_views(some, [FACE, SQUARE], tmp_path, find=no_face)
     assert rows_in(tmp_path, FACE) == find.asked and decoded(some, [SQUARE], tmp_path) == []
     assert not first.without_face and len(second.without_face) == find.asked
@@ -606,7 +606,15 @@ def test_who_has_no_face_is_known_without_looking_and_where_the_view_goes(some, 
 # Which view is meant
 
 
-OTHER = {"fit": "cover", "size": (32, 48), "fraction": 0.3, "margin": 0.1, "box": (50, 60)}
+OTHER = {
+    "fit": "cover",
+    "size": (32, 48),
+    "fraction": 0.3,
+    "margin": 0.1,
+    "box": (50, 60),
+    "detector": "yunet",
+    "detector_file": "yunet.onnx",
+}
 
 
 @pytest.mark.parametrize("crop", CROPS)
@@ -628,6 +636,17 @@ def test_a_view_survives_being_a_key_a_pickle_and_a_record(crop, fit):
     view = View.of(config)
     assert pickle.loads(pickle.dumps(view)) == view
     assert {view: 1}[View.of(section("view", **json.loads(config.model_dump_json())))] == 1
+
+
+@pytest.mark.parametrize(
+    ("view", "folder"),
+    [
+        (View("face", 0.8, 64, 48, margin=0.4), "face-64x48-4afce35c145e"),
+        (View("box", 1.0, 32, 32, box=(320, 256), fit="cover"), "box-32x32-a1d1724657bb"),
+    ],
+)
+def test_a_view_of_before_detectors_could_be_chosen_is_found_where_it_was_kept(view, folder):
+    assert store_folder(Path(), view) == Path(folder)
 
 
 def test_settings_that_mean_the_same_geometry_are_one_view():
