@@ -127,7 +127,7 @@ class View:
 def faces_of(image: Image.Image, views: Sequence[View]) -> dict[View, Box | None]:
     """The face that `look` is to be told of, by view, each looked for once; None where none is found or needed. Raises: DataError."""
     found = {finder: _finder(*finder)(image) for finder in {view.finder for view in views} if finder}
-    return {view: found.get(view.finder) for view in views}
+    return {view: found[view.finder] if view.finder else None for view in views}
 
 
 @cache
