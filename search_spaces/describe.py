@@ -1,7 +1,7 @@
 """`python -m search_spaces.describe`: every name that a space can give, as a page in Markdown.
 
 The page is made from the settings themselves, so it cannot fall behind them: meanings, bounds and defaults from `TrialConfig` and
-`RunSettings`, names from the registries. Nothing imports this module, which alone in this package imports what trains and what tunes:
+`RunSettings`, names from the registries. Nothing imports this module, which, as `backbones`, imports what trains and what tunes:
 it explains names to people, and the spaces themselves stay plain data.
 """
 

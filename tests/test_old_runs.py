@@ -30,6 +30,7 @@ from trainables.losses import LOSSES
 from trainables.migrations import FORMAT, NewerFormatError
 from trainables.record import MODEL, read_config, read_json, read_record, read_records, read_run, trial_folder, write_json, write_run
 from tuner.cli import Options, TrialCount
+from tuner.look import main as look
 from tuner.refit import main as refit_command
 from tuner.refits import RefitOptions
 from tuner.refitting import refit
@@ -110,6 +111,15 @@ def test_it_is_reported_with_the_scores_of_its_old_ensemble(old):
     page = (RUN / "report/index.html").read_text()
     assert f"{then('ensemble/scores.json')['answers']['best single']['macro_f1']:.3f}" in page
     assert "amaged" not in page
+
+
+def test_it_is_looked_at_and_its_report_shows_what_was_found(old):
+    app = typer.Typer()
+    app.command()(look)
+    call(app, "--run", "format1")
+    call(report, "--run", "format1")
+    page = (RUN / "report/index.html").read_text()
+    assert "../look/index.html" in page and "40 groups" in page and "tuner.look" not in page
 
 
 def test_a_trial_of_it_is_replayed_epoch_by_epoch(old):

@@ -31,6 +31,10 @@ COMMANDS = {
     "enqueue": Command("tuner.enqueue", "Propose a configuration to a search: it is tried next, or first when the run is resumed."),
     "stop": Command("tuner.stop", "Stop a search softly, from any machine that reaches its folder, or one of its trials."),
     "spare": Command("tuner.spare", "Spare a trial: it is not pruned any more, and trains to its own end."),
+    "look": Command(
+        "tuner.look",
+        "Look at images and labels before a search: one page of counts, sizes, colours, examples, copies and odd labels.",
+    ),
     "probe": Command(
         "tuner.probe", "Fit linear heads to what the backbones of a space give without being trained, at each of its views, and rank them."
     ),
@@ -61,6 +65,10 @@ COMMANDS = {
     "pretrain": Command("tuner.pretrain", "Train a backbone on images without labels, and write weights with which a search can start."),
     "runs": Command("analysis.runs", "List the runs that there are: date, trials, best score, answer, size."),
     "spaces": Command("tuner.spaces", "List the spaces that come with the package, or print one of them."),
+    "backbones": Command(
+        "search_spaces.backbones",
+        "List backbones by numbers: parameters, GFLOPs, MB, size and accuracy of their pre-training, weights at hand.",
+    ),
     "cache": Command(
         "trainables.cache", "List the decoded images in the cache, and what was copied from object stores, or remove some of it."
     ),

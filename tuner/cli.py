@@ -1,5 +1,6 @@
 """What the commands that train trials share: options, Ray's start, signals, and messages in place of tracebacks."""
 
+import json
 import re
 import signal
 import sys
@@ -61,6 +62,37 @@ Address = Annotated[
 ]
 Watch = Annotated[bool, typer.Option("--watch", help="Serve a page of the run on this machine, which refreshes itself and takes requests.")]
 Dashboard = Annotated[bool, typer.Option(help="Serve Ray's dashboard on this machine.")]
+
+# Options that say where the images are and how they are read; all but the first are short for settings of the section data.
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="A folder with one folder per class, a table, or a folder with a table; or its address, such as "
+        "s3://bucket/flowers. Default: drawn images, for a demo.",
+    ),
+]
+Target = Annotated[str | None, typer.Option(metavar="NAME[,NAME]", help="The column or columns to predict; short for --set data/target=.")]
+TagColumns = Annotated[str | None, typer.Option(metavar="NAME[,NAME]", help="The columns of tags; short for --set data/tags=.")]
+NumberColumn = Annotated[str | None, typer.Option(metavar="NAME", help="The column of a number to predict; short for --set data/number=.")]
+Group = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Column of the groups (patient, scene), which no split separates; short for --set data/group=."),
+]
+LabelPattern = Annotated[
+    str | None,
+    typer.Option(metavar="PATTERN", help="Labels in file names, such as {label}_{n}; short for --set data/label_pattern=."),
+]
+LayoutName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="How images and labels are stored, where several layouts fit; short for --set data/layout=."),
+]
+OF_DATA = ("target", "tags", "number", "group", "label_pattern", "layout")
+
+
+def data_changes(given: Mapping[str, str | None]) -> list[str]:
+    """The options of OF_DATA that were given, as `--set` takes them; in quotation marks, for names such as no, 01 or a: b are text."""
+    return [f"data/{name}={json.dumps(value)}" for name, value in given.items() if value is not None]
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,16 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
     return list(dict.fromkeys(mistakes))
 
 
+def check_data(space: Space) -> list[tuple[str, str]]:
+    """Every (path, message) that is wrong with the section `data` of a space, of which nothing else has to be there."""
+    known, mistakes = set(setting_paths()), []
+    for path, values in values_of(space).items():
+        if path.startswith("data/"):
+            wrong = [one for value in values for one in _value_mistakes(path, value, {}, Scheme(()), ())]
+            mistakes += wrong if path in known else [(path, _no_setting(path, space))]
+    return mistakes
+
+
 def _metric_mistakes(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
     try:
         settings = RunSettings.model_validate(space.run)

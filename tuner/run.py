@@ -1,6 +1,5 @@
 """`python -m tuner.run --space quickstart.yaml`: search a space, keep every trial's record, print the best trials."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +9,31 @@ from search_spaces.read import shipped_spaces
 from trainables.commands import launch
 from trainables.console import output
 from trainables.options import AsJson, TrustCode
-from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, Watch, carry_out, trial_count
+from tuner.cli import (
+    OF_DATA,
+    Address,
+    CpusPerTrial,
+    Dashboard,
+    Data,
+    GpusPerTrial,
+    Group,
+    LabelPattern,
+    LayoutName,
+    NumberColumn,
+    Options,
+    Retries,
+    Start,
+    TagColumns,
+    Target,
+    TimeBudget,
+    Watch,
+    carry_out,
+    data_changes,
+    trial_count,
+)
 
-# Options that are short for settings of the sections run and data.
+# Options that are short for settings of the section run.
 OF_RUN = ("metric", "searcher", "pruner")
-OF_DATA = ("target", "tags", "number", "group", "label_pattern", "layout")
 
 
 def folder_of(data: str | None, files: list[str]) -> str | None:
@@ -41,33 +60,13 @@ def run(
             help="Resume a run, by its name or folder: finished trials are kept, interrupted ones continue after their last epoch.",
         ),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH",
-            help="A folder with one folder per class, a table, or a folder with a table; or its address, such as "
-            "s3://bucket/flowers. Default: drawn images, for a demo.",
-        ),
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(metavar="NAME[,NAME]", help="The column or columns to predict; short for --set data/target=.")
-    ] = None,
-    tags: Annotated[str | None, typer.Option(metavar="NAME[,NAME]", help="The columns of tags; short for --set data/tags=.")] = None,
-    number: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The column of a number to predict; short for --set data/number=.")
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Column of the groups (patient, scene), which no split separates; short for --set data/group=."),
-    ] = None,
-    label_pattern: Annotated[
-        str | None,
-        typer.Option(metavar="PATTERN", help="Labels in file names, such as {label}_{n}; short for --set data/label_pattern=."),
-    ] = None,
-    layout: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="How images and labels are stored, where several layouts fit; short for --set data/layout=."),
-    ] = None,
+    data: Data = None,
+    target: Target = None,
+    tags: TagColumns = None,
+    number: NumberColumn = None,
+    group: Group = None,
+    label_pattern: LabelPattern = None,
+    layout: LayoutName = None,
     trials: Annotated[
         str | None,
         typer.Option(
@@ -141,15 +140,14 @@ def run(
         given.pop(name)
     given["data"] = folder_of(data, given.pop("files") or [])
     named = {name: value for name in OF_RUN if (value := given.pop(name)) is not None}
-    # In quotation marks: names such as no, 01 or a: b are text.
-    of_data = {name: json.dumps(value) for name in OF_DATA if (value := given.pop(name)) is not None}
+    of_data = data_changes({name: given.pop(name) for name in OF_DATA})
     console = output()
 
     def work(start: Start) -> int:
         from tuner.searching import search
 
         # Every option is a field of the same name.
-        short = (*(f"run/{name}={value}" for name, value in named.items()), *(f"data/{name}={value}" for name, value in of_data.items()))
+        short = (*(f"run/{name}={value}" for name, value in named.items()), *of_data)
         changed = (*(changes or ()), *short)
         return search(Options(**given | {"changes": changed}), console, start)
 

@@ -8,10 +8,9 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-from trainables.data.images import TEST, VALID, Images, Unlabelled, strata_of
+from trainables.data.images import TEST, VALID, Images, Unlabelled
 from trainables.data.names import shown, some
 from trainables.data.splits import PARTS
-from trainables.data.targets import Target
 from trainables.data.view_store import cache_folder
 from trainables.data.views import UNREADABLE
 from trainables.storage import write_atomically
@@ -48,11 +47,12 @@ def examples_sheet(images: Images, name: str) -> Path | None:
     Args:
         name: of the data, for the sheet's title.
     """
+    from analysis.evaluation.look.labels import kinds_of
     from analysis.figures.sheets import Tile, draw_sheet, picture
     from analysis.figures.style import INK, PALE
 
     target, tiles = images.scheme.targets[0], []
-    kinds = _kinds(images, target)
+    kinds = kinds_of(images, target)
     rarest = sorted(range(len(kinds)), key=lambda place: len(kinds[place][1]))[:MOST_CLASSES]
     shown_kinds = [kinds[place] for place in sorted(rarest)]
     for words, rows in shown_kinds:
@@ -73,15 +73,3 @@ def examples_sheet(images: Images, name: str) -> Path | None:
         file, draw_sheet(tiles, f"{target.name}: examples of {len(kinds)} classes{fewer}", f"{len(images):,} images of {name}")
     )
     return file
-
-
-def _kinds(images: Images, target: Target) -> list[tuple[str, np.ndarray]]:
-    """What images show of a target, each with its images (rows): classes, tags, or fifths of the numbers."""
-    truth = images.truth(images.scheme.part((target.name,)))
-    if target.kind == "tags":
-        return [(tag, np.flatnonzero(truth[:, place])) for place, tag in enumerate(target.values) if truth[:, place].any()]
-    if target.kind == "number":
-        fifth = strata_of(truth)
-        parts = [np.flatnonzero(fifth == part) for part in np.unique(fifth)]
-        return [(f"{truth[rows].min():g} to {truth[rows].max():g}", rows) for rows in parts]
-    return [(value, np.flatnonzero(truth == place)) for place, value in enumerate(target.values) if (truth == place).any()]

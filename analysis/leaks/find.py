@@ -10,7 +10,7 @@ from PIL import Image
 
 from analysis.members.predictions import wanted_views
 from analysis.members.trials import Runs
-from trainables.data.copies import BLOCK
+from trainables.data.copies import MOST, close_pairs
 from trainables.data.images import Images
 from trainables.data.names import some
 from trainables.data.splits import HOLDOUT, part_name
@@ -18,7 +18,6 @@ from trainables.data.views import View
 from trainables.metrics import METRICS, Metric
 from trainables.seeding import seed_for
 
-MOST = 100_000  # pairs; more only say that the images are alike
 PARTS = 5  # of the probe's cross-validation
 GREY, COMPONENTS = (16, 16), 64  # what the probe sees: pixels, then principal components
 
@@ -98,28 +97,6 @@ def clearest_view(runs: Runs) -> View:
     """The view of some trial that shows most of an image: all of it if there is one, on the most pixels."""
     views = wanted_views(runs.trials)
     return max(views, key=lambda view: (view.crop == "none", not view.needs_face, view.height * view.width))
-
-
-def close_pairs(prints: np.ndarray, groups: np.ndarray, distance: int, most: int = MOST) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Images of two groups with at most so many different bits in each hash: places (pairs, 2), differing bits (pairs, 2), and whether
-    these are all; the search ends at the first `most` pairs.
-
-    Args:
-        prints: hashes (n, 2), uint64.
-        groups: any group ids (n,).
-    """
-    places, bits, count = [], [], 0
-    for start in range(0, len(prints), BLOCK):
-        near = np.bitwise_count(prints[start : start + BLOCK, None, 0] ^ prints[None, start:, 0]) <= distance
-        first, second = np.stack(np.nonzero(np.triu(near, 1))) + start
-        differ = np.bitwise_count(prints[first] ^ prints[second])
-        kept = (groups[first] != groups[second]) & (differ <= distance).all(axis=1)
-        places.append(np.stack([first, second], axis=1)[kept])
-        bits.append(differ[kept])
-        count += int(kept.sum())
-        if count > most:
-            break
-    return np.concatenate(places)[:most], np.concatenate(bits)[:most].astype(int), count <= most
 
 
 def find_pairs(images: Images, parts: np.ndarray, prints: np.ndarray, digests: np.ndarray, distance: int) -> tuple[tuple[Pair, ...], bool]:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from trainables.data.decoding import UNREADABLE, read_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from analysis.pages.parts import Section
 
 PAGE = "index.html"
 THUMBNAIL = 160  # pixels of a thumbnail's longer side, at most
@@ -32,6 +35,17 @@ def inline(figure: "Figure", name: str) -> Markup:
     from analysis.figures.style import as_svg
 
     return Markup(as_svg(figure, name))
+
+
+def sections_page(title: str, what: str, sections: "Sequence[Section]") -> bytes:
+    """A page of sections with a table of contents.
+
+    Args:
+        what: the page is, after its title in the browser's tab.
+    """
+    return render(
+        "pages/sections.html.jinja", title=title, what=what, sections=sections, svg=lambda picture: inline(picture.figure, picture.name)
+    )
 
 
 def thumbnail(file: Path) -> str:

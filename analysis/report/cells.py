@@ -3,9 +3,9 @@
 import pandas as pd
 
 from analysis.evaluation.search.reading import Search
+from analysis.pages.parts import Words
 from analysis.pages.tables import Table
 from analysis.report.answer import Frame, cell
-from analysis.report.parts import Words
 
 
 def no_space(search: Search) -> Words:

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from analysis.figures.style import as_png
-from analysis.pages.page import PAGE, inline, render
-from analysis.report.parts import Picture, Section
+from analysis.pages.page import PAGE, sections_page
+from analysis.pages.parts import Picture, Section
 from trainables.record import list_folders
 from trainables.storage import Folder, write_atomically
 
 
 def html(title: str, sections: Sequence[Section]) -> bytes:
     """The page."""
-    return render("report/page.html.jinja", title=title, sections=sections, svg=lambda picture: inline(picture.figure, picture.name))
+    return sections_page(title, "report", sections)
 
 
 def write_report(folder: Folder, title: str, sections: Sequence[Section]) -> list[Folder]:

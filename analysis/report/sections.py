@@ -4,11 +4,19 @@ import re
 from collections.abc import Iterator, Sequence
 
 from analysis.evaluation.search.reading import Search
+from analysis.pages.parts import Heading, Part, Section
 from analysis.report.answer import read_scores
-from analysis.report.parts import Heading, Part, Section
 from analysis.report.topics.advice import advice_parts
 from analysis.report.topics.answer import answer_parts
-from analysis.report.topics.findings import calibration_parts, leaks_parts, mistakes_parts, settings_parts, shift_parts, suspects_parts
+from analysis.report.topics.findings import (
+    calibration_parts,
+    leaks_parts,
+    look_parts,
+    mistakes_parts,
+    settings_parts,
+    shift_parts,
+    suspects_parts,
+)
 from analysis.report.topics.search import TOPICS, Run, Topic
 
 
@@ -24,6 +32,7 @@ def report(searches: Sequence[Search]) -> list[Section]:
     sections.append(Section("calibration", "Calibration", tuple(calibration_parts(first, scores))))
     sections.append(Section("mistakes", "Where it is wrong", tuple(mistakes_parts(first, found))))
     sections.append(Section("shift", "Prior shift", tuple(shift_parts(first, scores))))
+    sections.append(Section("look", "The images", tuple(look_parts(first, found))))
     sections.append(Section("suspects", "Label issues", tuple(suspects_parts(first, found))))
     sections.append(Section("leaks", "Leaks", tuple(leaks_parts(first, found))))
     damaged += [f"{first.name}: {item}" for item in found]

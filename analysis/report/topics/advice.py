@@ -21,8 +21,8 @@ from analysis.evaluation.needs import SCORED, Need, needs_in
 from analysis.evaluation.search.ends import ends_in
 from analysis.evaluation.search.reading import Search, lenient
 from analysis.members.trials import load_runs
+from analysis.pages.parts import Part, Words
 from analysis.pages.tables import Table, as_number, number_range, signed, table_of
-from analysis.report.parts import Part, Words
 from trainables.commands import typed
 from trainables.data.targets import Kind
 from trainables.metrics import Metric

@@ -12,10 +12,10 @@ from analysis.figures.price import price_figure
 from analysis.figures.search import answers_figure
 from analysis.pages.confusion import ALL, taken_for
 from analysis.pages.model_card import CARD
+from analysis.pages.parts import Part, Picture, Table, Words
 from analysis.pages.tables import TOO_SMALL, as_number, is_informative, number_range, signed, table_of
 from analysis.report.answer import Baseline, Scores, read_baseline, read_models, read_tables
 from analysis.report.cells import capital, frame_table
-from analysis.report.parts import Part, Picture, Table, Words
 from trainables.commands import typed
 from trainables.data.targets import Kind, Scheme
 from trainables.metrics import Metric

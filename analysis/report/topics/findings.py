@@ -5,15 +5,17 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.evaluation.search.reading import Search, SearchedTrial
+from analysis.evaluation.look.facts import FILE, read_facts
+from analysis.evaluation.search.reading import Search, SearchedTrial, lenient
 from analysis.evaluation.search.space import words
 from analysis.figures.search import reliability_figure
 from analysis.pages.errors import COLUMNS, LARGEST, TITLE, Subgroup, gathering
+from analysis.pages.look import finding_parts, lead, target_parts
 from analysis.pages.page import PAGE
+from analysis.pages.parts import Listing, Part, Picture, Words
 from analysis.pages.tables import TOO_SMALL, Table, as_percent, percent, percent_range, table_of
 from analysis.report.answer import Frame, Scores, read_leaks, read_tables, read_wrong, validation_calibration
 from analysis.report.cells import capital, frame_table
-from analysis.report.parts import Listing, Part, Picture, Words
 from analysis.report.topics.search import Run
 from trainables.commands import typed
 from trainables.data.targets import Kind
@@ -107,6 +109,18 @@ def _shifted(shift: dict[str, Any]) -> bool:
 def _at(shift: dict[str, Any], key: str, place: int) -> Any:
     values = shift.get(key) or ()
     return values[place] if place < len(values) else None
+
+
+def look_parts(search: Search, damaged: list[str]) -> Iterator[Part]:
+    facts = lenient(search.folder, FILE, read_facts, None, damaged)
+    if facts is None:
+        words = "Which images there are, class by class, and what looks odd about them and their labels, says"
+        yield Words(words, "missing", typed(f"tuner.look --run {search.called}"))
+        return
+    yield Words(lead(facts))
+    yield from finding_parts(facts)
+    yield from target_parts(facts)
+    yield Words("Examples of each class, colours, sizes, copies:", link=_page(search.folder / "look"))
 
 
 def suspects_parts(search: Search, damaged: list[str]) -> Iterator[Part]:

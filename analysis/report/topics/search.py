@@ -22,9 +22,9 @@ from analysis.figures.search import (
     numbers_figure,
     parallel_figure,
 )
+from analysis.pages.parts import Part, Picture, Words
 from analysis.pages.tables import Table, as_number, number_range, table_of
 from analysis.report.cells import no_space
-from analysis.report.parts import Part, Picture, Words
 from trainables.commands import typed
 from trainables.data.targets import read_task
 

@@ -8,10 +8,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from analysis.leaks.__main__ import app
-from analysis.leaks.find import Leaks, Pair, close_pairs, features, find_pairs, meaning, nearest_neighbour, split_groups
+from analysis.leaks.find import Leaks, Pair, features, find_pairs, meaning, nearest_neighbour, split_groups
 from analysis.report.answer import read_leaks
 from tests.conftest import nightly_after
-from trainables.data.copies import BLOCK, DISTANCE, fingerprints
+from trainables.data.copies import BLOCK, DISTANCE, close_pairs, fingerprints
 from trainables.data.images import Images
 from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig

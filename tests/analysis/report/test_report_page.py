@@ -19,9 +19,9 @@ from analysis.evaluation.search.probes import ProbeRow, ProbeTable, write_probes
 from analysis.evaluation.search.reading import read_search, read_searches
 from analysis.mistakes.__main__ import app as mistakes
 from analysis.pages.model_card import CARD
+from analysis.pages.parts import Heading, Picture, Words
 from analysis.report.__main__ import app
 from analysis.report.page import html
-from analysis.report.parts import Heading, Picture, Words
 from analysis.report.sections import report
 from analysis.report.topics.search import TOPICS
 from analysis.suspects.__main__ import app as suspects
@@ -51,7 +51,7 @@ loss:
   gamma: {float: [0.5, 4.0], when: {loss/name: focal}}
 optimizer: {lr: {float: [1.0e-5, 1.0e-2], log: true}}
 """
-SECTIONS = ["answer", "advice", *TOPICS, "calibration", "mistakes", "shift", "suspects", "leaks", "settings"]
+SECTIONS = ["answer", "advice", *TOPICS, "calibration", "mistakes", "shift", "look", "suspects", "leaks", "settings"]
 PICTURES = {"history", "curves", "parallel", "importance", "choices", "numbers", "fidelity", "cost"}
 STATES = ("finished", "stopped", "interrupted", "failed")
 

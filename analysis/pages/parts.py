@@ -48,7 +48,35 @@ class Listing:
     kind: str = "listing"
 
 
-Part = Words | Heading | Picture | Table | Listing
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small copy of an image."""
+
+    name: str
+    source: str  # a data URI; empty where the image cannot be opened
+    words: str = ""  # under it
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Images that have something in common."""
+
+    name: str
+    images: tuple[Thumbnail, ...]
+    words: str = ""  # after the name
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Images for people to look at, in strips."""
+
+    caption: str
+    rows: tuple[Strip, ...]
+    rest: int = 0  # strips that are not shown
+    kind: str = "sheet"
+
+
+Part = Words | Heading | Picture | Table | Listing | Sheet
 
 
 @dataclass(frozen=True)
