@@ -161,7 +161,8 @@ def test_whenever_reading_ends_it_was_a_random_sample_with_images_of_every_class
 
 def test_classes_tags_and_numbers_are_counted_alone_and_together():
     tags = np.array([[True, False], [True, True], [False, False]] * 20)
-    images = make_images(scheme=Scheme((ANIMAL, Tags("what", ("sea", "sky")), Number("depth"))), tags=tags, numbers=np.arange(60.0))
+    scheme = Scheme((ANIMAL, Tags("what", ("sea", "sky")), Number("depth")))
+    images = make_images(scheme=scheme, labels=(np.arange(60) // 30)[:, None], tags=tags, numbers=np.arange(60.0))
     pixels = make_pixels(images)
     animal, what, depth = (target_facts(images, target, pixels) for target in images.scheme.targets)
     assert [(one.value, one.images, one.groups, one.read) for one in animal.classes] == [("cat", 30, 30, 30), ("dog", 30, 30, 30)]
