@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from analysis.evaluation.advice import Advice, Learning, write_advice
 from analysis.evaluation.ceiling import Ceiling, TargetNoise
 from analysis.evaluation.learning import Curve, Step
+from analysis.evaluation.look.facts import FILE, ClassFacts, Facts, Finding, TargetFacts, write_facts
 from analysis.evaluation.needs import Need
 from analysis.evaluation.search.probes import ProbeRow, ProbeTable, write_probes
 from analysis.evaluation.search.reading import read_search, read_searches
@@ -51,6 +52,21 @@ loss:
   gamma: {float: [0.5, 4.0], when: {loss/name: focal}}
 optimizer: {lr: {float: [1.0e-5, 1.0e-2], log: true}}
 """
+CAT = ClassFacts("cat", 6, 3, 6, (90.0, 90.0, 90.0), (40.0, 40.0, 40.0))
+FACTS = Facts(
+    *("faces", "people", 6, 3, True, 6, 6, 1.0, ()),
+    targets=(TargetFacts("animal", "classes", (CAT,), None),),
+    joint=(),
+    absent=0,
+    grids=(),
+    numbers=(),
+    sizes=(),
+    formats=(("JPEG", 6),),
+    alike=(),
+    pairs=0,
+    complete=True,
+    findings=(Finding("blank", 1, "1 image of one colour", ("a.jpg",), "Remove it."),),
+)
 SECTIONS = ["answer", "advice", *TOPICS, "calibration", "mistakes", "shift", "look", "suspects", "leaks", "settings"]
 PICTURES = {"history", "curves", "parallel", "importance", "choices", "numbers", "fidelity", "cost"}
 STATES = ("finished", "stopped", "interrupted", "failed")
@@ -126,6 +142,8 @@ def write_findings(folder):
     (folder / "mistakes" / "confident.csv").write_text("photo,person,true,predicted,probability\n" + "a.png,1,small,large,0.99\n" * 30)
     Image.new("RGB", (2400, 600), "grey").save(folder / "mistakes" / "confident.png")
     (folder / "suspects").mkdir()
+    (folder / "look").mkdir()
+    write_facts(folder / FILE, FACTS)
     (folder / "suspects" / "suspects.csv").write_text(
         "rank,kind,photo,person,attribute,given,suggested,score\n1,photo,a.png,1,size,small,large,0.9\n"
     )
@@ -176,7 +194,7 @@ def refused(result):
 
 
 def test_the_command_writes_one_page_and_a_file_for_each_picture(page):
-    names = PICTURES | {"answers", "confusion", "confusion-0", "confusion-1", "reliability"}
+    names = PICTURES | {"answers", "confusion", "confusion-0", "confusion-1", "reliability", "look-counts-1"}
     assert {file.name for file in page.parent.iterdir()} == {"index.html", *(f"{name}.png" for name in names)}
     for name in names:
         with Image.open(page.parent / f"{name}.png") as picture:
@@ -198,7 +216,7 @@ def test_the_same_records_give_the_same_page(home, page):
 
 
 def test_what_is_not_known_yet_is_named_with_the_command_that_finds_it(here):
-    for name in ("ensemble", "mistakes", "suspects", "leaks"):
+    for name in ("ensemble", "mistakes", "look", "suspects", "leaks"):
         shutil.rmtree(here / "runs/faces" / name)
     (here / "runs/faces/advice.json").unlink()
     (here / "runs/faces/fidelity.json").unlink()
@@ -212,6 +230,7 @@ def test_what_is_not_known_yet_is_named_with_the_command_that_finds_it(here):
         "calibration": "python -m tuner.run --resume faces",
         "mistakes": "python -m analysis.mistakes --run faces",
         "shift": "python -m analysis.ensemble --run faces",
+        "look": "python -m tuner.look --run faces",
         "suspects": "python -m analysis.suspects --run faces",
         "leaks": "python -m analysis.leaks --run faces",
     }
@@ -398,7 +417,7 @@ def test_every_picture_is_there_and_has_a_size(opened):
         const shown = [...document.querySelectorAll("figure svg")].map(one => one.getBoundingClientRect());
         return shown.map(box => [box.width, box.height]);
     """)
-    assert len(sizes) == len(PICTURES) + 5  # of the answer, its confusions and its calibration
+    assert len(sizes) == len(PICTURES) + 6  # of the answer, its confusions, its calibration and the images
     assert all(width > 250 and height > 50 for width, height in sizes)
     assert errors(opened) == []
 
