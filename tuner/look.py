@@ -25,7 +25,7 @@ def main(
         str | None, typer.Option(help="A run, whose images are looked at as it read them; its report then shows what was found.")
     ] = None,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="How the data is read: data/ordinal=age. Repeatable.")
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="How the data is read: data/ordinal=years. Repeatable.")
     ] = None,
     most: Annotated[int, typer.Option(min=1, help="Images whose pixels are read, at most: a random sample where there are more.")] = 10_000,
     time_budget: Annotated[
