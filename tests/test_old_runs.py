@@ -113,6 +113,7 @@ def test_it_is_reported_with_the_scores_of_its_old_ensemble(old):
     assert "amaged" not in page
 
 
+@pytest.mark.nightly
 def test_it_is_looked_at_and_its_report_shows_what_was_found(old):
     app = typer.Typer()
     app.command()(look)

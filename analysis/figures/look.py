@@ -17,7 +17,7 @@ COLOURS = (BLUE, ORANGE, RED, PURPLE)
 def counts_figure(names: Sequence[str], counts: Sequence[int], groups: Sequence[int]) -> Figure:
     """Images of each class as bars, with the count and that of groups."""
     shown = range(min(MOST, len(names)))
-    width, row, top = 7.6, 0.28, 0.35
+    width, row, top = 7.6, 0.3, 0.45
     height = top + row * len(shown) + 0.1
     figure = blank(width, height)
     axes = figure.add_axes((0.3, 0.1 / height, 0.52, row * len(shown) / height))
@@ -30,7 +30,7 @@ def counts_figure(names: Sequence[str], counts: Sequence[int], groups: Sequence[
         own = groups[place]
         words = f"{counts[place]:,}" + (f" ({own:,} group{'s' if own != 1 else ''})" if own != counts[place] else "")
         axes.annotate(words, (counts[place], place), (4, 0), textcoords="offset points", va="center", color=INK, fontsize=9.5)
-    figure.text(0.3, 1 - 0.2 / height, "images", color=PALE, fontsize=9, va="center")
+    figure.text(0.3, 1 - 0.25 / height, "images", color=PALE, fontsize=9, va="center")
     return figure
 
 
