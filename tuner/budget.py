@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from analysis.evaluation.novelty import KEPT
 from trainables.record import Record
 from tuner.board import Board, Row, clock
 
@@ -110,7 +111,7 @@ def predictions_of(validated: int, others: int, models: int) -> int:
         others: images that it answers.
         models: of each voter, one or one a fold; of the images that choose it, one predicts each.
     """
-    return VOTERS * (LOOKS * validated + models * others)
+    return VOTERS * (LOOKS * validated + models * others + min(validated, KEPT) + KEPT)
 
 
 def seconds_of_a_trial(board: Board) -> float | None:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from analysis.command import RunOption, decode, read_runs, refusals
-from analysis.ensemble.files import CORRECTED, EvalAnswer, price_values, question_of, scores_values, write_answer
+from analysis.ensemble.files import CORRECTED, EvalAnswer, novelty_values, price_values, question_of, scores_values, write_answer
 from analysis.ensemble.member_options import read_member_options, settle
 from analysis.ensemble.summary import MOST, Context, answer_lines, summary
 from analysis.ensemble.tables import (
@@ -34,17 +34,20 @@ from analysis.evaluation.baseline import find_baseline
 from analysis.evaluation.decide import Decision, Options, Outcome, averaged, decide, score_on
 from analysis.evaluation.holdout import note_look
 from analysis.evaluation.nested import candidates_of, known_of
+from analysis.evaluation.novelty import Novelty, Watch, learn, model_for, reference
 from analysis.evaluation.scoring import AlsoScored, also_words, class_table
 from analysis.evaluation.search.summary import write_summary
 from analysis.evaluation.shift import Shift, correction, estimate_all, reweighted_gain
 from analysis.evaluation.steps import STEPS
 from analysis.members.compose import Predicted
 from analysis.members.predictions import (
+    Load,
     Source,
     TrialModels,
     count_passes,
     data_folder,
     labelled_source,
+    load_once,
     predict_transforms,
     unlabelled_source,
     wanted_views,
@@ -58,7 +61,7 @@ from trainables.console import document, open_console, output
 from trainables.data.images import Images, LeftOut, Unlabelled
 from trainables.data.layouts.reading import read_images, read_unlabelled
 from trainables.data.names import shown
-from trainables.data.views import ViewFiles
+from trainables.data.views import ViewFiles, open_view
 from trainables.options import AsJson, TrustCode
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of, searched_run
@@ -207,7 +210,10 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> di
     unlimited = decide(replace(free, steps=()), candidates, known, predictor.validation) if limited else None
     trials = tuple(dict.fromkeys(name for pipeline in decision.pipelines.values() for name in pipeline.trials))
     looks = tuple(dict.fromkeys(look for pipeline in decision.pipelines.values() for look in pipeline.looks))
-    predicted, price = predictor.holdout(looks, trials)
+    novelty = predictor.learn(decision.pipelines[decision.final].trials, options.seed)
+    watch = Watch(novelty, runs.trials, load_once)
+    predicted, price = predictor.holdout(looks, trials, watch.load)
+    far = watch.distances(len(runs.holdout.ids))
     prices = prices or predictor.prices(trials)
     with waiting("scoring the answer"):
         outcome = score_on(decision, runs.holdout, predicted, options.seed)
@@ -233,9 +239,9 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> di
     looked = note_look(runs.folders, question_of(asked))
     folder = runs.folders[0] / "ensemble"
     scores = scores_values(runs, outcome, asked, looked, baseline, seconds, device_words(predictor.device), unlabelled)
-    scores |= price_values(runs, outcome, predicted["plain"], prices, unlimited)
+    scores |= price_values(runs, outcome, predicted["plain"], prices, unlimited) | {"novelty": novelty_values(novelty, far)}
     with waiting("writing files and figures"):
-        written = [*write_answer(folder, runs, outcome, unlabelled, scores), write_card(runs.folders[0])]
+        written = [*write_answer(folder, runs, outcome, unlabelled, novelty, scores), write_card(runs.folders[0])]
         write_summary(runs.folders[0])
     also = also_words([AlsoScored(**one) for one in scores["also"]])
     top, there = options.member_options.top, decision.lineup.choice
@@ -323,11 +329,32 @@ class Predictor:
         back = np.argsort(np.concatenate(order))
         return {look: {trial: np.concatenate(parts)[back] for trial, parts in by_trial.items()} for look, by_trial in found.items()}
 
-    def holdout(self, looks: tuple[str, ...], trials: tuple[str, ...]) -> tuple[Mapping[str, Predicted], dict[str, float]]:
+    def learn(self, trials: tuple[str, ...], seed: int) -> Novelty:
+        """How these trials show what they learned from, to tell images that are unlike it."""
+        from trainables.features import features_of
+        from trainables.loop import choose_precision
+
+        chosen, samples, found = self._named(trials), reference(self.runs, seed), {}
+        files = self._decoded(self.images, chosen)
+        with progress_bar("remembering what was learned from", len(chosen)) as learned:
+            for trial in chosen:
+                number = model_for(trial, samples[1])
+                model, card = load_once(trial.models[number], self.device)
+                opened, edges = open_view(files.files[card.view]), card.config.model.sees_edges
+                precision = choose_precision(card.config.train.precision, self.device)
+                rows = [opened.rows(labelled_source(self.images, files, sample).ids) for sample in samples]
+                train, valid = (features_of(model, opened, one, self.device, precision, edges).values for one in rows)
+                found[trial.name] = number, train, valid
+                learned(1)
+        return learn(found)
+
+    def holdout(
+        self, looks: tuple[str, ...], trials: tuple[str, ...], load: Load = load_once
+    ) -> tuple[Mapping[str, Predicted], dict[str, float]]:
         """What the trials predict of the held-out images, and each trial's seconds for one transform of one image."""
         chosen, price = self._named(trials), {}
         source = labelled_source(self.images, self._decoded(self.images, chosen), self.runs.holdout)
-        return self._predict("predicting the hold-out", chosen, source, looks, price.__setitem__), price
+        return self._predict("predicting the hold-out", chosen, source, looks, price.__setitem__, load), price
 
     def eval(self, images: Unlabelled, looks: tuple[str, ...], trials: tuple[str, ...]) -> tuple[Mapping[str, Predicted], Source]:
         """What the trials predict of the eval images, in their order."""
@@ -355,9 +382,10 @@ class Predictor:
         source: Source,
         looks: tuple[str, ...],
         timed: Callable[[str, float], None] = lambda name, seconds: None,
+        load: Load = load_once,
     ) -> Mapping[str, Predicted]:
         with progress_bar(words, count_passes(trials, source, looks)) as progress:
-            return predict_transforms(trials, source, self.device, looks, progress, timed)
+            return predict_transforms(trials, source, self.device, looks, progress, timed, load)
 
     def _decoded(self, images: Images | Unlabelled, trials: Sequence[Trial]) -> ViewFiles:
         files = decode(images, wanted_views(trials))

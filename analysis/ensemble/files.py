@@ -13,8 +13,11 @@ from analysis.evaluation.calibration import calibration_error
 from analysis.evaluation.decide import Decision, Outcome, StepTaken, answer_words
 from analysis.evaluation.disaggregated import by_target, by_value, class_intervals
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, write_ensemble
-from analysis.evaluation.scoring import absent_classes, class_table, plain_findings, scores_by, tag_words
+from analysis.evaluation.novelty import FALSE_ALARMS, Novelty, write_novelty
+from analysis.evaluation.novelty import FILE as NOVELTY
+from analysis.evaluation.scoring import absent_classes, class_table, plain_findings, scores_by
 from analysis.evaluation.shift import Shift, Worth
+from analysis.evaluation.submission import submission_table
 from analysis.members.compose import Predicted
 from analysis.members.price import Price, price_of
 from analysis.members.trials import Runs, Trial
@@ -52,7 +55,9 @@ class EvalAnswer:
     black: tuple[LeftOut, ...] = ()  # images that cannot be decoded
 
 
-def write_answer(folder: Folder, runs: Runs, outcome: Outcome, unlabelled: EvalAnswer | None, scores: Mapping[str, Any]) -> list[Folder]:
+def write_answer(
+    folder: Folder, runs: Runs, outcome: Outcome, unlabelled: EvalAnswer | None, novelty: Novelty, scores: Mapping[str, Any]
+) -> list[Folder]:
     """Write the fitted ensemble, its figures and its answers, and last the scores: these only ever stand beside the ensemble they are of.
 
     A submission of an earlier ensemble is removed: it would not be of these members.
@@ -61,14 +66,14 @@ def write_answer(folder: Folder, runs: Runs, outcome: Outcome, unlabelled: EvalA
     (picture_name, picture), table = answer_picture(runs, outcome), class_table(outcome.answer, runs.holdout, scheme)
     table = table.join(class_intervals(outcome.answer, runs.holdout, scheme, seed=0))
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (CARD, SCORES, *SUBMISSION, CORRECTED, *PICTURES.values()):
+    for name in (CARD, SCORES, NOVELTY, *SUBMISSION, CORRECTED, *PICTURES.values()):
         (folder / name).unlink(missing_ok=True)
     content = ensemble_file(runs, outcome)
     write_copies(folder, loaded(content.extensions))
     write_ensemble(folder, content)
     _write_table(folder / "per_class.csv", table)
     write_atomically(folder / picture_name, picture)
-    written = [folder / name for name in (FILE, "per_class.csv", picture_name)]
+    written = [folder / FILE, write_novelty(folder, novelty), *(folder / name for name in ("per_class.csv", picture_name))]
     if unlabelled:
         written += write_submission(folder, unlabelled.images, unlabelled.answer, scheme)
         if unlabelled.corrected is not None:
@@ -119,30 +124,8 @@ def write_submission(folder: Folder, images: Unlabelled, answer: np.ndarray, sch
 
 
 def write_classes(file: Folder, images: Unlabelled, answer: np.ndarray, scheme: Scheme) -> None:
-    """Write what every image is, in the images' order, under the columns that the data asks for: the name or number of its most probable
-    class, the names of its tags, or its number.
-
-    Where the columns are one for each class or tag, they hold the probabilities.
-    """
-    import pandas as pd
-
-    first, *others = images.columns
-    names = scheme.class_names()
-    if set(others) == set(names) and len(others) > 1:
-        table = pd.DataFrame(answer, columns=names)[others]
-    else:
-        table = pd.DataFrame({others[0] if others else "answer": _answer_column(answer, scheme, by_name=images.by_name)})
-    table.insert(0, first, images.names or images.ids)
-    _write_table(file, table)
-
-
-def _answer_column(answer: np.ndarray, scheme: Scheme, *, by_name: bool) -> Any:
-    if scheme.kind == "tags":
-        return tag_words(answer, scheme)
-    if scheme.kind == "number":
-        return answer[:, 0]
-    classes = answer.argmax(axis=1)
-    return np.array(scheme.class_names(), dtype=object)[classes] if by_name else classes
+    """Write what every image is, under the columns that the data asks for."""
+    _write_table(file, submission_table(images, answer, scheme))
 
 
 def scores_values(
@@ -245,6 +228,12 @@ def price_values(
         "price": asdict(price_of(prices, unlimited.pipelines[unlimited.choice.answer].trials)),
     }
     return {"prices": answers, "singles": found, "too_dear": list(decision.choice.too_dear), "without_limit": without}
+
+
+def novelty_values(novelty: Novelty, distances: np.ndarray | None) -> dict[str, Any]:
+    """How many images of the hold-out, which lie so far away (n,), are flagged although they are like those learned from."""
+    flagged = 0 if distances is None else int(novelty.flags(distances, FALSE_ALARMS).sum())
+    return {"false_alarms": FALSE_ALARMS, "validation": len(novelty.valid), "holdout": flagged}
 
 
 def _class_values(runs: Runs, outcome: Outcome) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, read_ensemble, read_trial_models
+from analysis.evaluation.novelty import Novelty, read_novelty
 from analysis.members.predictions import Load, Shown, Source, TrialModels, count_passes, load_once, predict_trials
 from trainables.devices import device_here
 from trainables.progress import progress_bar, waiting
@@ -22,8 +23,10 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 class Answering:
     """An ensemble that can answer."""
 
+    folder: Folder
     content: EnsembleFile
     trials: list[TrialModels]
+    novelty: Novelty | None  # None: it is not known what they learned from
 
     def answer(self, source: Source | Shown, device: "torch.device", load: Load = load_once, words: str = "predicting") -> np.ndarray:
         """Scores (images, classes) under a progress bar. Raises: RunError when a batch does not fit the GPU.
@@ -51,7 +54,8 @@ def open_ensemble(folder: Folder, batch: int | None = None) -> Answering:
     if folder.name == FILE:
         folder = folder.parent
     content = read_ensemble(folder)
-    return Answering(content, [replace(one, largest_pass=batch or 0) for one in read_trial_models(folder, content)])
+    trials = [replace(one, largest_pass=batch or 0) for one in read_trial_models(folder, content)]
+    return Answering(folder, content, trials, read_novelty(folder))
 
 
 def no_such_device(name: str) -> str:

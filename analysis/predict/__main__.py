@@ -1,5 +1,7 @@
 """The command: answers of an ensemble for images without labels."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +10,11 @@ import typer
 from rich.table import Table
 
 from analysis.command import BatchOption, DeviceOption, EnsembleOption, refusals, show_written, table, warn
+from analysis.evaluation.fitted_ensemble import maker
+from analysis.evaluation.novelty import FALSE_ALARMS
 from analysis.predict.files import write_answers
-from analysis.predict.job import answered, named, prepare
+from analysis.predict.job import Answered, Job, answered, named, prepare
+from analysis.predict.submission import Form
 from trainables.commands import program
 from trainables.console import document, output
 from trainables.data.images import LeftOut
@@ -17,7 +22,7 @@ from trainables.data.names import shown
 from trainables.data.targets import Scheme
 from trainables.metrics.metric import TAGGED
 from trainables.options import AsJson, TrustCode
-from trainables.storage import Folder, open_folder
+from trainables.storage import open_folder
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -32,6 +37,17 @@ def main(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    sample_submission: Annotated[
+        Path | None,
+        typer.Option(
+            help="A form for answers, which is filled in beside --out. [default: sample_submission.csv, or the contest's info.csv, beside "
+            "the images or their folder]",
+            show_default=False,
+        ),
+    ] = None,
+    false_alarms: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of images like those learned from that may be called unlike anything learned.")
+    ] = FALSE_ALARMS,
     device: DeviceOption = "auto",
     batch: BatchOption = None,
     trust_code: TrustCode = False,
@@ -47,17 +63,30 @@ def main(
     One row an image, in the order of their names: its image, the values of the most probable joint class and the probability of each value,
     that class's number, the probability of every joint class, and what is wrong with an image that cannot be used. Of tags those that are
     there, with semicolons between, and the probability of each; of a number that.
+
+    Images that are unlike anything that the models learned from are named first, the furthest away at the top, and marked in the table:
+    their answers mean nothing. What is how far away is told by the network's features; the limit is set on validation images, of which the
+    share --false-alarms lies beyond it. Where a sample_submission.csv says in which form answers are wanted, it is filled in, too.
     """
     with refusals():
-        answer_images(open_folder(ensemble), images, out, device, batch)
+        answer_images(prepare(open_folder(ensemble), images, out, device, batch, false_alarms, sample_submission), out)
 
 
-def answer_images(folder: Folder, images: str, out: Path, device: str, batch: int | None) -> None:
-    """Check, decode, predict, write, print. Raises: RunError, DataError, ConfigError, StorageError."""
-    console = output()
-    job = prepare(folder, images, out, device, batch)
+def answer_images(job: Job, out: Path) -> None:
+    """Decode, predict, write, print. Raises: RunError, DataError, ConfigError, StorageError."""
+    console, files = output(), [out]
     found = answered(job)
     write_answers(out, found.table)
+    for line in novelty_lines(job, found):
+        warn(console, line)
+    if job.no_form:
+        warn(console, f"Not filled in: {job.no_form}")
+    if job.form:
+        form, file = Form.of(job.form, found.ids), out.with_name(f"{out.stem}_submission.csv")
+        form.write(file, job.images.root, found.ids, found.scores, job.scheme)
+        files.append(file)
+        console.print(f"In the form of {shown(str(job.form.file))}: {shown(str(file))}", soft_wrap=True)
+        warn(console, *(one for one in (form.without_image, form.without_row) if one.names))
     warn(console, *found.files.notes(len(job.images.ids)))
     if found.files.bad:
         warn(console, LeftOut("images cannot be used", named(found.files.bad)))
@@ -65,8 +94,26 @@ def answer_images(folder: Folder, images: str, out: Path, device: str, batch: in
     console.print(shares_table(job.scheme, scores))
     rate = f"{len(scores) / seconds:,.0f} a second with decoding, on {job.device}"
     console.print(f"{len(scores):,} images answered in {seconds:.1f} s, {rate}.")
-    show_written(console, [shown(str(out))])
-    document({"files": [out], "images": len(scores), "seconds": seconds, "problems": found.files.bad, "answers": found.table})
+    show_written(console, [shown(str(file)) for file in files])
+    unlike = {"unlike": found.unlike, "false_alarms": job.false_alarms}
+    document(unlike | {"files": files, "images": len(scores), "seconds": seconds, "problems": found.files.bad, "answers": found.table})
+
+
+def novelty_lines(job: Job, found: Answered) -> Iterator[str]:
+    """Which images are unlike anything learned, the furthest first; or why nobody knows."""
+    novelty = job.answering.novelty
+    if novelty is None or found.unlike is None:
+        again = maker(job.answering.folder)
+        yield f"Images unlike anything learned are not flagged: {job.answering.folder} does not hold what that takes, and {again} adds it."
+    elif job.false_alarms < novelty.least:
+        few = f"{len(novelty.valid)} validation images cannot tell a share of false alarms below {novelty.least:.2g}"
+        yield f"No image is flagged as unlike anything learned: {few}; give --false-alarms {math.ceil(100 * novelty.least) / 100:g}."
+    elif found.unlike:
+        named = tuple(f"{name} ({distance:.3g} times as far as usual)" for name, distance in found.unlike.items())
+        wrong = f"about {job.false_alarms:.2g} of images like those are called so, too"
+        yield str(LeftOut(f"of {len(found.ids):,} images are unlike anything that the models learned from ({wrong})", named))
+    else:
+        yield f"No image is unlike what the models learned from (limit: {job.false_alarms:.2g} of the validation images)."
 
 
 def shares_table(scheme: Scheme, scores: np.ndarray) -> Table:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.evaluation.novelty import UNLIKE
 from analysis.evaluation.scoring import tag_words
 from trainables.data.targets import Scheme
 from trainables.record import RunError
@@ -47,6 +48,17 @@ def answer_table(scheme: Scheme, names: Sequence[str], rows: np.ndarray, scores:
     table.insert(0, image, pd.Series(names, dtype=object))
     table[problem] = [problems.get(name, "") for name in names]
     return table
+
+
+def add_flags(table: "pd.DataFrame", rows: np.ndarray, flags: np.ndarray, distances: np.ndarray) -> None:
+    """Say in the table which of the images that are answered, whose positions are `rows` (n,), are unlike anything learned (n,), and how
+    far away they are (n,)."""
+    import pandas as pd
+
+    for name, values in ((UNLIKE, np.where(flags, "yes", "no").astype(object)), ("distance from what was learned", distances)):
+        # A target may be called so; its column stays.
+        name = name if name not in table.columns else f"{name} (image)"
+        table.insert(len(table.columns) - 1, name, pd.Series(values, index=rows).reindex(range(len(table))))
 
 
 def write_answers(file: Path, table: "pd.DataFrame") -> None:

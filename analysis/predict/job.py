@@ -13,9 +13,12 @@ import numpy as np
 
 from analysis.command import decode
 from analysis.evaluation.answering import Answering, device_of, no_such_device, open_ensemble
-from analysis.members.predictions import Source, TrialModels, wanted_views
-from analysis.predict.files import answer_table
+from analysis.evaluation.novelty import FALSE_ALARMS, Watch
+from analysis.members.predictions import Source, TrialModels, load_once, wanted_views
+from analysis.predict.files import add_flags, answer_table
+from analysis.predict.submission import read_form
 from trainables.data.images import DataError, LeftOut, Unlabelled
+from trainables.data.layouts.sample_submission import SampleSubmission
 from trainables.data.names import some
 from trainables.data.targets import Scheme
 from trainables.data.views import ViewFiles
@@ -37,6 +40,9 @@ class Job:
     images: Unlabelled
     single: bool  # one image, and no folder of them
     device: "torch.device"
+    false_alarms: float = FALSE_ALARMS  # share of images like those learned from that may be flagged as unlike them
+    form: SampleSubmission | None = None  # in which answers are wanted too
+    no_form: str = ""  # why one that was found is not used
 
     @property
     def scheme(self) -> Scheme:
@@ -48,7 +54,9 @@ class Answered:
     """What the models answer."""
 
     table: "pd.DataFrame"  # one row an image
+    ids: tuple[str, ...]  # of the images that can be used
     scores: np.ndarray  # (images that can be used, columns)
+    unlike: dict[str, float] | None  # by image that is unlike anything learned: its distance, the furthest first; None: not known
     files: ViewFiles
     seconds: float  # decoding included
 
@@ -61,9 +69,17 @@ def answered(job: Job) -> Answered:
         if not len(rows):
             unusable = LeftOut("files are there, none of which can be used as an image", named(files.bad))
             raise DataError(f"{job.images.root}: {unusable}. Give an image, or a folder that holds some.")
-        scores = job.answering.answer(Source(files, [job.images.ids[row] for row in rows]), job.device)
+        ids = tuple(job.images.ids[row] for row in rows)
+        watch = Watch(job.answering.novelty, job.answering.trials, load_once)
+        scores = job.answering.answer(Source(files, ids), job.device, watch.load)
+        distances = watch.distances(len(ids))
     seconds = perf_counter() - start
-    return Answered(answer_table(job.scheme, job.images.ids, rows, scores, files.bad), scores, files, seconds)
+    table, unlike = answer_table(job.scheme, job.images.ids, rows, scores, files.bad), None
+    if job.answering.novelty and distances is not None:
+        flags = job.answering.novelty.flags(distances, job.false_alarms)
+        add_flags(table, rows, flags, distances)
+        unlike = {ids[place]: float(distances[place]) for place in np.argsort(-distances, kind="stable").tolist() if flags[place]}
+    return Answered(table, ids, scores, unlike, files, seconds)
 
 
 def named(problems: dict[str, str]) -> tuple[str, ...]:
@@ -71,12 +87,22 @@ def named(problems: dict[str, str]) -> tuple[str, ...]:
     return tuple(f"{name} ({why})" for name, why in problems.items())
 
 
-def prepare(folder: Folder, images: str | Sequence[str], out: Path | None, device: str, batch: int | None) -> Job:
+def prepare(
+    folder: Folder,
+    images: str | Sequence[str],
+    out: Path | None,
+    device: str,
+    batch: int | None,
+    false_alarms: float = FALSE_ALARMS,
+    sample: Path | None = None,
+) -> Job:
     """What the options ask for.
 
     Args:
         images: an image, a folder or an address; or a list of images.
-        out: the file that will be written.
+        out: the file that will be written; None: none is, and no form is looked for.
+        false_alarms: share of images like those learned from that may be flagged.
+        sample: the form in which answers are wanted.
     Raises: RunError naming everything that is wrong with them.
     """
     mistakes = []
@@ -100,9 +126,15 @@ def prepare(folder: Folder, images: str | Sequence[str], out: Path | None, devic
             found, single = find_images(place, out), place.is_file()
     except (DataError, StorageError) as error:
         mistakes.append(str(error))
+    form, no_form = None, ""
+    if answering and found and out:
+        try:
+            form, no_form = read_form(sample, found.root, found.ids, answering.content.pipeline.scheme)
+        except DataError as error:
+            mistakes.append(str(error))
     if mistakes or answering is None or found is None:
         raise RunError("\n".join(mistakes))
-    return Job(answering, found, single, device_of(device))
+    return Job(answering, found, single, device_of(device), false_alarms, form, no_form)
 
 
 def listed_images(files: Sequence[str]) -> Unlabelled:

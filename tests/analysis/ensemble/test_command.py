@@ -13,8 +13,11 @@ from analysis.ensemble import files
 from analysis.ensemble.__main__ import Predictor, app
 from analysis.ensemble.files import answer_picture
 from analysis.evaluation.fitted_ensemble import read_ensemble
+from analysis.evaluation.novelty import FILE as NOVELTY
+from analysis.evaluation.novelty import read_novelty
 from analysis.members.trials import load_runs
 from analysis.pages.model_card import CARD
+from analysis.predict.__main__ import app as predict
 from analysis.votes import ENSEMBLES
 from analysis.votes.voting import Votes
 from tests.conftest import nightly_after
@@ -47,7 +50,7 @@ def test_the_command_chooses_votes_scores_and_writes_everything(here, people, mo
     result = call("--top", "3", "--details")
     assert result.exit_code == 0, result.output
     folder = here / "runs" / "faces" / "ensemble"
-    names = {"scores.json", "ensemble.json", "per_class.csv", "confusion.png", "submission.csv", "probabilities.csv", CARD}
+    names = {"scores.json", "ensemble.json", "per_class.csv", "confusion.png", "submission.csv", "probabilities.csv", CARD, NOVELTY}
     assert {file.name for file in folder.iterdir()} == names
     assert "runs/faces/ensemble/" in result.stdout and all(name in result.stdout for name in names)
     found = scores(here)
@@ -81,6 +84,30 @@ def test_within_a_limit_the_best_that_costs_less_answers_and_what_else_would_is_
     assert not missing(result.stdout, "--max-mb 0.5", f"{most[free['answer']]:.3g} MB")
     message = refused(call("--max-mb", "0.0001"))
     assert not missing(message, "--max-mb 0.0001", "faces/", "MB")
+
+
+def test_predict_names_images_unlike_anything_learned_first_and_marks_them(here, people):
+    call("--top", "2", *QUICK)
+    found, novelty = scores(here)["novelty"], read_novelty(here / "runs/faces/ensemble")
+    assert found["false_alarms"] == 0.01 and found["validation"] == len(novelty.valid) and len(novelty.learned) == 2
+    assert found["holdout"] < scores(here)["holdout"]["photos"] / 4
+    shutil.copytree(people / "eval" / "images", here / "photos")
+    for name in ("a.png", "z.png"):
+        Image.effect_noise((60, 80), 120).convert("RGB").save(here / "photos" / name)
+    words = ["--ensemble", "runs/faces/ensemble", "--photos", "photos", "--out", "answers.csv", "--device", "cpu"]
+    result = CliRunner().invoke(predict, [*words, "--false-alarms", "0.1"])
+    assert result.exit_code == 0 and not missing(result.stdout.splitlines()[0], "a.png", "z.png", "of 23 images")
+    answers = pd.read_csv("answers.csv").set_index("image")
+    marked = answers["unlike anything learned"] == "yes"
+    assert marked[["a.png", "z.png"]].all() and marked.sum() < 10
+    assert answers["distance from what was learned"].nlargest(2).index.tolist() == sorted(
+        ["a.png", "z.png"], key=lambda name: -answers["distance from what was learned"][name]
+    )
+    few = CliRunner().invoke(predict, [*words, "--false-alarms", "0.001"])
+    assert not missing(few.stdout, "--false-alarms 0.0", f"{len(novelty.valid)} validation images")
+    (here / "runs/faces/ensemble" / NOVELTY).unlink()
+    assert not missing(CliRunner().invoke(predict, words).stdout, "not flagged", "python -m analysis.ensemble --run faces")
+    assert not [name for name in pd.read_csv("answers.csv") if "learned" in name]
 
 
 def test_the_submission_lists_every_eval_image_in_order_with_its_most_probable_class(here, people):

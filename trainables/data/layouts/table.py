@@ -17,6 +17,7 @@ from trainables.data.layouts.layout import Layout, Listing
 from trainables.data.layouts.list_files import is_list, list_entries
 from trainables.data.layouts.named_images import Row, image_column, list_rows, root_of
 from trainables.data.layouts.parquet import parquet_rows
+from trainables.data.layouts.sample_submission import NAME, read_sample, samples_in
 from trainables.data.names import some
 from trainables.data.rows import read_table
 from trainables.data.settings import DataConfig
@@ -24,7 +25,6 @@ from trainables.data.targets import Scheme
 
 TABLES = (".csv", ".tsv", ".tab", ".parquet")
 LISTS = (".txt", ".lst", ".list")
-SAMPLE = re.compile(r"sample[-_ ]?submission", re.IGNORECASE)
 
 
 def read_listed(source: Path, settings: DataConfig) -> Images:
@@ -61,7 +61,7 @@ def find_table(source: Path, settings: DataConfig) -> Path:
 def tables_in(folder: Path) -> list[Path]:
     """The tables directly in a folder but those that say how an answer is written."""
     files = (entry for entry in sorted(folder.iterdir()) if entry.suffix.lower() in TABLES and entry.is_file())
-    return [file for file in files if not is_hidden(file.name) and not SAMPLE.search(file.name)]
+    return [file for file in files if not is_hidden(file.name) and not NAME.search(file.name)]
 
 
 def _listing(file: Path, settings: DataConfig) -> Listing:
@@ -154,18 +154,14 @@ def _loose(file: Path, listing: Listing, settings: DataConfig) -> tuple[Path, tu
 
 def _as_sample(file: Path, images: Unlabelled) -> Unlabelled:
     """The images in the order, and under the columns, of a sample_submission.csv beside the table."""
-    samples = [entry for entry in sorted(file.parent.iterdir()) if SAMPLE.search(entry.stem) and entry.suffix.lower() == ".csv"]
+    samples = samples_in(file.parent)
     if len(samples) != 1:
         return images
-    table = read_table(samples[0])
-    names = [next(iter(fields.values())) for _, fields in table.rows]
-    finder = Finder(images.root)
-    base = finder.choose_folder(names, "test")
-    paths = [finder.find(base, name) for name in names]
-    strange = [name for name, path in zip(names, paths, strict=True) if path is None]
+    found = read_sample(samples[0], images.root)
+    strange = [name for name, path in zip(found.names, found.paths, strict=True) if path is None]
     if strange:
-        raise DataError(f"{samples[0]}: {len(strange)} images are not in {images.root / base}: {some(strange)}. Put them there.")
-    return replace(images, ids=tuple(filter(None, paths)), columns=table.columns, names=tuple(names))
+        raise DataError(f"{samples[0]}: {len(strange)} images are not in {images.root}: {some(strange)}. Put them there.")
+    return replace(images, ids=tuple(filter(None, found.paths)), columns=found.columns, names=found.names)
 
 
 def fits(source: Path, settings: DataConfig) -> bool:
