@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
-from analysis.command import BatchOption, DeviceOption, EnsembleOption, refusals, warn
+from analysis.command import BatchOption, DeviceOption, refusals, warn
+from analysis.demo.with_onnx import AGAIN, WithOnnx, exported_file
 from analysis.evaluation.answering import device_of, no_such_device, open_ensemble
+from analysis.evaluation.fitted_ensemble import maker
+from analysis.evaluation.novelty import FALSE_ALARMS
 from analysis.pages.access import is_loopback, listen, names_at
 from search_spaces.errors import UserError
 from trainables.commands import program
@@ -28,7 +31,9 @@ CONNECTIONS = 256
 
 @app.command()
 def main(
-    ensemble: EnsembleOption,
+    ensemble: Annotated[
+        str, typer.Option(help="The folder of an ensemble, runs/<run>/ensemble; that of an exported one, or its file; or their address.")
+    ],
     host: Annotated[
         str, typer.Option(help="Where to listen; 0.0.0.0 and others that are reached from elsewhere take --token.")
     ] = "127.0.0.1",
@@ -39,6 +44,9 @@ def main(
     ] = "",
     device: DeviceOption = "auto",
     batch: BatchOption = None,
+    false_alarms: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of images like those learned from that may be called unlike anything learned.")
+    ] = FALSE_ALARMS,
     trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
@@ -47,19 +55,22 @@ def main(
         python -m analysis.demo --ensemble runs/faces/ensemble
         curl -F images=@a.jpg -F images=@b.jpg http://127.0.0.1:8000/predict
 
-    The answers are those of analysis.predict. Images stay on this machine, and none is kept. Beside POST /predict there are GET /model (the
+        python -m analysis.demo --ensemble exported/ensemble.onnx
+
+    The answers are those of analysis.predict, by PyTorch, or by ONNX Runtime where the ensemble is an exported one, which needs no torch.
+    Images stay on this machine, and none is kept. Beside POST /predict there are GET /model (the
     ensemble's card), /health, /openapi.json and /docs. Ctrl-C ends it.
 
     Exit codes: 2 it cannot be served, 130 Ctrl-C.
     """
     try:
         with refusals():
-            serve(open_folder(ensemble), host, port, token, device, batch)
+            serve(open_folder(ensemble), host, port, token, device, batch, false_alarms)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def serve(folder: Folder, host: str, port: int, token: str, device: str, batch: int | None) -> None:
+def serve(folder: Folder, host: str, port: int, token: str, device: str, batch: int | None, false_alarms: float) -> None:
     """Check, load, listen, answer until Ctrl-C.
 
     Raises: RunError naming everything that is wrong with the options; DataError, StorageError.
@@ -71,30 +82,33 @@ def serve(folder: Folder, host: str, port: int, token: str, device: str, batch: 
         mistakes.append(f"--host {host} can be reached from elsewhere: give a token that nobody can guess, --token {example}")
     if token and (len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token):
         mistakes.append(f"--token takes {SHORTEST} or more characters of ASCII without blanks, such as {example}")
-    heard = answering = None
+    heard = opened = None
+    exported = exported_file(folder)
     try:
-        answering = open_ensemble(folder, batch)
+        opened = WithOnnx(exported) if exported else open_ensemble(folder, batch)
     except UserError as error:
         mistakes.append(str(error))
     try:
         heard = listen(host, port)
     except RunError as error:
         mistakes.append(str(error))
-    if wrong := no_such_device(device):
+    if exported and (device not in ("auto", "cpu") or batch):
+        mistakes.append(f"{exported}: an exported ensemble answers on the CPU, a request at a time; leave --device and --batch out")
+    elif not exported and (wrong := no_such_device(device)):
         mistakes.append(wrong)
-    if mistakes or heard is None or answering is None:
+    if mistakes or heard is None or opened is None:
         raise RunError("\n".join(mistakes))
-    chosen = device_of(device)
     with waiting("loading the models"):
         import uvicorn
 
         from analysis.demo.card import card_of
         from analysis.demo.model import Model
         from analysis.demo.server import make_app
+        from analysis.demo.with_torch import WithTorch
 
-        model = Model(answering, chosen)
-        card = card_of(folder, model)
-        served = make_app(model, card, names_at(host), token)
+        model = Model(opened if isinstance(opened, WithOnnx) else WithTorch(opened, device_of(device)))
+        card = card_of(model)
+        served = make_app(model, card, names_at(host), token, false_alarms=false_alarms)
         settings = uvicorn.Config(
             served,
             http="h11",
@@ -111,6 +125,9 @@ def serve(folder: Folder, host: str, port: int, token: str, device: str, batch: 
     console.print(f"Open {page}  (Ctrl-C ends it)", soft_wrap=True)
     if card.score is None:
         warn(console, "What the ensemble is worth is not known: no scores.json that can be read lies beside it.")
+    if not card.flags:
+        again = AGAIN if exported else f"Vote again: {maker(folder)}"
+        warn(console, f"Images unlike anything learned are not flagged: what that takes is not beside the ensemble. {again}")
     document({"address": address, "page": page, "model": card.model_dump()})
     sys.stdout.flush()
     uvicorn.Server(settings).run(sockets=[heard])

@@ -1,15 +1,10 @@
 """What there is to know of the ensemble that answers: its classes, what it is worth, what it was made with."""
 
-from typing import Any
+from dataclasses import asdict
 
 from pydantic import BaseModel, Field
 
 from analysis.demo.model import Model
-from analysis.evaluation.search.summary import answer_of
-from trainables.metrics import metric_of
-from trainables.record import DAMAGE, read_json
-from trainables.storage import Folder
-from trainables.versions import code_version, device_name, versions
 
 
 class CardTarget(BaseModel):
@@ -43,39 +38,26 @@ class ModelCard(BaseModel):
     trials: int = Field(description="that answer")
     models: int = Field(description="networks that an image goes through, once for each transform")
     transforms: list[str] = Field(description="test-time augmentation")
+    flags: bool = Field(description="whether images unlike anything learned are told")
     device: str
     versions: dict[str, str] = Field(description="of what answers here")
     made_with: dict[str, str] = Field(description="of what made the ensemble, where that is known")
 
 
-def card_of(folder: Folder, model: Model) -> ModelCard:
-    """The card of an ensemble's folder and its model."""
-    scheme, answering = model.scheme, model.answering
-    whole = folder.resolve()
-    try:
-        scores: dict[str, Any] = read_json(folder / "scores.json", "scores")
-        found = answer_of(scores)
-        score = Score(
-            metric=scores["metric"],
-            title=metric_of(scores["metric"], scheme).title,
-            answer=found["answer"],
-            score=found["score"],
-            interval=found["interval"],
-            images=scores["holdout"]["photos"],
-            groups=scores["holdout"]["people"],
-        )
-    except (FileNotFoundError, *DAMAGE):
-        scores, score = {}, None
+def card_of(model: Model) -> ModelCard:
+    """The card of what answers."""
+    scheme, facts = model.scheme, model.answers.facts()
     return ModelCard(
-        name=whole.parent.name if whole.name == "ensemble" else whole.name,
+        name=facts.worth.name,
         targets=[CardTarget(name=one.name, kind=one.kind, values=list(one.values)) for one in scheme.targets],
         classes=scheme.class_names(),
-        score=score,
+        score=Score(**asdict(facts.worth.score)) if facts.worth.score else None,
         views=list(map(str, model.views)),
-        trials=len(answering.trials),
-        models=sum(len(trial.models) for trial in answering.trials),
-        transforms=list(answering.content.pipeline.looks),
-        device=device_name(model.device),
-        versions={"sweepvote": code_version(), **versions()},
-        made_with=scores.get("versions", {}),
+        trials=facts.trials,
+        models=facts.models,
+        transforms=facts.transforms,
+        flags=model.answers.novelty is not None,
+        device=facts.device,
+        versions=facts.versions,
+        made_with=facts.worth.made_with,
     )

@@ -3,22 +3,18 @@
 import base64
 import io
 from collections.abc import Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from analysis.evaluation.answering import Answering
-from analysis.members.predictions import Shown, load_once, wanted_views
+from analysis.demo.answers import Answers
+from analysis.evaluation.novelty import FALSE_ALARMS
 from trainables.data.decoding import TOLD, UNREADABLE, TooLargeError, UnknownFormatError, decode, open_image
 from trainables.data.targets import Scheme
 from trainables.data.views import View, area_of, faces_of, look
 from trainables.metrics.metric import TAGGED
-
-if TYPE_CHECKING:
-    import torch
 
 PIXELS = 50_000_000  # of one image; its header is believed until they are decoded
 File = tuple[str, bytes]  # name and content
@@ -53,31 +49,35 @@ class Prediction(BaseModel):
     height: int = 0
     targets: list[Target] = []
     scores: list[float] = Field([], description="the answer, a number for each of the card's classes")
+    unlike_anything_learned: bool | None = Field(
+        None,
+        description="whether it is further from what was learned than nearly all validation images; its answer means nothing",
+    )
+    distance: float | None = Field(None, description="from what was learned, in units of what is usual of validation images")
     saw: list[Seen] = []
     changes: list[str] = Field([], description="what was done to the pixels beside decoding them")
 
 
 class Model:
-    """An ensemble on a device whose models are loaded, for one thread at a time."""
+    """What answers, for one thread at a time."""
 
-    def __init__(self, answering: Answering, device: "torch.device"):
+    def __init__(self, answers: Answers):
         """Raises: RunError, DataError where it cannot predict, as shown by an image."""
-        self.answering, self.device = answering, device
-        self.views = wanted_views(answering.trials)
-        self._load = cache(load_once)
+        self.answers, self.views = answers, answers.views
         sample = io.BytesIO()
         Image.new("RGB", (64, 64), "grey").save(sample, "PNG")
         self.predict([("sample", sample.getvalue())])
 
     @property
     def scheme(self) -> Scheme:
-        return self.answering.content.pipeline.scheme
+        return self.answers.scheme
 
-    def predict(self, files: Sequence[File], pictures: bool = False) -> list[Prediction]:
+    def predict(self, files: Sequence[File], pictures: bool = False, false_alarms: float = FALSE_ALARMS) -> list[Prediction]:
         """One prediction for each file, in their order. Raises: RunError where a batch does not fit the GPU.
 
         Args:
             pictures: whether the pixels that the models saw come along.
+            false_alarms: share of images like those learned from that may be called unlike anything learned.
         """
         found, shown = [], []
         for name, content in files:
@@ -87,10 +87,13 @@ class Model:
         if shown:
             usable = [prediction for prediction in found if not prediction.problem]
             images = {view: np.stack([pixels[view] for pixels in shown]) for view in self.views}
-            source = Shown(images, [prediction.image for prediction in usable])
-            scores = np.asarray(self.answering.answer(source, self.device, self._load, words=""))
-            for prediction, row in zip(usable, scores, strict=True):
+            scored, novelty = self.answers.predict(images, [prediction.image for prediction in usable]), self.answers.novelty
+            for prediction, row in zip(usable, scored.scores, strict=True):
                 prediction.scores, prediction.targets = row.tolist(), read_scores(self.scheme, row)
+            if novelty and scored.distances is not None:
+                flags = novelty.flags(scored.distances, false_alarms).tolist()
+                for prediction, flag, distance in zip(usable, flags, scored.distances.tolist(), strict=True):
+                    prediction.unlike_anything_learned, prediction.distance = flag, distance
         return found
 
     def _look(self, name: str, content: bytes, pictures: bool) -> tuple[Prediction, dict[View, np.ndarray] | None]:

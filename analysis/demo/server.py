@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from analysis.demo.card import ModelCard
 from analysis.demo.model import PIXELS, File, Model, Prediction
+from analysis.evaluation.novelty import FALSE_ALARMS
 from analysis.pages.access import HEADERS, Names, same_token
 from analysis.pages.page import render
 from search_spaces.errors import UserError
@@ -57,12 +58,15 @@ class Problem(BaseModel):
     detail: str
 
 
-def make_app(model: Model, card: ModelCard, names: Names, token: str = "", limits: Limits | None = None) -> FastAPI:
+def make_app(
+    model: Model, card: ModelCard, names: Names, token: str = "", limits: Limits | None = None, false_alarms: float = FALSE_ALARMS
+) -> FastAPI:
     """The server's application.
 
     Args:
         names: by which it may be called.
         token: that a request must bring; empty: none.
+        false_alarms: share of images like those learned from that may be called unlike anything learned.
     """
     limits = limits or Limits()
     waiting = [0]
@@ -103,7 +107,7 @@ def make_app(model: Model, card: ModelCard, names: Names, token: str = "", limit
             files = await read_files(request, limits)
             start = perf_counter()
             try:
-                found = await asyncio.get_running_loop().run_in_executor(worker, partial(model.predict, files, pictures))
+                found = await asyncio.get_running_loop().run_in_executor(worker, partial(model.predict, files, pictures, false_alarms))
             except UserError as error:
                 raise HTTPException(503, str(error)) from None
         if all(one.problem for one in found):

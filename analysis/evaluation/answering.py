@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, read_ensemble, read_trial_models
+from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, ensemble_hash, read_ensemble, read_trial_models
 from analysis.evaluation.novelty import Novelty, read_novelty
 from analysis.members.predictions import Load, Shown, Source, TrialModels, count_passes, load_once, predict_trials
 from trainables.devices import device_here
@@ -55,7 +55,7 @@ def open_ensemble(folder: Folder, batch: int | None = None) -> Answering:
         folder = folder.parent
     content = read_ensemble(folder)
     trials = [replace(one, largest_pass=batch or 0) for one in read_trial_models(folder, content)]
-    return Answering(folder, content, trials, read_novelty(folder))
+    return Answering(folder, content, trials, read_novelty(folder, ensemble_hash(folder)))
 
 
 def no_such_device(name: str) -> str:

@@ -131,16 +131,18 @@ def write_novelty(folder: Folder, found: Novelty) -> Folder:
     return folder / FILE
 
 
-def read_novelty(folder: Folder) -> Novelty | None:
-    """What lies beside an ensemble's file, or None where nothing does, or what is of another ensemble or a later version.
+def read_novelty(folder: Folder, ensemble: str) -> Novelty | None:
+    """What lies in the folder of an ensemble, or None where nothing does, or what is of another ensemble or a later version.
 
+    Args:
+        ensemble: hash of its file.
     Raises: RunError where it is damaged.
     """
     file = folder / FILE
     try:
         with local_file(file) as local, safe_open(local, framework="np") as reader:
             about: dict[str, Any] = json.loads((reader.metadata() or {})["novelty"])
-            if about["format"] > FORMAT or about["ensemble"] != ensemble_hash(folder):
+            if about["format"] > FORMAT or about["ensemble"] != ensemble:
                 return None
             learned = {
                 name: Learned(int(one["model"]), reader.get_tensor(f"learned/{name}").astype(np.float32), float(one["usual"]))

@@ -8,8 +8,13 @@ import typer
 from rich.console import Console
 
 from analysis.command import refusals, run_folders, show_written, warn
-from analysis.evaluation.fitted_ensemble import FILE, read_ensemble, read_trial_models
+from analysis.evaluation.exported import FILE as ONNX
+from analysis.evaluation.fitted_ensemble import FILE, ensemble_hash, read_ensemble, read_trial_models
+from analysis.evaluation.novelty import FILE as NOVELTY
+from analysis.evaluation.novelty import read_novelty
+from analysis.evaluation.worth import read_worth
 from analysis.members.predictions import PLAIN, TrialModels
+from analysis.pages.model_card import CARD as MODEL_CARD
 from trainables.commands import program
 from trainables.console import document, output
 from trainables.options import AsJson, TrustCode
@@ -37,7 +42,8 @@ def main(
 
     The file takes images as their view shows them, uint8 (images, height, width, channels), and answers with probabilities: what lies
     between, normalisation and vote included, is inside. Its metadata say, as JSON under `card`, what the classes are and which view each
-    input takes. It is compared with PyTorch before it is written.
+    input takes. It is compared with PyTorch before it is written. The model card, and what tells images
+    unlike anything learned, are written beside it: analysis.demo serves the folder, without PyTorch.
 
         python -m analysis.export --ensemble runs/faces/ensemble --out exported
 
@@ -82,7 +88,7 @@ def export_trial(console: Console, run: str, number: int, out: Path) -> Checked:
 
 
 def exported(*wanted: Any) -> "Export":
-    """A trial's models, or a pipeline and its trials, in the format of ONNX. Raises: RunError."""
+    """A trial's models, or a pipeline, its trials and where they are from, in the format of ONNX. Raises: RunError."""
     with waiting("exporting to ONNX"):
         from analysis.export.onnx import export_models, export_pipeline
 
@@ -107,7 +113,21 @@ def export_ensemble(console: Console, folder: Folder, out: Path) -> list[Checked
         files = [(trial, out / f"{trial.name.replace('/', '-')}.onnx") for trial in trials]
         # Each is written, even if others fail.
         return [write_checked(console, exported(trial), file) for trial, file in files]
-    return [write_checked(console, exported(content.pipeline, trials), out / "ensemble.onnx")]
+    novelty = read_novelty(folder, ensemble_hash(folder))
+    watched = {name: one.model for name, one in novelty.learned.items()} if novelty else {}
+    # Imports torch, as all that follows does.
+    with waiting("importing torch"):
+        from analysis.export.onnx import Origin
+
+    origin = Origin(read_worth(folder, content.pipeline.scheme), ensemble_hash(folder), watched)
+    found = write_checked(console, exported(content.pipeline, trials, origin), out / ONNX)
+    beside = [name for name in (MODEL_CARD, *([NOVELTY] if novelty else [])) if (folder / name).is_file()]
+    if found.parity.holds and out.resolve() != folder.resolve():
+        for name in beside:
+            write_atomically(out / name, (folder / name).read_bytes())
+        if beside:
+            show_written(console, [out / name for name in beside])
+    return [found]
 
 
 def write_checked(console: Console, export: "Export", out: Path) -> Checked:

@@ -1,6 +1,7 @@
 """A fitted ensemble as one network, for programs that run without this one."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +23,22 @@ class TrialNetwork(nn.Module):
             precision: of what comes behind the softmax.
         """
         super().__init__()
-        self.models = nn.ModuleList(models)
+        self.models: Any = nn.ModuleList(models)  # of Classifier, which a list of modules does not say
         self.task = task
         self.kinds = models[0].heads.kinds
         self.looks = tuple(looks)
         self.precision = precision
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.with_features(images)[0]
+
+    def with_features(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The answer, and what each model's heads get of the first transform (n, features)."""
         seen = [to_input(TRANSFORMS[look](images), images.device) for look in self.looks]
-        return torch.stack([self._answer(model(pixels).logits) for model in self.models for pixels in seen]).mean(dim=0)
+        features = [[model.features(pixels) for pixels in seen] for model in self.models]
+        pairs = [(model, one) for model, own in zip(self.models, features, strict=True) for one in own]
+        answers = [self._answer(model.heads(one).logits) for model, one in pairs]
+        return torch.stack(answers).mean(dim=0), [own[0] for own in features]
 
     def _answer(self, logits: Sequence[Tensor]) -> Tensor:
         """Of the heads of the task's kind of target; a model may have others."""
@@ -42,20 +50,26 @@ class TrialNetwork(nn.Module):
 class PipelineNetwork(nn.Module):
     """Images, one batch (n, height, width, channels) uint8 for each input, to the scores (n, classes) of a pipeline.
 
-    Behind the scores come the joint probabilities (n, classes) of each of its trials, in the pipeline's order.
+    Behind the scores come the joint probabilities (n, classes) of each of its trials, in the pipeline's order, and then features.
     """
 
-    def __init__(self, pipeline: Pipeline, trials: Mapping[str, TrialNetwork], inputs: Mapping[str, int]):
+    def __init__(
+        self, pipeline: Pipeline, trials: Mapping[str, TrialNetwork], inputs: Mapping[str, int], watched: Mapping[str, int] | None = None
+    ):
         """
         Args:
             inputs: which of the inputs each trial takes.
+            watched: by trial, which of its models gives its features (n, features).
         """
         super().__init__()
         self.pipeline = pipeline
         # Names of trials have dots and slashes, which those of modules must not.
-        self.trials = nn.ModuleList(trials[name] for name in pipeline.trials)
+        self.trials: Any = nn.ModuleList(trials[name] for name in pipeline.trials)
         self.inputs = [inputs[name] for name in pipeline.trials]
+        self.watched = dict(watched or {})
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
-        answers = [trial(images[number]) for trial, number in zip(self.trials, self.inputs, strict=True)]
-        return self.pipeline(dict(zip(self.pipeline.trials, answers, strict=True))), *answers
+        found = [trial.with_features(images[number]) for trial, number in zip(self.trials, self.inputs, strict=True)]
+        answers = {name: answer for name, (answer, _) in zip(self.pipeline.trials, found, strict=True)}
+        features = dict(zip(self.pipeline.trials, (own for _, own in found), strict=True))
+        return self.pipeline(answers), *answers.values(), *(features[name][number] for name, number in self.watched.items())

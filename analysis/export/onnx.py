@@ -2,15 +2,17 @@
 
 import json
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
+from analysis.evaluation.exported import ANSWER, FORMAT
 from analysis.evaluation.fitted_ensemble import Pipeline
+from analysis.evaluation.worth import Worth
 from analysis.export.network import PipelineNetwork, TrialNetwork
-from analysis.members.predictions import TrialModels
+from analysis.members.predictions import PLAIN, TrialModels
 from trainables.checkpoint import load_model
 from trainables.data.targets import Scheme
 from trainables.data.views import View
@@ -20,7 +22,6 @@ from trainables.storage import local_file
 
 OPSET = 20
 LARGEST = 2**31 - 1  # bytes of a file in the format of ONNX
-ANSWER = "probabilities"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,15 @@ class Input:
         return f"{self.name}: uint8 (images, {', '.join(map(str, self.shape))}), {channels}, of the view {self.view}"
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What is exported, as the file says it."""
+
+    worth: Worth
+    ensemble: str = ""  # hash of the ensemble's file
+    watched: Mapping[str, int] = field(default_factory=dict)  # by trial: which of its models tells images unlike anything learned
+
+
 @dataclass(frozen=True, eq=False)
 class Export:
     """A network in the format of ONNX, and what it must answer."""
@@ -65,23 +75,43 @@ def export_models(trial: TrialModels) -> Export:
     """The mean of a trial's models. Raises: RunError."""
     one = Input("photos", trial.view, trial.edges)
     network = TrialNetwork(_load(trial), trial.task, precision=torch.float32)
-    return Export(to_onnx(network, [one], [ANSWER], card(trial.task.scheme, [one], {ANSWER: trial.name})), (one,), (trial,), None)
+    about = card(trial.task.scheme, [one], {ANSWER: trial.name}, [trial], PLAIN, Origin(Worth(trial.name)))
+    return Export(to_onnx(network, [one], [ANSWER], about), (one,), (trial,), None)
 
 
-def export_pipeline(pipeline: Pipeline, trials: Sequence[TrialModels]) -> Export:
+def export_pipeline(pipeline: Pipeline, trials: Sequence[TrialModels], origin: Origin | None = None) -> Export:
     """All trials of a pipeline and what it makes of their probabilities. Raises: RunError."""
+    origin = origin or Origin(Worth("ensemble"))
     wanted = {trial.name: (trial.view, trial.edges) for trial in trials}
     distinct = list(dict.fromkeys(wanted.values()))
     inputs = tuple(Input("photos" if len(distinct) == 1 else f"photos_{number}", *one) for number, one in enumerate(distinct))
     networks = {trial.name: TrialNetwork(_load(trial), trial.task, pipeline.looks) for trial in trials}
-    network = PipelineNetwork(pipeline, networks, {name: distinct.index(one) for name, one in wanted.items()})
-    outputs = {ANSWER: "the answer", **{name: f"what {name} says" for name in pipeline.trials}}
-    return Export(to_onnx(network, inputs, list(outputs), card(pipeline.scheme, inputs, outputs)), inputs, tuple(trials), pipeline)
+    watched = {name: origin.watched[name] for name in pipeline.trials if name in origin.watched}
+    network = PipelineNetwork(pipeline, networks, {name: distinct.index(one) for name, one in wanted.items()}, watched)
+    features = {f"features of {name}": f"what lies before the heads of {name}, of its model {number}" for name, number in watched.items()}
+    outputs = {ANSWER: "the answer", **{name: f"what {name} says" for name in pipeline.trials}, **features}
+    about = card(pipeline.scheme, inputs, outputs, trials, pipeline.looks, origin)
+    return Export(to_onnx(network, inputs, list(outputs), about), inputs, tuple(trials), pipeline)
 
 
-def card(scheme: Scheme, inputs: Sequence[Input], outputs: dict[str, str]) -> dict[str, Any]:
+def card(
+    scheme: Scheme,
+    inputs: Sequence[Input],
+    outputs: dict[str, str],
+    trials: Sequence[TrialModels],
+    looks: Sequence[str],
+    origin: Origin,
+) -> dict[str, Any]:
     """What a file says about itself."""
     return {
+        "format": FORMAT,
+        "targets": [target.plain() for target in scheme.targets],
+        "trials": len(trials),
+        "models": sum(len(trial.models) for trial in trials),
+        "transforms": list(looks),
+        "worth": origin.worth.plain(),
+        "ensemble": origin.ensemble,
+        "features": {name: f"features of {name}" for name in origin.watched if f"features of {name}" in outputs},
         "attributes": [{"name": target.name, "values": list(target.values)} for target in scheme.targets],
         "classes": scheme.class_names(),
         "inputs": [one.plain() for one in inputs],

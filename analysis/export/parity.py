@@ -62,7 +62,8 @@ def compare(export: Export) -> Parity:
     if export.pipeline is None:
         (right,) = expected.values()
         return Parity(IMAGES, _apart(answer, right), _agreement(answer, right, export.trials[0].task.scheme.kind))
-    found = dict(zip(export.pipeline.trials, rest, strict=True))
+    # Features of trials follow.
+    found = dict(zip(export.pipeline.trials, rest, strict=False))
     difference = max(_apart(answer, export.pipeline(found)), *(_apart(found[name], expected[name]) for name in found))
     return Parity(IMAGES, difference, _agreement(answer, export.pipeline(expected), export.pipeline.scheme.kind))
 

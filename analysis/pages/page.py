@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from analysis.figures.colours import DARK, LIGHT, as_css
 from trainables.data.decoding import UNREADABLE, read_image
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ TEMPLATES = Environment(
 
 def render(template: str, **values: object) -> bytes:
     """The page. The template's name begins with its folder in analysis/."""
-    from analysis.figures.style import DARK, LIGHT, as_css
-
     return TEMPLATES.get_template(template).render(light=Markup(as_css(LIGHT)), dark=Markup(as_css(DARK)), **values).encode()
 
 

@@ -33,7 +33,9 @@ from analysis.demo import __main__ as command
 from analysis.demo.card import card_of
 from analysis.demo.model import PIXELS, Model, read_scores
 from analysis.demo.server import Limits, make_app
+from analysis.demo.with_torch import WithTorch
 from analysis.evaluation.answering import open_ensemble
+from analysis.evaluation.worth import read_worth
 from analysis.members.trials import load_runs
 from analysis.pages.access import HERE, Names, is_loopback, names_at
 from analysis.predict.__main__ import app as predict_app
@@ -73,7 +75,7 @@ def folder(faces, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder) -> Model:
-    return Model(open_ensemble(folder), CPU)
+    return Model(WithTorch(open_ensemble(folder), CPU))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,7 @@ def make_client(folder, model):
     """A client of a server with other limits, names or a token."""
 
     def make(names: Names | None = None, token: str = "", **limits: float) -> TestClient:
-        app = make_app(model, card_of(folder, model), names or Names(), token, Limits(**limits))
+        app = make_app(model, card_of(model), names or Names(), token, Limits(**limits))
         return TestClient(app, base_url=ADDRESS, raise_server_exceptions=False)
 
     return make
@@ -163,7 +165,7 @@ def test_the_card_says_what_answers_and_what_it_is_worth(client, folder, model):
     assert "torch" in card["versions"] and card["made_with"] == {"ray": "2"}
     bare = shutil.copytree(folder, folder.parent / "bare")
     (bare / "scores.json").write_text("{}")
-    assert card_of(bare, model).score is None
+    assert read_worth(bare, model.scheme).score is None
 
 
 def test_every_address_is_described_on_a_page_that_needs_no_network(client):
@@ -464,6 +466,6 @@ def test_a_webcam_is_predicted_live_by_one_click_and_without_one_that_is_said(st
 @pytest.mark.nightly
 def test_a_face_view_says_whether_a_face_was_detected(make_run, tmp_path):
     made = make_run(tmp_path, "crops", [{"task": "joint", "view": {"size": 32, "crop": "face"}}])
-    model = Model(open_ensemble(write(made.folder, mean_of(load_runs([made.folder]).trials))), CPU)
+    model = Model(WithTorch(open_ensemble(write(made.folder, mean_of(load_runs([made.folder]).trials))), CPU))
     (one,) = model.predict([("plain.png", png())])
     assert one.saw[0].needs_face and one.saw[0].face is None

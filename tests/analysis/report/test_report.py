@@ -12,9 +12,10 @@ from analysis.evaluation.search.importance import Branch, importances, leading
 from analysis.evaluation.search.reading import SearchedTrial
 from analysis.evaluation.search.space import Dimension
 from analysis.evaluation.search.values import setting_scores
+from analysis.figures.colours import DARK, LIGHT
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.search import answers_figure, history_figure
-from analysis.figures.style import DARK, LIGHT, STEPS, as_svg, shade, text_on
+from analysis.figures.style import STEPS, as_svg, shade, text_on
 from analysis.pages.tables import TOO_SMALL, number_range, percent_range, signed
 from analysis.report.answer import scores_of
 from analysis.report.topics.answer import baseline_words, caveats, gain_words, lead_words, sample_words
