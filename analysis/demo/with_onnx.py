@@ -19,6 +19,7 @@ from trainables.data.targets import Scheme, read_target
 from trainables.data.views import CROPS, View
 from trainables.record import RunError
 from trainables.storage import Folder
+from trainables.versions import code_version
 
 NEEDED = {"opencv-python-headless": "cv2", "facenet-pytorch": "facenet_pytorch"}  # module by what is installed
 AGAIN = "Export it again: python -m analysis.export --ensemble RUN/ensemble --out exported"
@@ -73,7 +74,7 @@ class WithOnnx:
             models=self._card["models"],
             transforms=self._card["transforms"],
             device=f"ONNX Runtime, CPU ({platform.machine()})",
-            versions={"python": platform.python_version(), **{name: version(name) for name in libraries}},
+            versions={"sweepvote": code_version(), "python": platform.python_version(), **{name: version(name) for name in libraries}},
         )
 
 

@@ -27,7 +27,8 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, Schema
 
-from analysis.evaluation.fitted_ensemble import FILE, pack_ensemble, read_ensemble
+from analysis.evaluation.fitted_ensemble import FILE, ensemble_hash, pack_ensemble, read_ensemble
+from analysis.evaluation.novelty import read_novelty, write_novelty
 from analysis.evaluation.search.exported import Epoch, ExportedRun, ExportedTrial, Plain
 from trainables.record import RunError
 from trainables.storage import Folder, local_file
@@ -154,6 +155,8 @@ class Tracking:
             return tags[MODEL]
         with TemporaryDirectory() as scratch:
             packed = pack_ensemble(folder, content, Path(scratch) / "packed")
+            if novelty := read_novelty(folder, ensemble_hash(folder)):
+                write_novelty(packed, novelty)
             with mlflow.start_run(run_id=self.parent):
                 logged = mlflow.pyfunc.log_model(
                     name="ensemble",

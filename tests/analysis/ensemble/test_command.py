@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from analysis.ensemble import files
 from analysis.ensemble.__main__ import Predictor, app
 from analysis.ensemble.files import answer_picture
-from analysis.evaluation.fitted_ensemble import read_ensemble
+from analysis.evaluation.fitted_ensemble import ensemble_hash, read_ensemble
 from analysis.evaluation.novelty import FILE as NOVELTY
 from analysis.evaluation.novelty import read_novelty
 from analysis.members.trials import load_runs
@@ -88,7 +88,8 @@ def test_within_a_limit_the_best_that_costs_less_answers_and_what_else_would_is_
 
 def test_predict_names_images_unlike_anything_learned_first_and_marks_them(here, people):
     call("--top", "2", *QUICK)
-    found, novelty = scores(here)["novelty"], read_novelty(here / "runs/faces/ensemble")
+    folder = here / "runs/faces/ensemble"
+    found, novelty = scores(here)["novelty"], read_novelty(folder, ensemble_hash(folder))
     assert found["false_alarms"] == 0.01 and found["validation"] == len(novelty.valid) and len(novelty.learned) == 2
     assert found["holdout"] < scores(here)["holdout"]["photos"] / 4
     shutil.copytree(people / "eval" / "images", here / "photos")

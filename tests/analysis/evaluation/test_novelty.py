@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.evaluation.fitted_ensemble import FILE as ENSEMBLE
+from analysis.evaluation.fitted_ensemble import ensemble_hash
 from analysis.evaluation.novelty import (
     FILE,
     KEPT,
@@ -62,7 +63,7 @@ def test_p_values_are_the_share_of_validation_images_as_far_away_and_never_zero(
 
 def test_a_file_gives_back_what_was_written(folder, novelty):
     write_novelty(folder, novelty)
-    found = read_novelty(folder)
+    found = read_novelty(folder, ensemble_hash(folder))
     np.testing.assert_array_equal(found.valid, novelty.valid)
     seen = around(2, 5, 0)
     for name, one in novelty.learned.items():
@@ -70,17 +71,17 @@ def test_a_file_gives_back_what_was_written(folder, novelty):
 
 
 def test_none_is_read_where_nothing_lies_or_what_lies_is_of_another_ensemble(folder, novelty):
-    assert read_novelty(folder) is None
+    assert read_novelty(folder, ensemble_hash(folder)) is None
     write_novelty(folder, novelty)
     (folder / ENSEMBLE).write_text('{"other": 1}')
-    assert read_novelty(folder) is None
+    assert read_novelty(folder, ensemble_hash(folder)) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0{}"])
 def test_a_damaged_file_is_refused_by_name(folder, content):
     (folder / FILE).write_bytes(content)
     with pytest.raises(RunError, match=FILE):
-        read_novelty(folder)
+        read_novelty(folder, ensemble_hash(folder))
 
 
 def test_training_images_of_every_group_and_validation_images_no_model_learned_from_are_remembered(faces):
