@@ -1,6 +1,7 @@
 """What the demo answers, whom it hears, and what no request can do to it."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -46,7 +47,7 @@ from tests.conftest import ROOT
 from tests.faults.commands import wait_for
 from tests.messages import missing
 from trainables.data.targets import Number, Scheme, Tags
-from trainables.record import write_json
+from trainables.record import MODEL, trial_folder, write_json
 
 ADDRESS = f"http://{HERE}:8000"
 CPU = torch.device("cpu")
@@ -309,6 +310,23 @@ def test_a_port_in_use_is_refused_with_the_next_one_that_is_free(folder):
         port = taken.getsockname()[1]
         text = refused("--ensemble", folder, "--port", port)
     assert not missing(text, f"--port {port}", "--port") and int(text.split("--port ")[-1].split()[0]) > port
+
+
+def test_an_ensemble_without_its_weights_of_a_newer_format_or_with_code_of_others_is_refused_by_name(folder, tmp_path, monkeypatch):
+    copied = shutil.copytree(folder.parents[1], tmp_path / "runs") / "faces"
+    ensemble = copied / "ensemble"
+    content = json.loads((ensemble / "ensemble.json").read_text())
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # nothing is trusted
+    (ensemble / "extensions").mkdir()
+    (ensemble / "extensions" / "theirs.py").write_text("raise SystemExit")
+    digest = hashlib.sha256(b"raise SystemExit").hexdigest()
+    write_json(ensemble / "ensemble.json", content | {"extensions": {"theirs.py": digest}})
+    assert not missing(refused("--ensemble", ensemble, "--port", 0), "theirs.py", "--trust-code")
+    write_json(ensemble / "ensemble.json", content | {"format": 99})
+    assert not missing(refused("--ensemble", ensemble, "--port", 0), "ensemble.json", "99")
+    write_json(ensemble / "ensemble.json", content)
+    (trial_folder(copied, 1) / MODEL).unlink()
+    assert not missing(refused("--ensemble", ensemble, "--port", 0), f"trials/1/{MODEL}", "analysis.ensemble --run faces")
 
 
 def test_all_mistakes_are_named_at_once(tmp_path, monkeypatch):
