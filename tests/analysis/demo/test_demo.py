@@ -326,7 +326,7 @@ def test_an_ensemble_without_its_weights_of_a_newer_format_or_with_code_of_other
     assert not missing(refused("--ensemble", ensemble, "--port", 0), "ensemble.json", "99")
     write_json(ensemble / "ensemble.json", content)
     (trial_folder(copied, 1) / MODEL).unlink()
-    assert not missing(refused("--ensemble", ensemble, "--port", 0), f"trials/1/{MODEL}", "analysis.ensemble --run faces")
+    assert not missing(refused("--ensemble", ensemble, "--port", 0), f"trials/1/{MODEL}", "analysis.ensemble --run")
 
 
 def test_all_mistakes_are_named_at_once(tmp_path, monkeypatch):
