@@ -51,6 +51,9 @@ COMMANDS = {
         "analysis.export_wandb", "Write a run in the offline format of Weights & Biases: trials with settings, curves and files."
     ),
     "refit": Command("tuner.refit", "Train the best configurations of a search again: on every fold, on all data, with other seeds."),
+    "distill": Command(
+        "tuner.distill", "Train one network, the student, on what a vote answers: one model to ship, for a part of the vote's price."
+    ),
     "soup": Command("analysis.soup", "Average the weights of similar trials into one network that costs at inference what one trial does."),
     "suspects": Command("analysis.suspects", "Find label issues (labels that are probably wrong), and decide on them one by one."),
     "mistakes": Command(

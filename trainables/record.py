@@ -4,6 +4,7 @@ runs/<run>/run.json          what all its trials share (RunCard)
 runs/<run>/space.yaml        the space in effect
 runs/<run>/extensions/       copies of the user's own Python files that the space names
 runs/<run>/split.csv         every image, its content's hash, and its part: train, a fold, hold-out
+runs/<run>/teacher.npz       of a student's run: what its teacher, a vote, answers for the images
 runs/<run>/trials/<number>/  config.json, reports.jsonl, result.json, rungs.json, valid.npz, model.safetensors, last/
 
 Every file is written completely or not at all, in today's format; reading takes every earlier one (see migrations). A field that is not
@@ -42,6 +43,7 @@ MODEL = "model.safetensors"
 LAST = "last/state.pt"  # what is needed to continue, while a trial runs
 SPACE = "space.yaml"
 SPLIT = "split.csv"
+TEACHER = "teacher.npz"  # of a student's run: what its teacher answers
 BASELINE = "baseline.json"  # what the best trial gains over the baseline
 IN = "."  # as what is trained again: the run that this one is in
 FINALISTS = "finalists"  # folder of a search's race, a run of its own
@@ -82,6 +84,8 @@ class RunCard:
     refit_of: str = ""
     origins: tuple[Origin, ...] = ()  # of a refit: one for each of its trials, by number
     extensions: Mapping[str, str] = field(default_factory=dict)  # sha256 of each file, by name
+    student_of: str = ""  # the folder of the ensemble whose answers its trials learn: below the folder of all runs, or by its address
+    teacher: str = ""  # of such a run: the first 16 digits of the sha256 of teacher.npz
     aside: Mapping[str, Any] = field(default_factory=dict)  # of run.json, unknown to this version, and written again
 
     @property

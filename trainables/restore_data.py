@@ -1,12 +1,14 @@
 """The images of an earlier run and what trains beside them, verified to be the same, with its split."""
 
+import hashlib
 from collections.abc import Mapping
 
 from trainables.data.extra import refuse_other_extra
 from trainables.data.groups import merge_tied, tie_copies
 from trainables.data.images import DataError, Images
 from trainables.data.splits import Split, count_folds, in_order_of, read_split, same_groups
-from trainables.record import SPLIT, RunCard, RunError
+from trainables.data.teacher import Teacher
+from trainables.record import DAMAGE, SPLIT, TEACHER, RunCard, RunError
 from trainables.storage import Folder
 
 EXTRA = "extra.csv"
@@ -63,3 +65,28 @@ def verify_extra(run: Folder, table: bytes) -> None:
         raise RunError(f"{file} cannot be read ({error.strerror or error}); restore it from a backup") from None
     except DataError as error:
         raise RunError(str(error)) from None
+
+
+def teacher_hash(content: bytes) -> str:
+    """What a run's card notes of its teacher's file."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def read_teacher(run: Folder, card: RunCard) -> Teacher | None:
+    """What teaches the trials of a run; None where only labels do.
+
+    Raises: RunError where its file is gone, is not the one that the run began with, or cannot be read.
+    """
+    if not card.teacher:
+        return None
+    file, fix = run / TEACHER, f"restore it from a backup, or distil {card.student_of} again into a new run"
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise RunError(f"{file}, which the trials of {card.name} learn from, cannot be read ({error.strerror or error}); {fix}") from None
+    if (found := teacher_hash(content)) != card.teacher:
+        raise RunError(f"{file} has the hash {found}, and {run}/run.json says {card.teacher}; {fix}")
+    try:
+        return Teacher.read(content)
+    except DAMAGE as error:
+        raise RunError(f"{file} is damaged ({type(error).__name__}: {error}); {fix}") from None

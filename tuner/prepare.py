@@ -26,7 +26,7 @@ from trainables.extensions import Extension, ExtensionError, code_is_trusted, ha
 from trainables.mirror import local_folder
 from trainables.progress import progress_bar
 from trainables.record import SPACE, RunCard, RunError
-from trainables.restore_data import restore_split, verify_extra
+from trainables.restore_data import read_teacher, restore_split, verify_extra
 from trainables.storage import Folder, local_file
 from tuner import preflight
 from tuner.cli import Options
@@ -121,6 +121,7 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
     Raises: SpaceError, ConfigError, DataError, RunError for what the user can fix.
     """
     values, data_settings = preflight.values_of(plan.space), plan.data_settings
+    teacher = read_teacher(plan.split_of.run, plan.split_of.card) if plan.split_of else None
 
     def decoded(images: Images) -> tuple[Images, ViewFiles]:
         return decode(images, plan.views, allow_bad, console)
@@ -134,7 +135,7 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
     for fold in values.get("data/fold", [data_settings.fold]):
         data = Data.of(images, replace(split, fold=fold), views, with_statistics=by_data)
         # For each fold again: which extra images may train depends on the groups that validate.
-        completed[fold] = complete(data, plan.folder, data_settings, tasks, relabels, views.digests, decoded)
+        completed[fold] = complete(data, plan.folder, data_settings, tasks, relabels, views.digests, decoded, teacher)
         if plan.split_of:
             verify_extra(plan.split_of.run, completed[fold].table)
     by_fold = {fold: one.data for fold, one in completed.items()}
@@ -358,7 +359,9 @@ def show_extra(whole: Completed, confidences: Iterable[float], console: Console)
     for one in whole.found:
         soft = one.extra.soft
         words = "labelled"
-        if soft is not None:
+        if one.by_teacher:
+            words = "answered by the teacher"
+        elif soft is not None:
             kept = [f"{int((soft.max(axis=1) >= least).sum())} of them at labels/confidence {least:g}" for least in confidences]
             words = f"pseudo-labelled: {', '.join(kept)}"
         console.print(f"{len(one.extra.images)} additional training images from {one.source}, {words}")

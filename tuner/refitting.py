@@ -20,7 +20,7 @@ from trainables.data.views import View
 from trainables.extensions import hashes, loaded, write_copies
 from trainables.mirror import original
 from trainables.progress import waiting
-from trainables.record import IN, SPLIT, RunCard, RunError, find_run, open_run, searched_run, write_run
+from trainables.record import IN, SPLIT, TEACHER, RunCard, RunError, find_run, open_run, searched_run, write_run
 from trainables.restore_data import EXTRA, read_folds
 from trainables.storage import Folder, open_folder, write_atomically
 from tuner.cli import Options, Start
@@ -122,7 +122,7 @@ def train_refits(
     refits = replace(refits, card=card)
 
     def write() -> None:
-        for file in (SPLIT, EXTRA):
+        for file in (SPLIT, EXTRA, TEACHER):
             if not (run / file).is_file() and (searched / file).is_file():
                 write_atomically(run / file, (searched / file).read_bytes())
         write_copies(run, plan.extensions)

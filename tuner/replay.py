@@ -245,7 +245,7 @@ def read_data(run: Folder, card: RunCard, record: Record, folder: str | Path | N
     from trainables.data.view_store import view_cache
     from trainables.data.views import View, build_views, count_missing
     from trainables.mirror import local_folder
-    from trainables.restore_data import restore_split, verify_extra
+    from trainables.restore_data import read_teacher, restore_split, verify_extra
 
     source, view = local_folder(folder or card.data), View.of(record.config.view)
     if folder is None and not source.exists():
@@ -262,7 +262,8 @@ def read_data(run: Folder, card: RunCard, record: Record, folder: str | Path | N
         raise RunError(f"trial {record.number} was trained on the split {record.result.split}, but {run}/split.csv is {split.hash}")
     by_data = record.config.normalize == "dataset"
     data = Data.of(images, split, views, with_statistics=by_data)
-    whole = complete(data, source, record.config.data, [record.config.task], [record.config.labels.relabel], views.digests, decoded)
+    tasks, relabels = [record.config.task], [record.config.labels.relabel]
+    whole = complete(data, source, record.config.data, tasks, relabels, views.digests, decoded, read_teacher(run, card))
     verify_extra(run, whole.table)
     return whole.data
 

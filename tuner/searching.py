@@ -2,11 +2,12 @@
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -51,12 +52,14 @@ def search(
     *,
     probe_only: bool = False,
     claimed: Callable[[Folder], None] = lambda run: None,
+    tell: Callable[[Mapping[str, Any]], None] = document,
 ) -> int:
     """Run the command and return its exit code.
 
     Args:
         start: begins to start Ray.
         claimed: is told the folder of the run before its first trial.
+        tell: is given how the run stands at the end.
         probe_only: whether it ends when every backbone and view has been probed; a later command may go on with the search.
     Raises: SpaceError, ConfigError, DataError, RunError, StorageError for what the user can fix. No record is touched then.
     """
@@ -126,7 +129,7 @@ def search(
             from tuner.conclusion import conclude
 
             code = conclude(plan, options, division, began, console, lambda gpus: join)
-        document(write_summary(plan.run))
+        tell(write_summary(plan.run))
         return code
 
 
@@ -200,5 +203,7 @@ def write_plan(plan: Plan, material: Material, options: Options) -> None:
             cpus_per_trial=options.cpus_per_trial,
             gpus_per_trial=options.gpus_per_trial,
             extensions=hashes(plan.extensions),
+            student_of=earlier.card.student_of if earlier else "",
+            teacher=earlier.card.teacher if earlier else "",
         ),
     )

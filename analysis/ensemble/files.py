@@ -1,9 +1,7 @@
 """What the command leaves in runs/<run>/ensemble/; every file is complete or absent."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +10,7 @@ from analysis.evaluation.baseline import Baseline
 from analysis.evaluation.calibration import calibration_error
 from analysis.evaluation.decide import Decision, Outcome, StepTaken, answer_words
 from analysis.evaluation.disaggregated import by_target, by_value, class_intervals
-from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, write_ensemble
+from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, location_of, write_ensemble
 from analysis.evaluation.novelty import FALSE_ALARMS, Novelty, write_novelty
 from analysis.evaluation.novelty import FILE as NOVELTY
 from analysis.evaluation.scoring import absent_classes, class_table, plain_findings, scores_by
@@ -258,12 +256,8 @@ def ensemble_file(runs: Runs, outcome: Outcome) -> EnsembleFile:
     """
     decision, root = outcome.decision, runs.folders[0].resolve().parent
     pipeline = decision.pipelines[decision.final]
-    models = {trial.name: tuple(_location(file, root) for file in trial.models) for trial in runs.trials if trial.name in pipeline.trials}
+    models = {trial.name: tuple(location_of(file, root) for file in trial.models) for trial in runs.trials if trial.name in pipeline.trials}
     return EnsembleFile(models, pipeline, hashes(loaded(name for card in runs.cards for name in card.extensions)))
-
-
-def _location(model: Folder, root: Folder) -> str:
-    return os.path.relpath(model.resolve(), root) if isinstance(model, Path) and isinstance(root, Path) else str(model.resolve())
 
 
 def count_groups(runs: Runs) -> int:

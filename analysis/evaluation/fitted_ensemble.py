@@ -1,6 +1,7 @@
 """A fitted answer: everything between what the trials predict and one class an image, as plain values that a file can hold."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -108,6 +109,11 @@ def maker(folder: Folder) -> str:
     """The command that writes an ensemble's folder."""
     whole = folder.resolve()
     return typed(f"analysis.ensemble --run {name_of(whole.parent) if whole.name == 'ensemble' else 'RUN'}")
+
+
+def location_of(model: Folder, root: Folder) -> str:
+    """How an ensemble's file names a file of weights: by its path from the folder of all runs, or in an object store by its address."""
+    return os.path.relpath(model.resolve(), root) if isinstance(model, Path) and isinstance(root, Path) else str(model.resolve())
 
 
 def model_files(folder: Folder, content: EnsembleFile) -> dict[str, tuple[Folder, ...]]:

@@ -1,7 +1,7 @@
 """What an answer costs each time that it is asked: time, memory and arithmetic of its models, measured on this device."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,11 @@ def price_of(prices: Mapping[str, Price], trials: Sequence[str], looks: int = 1)
     own = [prices[name] for name in dict.fromkeys(trials)]
     ms, in_batch, gflops = (looks * sum(values) for values in zip(*((one.ms, one.ms_in_batch, one.gflops) for one in own), strict=True))
     return Price(ms, in_batch, sum(one.megabytes for one in own), gflops)
+
+
+def fastest(one: Price | None, other: Price) -> Price:
+    """The same models' price, measured twice: the lower time of each."""
+    return other if one is None else replace(other, ms=min(one.ms, other.ms), ms_in_batch=min(one.ms_in_batch, other.ms_in_batch))
 
 
 def measure(trial: TrialModels, device: "torch.device") -> Price:

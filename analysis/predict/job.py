@@ -145,18 +145,22 @@ def listed_images(files: Sequence[str]) -> Unlabelled:
     return Unlabelled(Path(), tuple(files))
 
 
-def find_images(place: Path, out: Path | None) -> Unlabelled:
+def find_images(place: Path, out: Path | None, option: str = "--photos") -> Unlabelled:
     """An image, or every file below a folder but hidden ones and `out`, in the order of their names.
 
-    Whether a file is an image shows when it is decoded; its name says little. Raises: DataError when there is none.
+    Whether a file is an image shows when it is decoded; its name says little.
+
+    Args:
+        option: that named the place.
+    Raises: DataError when there is none.
     """
     if place.is_file():
         return Unlabelled(place.parent, (place.name,))
     if not place.is_dir():
-        raise DataError(f"--photos {place}: there is no such file or folder. Give an image, or a folder of images.")
+        raise DataError(f"{option} {place}: there is no such file or folder. Give an image, or a folder of images.")
 
     def refuse(error: OSError) -> None:
-        raise DataError(f"--photos {error.filename}: {error.strerror}. Make it readable, or give another folder.")
+        raise DataError(f"{option} {error.filename}: {error.strerror}. Make it readable, or give another folder.")
 
     names = []
     for folder, folders, files in os.walk(place, onerror=refuse):
@@ -166,7 +170,7 @@ def find_images(place: Path, out: Path | None) -> Unlabelled:
         names += [here / name for name in files if not name.startswith(".") and (here / name).is_file()]
     names = sorted(file.relative_to(place).as_posix() for file in names if not out or file.resolve() != out.resolve())
     if not names:
-        raise DataError(f"--photos {place}: the folder holds no files. Give an image, or a folder of images.")
+        raise DataError(f"{option} {place}: the folder holds no files. Give an image, or a folder of images.")
     return Unlabelled(place, tuple(names))
 
 

@@ -17,6 +17,7 @@ from trainables.metrics import accuracy_of, target_scores
 from trainables.record import (
     MODEL,
     SPLIT,
+    TEACHER,
     Predictions,
     Result,
     RunCard,
@@ -39,7 +40,7 @@ def write_soups(runs: Runs, outcomes: Sequence[Outcome], device: torch.device) -
     """
     searched = runs.folders[0]
     run = new_folder(searched.resolve().parent, f"{searched.resolve().name}-soup")
-    for file in (SPLIT, EXTRA):
+    for file in (SPLIT, EXTRA, TEACHER):
         if (searched / file).is_file():
             write_atomically(run / file, (searched / file).read_bytes())
     for number, outcome in enumerate(outcomes):

@@ -24,6 +24,7 @@ from trainables.data.rows import read_number, read_rows, refuse
 from trainables.data.settings import DataConfig
 from trainables.data.splits import ALWAYS, HOLDOUT
 from trainables.data.targets import Scheme, read_task
+from trainables.data.teacher import Teacher
 from trainables.data.training import Data, Extra
 from trainables.data.views import ViewFiles, open_view
 from trainables.metrics.metric import TAGGED
@@ -42,6 +43,7 @@ class Found:
     source: str  # as the settings name it
     extra: Extra
     files: ViewFiles
+    by_teacher: bool = False  # whether a teacher's file names the images
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def complete(
     relabels: Iterable[str],
     digests: Mapping[str, str],
     decode: Decode,
+    teacher: Teacher | None = None,
 ) -> Completed:
     """Add extra images, weights, and the labels under each of the corrections to the images of a run.
 
@@ -74,6 +77,8 @@ def complete(
         relabels: every value that labels/relabel can have.
         digests: of every image's content.
         decode: makes view files of images, and leaves out those that cannot be decoded.
+        teacher: answers for the images, and for some without labels, which then train too. The table has none of them: the teacher's own
+            file names them with their hashes.
     Raises: DataError naming everything that is wrong with one of the sources.
     """
     scheme = data.images.scheme
@@ -82,6 +87,9 @@ def complete(
     if settings.pseudo:
         refuse_seen(Path(settings.pseudo), data, digests)
         found.append(_read_pseudo(settings, source, scheme, decode))
+    if teacher and teacher.unseen.ids:
+        images, files = decode(teacher.unlabelled(scheme))
+        found.append(Found(str(teacher.unseen.root), teacher.extra(images, files), files, by_teacher=True))
     found = place(data, digests, found)
     wanted = [relabel for relabel in relabels if relabel != NONE]
     lists = find_layout(source, settings).corrections if wanted else {}
@@ -97,8 +105,10 @@ def complete(
         extra=tuple(one.extra for one in found),
         relabelled={relabel: one.labels for relabel, one in corrected.items()},
         weights=weights,
+        taught=teacher.of(data.images) if teacher else None,
     )
-    return Completed(whole, tuple(found), extra_table(found, settings.weights), tuple(left_out))
+    listed = [one for one in found if not one.by_teacher]
+    return Completed(whole, tuple(found), extra_table(listed, settings.weights), tuple(left_out))
 
 
 def extra_table(found: Sequence[Found], weights: str = "") -> bytes:

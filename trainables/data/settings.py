@@ -88,6 +88,7 @@ class LabelsConfig(Section):
     )
     extra: bool = setting("whether the images of data/extra and data/pseudo train", True)
     confidence: Share = setting("data/pseudo: smallest probability of the most probable class of an image that trains", 0.9)
+    teacher: Share = setting("a run of tuner.distill: share of the teacher's answer in what an image is taught; the rest is its label", 1.0)
 
     @field_validator("cuts")
     @classmethod

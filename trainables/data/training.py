@@ -10,7 +10,7 @@ from trainables.data.choices import with_choices
 from trainables.data.images import Images, strata_of
 from trainables.data.settings import LabelsConfig
 from trainables.data.splits import Split
-from trainables.data.targets import Task
+from trainables.data.targets import Scheme, Task
 from trainables.data.views import View, ViewFile, ViewFiles, statistics_of
 from trainables.registry import ConfigError, Mistake
 
@@ -35,6 +35,28 @@ class Extra:
         return self.validates[:, fold]
 
 
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """What a teacher answers for the images of a run, to learn from in place of labels."""
+
+    scheme: Scheme  # the targets that it answers for, which are of one kind
+    answers: np.ndarray  # (n, columns) float32, rows as the images; NaN where it has no answer
+
+    def target(self, part: Scheme, labels: np.ndarray, chosen: np.ndarray, share: float) -> np.ndarray:
+        """What a head is taught of some images: this share of the teacher's answer, and the rest of their labels.
+
+        Args:
+            part: the targets of the head.
+            labels: of the chosen images: class ids (m,), or rows (m, columns).
+            chosen: (m,) which images.
+        """
+        if not share or part.kind != self.scheme.kind or not set(part.names) <= set(self.scheme.names):
+            return labels
+        answer = self.scheme.marginal(part.names, self.answers[chosen])
+        rows = labels if labels.ndim == 2 else np.eye(part.classes, dtype=np.float32)[labels]
+        return np.where(np.isnan(answer), rows, share * answer + (1 - share) * rows).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Data:
     """The images of a run as its trials need them."""
@@ -46,6 +68,7 @@ class Data:
     extra: tuple[Extra, ...] = ()
     relabelled: Mapping[str, np.ndarray] = field(default_factory=dict)  # (n, Classes + tags) by the value of labels/relabel
     weights: np.ndarray | None = None  # (n,) relative weight with which each image is shown
+    taught: Taught | None = None  # what a teacher answers for the images
 
     @classmethod
     def of(cls, images: Images, split: Split, views: ViewFiles, *, with_statistics: bool) -> Self:
@@ -129,6 +152,9 @@ def _own(settings: LabelsConfig, data: Data, task: Task) -> TrainingImages:
     taught = _plain(images, kept, 0, task)
     if "classes" in task.scheme.kinds:
         _refuse_lost_classes(settings, _plain(data.images, train, 0, task).classes, taught.classes, task)
+    if data.taught:
+        parts = zip(task.head_schemes, taught.targets, strict=True)
+        taught = replace(taught, targets=tuple(data.taught.target(part, labels, kept, settings.teacher) for part, labels in parts))
     return taught if data.weights is None else replace(taught, weights=data.weights[kept])
 
 
@@ -136,14 +162,19 @@ def _extra(settings: LabelsConfig, extra: Extra, source: int, task: Task, fold: 
     images, may = extra.images, ~extra.apart(fold)
     if extra.soft is None:
         return _plain(_cut_again(settings, images), np.flatnonzero(_stay(settings, images) & may), source, task)
-    # Of tags, every one must be as probable to be right.
-    certain = extra.soft.max(axis=1) if images.scheme.kind == "classes" else np.maximum(extra.soft, 1 - extra.soft).min(axis=1)
-    sure = np.flatnonzero((certain >= settings.confidence) & may)
+    sure = np.flatnonzero((_certainty(images.scheme, extra.soft) >= settings.confidence) & may)
     parts = [images.scheme.marginal(part.names, extra.soft[sure]).astype(np.float32) for part in task.head_schemes]
     taught = replace(_plain(images, sure, source, task), targets=tuple(parts))
     if images.scheme.kind != "classes":
         return taught
     return replace(taught, classes=images.scheme.marginal(task.scheme.names, extra.soft[sure]).argmax(axis=1))
+
+
+def _certainty(scheme: Scheme, soft: np.ndarray) -> np.ndarray:
+    """The probability (n,) of the most probable class; of tags, that which every one has of being right; of a number 1."""
+    if scheme.kind == "classes":
+        return soft.max(axis=1)
+    return np.maximum(soft, 1 - soft).min(axis=1) if scheme.kind == "tags" else np.ones(len(soft))
 
 
 def _stay(settings: LabelsConfig, images: Images) -> np.ndarray:
