@@ -19,6 +19,7 @@ from trainables.data.names import some
 from trainables.data.settings import DataConfig, LabelsConfig
 from trainables.data.splits import Split, absent_classes, rare_classes, shared_by_parts, split_groups
 from trainables.data.targets import Scheme
+from trainables.data.teacher import Teacher
 from trainables.data.training import Data
 from trainables.data.view_store import cache_folder, view_cache
 from trainables.data.views import View, ViewFiles, build_views, count_missing
@@ -58,6 +59,7 @@ class Plan:
     images: Images  # as they were read; not decoded yet
     split_of: Earlier | None  # the run whose split is kept; None: they are split here
     extensions: tuple[Extension, ...] = ()  # which this process has executed
+    teacher: Teacher | None = None  # whose answers the trials learn
 
     @property
     def data_settings(self) -> DataConfig:
@@ -110,6 +112,7 @@ def plan_search(run: Folder, space: Space, settings: RunSettings, options: Optio
         folder,
         images,
         earlier,
+        teacher=read_teacher(earlier.run, earlier.card) if earlier else None,
     )
 
 
@@ -121,7 +124,6 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
     Raises: SpaceError, ConfigError, DataError, RunError for what the user can fix.
     """
     values, data_settings = preflight.values_of(plan.space), plan.data_settings
-    teacher = read_teacher(plan.split_of.run, plan.split_of.card) if plan.split_of else None
 
     def decoded(images: Images) -> tuple[Images, ViewFiles]:
         return decode(images, plan.views, allow_bad, console)
@@ -135,7 +137,7 @@ def prepare(plan: Plan, *, allow_bad: bool, console: Console) -> Material:
     for fold in values.get("data/fold", [data_settings.fold]):
         data = Data.of(images, replace(split, fold=fold), views, with_statistics=by_data)
         # For each fold again: which extra images may train depends on the groups that validate.
-        completed[fold] = complete(data, plan.folder, data_settings, tasks, relabels, views.digests, decoded, teacher)
+        completed[fold] = complete(data, plan.folder, data_settings, tasks, relabels, views.digests, decoded, plan.teacher)
         if plan.split_of:
             verify_extra(plan.split_of.run, completed[fold].table)
     by_fold = {fold: one.data for fold, one in completed.items()}

@@ -21,7 +21,7 @@ from trainables.extensions import hashes, loaded, write_copies
 from trainables.mirror import original
 from trainables.progress import waiting
 from trainables.record import IN, SPLIT, TEACHER, RunCard, RunError, find_run, open_run, searched_run, write_run
-from trainables.restore_data import EXTRA, read_folds
+from trainables.restore_data import EXTRA, read_folds, read_teacher
 from trainables.storage import Folder, open_folder, write_atomically
 from tuner.cli import Options, Start
 from tuner.lock import hold, show_lock
@@ -193,4 +193,5 @@ def plan_refit(run: Folder, searched: Folder, card: RunCard, refits: Sequence[Re
         images=images,
         split_of=split_of,
         extensions=loaded(card.extensions),
+        teacher=read_teacher(searched, card),
     )
