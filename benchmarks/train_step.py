@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -42,6 +42,9 @@ def main(
     images: Annotated[int, typer.Option(help="Training images of an epoch.")] = 2048,
     rounds: Annotated[int, typer.Option(help="Counted epochs of each, after one of warm-up.")] = 5,
     threads: Annotated[int, typer.Option(help="CPU threads of a step.")] = 1,
+    mixing: Annotated[
+        Literal["none", "batch", "train"], typer.Option(help="fit: cutmix_intra on every second batch, with partners from there.")
+    ] = "none",
 ) -> None:
     """Time epochs of both loops in turn and print their images per second."""
     torch.set_num_threads(threads)
@@ -51,6 +54,7 @@ def main(
             "epochs": rounds + 1,
             "view": {"size": size},
             "augment": {"flip": 0.5},
+            "mix": {"name": "none"} if mixing == "none" else {"name": "cutmix_intra", "partner": mixing},
             "model": {"backbone": backbone, "weights": "none"},
             "optimizer": {"lr": LR},
             "train": {"batch_size": batch_size, "precision": "fp32"},
@@ -61,12 +65,14 @@ def main(
         ours, bare = build_parts(config, data, device), build_parts(config, data, device)
         epochs = fit(ours, config.train, epochs=rounds + 1, seed=0)
         rates: dict[str, list[float]] = {"fit": [], "bare loop": []}
+        memory = 0.0
         for _ in range(rounds + 1):
             start = perf_counter()
-            next(epochs)
+            memory = next(epochs).report.peak_memory
             rates["fit"].append(images / (perf_counter() - start))
             rates["bare loop"].append(images / bare_epoch(bare, batch_size))
-    report(rates, {"backbone": backbone, "size": size, "batch_size": batch_size, "threads": threads, "device": str(device)})
+    settings = {"backbone": backbone, "size": size, "batch_size": batch_size, "threads": threads, "device": str(device)}
+    report(rates, {**settings, "mixing": mixing, "peak MB": round(memory)})
 
 
 def random_images(folder: Path, count: int, valid: int, view: View) -> Data:

@@ -130,7 +130,7 @@ TECHNIQUES: dict[str, dict] = {
     "S4-13": {"augment/saturation": 0.05, "augment/hue": 0.02},
     "S4-14": {"augment/erase": 1.0, "augment/erase_area": [0.05, 0.05], "augment/erase_aspect": [0.5, 1.0]},
     "S4-15": {"augment/brightness": 0.2, "augment/rotate": 10.0, "augment/shift": 0.1, "augment/most": 2},
-    "S4-16": {"mix/name": "cutmix_intra", "mix/prob": 0.5, "mix/low": 0.5, "mix/high": 0.5},
+    "S4-16": {"mix/name": "cutmix_intra", "mix/partner": "train", "mix/prob": 0.5, "mix/low": 0.5, "mix/high": 0.5},
     "S4-17": VERTICAL,
     "S4-19": {"model/backbone": "resnet34", "model/weights": "none"},
     "S4-20": {"model/backbone": "efficientnet_lite0", "model/weights": "none"},

@@ -53,7 +53,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
     if config.loss.regression:
         train, scale = with_numbers(train, config, task)
     own, *_ = views = [_open(one.views[view]) for one in (data, *data.extra)]
-    edges = config.model.sees_edges
+    edges, mixer = config.model.sees_edges, build_mixer(config.mix)
     batches = TrainBatches(
         views=[seen.images for seen in views],
         rows=rows_of(train, views),
@@ -64,6 +64,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         seed=config.seed,
         threads=threads,
         edges=edges,
+        partners=mixer.prob if mixer and mixer.from_train else 0.0,
     )
     statistics = statistics_to_normalise_by(config.normalize, config.model, data.statistics, view)
     model = build_model(config, task, statistics, scale).to(device)
@@ -88,7 +89,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         validation=Validation(own.images, own.rows(data.images.take(valid).ids), truth, edges),
         losses=build_losses(config.loss, task.head_schemes, heads),
         regression=config.loss.regression,
-        mixer=build_mixer(config.mix),
+        mixer=mixer,
         optimizer=build_optimizer(config.optimizer, model),
         sam=config.optimizer.sam,
         schedule=build_schedule(config.schedule, config.optimizer.lr, steps, config.epochs),

@@ -286,10 +286,16 @@ class Mixed:
 
 
 def _mixed(parts: Parts, batch: Batch, rng: np.random.Generator) -> Mixed:
+    partners = _on_device(parts, batch.partners) if batch.partners else None
+    classes = [scheme.classes for scheme in parts.task.head_schemes]
+    return Mixed(*mix_batch(parts.mixer, *_on_device(parts, batch), classes, rng, partners))
+
+
+def _on_device(parts: Parts, batch: Batch) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Images, targets and numbers."""
     images = to_input(batch.images, parts.device)
     targets = [target.to(parts.device, non_blocking=True) for target in batch.targets]
-    numbers = batch.numbers.to(parts.device, non_blocking=True)
-    return Mixed(*mix_batch(parts.mixer, images, targets, numbers, [scheme.classes for scheme in parts.task.head_schemes], rng))
+    return images, targets, batch.numbers.to(parts.device, non_blocking=True)
 
 
 def total_loss(parts: Parts, answer: Answer, targets: Sequence[Tensor], numbers: Tensor) -> Tensor:

@@ -7,9 +7,8 @@ stays its own, and return the mixed images, in the same dtype and memory format,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from pydantic import model_validator
@@ -51,6 +50,13 @@ class VerticalSettings(MixingSettings):
         return self
 
 
+class IntraSettings(VerticalSettings):
+    partner: Literal["batch", "train"] = setting(
+        "where an image's partner of its class is drawn from: the others of its batch, where a rare class may have none, or all that train",
+        "batch",
+    )
+
+
 def any_partner(targets: Sequence[Tensor], rng: np.random.Generator) -> np.ndarray:
     """A partner (n,) for each image, from the whole batch."""
     return rng.permutation(len(targets[0]))
@@ -64,12 +70,44 @@ def same_class_partner(targets: Sequence[Tensor], rng: np.random.Generator) -> n
     import torch
 
     ids = torch.stack([target.argmax(dim=1) if target.ndim == 2 else target for target in targets], dim=1)
-    _, group = np.unique(ids.cpu().numpy(), axis=0, return_inverse=True)
+    group = class_groups([*ids.cpu().numpy().T])
     partner = np.empty(len(group), dtype=np.int64)
     for one in range(group.max() + 1):
         members = rng.permutation(np.flatnonzero(group == one))
         partner[members] = np.roll(members, 1)
     return partner
+
+
+def class_groups(targets: Sequence[np.ndarray]) -> np.ndarray:
+    """The number (n,) of each image's class in every head; of a head of rows the most certain class or tag counts."""
+    ids = np.stack([target.argmax(axis=1) if target.ndim == 2 else target for target in targets], axis=1)
+    return np.unique(ids, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+@dataclass(frozen=True)
+class Fellows:
+    """For each training image the others of its class, to draw a partner from."""
+
+    order: np.ndarray  # (n,) positions, class by class
+    first: np.ndarray  # (n,) where an image's class begins in that order
+    size: np.ndarray  # (n,) images of its class
+    place: np.ndarray  # (n,) of the image in the order
+
+    @classmethod
+    def of(cls, targets: Sequence[np.ndarray]) -> Self:
+        """By the targets of all images, per head."""
+        group = class_groups(targets)
+        order, counts = np.argsort(group, kind="stable"), np.bincount(group)
+        place = np.empty(len(order), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        return cls(order, (counts.cumsum() - counts)[group], counts[group], place)
+
+    def draw(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A partner (m,) of each of some images (m,), every other one of its class alike; one without another is its own partner."""
+        first, size = self.first[images], self.size[images]
+        drawn = rng.integers(np.maximum(size - 1, 1))
+        own = self.place[images] - first
+        return self.order[first + np.where(size > 1, drawn + (drawn >= own), 0)]
 
 
 @dataclass(frozen=True)
@@ -79,6 +117,7 @@ class Mixer:
     prob: float  # share of the batches that are mixed
     mix: Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, float]]  # (images, partner, rng) -> (mixed, kept_area)
     pair: Pair = any_partner
+    from_train: bool = False  # whether partners come with the batch, drawn from all that train, and decide which batches are mixed
 
 
 def cutmix(images: Tensor, partner: Tensor, kept: float, middle: tuple[float, float]) -> tuple[Tensor, float]:
@@ -142,6 +181,10 @@ def _cutmix_vertical(config: VerticalSettings, pair: Pair = any_partner) -> Mixe
     return Mixer(config.prob, lambda images, partner, rng: cutmix_vertical(images, partner, rng.uniform(low, high)), pair)
 
 
+def _cutmix_intra(config: IntraSettings) -> Mixer:
+    return replace(_cutmix_vertical(config, same_class_partner), from_train=config.partner == "train")
+
+
 def _mixup(config: BetaSettings) -> Mixer:
     alpha = config.alpha
     return Mixer(config.prob, lambda images, partner, rng: mixup(images, partner, rng.beta(alpha, alpha)))
@@ -154,7 +197,7 @@ MIXERS: Registry[Entry[MixConfig]] = Registry(
         "cutmix": Entry(BetaSettings, _cutmix),
         "cutmix_vertical": Entry(VerticalSettings, _cutmix_vertical),
         # Within a class a mixed image is a new one of that class, much as SMOTE makes them (Chawla et al., JAIR 2002).
-        "cutmix_intra": Entry(VerticalSettings, partial(_cutmix_vertical, pair=same_class_partner)),
+        "cutmix_intra": Entry(IntraSettings, _cutmix_intra),
     },
     Entry,
     MixConfig,
@@ -167,7 +210,13 @@ def build_mixer(config: MixConfig) -> Mixer | None:
 
 
 def mix_batch(
-    mixer: Mixer | None, images: Tensor, targets: Sequence[Tensor], numbers: Tensor, classes: Sequence[int], rng: np.random.Generator
+    mixer: Mixer | None,
+    images: Tensor,
+    targets: Sequence[Tensor],
+    numbers: Tensor,
+    classes: Sequence[int],
+    rng: np.random.Generator,
+    partners: tuple[Tensor, Sequence[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """Mix a batch with the mixer's probability, or return it unchanged.
 
@@ -177,15 +226,23 @@ def mix_batch(
         numbers: (n,) float32, on the device of the images; NaN where unknown.
         classes: the number of classes per head.
         rng: draws whether, how much and with which partners; how much once for the whole batch.
+        partners: images, targets and numbers of the partners, in the order of the batch, for a mixer whose partners come with it.
     Returns: images, targets and numbers; of a mixed batch, the targets are float32 rows (n, classes), otherwise as given.
     """
     import torch
 
     from trainables.losses.classification import target_rows
 
-    if mixer is None or rng.random() >= mixer.prob:
+    if mixer is None or (partners is None if mixer.from_train else rng.random() >= mixer.prob):
         return images, list(targets), numbers
-    partner = torch.from_numpy(mixer.pair(targets, rng)).to(images.device)
+    count = len(images)
+    if mixer.from_train and partners is not None:
+        # Behind the batch, so that mixing is the same; what the partners become is left out.
+        images, numbers = torch.cat([images, partners[0]]), torch.cat([numbers, partners[2]])
+        targets = [torch.cat(pair) for pair in zip(targets, partners[1], strict=True)]
+        partner = torch.arange(2 * count, device=images.device).roll(count)
+    else:
+        partner = torch.from_numpy(mixer.pair(targets, rng)).to(images.device)
     mixed, kept_area = mixer.mix(images, partner, rng)
-    rows = [mix_targets(target_rows(target, count), partner, kept_area) for target, count in zip(targets, classes, strict=True)]
-    return mixed, rows, numbers.lerp(numbers[partner], 1 - kept_area)
+    rows = [mix_targets(target_rows(target, columns), partner, kept_area)[:count] for target, columns in zip(targets, classes, strict=True)]
+    return mixed[:count], rows, numbers.lerp(numbers[partner], 1 - kept_area)[:count]

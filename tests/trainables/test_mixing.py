@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from tests.conftest import nightly_after
 from trainables.config import section
-from trainables.mixing import MIXERS, build_mixer, cutmix, cutmix_vertical, mix_batch, mix_targets, mixup, same_class_partner
+from trainables.mixing import MIXERS, Fellows, build_mixer, cutmix, cutmix_vertical, mix_batch, mix_targets, mixup, same_class_partner
 
 MIXING = [name for name in MIXERS if name != "none"]
 CLASSES = [6, 3]
@@ -281,3 +281,33 @@ def test_cutmix_intra_changes_images_and_leaves_the_classes_as_they_are(seed):
 def test_a_low_above_high_is_refused():
     with pytest.raises(ValueError, match="mix/low is 0.7.*mix/high .0.54."):
         section("mix", name="cutmix_vertical", low=0.7)
+
+
+# Partners from all that train
+
+
+@pytest.mark.parametrize("seed", nightly_after(1, range(5)))
+def test_fellows_are_all_others_of_a_class_alike_and_an_image_without_one_is_its_own(seed):
+    rng = np.random.default_rng(seed)
+    targets = [rng.integers(3, size=40), np.eye(2, dtype=np.float32)[rng.integers(2, size=40)]]
+    targets[0][7] = 3  # alone
+    kind = list(zip(targets[0].tolist(), targets[1].argmax(axis=1).tolist(), strict=True))
+    fellows, seen = Fellows.of(targets), np.zeros((40, 40))
+    for _ in range(600):
+        seen[np.arange(40), fellows.draw(np.arange(40), rng)] += 1 / 600
+    for image, row in enumerate(seen):
+        others = [other for other in range(40) if kind[other] == kind[image] and other != image] or [image]
+        assert set(np.flatnonzero(row)) == set(others)
+        np.testing.assert_allclose(row[others], 1 / len(others), atol=0.12)
+
+
+def test_partners_that_come_with_a_batch_are_mixed_in_and_no_partners_leave_it_alone():
+    mixer = build_mixer(section("mix", name="cutmix_intra", partner="train", prob=0.5, low=0.5, high=0.5))
+    ids, numbers = torch.tensor([0, 2]), torch.tensor([10.0, 30.0])
+    batch = torch.zeros(2, 3, 4, 4), [ids], numbers
+    alone = mix_batch(mixer, *batch, [3], np.random.default_rng(0))
+    assert torch.equal(alone[0], batch[0]) and torch.equal(alone[1][0], ids)
+    partners = torch.arange(1.0, 3.0)[:, None, None, None].expand(2, 3, 4, 4), [ids], torch.tensor([20.0, 40.0])
+    images, (rows,), mixed = mix_batch(mixer, *batch, [3], np.random.default_rng(0), partners)
+    assert (images[..., :2] == 0).all() and (images[0, ..., 2:] == 1).all() and (images[1, ..., 2:] == 2).all()
+    assert torch.equal(rows, F.one_hot(ids, 3).float()) and mixed.tolist() == [15.0, 35.0]

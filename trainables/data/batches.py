@@ -1,7 +1,7 @@
 """Batches of one trial: rows of a mapped view, augmented for training, as tensors."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import local
 
 import numpy as np
@@ -14,6 +14,7 @@ from trainables.data.images import ImageError
 from trainables.data.sampling import Sampler
 from trainables.data.training import TrainingImages
 from trainables.data.views import OpenView
+from trainables.mixing import Fellows
 from trainables.seeding import generator, seed_for
 
 
@@ -24,6 +25,7 @@ class Batch:
     images: torch.Tensor  # (n, height, width, 3) uint8; 4 channels with edges
     targets: tuple[torch.Tensor, ...]  # per head: class ids (n,) int64, or rows (n, classes) float32
     numbers: torch.Tensor  # (n,) float32; NaN where unknown
+    partners: "Batch | None" = None  # with which the images are mixed, in their order, where the data draw them
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class TrainBatches:
     seed: int
     threads: int = 0  # that prepare batches ahead; 0 prepares each when asked
     edges: bool = False  # whether a channel of edges is added
+    partners: float = 0.0  # share of the batches whose images get partners of their class, to be mixed with
 
     def __len__(self) -> int:
         """Batches an epoch. A last, incomplete batch is left out unless it is the only one."""
@@ -52,17 +55,29 @@ class TrainBatches:
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one epoch. Raises: ImageError naming the first image of a batch that cannot be prepared."""
         order = self.order(number)
+        fellows = Fellows.of(self.images.targets) if self.partners else None
         state = local()
 
         def prepare(batch: int) -> Batch:
             if not hasattr(state, "augment"):
                 state.augment = self.make_augment()
             picked = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            images = self._images(picked, state.augment, seed_for(self.seed, "augment", number, batch))
-            targets = tuple(torch.from_numpy(target[picked]) for target in self.images.targets)
-            return Batch(torch.from_numpy(images), targets, torch.from_numpy(self.images.numbers[picked]))
+            found = self._batch(picked, state.augment, seed_for(self.seed, "augment", number, batch))
+            if fellows is None:
+                return found
+            # A stream of its own: who is mixed with whom changes neither the order nor the augmentations.
+            rng = generator(self.seed, "partner", number, batch)
+            if rng.random() >= self.partners:
+                return found
+            others = fellows.draw(picked, rng)
+            return replace(found, partners=self._batch(others, state.augment, seed_for(self.seed, "partner augment", number, batch)))
 
         return ahead(prepare, len(self), self.threads)
+
+    def _batch(self, picked: np.ndarray, augment: Augment | None, seed: int) -> Batch:
+        images = self._images(picked, augment, seed)
+        targets = tuple(torch.from_numpy(target[picked]) for target in self.images.targets)
+        return Batch(torch.from_numpy(images), targets, torch.from_numpy(self.images.numbers[picked]))
 
     def _look(self, picked: np.ndarray) -> np.ndarray:
         source, rows = self.images.source[picked], self.rows[picked]

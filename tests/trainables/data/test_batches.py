@@ -9,7 +9,7 @@ import torch
 from trainables.ahead import ahead
 from trainables.config import section
 from trainables.data.augment import AugmentConfig, build_augment
-from trainables.data.batches import TrainBatches, plain_batches
+from trainables.data.batches import Batch, TrainBatches, plain_batches
 from trainables.data.changes import CHANGES
 from trainables.data.edges import with_edges
 from trainables.data.images import ImageError
@@ -59,6 +59,25 @@ def test_the_same_seed_and_epoch_give_the_same_bytes_with_and_without_threads(sa
     alone, helped = (batches(augment=EVERYTHING, sampler=sampler, threads=threads) for threads in (0, 3))
     for epoch in (1, 2):
         assert bytes_of(alone.epoch(epoch)) == bytes_of(helped.epoch(epoch)) == bytes_of(alone.epoch(epoch))
+
+
+def test_partners_are_others_of_the_class_augmented_alike_and_change_nothing_else():
+    groups = np.arange(IMAGES) % 5
+    classed = replace(some_images(), targets=(np.arange(IMAGES) % 5,))
+
+    def made(partners: float, threads: int = 0) -> list[Batch]:
+        found = replace(batches(augment=EVERYTHING, threads=threads), images=classed, partners=partners)
+        return [*found.epoch(1), *found.epoch(2)]
+
+    with_partners = [batch for batch in made(0.5) if batch.partners]
+    assert bytes_of(made(0.5)) == bytes_of(made(0.0)) and not any(batch.partners for batch in made(0.0))
+    assert 0 < len(with_partners) < len(made(0.5))
+    assert bytes_of(one.partners for one in with_partners) == bytes_of(one.partners for one in made(0.5, threads=3) if one.partners)
+    for batch in with_partners:
+        assert torch.equal(batch.targets[0], batch.partners.targets[0])
+        views = VIEW[ROWS]
+        plain = [(view == image).all() for image in batch.partners.images.numpy() for view in views[groups == 0]]
+        assert not any(plain) and not torch.equal(batch.images, batch.partners.images)
 
 
 def test_another_seed_or_epoch_gives_other_bytes():
