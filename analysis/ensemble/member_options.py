@@ -35,7 +35,7 @@ def settle(member_options: MemberOptions, runs: Runs) -> MemberOptions:
     Trials that are named vote as they are. Where they predict different targets, one of each makes a member.
     Raises: ConfigError naming every trial that is not there or has no weights, and targets that overlap.
     """
-    everything = {name for trial in runs.trials for name in trial.task.scheme.names}
+    everything = set(runs.scheme.told(name for trial in runs.trials for name in trial.task.scheme.names).names)
     if not member_options.named:
         if member_options.alone and not any(set(trial.task.scheme.names) == everything for trial in runs.trials):
             raise ConfigError([Mistake("--whole", f"no trial predicts all of {', '.join(sorted(everything))}; leave it out")])

@@ -149,8 +149,8 @@ def line_up(member_options: MemberOptions, candidates: Mapping[str, Candidate], 
     predicted, calibrations = known.predicted, {}
     if member_options.calibrate:
         for name, candidate in voting.items():
-            columns = known.scheme.columns(candidate.task.scheme.names)
-            calibrations[name] = fit_calibration(candidate.task, predicted[name], known.labels[:, columns])
+            labels = known.scheme.ids(candidate.task.scheme.names, known.labels)
+            calibrations[name] = fit_calibration(candidate.task, predicted[name], labels)
         predicted = {name: calibration(predicted[name]) for name, calibration in calibrations.items()}
     found = members_of(voting, replace(known, predicted=predicted), member_options)
     answers = np.stack([member.answer(predicted) for member in found])

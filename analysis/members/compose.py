@@ -1,10 +1,13 @@
 """Members: trials that together answer for every target, so that specialists stand beside trials that predict all.
 
+A specialist may answer a question about a target, such as `age<30`: it stands in members whose other parts tell the rest.
+
 A member is a recipe without numbers; what it answers follows from what its trials predict, of whichever images.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, product
 
 import numpy as np
 
@@ -35,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Member:
-    """One member: parts whose targets together are its scheme, each once, taken as independent."""
+    """One member: parts that together tell each target of its scheme, see `trainables.data.targets.compose`."""
 
     scheme: Scheme
     parts: tuple[Part, ...]
@@ -95,18 +98,21 @@ def possible_members(
         scheme: of the data.
         metric: that the trials are ranked by.
     """
-    covered = scheme.part(tuple(name for own in trials.values() for name in own.names))
+    covered = scheme.told(name for own in trials.values() for name in own.names)
     asked = {(name,) for own in trials.values() for name in own.names} | {own.names for own in trials.values()}
     ranked = {names: best_at(names, trials, predicted, truth(scheme.part(names)), metric) for names in asked}
     tasks = dict.fromkeys(own.names for own in trials.values())
     by_task = {names: [one for one in ranked[names] if trials[one].names == names] for names in tasks}
-    ways = partitions(covered.names, sorted(by_task))
+    every = list(tellings(covered, [names[0] for names in sorted(asked) if len(names) == 1]))
+    ways = [way for names in every for way in partitions(names, sorted(by_task))]
     found = [_member(covered, trials, zip(row, way, strict=True)) for way in ways for row in zip(*map(by_task.get, way), strict=False)]
-    apart = [(name,) for name in covered.names]
-    found += [_member(covered, trials, zip(row, apart, strict=True)) for row in zip(*map(ranked.get, apart), strict=False)]
+    for names in every:
+        apart = [(name,) for name in names]
+        found += [_member(covered, trials, zip(row, apart, strict=True)) for row in zip(*map(ranked.get, apart), strict=False)]
     whole = [(Part(one, covered, covered.names),) for one in by_task.get(covered.names, [])]
-    specialists = [(Part(own[0], trials[own[0]], names),) for names, own in by_task.items() if names != covered.names]
-    specialists.sort(key=lambda advisor: (len(advisor[0].names), covered.names.index(advisor[0].names[0])))
+    parts = {names: covered.about(names) for names in by_task if names != covered.names and covered.part(names).names == names}
+    specialists = [(Part(by_task[names][0], trials[by_task[names][0]], names),) for names in parts]
+    specialists.sort(key=lambda advisor: (len(advisor[0].names), covered.names.index(parts[advisor[0].names][0])))
     found += [Member(covered, parts, advisor) for parts in whole for advisor in specialists]
     return list(dict.fromkeys(found))
 
@@ -123,7 +129,22 @@ def _member(scheme: Scheme, trials: Mapping[str, Scheme], chosen: Iterable[tuple
     asked: dict[str, list[str]] = {}
     for trial, names in chosen:
         asked.setdefault(trial, []).extend(names)
-    return Member(scheme, tuple(Part(trial, trials[trial], scheme.part(tuple(names)).names) for trial, names in asked.items()))
+    return Member(scheme, tuple(Part(trial, trials[trial], trials[trial].part(tuple(names)).names) for trial, names in asked.items()))
+
+
+def tellings(scheme: Scheme, names: Sequence[str]) -> Iterator[Names]:
+    """Every choice among these targets and questions that tells all of a scheme, and from which nothing can be left out."""
+    choices = []
+    for target in scheme.targets:
+        part = scheme.part((target.name,))
+        asked = [name for name in names if name != target.name and scheme.about((name,)) == (target.name,)]
+        found: list[Names] = [(target.name,)] if target.name in names else []
+        for size in range(1, len(asked) + 1):
+            able = [one for one in combinations(asked, size) if part.determine(one)]
+            found += [one for one in able if not any(set(less) < set(one) for less in found)]
+        choices.append(found)
+    for way in product(*choices):
+        yield tuple(name for one in way for name in one)
 
 
 def partitions(wanted: Names, parts: Sequence[Names]) -> Iterator[tuple[Names, ...]]:

@@ -82,7 +82,7 @@ def complete(
     Raises: DataError naming everything that is wrong with one of the sources.
     """
     scheme = data.images.scheme
-    needed = {name for task in tasks for name in read_task(task, scheme).scheme.names}
+    needed = {name for task in tasks for name in scheme.about(read_task(task, scheme).scheme.names)}
     found = [_read_labelled(name, settings, scheme, needed, decode) for name in filter(None, settings.extra)]
     if settings.pseudo:
         refuse_seen(Path(settings.pseudo), data, digests)

@@ -2,6 +2,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from sklearn.metrics import f1_score
 
 from analysis.members.compose import Member, Part, advised, partitions, possible_members
@@ -222,3 +223,35 @@ def test_partitions_are_all_the_choices_that_hold_each_name_once(seed):
     found = list(partitions(names, parts))
     assert {frozenset(way) for way in found} == slow
     assert len(found) == len(slow)
+
+
+@pytest.mark.parametrize("tasks", [[[MASK], [GENDER], ["age<30"], ["age>=60"]], [[MASK], ["age<30", GENDER], ["age=30-59"]]])
+def test_trials_that_answer_questions_make_members_of_all_classes_where_the_answers_determine_them(tasks):
+    trials, predicted, labels = case([*tasks, [GENDER, AGE]])
+    members = sensible(trials, predicted, labels)
+    asking = [member for member in members if {"2", "3"} & set(member.trials) and not member.advisors]
+    assert asking and {member.scheme for member in members} == {SCHEME}
+    for member in members:
+        answer = member.answer(predicted)
+        np.testing.assert_allclose(answer.sum(axis=1), 1)
+        assert answer.shape == (IMAGES, SCHEME.classes)
+    for member in asking:
+        asked = tuple(name for part in member.parts for name in part.names)
+        assert SCHEME.determine(asked)
+        assert not any(SCHEME.determine(asked[:place] + asked[place + 1 :]) for place in range(len(asked)))
+
+
+def test_questions_that_determine_nothing_more_are_answered_as_they_are():
+    (member,) = found([[MASK], ["age<30"]])
+    assert member.scheme.names == (MASK, "age<30")
+    assert TypeAdapter(Member).validate_python(TypeAdapter(Member).dump_python(member, mode="json", by_alias=True)) == member
+
+
+def test_a_trial_is_advised_by_one_that_answers_a_question():
+    trials, predicted, labels = case([SCHEME.names, ["age>=60"]])
+    (_, member) = sensible(trials, predicted, labels)
+    advice, own = predicted["1"], SCHEME.marginal(("age>=60",), predicted["0"])
+    heard = advice.max(axis=1) > own.max(axis=1)
+    said = SCHEME.marginal(("age>=60",), member.answer(predicted))
+    assert 0 < heard.sum() < IMAGES
+    np.testing.assert_allclose(said[heard], advice[heard])

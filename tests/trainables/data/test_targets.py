@@ -151,3 +151,63 @@ def test_images_are_counted_by_class_and_of_many_classes_the_most_and_the_least_
     (line,) = count_lines(many, lambda part: np.repeat(np.arange(100), np.arange(100)))
     assert len(line) < 160
     assert all(words in line for words in ("100 classes", "k99 99", "k98 98", "k1 1", "k0 0")) and "k50" not in line
+
+
+QUESTIONS = {
+    "age<30": ((0, 1, 1), ("<30", ">=30")),
+    "age>=60": ((0, 0, 1), ("<60", ">=60")),
+    "mask=worn": ((0, 1, 1), ("worn", "not worn")),
+    "mask=absent|worn": ((0, 1, 0), ("absent or worn", "not absent or worn")),
+}
+
+
+@pytest.mark.parametrize("asked", QUESTIONS)
+def test_a_question_about_a_target_has_two_classes_that_follow_from_its_value(asked):
+    answers, values = QUESTIONS[asked]
+    task = read_task(asked, CONTEST)
+    ((target,),) = (part.targets for part in task.head_schemes)
+    assert (target.name, target.values) == (asked, values)
+    labels = CONTEST.split(np.arange(18))
+    column = labels[:, CONTEST.names.index(target.of)]
+    assert CONTEST.joint_of(task.scheme.names, labels).tolist() == [answers[value] for value in column]
+
+
+def test_a_head_may_join_a_question_with_other_targets_in_the_datas_order():
+    task = read_task([["age<30", "gender"], ["mask=worn"]], CONTEST)
+    assert task.heads == (("gender", "age<30"), ("mask=worn",))
+    assert task.head_schemes[0].class_names() == ["male, <30", "male, >=30", "female, <30", "female, >=30"]
+    assert CONTEST.about(task.scheme.names) == CONTEST.names
+
+
+def test_what_is_said_of_a_question_is_the_sum_over_the_values_that_have_its_answer():
+    joint = random_rows(np.random.default_rng(0), 5, 18)
+    found = CONTEST.marginal(("gender", "age>=60"), joint).reshape(5, 2, 2)
+    cube = joint.reshape(5, 3, 2, 3).sum(axis=1)
+    np.testing.assert_allclose(found, np.stack([cube[..., :2].sum(axis=2), cube[..., 2]], axis=-1))
+
+
+def test_answers_to_questions_compose_by_the_normalised_product_of_what_each_says_of_a_class():
+    rng, age = np.random.default_rng(0), CONTEST.part(("age",))
+    young, old = random_rows(rng, 6, 2), random_rows(rng, 6, 2)
+    found = compose(age, [(CONTEST.part(("age<30",)), young), (CONTEST.part(("age>=60",)), old)])
+    by_hand = np.stack([young[:, 0] * old[:, 0], young[:, 1] * old[:, 0], young[:, 1] * old[:, 1]], axis=1)
+    np.testing.assert_allclose(found, by_hand / by_hand.sum(axis=1, keepdims=True))
+    certain = compose(age, [(CONTEST.part(("age<30",)), np.eye(2)[[0, 1, 0]]), (CONTEST.part(("age>=60",)), np.eye(2)[[0, 1, 1]])])
+    np.testing.assert_allclose(certain, [[1, 0, 0], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3]], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("age<40", ["age<40", "30, 60", "age<30"]),
+        ("mask<30", ["mask<30", "cut from no number", "mask=worn"]),
+        ("mask=on", ["mask=on", "worn, incorrect, absent"]),
+        ("mask=worn|incorrect|absent", ["mask=worn"]),
+        ([["age<30"], ["age>=60"]], ["age<30 and age>=60", "choice"]),
+        ([["age", "age<30"]], ["age and age<30"]),
+    ],
+)
+def test_a_question_that_nothing_answers_is_refused_with_what_can_be_asked(task, words):
+    with pytest.raises(ConfigError) as error:
+        read_task(task, CONTEST)
+    assert all(word in str(error.value) for word in words)
