@@ -266,7 +266,7 @@ def search(entry: Entry, world: World, slots: int, budget: int, planned: int, pa
         regret.append(BEST - best)
         last = done[number] == epochs
         report = {"number": number, "epoch": done[number], "score": float(shown[-1]), "best": float(shown.max()), "last": last}
-        stopped = pruner.stops(number, report)
+        stopped = pruner.stops(number, report, {})
         pruned += stopped
         # Of the report at which a trial is stopped Ray tells only at its end.
         if not stopped:

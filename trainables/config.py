@@ -59,7 +59,9 @@ class TrialConfig(Section):
     """Everything that decides what a trial computes, on one device type."""
 
     task: str | list[list[str]] = setting(
-        "what is predicted, and by how many heads", "joint", "joint, heads, one target, a question about one (age<30, mask=worn), or a list of lists of these"
+        "what is predicted, and by how many heads",
+        "joint",
+        "joint, heads, one target, a question (age<30, mask=worn), or a list of lists of these",
     )
     normalize: Literal["imagenet", "dataset", "backbone"] | Statistics = setting(
         "channel means and standard deviations: ImageNet's, the training images', those of the backbone's weights, or given",

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile
@@ -75,7 +76,7 @@ class RunCard:
     epochs: int
     trials: int
     command: str
-    predicts: tuple[str, ...] = ()  # targets that every trial predicts
+    predicts: tuple[str, ...] = ()  # targets that trials predict, each all or some of them
     metric: str = DEFAULT  # in BY_NAME
     also: tuple[str, ...] = ()  # metrics that are reported beside it, by their names
     cpus_per_trial: int | None = None  # as they were asked for; the number of threads decides a sum's last bits
@@ -94,7 +95,7 @@ class RunCard:
 
     @property
     def predicted(self) -> Scheme:
-        """The targets that every trial predicts; all of them in runs that did not note it."""
+        """The targets that trials predict, each all or some of them; all of them in runs that did not note it."""
         return self.scheme.part(self.predicts) if self.predicts else self.scheme
 
 
@@ -177,6 +178,11 @@ class Record:
         return next((report for report in self.reports if report["epoch"] == self.result.best_epoch), {})
 
     @property
+    def scored(self) -> tuple[str, ...]:
+        """The targets, tags, or questions that its score is over."""
+        return tuple(self.best.get("target_scores", ()))
+
+    @property
     def seconds(self) -> float:
         """Of training and validation, over all epochs."""
         return sum(report["seconds"] for report in self.reports)
@@ -193,11 +199,19 @@ class Record:
 def ranked(records: Iterable[Record], sign: int) -> list[Record]:
     """The trials that have a score, best first; ties go to the earlier one.
 
+    Where trials predict different targets, whose scores cannot be compared, the best for each come first, then the second best for each,
+    and so on; what the first trial predicts comes first.
+
     Args:
         sign: of the metric, 1 where higher is better.
     """
     scored = [record for record in records if record.best and record.best["score"] is not None]
-    return sorted(scored, key=lambda record: (-sign * record.best["score"], record.number))
+    alike: dict[tuple[str, ...], list[Record]] = {}
+    for record in sorted(scored, key=lambda record: record.number):
+        alike.setdefault(record.scored, []).append(record)
+    for own in alike.values():
+        own.sort(key=lambda record: (-sign * record.best["score"], record.number))
+    return [record for turn in zip_longest(*alike.values()) for record in turn if record]
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class Row:
     images: int = 0  # trained by this command
     seconds: float = 0.0  # of training, by this command
     earlier: int = 0  # epochs of these that an earlier command trained
+    predicts: str = ""  # the targets that its scores are over
 
     @property
     def trained(self) -> int:
@@ -64,11 +65,17 @@ class Board:
     def update(self, number: int, **changes: Any) -> Row:
         return self.put(replace(self.rows[number], **changes))
 
-    @property
-    def leader(self) -> Row | None:
-        """The best row so far; ties go to the earlier trial."""
-        scored = [row for row in self.rows.values() if row.best is not None]
-        return min(scored, key=self._order, default=None)
+    def leaders(self) -> list[Row]:
+        """The best row so far for each of what trials predict, as the first of them came; ties go to the earlier trial."""
+        scored = [row for _, row in sorted(self.rows.items()) if row.best is not None]
+        return [
+            min((row for row in scored if row.predicts == one), key=self._order) for one in dict.fromkeys(row.predicts for row in scored)
+        ]
+
+    def best_like(self, number: int) -> Row | None:
+        """The best row so far of those that predict what this trial does; None where it is not there, or none has a score."""
+        own = self.rows.get(number)
+        return next((row for row in self.leaders() if own and row.predicts == own.predicts), None)
 
     def best_first(self) -> list[Row]:
         """All rows, the best first, those without a score last."""
@@ -102,8 +109,10 @@ class Board:
         words = [f"{len(rows) - running} of {self.trials} trials ended", f"{running} running"]
         if not any(row.trained for row in rows):
             words.append("workers are starting")
-        if self.leader:
-            words.append(f"best so far {self.leader.best:.3f} (trial {self.leader.number})")
+        if leaders := self.leaders():
+            several = len(leaders) > 1
+            found = [f"{f'{row.predicts} ' if several else ''}{row.best:.3f} (trial {row.number})" for row in leaders]
+            words.append(f"best so far {', '.join(found)}")
         words.append("time left " + (clock(left) if left is not None else "unknown"))
         if self.size is not None:
             words.append(f"run folder {self.size / 1e6:,.0f} MB")

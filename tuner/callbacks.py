@@ -1,7 +1,7 @@
 """What the driver does when a trial starts, reports or ends: update the board, the final state in the record, retention and fidelity."""
 
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from time import monotonic, time
@@ -41,11 +41,13 @@ class Driver(tune.Callback):
         retention: Retention,
         show: Callable[[Row], None],
         gain: GainSoFar | None = None,
+        predicts: Callable[[Mapping[str, Any]], str] = lambda values: "",
     ):
         """
         Args:
             show: called with the row of every trial that started, reported or ended.
             gain: keeps what the best trial gains over the baseline.
+            predicts: what a trial of these settings predicts.
         """
         self._run = run
         self._space = space
@@ -57,6 +59,7 @@ class Driver(tune.Callback):
         self._retention = retention
         self._show = show
         self._gain = gain
+        self._predicts = predicts
         self.journal: Journal | None = None  # for Optuna's dashboard
         self._curves: dict[int, dict[int, float]] = {}  # trial -> epoch -> score
         self._ran_to_the_end: set[int] = set()
@@ -76,14 +79,14 @@ class Driver(tune.Callback):
         for record in probes:
             row = self._board.put(self._row(record))
             if row.best is not None and record.has_model:
-                self._retention.ended(record.number, row.best)
+                self._retention.ended(record.number, row.best, row.predicts)
         for record in kept:
             number, state = record.number, record.result.state
             row = self._board.put(self._row(record))
             if state == "finished":
                 self._ran_to_the_end.add(number)
             if row.best is not None and state != "interrupted" and record.has_model:
-                self._retention.ended(number, row.best)
+                self._retention.ended(number, row.best, row.predicts)
         # They have a row when they start again.
         self._waiting = {record.number: self._row(record) for record in going_on}
         if self._ran_to_the_end:
@@ -96,8 +99,9 @@ class Driver(tune.Callback):
         self._backbones[number] = record.config.model.backbone
         last = record.reports[-1]["score"] if done else None
         best = record.best["score"] if record.best else None
-        words = differs(self._space, record.config.values())
-        return Row(number, words, state=record.result.state, epoch=done, score=last, best=best, earlier=done)
+        values = record.config.values()
+        words, predicts = differs(self._space, values), self._predicts(values)
+        return Row(number, words, state=record.result.state, epoch=done, score=last, best=best, earlier=done, predicts=predicts)
 
     def decided(self, number: int, decision: Decision) -> None:
         """Write the pruner's decision on a trial into its record, before it takes effect."""
@@ -110,7 +114,7 @@ class Driver(tune.Callback):
         with self._room():
             self._shown.show(self._moment)
         if self._gain:
-            self._gain.update(self._board.leader, self._board.rows.get(FIRST))
+            self._gain.update(self._board.best_like(FIRST), self._board.rows.get(FIRST))
 
     def _moment(self) -> Moment:
         rows = [row for row in self._board.rows.values() if row.state == "running"]
@@ -208,7 +212,9 @@ class Driver(tune.Callback):
         """The trial's number, with a row for it on the board. One whose process never came up ends without having started."""
         number = trial.config["number"]
         if number not in self._board.rows:
-            self._board.put(self._waiting.pop(number, None) or Row(number, differs(self._space, trial.config["values"])))
+            values = trial.config["values"]
+            new = Row(number, differs(self._space, values), predicts=self._predicts(values))
+            self._board.put(self._waiting.pop(number, None) or new)
         return number
 
     def _why(self) -> str:
@@ -226,7 +232,7 @@ class Driver(tune.Callback):
                 self.journal.ended(number, state, row.best)
         # The weights of an interrupted trial stay beside what it needs to resume.
         if row.best is not None and state != "interrupted":
-            self._retention.ended(number, row.best)
+            self._retention.ended(number, row.best, row.predicts)
         self._show(row)
 
     def _note(self) -> None:

@@ -7,14 +7,15 @@ did not see it. What is decided follows from the records alone: a race that resu
 Source: racing, Maron and Moore, Hoeffding races, NIPS 1994, with multiple comparisons with the best (see `indistinguishable`) as its test.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import zip_longest
 
 import numpy as np
 
 from analysis.evaluation.uncertainty import indistinguishable
 from trainables.baseline import FIRST
 from trainables.data.splits import NO_FOLD
-from trainables.data.targets import Scheme, read_task
+from trainables.data.targets import read_task
 from trainables.data.training import Data
 from trainables.metrics import BY_NAME, Metric
 from trainables.record import Origin, Record, RunCard, RunError, end_record, ranked, read_predictions, read_record, trial_folder
@@ -29,24 +30,21 @@ DRAWS = 4000  # of the bootstrap, for quantiles that far out
 
 def choose_finalists(records: Iterable[Record], card: RunCard, metric: Metric, number: int) -> list[Record]:
     """The configurations that are raced, best first by their score on validation: the best ones, with the baseline and the best probe
-    among them where these ran to their end.
+    among them where these ran to their end. Of trials that predict different targets the best for each are among them in any case.
 
     Raises: RunError where none can be raced.
     """
-    able = [one for one in records if one.result.state == "finished" and predicts_all(one, card.scheme, card.predicted)]
+    able = [one for one in records if one.result.state == "finished"]
     best_first = ranked(able, metric.sign)
-    if not best_first:
-        raise RunError(f"no trial of {card.name} that predicts all targets has finished, so there are no finalists")
+    told = card.scheme.told(name for one in able for name in read_task(one.config.task, card.scheme).scheme.names)
+    if not best_first or not set(card.predicted.names) <= set(told.names):
+        raise RunError(f"no trials of {card.name} that predict all targets have finished, so there are no finalists")
+    leading = best_first[: len({one.scored for one in best_first})]
     baseline = [one for one in best_first if one.number == FIRST]
     probe = [one for one in best_first if one.config.model.is_probe][:1]
-    first = dict.fromkeys(one.number for one in [*best_first[:1], *baseline, *probe, *best_first])
-    chosen = set(list(first)[:number])
+    first = dict.fromkeys(one.number for one in [*leading, *baseline, *probe, *best_first])
+    chosen = set(list(first)[: max(number, len(leading))])
     return [one for one in best_first if one.number in chosen]
-
-
-def predicts_all(record: Record, scheme: Scheme, predicted: Scheme) -> bool:
-    """Whether a trial predicts every target that the run does, so that its score can be compared with others'."""
-    return set(read_task(record.config.task, scheme).scheme.names) == set(predicted.names)
 
 
 def plan_race(finalists: Sequence[Record], folds: int) -> list[Refit]:
@@ -100,6 +98,8 @@ class Race:
         self._left = left
         self._late: set[int] = set()  # searched trials for which there is no time now
         self._origins = [refit.origin for refit in refits]
+        # By the searched trial.
+        self._predicts = {one.origin.trial: read_task(one.config.task, data.images.scheme).scheme.names for one in refits}
         self.stages = [folds.index(refit.config.data.fold) for refit in refits]
 
     def close(self, stage: int) -> set[int]:
@@ -120,13 +120,14 @@ class Race:
         return closed
 
     def alone(self) -> bool:
-        """Whether one finalist at most is left, so that nothing is to be decided any more."""
+        """Whether one finalist at most is left of those that predict the same, so that nothing is to be decided any more."""
         states: dict[int, set[str]] = {}
         for number, origin in enumerate(self._origins):
             if origin.trial in self._late:
                 continue
             states.setdefault(origin.trial, set()).add(read_record(trial_folder(self._run, number)).result.state)
-        return sum(not found & {"stopped", "failed"} for found in states.values()) <= 1
+        left = [self._predicts[trial] for trial, found in states.items() if not found & {"stopped", "failed"}]
+        return len(set(left)) == len(left)
 
     def _out(self, stage: int) -> dict[int, str]:
         """Why finalists, by the searched trial, are out before a stage, whatever the time."""
@@ -152,8 +153,14 @@ class Race:
             if record.result.state in ("stopped", "failed")
         }
         whole = {trial: records for trial, records in found.items() if records and all(one.result.state == "finished" for one in records)}
+        for predicts in dict.fromkeys(map(self._predicts.__getitem__, whole)):
+            dropped |= self._worse(stage, {trial: records for trial, records in whole.items() if self._predicts[trial] == predicts})
+        return dropped
+
+    def _worse(self, stage: int, whole: Mapping[int, Sequence[Record]]) -> dict[int, str]:
+        """Of finalists that predict the same, those that are significantly worse than the best, and what is said of them."""
         if len(whole) < 2:
-            return dropped
+            return {}
         answers = [
             evidence_of([(one.config, read_predictions(one.folder)) for one in records], self._data.images, self._data.split)
             for records in whole.values()
@@ -164,7 +171,7 @@ class Race:
         sign = answers[0].metric.sign
         best = list(whole)[int(np.argmax([sign * answer.score() for answer in answers]))]
         words = f"left after {_folds(stage)}: significantly worse than trial {best}"
-        return dropped | {trial: words for trial, stays in zip(whole, left, strict=True) if not stays}
+        return {trial: words for trial, stays in zip(whole, left, strict=True) if not stays}
 
     def _untimely(self, stage: int, out: Collection[int]) -> set[int]:
         """For whom there is no time any more, the worst first. Before the first stage that may be all, later one goes on in any case."""
@@ -172,10 +179,16 @@ class Race:
         found = self._records(stage, out)
         origins = {origin.trial: origin for origin in self._origins}
         scores = {trial: [origins[trial].score, *(one.best["score"] for one in records if one.best)] for trial, records in found.items()}
-        best_first = sorted(found, key=lambda trial: (-sign * float(np.mean(scores[trial])), trial))
+        ranked_alike = sorted(found, key=lambda trial: (-sign * float(np.mean(scores[trial])), trial))
+        alike = [
+            [one for one in ranked_alike if self._predicts[one] == kind] for kind in dict.fromkeys(map(self._predicts.get, ranked_alike))
+        ]
+        best_first = [one for turn in zip_longest(*alike) for one in turn if one is not None]
         seconds = [read_record(trial_folder(self._searched, trial)).seconds for trial in best_first]
         there = finalists_within(self._left(), stages, seconds, self._slots())
-        return {*best_first[max(there, min(stage, 1)) :]}
+        # An answer takes one of each kind.
+        least = len(alike) if stage or there >= len(alike) else 0
+        return {*best_first[max(there, least) if least else 0 :]}
 
 
 def _folds(count: int) -> str:

@@ -4,7 +4,7 @@ A search that picks the best of many noisy scores gains for ever, on paper: by i
 cannot be told from that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -78,18 +78,30 @@ class Patience(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._ended += 1
         metric = self._board.metric
-        ended = {
-            number: metric.sign * row.best
-            for number, row in sorted(self._board.rows.items())
-            if row.state != "running" and row.best is not None
-        }
+        if not self._patience or self._ended < self._patience:
+            return
+        alike: dict[str, dict[int, float]] = {}
+        for number, row in sorted(self._board.rows.items()):
+            if row.state != "running" and row.best is not None:
+                alike.setdefault(row.predicts, {})[number] = metric.sign * row.best
+        # Where trials predict different targets, as long as anything is to be expected for one of these.
+        found = [self._expected(ended) for ended in alike.values()]
+        if found and all(one and one[0].gain < one[1] for one in found):
+            gain, noise = max((one for one in found if one), key=lambda one: one[0].gain - one[1])
+            self._soft_stop.ask(words(gain, noise, metric), 0)
+
+    def _expected(self, ended: Mapping[int, float]) -> tuple[Expected, float] | None:
+        """What is expected of further trials that predict what these do, and the noise of the best score; None where either is unknown.
+
+        Args:
+            ended: scores by number, better where higher.
+        """
         # What the probes reached has to be surpassed.
         floor = max((score for number, score in ended.items() if number in self._probes), default=-np.inf)
         scores = [max(floor, score) for number, score in ended.items() if number not in self._probes]
-        found = expected(scores, self._patience) if self._patience and self._ended >= self._patience else None
+        found = expected(scores, self._patience)
         noise = self._noise_of(max(ended, key=ended.__getitem__)) if found else None
-        if found and noise is not None and found.gain < noise:
-            self._soft_stop.ask(words(found, noise, metric), 0)
+        return (found, noise) if found and noise is not None else None
 
     def _noise_of(self, number: int) -> float | None:
         """The standard error, over groups, of a trial's score; None where its prediction cannot be read."""

@@ -161,13 +161,25 @@ def cover(space: Space, drawn: Iterable[dict[str, Any]]) -> list[dict[str, Any]]
 
 
 def covered_targets(tasks: Iterable[Any], scheme: Scheme) -> tuple[str, ...]:
-    """The targets that all trials predict. Raises: ConfigError when trials predict different ones: their scores cannot be compared."""
-    covered = {read_task(task, scheme).scheme.names for task in tasks}
-    if len(covered) > 1:
-        sets = " and ".join(sorted("{" + ", ".join(names) + "}" for names in covered))
-        message = f"trials predict different targets, {sets}, and such scores cannot be compared; search them in separate runs"
-        raise ConfigError([Mistake("task", message)])
-    return covered.pop()
+    """The targets, or questions about some, that trials predict, each alone or several of them together.
+
+    Raises: ConfigError when no metric scores all trials, and when answers to several questions leave a target open.
+    """
+    parts = [read_task(task, scheme).scheme for task in tasks]
+    names = tuple(dict.fromkeys(name for part in parts for name in part.names))
+    told, mistakes = scheme.told(names), []
+    if len({part.kinds for part in parts}) > 1:
+        sets = "; ".join(dict.fromkeys(f"{', '.join(part.names)} ({' and '.join(part.kinds)})" for part in parts))
+        mistakes.append(f"no metric scores all trials, as they predict {sets}; search them in separate runs")
+    for name in told.names:
+        about = scheme.about((name,))
+        if len(asked := [one for one in names if scheme.about((one,)) == about]) > 1 and name not in scheme.names:
+            mistakes.append(
+                f"{' and '.join(asked)} leave the value of {about[0]} open; add what tells it, or {about[0]} itself, or ask one"
+            )
+    if mistakes:
+        raise ConfigError([Mistake("task", message) for message in mistakes])
+    return told.names
 
 
 def refuse(space: Space, mistakes: list[Mistake]) -> None:

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from search_spaces.read import find_extensions, read_space
 from search_spaces.schema import Space, nested
-from trainables.config import choosers
+from trainables.baseline import baseline_of
+from trainables.config import TrialConfig, choosers
 from trainables.data.extra import Completed, complete
 from trainables.data.groups import merge_tied, tie_copies
 from trainables.data.images import DataError, Images, LeftOut
@@ -18,7 +19,7 @@ from trainables.data.layouts.reading import find_layout, read_images, read_unlab
 from trainables.data.names import some
 from trainables.data.settings import DataConfig, LabelsConfig
 from trainables.data.splits import Split, absent_classes, rare_classes, shared_by_parts, split_groups
-from trainables.data.targets import Scheme
+from trainables.data.targets import Scheme, read_task
 from trainables.data.teacher import Teacher
 from trainables.data.training import Data
 from trainables.data.view_store import cache_folder, view_cache
@@ -39,6 +40,7 @@ from tuner.understood import show_understood
 DEMO_PEOPLE = 300
 DEMO_EVAL = 40  # people of the demo whose labels are not given
 NOTHING_GIVEN = "give --space (a YAML file or a shipped space), or --resume (a run's name or folder)"
+TASK = TrialConfig.model_fields["task"].default
 MOST_BAD = 0.05  # share of undecodable images above which something is wrong with the data
 MOST_WITHOUT_FACE = 0.5  # share of images with no detected face above which a crop around faces does not suit them
 
@@ -52,7 +54,7 @@ class Plan:
     settings: RunSettings
     seed: int
     fixed: dict[str, Any]  # values that the run adds to every configuration
-    targets: tuple[str, ...]  # what all trials predict
+    targets: tuple[str, ...]  # what trials predict, together
     configurations: list[dict[str, Any]]  # that show all that can vary
     views: list[View]
     folder: Path  # of the images, or their table
@@ -64,6 +66,30 @@ class Plan:
     @property
     def data_settings(self) -> DataConfig:
         return data_settings_of(self.space)
+
+    def predicts(self, values: Mapping[str, Any]) -> str:
+        """What a trial of these settings predicts, in words: scores of trials that predict other targets are not comparable."""
+        return ", ".join(read_task(values.get("task", TASK), self.images.scheme).scheme.names)
+
+    def kinds(self) -> dict[str, list[Any]]:
+        """The tasks that the space can draw by what they predict."""
+        found: dict[str, list[Any]] = {}
+        for task in preflight.tasks_of(self.space):
+            found.setdefault(self.predicts({"task": task}), []).append(task)
+        return found
+
+    def baselines(self) -> dict[str, dict[str, Any]]:
+        """What makes a trial the baseline (see `baseline_of`) by what trials can predict: the first is that of the search."""
+        begin, kinds = baseline_of(self.space), self.kinds()
+        own = self.predicts(begin) if "task" in begin or len(kinds) == 1 else next(iter(kinds))
+        others = {kind: begin | {"task": tasks[0]} for kind, tasks in kinds.items() if kind != own}
+        return {own: begin} | others if begin else {}
+
+    @property
+    def over(self) -> str:
+        """What scores are over, in words."""
+        kinds = self.kinds()
+        return ", ".join(self.targets) if len(kinds) == 1 else f"{'; '.join(kinds)}: each by itself"
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def probe(plan: Plan, job: Job, slots: Slots, soft_stop: SoftStop, console: Cons
         rehearsed: whether the weights of all backbones are known to be there.
         seconds: that the probes may take; those that would take longer, at the pace of the first ones, are left out for good.
     """
-    wanted, metric = candidates(plan.space, plan.fixed), plan.settings.score()
+    wanted, metric = candidates(plan.space, plan.fixed, [tasks[0] for tasks in plan.kinds().values()]), plan.settings.score()
     if not wanted:
         console.print(f"No probe: {NOTHING}; the search begins from scratch.", soft_wrap=True, highlight=False)
         return
@@ -200,14 +200,16 @@ def table_of(found: ProbeTable, metric: Metric) -> Table:
     table = Table(title=title, title_justify="left", box=None)
     for column in ("trial", metric.title, "95 % CI", "seconds", "ms an image"):
         table.add_column(column, justify="right")
-    for column in ("heads", "backbone", "weights", "view"):
+    several = len({row.predicts for row in found.rows}) > 1
+    for column in (*(["predicts"] if several else []), "heads", "backbone", "weights", "view"):
         table.add_column(column, overflow="fold")
     for row in found.rows:
         low, high = row.interval
         trial = "-" if row.trial is None else str(row.trial)
         figures = (f"{row.score:.3f}", f"{low:.3f} - {high:.3f}", f"{row.seconds:.1f}", f"{row.milliseconds:.1f}")
         # A file's folder would take up the line.
-        table.add_row(trial, *figures, row.method, row.backbone, Path(row.weights).name, row.view)
+        predicts = [row.predicts] if several else []
+        table.add_row(trial, *figures, *predicts, row.method, row.backbone, Path(row.weights).name, row.view)
     return table
 
 
@@ -323,8 +325,8 @@ def _row(
 ) -> ProbeRow:
     ids = tuple(data.images.ids[row] for row in data.split.valid)
     score, interval = pooled_score([(config, Predictions(ids, heads, 1))], data.images, data.split)
-    view = str(View.of(config.view))
-    return ProbeRow(config.model.backbone, config.model.weights, view, method, trial, score, interval, seconds, milliseconds)
+    view, predicts = str(View.of(config.view)), ", ".join(read_task(config.task, data.images.scheme).scheme.names)
+    return ProbeRow(config.model.backbone, config.model.weights, view, method, trial, score, interval, seconds, milliseconds, predicts)
 
 
 def guess_of(data: Data, config: TrialConfig) -> float:

@@ -1,4 +1,4 @@
-"""Which weights stay on disk during a run: those of its best trials, and of running ones."""
+"""Which weights stay on disk during a run: those of its best trials for what they predict, and of running ones."""
 
 from trainables.metrics import Metric
 from trainables.record import MODEL, trial_folder
@@ -6,17 +6,18 @@ from trainables.storage import Folder
 
 
 class Retention:
-    """Keeps the weights of the `keep` best ended trials; predictions and reports of all stay."""
+    """Keeps the weights of the `keep` best ended trials that predict the same; predictions and reports of all stay."""
 
     def __init__(self, run: Folder, keep: int, metric: Metric):
         self._run = run
         self._keep = keep
         self._metric = metric
-        self._kept: list[tuple[float, int]] = []  # best first, ties to the earlier trial; the score is turned so that lower is better
+        # By what they predict, best first, ties to the earlier trial; the score is turned so that lower is better.
+        self._kept: dict[str, list[tuple[float, int]]] = {}
 
-    def ended(self, number: int, score: float) -> None:
+    def ended(self, number: int, score: float, predicts: str = "") -> None:
         """Take an ended trial in; the worst beyond `keep` loses its weights."""
-        self._kept = sorted([*self._kept, (-self._metric.sign * score, number)])
-        for _, worst in self._kept[self._keep :]:
+        best_first = sorted([*self._kept.get(predicts, ()), (-self._metric.sign * score, number)])
+        for _, worst in best_first[self._keep :]:
             (trial_folder(self._run, worst) / MODEL).unlink(missing_ok=True)
-        del self._kept[self._keep :]
+        self._kept[predicts] = best_first[: self._keep]

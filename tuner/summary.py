@@ -1,11 +1,12 @@
 """What is printed when trials have ended: their scores, their cost, where their files are, what to do next."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -35,7 +36,7 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
     run, metric = plan.run, plan.settings.score()
     records = read_records(run)
     scored = ranked(records, metric.sign)
-    table = Table(title=f"Best trials of {run.name}, by {metric.title} ({board.targets}) on validation", title_justify="left", box=None)
+    table = Table(title=f"Best trials of {run.name}, by {metric.title} ({plan.over}) on validation", title_justify="left", box=None)
     # Not twice where the metric is accuracy itself, and not of a number.
     beside = ["accuracy"] if metric.name != "accuracy" and "accuracy" in METRICS_OF[metric.target] else []
     also = [name for name in plan.settings.also if name not in beside]
@@ -53,7 +54,8 @@ def summarize(plan: Plan, data: Data, board: Board, seconds: float, soft_stop: S
         table.add_row(str(record.number), record.result.state, *row, differs(plan.space, record.config.values()))
     console.print()
     console.print(table)
-    show_baseline(plan, data, records, scored[0] if scored else None, console)
+    for values in plan.baselines().values():
+        show_baseline(plan, data, records, values, console)
     show_end(plan, records, board, seconds, soft_stop, resume_command(run), console)
     follows = (plan.settings.finalists or plan.settings.answer) and not soft_stop.code
     if scored and not follows:
@@ -71,13 +73,15 @@ def summarize_probes(plan: Plan, data: Data, board: Board, seconds: float, soft_
         console.print(Text.assemble("Next: ", *following), soft_wrap=True)
 
 
-def show_baseline(plan: Plan, data: Data, records: Sequence[Record], best: Record | None, console: Console) -> None:
-    """What the best trial gains over the baseline, or why that is not known; `baseline.json` says the same."""
-    values = baseline_of(plan.space)
+def show_baseline(plan: Plan, data: Data, records: Sequence[Record], values: Mapping[str, Any], console: Console) -> None:
+    """What the best trial gains over the baseline of these values, or why that is not known; `baseline.json` says it of the search's."""
     baseline = next((record for record in records if is_baseline(record.config, values)), None)
     if baseline is None:
         return
-    which = f"the baseline, trial {baseline.number} ({'the first start entry' if plan.space.start else 'the defaults of the space'})"
+    predicts, several = plan.predicts(baseline.config.values()), len(plan.kinds()) > 1
+    best = next((one for one in ranked(records, plan.settings.score().sign) if plan.predicts(one.config.values()) == predicts), None)
+    of = f" for {predicts}" if several else ""
+    which = f"the baseline{of}, trial {baseline.number} ({'the first start entry' if plan.space.start else 'the defaults of the space'})"
     style = None
     if best is None or not baseline.best:
         found = as_found(plan, baseline)
@@ -92,7 +96,8 @@ def show_baseline(plan: Plan, data: Data, records: Sequence[Record], best: Recor
         if best.number == baseline.number:
             words = f"No trial is better than {which}."
     try:
-        write_json(plan.run / BASELINE, found)
+        if values == baseline_of(plan.space):
+            write_json(plan.run / BASELINE, found)
     except OSError as error:
         # It is written again when the search resumes; a full disk is told below.
         if error.errno not in UNWRITABLE:

@@ -87,7 +87,7 @@ def train_and_sum_up(work: Work, options: Options, join: Join, console: Console)
     soft_stop = SoftStop(None if budget is None else budget - (perf_counter() - work.began))
     inbox = Inbox(plan.run, lambda words: console.print(words, style="yellow", soft_wrap=True))
     soft_stop.request = (inbox if work.held == plan.run else Inbox(work.held)).stopped
-    board = Board(plan.settings.trials, plan.settings.epochs, ", ".join(plan.targets), plan.settings.score(), soft_stop.deadline)
+    board = Board(plan.settings.trials, plan.settings.epochs, plan.over, plan.settings.score(), soft_stop.deadline)
     if budget is not None and work.reserve:
         soft_stop.reserve = work.reserve(board, slots)
     searched = tuple(parameter.path for parameter in plan.space.parameters)
@@ -156,7 +156,11 @@ def shelf(options: Options, material: Material) -> Shelf | None:
 
 def study_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Callable[[], bool], inbox: Inbox) -> Searcher:
     """What the plan names, over the plan's space, with what its probes have shown and what people ask for."""
-    metric = plan.settings.score()
+    metric, kinds = plan.settings.score(), plan.kinds()
+    tries = first_tries(plan.space, stock.probes, metric, probes_of(plan.run).guess)
+    if len(kinds) > 1:
+        # What one would have trained for each, without searching; then what the probes found, for whichever comes next.
+        tries = [*plan.baselines().values()][1:] + [{path: value for path, value in one.items() if path != "task"} for one in tries]
     return StudySearcher(
         plan.space,
         plan.fixed,
@@ -170,9 +174,11 @@ def study_searcher(plan: Plan, slots: cluster.Slots, stock: Stock, stopping: Cal
         resumed=stock.proposals,
         taken=[*(int(item.folder.name) for item in stock.unknown), *(record.number for record in stock.probes)],
         baseline=baseline_of(plan.space),
-        tries=first_tries(plan.space, stock.probes, metric, probes_of(plan.run).guess),
+        tries=tries,
         prior=prior_of(plan.space, stock.probes, metric),
         asked=lambda number: inbox.propose(number, plan.space, plan.fixed),
+        kinds=kinds,
+        predicts=plan.predicts,
     )
 
 
@@ -215,6 +221,7 @@ def search(
         spared=lambda number: never(number) or inbox.spares(number),
         decided=lambda number, decision: driver.decided(number, decision),
         asked=inbox.why_stopped,
+        predicts=plan.predicts,
     )
     driver = Driver(
         job.run,
@@ -226,6 +233,7 @@ def search(
         retention=Retention(job.run, settings.keep, settings.score()),
         show=show,
         gain=gain,
+        predicts=plan.predicts,
     )
     inbox.begin()
     stock = settle(stock, job.run, pruner)

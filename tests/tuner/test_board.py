@@ -24,8 +24,16 @@ def board_of(*rows, trials=8, epochs=10, metric=METRICS[DEFAULT], **settings):
 
 def test_the_leader_is_the_best_so_far_and_a_tie_goes_to_the_earlier_trial():
     board = board_of(Row(2, "", best=0.5), Row(0, ""), Row(1, "", best=0.5), Row(3, "", best=0.4))
-    assert board.leader.number == 1
-    assert board_of(Row(0, "")).leader is None
+    assert [row.number for row in board.leaders()] == [1]
+    assert board_of(Row(0, "")).leaders() == []
+
+
+def test_there_is_a_leader_for_each_that_trials_predict():
+    rows = [Row(number, "", best=best, predicts=kind) for number, (best, kind) in enumerate([(0.9, "gender"), (0.4, "age"), (0.5, "age")])]
+    board = board_of(*rows)
+    assert [row.number for row in board.leaders()] == [0, 2]
+    assert board.best_like(1) == rows[2] and board.best_like(7) is None
+    assert "best so far gender 0.900 (trial 0), age 0.500 (trial 2)" in board.words()
 
 
 def test_rows_that_are_read_stay_as_they_are_while_trials_are_added_and_change():
@@ -73,7 +81,7 @@ def test_of_a_metric_to_minimize_the_lowest_leads_and_a_negative_score_is_a_scor
     board = board_of(
         Row(0, "high", "stopped", 1, 0.5, 0.5), Row(1, "low", "stopped", 1, -0.1, -0.1), Row(2, "none", "failed"), metric=error
     )
-    assert board.leader.number == 1
+    assert [row.number for row in board.leaders()] == [1]
     text = text_of(board)
     assert text.index("low") < text.index("high") < text.index("none")
     assert "error rate over mask, age" in text and "best so far -0.100 (trial 1)" in text

@@ -9,8 +9,10 @@ from search_spaces.schema import SpaceError, flat
 from tests.messages import missing, mistaken
 from trainables.config import REGISTRIES, TrialConfig, choosers
 from trainables.data.layouts.contest import contest_scheme
+from trainables.data.targets import Classes, Number, Scheme
 from trainables.data.views import View
 from trainables.metrics import METRICS
+from trainables.registry import ConfigError
 from tuner.preflight import _networks, check_space, cover, covered_targets, draw, tasks_of, views_of
 from tuner.rehearsal import rehearse
 
@@ -235,13 +237,31 @@ def test_a_configuration_that_diverges_is_left_to_its_trial(read, data):
     assert done == [1]
 
 
-def test_trials_that_predict_different_targets_are_refused_in_one_space(read):
-    assert covered_targets(tasks_of(read(BASE)), SCHEME) == ("mask", "gender", "age")
-    alike = read(BASE + "task: {choice: [joint, heads, [[mask], [age, gender]]]}")
-    assert covered_targets(tasks_of(alike), SCHEME) == ("mask", "gender", "age")
-    for different in ("[joint, age]", "[mask, gender, age]"):
-        (mistake,) = mistakes_in(read, BASE + f"task: {{choice: {different}}}")
-        assert mistake.startswith(f"my.yaml:{len(BASE.splitlines()) + 1}: task: ") and "{age}" in mistake
+TOGETHER = {
+    "[joint, heads, [[mask], [age, gender]]]": ("mask", "gender", "age"),
+    "[joint, age]": ("mask", "gender", "age"),
+    "[gender, mask]": ("mask", "gender"),
+    "[mask, age<30, [[gender, age>=60]]]": ("mask", "gender", "age"),
+    "[mask, age<30]": ("mask", "age<30"),
+}
+
+
+@pytest.mark.parametrize("tasks", TOGETHER)
+def test_trials_may_predict_different_targets_that_they_tell_together(read, tasks):
+    assert covered_targets(tasks_of(read(BASE + f"task: {{choice: {tasks}}}")), SCHEME) == TOGETHER[tasks]
+
+
+def test_a_task_that_asks_nothing_is_refused_at_its_line_with_what_can_be_asked(read):
+    (mistake,) = mistakes_in(read, BASE + "task: {choice: [mask, age<31]}")
+    assert mistake.startswith(f"my.yaml:{len(BASE.splitlines()) + 1}: task: ") and "age<31" in mistake and "30, 60" in mistake
+
+
+def test_trials_whose_scores_no_metric_gives_and_questions_that_leave_a_target_open_are_refused():
+    bands = Scheme((Classes.banded("age", (20, 40, 60)), Number("weight")))
+    for tasks, words in ((["age", "weight"], "weight (number)"), (["age<20", "age<40"], "age<20 and age<40")):
+        with pytest.raises(ConfigError) as error:
+            covered_targets(tasks, bands)
+        assert words in str(error.value)
 
 
 def test_the_networks_that_are_known_without_timm_are_timms():

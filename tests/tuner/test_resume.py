@@ -478,7 +478,7 @@ def test_a_report_that_was_evaluated_is_not_evaluated_again(put, space):
     decided, asha = [], asha_of()
     asha = asha_of(decided)
     assert numbers(settled(put, space, asha).going_on) == [1]
-    assert decided == [] and set(asha.history.at(2)) == {0, 1, 2}
+    assert decided == [] and set(asha.history({}).at(2)) == {0, 1, 2}
 
 
 def test_a_trial_that_asha_had_found_hopeless_when_the_driver_died_is_closed(put, space):
@@ -516,7 +516,7 @@ def test_scores_of_trials_that_will_not_run_again_count_and_of_damaged_ones_do_n
     (put(2, scores=[0.1, 0.6]) / "valid.npz").write_bytes(b"")
     asha = asha_of()
     settled(put, space, asha)
-    assert asha.history.at(2) == {0: 0.4, 1: 0.5}
+    assert asha.history({}).at(2) == {0: 0.4, 1: 0.5}
 
 
 def test_a_trial_between_two_rungs_is_not_evaluated(put, space):
@@ -524,7 +524,7 @@ def test_a_trial_between_two_rungs_is_not_evaluated(put, space):
     decided = []
     asha = asha_of(decided, grace=1, reduction=3)
     assert numbers(settle(take_stock(put.run, space, FIXED, retry=True), put.run, asha).going_on) == [0]
-    assert decided == [] and asha.history.at(1) == {0: 0.5} and not asha.history.at(3)
+    assert decided == [] and asha.history({}).at(1) == {0: 0.5} and not asha.history({}).at(3)
 
 
 def test_a_settled_run_is_settled(put, space):

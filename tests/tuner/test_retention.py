@@ -47,3 +47,11 @@ def test_of_a_metric_to_minimize_the_lowest_scores_keep_their_weights(tmp_path):
         write_weights(tmp_path, number)
         retention.ended(number, score)
     assert with_weights(tmp_path) == {1, 2}
+
+
+def test_of_each_that_trials_predict_the_best_keep_their_weights(tmp_path):
+    retention = Retention(tmp_path, 1, METRICS[DEFAULT])
+    for number, (score, predicts) in enumerate([(0.9, "gender"), (0.4, "age"), (0.8, "gender"), (0.5, "age")]):
+        write_weights(tmp_path, number)
+        retention.ended(number, score, predicts)
+    assert with_weights(tmp_path) == {0, 3}

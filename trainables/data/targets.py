@@ -175,12 +175,13 @@ class Scheme:
         known = self.of_kind("classes").names
         if set(names) <= set(known):
             return labels[:, self.columns(names)]
-        found = []
-        for name in names:
-            target = self._find(name)
-            own = labels[:, known.index(target.of if name not in known else name)]
-            found.append(own if name in known else np.array(target.answers)[own])
-        return np.stack(found, axis=-1)
+        found = (self._find(name) for name in names)
+        columns = [
+            labels[:, known.index(one.name)] if one.name in known else np.array(one.answers)[labels[:, known.index(one.of)]]
+            for one in found
+            if isinstance(one, Classes)
+        ]
+        return np.stack(columns, axis=-1)
 
     def split(self, classes: np.ndarray) -> np.ndarray:
         """Class ids (n, Classes) of joint classes (n,): the inverse of `joint`."""

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from search_spaces.read import read_space
-from search_spaces.schema import Domain, Space, as_optuna, same
+from search_spaces.schema import Choice, Domain, Space, as_optuna, same
 from trainables.baseline import FIRST
 from trainables.metrics import BY_NAME, DEFAULT, METRICS, Metric
 from trainables.record import SPACE, Record, read_records, read_run
@@ -22,8 +23,32 @@ from tuner.searchers.sampling import Ask, MakeSampler, distribution, quiet_study
 OUT_OF_MEMORY = "memory"  # the constraint's name; above 0 is a violation
 
 
+@dataclass(frozen=True)
+class Branch:
+    """A search among trials that predict the same: other scores are not comparable."""
+
+    space: Space
+    study: optuna.Study
+
+
+def branches_of(space: Space, kinds: Mapping[str, Sequence[Any]], metric: Metric) -> dict[str, Branch]:
+    """One for each of what trials can predict.
+
+    Args:
+        kinds: the tasks that the space can draw, by what they predict.
+    """
+
+    def only(tasks: Sequence[Any]) -> Space:
+        return replace(
+            space, parameters=tuple(replace(p, domain=Choice(tuple(tasks))) if p.path == "task" else p for p in space.parameters)
+        )
+
+    spaces = {kind: only(tasks) for kind, tasks in kinds.items()} if len(kinds) > 1 else {next(iter(kinds), ""): space}
+    return {kind: Branch(own, quiet_study(optuna.samplers.RandomSampler(), metric)) for kind, own in spaces.items()}
+
+
 class StudySearcher(GivenSearcher):
-    """Proposes configurations by a sampler of Optuna.
+    """Proposes configurations by a sampler of Optuna, which of what trials can predict in turn: a study for each.
 
     Ray's own OptunaSearch tells Optuna that a trial which was stopped is complete, and leaves failed ones running for ever; here a
     finished trial counts with its best epoch, a stopped one as pruned with what it reached, one that did not fit the GPU as a violated
@@ -51,6 +76,8 @@ class StudySearcher(GivenSearcher):
         tries: Sequence[Mapping[str, Any]] = (),
         prior: Sequence[Mapping[str, Any]] = (),
         asked: Callable[[int], Mapping[str, Any] | None] = lambda number: None,
+        kinds: Mapping[str, Sequence[Any]] | None = None,
+        predicts: Callable[[Mapping[str, Any]], str] = lambda values: "",
     ):
         """
         Args:
@@ -66,6 +93,8 @@ class StudySearcher(GivenSearcher):
             prior: those that proposals begin with while little is known: the n-th is drawn with a weight of 1/n, and once more none.
             asked: searched values, by path, that somebody wants to be tried as the trial of this number, after all start entries; None:
                 none wait.
+            kinds: the tasks that the space can draw, by what they predict; None: all predict the same.
+            predicts: what a trial of these settings predicts.
         """
         resumed = resumed or {}
         super().__init__(resumed, slots=slots, stopping=stopping, mode="max" if metric.sign > 0 else "min")
@@ -74,8 +103,10 @@ class StudySearcher(GivenSearcher):
         self._fixed = fixed
         self._sampler = sampler
         self._seed = seed
-        self._startup = min(10, max(4, trials // 3))
-        self._study = quiet_study(optuna.samplers.RandomSampler(), metric)
+        self._branches = branches_of(space, kinds or {}, metric)
+        self._predicts = predicts if len(self._branches) > 1 else lambda values: next(iter(self._branches))
+        self._startup = min(10, max(4, trials // len(self._branches) // 3))
+        self._kinds: dict[int, str] = {}  # what trials predict, by our number
         self._trials: dict[int, optuna.Trial] = {}  # those that run, or will again, by our number
         self._reported: dict[int, set[int]] = {}  # epochs of these
         known = {record.number: record for record in earlier}
@@ -89,6 +120,7 @@ class StudySearcher(GivenSearcher):
         self._prior = [*map(_for_optuna, prior)]
         self._asked = asked
         self._next = 0
+        self._kinds = {number: self._predicts(one) for number, one in sorted(values.items())}
         for number in sorted(values):
             reports = known[number].reports if number in known else ()
             if number in resumed:
@@ -102,16 +134,28 @@ class StudySearcher(GivenSearcher):
     def propose(self) -> tuple[int, dict[str, Any]]:
         """The number and the nested values of a new trial."""
         number = self._free_number()
-        if self._start:
-            self._study.enqueue_trial(self._start.popleft())
-        elif (values := self._asked(number)) is not None:
-            self._study.enqueue_trial(_for_optuna(values))
-        elif self._prior and len(self._study.trials) < self._startup:
-            self._study.enqueue_trial(self._from_prior(number))
-        ask = Ask(self._space, number, seed=self._seed, startup=self._startup)
-        with self._sampling(self._sampler(ask)):
-            trial = self._trials[number] = self._study.ask()
-            return number, self._space(trial) | self._fixed
+        given = self._start.popleft() if self._start else None
+        if given is None and (values := self._asked(number)) is not None:
+            given = _for_optuna(values)
+        kind = self._kind_of(given or {})
+        branch = self._branches[kind]
+        if given is None and self._prior and len(branch.study.trials) < self._startup:
+            given = self._from_prior(number)
+        if given is not None:
+            branch.study.enqueue_trial(given)
+        ask = Ask(branch.space, number, seed=self._seed, startup=self._startup)
+        with self._sampling(branch.study, self._sampler(ask)):
+            trial = self._trials[number] = branch.study.ask()
+            self._kinds[number] = kind
+            return number, branch.space(trial) | self._fixed
+
+    def _kind_of(self, given: Mapping[str, Any]) -> str:
+        """What a proposal predicts, some of whose values are given: where its task is not, what the fewest trials have predicted."""
+        for parameter in self._space.parameters:
+            if parameter.path == "task" and "task" in given and isinstance(parameter.domain, Choice):
+                return self._predicts({"task": next(one for one in parameter.domain.values if same(given["task"], as_optuna(one)))})
+        taken = [*self._kinds.values()]
+        return min(self._branches, key=taken.count)
 
     def reported(self, number: int, report: Mapping[str, Any]) -> None:
         """Tell Optuna, once: a trial whose process died repeats epochs."""
@@ -124,18 +168,18 @@ class StudySearcher(GivenSearcher):
         if not last.get("last", True):
             # Tune keeps the report to itself at which a trial is stopped.
             self.reported(number, last)
-        trial = self._trials.pop(number)
+        trial, study = self._trials.pop(number), self._branches[self._kinds[number]].study
         self._reported.pop(number, None)
         if "score" not in last:
             memory = last.get("cause") == "memory"
             if memory:
                 # TPE learns nothing from a failed trial, but from a violated constraint where not to look.
                 trial.set_constraint(OUT_OF_MEMORY, 1.0)
-            self._study.tell(trial, state=TrialState.PRUNED if memory else TrialState.FAIL)
+            study.tell(trial, state=TrialState.PRUNED if memory else TrialState.FAIL)
         elif last["last"]:
-            self._study.tell(trial, last["best"])
+            study.tell(trial, last["best"])
         else:
-            self._study.tell(trial, state=TrialState.PRUNED)
+            study.tell(trial, state=TrialState.PRUNED)
 
     def _from_prior(self, number: int) -> dict[str, Any]:
         weights = 1 / np.arange(1, len(self._prior) + 2)
@@ -143,19 +187,22 @@ class StudySearcher(GivenSearcher):
         return self._prior[chosen] if chosen < len(self._prior) else {}
 
     @contextmanager
-    def _sampling(self, sampler: optuna.samplers.BaseSampler) -> Iterator[None]:
+    def _sampling(self, study: optuna.Study, sampler: optuna.samplers.BaseSampler) -> Iterator[None]:
         """With a sampler; afterwards one that ignores how trials end, and does not warn."""
-        plain, self._study.sampler = self._study.sampler, sampler
+        plain, study.sampler = study.sampler, sampler
         try:
             yield
         finally:
-            self._study.sampler = plain
+            study.sampler = plain
 
     def _free_number(self) -> int:
         while self._next in self._taken:
             self._next += 1
         self._next += 1
         return self._next - 1
+
+    def _domains_of(self, branch: Branch) -> dict[str, Domain]:
+        return {parameter.path: parameter.domain for parameter in branch.space.parameters}
 
     def _fitting(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The drawn values; of a trial from another version of the space, those that still fit it."""
@@ -165,14 +212,16 @@ class StudySearcher(GivenSearcher):
         """Tell of a trial that has ended."""
         state = _optuna_state(record)
         if state is not None and (drawn or not self._domains):
-            self._study.add_trial(_as_optuna(record, drawn, self._domains, state))
+            branch = self._branches[self._kinds[record.number]]
+            branch.study.add_trial(_as_optuna(record, drawn, self._domains_of(branch), state))
 
     def _await(self, number: int, drawn: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) -> None:
         """Tell of a trial that will run again, as one that runs."""
-        self._study.enqueue_trial({path: as_optuna(value) for path, value in drawn.items()})
-        trial = self._trials[number] = self._study.ask()
+        branch = self._branches[self._kinds[number]]
+        branch.study.enqueue_trial({path: as_optuna(value) for path, value in drawn.items()})
+        trial = self._trials[number] = branch.study.ask()
         for path in drawn:
-            self._domains[path].suggest(trial, path)
+            self._domains_of(branch)[path].suggest(trial, path)
         for report in reports:
             self.reported(number, report)
 

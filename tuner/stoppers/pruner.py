@@ -23,6 +23,7 @@ class Pruner(FIFOScheduler):
         spared: Callable[[int], bool],
         decided: Callable[[int, Decision], None],
         asked: Callable[[int], str | None] = lambda number: None,
+        predicts: Callable[[Mapping[str, Any]], str] = lambda values: "",
     ):
         """
         Args:
@@ -30,15 +31,17 @@ class Pruner(FIFOScheduler):
             spared: whether a trial, by its number, may not be stopped; its scores count all the same.
             decided: called with each decision before it takes effect.
             asked: why somebody wants a trial, by its number, to end whatever it scores; None: nobody does.
+            predicts: what a trial of these settings predicts; it is compared with others that predict the same.
         """
         super().__init__()
         self.stopper = stopper
-        self.history = History()
+        self.histories: dict[str, History] = {}  # by what their trials predict
         self.reasons: dict[int, str] = {}
         self._scored_by = metric
         self._spared = spared
         self._decided = decided
         self._asked = asked
+        self._predicts = predicts
 
     def recall(self, records: Iterable[Record]) -> None:
         """Take in the reports of trials of earlier commands, except those whose schedule had another length: after as many epochs they were
@@ -49,11 +52,16 @@ class Pruner(FIFOScheduler):
         """
         for record in records:
             if record.config.epochs == self.stopper.epochs:
+                history = self.history(record.config.values())
                 for reported in self._reports_of(record):
-                    self.history.add(reported)
+                    history.add(reported)
+
+    def history(self, values: Mapping[str, Any]) -> History:
+        """The reports so far of the trials that predict what one of these settings does."""
+        return self.histories.setdefault(self._predicts(values), History())
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if result.get("score") is not None and self.stops(result["number"], result):
+        if result.get("score") is not None and self.stops(result["number"], result, trial.config["values"]):
             return TrialScheduler.STOP
         # One that ends here by itself is finished.
         if not result.get("last", True) and (why := self._asked(result["number"])):
@@ -61,14 +69,15 @@ class Pruner(FIFOScheduler):
             return TrialScheduler.STOP
         return TrialScheduler.CONTINUE
 
-    def stops(self, number: int, report: Mapping[str, Any]) -> bool:
-        """Take a report, once: whether the trial should end here."""
+    def stops(self, number: int, report: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+        """Take a report, once, of a trial of these settings: whether it should end here."""
+        history = self.history(values)
         reported = self._as_trial_report(number, report)
         # A trial whose process died repeats its last epochs.
-        if self.history.has(number, reported.epoch):
+        if history.has(number, reported.epoch):
             return False
-        decision = self.stopper.decide(self.history, reported)
-        self.history.add(reported)
+        decision = self.stopper.decide(history, reported)
+        history.add(reported)
         if decision is None:
             return False
         cutoff = None if decision.cutoff is None else self._scored_by.sign * decision.cutoff
@@ -85,7 +94,7 @@ class Pruner(FIFOScheduler):
         # With other settings than then it may not ask at this epoch any more.
         if mine and self.stopper.decide(History(), self._as_trial_report(number, last)):
             return self._ends(number, mine[0], last)
-        return self.stops(number, last)
+        return self.stops(number, last, record.config.values())
 
     def _reports_of(self, record: Record) -> Iterator[TrialReport]:
         number = record.number

@@ -24,6 +24,7 @@ class ProbeRow:
     interval: tuple[float, float]  # 95 %
     seconds: float  # with the features, where they were not in the cache
     milliseconds: float  # that the network takes for an image
+    predicts: str = ""  # the targets that its score is over
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ def smallness(values):
 
 # Kept by no public name: what Optuna believes is the very thing to prove.
 def taught(searcher):
-    return searcher._study.trials
+    (branch,) = searcher._branches.values()
+    return branch.study.trials
 
 
 # Proposals
@@ -160,7 +161,8 @@ def test_optuna_learns_how_trials_end(space):
         TrialState.RUNNING,
     ]
     assert taught(searcher)[0].value == 0.6, "a finished trial counts with its best epoch"
-    assert searcher._study.best_trial.number == 0
+    (branch,) = searcher._branches.values()
+    assert branch.study.best_trial.number == 0
 
 
 @pytest.mark.parametrize("ending", ["finished", "stopped", "memory", "diverged", "crash"])
@@ -357,3 +359,43 @@ def test_integers_for_a_setting_that_is_a_real_number_are_recognized_in_a_record
     searcher = make(space, earlier=[as_record(0, values)], resumed={1: TrialConfig.from_values(values).values()})
     assert searcher.suggest("1")["number"] == 1
     assert [trial.params for trial in taught(searcher)] == [{"augment/rotate": values["augment"]["rotate"]}] * 2
+
+
+# Trials that predict different targets
+
+PARTS = """
+task: {choice: [mask, joint, [[mask], [gender, age]], age<30]}
+model: {backbone: any}
+optimizer: {lr: {float: [1.0e-5, 1.0e-1], log: true}}
+"""
+KINDS = {"mask": ["mask"], "all": ["joint", [["mask"], ["gender", "age"]]], "young": ["age<30"]}
+
+
+def kind_of(values):
+    return next(kind for kind, tasks in KINDS.items() if values["task"] in tasks)
+
+
+def in_parts(space, **more):
+    return make(space, kinds=KINDS, predicts=kind_of, **more)
+
+
+def test_trials_predict_each_of_what_they_can_in_turn_and_are_compared_with_their_like(tmp_path):
+    space = write_and_read(tmp_path, PARTS)
+    searcher = in_parts(space, trials=30)
+    # Scores of one kind lie far above those of the others: the model must not see them as better settings.
+    proposals = search(searcher, lambda values: 100 * (values["task"] == "mask") - abs(math.log10(values["optimizer/lr"]) + 3), 30)
+    kinds = [kind_of(values) for values in proposals]
+    assert kinds[:3] == list(KINDS) and all(kinds.count(kind) == 10 for kind in KINDS)
+    assert {str(values["task"]) for values in proposals if kind_of(values) == "all"} == {str(task) for task in KINDS["all"]}
+    for kind, branch in searcher._branches.items():
+        own = [trial.value for trial in branch.study.trials]
+        assert len(own) == 10 and all((value > 50) == (kind == "mask") for value in own)
+
+
+def test_a_search_of_parts_that_resumes_proposes_what_the_uninterrupted_one_would_have(tmp_path):
+    space = write_and_read(tmp_path, PARTS + "start: [{task: age<30, optimizer: {lr: 1.0e-3}}]")
+    whole = search(in_parts(space, trials=12), smallness, 12)
+    assert whole[0]["task"] == "age<30" and whole[1]["task"] == "mask"
+    earlier = [as_record(number, nested(values), [smallness(values)], "finished") for number, values in enumerate(whole[:7])]
+    resumed = in_parts(space, trials=12, earlier=earlier)
+    assert flat(resumed.suggest("7")["values"]) == whole[7]

@@ -1,6 +1,7 @@
 """Searches in small: what trials report, what the records hold of them, and what a pruner makes of it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from ray.tune.schedulers import TrialScheduler
@@ -12,6 +13,7 @@ from tuner.settings import RunSettings
 from tuner.stoppers.pruner import Pruner, spares
 
 F1 = METRICS[DEFAULT]
+TRIAL = SimpleNamespace(config={"values": {}})
 ERROR = Metric("error", "error rate", direction="minimize")
 
 
@@ -31,8 +33,12 @@ def pruner_of(name="asha", *, metric=F1, spared=none_spared, decided=lambda numb
 
 def reported(pruner, number, score, *, epoch=1, last=False):
     """Whether a trial is stopped at a report."""
-    report = {"number": number, "epoch": epoch, "score": score, "last": last}
-    return pruner.on_trial_result(None, None, report) == TrialScheduler.STOP
+    return pruner.on_trial_result(None, TRIAL, report(number, score, epoch, last)) == TrialScheduler.STOP
+
+
+def report(number, score, epoch=1, last=False):
+    """What Tune hands on of an epoch."""
+    return {"number": number, "epoch": epoch, "score": score, "last": last}
 
 
 def record_of(number, scores, state, *, cause="", decisions=(), sign=1, epochs=9):

@@ -105,7 +105,7 @@ def test_fewer_are_stopped_at_a_rung_once_it_has_been_seen_to_mislead():
 
     def stopped(final):
         pruner = pruner_of(reduction=3, epochs=9)
-        pruner.history = finished(scores, final)
+        pruner.histories[""] = finished(scores, final)
         return [score for score in scores if reported(pruner, 99 + round(100 * score), score)]
 
     assert stopped(2 - scores) == [] and len(stopped(1 + scores)) >= 4

@@ -29,7 +29,7 @@ def test_a_search_cut_off_anywhere_decides_afterwards_as_one_that_was_not(name, 
         cut_off = search_through(name, seed, cut=int(np.random.default_rng(seed).integers(len(through.answers))))
         assert cut_off.answers == through.answers, seed
         assert cut_off.decisions == through.decisions, seed
-        assert cut_off.pruner.history == through.pruner.history, seed
+        assert cut_off.pruner.history({}) == through.pruner.history({}), seed
 
 
 @STOPPING
@@ -90,7 +90,7 @@ def test_an_epoch_that_is_repeated_after_a_crash_changes_nothing(name):
     reported(pruner, 4, 0.9, epoch=1)
     before = list(decided)
     assert not reported(pruner, 4, 0.0, epoch=1)
-    assert decided == before and pruner.history.at(1)[4] == 0.9
+    assert decided == before and pruner.history({}).at(1)[4] == 0.9
 
 
 @EVERY
@@ -98,7 +98,7 @@ def test_a_trial_without_a_score_is_let_alone(name):
     pruner = pruner_of(name)
     assert pruner.on_trial_result(None, None, {"number": 3, "failed": "the loss is nan"}) == "CONTINUE"
     assert not reported(pruner, 3, None)
-    assert pruner.history == History()
+    assert pruner.history({}) == History()
 
 
 @EVERY
