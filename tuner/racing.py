@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.evaluation.search.summary import write_summary
+from trainables.config import TrialConfig
 from trainables.console import document
 from trainables.data.training import Data
 from trainables.metrics import BY_NAME
@@ -135,6 +136,10 @@ def summarize(refits: Refits, plan: Plan, data: Data, board: "Board", seconds: f
     for record in records:
         groups.setdefault(refits.card.origins[record.number].trial, []).append(record)
     metric = plan.settings.score()
+
+    def predicts(config: TrialConfig) -> str:
+        return plan.predicts(config.values())
+
     rows = []
     for trial, group in groups.items():
         origin = read_record(trial_folder(searched, trial))
@@ -145,6 +150,8 @@ def summarize(refits: Refits, plan: Plan, data: Data, board: "Board", seconds: f
         left = next((one.result.reason for one in group if one.result.state in ("stopped", "failed")), "")
         outcome = left or ("one model a fold" if all(one.result.state == "finished" for one in group) else "not done yet")
         backbone = origin.config.model.backbone
+        if len({predicts(one.config) for one in records}) > 1:
+            backbone = f"{predicts(origin.config)}: {backbone}"
         rows.append(
             (bool(left), -metric.sign * score, [str(trial), backbone, str(len(done)), f"{score:.3f}", f"{low:.3f} - {high:.3f}", outcome])
         )

@@ -16,12 +16,14 @@ from trainables.record import (
     Decision,
     Origin,
     Predictions,
+    Record,
     Result,
     RunCard,
     RunError,
     end_record,
     find_run,
     list_trials,
+    ranked,
     read_decisions,
     read_last,
     read_predictions,
@@ -282,3 +284,15 @@ def test_a_run_that_there_is_not_is_refused_with_those_there_are(tmp_path):
         find_run("face", tmp_path)
     with pytest.raises(RunError, match=r"python -m tuner.run"):
         find_run("face", tmp_path / "half")
+
+
+def test_trials_rank_by_score_and_where_they_predict_different_targets_in_turns():
+    def record(number, score, *targets):
+        report = {"epoch": 1, "score": score, "target_scores": dict.fromkeys(targets, score)}
+        result = Result("finished", "ran all epochs", 1, "split", "CPU", "0.1")
+        return Record(Path(str(number)), number, None, (report,), result)
+
+    alike = [record(0, 0.4, "age"), record(1, 0.6, "age"), record(2, 0.6, "age")]
+    assert [one.number for one in ranked(alike, 1)] == [1, 2, 0]
+    others = [record(3, 0.9, "gender"), record(4, 0.95, "gender")]
+    assert [one.number for one in ranked([*others, *alike], 1)] == [1, 4, 2, 3, 0]
