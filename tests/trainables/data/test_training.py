@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from tests.messages import mistaken
+from trainables.config import section
 from trainables.data.images import Images
 from trainables.data.layouts.contest import contest_scheme
+from trainables.data.sampling import build_sampler
 from trainables.data.settings import LabelsConfig
 from trainables.data.splits import HOLDOUT, Split
 from trainables.data.targets import Classes, Scheme, read_task
@@ -277,3 +279,12 @@ def test_numbers_at_the_cap_move_by_the_mean_that_was_asked_for(mean):
     groups = np.arange(20_000)
     moved = jittered(np.full(20_000, 60.0), groups, mean, np.random.default_rng(0)) - 60
     assert moved.mean() == pytest.approx(mean, rel=0.05) and moved.var() == pytest.approx(mean, rel=0.05)
+
+
+@pytest.mark.parametrize(("task", "classes"), [("age<30", 2), ("age>=60", 2), ([["gender", "age<30"]], 4), ("age", 3)], ids=str)
+def test_oversampling_evens_out_the_classes_of_the_trials_own_task(task, classes):
+    found = trained(draw_data(0), task)
+    taught = found.classes
+    sampler = build_sampler(section("sampler", name="oversample"))
+    shown = np.bincount(taught[sampler.draw(found, np.random.default_rng(0))])
+    assert shown.tolist() == [np.bincount(taught).max()] * classes
