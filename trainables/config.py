@@ -61,7 +61,7 @@ class TrialConfig(Section):
     task: str | list[list[str]] = setting(
         "what is predicted, and by how many heads",
         "joint",
-        "joint, heads, one target, a question (age<30, mask=worn), or a list of lists of these",
+        "joint, heads, one target, a question (years<30, colour=red), or a list of lists of these",
     )
     normalize: Literal["imagenet", "dataset", "backbone"] | Statistics = setting(
         "channel means and standard deviations: ImageNet's, the training images', those of the backbone's weights, or given",

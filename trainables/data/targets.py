@@ -3,7 +3,7 @@
 Classes are one of several, Tags any of several, a Number is a number. The joint class is the mixed-radix number of all Classes, the first
 the most significant digit: of mask, gender and age with 3, 2 and 3 values it is 6 * mask + 3 * gender + age.
 
-A question about some Classes, such as `age<30` or `mask=worn`, is Classes too, of two values: which of them follows from the value of the
+A question about some Classes, such as `age<30` or `colour=red`, is Classes too, of two values: which of them follows from the value of the
 target that it is about. Any scheme with that target knows it by its name.
 
 Truth and answer are arrays: of Classes true joint classes (n,) and probabilities (n, classes); of Tags whether each is there (n, tags) and
