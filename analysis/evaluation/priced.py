@@ -22,7 +22,7 @@ class Entry:
     """One that answers."""
 
     name: str
-    sort: Literal["student", "exported"]
+    sort: Literal["student", "exported file"]
     score: float  # on the hold-out, by the run's metric
     interval: tuple[float, float]  # 95 %
     ms: float  # an image that comes alone, on the device that is named

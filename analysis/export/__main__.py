@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from analysis.command import refusals, run_folders, show_written, warn
+from analysis.command import read_runs, refusals, run_folders, show_written, warn
 from analysis.evaluation.exported import FILE as ONNX
 from analysis.evaluation.fitted_ensemble import FILE, ensemble_hash, read_ensemble, read_trial_models
 from analysis.evaluation.novelty import FILE as NOVELTY
@@ -20,11 +20,14 @@ from trainables.console import document, output
 from trainables.options import AsJson, TrustCode
 from trainables.progress import waiting
 from trainables.record import MODEL, RunError, list_trials, trial_folder
+from trainables.registry import choose
 from trainables.storage import Folder, open_folder, write_atomically
 
 if TYPE_CHECKING:
     from analysis.export.onnx import Export
     from analysis.export.parity import Parity
+
+PRECISIONS = ("fp16", "int8")
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -35,6 +38,14 @@ def main(
     run: Annotated[str | None, typer.Option(help="Instead of an ensemble: a run's name in runs/, its folder, or its address.")] = None,
     trial: Annotated[int | None, typer.Option(help="The number of the trial of that run.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for ensemble.onnx; for a trial, the file to write.")] = Path("."),
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Write it in smaller numbers, too: fp16, or int8, whose scales come of some training images; repeat it for both. "
+            "Each is scored beside fp32 on the hold-out.",
+            show_default=False,
+        ),
+    ] = None,
     trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
@@ -48,18 +59,49 @@ def main(
         python -m analysis.export --ensemble runs/faces/ensemble --out exported
 
         python -m analysis.export --run faces --trial 7 --out faces-7.onnx
+
+    In smaller numbers a network is smaller and often faster, and its answers change a little: how many of them, and what that costs, the
+    hold-out says. That is written down as a use of it.
+
+        python -m analysis.export --ensemble runs/faces-student/ensemble --out exported --precision int8 --precision fp16
     """
     console = output()
+    asked = tuple(dict.fromkeys(precision or ()))
+    compared: dict[str, Any] = {}
     with refusals():
+        for name in asked:
+            choose(dict.fromkeys(PRECISIONS), name, "--precision")
         if ensemble is not None and run is None and trial is None:
-            found = export_ensemble(console, open_folder(ensemble), out)
+            folder = open_folder(ensemble)
+            runs = read_runs([str(run_of(folder))]) if asked else None
+            found = export_ensemble(console, folder, out)
+            called = runs.folders[0].resolve().name if runs else ""
         elif ensemble is None and run is not None and trial is not None:
+            runs = read_runs([run]) if asked else None
             found = [export_trial(console, run, trial, out)]
+            called, folder = found[0].name, None
         else:
             raise RunError("give either --ensemble with the folder of an ensemble, or --run and --trial")
-    document({"models": [{"file": str(one.file), "written": one.parity.holds, **asdict(one.parity)} for one in found]})
+        if runs and found[0].parity.holds:
+            if len(found) > 1:
+                raise RunError("--precision is for an ensemble that is one file; this one is written as its single models. Leave it out")
+            from analysis.export.smaller import write_smaller
+
+            compared = write_smaller(console, found[0].file, found[0].export, asked, runs, called, folder)
+    models = [{"file": str(one.file), "written": one.parity.holds, **asdict(one.parity)} for one in found]
+    document({"models": models, **compared})
     if not all(one.parity.holds for one in found):
         raise typer.Exit(1)
+
+
+def run_of(folder: Folder) -> Folder:
+    """The run of an ensemble, whose images calibrate and score what is written in smaller numbers. Raises: RunError."""
+    folder = folder.parent if folder.name == FILE else folder
+    run = folder.parent if folder.name not in ("", "..") else folder.resolve().parent
+    if not (run / "run.json").is_file():
+        words = "--precision compares on a hold-out, and int8 is calibrated with training images: give the ensemble's own folder"
+        raise RunError(f"{folder} lies in no run. {words}, runs/<run>/ensemble")
+    return run
 
 
 @dataclass(frozen=True)
@@ -68,6 +110,12 @@ class Checked:
 
     file: Path
     parity: "Parity"
+    export: "Export"
+
+    @property
+    def name(self) -> str:
+        """Of its trials."""
+        return ", ".join(trial.name for trial in self.export.trials)
 
 
 def export_trial(console: Console, run: str, number: int, out: Path) -> Checked:
@@ -141,7 +189,7 @@ def write_checked(console: Console, export: "Export", out: Path) -> Checked:
     if not parity.holds:
         words = f"That is no faithful copy (at most {TOLERANCE:g}, at least {AGREEMENT:.1%}): {out} is not written."
         console.print(words, style="red", soft_wrap=True)
-        return Checked(out, parity)
+        return Checked(out, parity, export)
     try:
         write_atomically(out, export.content)
     except OSError as error:
@@ -151,7 +199,7 @@ def write_checked(console: Console, export: "Export", out: Path) -> Checked:
     given = ", ".join(f"'{one.name}': {one.name}" for one in export.inputs)
     console.print(f"Use: onnxruntime.InferenceSession('{out}').run(['{ANSWER}'], {{{given}}})", soft_wrap=True)
     show_written(console, [f"{out} ({len(export.content) / 1e6:.1f} MB)"])
-    return Checked(out, parity)
+    return Checked(out, parity, export)
 
 
 if __name__ == "__main__":

@@ -61,22 +61,22 @@ def compare(export: Export) -> Parity:
     answer, *rest = (np.concatenate(parts) for parts in zip(*passes, strict=True))
     if export.pipeline is None:
         (right,) = expected.values()
-        return Parity(IMAGES, _apart(answer, right), _agreement(answer, right, export.trials[0].task.scheme.kind))
+        return Parity(IMAGES, _apart(answer, right), agreement(answer, right, export.trials[0].task.scheme.kind))
     # Features of trials follow.
     found = dict(zip(export.pipeline.trials, rest, strict=False))
     difference = max(_apart(answer, export.pipeline(found)), *(_apart(found[name], expected[name]) for name in found))
-    return Parity(IMAGES, difference, _agreement(answer, export.pipeline(expected), export.pipeline.scheme.kind))
+    return Parity(IMAGES, difference, agreement(answer, export.pipeline(expected), export.pipeline.scheme.kind))
 
 
 def _apart(one: np.ndarray, other: np.ndarray) -> float:
     return float((np.abs(one - other) / np.maximum(1.0, np.abs(other))).max())
 
 
-def _agreement(one: np.ndarray, other: np.ndarray, kind: Kind) -> float:
-    """The share of images that get the same class, or the same tags; of numbers those that are about equal."""
+def agreement(one: np.ndarray, other: np.ndarray, kind: Kind, close: float = TOLERANCE) -> float:
+    """The share of images that get the same class, or the same tags; of numbers those that differ by no more than the share `close`."""
     if kind == "classes":
         return float((one.argmax(axis=1) == other.argmax(axis=1)).mean())
-    same = (one >= TAGGED) == (other >= TAGGED) if kind == "tags" else np.isclose(one, other, rtol=TOLERANCE)
+    same = (one >= TAGGED) == (other >= TAGGED) if kind == "tags" else np.isclose(one, other, rtol=close)
     return float(same.all(axis=1).mean())
 
 

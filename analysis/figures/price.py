@@ -14,12 +14,14 @@ from trainables.metrics import Metric
 SIZE = (5.2, 3.8)  # inches: as wide as a phone can show
 LONGEST = 26  # characters of a name
 ACROSS = 78  # characters of a line of names
-Sort = Literal["single model", "soup", "vote", "vote with its steps"]
+Sort = Literal["single model", "soup", "vote", "vote with its steps", "student", "exported file"]
 MARKS: dict[Sort, tuple[str, str]] = {
     "single model": ("o", PALE),
     "soup": ("D", ORANGE),
     "vote": ("s", BLUE),
     "vote with its steps": ("^", PURPLE),
+    "student": ("*", RED),
+    "exported file": ("x", INK),
 }
 
 

@@ -6,7 +6,7 @@ These files are of any version: what is missing in one is left out of the report
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from analysis.evaluation.calibration import CalibrationError, calibration_error
 from analysis.evaluation.decide import SINGLE, WITH_STEPS, answer_words, step_words
+from analysis.evaluation.priced import Entry, priced_of
 from analysis.evaluation.scoring import AlsoScored
 from analysis.evaluation.search.reading import is_finite, lenient
 from analysis.figures.price import Priced, Sort
@@ -102,6 +103,12 @@ class Scores:
     priced: tuple[Priced, ...]  # single models and answers, with what they cost
     settings: dict[str, Any]
     attributes: tuple[str, ...]
+    beside: tuple[Entry, ...] = ()  # students and exported files
+
+    @property
+    def all_priced(self) -> tuple[Priced, ...]:
+        """Those, and students and exported files."""
+        return (*self.priced, *(Priced(one.name, one.sort, one.ms, one.score, one.interval) for one in self.beside))
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,8 @@ class Frame:
 
 def read_scores(run: Folder, damaged: list[str]) -> Scores | None:
     """What the run's ensemble is worth; None where there is none, or it is damaged, which is noted."""
-    return lenient(run, "ensemble/scores.json", lambda file: scores_of(read_json(file, "scores")), None, damaged)
+    found = lenient(run, "ensemble/scores.json", lambda file: scores_of(read_json(file, "scores")), None, damaged)
+    return found and replace(found, beside=tuple(priced_of(run)))
 
 
 def read_baseline(run: Folder, damaged: list[str]) -> Baseline | None:

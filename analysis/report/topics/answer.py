@@ -66,14 +66,17 @@ def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> I
         f"Every answer on the {_images(scores)}; the one that was chosen is blue.",
         answers_figure(scores.answers, scores.chosen.name, metric),
     )
-    if len({one.ms for one in scores.priced}) > 1:
+    if len({one.ms for one in scores.all_priced}) > 1:
         yield Picture(
             "price",
             f"{metric.capital} of models and answers by milliseconds an image",
             f"What more time gives, on the {_images(scores)}: an image that comes alone, on the device that answered; the line joins those "
-            "that nothing cheaper equals. By score on the test images, so for reading and not for choosing.",
-            price_figure(scores.priced, metric),
+            "that nothing cheaper equals. By score on the test images, so for reading and not for choosing."
+            + (" Students and exported files were measured when they were made." if scores.beside else ""),
+            price_figure(scores.all_priced, metric),
         )
+    if scores.beside:
+        yield _beside_table(scores)
     yield _answers_table(scores)
     if scores.members:
         yield _members_table(scores)
@@ -181,6 +184,15 @@ def _answers_table(scores: Scores) -> Table:
             gain += f" ({_signed_between(answer.gain_interval, bounds)})"
         rows.append((answer.called, as_number(answer.score), number_range(answer.interval, bounds), gain, as_number(answer.accuracy), *own))
     return table_of("Every answer on the test images", head, rows, tuple(range(1, len(head))), folded=True)
+
+
+def _beside_table(scores: Scores) -> Table:
+    head = ("", scores.metric.title, "95 % CI", "ms an image", "MB", "measured on")
+    rows = []
+    for one in scores.beside:
+        own = (as_number(one.score), number_range(one.interval, scores.metric.bounds), f"{one.ms:.3g}", f"{one.megabytes:.3g}")
+        rows.append((one.name, *own, f"{one.device}{', ONNX Runtime' if one.sort == 'exported file' else ''}"))
+    return table_of("Students of the vote and exported files on the test images", head, rows, (1, 2, 3, 4))
 
 
 def _members_table(scores: Scores) -> Table:
