@@ -38,6 +38,10 @@ DeviceOption = Annotated[DeviceName, typer.Option(help="Where models compute; au
 BatchOption = Annotated[
     int | None, typer.Option(min=1, help="Images that go through a model at a time. [default: as many as in its validation]")
 ]
+HeatmapsOption = Annotated[
+    int, typer.Option(min=0, help="The page shows heat maps (where models look) beside so many images of a kind; 0: none, which is faster.")
+]
+MAPPED = 40  # images of a kind with a heat map, unless asked otherwise
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 
 from analysis.command import (
+    MAPPED,
+    HeatmapsOption,
     RunOption,
     decode,
     read_runs,
@@ -20,13 +22,17 @@ from analysis.command import (
 )
 from analysis.evaluation.answering import choose_device
 from analysis.evaluation.fitted_ensemble import FILE, Pipeline, ensemble_hash, read_ensemble
+from analysis.evaluation.heatmaps import evaluated_by, shares_of, whom_to_ask
 from analysis.evaluation.holdout import note_look
 from analysis.evaluation.nested import MemberOptions, candidates_of, known_of, line_up
+from analysis.members.heatmaps import Asked
 from analysis.members.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
 from analysis.members.selection import take
 from analysis.members.trials import Runs, Sample
-from analysis.mistakes.find import Answered, Mistakes, TagErrors, find_mistakes, subgroups_of, tag_errors, worst_first
+from analysis.mistakes.find import Answered, Mistakes, TagErrors, find_mistakes, questions, subgroups_of, tag_errors, worst_first
+from analysis.mistakes.page import SHOWN
 from analysis.pages.errors import APART, LARGEST, NUMBERS, headline, size_words, subgroup_cells, votes_words
+from analysis.pages.heatmaps import draw_heats
 from analysis.pages.model_card import CARD, write_card
 from trainables.commands import program
 from trainables.console import document, output
@@ -62,6 +68,7 @@ def main(
         Part,
         typer.Option("--part", "--side", help="validation uses the recorded predictions; holdout (test) predicts, which takes longer."),
     ] = Part.validation,
+    heatmaps: HeatmapsOption = MAPPED,
     seed: Annotated[int, typer.Option(min=0, help="Draws the groups behind every interval.")] = 0,
     trust_code: TrustCode = False,
     as_json: AsJson = False,
@@ -77,16 +84,17 @@ def main(
     The images are those of the validation fold. Look at the test images (--part holdout) last: once you change something because of
     them, their score is no longer unbiased.
 
-    Open runs/<first run>/mistakes/index.html: the images, the most confident errors first, to go through by keyboard. It holds small
-    copies of the images, so share it as you would share these. Beside it lie confusion.csv and .png, the same for each target,
-    confident.csv and .png, disagreement.csv and .png, groups.csv, and the counts in mistakes.json. The ensemble's MODEL_CARD.md, where
-    there is one, then says them too.
+    Open runs/<first run>/mistakes/index.html: the images, the most confident errors first, to go through by keyboard, and beside the first
+    of them heat maps: which parts raise what is predicted. It holds small copies of the images, so share it as you would share these.
+
+    Beside it lie confusion.csv and .png, the same for each target, confident.csv and .png, disagreement.csv and .png, groups.csv, and the
+    counts in mistakes.json. The ensemble's MODEL_CARD.md, where there is one, then says them too.
     """
     with refusals():
-        mistakes(run, top=top, part=part, seed=seed)
+        mistakes(run, top=top, part=part, heatmaps=heatmaps, seed=seed)
 
 
-def mistakes(names: Sequence[str] | None, *, top: int | None, part: Part, seed: int) -> None:
+def mistakes(names: Sequence[str] | None, *, top: int | None, part: Part, heatmaps: int, seed: int) -> None:
     """Load, answer, find, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
     runs = read_runs(names)
@@ -124,12 +132,14 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, part: Part, seed: 
     if part is Part.holdout:
         note_look(runs.folders, {"command": "analysis.mistakes", "answer": whose, "trials": list(pipeline.trials)})
     show(console, answered, found)
+    heats = draw_heats(asked_of(answered, found, runs, pipeline, heatmaps), source, images.root, pipeline.scheme)
+    warn(console, *(f"no heat map of {note}" for note in heats.notes))
     with waiting("drawing"):
         from analysis.mistakes.files import write_mistakes
 
         folder = runs.folders[0] / "ensemble"
         ensemble = ensemble_hash(folder) if whose == str(folder / FILE) else ""
-        written = write_mistakes(runs.folders[0] / "mistakes", answered, found, images, ensemble)
+        written = write_mistakes(runs.folders[0] / "mistakes", answered, found, images, ensemble, heats)
         if ensemble and (folder / CARD).is_file():
             written.append(write_card(runs.folders[0]))
     show_written(console, written)
@@ -164,6 +174,13 @@ def subgroups_seen(sample: Sample, images: Images, files: ViewFiles) -> dict[str
         shorter=np.array([_shorter_side(images, name) for name in sample.ids]),
         without_face=files.without_face,
     )
+
+
+def asked_of(answered: Answered, found: Mistakes, runs: Runs, pipeline: Pipeline, most: int) -> list[Asked]:
+    """Which models are asked for heat maps of the first images of each kind that the page shows, at most so many."""
+    shown = [(one.image, one.true) for kind in (found.errors, found.disagreements) for one in kind[: min(most, SHOWN)]]
+    wanted = [question for image, true in dict.fromkeys(shown) for question in questions(answered, image, true)]
+    return whom_to_ask(dict.fromkeys(wanted), shares_of(pipeline), evaluated_by(runs.trials, answered.sample))
 
 
 def show(console: Console, answered: Answered, found: Mistakes) -> None:

@@ -8,9 +8,10 @@ import pandas as pd
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.sheets import Tile, draw_sheet, picture
 from analysis.figures.style import INK, PALE, RED, as_png
-from analysis.mistakes.find import Answered, Confusion, Disagreement, Error, Mistakes, tag_errors
+from analysis.mistakes.find import Answered, Confusion, Disagreement, Error, Mistakes, questions, tag_errors
 from analysis.mistakes.page import SHOWN, images_of, page
 from analysis.pages.errors import LARGEST, Subgroup, size_words, votes_words
+from analysis.pages.heatmaps import NONE, Heats
 from analysis.pages.page import PAGE
 from trainables.data.images import Images
 from trainables.data.targets import Kind
@@ -23,15 +24,16 @@ CONFIDENT = ("photo", "person", "true", "predicted", "probability")  # columns o
 OFF = (*CONFIDENT[:-1], "off")  # the same of numbers
 
 
-def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, images: Images, ensemble: str) -> list[Folder]:
+def write_mistakes(folder: Folder, answered: Answered, found: Mistakes, images: Images, ensemble: str, heats: Heats = NONE) -> list[Folder]:
     """Write the page, the tables and the sheets; what an earlier call left and this one does not write is removed. Returns the files.
 
     Args:
         ensemble: the sha256 of the file of the ensemble that answered; empty where it was none.
+        heats: what the page shows beside the images.
     """
     with progress_bar("reading images", min(SHOWN, len(found.errors)) + min(SHOWN, len(found.disagreements))) as progress:
-        shown = images_of(found, images, progress)
-    contents: dict[str, bytes] = {PAGE: page(folder.resolve().parent.name, answered, found, shown)}
+        shown = images_of(found, images, lambda image, about: heats.of(questions(answered, image, about)), progress)
+    contents: dict[str, bytes] = {PAGE: page(folder.resolve().parent.name, answered, found, shown, heats.lines)}
     if found.kind == "tags":
         contents["tags.csv"] = _csv(pd.DataFrame([asdict(tag) for tag in tag_errors(found)]))
     for one in found.confusions if found.kind == "classes" else ():

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from analysis.evaluation.disaggregated import FEW
+from analysis.members.heatmaps import Question
 from analysis.members.trials import Sample
 from analysis.pages.errors import Subgroup
 from trainables.data.choices import as_choices, choice, tag_choices
@@ -113,6 +114,27 @@ class Mistakes:
     def rate(self) -> float:
         """Errors an image: the share of images that are answered wrongly, or the mean absolute error of a number."""
         return float(self.wrong.mean())
+
+
+def questions(answered: Answered, image: str, about: str) -> list[Question]:
+    """What to ask heat maps of an image of.
+
+    Of classes it is the answer's value of each target that is wrong, or that members disagree on; of tags the one that an error or a
+    disagreement is about; of a number that itself.
+
+    Args:
+        about: what is true of it, in the words of the record: a tag or its absence.
+    """
+    scheme, row = answered.scheme, answered.sample.ids.index(image)
+    if scheme.kind == "number":
+        return [Question(image, scheme.names[0], 0)]
+    if scheme.kind == "tags":
+        tag = next(tag.name for tag in tag_choices(scheme) if about in tag.values)
+        return [Question(image, one.name, one.values.index(tag)) for one in scheme.targets if tag in one.values][:1]
+    said, true = (scheme.split(np.array([joint]))[0] for joint in (answered.answer[row].argmax(), answered.sample.truth(scheme)[row]))
+    votes = scheme.split(answered.probabilities[:, row].argmax(axis=1))
+    asked = (said != true) | (votes != votes[0]).any(axis=0)
+    return [Question(image, name, int(value)) for name, value, wanted in zip(scheme.names, said, asked, strict=True) if wanted]
 
 
 def find_mistakes(answered: Answered, inside: Mapping[str, np.ndarray], rng: np.random.Generator) -> Mistakes:

@@ -1,6 +1,6 @@
 """The page of the images that are answered wrongly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -8,6 +8,7 @@ from analysis.figures.confusion import confusion_figure
 from analysis.mistakes.find import Answered, Mistakes, tag_errors, worst_first
 from analysis.pages.confusion import ALL, taken_for
 from analysis.pages.errors import APART, LARGEST, gathering, headline, size_words, votes_words
+from analysis.pages.heatmaps import Heat
 from analysis.pages.page import inline, render, thumbnail
 from analysis.pages.tables import Table, as_percent, table_of
 from trainables.data.images import Images
@@ -29,6 +30,7 @@ class Image:
     true: str
     answers: tuple[tuple[str, bool], ...]  # in words, and whether each is right
     note: str
+    heats: tuple[Heat, ...] = ()
 
     @property
     def pair(self) -> str:
@@ -36,16 +38,22 @@ class Image:
         return f"{self.true} → {self.answers[0][0]}"
 
 
-def images_of(found: Mistakes, images: Images, progress: Callable[[int], None] = lambda images: None) -> list[Image]:
+def images_of(
+    found: Mistakes,
+    images: Images,
+    heats: Callable[[str, str], tuple[Heat, ...]] = lambda image, about: (),
+    progress: Callable[[int], None] = lambda images: None,
+) -> list[Image]:
     """The most confident errors, then the images on which members disagree most, each with its picture.
 
     Args:
+        heats: the heat maps of an image, of its id and what is true of it.
         progress: called with 1 for each image.
     """
 
     def image(kind: str, rank: int, name: str, true: str, answers: tuple[tuple[str, bool], ...], note: str) -> Image:
         progress(1)
-        return Image(kind, rank, name, PurePosixPath(name).name, thumbnail(images.root / name), true, answers, note)
+        return Image(kind, rank, name, PurePosixPath(name).name, thumbnail(images.root / name), true, answers, note, heats(name, true))
 
     errors = [
         image("error", rank, one.image, one.true, ((one.predicted, False),), size_words(found.kind, one.size))
@@ -65,8 +73,12 @@ def images_of(found: Mistakes, images: Images, progress: Callable[[int], None] =
     return [*errors, *apart]
 
 
-def page(title: str, answered: Answered, found: Mistakes, images: list[Image]) -> bytes:
-    """The page, whole: no file and no network beside it."""
+def page(title: str, answered: Answered, found: Mistakes, images: list[Image], notes: Sequence[str] = ()) -> bytes:
+    """The page, whole: no file and no network beside it.
+
+    Args:
+        notes: sentences on the heat maps.
+    """
     several, of_classes = len(answered.scheme.names) > 1, found.kind == "classes"
     shown = [(one, one.name or ALL) for one in found.confusions if one.name or several] if of_classes else []
     tables = [tags_table(found)] if found.kind == "tags" else [taken_for(name, one.scheme, one.counts) for one, name in shown]
@@ -81,6 +93,7 @@ def page(title: str, answered: Answered, found: Mistakes, images: list[Image]) -
         apart=len({one.image for one in found.disagreements}),
         members=len(answered.members),
         images=images,
+        notes=notes,
         tables=[table for table in tables if table.rows],
         gathering=gathering(found.subgroups, found.kind),
         matrices=[

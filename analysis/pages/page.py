@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from analysis.figures.colours import DARK, LIGHT, as_css
 from trainables.data.decoding import UNREADABLE, read_image
@@ -54,6 +55,11 @@ def thumbnail(file: Path) -> str:
     except UNREADABLE:
         return ""
     image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return jpeg_uri(image)
+
+
+def jpeg_uri(image: Image.Image) -> str:
+    """The image as a data URI."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -11,20 +11,24 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from analysis.command import RunOption, read_runs, refusals, show_left_out, show_written, table, warn
+from analysis.command import MAPPED, HeatmapsOption, RunOption, decode, read_runs, refusals, show_left_out, show_written, table, warn
 from analysis.evaluation.advice import write_noise
 from analysis.evaluation.ceiling import TargetNoise
+from analysis.evaluation.heatmaps import evaluated_by, whom_to_ask
 from analysis.evaluation.label_issues import Findings, find_suspects
-from analysis.members.predictions import data_folder
+from analysis.members.heatmaps import Question
+from analysis.members.predictions import Source, data_folder, wanted_views
 from analysis.members.trials import HELD_OUT, Runs
+from analysis.pages.heatmaps import NONE, Heats, draw_heats
 from analysis.pages.tables import percent
-from analysis.suspects.page import KINDS, groups_names, make_cards, page, suspects_csv, unevaluated_csv
+from analysis.suspects.page import KINDS, SHOWN, groups_names, make_cards, page, suspects_csv, unevaluated_csv
 from trainables.commands import program, typed
 from trainables.console import document, output
 from trainables.data.choices import as_choices
 from trainables.data.images import DataError, Images
 from trainables.data.layouts.reading import read_images
 from trainables.data.names import some
+from trainables.data.targets import Scheme
 from trainables.options import AsJson, TrustCode
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, name_of, searched_run
@@ -40,6 +44,7 @@ def main(
     run: RunOption = None,
     top: Annotated[int, typer.Option(help="How many trials evaluate each target: those best at it on validation.")] = 3,
     most: Annotated[int, typer.Option(min=1, help="How many label issues the page shows; suspects.csv has all.")] = 200,
+    heatmaps: HeatmapsOption = MAPPED,
     trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
@@ -54,6 +59,8 @@ def main(
 
         python -m analysis.suspects --run faces-folds
 
+    Beside the images are heat maps: which parts raise what is suggested.
+
     Open runs/<run>/suspects/index.html, accept or reject by keyboard, by mouse or on a phone, and save relabel.csv:
 
         python -m tuner.run --space effnet.yaml --data photos --set labels/relabel=relabel.csv
@@ -62,10 +69,10 @@ def main(
     groups that no model evaluated.
     """
     with refusals():
-        suspects(run, top=top, most=most)
+        suspects(run, top=top, most=most, heatmaps=heatmaps)
 
 
-def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
+def suspects(names: Sequence[str] | None, *, top: int, most: int, heatmaps: int) -> None:
     """Load, evaluate, print, write. Raises: RunError, DataError, ConfigError."""
     console = output()
     runs = read_runs(names)
@@ -75,8 +82,11 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
     images, why = images_of(runs)
     groups = groups_names((runs.learned, runs.holdout), images)
     limits = limits_of(runs, found)
+    heats = heats_of(runs, found, images, min(most, heatmaps))
     with progress_bar("reading images", min(most, len(found.suspects))) as progress:
-        cards, gone = make_cards(found.suspects[:most], images, groups, progress)
+        cards, gone = make_cards(
+            found.suspects[:most], images, groups, progress, lambda *suggested: heats.of([question_of(runs.scheme, *suggested)])
+        )
 
     called = ", ".join(folder.resolve().name for folder in runs.asked)
     what = f": {len(runs.trials)} trials can evaluate {len(found.evaluated):,} groups (split {runs.cards[0].split})"
@@ -85,12 +95,12 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int) -> None:
     console.print(evaluations_table(found))
     if found.suspects:
         console.print(suspects_table(found, groups))
-    warn(console, *limits)
+    warn(console, *limits, *(f"no heat map of {note}" for note in heats.notes))
 
     folder = runs.folders[0] / "suspects"
     folder.mkdir(parents=True, exist_ok=True)
     files = {
-        "index.html": page(called, found, cards, limits),
+        "index.html": page(called, found, cards, limits, heats.lines),
         "suspects.csv": suspects_csv(found.suspects, groups),
         "unjudged.csv": unevaluated_csv(found.unevaluated, groups),
     }
@@ -123,6 +133,35 @@ def images_of(runs: Runs) -> tuple[Images, list[str]]:
         return none, [f"all images, so the page shows none: the labels in {images.root} have other values than when the run was made"]
     ids = {*runs.learned.ids, *runs.holdout.ids}
     return as_choices(images.take(np.flatnonzero([name in ids for name in images.ids]))), []
+
+
+def heats_of(runs: Runs, found: Findings, images: Images, most: int) -> Heats:
+    """Heat maps of what the models suggest for the images of the first suspects, at most so many."""
+    there, asked = set(images.ids), []
+    for one in found.evaluations:
+        suspects = [suspect for suspect in found.suspects[:most] if suspect.target == one.target]
+        changes = [change for suspect in suspects for change in suspect.changes()[:SHOWN]]
+        questions = {question_of(runs.scheme, image, one.target, suggested) for image, _, suggested in changes if image in there}
+        shares = {question.target: dict.fromkeys(one.trials, 1 / len(one.trials)) for question in questions}
+        asked += whom_to_ask(questions, shares, evaluated_by(runs.trials, runs.valid))
+    names = {question.image for one in asked for question in one.questions}
+    if not names:
+        return NONE
+    wanted = images.take(np.flatnonzero([name in names for name in images.ids]))
+    files = decode(wanted, wanted_views([trial for trial in runs.trials if trial.name in {one.trial for one in asked}]))
+    return draw_heats(asked, Source(files, wanted.ids), images.root, runs.scheme)
+
+
+def question_of(scheme: Scheme, image: str, target: str, suggested: str) -> Question:
+    """What to ask a heat map: of classes the suggested one, of tags the tag, whether it is suggested or missed.
+
+    Args:
+        target: of classes, or a tag.
+    """
+    if scheme.kind == "tags":
+        named = next(one for one in scheme.targets if target in one.values)
+        return Question(image, named.name, named.values.index(target))
+    return Question(image, target, scheme.part((target,)).targets[0].values.index(suggested))
 
 
 def limits_of(runs: Runs, found: Findings) -> list[str]:

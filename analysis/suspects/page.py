@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from analysis.evaluation.label_issues import Findings, Suspect
 from analysis.members.trials import Sample
+from analysis.pages.heatmaps import Heat
 from analysis.pages.page import render, thumbnail
 from analysis.pages.tables import percent
 from trainables.data.corrections import named_images
@@ -39,6 +40,7 @@ class Picture:
     source: str  # a data URI; empty where the image cannot be opened
     given: str
     suggested: str
+    heats: tuple[Heat, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,11 @@ class Card:
 
 
 def make_cards(
-    suspects: Sequence[Suspect], images: Images, groups: Mapping[int, str], progress: Callable[[int], None] = lambda suspects: None
+    suspects: Sequence[Suspect],
+    images: Images,
+    groups: Mapping[int, str],
+    progress: Callable[[int], None] = lambda suspects: None,
+    heats: Callable[[str, str, str], tuple[Heat, ...]] = lambda image, target, suggested: (),
 ) -> tuple[list[Card], tuple[LeftOut, ...]]:
     """The suspects as the page shows them, and the images of theirs that cannot be opened.
 
@@ -66,6 +72,7 @@ def make_cards(
         images: those of the run that are still there.
         groups: names of the groups (`groups_names`).
         progress: called with 1 for each suspect.
+        heats: the heat maps of an image, of its id, the target and the suggested value.
     """
     named, there, gone, cards = named_images(images), set(images.ids), [], []
     for rank, suspect in enumerate(suspects, start=1):
@@ -74,7 +81,7 @@ def make_cards(
         for image, given, suggested in changes[:SHOWN]:
             # A name from a run's table is opened only if it is the name of an image of the data.
             source = thumbnail(images.root / image) if image in there else ""
-            pictures.append(Picture(image, PurePosixPath(image).name, source, given, suggested))
+            pictures.append(Picture(image, PurePosixPath(image).name, source, given, suggested, heats(image, suspect.target, suggested)))
             if not source:
                 gone.append(image)
         rows = corrections(suspect, groups[suspect.group], images, named)
@@ -122,14 +129,15 @@ def groups_names(samples: Iterable[Sample], images: Images) -> dict[int, str]:
     return {group: str(group) for group in numbers.values()} | {numbers[image]: name for image, name in names if image in numbers}
 
 
-def page(run: str, findings: Findings, cards: Sequence[Card], limits: Sequence[str]) -> bytes:
+def page(run: str, findings: Findings, cards: Sequence[Card], limits: Sequence[str], notes: Sequence[str] = ()) -> bytes:
     """The page; it needs no other file and no network.
 
     Args:
         limits: sentences on what was not looked at.
+        notes: sentences on the heat maps.
     """
     data = {"run": run, "cards": {card.id: [[row.image, row.target, row.value, row.was] for row in card.corrections] for card in cards}}
-    return render("suspects/page.html.jinja", run=run, findings=findings, cards=cards, limits=limits, data=data)
+    return render("suspects/page.html.jinja", run=run, findings=findings, cards=cards, limits=limits, notes=notes, data=data)
 
 
 def suspects_csv(suspects: Sequence[Suspect], groups: Mapping[int, str]) -> bytes:
