@@ -43,7 +43,7 @@ class Place:
     """What of an image a view shows."""
 
     size: Size  # of the upright image, in pixels
-    face: Box | None  # where views need one
+    faces: Mapping[View, Box | None]  # what each view was cut around
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def on_image(found: np.ndarray, view: View, place: Place, side: int) -> np.ndarr
     """A map (height, width) in the pixels of a view, on the whole image with its longer side at `side` pixels; 0 outside the view."""
     import cv2
 
-    area, (across, down) = area_of(place.size, view, place.face)
+    area, (across, down) = area_of(place.size, view, place.faces[view])
     left, top = (view.width - across) // 2, (view.height - down) // 2
     scale = side / max(place.size)
     width, height = (max(1, round(scale * one)) for one in place.size)

@@ -13,8 +13,8 @@ from analysis.members.heatmaps import Asked, Place, Question, heat_maps
 from analysis.members.predictions import Source
 from analysis.pages.page import THUMBNAIL, jpeg_uri
 from trainables.data.decoding import UNREADABLE, read_image
-from trainables.data.faces import find_face
 from trainables.data.targets import Scheme
+from trainables.data.views import faces_of
 from trainables.progress import progress_bar
 
 WORDS = (
@@ -64,13 +64,12 @@ def draw_heats(asked: Sequence[Asked], source: Source, root: Path, scheme: Schem
     if not asked:
         return NONE
     device = choose_device()
-    needs_face = any(view.needs_face for view in source.files.files)
+    views = list(source.files.files)
     opened = {}
     for name in dict.fromkeys(question.image for one in asked for question in one.questions):
         with suppress(*UNREADABLE):
             image = read_image(root / name)
-            face = find_face(image) if needs_face else None
-            opened[name] = thumbnail_of(image), Place(image.size, face)
+            opened[name] = thumbnail_of(image), Place(image.size, faces_of(image, views))
     asked = [
         Asked(one.trial, one.file, {question: part for question, part in one.questions.items() if question.image in opened})
         for one in asked

@@ -77,7 +77,7 @@ def test_on_the_image_a_map_lies_where_its_view_shows_the_image(crop, fit):
     pixels = np.zeros((80, 60, 3), np.uint8)
     pixels[30:42, 20:35] = 255
     seen = look(Image.fromarray(pixels), view)[:, :, 0] / 255
-    laid = on_image(seen, view, Place((60, 80), None), side=80)
+    laid = on_image(seen, view, Place((60, 80), {view: None}), side=80)
     assert laid.shape == (80, 60)
     np.testing.assert_allclose(laid[32:40, 22:33], 1, atol=0.15)
     rim = np.ones((80, 60), bool)
@@ -108,7 +108,7 @@ def asked(faces, cache):
     places = {}
     for name in wanted.ids:
         with Image.open(wanted.root / name) as image:
-            places[name] = Place(image.size, None)
+            places[name] = Place(image.size, dict.fromkeys(wanted_views(runs.trials)))
     return questions, found, source, places
 
 
@@ -129,7 +129,9 @@ def test_a_model_that_is_gone_or_no_model_is_named_and_the_others_count(asked, t
     broken.write_bytes(b"no weights")
     bad = [Asked("gone/1", tmp_path / "gone.safetensors", models[0].questions), Asked("broken/2", broken, models[0].questions)]
     found = heat_maps([*bad, models[0]], source, places, 48, CPU)
-    assert [problem.split(":")[0] for problem in found.problems] == ["gone/1", "broken/2"] and str(tmp_path / "gone.safetensors") in found.problems[0]
+    assert [problem.split(":")[0] for problem in found.problems] == ["gone/1", "broken/2"] and str(
+        tmp_path / "gone.safetensors"
+    ) in found.problems[0]
     alone = heat_maps(models[:1], source, places, 48, CPU)
     for question in questions:
         np.testing.assert_allclose(found.maps[question], alone.maps[question], atol=1e-6)
