@@ -13,8 +13,7 @@ from trainables.data.faces import Box
 from trainables.data.targets import Scheme, Task
 from trainables.data.views import Size, View, area_of
 from trainables.record import DAMAGE
-from trainables.registry import ConfigError
-from trainables.storage import Folder, StorageError
+from trainables.storage import Folder
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +100,7 @@ def heat_maps(
             problems[f"{one.trial}: {error}"] = None
         except FileNotFoundError:
             problems[f"{one.trial}: its weights are gone ({one.file})"] = None
-        except (*DAMAGE, ConfigError, StorageError, RuntimeError) as error:
+        except (*DAMAGE, RuntimeError) as error:
             words = "the device has no room" if isinstance(error, torch.OutOfMemoryError) else f"{type(error).__name__}: {error}"
             problems[f"{one.trial}: {words}"] = None
         progress(len(questions))
@@ -180,20 +179,18 @@ def grad_cam(
     images = to_input(torch.from_numpy(pixels), device)
     found = []
     with torch.enable_grad():
-        for layer in spatial_layers(model.backbone, tuple(_seen_by_backbone(model, images[:1]).shape[1:])):
+        channels, height, width = model.edges((images[:1] - model.mean) / model.std).shape[1:]
+        for layer in spatial_layers(model.backbone, (channels, height, width)):
             hook = layer.module.register_forward_hook(cut)
             cam = GradCAM(Logits(), [layer.module], lambda output, layer=layer: layer.to_map(output).clone())
             try:
+                # pyrefly: ignore[bad-argument-type]  it takes functions; its annotation says modules
                 found.append(cam(images, list(outputs)))
             finally:
                 cam.activations_and_grads.release()
                 hook.remove()
     model.zero_grad(set_to_none=True)
     return np.mean(found, axis=0)
-
-
-def _seen_by_backbone(model: "Classifier", images: "torch.Tensor") -> "torch.Tensor":
-    return model.edges((images - model.mean) / model.std)
 
 
 def on_image(found: np.ndarray, view: View, place: Place, side: int) -> np.ndarray:

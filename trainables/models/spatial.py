@@ -46,9 +46,10 @@ def spatial_layers(backbone: nn.Module, images: tuple[int, int, int]) -> list[La
 
 def _last(network: nn.Module, prefix: str, images: tuple[int, int, int]) -> Layer:
     outputs, gradients = _try(network, images)
-    channels = {info["module"]: info["num_chs"] for info in getattr(network, "feature_info", ()) if info["module"] in outputs}
+    stages: Any = getattr(network, "feature_info", ())
+    channels: dict[str, int | None] = {stage["module"]: stage.get("num_chs") for stage in stages if stage["module"] in outputs}
     maps = [
-        Layer(prefix + name, network.get_submodule(name), to_map, tuple(to_map(outputs[name]).shape[2:]))
+        Layer(prefix + name, network.get_submodule(name), to_map, _size(to_map(outputs[name])))
         for name in (channels or _convolutions(network, outputs))
         if (to_map := _map_of(network, outputs[name], channels.get(name), images[1:]))
         if name in gradients and to_map(gradients[name]).any()
@@ -102,7 +103,8 @@ def _map_of(network: nn.Module, output: Tensor, channels: int | None, image: tup
         down, across = to_map(output).shape[2:]
     elif output.ndim == 3 and channels is not None:
         # Some networks add the class token to the tokens of the image late.
-        grids = ((before, _grid(output.shape[1] - before, height / width)) for before in {getattr(network, "num_prefix_tokens", 0), 0})
+        prefix: Any = getattr(network, "num_prefix_tokens", 0)
+        grids = ((before, _grid(output.shape[1] - before, height / width)) for before in {prefix, 0})
         before, (down, across) = next(((before, grid) for before, grid in grids if grid), (0, (0, 0)))
 
         def to_map(one: Tensor) -> Tensor:
@@ -113,6 +115,10 @@ def _map_of(network: nn.Module, output: Tensor, channels: int | None, image: tup
     # The steps from position to position are alike in both directions, give or take a border.
     alike = abs(down * width - across * height) <= max(height, width)
     return to_map if down * across > 1 and down <= height and across <= width and alike else None
+
+
+def _size(found: Tensor) -> tuple[int, int]:
+    return found.shape[2], found.shape[3]
 
 
 def _convolutions(network: nn.Module, names: Iterable[str]) -> list[str]:
