@@ -8,6 +8,7 @@ import numpy as np
 
 from analysis.evaluation.novelty import Novelty
 from analysis.evaluation.worth import Worth
+from analysis.members.heatmaps import Maps, Place, Question
 from trainables.data.targets import Scheme
 from trainables.data.views import View
 
@@ -28,6 +29,7 @@ class Facts:
     trials: int
     models: int  # networks that an image goes through
     transforms: list[str]
+    heat_maps: bool  # whether it can be told where they look
     device: str
     versions: dict[str, str]
 
@@ -46,6 +48,16 @@ class Answers(Protocol):
 
     def predict(self, images: Mapping[View, np.ndarray], names: Sequence[str]) -> Scored:
         """What is predicted of images (n, height, width, 3) uint8, one batch for each view. Raises: RunError where one finds no room."""
+        ...
+
+    def heat_maps(
+        self, questions: Sequence[Question], images: Mapping[View, np.ndarray], places: Mapping[str, Place], side: int
+    ) -> Maps | None:
+        """Where models look: what raises the values that are asked about, as of `analysis.members.heatmaps`; None where it cannot be told.
+
+        Args:
+            images: as in `predict`, in the order of `places`.
+        """
         ...
 
     def facts(self) -> Facts:

@@ -39,6 +39,7 @@ class ModelCard(BaseModel):
     models: int = Field(description="networks that an image goes through, once for each transform")
     transforms: list[str] = Field(description="test-time augmentation")
     flags: bool = Field(description="whether images unlike anything learned are told")
+    heat_maps: bool = Field(description="whether it can be told where the models look")
     device: str
     versions: dict[str, str] = Field(description="of what answers here")
     made_with: dict[str, str] = Field(description="of what made the ensemble, where that is known")
@@ -57,6 +58,7 @@ def card_of(model: Model) -> ModelCard:
         models=facts.models,
         transforms=facts.transforms,
         flags=model.answers.novelty is not None,
+        heat_maps=facts.heat_maps,
         device=facts.device,
         versions=facts.versions,
         made_with=facts.worth.made_with,

@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,16 @@ from pydantic import BaseModel, Field
 
 from analysis.demo.answers import Answers
 from analysis.evaluation.novelty import FALSE_ALARMS
+from analysis.members.heatmaps import Place, Question
 from trainables.data.decoding import TOLD, UNREADABLE, TooLargeError, UnknownFormatError, decode, open_image
+from trainables.data.faces import Box
 from trainables.data.targets import Scheme
 from trainables.data.views import View, area_of, faces_of, look
 from trainables.metrics.metric import TAGGED
 
+SIDE = 256  # pixels of the longer side of a heat map
+TAGS = 3  # of an image that have a heat map
+NO_GRADIENTS = "an exported ensemble has no heat maps: they take the gradients of its networks; serve runs/<run>/ensemble itself"
 PIXELS = 50_000_000  # of one image; its header is believed until they are decoded
 File = tuple[str, bytes]  # name and content
 
@@ -39,6 +45,14 @@ class Seen(BaseModel):
     picture: str = Field(description="the pixels, as a data URI; empty unless they were asked for")
 
 
+class HeatMap(BaseModel):
+    """Which parts of an image raise what is predicted."""
+
+    target: str
+    value: str = Field(description="the class or tag that the map is of; empty for a number")
+    picture: str = Field(description="the image in grey with the map over it, yellow where it is highest, as a data URI")
+
+
 class Prediction(BaseModel):
     """What is predicted of one image."""
 
@@ -55,6 +69,8 @@ class Prediction(BaseModel):
     )
     distance: float | None = Field(None, description="from what was learned, in units of what is usual of validation images")
     saw: list[Seen] = []
+    heat_maps: list[HeatMap] = Field([], description="where the models look; empty unless they were asked for")
+    no_heat_maps: str = Field("", description="why some or all that were asked for are missing")
     changes: list[str] = Field([], description="what was done to the pixels beside decoding them")
 
 
@@ -72,21 +88,24 @@ class Model:
     def scheme(self) -> Scheme:
         return self.answers.scheme
 
-    def predict(self, files: Sequence[File], pictures: bool = False, false_alarms: float = FALSE_ALARMS) -> list[Prediction]:
+    def predict(
+        self, files: Sequence[File], pictures: bool = False, false_alarms: float = FALSE_ALARMS, heat_maps: bool = False
+    ) -> list[Prediction]:
         """One prediction for each file, in their order. Raises: RunError where a batch does not fit the GPU.
 
         Args:
             pictures: whether the pixels that the models saw come along.
             false_alarms: share of images like those learned from that may be called unlike anything learned.
+            heat_maps: whether maps of what raises the predicted values come along, where they can be had.
         """
         found, shown = [], []
         for name, content in files:
-            prediction, pixels = self._look(name, content, pictures)
+            prediction, opened = self._look(name, content, pictures)
             found.append(prediction)
-            shown += [pixels] if pixels else []
+            shown += [opened] if opened else []
         if shown:
             usable = [prediction for prediction in found if not prediction.problem]
-            images = {view: np.stack([pixels[view] for pixels in shown]) for view in self.views}
+            images = {view: np.stack([one.pixels[view] for one in shown]) for view in self.views}
             scored, novelty = self.answers.predict(images, [prediction.image for prediction in usable]), self.answers.novelty
             for prediction, row in zip(usable, scored.scores, strict=True):
                 prediction.scores, prediction.targets = row.tolist(), read_scores(self.scheme, row)
@@ -94,9 +113,36 @@ class Model:
                 flags = novelty.flags(scored.distances, false_alarms).tolist()
                 for prediction, flag, distance in zip(usable, flags, scored.distances.tolist(), strict=True):
                     prediction.unlike_anything_learned, prediction.distance = flag, distance
+            if heat_maps:
+                self._add_heat_maps(usable, shown, images)
         return found
 
-    def _look(self, name: str, content: bytes, pictures: bool) -> tuple[Prediction, dict[View, np.ndarray] | None]:
+    def _add_heat_maps(self, predictions: Sequence[Prediction], shown: Sequence["Opened"], images: Mapping[View, np.ndarray]) -> None:
+        # Files may have the same name; their number has not.
+        numbered = {str(number): one for number, one in enumerate(shown)}
+        questions = {
+            question: (prediction, words)
+            for number, prediction in enumerate(predictions)
+            for question, words in asked_of(self.scheme, str(number), prediction)
+        }
+        places = {name: Place(one.image.size, one.faces) for name, one in numbered.items()}
+        found = self.answers.heat_maps(list(questions), images, places, SIDE)
+        if found is None:
+            for prediction in predictions:
+                prediction.no_heat_maps = NO_GRADIENTS
+            return
+        from analysis.pages.heatmaps import coloured
+        from analysis.pages.page import jpeg_uri
+
+        for question, (prediction, words) in questions.items():
+            prediction.no_heat_maps = "; ".join(found.problems)
+            if question in found.maps:
+                small = numbered[question.image].image.copy()
+                small.thumbnail((SIDE, SIDE))
+                picture = jpeg_uri(coloured(small, found.maps[question]))
+                prediction.heat_maps.append(HeatMap(target=question.target, value=words, picture=picture))
+
+    def _look(self, name: str, content: bytes, pictures: bool) -> tuple[Prediction, "Opened | None"]:
         try:
             with open_image(io.BytesIO(content)) as header:
                 if header.width * header.height > PIXELS:
@@ -118,7 +164,31 @@ class Model:
             for view in self.views
         ]
         words = [TOLD[change].removeprefix("images ") for change in changes]
-        return Prediction(image=name, width=image.width, height=image.height, saw=saw, changes=words), pixels
+        return Prediction(image=name, width=image.width, height=image.height, saw=saw, changes=words), Opened(image, faces, pixels)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """An image that can be used."""
+
+    image: Image.Image  # upright
+    faces: dict[View, Box | None]
+    pixels: dict[View, np.ndarray]  # what each view shows of it
+
+
+def asked_of(scheme: Scheme, name: str, prediction: Prediction) -> Iterator[tuple[Question, str]]:
+    """What heat maps of a prediction are of, each with its value in words: what is predicted of each target; of tags the most probable of
+    those that are there, or of all where none is."""
+    for target, one in zip(scheme.targets, prediction.targets, strict=True):
+        if target.kind == "number":
+            yield Question(name, target.name, 0), ""
+        elif target.kind == "tags":
+            shares = one.probabilities or {}
+            there = one.value if isinstance(one.value, list) and one.value else list(shares)
+            for value in sorted(there, key=lambda value: -shares[value])[:TAGS]:
+                yield Question(name, target.name, target.values.index(value)), value
+        else:
+            yield Question(name, target.name, target.values.index(str(one.value))), str(one.value)
 
 
 def read_scores(scheme: Scheme, row: np.ndarray) -> list[Target]:

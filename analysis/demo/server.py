@@ -96,10 +96,10 @@ def make_app(
             waiting[0] -= 1
 
     @app.post("/predict", openapi_extra={"requestBody": BODY}, responses=PROBLEMS, summary="Predict images")
-    async def predict(request: Request, pictures: bool = False) -> Answer:
+    async def predict(request: Request, pictures: bool = False, heatmaps: bool = False) -> Answer:
         """Predict one or several images. Where none of them can be used, the status is that of the first; else each has its own.
 
-        ?pictures=true adds the pixels that the models saw.
+        ?pictures=true adds the pixels that the models saw, ?heatmaps=true where they look, which takes about as long again for each target.
         """
         if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != FORM:
             raise HTTPException(415, f"send the images as {FORM}: curl -F images=@a.jpg")
@@ -107,7 +107,9 @@ def make_app(
             files = await read_files(request, limits)
             start = perf_counter()
             try:
-                found = await asyncio.get_running_loop().run_in_executor(worker, partial(model.predict, files, pictures, false_alarms))
+                found = await asyncio.get_running_loop().run_in_executor(
+                    worker, partial(model.predict, files, pictures, false_alarms, heatmaps)
+                )
             except UserError as error:
                 raise HTTPException(503, str(error)) from None
         if all(one.problem for one in found):

@@ -65,6 +65,9 @@ class WithOnnx:
         far = [self.novelty.learned[name].distances(seen) for name, seen in zip(watched, features, strict=True)]
         return Scored(scores, np.mean(far, axis=0))
 
+    def heat_maps(self, questions: object, images: object, places: object, side: int) -> None:
+        """None: the file has no gradients."""
+
     def facts(self) -> Facts:
         """As of `Answers`."""
         libraries = ("onnxruntime", "numpy", "pillow")
@@ -73,6 +76,7 @@ class WithOnnx:
             trials=self._card["trials"],
             models=self._card["models"],
             transforms=self._card["transforms"],
+            heat_maps=False,
             device=f"ONNX Runtime, CPU ({platform.machine()})",
             versions={"sweepvote": code_version(), "python": platform.python_version(), **{name: version(name) for name in libraries}},
         )

@@ -8,8 +8,10 @@ import numpy as np
 
 from analysis.demo.answers import Facts, Scored
 from analysis.evaluation.answering import Answering
+from analysis.evaluation.heatmaps import shares_of, whom_to_ask
 from analysis.evaluation.novelty import Watch
 from analysis.evaluation.worth import read_worth
+from analysis.members.heatmaps import Maps, Place, Question, heat_maps
 from analysis.members.predictions import Shown, load_once, wanted_views
 from trainables.data.views import View
 from trainables.versions import code_version, device_name, versions
@@ -34,6 +36,14 @@ class WithTorch:
         scores = self.answering.answer(Shown(images, names), self.device, self._load, words="")
         return Scored(np.asarray(scores), self._watch.distances(len(names)))
 
+    def heat_maps(self, questions: Sequence[Question], images: Mapping[View, np.ndarray], places: Mapping[str, Place], side: int) -> Maps:
+        """As of `Answers`."""
+        models = {trial.name: trial.models for trial in self.answering.trials}
+        asked = whom_to_ask(questions, shares_of(self.answering.content.pipeline), lambda trial, image: models[trial])
+        found = heat_maps(asked, Shown(images, list(places)), places, side, self.device, load=self._load)
+        self._watch.forget()
+        return found
+
     def facts(self) -> Facts:
         """As of `Answers`."""
         answering = self.answering
@@ -42,6 +52,7 @@ class WithTorch:
             trials=len(answering.trials),
             models=sum(len(trial.models) for trial in answering.trials),
             transforms=list(answering.content.pipeline.looks),
+            heat_maps=True,
             device=device_name(self.device),
             versions={"sweepvote": code_version(), **versions()},
         )

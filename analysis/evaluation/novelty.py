@@ -186,8 +186,12 @@ class Watch:
         self._seen.clear()
         return found
 
+    def forget(self) -> None:
+        """Forget what has passed through the models since: a pass that is not a prediction."""
+        self._seen.clear()
+
     def _looker(self, file: Folder, learned: Learned) -> Callable[[Any, Any], None]:
         def look(heads: Any, given: Any) -> None:
-            self._seen.setdefault(file, []).append(learned.distances(given[0].float().cpu().numpy()))
+            self._seen.setdefault(file, []).append(learned.distances(given[0].detach().float().cpu().numpy()))
 
         return look

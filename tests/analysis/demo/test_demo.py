@@ -148,6 +148,18 @@ def test_what_the_models_saw_comes_along_as_pixels_where_it_is_asked_for(client,
     assert not any(seen["picture"] for seen in other["saw"]) and other["scores"] == one["scores"]
 
 
+def test_heat_maps_come_along_where_they_are_asked_for_one_for_each_target_and_change_no_answer(client, images):
+    # Two files of one name are two images.
+    files = form(images[0], (images[0].name, images[1].read_bytes()))
+    plain, explained = client.post("/predict", files=files).json(), client.post("/predict?heatmaps=true", files=files).json()
+    for before, after in zip(plain["images"], explained["images"], strict=True):
+        assert before["heat_maps"] == [] and after["scores"] == before["scores"] and after["no_heat_maps"] == ""
+        assert [(one["target"], one["value"]) for one in after["heat_maps"]] == [(one["target"], one["value"]) for one in after["targets"]]
+    first, second = (one["heat_maps"][0]["picture"] for one in explained["images"])
+    assert first != second and first.startswith("data:image/jpeg;base64,")
+    assert client.post("/predict", files=files).json()["images"] == plain["images"]
+
+
 def test_tags_and_numbers_are_answered_in_their_own_form():
     (tags,) = read_scores(Scheme((Tags("scene", ("sea; shore", "sky", "sun")),)), np.array([0.9, 0.2, 0.5]))
     assert (
