@@ -29,6 +29,7 @@ OWNERS = {
     "timm": ("trainables/models/", "trainables/optimizers.py"),
     "wandb": ("analysis/export_wandb/",),
     "mlflow": ("analysis/export_mlflow/",),
+    "pytorch_grad_cam": ("analysis/members/heatmaps.py", "analysis/pages/heatmaps.py"),
     "facenet_pytorch": ("trainables/data/faces.py",),
 }
 LABEL_WORDS = {"mask", "gender", "age"}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from trainables.models.assemble import Classifier
+    from trainables.models.spatial import Layer
 
 PASS = 16  # questions that go through a model at a time
 
@@ -111,14 +112,18 @@ def _model_maps(
     model: "Classifier", card: Card, questions: Sequence[Question], source: Source | Shown, device: "torch.device"
 ) -> Iterator[tuple[Sequence[Question], np.ndarray]]:
     """Some of the questions at a time, and their maps (n, height, width) in the pixels of the view."""
+    from trainables.models.spatial import spatial_layers
+
     images, rows = source.seen(card.view)
+    channels = 4 if card.config.model.edges == "stem" else 3
+    layers = spatial_layers(model.backbone, (channels, card.view.height, card.view.width))
     row = dict(zip(source.ids, rows.tolist(), strict=True))
     for start in range(0, len(questions), PASS):
         some = questions[start : start + PASS]
         pixels = images[[row[question.image] for question in some]]
         pixels = with_edges(pixels) if card.config.model.sees_edges else pixels
         outputs = [output_of(card.task, question) for question in some]
-        yield some, grad_cam(model, pixels, outputs, device)
+        yield some, grad_cam(model, layers, pixels, outputs, device)
 
 
 def output_of(task: Task, question: Question) -> Callable[["torch.Tensor"], "torch.Tensor"]:
@@ -143,15 +148,20 @@ def output_of(task: Task, question: Question) -> Callable[["torch.Tensor"], "tor
 
 
 def grad_cam(
-    model: "Classifier", pixels: np.ndarray, outputs: Sequence[Callable[["torch.Tensor"], "torch.Tensor"]], device: "torch.device"
+    model: "Classifier",
+    layers: "Sequence[Layer]",
+    pixels: np.ndarray,
+    outputs: "Sequence[Callable[[torch.Tensor], torch.Tensor]]",
+    device: "torch.device",
 ) -> np.ndarray:
-    """Maps (n, height, width) float32 from 0 to 1 of which positions of images raise an output, each with one of its own.
+    """Maps (n, height, width) float32 from 0 to 1 of which positions of images raise an output, the mean over the layers.
 
-    Of two backbones in parallel it is the mean of their maps. Images that nothing raises the output of have a map of 0.
+    An image whose output nothing raises has a map of 0.
 
     Args:
+        layers: of the model's backbone.
         pixels: (n, height, width, channels) uint8.
-    Raises: NoMapError.
+        outputs: of each image, from all that the model puts out (columns,) to one number.
     Source: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, ICCV 2017; as computed by
         pytorch-grad-cam.
     """
@@ -160,7 +170,6 @@ def grad_cam(
     from torch import nn
 
     from trainables.models.assemble import to_input
-    from trainables.models.spatial import spatial_layers
 
     class Logits(nn.Module):
         """Images to the columns (n, columns) of all heads: the library takes one tensor."""
@@ -179,8 +188,7 @@ def grad_cam(
     images = to_input(torch.from_numpy(pixels), device)
     found = []
     with torch.enable_grad():
-        channels, height, width = model.edges((images[:1] - model.mean) / model.std).shape[1:]
-        for layer in spatial_layers(model.backbone, (channels, height, width)):
+        for layer in layers:
             hook = layer.module.register_forward_hook(cut)
             cam = GradCAM(Logits(), [layer.module], lambda output, layer=layer: layer.to_map(output).clone())
             try:

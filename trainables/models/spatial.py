@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainables.models.backbone import networks
 
-LEAST = 4  # positions along the shorter side that a map should have: 2 x 2 fields say hardly where
+LEAST = 12  # positions that a map should have: 3 x 3 fields hardly say where
 SEED = 0  # of the noise that the layers are tried with
 
 
@@ -32,9 +32,8 @@ def spatial_layers(backbone: nn.Module, images: tuple[int, int, int]) -> list[La
 
     It is the last layer that is a map of the image and whose positions have an influence on the features. timm's `feature_info` names the
     layers that are maps, in convolutional networks and in transformers, whose tokens are one; of a network without it the convolutions are
-    tried. Influence is tried, not looked up: behind the last block of a ViT only the
-    class token goes on, so that the tokens of the image count one block earlier. A map with fewer than LEAST positions along a side is
-    taken only where no earlier layer has more.
+    tried. Influence is tried, not looked up: behind the last block of a ViT only the class token goes on, so that the tokens of the image
+    count one block earlier. A map of fewer than LEAST positions is taken only where no earlier layer has more.
 
     Args:
         backbone: from images (n, channels, height, width) to features (n, features), in eval mode.
@@ -54,7 +53,7 @@ def _last(network: nn.Module, prefix: str, images: tuple[int, int, int]) -> Laye
         if (to_map := _map_of(network, outputs[name], channels.get(name), images[1:]))
         if name in gradients and to_map(gradients[name]).any()
     ]
-    fine = [layer for layer in maps if min(layer.size) >= LEAST]
+    fine = [layer for layer in maps if layer.size[0] * layer.size[1] >= LEAST]
     if not maps:
         raise NoMapError(f"{type(network).__name__} has no layer that is a map of the image")
     return fine[-1] if fine else maps[-1]
@@ -104,7 +103,7 @@ def _map_of(network: nn.Module, output: Tensor, channels: int | None, image: tup
     elif output.ndim == 3 and channels is not None:
         # Some networks add the class token to the tokens of the image late.
         prefix: Any = getattr(network, "num_prefix_tokens", 0)
-        grids = ((before, _grid(output.shape[1] - before, height / width)) for before in {prefix, 0})
+        grids = ((before, _grid(output.shape[1] - before, height / width)) for before in (prefix, 0))
         before, (down, across) = next(((before, grid) for before, grid in grids if grid), (0, (0, 0)))
 
         def to_map(one: Tensor) -> Tensor:

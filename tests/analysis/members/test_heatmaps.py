@@ -17,6 +17,7 @@ from trainables.data.targets import Classes, Number, Scheme, Tags, Task
 from trainables.data.views import View, build_views, look
 from trainables.models.assemble import IMAGENET, Classifier
 from trainables.models.heads import Heads
+from trainables.models.spatial import spatial_layers
 
 SHAPE, SIZE = Classes("shape", ("round", "square")), Classes("size", ("s", "m", "l"))
 CPU = torch.device("cpu")
@@ -45,11 +46,11 @@ def test_a_map_lies_where_that_is_which_raises_the_output_and_where_nothing_does
     pixels = np.zeros((1, 16, 16, 3), np.uint8)
     pixels[:, 4:8, 8:12] = 255
     model = blobs(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
-    (there,) = grad_cam(model, pixels, [lambda outputs: outputs[0]], CPU)
+    layers = spatial_layers(model.backbone, (3, 16, 16))
+    (there,) = grad_cam(model, layers, pixels, [lambda outputs: outputs[0]], CPU)
     assert there.shape == (16, 16) and there.max() == pytest.approx(1, abs=1e-3)
     np.testing.assert_array_equal(there > 0.5, pixels[0, :, :, 0] == 255)
-    # What lowers the second output raises nothing of it, but the dark around is negative in the channel, and raises it.
-    (elsewhere,) = grad_cam(model, pixels, [lambda outputs: outputs[1]], CPU)
+    (elsewhere,) = grad_cam(model, layers, pixels, [lambda outputs: outputs[1]], CPU)
     assert elsewhere[5, 9] == 0
 
 

@@ -36,7 +36,7 @@ def test_every_backbone_of_a_shipped_space_has_a_layer_that_is_a_map_with_channe
     hook.remove()
     images, channels, height, width = seen[-1].shape
     assert (images, height, width) == (2, *layer.size) and channels > max(height, width)
-    assert height == width >= LEAST
+    assert height == width and height * width >= LEAST
 
 
 def test_a_map_of_an_image_that_is_no_square_is_as_high_and_wide_as_the_image():
