@@ -125,6 +125,7 @@ TECHNIQUES: dict[str, dict] = {
     "S4-5": FACE,
     "S4-6": FACE,
     "S4-7": FACE | {"view/fraction": 0.7},
+    "S4-8": {"view/crop": "grabcut", "view/fraction": 0.9},
     "S4-11": {"labels/extra": True, "labels/confidence": 0.6},
     "S4-12": {"augment/flip": 0.5},
     "S4-13": {"augment/saturation": 0.05, "augment/hue": 0.02},
@@ -181,7 +182,6 @@ LEFT_OUT = {
     "S1-18": "dropped by the team itself for the licence of the images; any images with labels come in by data/extra",
     "S1-30": "wishes: MC dropout, FixMatch, Grad-CAM; no team did them, and pseudo-labels (S1-22) are there",
     "S1-28": "attention heads on a ViT gave that team nothing; the other heads there are: model/hidden, model/neck",
-    "S4-8": "a wish: removing the background takes a segmentation network; images prepared that way can be given as they are",
     "S4-18": "not done by the team: ages made by a GAN blur the very border that is hard; made images come in by data/extra",
 }
 

@@ -25,10 +25,12 @@ from trainables.data.images import DataError, Images, LeftOut, Unlabelled
 from trainables.data.names import some
 from trainables.data.view_store import BLACK, FORMAT, CacheError, Use, Writer, alone, make_room, note_use, read_store
 from trainables.devices import cores_here
-from trainables.registry import Entry, Registry, Section, Side, choose, setting
+from trainables.registry import Count, Entry, Registry, Section, Side, choose, setting
 from trainables.storage import write_atomically
 
 TURN = 1000  # images that a process decodes while others wait for theirs
+# Settings that came later, and what was so before: then a view does not say them, and its images stay where they are.
+LATER = {"detector": "mtcnn", "detector_file": "", "rounds": 0}
 TURNS = 20  # or a share of all, so that long indices are not read too often
 
 Area = tuple[float, float, float, float]  # left, top, right, bottom in pixels of an image
@@ -85,6 +87,18 @@ class FaceSettings(ViewConfig):
         return self
 
 
+class GrabCutSettings(CenterSettings):
+    """The middle of the image, all black where GrabCut takes it for the background. Source: Rother et al., GrabCut, 2004."""
+
+    rounds: Count = setting("how often GrabCut fits the colours of front and back", 3)
+
+
+class FaceGrabCutSettings(FaceSettings):
+    """As face, all black where GrabCut takes it for the background."""
+
+    rounds: Count = setting("how often GrabCut fits the colours of front and back", 3)
+
+
 @dataclass(frozen=True)
 class View:
     """One geometry of the input. Settings that do not matter to its crop are as below, so views that show the same are equal."""
@@ -98,6 +112,7 @@ class View:
     fit: str = "stretch"
     detector: str = "mtcnn"
     detector_file: str = ""
+    rounds: int = 0  # of GrabCut
 
     @classmethod
     def of(cls, config: ViewConfig) -> "View":
@@ -164,6 +179,13 @@ class Crop(Entry[ViewConfig]):
     build: Callable[[Size, View, Box | None], Area]
     words: str = ""  # how a view is named, with its fields to fill in
     needs_face: bool = False
+    paint: Callable[[Image.Image, View, Area, Box | None], Image.Image] | None = None  # what is changed of the pixels before they are cut
+
+
+def _without_background(image: Image.Image, view: View, area: Area, face: Box | None) -> Image.Image:
+    from trainables.data.background import without_background
+
+    return without_background(image, area, face, view.rounds)
 
 
 CROPS: Registry[Crop] = Registry(
@@ -172,6 +194,14 @@ CROPS: Registry[Crop] = Registry(
         "center": Crop(CenterSettings, _center, "center {fraction:g}"),
         "box": Crop(BoxSettings, _box, "box {box[0]}x{box[1]}"),
         "face": Crop(FaceSettings, _face, "face with margin {margin:g} or center {fraction:g}", needs_face=True),
+        "grabcut": Crop(GrabCutSettings, _center, "center {fraction:g} without background", paint=_without_background),
+        "face_grabcut": Crop(
+            FaceGrabCutSettings,
+            _face,
+            "face with margin {margin:g} or center {fraction:g}, without background",
+            needs_face=True,
+            paint=_without_background,
+        ),
     },
     Crop,
     ViewConfig,
@@ -213,6 +243,8 @@ def look(image: Image.Image, view: View, face: Box | None = None) -> np.ndarray:
     """
     canvas = Image.new("RGB", (view.width, view.height))
     area, size = area_of(image.size, view, face)
+    if (paint := CROPS[view.crop].paint) is not None:
+        image = paint(image, view, CROPS[view.crop].build(image.size, view, face), face)
     seen = image.resize(size, Image.Resampling.BILINEAR, box=area, reducing_gap=2.0)
     canvas.paste(seen, ((view.width - size[0]) // 2, (view.height - size[1]) // 2))
     return np.asarray(canvas)
@@ -360,8 +392,7 @@ def store_folder(cache: Path, view: View) -> Path:
     """Where the images lie that a view shows."""
     origins = filter(None, (CROPS.origins.get(view.crop), DETECTORS.origins.get(view.detector) if view.needs_face else ""))
     version = version_of(*view.finder) if view.finder else ""
-    # What a view of before there was a choice did not say is not said: its images stay where they are.
-    said = {name: value for name, value in asdict(view).items() if name not in ("detector", "detector_file") or view.detector != "mtcnn"}
+    said = {name: value for name, value in asdict(view).items() if name not in LATER or LATER[name] != value}
     text = json.dumps([FORMAT, version, said, *origins])
     return cache / f"{view.crop}-{view.height}x{view.width}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 

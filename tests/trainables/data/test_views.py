@@ -440,7 +440,11 @@ def test_every_crop_and_fit_of_every_shape_shows_nothing_but_the_image_and_bars(
         view = View(crop, rng.uniform(0.01, 1), height, width, box=(16, 300), margin=rng.uniform(0, 2), fit=fit)
         seen = look(image, view, (left, top, max(right, left + 1), max(bottom, top + 1)))
         colours = {tuple(pixel) for pixel in seen.reshape(-1, 3).tolist()}
-        assert seen.shape == (height, width, 3) and (200, 100, 50) in colours
+        assert seen.shape == (height, width, 3)
+        # What is removed as background is black, and its edge between.
+        if CROPS[crop].paint is not None:
+            continue
+        assert (200, 100, 50) in colours
         assert colours <= {(200, 100, 50), (0, 0, 0)} if fit == "contain" else colours == {(200, 100, 50)}
 
 
@@ -614,6 +618,7 @@ OTHER = {
     "box": (50, 60),
     "detector": "yunet",
     "detector_file": "yunet.onnx",
+    "rounds": 7,
 }
 
 
