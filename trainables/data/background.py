@@ -41,9 +41,9 @@ def without_background(
         return image
     # The first colours are drawn at random, from a stream of this thread.
     cv2.setRNGSeed(0)
-    cv2.grabCut(
-        np.ascontiguousarray(np.asarray(small)[..., ::-1]), marks, None, np.zeros((1, 65)), np.zeros((1, 65)), rounds, cv2.GC_INIT_WITH_MASK
-    )
+    colours = np.ascontiguousarray(np.asarray(small)[..., ::-1])
+    unused = (0, 0, 1, 1)  # the marks say where to look
+    cv2.grabCut(colours, marks, unused, np.zeros((1, 65)), np.zeros((1, 65)), rounds, cv2.GC_INIT_WITH_MASK)
     front = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD))
     if front.sum() < LEAST * asked:
         return image
