@@ -29,23 +29,22 @@ def without_background(
     if min(width, height) <= 4 * RIM:
         return image
     left, top, right, bottom = (round(end * scale) for end in area)
-    marks = np.full((height, width), cv2.GC_BGD, np.uint8)
-    marks[max(top, RIM) : min(bottom, height - RIM), max(left, RIM) : min(right, width - RIM)] = cv2.GC_PR_FGD
+    left, top, right, bottom = max(left, RIM), max(top, RIM), min(right, width - RIM), min(bottom, height - RIM)
+    if left >= right or top >= bottom:
+        return image
+    colours, marks = np.ascontiguousarray(np.asarray(small)[..., ::-1]), np.zeros((height, width), np.uint8)
+    asked, back, fore = (left, top, right - left, bottom - top), np.zeros((1, 65)), np.zeros((1, 65))
+    # The first colours are drawn at random, from a stream of this thread.
+    cv2.setRNGSeed(0)
+    cv2.grabCut(colours, marks, asked, back, fore, 0, cv2.GC_INIT_WITH_RECT)
     if face is not None:
         across, down = (face[2] - face[0]) / 4, (face[3] - face[1]) / 4
         middle = (face[0] + across, face[1] + down, face[2] - across, face[3] - down)
         left, top, right, bottom = (round(end * scale) for end in middle)
         marks[top:bottom, left:right] = cv2.GC_FGD
-    asked = int((marks != cv2.GC_BGD).sum())
-    if not asked:
-        return image
-    # The first colours are drawn at random, from a stream of this thread.
-    cv2.setRNGSeed(0)
-    colours = np.ascontiguousarray(np.asarray(small)[..., ::-1])
-    unused = (0, 0, 1, 1)  # the marks say where to look
-    cv2.grabCut(colours, marks, unused, np.zeros((1, 65)), np.zeros((1, 65)), rounds, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(colours, marks, asked, back, fore, rounds, cv2.GC_EVAL)
     front = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD))
-    if front.sum() < LEAST * asked:
+    if front.sum() < LEAST * asked[2] * asked[3]:
         return image
     soft = Image.fromarray(front.astype(np.uint8) * 255).resize(image.size, Image.Resampling.BILINEAR)
     return Image.composite(image, Image.new("RGB", image.size), soft)
