@@ -1,0 +1,173 @@
+"""Each command of README and docs runs, as it is written, in a folder that has what its page speaks of."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT, TINY_SPACE
+from tests.faults.commands import Command, start
+from tests.test_documents import commands
+from trainables.record import read_records
+
+pytestmark = [pytest.mark.nightly, pytest.mark.faults]
+
+# What takes minutes to hours to measure: each benchmark is run in small by tests/test_benchmarks.py.
+MEASURED = re.compile(r"python -m benchmarks\.")
+# Commands that speak to a server of somebody else's: tests/analysis/export_mlflow starts a real one.
+ELSEWHERE = re.compile(r"sweepvote export-mlflow")
+# Named in a sentence, with what it needs left out.
+NAMED = {"sweepvote search", "sweepvote vote", "sweepvote export", "python -m tuner.run", "python -m analysis.ensemble"}
+SERVES = re.compile(r"sweepvote (demo|watch)\b")
+# Ask something of a search that runs.
+LIVE = re.compile(r"sweepvote (stop|spare|enqueue)\b")
+# Spaces of the shipped ones' names, with two tiny trials in them: what lies in the current folder comes first.
+SMALL = """
+run:       {trials: 2, epochs: 2, grace: 1, finalists: 2}
+data:      {holdout: 0.2, folds: 2}
+view:      {size: 32}
+model:     {backbone: test_efficientnet, weights: none}
+loss:      {name: {choice: [cross_entropy, focal]}}
+optimizer: {lr: {float: [1.0e-3, 1.0e-2], log: true}}
+train:     {batch_size: 16}
+"""
+
+
+def shown(pages: Callable[[str], bool]) -> list[list[str]]:
+    """The commands of some pages, each once, in the order of the pages."""
+    lines = {shlex.join(words): words for page, words in commands() if pages(page)}
+    kept = [words for line, words in lines.items() if line not in NAMED and not MEASURED.match(line) and not ELSEWHERE.match(line)]
+    assert kept
+    return kept
+
+
+def draw(file: Path, colour: int, seed: int) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 60, (40, 40, 3))
+    noise[..., colour] += 150
+    Image.fromarray(noise.astype(np.uint8)).save(file)
+
+
+def write_spaces(folder: Path) -> None:
+    for name in ("effnet", "resnet", "vit", "mobilenet", "quickstart", "trash"):
+        (folder / f"{name}.yaml").write_text(
+            SMALL.replace("focal]", "asymmetric]").replace("cross_entropy", "bce") if name == "vit" else SMALL
+        )
+
+
+def write_flowers(folder: Path) -> None:
+    for name in ("flowers", "trashnet"):
+        for number in range(60):
+            draw(folder / name / ("rose", "tulip")[number % 2] / f"{number}.png", number % 2, number)
+    for number in range(3):
+        draw(folder / "new" / f"{number}.png", number % 2, 100 + number)
+
+
+@pytest.fixture
+def run_in(tmp_path, cache) -> Iterator[Callable[[list[str]], str]]:
+    """Runs a command in the folder, and gives what it printed; a server is asked for its page and ended by Ctrl-C."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    beside = Path(sys.executable).parent
+
+    def run(words: list[str]) -> str:
+        program = [str(beside / words[0]), *words[1:]]
+        if SERVES.match(shlex.join(words)):
+            return serve(program)
+        done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def serve(program: list[str]) -> str:
+        process = subprocess.Popen(program, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        heard = ""
+        try:
+            for line in process.stdout or ():
+                heard += line
+                if found := re.search(r"http://\S+", line):
+                    with urllib.request.urlopen(found[0]) as page:
+                        assert "<html" in page.read().decode()
+                    break
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+        assert process.returncode in (0, 130) and "http://" in heard, heard
+        return heard
+
+    yield run
+
+
+def test_those_of_the_readme(tmp_path, run_in):
+    write_spaces(tmp_path)
+    write_flowers(tmp_path)
+    rows = [(f"pictures/{number}.png", ("ant", "bee")[number % 2], number // 2) for number in range(60)]
+    for number, (name, *_) in enumerate(rows):
+        draw(tmp_path / name, number % 2, number)
+    pd.DataFrame(rows, columns=["image", "species", "patient"]).to_csv(tmp_path / "labels.csv", index=False)
+    tags = [(f"{number}.png", number % 2, number % 3 // 2) for number in range(60)]
+    for number, (name, *_) in enumerate(tags):
+        draw(tmp_path / "photos" / name, number % 2, number)
+    pd.DataFrame(tags, columns=["image", "sea", "sky"]).to_csv(tmp_path / "photos" / "labels.csv", index=False)
+
+    for words in shown(lambda page: page == "README.md"):
+        run_in(words)
+    assert (tmp_path / "runs" / "quickstart-1" / "report" / "index.html").is_file()
+    assert len(pd.read_csv(tmp_path / "answers.csv")) == 3
+    assert list((tmp_path / "onnx").rglob("*.onnx"))
+
+
+def test_those_of_the_pages(tmp_path, run_in, demo):
+    write_spaces(tmp_path)
+    write_flowers(tmp_path)
+    shutil.copytree(demo, tmp_path / "photos")
+    faces = SMALL.replace("trials: 2", "trials: 14")
+    (tmp_path / "faces.yaml").write_text(faces)
+    (tmp_path / "edited.yaml").write_text(faces.replace("1.0e-3, 1.0e-2", "2.0e-3, 1.0e-2"))
+    run_in(shlex.split("sweepvote search --space faces.yaml --data photos --name faces"))
+    run_in(shlex.split("sweepvote vote --run faces"))
+    for target in ("mask", "gender"):
+        run_in(shlex.split(f"sweepvote search --space effnet.yaml --data photos --set task={target} --name {target}s"))
+    ages = [words for words in shown(lambda page: page == "searching.md") if "ages" in words]
+    for words in ages:
+        run_in(words)
+    for name in "abc":
+        run_in(shlex.split(f"sweepvote predict --ensemble runs/faces/ensemble --photos photos/eval/images --out {name}.csv"))
+
+    for words in shown(lambda page: page != "README.md"):
+        if words not in ages and not LIVE.match(shlex.join(words)):
+            run_in(words)
+
+
+def test_those_that_ask_something_of_a_search(tmp_path, run_in, demo):
+    (tmp_path / "photos").symlink_to(demo)
+    (tmp_path / "faces.yaml").write_text(TINY_SPACE.replace("trials: 4, epochs: 4", "pruner: none, trials: 40, epochs: 400"))
+    search: Command = start(tmp_path, "tuner.run", "--space", "faces.yaml", "--data", "photos", "--name", "faces", "--num-cpus", "2")
+    run = tmp_path / "runs" / "faces"
+
+    def at_work() -> set[int]:
+        return {record.number for record in read_records(run) if record.reports and record.result.state == "interrupted"}
+
+    try:
+        search.wait_for(lambda: at_work() == {0, 1})
+        for number in range(7):
+            search.wait_for(lambda number=number: number in at_work())
+            run_in(["sweepvote", "stop", "faces", "--trial", str(number)])
+        search.wait_for(lambda: at_work() >= {7, 8})
+        asked = sorted(shown(lambda page: page != "README.md"), key=lambda words: words[1:] == ["stop", "faces"])
+        for words in asked:
+            if LIVE.match(shlex.join(words)):
+                run_in(words)
+        code, heard = search.end()
+        assert code == 0, heard
+    finally:
+        search.kill()
