@@ -1,6 +1,7 @@
 """A vote over finished files: submissions (an image and its class) or probabilities (an image and one column a class)."""
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,9 @@ def _read(file: Path) -> tuple[pd.DataFrame | None, list[str]]:
     if len(table.columns) < 2 or not len(table):
         return None, ["it holds no images with answers: the first column names the image, one more its class, or one a class"]
     image = table.columns[0]
+    # The table of `predict` has a column for each class, and others beside them.
+    if shares := [column for column in table.columns[1:] if re.fullmatch(r"P\(.*\)", column)]:
+        table = table[[image, *shares]]
     twice = table.loc[table[image].duplicated(), image].tolist()
     wrong = [f"{len(twice)} images are in it more than once: {some(twice)}"] if twice else []
     if len(table.columns) > 2:

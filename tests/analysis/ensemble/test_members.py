@@ -132,6 +132,18 @@ def test_probabilities_vote_soft_or_hard(folder):
     assert pd.read_csv(folder / "vote.csv")[["cat", "dog"]].to_numpy().argmax(axis=1).tolist() == [0, 1]
 
 
+def test_of_a_table_of_predict_the_probabilities_vote(folder):
+    columns = ("image", "animal", "animal probability", "P(cat)", "P(dog)", "problem", "unlike anything learned")
+    files = [
+        write(folder / "a.csv", [("x", "cat", 0.6, 0.6, 0.4, "", "no"), ("y", "dog", 0.9, 0.1, 0.9, "", "yes")], columns),
+        write(folder / "b.csv", [("x", "dog", 0.8, 0.2, 0.8, "", "no"), ("y", "dog", 0.7, 0.3, 0.7, "", "no")], columns),
+    ]
+    assert call("--csv", *files).exit_code == 0
+    found = pd.read_csv(folder / "vote.csv")
+    assert list(found) == ["image", "P(cat)", "P(dog)"]
+    np.testing.assert_allclose(found[["P(cat)", "P(dog)"]], [[0.4, 0.6], [0.2, 0.8]], atol=1e-6)
+
+
 def test_the_vote_over_the_files_of_runs_is_the_vote_of_their_trials(here):
     files = []
     for number in (0, 2, 3):
