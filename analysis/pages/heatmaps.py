@@ -18,7 +18,7 @@ from trainables.data.views import faces_of
 from trainables.progress import progress_bar
 
 WORDS = (
-    "The coloured copies are heat maps (Grad-CAM): the brighter a part of the image, the more it raises the value below. "
+    "The coloured copies are heat maps (Grad-CAM): the brighter a part of the image, the more it raises what is predicted or suggested. "
     "They are coarse, and say where the models look, not why."
 )
 

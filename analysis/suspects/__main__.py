@@ -82,7 +82,7 @@ def suspects(names: Sequence[str] | None, *, top: int, most: int, heatmaps: int)
     images, why = images_of(runs)
     groups = groups_names((runs.learned, runs.holdout), images)
     limits = limits_of(runs, found)
-    heats = heats_of(runs, found, images, min(most, heatmaps))
+    heats = heats_of(runs, found, images, most, heatmaps)
     with progress_bar("reading images", min(most, len(found.suspects))) as progress:
         cards, gone = make_cards(
             found.suspects[:most], images, groups, progress, lambda *suggested: heats.of([question_of(runs.scheme, *suggested)])
@@ -135,13 +135,12 @@ def images_of(runs: Runs) -> tuple[Images, list[str]]:
     return as_choices(images.take(np.flatnonzero([name in ids for name in images.ids]))), []
 
 
-def heats_of(runs: Runs, found: Findings, images: Images, most: int) -> Heats:
-    """Heat maps of what the models suggest for the images of the first suspects, at most so many."""
+def heats_of(runs: Runs, found: Findings, images: Images, shown: int, most: int) -> Heats:
+    """Heat maps of what the models suggest for the images of the suspects that are shown, the first of them and at most so many."""
     there, asked = set(images.ids), []
+    pictures = [(one.target, *change) for one in found.suspects[:shown] for change in one.changes()[:SHOWN] if change[0] in there]
     for one in found.evaluations:
-        suspects = [suspect for suspect in found.suspects[:most] if suspect.target == one.target]
-        changes = [change for suspect in suspects for change in suspect.changes()[:SHOWN]]
-        questions = {question_of(runs.scheme, image, one.target, suggested) for image, _, suggested in changes if image in there}
+        questions = [question_of(runs.scheme, image, target, value) for target, image, _, value in pictures[:most] if target == one.target]
         shares = {question.target: dict.fromkeys(one.trials, 1 / len(one.trials)) for question in questions}
         asked += whom_to_ask(questions, shares, evaluated_by(runs.trials, runs.valid))
     names = {question.image for one in asked for question in one.questions}
