@@ -86,7 +86,6 @@ MISTAKES = [
     ("tuner.run --space quickstart --storage ftp://host/runs", "ftp://"),
     ("tuner.run --space quickstart --set loss/gama=2", "loss/gama"),
     ("tuner.run --space quickstart --set run/trails=2", "run/trails"),
-    ("tuner.run --space quickstart --set 'task={choice: [mask, gender, age]}'", "task"),
     ("tuner.refit", "--run"),
     ("tuner.refit --run faces --folds 2", "faces"),
     ("tuner.refit --resume faces", "faces"),

@@ -70,7 +70,7 @@ COMMANDS = {
     "spaces": Command("tuner.spaces", "List the spaces that come with the package, or print one of them."),
     "backbones": Command(
         "search_spaces.backbones",
-        "List backbones by numbers: parameters, GFLOPs, MB, size and accuracy of their pre-training, weights at hand.",
+        "List backbones by numbers: parameters, GFLOPs, MB, size and accuracy of their pre-training, and where their weights are.",
     ),
     "cache": Command(
         "trainables.cache", "List the decoded images in the cache, and what was copied from object stores, or remove some of it."

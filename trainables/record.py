@@ -18,7 +18,7 @@ import shlex
 import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
@@ -119,7 +119,7 @@ class EpochReport:
     best_epoch: int  # so far; the newest without a validation split
     last: bool  # the trial ends here by itself
     # How often each joint class of the trial's task, or each tag, was shown; empty for numbers, and where it was not counted.
-    shown: tuple[int, ...] = ()
+    shown: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Decision:
 RESULT = TypeAdapter(Result)
 DECISIONS = TypeAdapter(tuple[Decision, ...])
 # What a report of an earlier version lacks.
-LATER_FIELDS = {one.name: one.default for one in fields(EpochReport) if one.default is not MISSING}
+LATER_FIELDS: dict[str, Any] = {"shown": []}
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,9 @@ def read_reports(folder: Folder) -> list[dict[str, Any]]:
     """The reports by epoch, each with at least the fields of an EpochReport that have a default."""
     file = folder / "reports.jsonl"
     lines = file.read_text().splitlines() if file.is_file() else []
-    return [LATER_FIELDS | migrated("report", json.loads(line), file) for line in lines]
+    reports = [migrated("report", json.loads(line), file) for line in lines]
+    # Behind the others: a report that is written again is the line that it was.
+    return [report | {name: value for name, value in LATER_FIELDS.items() if name not in report} for report in reports]
 
 
 def write_result(folder: Folder, result: Result) -> None:

@@ -29,8 +29,7 @@ from analysis.members.heatmaps import Asked
 from analysis.members.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
 from analysis.members.selection import take
 from analysis.members.trials import Runs, Sample
-from analysis.mistakes.find import Answered, Mistakes, TagErrors, find_mistakes, questions, subgroups_of, tag_errors, worst_first
-from analysis.mistakes.page import SHOWN
+from analysis.mistakes.find import SHOWN, Answered, Mistakes, TagErrors, find_mistakes, questions, subgroups_of, tag_errors, worst_first
 from analysis.pages.errors import APART, LARGEST, NUMBERS, headline, size_words, subgroup_cells, votes_words
 from analysis.pages.heatmaps import draw_heats
 from analysis.pages.model_card import CARD, write_card

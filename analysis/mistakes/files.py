@@ -8,8 +8,8 @@ import pandas as pd
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.sheets import Tile, draw_sheet, picture
 from analysis.figures.style import INK, PALE, RED, as_png
-from analysis.mistakes.find import Answered, Confusion, Disagreement, Error, Mistakes, questions, tag_errors
-from analysis.mistakes.page import SHOWN, images_of, page
+from analysis.mistakes.find import SHOWN, Answered, Confusion, Disagreement, Error, Mistakes, questions, tag_errors
+from analysis.mistakes.page import images_of, page
 from analysis.pages.errors import LARGEST, Subgroup, size_words, votes_words
 from analysis.pages.heatmaps import NONE, Heats
 from analysis.pages.page import PAGE

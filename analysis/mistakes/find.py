@@ -24,6 +24,8 @@ NEAR = 2  # of a cut, in the unit of the number
 FIFTHS = ("darkest fifth", "second fifth", "middle fifth", "fourth fifth", "brightest fifth")
 THIRDS = ("lowest", "middle", "highest")
 
+SHOWN = 200  # images of a kind, at most
+
 
 @dataclass(frozen=True)
 class Confusion:

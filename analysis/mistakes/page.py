@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from analysis.figures.confusion import confusion_figure
-from analysis.mistakes.find import Answered, Mistakes, tag_errors, worst_first
+from analysis.mistakes.find import SHOWN, Answered, Mistakes, tag_errors, worst_first
 from analysis.pages.confusion import ALL, taken_for
 from analysis.pages.errors import APART, LARGEST, gathering, headline, size_words, votes_words
 from analysis.pages.heatmaps import Heat
@@ -13,7 +13,6 @@ from analysis.pages.page import inline, render, thumbnail
 from analysis.pages.tables import Table, as_percent, table_of
 from trainables.data.images import Images
 
-SHOWN = 200  # images of a kind, at most
 TAG_HEAD = ("tag", "images", "missed", "of them", "wrongly given", "of the others")
 CLASSES = 60  # of a confusion matrix that can be told apart on a page
 

@@ -510,7 +510,7 @@ def test_reports_count_the_different_images_of_an_epoch_and_the_one_shown_most(d
         assert epoch.report.photos == sum(shown.values()) == 40
         assert (epoch.report.largest_repeat > 1) == (sampler == "weighted")
         classes = parts.batches.images.classes[parts.batches.order(epoch.report.epoch)].tolist()
-        assert epoch.report.shown == tuple(classes.count(one) for one in range(parts.task.scheme.classes))
+        assert epoch.report.shown == [classes.count(one) for one in range(parts.task.scheme.classes)]
 
 
 # Optimizers

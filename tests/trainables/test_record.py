@@ -104,7 +104,7 @@ def test_what_json_cannot_express_is_not_written(tmp_path):
 def test_a_record_is_read_as_it_was_written(folder, make_config):
     record = read_record(folder)
     assert (record.number, record.folder, record.config, record.result) == (7, folder, make_config(), RESULT)
-    assert record.reports == ({"epoch": 1, "score": 0.1, "shown": ()}, {"epoch": 2, "score": 0.3, "shown": ()})
+    assert record.reports == ({"epoch": 1, "score": 0.1, "shown": []}, {"epoch": 2, "score": 0.3, "shown": []})
     assert record.best == record.reports[1]
     assert not record.has_model and record.decisions == ()
 

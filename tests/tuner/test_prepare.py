@@ -16,7 +16,7 @@ from tuner.prepare import decode
 @pytest.fixture(scope="module")
 def kinds(images) -> tuple[np.ndarray, np.ndarray]:
     """Of the demo's first images: those in which the detector sees a face, and those in which it sees none."""
-    seen = np.array([find_face(read_image(images.root / name)) is not None for name in images.ids[:40]])
+    seen = np.array([find_face(read_image(images.root / name)) is not None for name in images.ids[:120]])
     return np.flatnonzero(seen), np.flatnonzero(~seen)
 
 

@@ -99,22 +99,22 @@ class TrainingImages:
         return replace(self, **taken, targets=tuple(target[positions] for target in self.targets))
 
 
-def count_shown(images: TrainingImages, positions: np.ndarray, task: Task) -> tuple[int, ...]:
+def count_shown(images: TrainingImages, positions: np.ndarray, task: Task) -> list[int]:
     """How often each joint class of a task, or each tag, is among positions of its training images, which may repeat.
 
     Soft labels count as their most probable class, or in part. Nothing for numbers, and for more classes than COUNTED.
     """
     scheme = task.scheme.of_kind(task.scheme.kinds[0])
     if scheme.kind == "number" or scheme.classes > COUNTED:
-        return ()
+        return []
     if scheme.kind == "classes":
-        return tuple(np.bincount(images.classes[positions], minlength=scheme.classes).tolist())
+        return np.bincount(images.classes[positions], minlength=scheme.classes).tolist()
     counts: dict[tuple[str, str], float] = {}
     for part, rows in zip(task.head_schemes, images.targets, strict=True):
         if part.kind == "tags":
             names = [(target.name, value) for target in part.targets for value in target.values]
             counts |= dict(zip(names, rows[positions].sum(axis=0).tolist(), strict=True))
-    return tuple(round(counts[target.name, value]) for target in scheme.targets for value in target.values)
+    return [round(counts[target.name, value]) for target in scheme.targets for value in target.values]
 
 
 def training_images(settings: LabelsConfig, data: Data, task: Task) -> TrainingImages:

@@ -52,7 +52,9 @@ def in_last_stages(network: nn.Module, count: int) -> set[str]:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_in_every_family_frozen_stages_stay_what_they_are_and_the_last_one_trains(make_config, name):
-    model = build(make_config, backbone=name, freeze="stages", train_stages=1, drop_path=0.0 if name == "densenet121" else 0.2)
+    model = build(
+        make_config, backbone=name, freeze="stages", train_stages=1, drop_path=0.0 if name in ("densenet121", "googlenet") else 0.2
+    )
     model.begin_epoch(1)
     before = snapshot(model.backbone)
     # The rate is small, so that a network without norms stays in its range.
