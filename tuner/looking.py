@@ -59,9 +59,7 @@ def look(options: Options, console: Console, *, most: int, out: str | None) -> N
         pairs, complete = alike(images, pixels)
     with waiting("counting"):
         facts = facts_of(images, pixels, pairs, settings, name=name, run=name_of(earlier.run) if earlier else "NAME")
-    facts = replace(
-        facts, data=original(folder), asked=len(rows), complete=complete, seconds=monotonic() - began, settings=options_given(settings)
-    )
+    facts = replace(facts, data=original(folder), complete=complete, seconds=monotonic() - began, settings=options_given(settings))
     with progress_bar("drawing", sum(min(8, len(one.classes)) for one in facts.targets)) as progress:
         sheets = list(image_sheets(images, pixels.rows, progress))
     page = sections_page(facts.name, "look", look_sections(facts, sheets, pairs_sheet(images, pairs)))
@@ -114,7 +112,7 @@ def facts_of(images: Images, pixels: "Pixels", pairs: Sequence[Alike], settings:
         groups=groups,
         grouped=groups < len(images),
         read=len(pixels.rows),
-        asked=0,
+        asked=len(pixels.rows) + len(pixels.bad),
         seconds=0.0,
         understood=(*images.read_as, *images.count_lines()),
         targets=tuple(target_facts(images, target, pixels) for target in images.scheme.targets),
@@ -143,7 +141,7 @@ def show(facts: Facts, console: Console) -> None:
     from analysis.pages.look import finding_words, lead
 
     console.print(Text(lead(facts), style="bold"), soft_wrap=True)
-    if facts.read < facts.images:
+    if facts.asked < facts.images:
         console.print(Text(f"Pixels of {facts.read:,} of {facts.images:,} images were read."), soft_wrap=True)
     for finding in facts.findings:
         console.print(Text(f"- {finding_words(finding)} {finding.command}".rstrip(), style="yellow"), soft_wrap=True)

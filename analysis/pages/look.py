@@ -50,7 +50,7 @@ def lead(facts: Facts) -> str:
 
 def finding_parts(facts: Facts) -> Iterator[Part]:
     """What looks odd, each with what to do."""
-    if facts.read < facts.images:
+    if facts.asked < facts.images:
         yield Words(
             f"The pixels of {facts.read:,} of {facts.images:,} images were read, a random sample: what is said of pixels, files "
             "and copies is of these alone. To read more: --most and --time-budget.",

@@ -44,6 +44,7 @@ def test_one_page_shows_counts_examples_and_what_looks_odd(here):
     assert (answer["images"], answer["groups"], answer["read"]) == (24, 12, 23)
     page = Path("look/photos/index.html").read_text()
     assert page.count("data:image/jpeg") >= 4 + 2 and "cannot be read" in page
+    assert "a random sample" not in page, "all were asked; one is damaged"
     assert read_facts(Path("look/photos/look.json")).images == 24
     assert Path("look/photos/pairs.csv").read_text().count("\n") == 2
 

@@ -98,7 +98,7 @@ class Facts:
     groups: int
     grouped: bool  # whether some group has several images
     read: int  # images whose pixels were read
-    asked: int  # images that there was time and room for
+    asked: int  # images that there was time and room for; some of them may be unreadable
     seconds: float
     understood: tuple[str, ...]  # how the data was read
     targets: tuple[TargetFacts, ...]
