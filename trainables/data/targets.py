@@ -66,7 +66,8 @@ class Classes:
 
     def plain(self) -> tuple:
         """The target as JSON knows it; `read_target` takes it back."""
-        return self.name, self.values, self.cuts
+        asked = (self.kind, self.of, self.answers) if self.of else ()
+        return self.name, self.values, self.cuts, *asked
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def read_target(plain: Sequence) -> Target:
         return Number(name)
     if kind != "classes":
         raise ValueError(f"{name!r} is of the unknown kind {kind!r}")
-    return Classes(name, tuple(values), tuple(cuts))
+    of, answers = plain[4:6] if len(plain) > 4 else ("", ())
+    return Classes(name, tuple(values), tuple(cuts), of=of, answers=tuple(answers))
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,12 @@ def test_cuts_make_one_band_more_than_there_are_cuts():
     assert Classes.banded("years", (20, 40, 58)).values == ("<20", "20-39", "40-57", ">=58")
 
 
-@pytest.mark.parametrize("target", [*CONTEST.targets, Classes("class", ("a, b", "c")), Tags("scene", ("sea", "sun, set")), Number("age")])
+QUESTIONS = [Classes.banded("years", (30, 60)).question("years>=60"), Classes("colour", ("red", "sea", "sky")).question("colour=sea|sky")]
+
+
+@pytest.mark.parametrize(
+    "target", [*CONTEST.targets, Classes("class", ("a, b", "c")), Tags("scene", ("sea", "sun, set")), Number("age"), *QUESTIONS]
+)
 def test_a_target_comes_back_from_json(target):
     assert read_target(json.loads(json.dumps(target.plain()))) == target
 
