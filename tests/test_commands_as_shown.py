@@ -146,6 +146,8 @@ def test_those_of_the_pages(tmp_path, run_in, demo):
     for words in shown(lambda page: page != "README.md"):
         if words not in ages and not LIVE.match(shlex.join(words)):
             run_in(words)
+    assert list(pd.read_csv(tmp_path / "vote.csv"))[0] == "image"
+    assert (tmp_path / "runs" / "faces-student" / "kept.json").is_file() and list((tmp_path / "exported").glob("*int8.onnx"))
 
 
 def test_those_that_ask_something_of_a_search(tmp_path, run_in, demo):
