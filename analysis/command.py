@@ -38,6 +38,9 @@ DeviceOption = Annotated[DeviceName, typer.Option(help="Where models compute; au
 BatchOption = Annotated[
     int | None, typer.Option(min=1, help="Images that go through a model at a time. [default: as many as in its validation]")
 ]
+FalseAlarmsOption = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of images like those learned from that may be called unlike anything learned.")
+]
 HeatmapsOption = Annotated[
     int, typer.Option(min=0, help="The page shows heat maps (where models look) beside so many images of a kind; 0: none, which is faster.")
 ]

@@ -18,7 +18,7 @@ import shlex
 import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
@@ -157,7 +157,7 @@ class Decision:
 RESULT = TypeAdapter(Result)
 DECISIONS = TypeAdapter(tuple[Decision, ...])
 # What a report of an earlier version lacks.
-LATER_FIELDS: dict[str, Any] = {"shown": []}
+LATER_FIELDS = {one.name: one.default_factory for one in fields(EpochReport) if one.default_factory is not MISSING}
 
 
 @dataclass(frozen=True)
@@ -304,7 +304,7 @@ def read_reports(folder: Folder) -> list[dict[str, Any]]:
     lines = file.read_text().splitlines() if file.is_file() else []
     reports = [migrated("report", json.loads(line), file) for line in lines]
     # Behind the others: a report that is written again is the line that it was.
-    return [report | {name: value for name, value in LATER_FIELDS.items() if name not in report} for report in reports]
+    return [report | {name: empty() for name, empty in LATER_FIELDS.items() if name not in report} for report in reports]
 
 
 def write_result(folder: Folder, result: Result) -> None:

@@ -87,6 +87,10 @@ LayoutName = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="How images and labels are stored, where several layouts fit; short for --set data/layout=."),
 ]
+# Of a command about a search, which knows where its images are.
+SearchedData = Annotated[
+    str | None, typer.Option(metavar="PATH", help="The folder of the images, or its address. Default: that of the search.")
+]
 OF_DATA = ("target", "tags", "number", "group", "label_pattern", "layout")
 
 

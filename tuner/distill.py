@@ -8,7 +8,19 @@ import typer
 from trainables.commands import launch
 from trainables.console import output
 from trainables.options import AsJson, TrustCode
-from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, TrialCount, carry_out
+from tuner.cli import (
+    Address,
+    CpusPerTrial,
+    Dashboard,
+    GpusPerTrial,
+    Options,
+    Retries,
+    SearchedData,
+    Start,
+    TimeBudget,
+    TrialCount,
+    carry_out,
+)
 
 
 def main(
@@ -37,9 +49,7 @@ def main(
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change the student: optimizer/lr=0.002, labels/teacher=0.7. Repeatable."),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(metavar="PATH", help="The folder of the images, or its address. Default: that of the search.")
-    ] = None,
+    data: SearchedData = None,
     name: Annotated[
         str | None, typer.Option(help="The new run's folder beside the search. Default: RUN-student, RUN-student-2, ...")
     ] = None,

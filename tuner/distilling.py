@@ -119,11 +119,10 @@ def refuse_options(ensemble: str | None, backbone: str | None, images: Path | No
 def open_teacher(ensemble: str) -> Asked:
     """The ensemble, and the run whose images it answers. Raises: RunError, ExtensionError, NewerFormatError."""
     from analysis.evaluation.answering import open_ensemble
-    from analysis.evaluation.fitted_ensemble import FILE
+    from analysis.evaluation.fitted_ensemble import FILE, folder_of, run_of
 
-    folder = open_folder(ensemble)
-    folder = folder.parent if folder.name == FILE else folder
-    run = folder.parent if folder.name not in ("", "..") else folder.resolve().parent
+    folder = folder_of(open_folder(ensemble))
+    run = run_of(folder)
     if (folder / FILE).is_file() and not (run / "run.json").is_file():
         raise RunError(f"{folder} is in no run: its split and its images say what a student may learn. Give runs/<run>/ensemble")
     answering = open_ensemble(folder)

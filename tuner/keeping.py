@@ -13,10 +13,11 @@ from rich.console import Console
 from analysis.command import decode, show_written, table
 from analysis.evaluation.answering import choose_device, open_ensemble
 from analysis.evaluation.fitted_ensemble import EnsembleFile, Pipeline, ensemble_hash, location_of, write_ensemble
-from analysis.evaluation.holdout import note_look
-from analysis.evaluation.kept import kept_of
+from analysis.evaluation.holdout import note_look, use_words
+from analysis.evaluation.kept import Kept, kept_of
 from analysis.evaluation.priced import Entry, note_priced
-from analysis.evaluation.scoring import score_answers
+from analysis.evaluation.scoring import Score, score_answers
+from analysis.evaluation.uncertainty import gain_words, score_words
 from analysis.members.compose import Member, Part
 from analysis.members.predictions import TrialModels, count_passes, data_folder, labelled_source, predict_trials, wanted_views
 from analysis.members.price import Price, fastest, measure, price_of
@@ -125,38 +126,37 @@ def answer(run: Folder, console: Console) -> dict[str, Any]:
     of = ensemble_hash(run / "ensemble")
     entry = Entry(f"student {student.name}", "student", score.score, score.interval, price.ms, price.megabytes, device_name(device), of)
     note_priced(run, [entry])
-    rows = []
-    for name, one in there.items():
-        low, high = scores[name].interval
-        gain = (
-            ""
-            if name == SINGLE
-            else f"{scores[name].gain.gain:+.3f} ({scores[name].gain.interval[0]:+.3f} to {scores[name].gain.interval[1]:+.3f})"
-        )
-        price = prices[name]
-        rows.append((one.words, f"{scores[name].score:.3f} ({low:.3f} to {high:.3f})", gain, f"{price.ms:.3g}", f"{price.megabytes:.3g}"))
-    title = f"On the hold-out ({len(runs.holdout.ids):,} images of {values['holdout']['people']:,} groups), 95 % CI"
-    console.print(table(title, ("",), (metric.title, "against the single model", "ms an image", "MB"), rows))
-    price, full = prices[STUDENT], prices[TEACHER]
-    lead = f"{student.name} keeps {kept}" if kept.share is not None else f"{student.name}: {kept}"
-    costs = f"It takes {price.ms / full.ms:.0%} of the teacher's time and {price.megabytes / full.megabytes:.0%} of its megabytes."
-    lost = kept.lost
-    worse = "significantly " if lost.significant else "not significantly "
-    against = f"Against the teacher: {lost.gain:+.3f} ({lost.interval[0]:+.3f} to {lost.interval[1]:+.3f}), {worse}different."
-    console.print(f"{lead}. {costs}", style="bold", soft_wrap=True)
-    console.print(against, soft_wrap=True)
+    show(console, there, scores, prices, kept, runs)
     if len(single.models) > 1:
         console.print(
             f"The single model is one network, as the student is; {single.name} has {len(single.models)}, one a fold.", soft_wrap=True
         )
-    if len(looked) > 1:
-        console.print(
-            f"The hold-out has scored {len(looked)} different answers: the best of many is optimistically biased.", soft_wrap=True
-        )
+    if words := use_words(looked):
+        console.print(words, soft_wrap=True)
     exported = typed(f"analysis.export --ensemble {shlex.quote(str(run / 'ensemble'))} --precision int8 --out exported")
     console.print(f"Next: {exported}", soft_wrap=True)
     show_written(console, [run / KEPT, run / "ensemble"])
     return values | {"files": [run / KEPT, run / "ensemble"]}
+
+
+def show(
+    console: Console, there: Mapping[str, Answers], scores: Mapping[str, Score], prices: Mapping[str, Price], kept: Kept, runs: Runs
+) -> None:
+    """Print the three side by side, and what the student keeps."""
+    rows = []
+    for name, one in there.items():
+        score, price = scores[name], prices[name]
+        gain = "" if name == SINGLE else gain_words(score.gain)
+        rows.append((one.words, score_words(score.score, score.interval), gain, f"{price.ms:.3g}", f"{price.megabytes:.3g}"))
+    title = f"On the hold-out ({len(runs.holdout.ids):,} images of {len(np.unique(runs.holdout.groups)):,} groups), 95 % CI"
+    console.print(table(title, ("",), (runs.metric.title, "against the single model", "ms an image", "MB"), rows))
+    price, full = prices[STUDENT], prices[TEACHER]
+    (student,) = there[STUDENT].pipeline.trials
+    lead = f"{student} keeps {kept}" if kept.share is not None else f"{student}: {kept}"
+    costs = f"It takes {price.ms / full.ms:.0%} of the teacher's time and {price.megabytes / full.megabytes:.0%} of its megabytes."
+    worse = "significantly " if kept.lost.significant else "not significantly "
+    console.print(f"{lead}. {costs}", style="bold", soft_wrap=True)
+    console.print(f"Against the teacher: {gain_words(kept.lost)}, {worse}different.", soft_wrap=True)
 
 
 def _holdout(runs: Runs, there: Mapping[str, Answers], device: Any) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import typer
 from trainables.commands import launch
 from trainables.console import output
 from trainables.options import AsJson, TrustCode
-from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, carry_out
+from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, SearchedData, Start, TimeBudget, carry_out
 
 
 def main(
@@ -15,9 +15,7 @@ def main(
     finalists: Annotated[
         int | None, typer.Option(min=1, help="Configurations that are raced, the baseline and the best probe among them. Default: 4.")
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(metavar="PATH", help="The folder of the images, or its address. Default: that of the search.")
-    ] = None,
+    data: SearchedData = None,
     time_budget: TimeBudget = None,
     retries: Retries = None,
     gpus_per_trial: GpusPerTrial = None,

@@ -8,7 +8,7 @@ import typer
 from trainables.commands import launch
 from trainables.console import output
 from trainables.options import AsJson, TrustCode
-from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, Start, TimeBudget, carry_out
+from tuner.cli import Address, CpusPerTrial, Dashboard, GpusPerTrial, Options, Retries, SearchedData, Start, TimeBudget, carry_out
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -49,9 +49,7 @@ def main(
             "search's own fold. Default: the searched seed.",
         ),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(metavar="PATH", help="The folder of the images, or its address. Default: that of the search.")
-    ] = None,
+    data: SearchedData = None,
     name: Annotated[str | None, typer.Option(help="The new run's folder in the storage. Default: RUN-refit, RUN-refit-2, ...")] = None,
     storage: Annotated[str | None, typer.Option(help="Where the new run is: a folder or an address. Default: beside the search.")] = None,
     time_budget: TimeBudget = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.command import BatchOption, DeviceOption, refusals, warn
+from analysis.command import BatchOption, DeviceOption, FalseAlarmsOption, refusals, warn
 from analysis.demo.with_onnx import AGAIN, WithOnnx, exported_file
 from analysis.evaluation.answering import device_of, no_such_device, open_ensemble
 from analysis.evaluation.fitted_ensemble import maker
@@ -44,9 +44,7 @@ def main(
     ] = "",
     device: DeviceOption = "auto",
     batch: BatchOption = None,
-    false_alarms: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of images like those learned from that may be called unlike anything learned.")
-    ] = FALSE_ALARMS,
+    false_alarms: FalseAlarmsOption = FALSE_ALARMS,
     trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:

@@ -131,15 +131,14 @@ class Model:
             for prediction in predictions:
                 prediction.no_heat_maps = NO_GRADIENTS
             return
-        from analysis.pages.heatmaps import coloured
+        from analysis.pages.heatmaps import coloured, thumbnail_of
         from analysis.pages.page import jpeg_uri
 
+        small = {name: thumbnail_of(one.image, SIDE) for name, one in numbered.items()}
         for question, (prediction, words) in questions.items():
             prediction.no_heat_maps = "; ".join(found.problems)
             if question in found.maps:
-                small = numbered[question.image].image.copy()
-                small.thumbnail((SIDE, SIDE))
-                picture = jpeg_uri(coloured(small, found.maps[question]))
+                picture = jpeg_uri(coloured(small[question.image], found.maps[question]))
                 prediction.heat_maps.append(HeatMap(target=question.target, value=words, picture=picture))
 
     def _look(self, name: str, content: bytes, pictures: bool) -> tuple[Prediction, "Opened | None"]:

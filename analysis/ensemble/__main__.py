@@ -32,7 +32,7 @@ from analysis.ensemble.tables import (
 from analysis.evaluation.answering import choose_device
 from analysis.evaluation.baseline import find_baseline
 from analysis.evaluation.decide import Decision, Options, Outcome, averaged, decide, score_on
-from analysis.evaluation.holdout import note_look
+from analysis.evaluation.holdout import note_look, use_words
 from analysis.evaluation.nested import candidates_of, known_of
 from analysis.evaluation.novelty import Novelty, Watch, learn, model_for, reference
 from analysis.evaluation.scoring import AlsoScored, also_words, class_table
@@ -274,9 +274,7 @@ def refuse_one_group(runs: Runs) -> None:
 
 def notes_of(runs: Runs, outcome: Outcome, looked: Sequence[object], unlabelled: EvalAnswer | None, why_none: str) -> list[str]:
     """Sentences on what to keep in mind about the answer."""
-    notes = []
-    if len(looked) > 1:
-        notes.append(f"The hold-out has scored {len(looked)} different answers: the best of many is optimistically biased.")
+    notes = [words] if (words := use_words(looked)) else []
     if runs.part == EVERY_FOLD:
         notes.append(fold_line(fold_scores(runs, outcome.decision)))
     notes += decision_notes(outcome.decision)

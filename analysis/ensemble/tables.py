@@ -22,7 +22,7 @@ from analysis.evaluation.decide import (
     step_words,
 )
 from analysis.evaluation.shift import Shift, Worth
-from analysis.evaluation.uncertainty import Gain
+from analysis.evaluation.uncertainty import Gain, gain_words, score_words
 from analysis.members.price import Price, price_of
 from analysis.members.trials import Trial, task_words, train_again
 from trainables.data.names import some
@@ -239,17 +239,6 @@ def fold_line(scores: Mapping[str, float]) -> str:
     """The answer's score on each fold, by its name, and how far they lie apart."""
     found = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
     return f"The answer fold by fold: {found} (standard deviation {np.std(list(scores.values()), ddof=1):.3f})."
-
-
-def score_words(score: float, interval: tuple[float, float]) -> str:
-    """`0.561 (0.480 to 0.710)`."""
-    return f"{score:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
-
-
-def gain_words(gain: Gain) -> str:
-    """`+0.012 (-0.004 to +0.030)`."""
-    low, high = gain.interval
-    return f"{gain.gain:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def compared(gain: Gain) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from analysis.evaluation.fitted_ensemble import FILE, EnsembleFile, ensemble_hash, read_ensemble, read_trial_models
+from analysis.evaluation.fitted_ensemble import EnsembleFile, ensemble_hash, folder_of, read_ensemble, read_trial_models
 from analysis.evaluation.novelty import Novelty, read_novelty
 from analysis.members.predictions import Load, Shown, Source, TrialModels, count_passes, load_once, predict_trials
 from trainables.devices import device_here
@@ -51,8 +51,7 @@ def open_ensemble(folder: Folder, batch: int | None = None) -> Answering:
         batch: images that go through a model at a time; as many as in its validation where none is given.
     Raises: RunError, ExtensionError.
     """
-    if folder.name == FILE:
-        folder = folder.parent
+    folder = folder_of(folder)
     content = read_ensemble(folder)
     trials = [replace(one, largest_pass=batch or 0) for one in read_trial_models(folder, content)]
     return Answering(folder, content, trials, read_novelty(folder, ensemble_hash(folder)))

@@ -111,6 +111,16 @@ def maker(folder: Folder) -> str:
     return typed(f"analysis.ensemble --run {name_of(whole.parent) if whole.name == 'ensemble' else 'RUN'}")
 
 
+def folder_of(named: Folder) -> Folder:
+    """The folder of an ensemble, which may be named by its file."""
+    return named.parent if named.name == FILE else named
+
+
+def run_of(folder: Folder) -> Folder:
+    """The folder of the run that the folder of an ensemble lies in, if it lies in one."""
+    return folder.parent if folder.name not in ("", "..") else folder.resolve().parent
+
+
 def location_of(model: Folder, root: Folder) -> str:
     """How an ensemble's file names a file of weights: by its path from the folder of all runs, or in an object store by its address."""
     return os.path.relpath(model.resolve(), root) if isinstance(model, Path) and isinstance(root, Path) else str(model.resolve())

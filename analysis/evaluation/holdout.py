@@ -27,6 +27,13 @@ def note_look(runs: Sequence[Folder], question: Mapping[str, Any]) -> list[dict[
     return asked
 
 
+def use_words(asked: Sequence[object]) -> str:
+    """What to keep in mind after all that `note_look` returns; empty after a single look."""
+    if len(asked) < 2:
+        return ""
+    return f"The hold-out has scored {len(asked)} different answers: the best of many is optimistically biased."
+
+
 def asked_before(runs: Sequence[Folder]) -> list[dict[str, Any]]:
     """Every different question to the hold-out of these runs' split, oldest first, whichever run beside them was asked.
 

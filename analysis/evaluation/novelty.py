@@ -87,13 +87,12 @@ def unit(features: np.ndarray) -> np.ndarray:
 def reference(runs: Runs, seed: int) -> tuple[Sample, Sample]:
     """Training images, an image of each group in turn, and validation images, drawn by chance, of the first fold that validates; at most
     KEPT each."""
+    import pandas as pd
+
     part = runs.valid.parts.min()
     valid, rng = runs.valid.take(np.flatnonzero(runs.valid.parts == part)), generator(seed, "novelty")
     train = runs.learned.take(rng.permutation(np.flatnonzero(~np.isin(runs.learned.ids, valid.ids))))
-    order = np.argsort(train.groups, kind="stable")
-    _, starts = np.unique(train.groups[order], return_index=True)
-    turn = np.empty(len(order), dtype=np.int64)
-    turn[order] = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
+    turn = pd.Series(train.groups).groupby(train.groups).cumcount().to_numpy()
     return train.take(np.argsort(turn, kind="stable")[:KEPT]), valid.take(rng.permutation(len(valid.ids))[:KEPT])
 
 

@@ -27,6 +27,17 @@ class Gain:
         return {"gain": self.gain, "gain_interval": self.interval, "distinguishable": self.significant, "p": self.p}
 
 
+def score_words(score: float, interval: Interval) -> str:
+    """`0.561 (0.480 to 0.710)`."""
+    return f"{score:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def gain_words(gain: Gain) -> str:
+    """`+0.012 (-0.004 to +0.030)`."""
+    low, high = gain.interval
+    return f"{gain.gain:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
 def paired_gain(answer: Evidence, reference: Evidence, rng: np.random.Generator, draws: int = 1000) -> Gain:
     """The gain of an answer over a reference, both of the same groups of images, which are drawn alike for both."""
     return simultaneous_gains([answer], reference, rng, draws)[0]

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from analysis.command import read_runs, refusals, run_folders, show_written, warn
 from analysis.evaluation.exported import FILE as ONNX
-from analysis.evaluation.fitted_ensemble import FILE, ensemble_hash, read_ensemble, read_trial_models
+from analysis.evaluation.fitted_ensemble import FILE, ensemble_hash, folder_of, read_ensemble, read_trial_models, run_of
 from analysis.evaluation.novelty import FILE as NOVELTY
 from analysis.evaluation.novelty import read_novelty
 from analysis.evaluation.worth import read_worth
@@ -73,7 +73,7 @@ def main(
             choose(dict.fromkeys(PRECISIONS), name, "--precision")
         if ensemble is not None and run is None and trial is None:
             folder = open_folder(ensemble)
-            runs = read_runs([str(run_of(folder))]) if asked else None
+            runs = read_runs([str(run_with_images(folder))]) if asked else None
             found = export_ensemble(console, folder, out)
             called = runs.folders[0].resolve().name if runs else ""
         elif ensemble is None and run is not None and trial is not None:
@@ -94,10 +94,10 @@ def main(
         raise typer.Exit(1)
 
 
-def run_of(folder: Folder) -> Folder:
+def run_with_images(folder: Folder) -> Folder:
     """The run of an ensemble, whose images calibrate and score what is written in smaller numbers. Raises: RunError."""
-    folder = folder.parent if folder.name == FILE else folder
-    run = folder.parent if folder.name not in ("", "..") else folder.resolve().parent
+    folder = folder_of(folder)
+    run = run_of(folder)
     if not (run / "run.json").is_file():
         words = "--precision compares on a hold-out, and int8 is calibrated with training images: give the ensemble's own folder"
         raise RunError(f"{folder} lies in no run. {words}, runs/<run>/ensemble")

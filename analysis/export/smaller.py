@@ -9,8 +9,9 @@ from rich.console import Console
 from analysis.command import show_written, table
 from analysis.evaluation.answering import device_of
 from analysis.evaluation.fitted_ensemble import ensemble_hash
-from analysis.evaluation.holdout import note_look
+from analysis.evaluation.holdout import note_look, use_words
 from analysis.evaluation.priced import Entry, note_priced
+from analysis.evaluation.uncertainty import score_words
 from analysis.export.compared import compare_all, material_of
 from analysis.export.onnx import Export
 from analysis.export.precision import half, integers
@@ -63,27 +64,17 @@ def write_smaller(
             for one in compared
         ],
     )
-    rows = []
-    for one in compared:
-        low, high = one.score.interval
-        rows.append(
-            (
-                one.precision,
-                f"{one.score.score:.3f} ({low:.3f} to {high:.3f})",
-                f"{one.changed:.1%}",
-                f"{one.ms:.3g}",
-                f"{one.megabytes:.3g}",
-            )
-        )
+    rows = [
+        (one.precision, score_words(one.score.score, one.score.interval), f"{one.changed:.1%}", f"{one.ms:.3g}", f"{one.megabytes:.3g}")
+        for one in compared
+    ]
     heads = (f"{runs.metric.title} (95 % CI)", "answers changed", "ms an image", "MB")
     console.print(table(f"On the hold-out ({len(runs.holdout.ids):,} images), ONNX Runtime on the CPU", ("precision",), heads, rows))
     for one in compared[1:]:
         console.print(one.words(runs.metric.title), style="red" if one.loses else None, soft_wrap=True)
     if "int8" in asked:
         console.print(f"int8 is calibrated on {len(material.named)} training images, which {report} names.", soft_wrap=True)
-    if len(looked) > 1:
-        console.print(
-            f"The hold-out has scored {len(looked)} different answers: the best of many is optimistically biased.", soft_wrap=True
-        )
+    if words := use_words(looked):
+        console.print(words, soft_wrap=True)
     show_written(console, [*written, report])
     return {**values, "files": [*written, report]}

@@ -84,10 +84,10 @@ def draw_heats(asked: Sequence[Asked], source: Source, root: Path, scheme: Schem
     return Heats(heats, found.problems)
 
 
-def thumbnail_of(image: Image.Image) -> Image.Image:
+def thumbnail_of(image: Image.Image, side: int = THUMBNAIL) -> Image.Image:
     """A copy whose longer side is as long as that of a heat map."""
     small = image.copy()
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    small.thumbnail((side, side))
     return small
 
 

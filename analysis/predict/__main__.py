@@ -9,7 +9,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from analysis.command import BatchOption, DeviceOption, EnsembleOption, refusals, show_written, table, warn
+from analysis.command import BatchOption, DeviceOption, EnsembleOption, FalseAlarmsOption, refusals, show_written, table, warn
 from analysis.evaluation.fitted_ensemble import maker
 from analysis.evaluation.novelty import FALSE_ALARMS
 from analysis.predict.files import write_answers
@@ -45,9 +45,7 @@ def main(
             show_default=False,
         ),
     ] = None,
-    false_alarms: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of images like those learned from that may be called unlike anything learned.")
-    ] = FALSE_ALARMS,
+    false_alarms: FalseAlarmsOption = FALSE_ALARMS,
     device: DeviceOption = "auto",
     batch: BatchOption = None,
     trust_code: TrustCode = False,

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from analysis.command import RunOption, read_runs, refusals, restore, show_left_out, show_written
 from analysis.evaluation.answering import choose_device
+from analysis.evaluation.uncertainty import gain_words
 from analysis.members.soup.alike import find_groups, kind_words
 from analysis.members.trials import Runs, Trial
 from trainables.commands import program, typed
@@ -119,8 +120,7 @@ def show(console: Console, outcome: "Outcome") -> None:
         table.add_row(trial.name, f"{trial.score:.3f}", *("x" if trial in soup.ingredients else "" for soup in outcome.soups.values()), "")
     for name, soup in outcome.soups.items():
         counts = [str(len(soup.ingredients)) if other == name else "" for other in outcome.soups]
-        low, high = outcome.gains[name].interval
-        words = f"{outcome.gains[name].gain:+.3f} ({low:+.3f} to {high:+.3f})" if len(soup.ingredients) > 1 else "the best trial alone"
+        words = gain_words(outcome.gains[name]) if len(soup.ingredients) > 1 else "the best trial alone"
         table.add_row(f"{name} soup", f"{soup.score:.3f}", *counts, words, style="bold" if name == outcome.kept else None)
     console.print(table)
     best = outcome.trials[0].name

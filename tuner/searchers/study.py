@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,11 @@ class Branch:
 
     space: Space
     study: optuna.Study
+
+    @cached_property
+    def domains(self) -> dict[str, Domain]:
+        """By path."""
+        return {parameter.path: parameter.domain for parameter in self.space.parameters}
 
 
 def branches_of(space: Space, kinds: Mapping[str, Sequence[Any]], metric: Metric) -> dict[str, Branch]:
@@ -201,9 +207,6 @@ class StudySearcher(GivenSearcher):
         self._next += 1
         return self._next - 1
 
-    def _domains_of(self, branch: Branch) -> dict[str, Domain]:
-        return {parameter.path: parameter.domain for parameter in branch.space.parameters}
-
     def _fitting(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The drawn values; of a trial from another version of the space, those that still fit it."""
         return {path: value for path, value in self._space.drawn(values).items() if self._domains[path].holds(value)}
@@ -213,7 +216,7 @@ class StudySearcher(GivenSearcher):
         state = _optuna_state(record)
         if state is not None and (drawn or not self._domains):
             branch = self._branches[self._kinds[record.number]]
-            branch.study.add_trial(_as_optuna(record, drawn, self._domains_of(branch), state))
+            branch.study.add_trial(_as_optuna(record, drawn, branch.domains, state))
 
     def _await(self, number: int, drawn: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) -> None:
         """Tell of a trial that will run again, as one that runs."""
@@ -221,7 +224,7 @@ class StudySearcher(GivenSearcher):
         branch.study.enqueue_trial({path: as_optuna(value) for path, value in drawn.items()})
         trial = self._trials[number] = branch.study.ask()
         for path in drawn:
-            self._domains_of(branch)[path].suggest(trial, path)
+            branch.domains[path].suggest(trial, path)
         for report in reports:
             self.reported(number, report)
 
