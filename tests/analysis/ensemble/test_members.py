@@ -1,6 +1,8 @@
 """Who votes can be said: trials by name, trials as they are, or finished files."""
 
 import json
+from collections import Counter
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -53,7 +55,10 @@ def test_the_hard_vote_of_the_three_best_trials_is_one_command_and_equals_voting
     assert submission["ans"].tolist() == by_hand(here, [trial.name for trial in best]).tolist()
 
 
-def test_named_trials_vote_and_no_others(here):
+def test_named_trials_that_differ_in_kind_vote_hard_and_no_others(here):
+    configs = {trial.name: trial.record.config for trial in load_runs([here / "runs/faces"]).trials}
+    kinds = {(configs[name].loss.name, configs[name].view.crop, str(configs[name].task)) for name in ("faces/0", "faces/2", "faces/3")}
+    assert len(kinds) == 3 and len({kind[0] for kind in kinds}) == len({kind[1] for kind in kinds}) == 2
     assert call("--members", "faces/0, faces/3,faces/2", "--vote", "hard", *PLAIN).exit_code == 0
     assert sorted(members_of(here)) == ["faces/0", "faces/2", "faces/3"]
     submission = pd.read_csv(here / "runs/faces/ensemble/submission.csv")
@@ -118,6 +123,22 @@ def test_submissions_vote_hard_and_a_tie_goes_to_the_file_that_comes_first(folde
     assert "3 of 4 images" in result.stdout
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_submissions_of_models_of_every_size_and_normalisation_vote_hard(folder, seed):
+    rng, images = np.random.default_rng(seed), [f"{number}.jpg" for number in range(40)]
+    kinds = list(product((224, 384, 512), ("baseline", "whole", "imagenet")))
+    answers = {kind: rng.integers(18, size=40) // 4 for kind in kinds}
+    order = [rng.permutation(40) for _ in kinds]
+    files = [
+        write(folder / f"{size}-{normalisation}.csv", [(images[row], answers[size, normalisation][row]) for row in rows])
+        for (size, normalisation), rows in zip(kinds, order, strict=True)
+    ]
+    assert call("--csv", *files).exit_code == 0
+    found = pd.read_csv(folder / "vote.csv").set_index("ImageID")["ans"]
+    # Counter keeps what came first ahead of what is as frequent.
+    assert found[images].tolist() == [Counter(one.tolist()).most_common(1)[0][0] for one in np.stack(list(answers.values())).T]
+
+
 def test_probabilities_vote_soft_or_hard(folder):
     columns = ("ImageID", "cat", "dog")
     files = [
@@ -154,6 +175,20 @@ def test_the_vote_over_the_files_of_runs_is_the_vote_of_their_trials(here):
     assert call("--csv", *(f"probabilities{number}.csv" for number in files), "--vote", "hard").exit_code == 0
     shares = pd.read_csv("vote.csv").drop(columns="ImageID").to_numpy()
     assert shares.argmax(axis=1).tolist() == by_hand(here, ["faces/0", "faces/2", "faces/3"]).tolist()
+
+
+@pytest.mark.nightly
+def test_the_answers_of_trials_of_two_sizes_and_two_normalisations_vote_hard_over_their_files(here, make_run):
+    trials = [{"view": {"size": size}, "normalize": normalize} for size in (32, 48) for normalize in ("imagenet", "dataset")]
+    make_run(here / "runs", "kinds", trials)
+    found = []
+    for number in range(len(trials)):
+        assert call("--run", "kinds", "--members", f"kinds/{number}", "--vote", "best", *PLAIN).exit_code == 0
+        (here / "runs/kinds/ensemble/submission.csv").rename(f"kinds-{number}.csv")
+        found.append(pd.read_csv(f"kinds-{number}.csv"))
+    assert call("--csv", *(f"kinds-{number}.csv" for number in range(len(trials)))).exit_code == 0
+    votes = np.stack([one["ans"] for one in found], axis=1)
+    assert pd.read_csv("vote.csv")["ans"].tolist() == [Counter(row.tolist()).most_common(1)[0][0] for row in votes]
 
 
 def test_files_of_different_images_columns_and_content_are_refused_all_at_once(folder):
