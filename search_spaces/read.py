@@ -71,8 +71,8 @@ class Document:
 
 
 def shipped_spaces() -> list[str]:
-    """The file names of the spaces that come with the package."""
-    return sorted(file.name for file in FOLDER.glob("*.yaml") if file.name not in BASES)
+    """The files of the spaces that come with the package, seen from their folder: `effnet.yaml`, `reports/004.yaml`."""
+    return sorted(name for file in FOLDER.rglob("*.yaml") if (name := file.relative_to(FOLDER).as_posix()) not in BASES)
 
 
 def find_shipped(name: str) -> Path:
@@ -102,7 +102,7 @@ def read_space(
         check: called with the space built from all that could be read; returns further mistakes as (path, message).
 
     Start entries are checked with the files. Where an overlay, a change or a child file makes some of their values impossible, those
-    values are left out.
+    values are left out, as the space's `left_out` says.
 
     Raises: SpaceError with all mistakes, one line each: `effnet.yaml:14: optimizer/lr: low is the text '1e-5', ...`.
     """
@@ -123,15 +123,17 @@ def read_space(
     entries = _with_owners(_settings(everything), choosers or {}, mistakes)
     parameters = _parameters(entries, mistakes)
     fixed = {path: entry for path, entry in entries.items() if not isinstance(entry.value, Domain | None)}
+    start, left_out = _fitting_start(documents, settings_in, entries, parameters, mistakes)
     result = Space(
         name=file.stem,
         file=str(file),
         run={path.removeprefix("run/"): entry.value for path, entry in everything.items() if _is_run(path) and entry.value is not None},
         fixed={path: entry.value for path, entry in fixed.items()},
         parameters=parameters,
-        start=_fitting_start(documents, settings_in, entries, parameters, mistakes),
+        start=start,
         places=_places(everything),
         fixed_when={path: entry.when for path, entry in fixed.items() if entry.when},
+        left_out=left_out,
     )
     if check:
         unread = {path for path, entry in everything.items() if entry.value is None}
@@ -233,9 +235,8 @@ def _source(space: str | Path | Mapping[str, Any]) -> tuple[Path, str | None]:
 
 def _find(name: str, folder: Path) -> Path | None:
     """The file of that name, seen from the folder, or the shipped one."""
-    candidates = [folder / name]
-    if Path(name).name == name:
-        candidates += [FOLDER / name, FOLDER / f"{name}.yaml"]
+    shipped = [one for one in (name, f"{name}.yaml") if one in BASES or one in shipped_spaces()]
+    candidates = [folder / name, *(FOLDER / one for one in shipped)]
     return next((file for file in candidates if file.is_file()), None)
 
 
@@ -725,23 +726,29 @@ def _fitting_start(
     entries: Layer,
     parameters: Sequence[Parameter],
     mistakes: list[str],
-) -> tuple[dict[str, Any], ...]:
-    """The start entries of the last document that has some, without the values that do not fit the final space."""
+) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
+    """The start entries of the last document that has some, without the values that do not fit the final space; and which those are."""
     with_start = [(depth, document.start) for depth, document in enumerate(documents, start=1) if document.start is not None]
     if not with_start:
-        return ()
+        return (), ()
     depth, starts = with_start[-1]
     written = settings_in([document.settings for document in documents[:depth]])
     searched = {parameter.path for parameter in parameters}
     fixed = {path for path, entry in entries.items() if not isinstance(entry.value, Domain)}
     fitting: list[dict[str, Any]] = []
-    for start in starts:
+    left_out: list[str] = []
+    for number, start in enumerate(starts, start=1):
         known = {path: one.value for path, one in start.items() if one.value is not None}
         mistakes += [f"{start[path].place}: {path}: {misfit}" for path in known if (misfit := _misfit(path, known, written))]
         fits = {path: value for path, value in known.items() if (path in searched or path in fixed) and not _misfit(path, known, entries)}
-        if fits.keys() & searched and fits not in fitting:
+        tried = bool(fits.keys() & searched) and fits not in fitting
+        if missing := [path for path in known if path not in fits]:
+            words = ", ".join(f"{path} {show(known[path])}" for path in missing)
+            rest = "" if tried else "; what remains is no further configuration, so it is not tried"
+            left_out.append(f"{start[missing[0]].place}: start entry {number} is without what cannot be drawn here: {words}{rest}.")
+        if tried:
             fitting.append(fits)
-    return tuple(fitting)
+    return tuple(fitting), tuple(left_out)
 
 
 def _misfit(path: str, start: Mapping[str, Any], entries: Layer) -> str:

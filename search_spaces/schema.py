@@ -162,6 +162,8 @@ class Space:
     start: tuple[dict[str, Any], ...]  # partial configurations to try first, by path
     places: dict[str, str]  # of every path and section, run's too: file.yaml:12
     fixed_when: dict[str, When] = field(default_factory=dict)  # of fixed values that not every configuration has
+    # What an overlay, a change or a child took from which start entry, a line each.
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
     def __call__(self, trial: Any) -> dict[str, Any]:
         """Draw one configuration: the nested dict of fixed and drawn values. The names in `trial` are the paths."""

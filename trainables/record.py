@@ -87,6 +87,7 @@ class RunCard:
     extensions: Mapping[str, str] = field(default_factory=dict)  # sha256 of each file, by name
     student_of: str = ""  # the folder of the ensemble whose answers its trials learn: below the folder of all runs, or by its address
     teacher: str = ""  # of such a run: the first 16 digits of the sha256 of teacher.npz
+    left_out: tuple[str, ...] = ()  # values of the space's start entries that it could not draw, a line for each entry
     aside: Mapping[str, Any] = field(default_factory=dict)  # of run.json, unknown to this version, and written again
 
     @property
@@ -401,7 +402,7 @@ def read_run(run: Folder) -> RunCard:
         found = read_json(run / "run.json", "run")
         known = {one.name for one in fields(RunCard)} - {"aside"}
         values = {name: value for name, value in found.items() if name in known}
-        values |= {name: tuple(values.get(name, ())) for name in ("cuts", "predicts", "also")}
+        values |= {name: tuple(values.get(name, ())) for name in ("cuts", "predicts", "also", "left_out")}
         values["attributes"] = tuple(read_target(plain).plain() for plain in values["attributes"])
         values["origins"] = tuple(Origin(**origin) for origin in values.get("origins", ()))
         values["extensions"] = dict(values.get("extensions", {}))

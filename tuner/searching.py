@@ -95,7 +95,8 @@ def search(
                 console.print(Text(f"Examples of each class: {sheet}"), soft_wrap=True)
             valid = f"{preflight.DRAWS} configurations drawn, {len(plan.configurations)} trained for one step, all valid"
             console.print(f"Dry run: {valid}. Nothing was written.")
-            document({"valid": True, "drawn": preflight.DRAWS, "trained for one step": len(plan.configurations)})
+            counts = {"drawn": preflight.DRAWS, "trained for one step": len(plan.configurations)}
+            document({"valid": True, **counts, "left out": list(plan.space.left_out)})
             return 0
         # All that can be checked without opening an image is valid: Ray starts while images are decoded and the preflight runs.
         join = join or start(gpus)
@@ -168,6 +169,8 @@ def check(options: Options, earlier: Earlier | None, gpus: int, stack: ExitStack
     console.print(Text.assemble((space.name, "bold"), f": {verb}{settings.trials} trials of at most {settings.epochs} epochs"))
     if options.space and not gpus and has_overlay(options.space):
         console.print("No GPU here: the space's on_cpu part is used (smaller nets, sizes, epochs).")
+    for line in space.left_out:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     return replace(plan_search(run, space, settings, options, earlier, console), extensions=extensions)
 
 
@@ -205,5 +208,6 @@ def write_plan(plan: Plan, material: Material, options: Options) -> None:
             extensions=hashes(plan.extensions),
             student_of=earlier.card.student_of if earlier else "",
             teacher=earlier.card.teacher if earlier else "",
+            left_out=plan.space.left_out or (earlier.card.left_out if earlier else ()),
         ),
     )

@@ -160,6 +160,17 @@ def test_a_later_layer_drops_the_start_values_that_no_longer_fit(write):
     assert read_space(child).start == ({"loss/name": "focal", "loss/gamma": 2}, {"view/size": 32, "loss/name": "soft_f1"})
 
 
+def test_what_an_overlay_takes_from_a_start_entry_is_said_once_for_each_entry(write):
+    entries = "start:\n- {loss: {name: focal, gamma: 2}, view: {size: 32}}\n- {view: {size: [64, 48]}}\n- {optimizer: {lr: 1.0e-3}}\n"
+    file = write(BASE.lstrip() + entries + "on_cpu: {view: {size: 16}, loss: {name: cross_entropy}}")
+    assert read_space(file).left_out == ()
+    first, second = read_space(file, on_cpu=True).left_out
+    assert first.startswith("my.yaml:9: start entry 1 ") and "loss/name focal, loss/gamma 2, view/size 32" in first
+    assert second.startswith("my.yaml:10: start entry 2 ") and "view/size [64, 48]" in second and "not tried" in second
+    (changed,) = read_space(file, changes=["optimizer/lr=0.1"]).left_out
+    assert "start entry 3" in changed and "optimizer/lr 0.001" in changed
+
+
 def test_a_childs_start_replaces_its_parents(write):
     write(BASE + START, "parent.yaml")
     assert read_space(write("extends: parent.yaml\nstart: []")).start == ()

@@ -99,6 +99,15 @@ def test_a_class_in_fewer_groups_than_parts_refuses_no_data_and_is_named(here, t
     assert re.search(r"female, >=60 \(\d\)", said)
 
 
+@pytest.mark.nightly
+def test_a_dry_run_says_what_a_start_entry_loses(here, tiny_space, plain):
+    code, said = searched(space=str(tiny_space), data=plain, changes=("loss/name=focal",), dry_run=True)
+    lost = [line for line in said.splitlines() if "start entry" in line]
+    assert code == 0 and len(lost) == 2
+    assert all("loss/name cross_entropy" in line for line in lost)
+    assert lost[0].startswith("tiny.yaml:12: start entry 1 ") and lost[1].startswith("tiny.yaml:14: start entry 3 ")
+
+
 @pytest.mark.parametrize(
     "change, parts",
     [
