@@ -140,7 +140,7 @@ TECHNIQUES: dict[str, dict] = {
     "S4-23": {"sampler/name": "weighted"},
     "S4-24": {"optimizer/name": "adam", "optimizer/weight_decay": 5e-4, "schedule/name": "step", "schedule/every": 5},
     "S4-25": {"loss/name": "ce_f1", "loss/share": 0.5},
-    "S4-26": {"data/fold": NO_FOLD},
+    "S4-26": {"data/fold": NO_FOLD, "data/only": 0},
     "S4-32": {"task": "age", "loss/name": "arcface", "loss/scale": 64.0, "loss/margin": 0.2, "model/neck": "batchnorm"},
     "S4-35": {"augment/policy": "rand", "augment/ops": 2, "augment/magnitude": 0.3},
     # Of the union in 3.1, what no row names by itself.

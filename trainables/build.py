@@ -13,6 +13,7 @@ from trainables.data.augment import build_augment
 from trainables.data.batches import TrainBatches, rows_of
 from trainables.data.images import DataError, ImageError
 from trainables.data.sampling import build_sampler
+from trainables.data.splits import NO_FOLD
 from trainables.data.targets import Task, read_task
 from trainables.data.training import ChannelStatistics, Data, TrainingImages, jittered, training_images
 from trainables.data.views import OpenView, View, ViewFile, open_view
@@ -38,11 +39,12 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
     Raises: ConfigError for names that do not exist and combinations that cannot be built, ImageError for images that
         are neither decoded nor can be.
     """
-    view = View.of(config.view)
+    view, data = View.of(config.view), data.only(config.data.only)
     task = read_task(config.task, data.images.scheme)
     train = training_images(config.labels, data, task)
     valid = data.split.valid
-    if config.train.batch_size > len(train):
+    # A refit of the last epochs keeps the batch that fits the searched trial's images; fewer of them are one incomplete batch.
+    if config.train.batch_size > len(train) and config.data.only == NO_FOLD:
         message = f"{config.train.batch_size} is more than the {len(train)} training images; lower it"
         raise ConfigError([Mistake("train/batch_size", message)])
     if not len(valid):

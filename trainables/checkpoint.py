@@ -5,12 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
 
 from trainables.card import Card
 from trainables.loop import Parts, Progress
 from trainables.models.assemble import IMAGENET, Classifier, build_model
+from trainables.registry import ConfigError, Mistake
+from trainables.storage import Folder
 
 
 def pack_model(model: Classifier, card: Card) -> bytes:
@@ -30,6 +32,18 @@ def load_model(file: Path, device: str | torch.device = "cpu") -> tuple[Classifi
     model = build_model(bare, card.task, IMAGENET)
     model.load_state_dict(tensors)
     return model.to(device).eval(), card
+
+
+def begin_from(file: Folder, parts: Parts) -> None:
+    """Give the model, and the moving average of its weights, those of a packed one. Raises: ConfigError where the file cannot be used."""
+    try:
+        tensors = load(file.read_bytes())
+        parts.model.load_state_dict(tensors)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        message = f"goes on from {file}, which cannot be used ({str(error).splitlines()[0]}); refit the trial again into a new run"
+        raise ConfigError([Mistake("data/only", message)]) from None
+    if parts.average:
+        parts.evaluated.load_state_dict(tensors)
 
 
 def pack_progress(parts: Parts, progress: Progress) -> bytes:

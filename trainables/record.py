@@ -5,7 +5,8 @@ runs/<run>/space.yaml        the space in effect
 runs/<run>/extensions/       copies of the user's own Python files that the space names
 runs/<run>/split.csv         every image, its content's hash, and its part: train, a fold, hold-out
 runs/<run>/teacher.npz       of a student's run: what its teacher, a vote, answers for the images
-runs/<run>/trials/<number>/  config.json, reports.jsonl, result.json, rungs.json, valid.npz, model.safetensors, last/
+runs/<run>/trials/<number>/  config.json, reports.jsonl, result.json, rungs.json, valid.npz, model.safetensors, last/; of some
+                             refits first.safetensors
 
 Every file is written completely or not at all, in today's format; reading takes every earlier one (see migrations). A field that is not
 known is kept aside, one that is missing has its default. A trial's process writes its record; the driver adds `rungs.json` and, when
@@ -41,6 +42,7 @@ from trainables.storage import Folder, open_folder, remove_tree, write_atomicall
 State = Literal["finished", "stopped", "failed", "interrupted"]
 Cause = Literal["", "diverged", "memory", "settings", "photo", "crash"]
 MODEL = "model.safetensors"
+FIRST = "first.safetensors"  # of a refit of the last epochs: the searched trial's model, from which it goes on
 LAST = "last/state.pt"  # what is needed to continue, while a trial runs
 SPACE = "space.yaml"
 SPLIT = "split.csv"

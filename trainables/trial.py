@@ -16,11 +16,12 @@ from ray._raylet import setproctitle  # pyrefly: ignore[missing-module-attribute
 
 from trainables.build import build_parts
 from trainables.card import Card
-from trainables.checkpoint import pack_model, pack_progress, unpack_progress
+from trainables.checkpoint import begin_from, pack_model, pack_progress, unpack_progress
 from trainables.config import TrialConfig
 from trainables.curves import Curves
 from trainables.data.images import ImageError
 from trainables.data.shipping import ensure_view
+from trainables.data.splits import NO_FOLD
 from trainables.data.training import Data
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFile
@@ -31,6 +32,7 @@ from trainables.models.offline import offline_words
 from trainables.models.settings import ModelConfig
 from trainables.probe import epochs_of
 from trainables.record import (
+    FIRST,
     MODEL,
     Cause,
     Predictions,
@@ -242,6 +244,8 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
     try:
         threads = job.threads if device.type != "cpu" else 0
         parts = build_parts(config, job.data, device, threads=threads, micro_batch=result.micro_batch)
+        if config.data.only != NO_FOLD:
+            begin_from(folder / FIRST, parts)
         state = read_last(folder)
         progress = unpack_progress(state, parts) if state else Progress()
         reports = list(read_reports(folder))

@@ -52,6 +52,8 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
         mistakes.append(
             ("data/fold", "is -1 (no validation split), and a search needs validation scores; only tuner.refit --all-data uses it")
         )
+    if space.fixed.get("data/only", NO_FOLD) != NO_FOLD:
+        mistakes.append(("data/only", "is for refits alone, which tuner.refit --all-data --last-epochs N makes; leave it out"))
     required = ("model/backbone", "optimizer/lr")
     mistakes += [(path, "is required; it has no default") for path in required if path not in everything]
 

@@ -41,6 +41,15 @@ def main(
             help="--all-data: train to the best epoch of the searched trial, with a schedule of that length, or all epochs. Default: best."
         ),
     ] = None,
+    last_epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="--all-data: go on from the searched trial's weights for N epochs in which its validation images alone train, at the "
+            "learning rate it had N epochs before its best, down to 0.",
+        ),
+    ] = None,
     seeds: Annotated[
         int | None,
         typer.Option(
@@ -64,12 +73,14 @@ def main(
     """Train the best configurations of a search again: on every fold, on all data, with other seeds.
 
     With --folds each fold is predicted by a model that did not train on it, which gives one score over all groups but the hold-out.
-    With --all-data models train on all but the hold-out, on which analysis.ensemble evaluates them. --seeds shows how much of a score
-    is chance.
+    With --all-data models train on all but the hold-out, on which analysis.ensemble evaluates them; with --last-epochs 3 they do so in
+    the last 3 epochs, from the searched trial's weights. --seeds shows how much of a score is chance.
 
         python -m tuner.refit --run faces --top 3 --folds 5
 
         python -m tuner.refit --run faces --trials 4,7 --all-data
+
+        python -m tuner.refit --run faces --top 3 --all-data --last-epochs 3
 
     The folds are those of the run's split.csv, and the hold-out groups never train. The trials are Ray trials with records like all
     others, in a run of their own. Ctrl-C, SIGTERM and the end of --time-budget stop softly; resume with `--resume RUN-refit`.
@@ -91,7 +102,7 @@ def main(
         from tuner.refits import RefitOptions
         from tuner.refitting import refit
 
-        refit_options = RefitOptions(run or "", top, trials or (), folds, all_data, epochs_from, seeds, storage)
+        refit_options = RefitOptions(run or "", top, trials or (), folds, all_data, epochs_from, last_epochs, seeds, storage)
         return refit(refit_options, options, console, start)
 
     carry_out(work, console, address=address, dashboard=dashboard)

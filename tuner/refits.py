@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,9 +13,12 @@ from search_spaces.schema import Choice, Parameter, Space, When, flat, same
 from trainables.config import TrialConfig, choosers
 from trainables.data.splits import NO_FOLD
 from trainables.metrics import BY_NAME
+from trainables.models.settings import FrozenSettings, ModelConfig
 from trainables.record import (
     DAMAGE,
+    FIRST,
     IN,
+    MODEL,
     Origin,
     Record,
     Result,
@@ -32,7 +35,7 @@ from trainables.record import (
     write_result,
 )
 from trainables.schedules import PlateauSettings
-from trainables.storage import Folder, StorageError
+from trainables.storage import Folder, StorageError, write_atomically
 from trainables.versions import code_version
 from tuner.cli import Options
 from tuner.runs import refuse_refit, resume_command
@@ -51,6 +54,7 @@ class RefitOptions:
     folds: int | None = None  # each configuration once on each fold; must be the run's own number
     all_data: bool = False  # on everything but the hold-out
     epochs_from: Literal["best", "all"] | None = None  # all_data: how many epochs
+    last_epochs: int | None = None  # all_data: so many, on the images that validated, from the searched trial's weights
     seeds: int | None = None  # new ones for each
     storage: str | None = None  # where the new run lies; None: beside the search
 
@@ -75,6 +79,7 @@ def refuse_options(refit_options: RefitOptions, options: Options) -> None:
         "--folds": refit_options.folds,
         "--all-data": refit_options.all_data,
         "--epochs-from": refit_options.epochs_from,
+        "--last-epochs": refit_options.last_epochs,
         "--seeds": refit_options.seeds,
         "--name": options.name,
         "--storage": refit_options.storage,
@@ -99,8 +104,20 @@ def refuse_options(refit_options: RefitOptions, options: Options) -> None:
             mistakes.append("give --folds N (every fold), --all-data (all but the hold-out), or --seeds N (other seeds)")
         if refit_options.epochs_from and not refit_options.all_data:
             mistakes.append("--epochs-from is for --all-data, where no validation split chooses the epoch; remove it")
+        if refit_options.last_epochs is not None:
+            mistakes += wrong_last_epochs(refit_options, refit_options.last_epochs)
     if mistakes:
         raise RunError("\n".join(mistakes))
+
+
+def wrong_last_epochs(refit_options: RefitOptions, last: int) -> Iterator[str]:
+    """What does not go together with this number of last epochs."""
+    if last < 1:
+        yield f"--last-epochs is {last}; write 1 or more"
+    if not refit_options.all_data:
+        yield "--last-epochs is for --all-data: the images that validated train then, and none are left to validate; give both"
+    if refit_options.epochs_from:
+        yield "--epochs-from trains from the first weights, --last-epochs goes on from the trained ones; give one of them"
 
 
 def choose(run: Folder, card: RunCard, refit_options: RefitOptions) -> list[Record]:
@@ -159,7 +176,10 @@ def plan_refits(chosen: Sequence[Record], refit_options: RefitOptions, own: int)
         raise RunError(f"--folds is {refit_options.folds}, but {why}; give --all-data or --seeds N")
     if refit_options.folds not in (None, own):
         raise RunError(f"--folds is {refit_options.folds}, but the split.csv of the search has {own} folds; write --folds {own}")
-    by_score = [record.number for record in chosen if isinstance(record.config.schedule, PlateauSettings)] if refit_options.all_data else []
+    if refit_options.last_epochs:
+        refuse_what_cannot_go_on(chosen, refit_options.last_epochs)
+    from_the_first = refit_options.all_data and not refit_options.last_epochs
+    by_score = [record.number for record in chosen if isinstance(record.config.schedule, PlateauSettings)] if from_the_first else []
     if by_score:
         raise RunError(
             f"schedule/name is plateau in trial {', '.join(map(str, by_score))}: it lowers the learning rate by the validation score, and "
@@ -172,6 +192,22 @@ def plan_refits(chosen: Sequence[Record], refit_options: RefitOptions, own: int)
         for again in [seed + APART * (number + 1) for number in range(refit_options.seeds)] if refit_options.seeds else [seed]:
             refits += [Refit(origin, changed(record, refit_options, seed=again, fold=fold)) for fold in folds_of(record, refit_options)]
     return refits
+
+
+def refuse_what_cannot_go_on(chosen: Sequence[Record], last: int) -> None:
+    """Raises: RunError naming the trials whose training has no such last epochs."""
+    mistakes = []
+    for record in chosen:
+        epochs = record.config.epochs
+        if record.config.model.is_probe:
+            mistakes.append(f"trial {record.number} is a probe, whose heads are fitted at once, so there are no epochs to go on with")
+        elif not record.has_model:
+            mistakes.append(f"trial {record.number} has no weights to go on from: {record.model} is gone (run/keep says how many are kept)")
+        elif last > epochs:
+            mistakes.append(f"--last-epochs is {last}, and trial {record.number} has {epochs} epochs; write at most {epochs}")
+    if mistakes:
+        fix = "Choose other trials with --trials, or train from the first weights: --all-data without --last-epochs"
+        raise RunError("\n".join([*mistakes, fix]))
 
 
 def folds_of(record: Record, refit_options: RefitOptions) -> Iterable[int]:
@@ -187,9 +223,31 @@ def changed(record: Record, refit_options: RefitOptions, *, seed: int, fold: int
     values["seed"], values["data"]["fold"] = seed, fold
     if refit_options.all_data:
         values["train"]["patience"] = 0
-        if refit_options.epochs_from != "all":
+        if refit_options.last_epochs:
+            go_on(values, record, refit_options.last_epochs)
+        elif refit_options.epochs_from != "all":
             values["epochs"] = record.best["epoch"]
     return TrialConfig.from_values(values)
+
+
+def go_on(values: dict[str, Any], record: Record, last: int) -> None:
+    """Change a configuration to that of the last epochs, on the fold that validated, from the best weights of its trial.
+
+    The learning rate is that which the trial had so many epochs before its best one, or, where there were not as many, its highest; a
+    cosine brings it down to 0.
+    """
+    best = record.best["epoch"]
+    before = next((report["lr"] for report in record.reports if report["epoch"] == best - last), record.config.optimizer.lr)
+    values["data"]["only"] = record.config.data.fold
+    values["epochs"], values["optimizer"]["lr"] = last, before
+    values["schedule"] = {"name": "cosine"}
+    model = values["model"]
+    model["heads"] = "random"  # Those of the weights take their place.
+    if isinstance(record.config.model, FrozenSettings) and not record.config.model.for_ever:
+        # What had thawed by then stays so.
+        model["unfreeze_epoch"] -= best
+        if model["unfreeze_epoch"] <= 0:
+            values["model"] = {name: model[name] for name in ModelConfig.model_fields} | {"freeze": "none"}
 
 
 def read_refits(run: Folder, card: RunCard) -> list[Refit]:
@@ -237,10 +295,20 @@ def show_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refit
         trials = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {', '.join(map(str, numbers))}"
         best = f"{BY_NAME[card.metric].title} {record.best['score']:.3f} at epoch {record.best['epoch']} of {record.config.epochs}"
         console.print(f"  {trials}: {searched.name}/{record.number}, {record.config.model.backbone}, {best}")
-    if refits[0].config.data.fold == NO_FOLD:
+    if goes_on(refits[0].config):
+        console.print(
+            f"No validation split: from the weights of each, {refits[0].config.epochs} epochs on the images that validated it. The last "
+            "epoch is kept, and only the hold-out (test) is scored."
+        )
+    elif refits[0].config.data.fold == NO_FOLD:
         console.print("No validation split: all but the hold-out train, the last epoch is kept, and only the hold-out (test) is scored.")
         if any(record.config.train.patience for record in chosen):
             console.print("train/patience is 0 here: it needs validation scores.")
+
+
+def goes_on(config: TrialConfig) -> bool:
+    """Whether a refit trains the last epochs only, from the weights of its origin."""
+    return config.data.only != NO_FOLD
 
 
 def space_of(configs: Sequence[TrialConfig]) -> Space:
@@ -265,19 +333,38 @@ def space_of(configs: Sequence[TrialConfig]) -> Space:
 
 
 def lay_out(run: Folder, card: RunCard, refits: Sequence[Refit]) -> None:
-    """Begin the records that are missing: settings, and in words which refit it is."""
+    """Begin the records that are missing: settings, weights to go on from, and in words which refit it is.
+
+    Raises: RunError where such weights are gone.
+    """
     there = {folder.name for folder in list_trials(run)}
-    name = searched_run(run, card).name
+    searched = searched_run(run, card)
     for number, refit in enumerate(refits):
         if str(number) not in there:
             folder = trial_folder(run, number)
             start_record(folder, refit.config)
-            result = Result("interrupted", "not started yet", 0, card.split, "", code_version(), attempt=0, notes=(note(name, refit),))
+            if goes_on(refit.config):
+                write_atomically(folder / FIRST, weights_of(searched, refit.origin))
+            words = (note(searched.name, refit),)
+            result = Result("interrupted", "not started yet", 0, card.split, "", code_version(), attempt=0, notes=words)
             write_result(folder, result)
+
+
+def weights_of(searched: Folder, origin: Origin) -> bytes:
+    """The best weights of a searched trial. Raises: RunError."""
+    file = trial_folder(searched, origin.trial) / MODEL
+    try:
+        return file.read_bytes()
+    except StorageError:
+        raise
+    except OSError as error:
+        raise RunError(f"{file}, from which a refit goes on, cannot be read ({error.strerror or error}); restore it") from None
 
 
 def note(searched: str, refit: Refit) -> str:
     """Which refit it is: `refit of faces/7: fold 2, seed 1000`."""
     config = refit.config
     trains = f"fold {config.data.fold}" if config.data.fold != NO_FOLD else f"all but the hold-out, {config.epochs} epochs"
+    if goes_on(config):
+        trains = f"its weights of epoch {refit.origin.epoch}, then {config.epochs} epochs on fold {config.data.only} alone"
     return f"refit of {searched}/{refit.origin.trial}: {trains}, seed {config.seed}"

@@ -16,6 +16,7 @@ from search_spaces.errors import UserError
 from search_spaces.schema import show
 from trainables.commands import launch
 from trainables.console import STOPPED, complain, document, output
+from trainables.data.splits import NO_FOLD
 from trainables.devices import device_here
 from trainables.extensions import fault_of, hashes, loaded
 from trainables.metrics import BY_NAME
@@ -23,6 +24,7 @@ from trainables.options import AsJson, TrustCode
 from trainables.progress import progress_bar
 from trainables.record import (
     DAMAGE,
+    FIRST,
     Cause,
     Predictions,
     Record,
@@ -283,6 +285,7 @@ def train_again(
     from torch.cuda import OutOfMemoryError
 
     from trainables.build import build_parts
+    from trainables.checkpoint import begin_from
     from trainables.loop import DivergedError
     from trainables.probe import epochs_of
 
@@ -291,6 +294,8 @@ def train_again(
     reports, predictions, cause, reason = [], None, "", ""
     try:
         parts = build_parts(config, data, device, threads=threads if device.type != "cpu" else 0, micro_batch=result.micro_batch)
+        if config.data.only != NO_FOLD:
+            begin_from(record.folder / FIRST, parts)
         for epoch in islice(epochs_of(config, parts), epochs):
             reports.append(asdict(epoch.report))
             if epoch.report.epoch == keep:

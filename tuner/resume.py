@@ -13,8 +13,10 @@ from safetensors import safe_open
 
 from search_spaces.schema import Space, as_drawn, flat, holds, nested
 from trainables.config import TrialConfig
+from trainables.data.splits import NO_FOLD
 from trainables.record import (
     DAMAGE,
+    FIRST,
     LAST,
     MODEL,
     EpochReport,
@@ -142,15 +144,21 @@ def verify(record: Record) -> None:
             raise ValueError("result.json is missing")
         read_predictions(record.folder)
     if record.has_model:
-        with local_file(record.folder / MODEL) as file, safe_open(file, framework="pt"):
-            pass
+        _verify_weights(record.model)
     elif epochs and result.state == "interrupted":
         raise ValueError(f"{MODEL} is missing")
+    if record.config.data.only != NO_FOLD and result.state == "interrupted":
+        _verify_weights(record.folder / FIRST)
     if (result.state == "interrupted" or result.cause == "crash") and not (reports and reports[-1].last):
         done = _epochs_done(read_last(record.folder))
         # It is written after the first report, and after some of the later ones.
         if not min(len(epochs), 2) - 1 <= done <= len(epochs):
             raise ValueError(f"{LAST} is of epoch {done}, the last report of epoch {len(epochs)}")
+
+
+def _verify_weights(weights: Folder) -> None:
+    with local_file(weights) as file, safe_open(file, framework="pt"):
+        pass
 
 
 def _epochs_done(last: bytes | None) -> int:

@@ -81,6 +81,7 @@ def test_every_name_of_every_registry_passes(read, path, name):
         ("epochs: {choice: [3, 5]}", "epochs", ["run/epochs"]),
         ("data: {folds: {choice: [3, 5]}}", "data/folds", ["cannot be searched"]),
         ("data: {cuts: [60, 30]}", "data/cuts", ["ascending", "[60, 30]"]),
+        ("data: {only: 1}", "data/only", ["tuner.refit --all-data --last-epochs"]),
         ("task: wisdom", "task", ["'wisdom'", "mask, gender, age"]),
         ("task: {choice: [joint, [[mask], [mask, age]]]}", "task", ["mask", "two heads"]),
         ("run: {trails: 3}", "run/trails", ["did you mean run/trials"]),

@@ -18,14 +18,15 @@ from tests.faults.commands import start
 from tests.messages import missing, mistaken
 from trainables.data.images import DataError
 from trainables.data.splits import NO_FOLD
-from trainables.record import MODEL, SPLIT, RunError, read_predictions, read_record, read_records, read_run, trial_folder
+from trainables.record import DAMAGE, FIRST, MODEL, SPLIT, RunError, read_predictions, read_record, read_records, read_run, trial_folder
 from trainables.restore_data import read_folds
 from trainables.trial import Job, train
 from tuner.cli import Options, TrialCount
 from tuner.refit import main
 from tuner.refits import RefitOptions, choose, plan_refits, space_of
 from tuner.refitting import refit
-from tuner.resume import fits
+from tuner.replay import replay
+from tuner.resume import fits, verify
 from tuner.searching import search
 
 EPOCHS = 3
@@ -257,6 +258,118 @@ def test_models_of_all_data_take_the_place_of_the_searched_one_in_an_ensemble(on
     assert str(runs.left_out[0]) == f"1 searched trials: their refits on all data take their place: faces/{best}"
 
 
+# The last epochs
+
+
+@pytest.fixture(scope="module")
+def on_the_validation_images(home, searched, best, ray_cluster) -> Path:
+    """The best trial goes on for two epochs on the images that validated it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        code, words = refitted(RefitOptions(run="faces", top=1, all_data=True, last_epochs=2), already(ray_cluster), name="last")
+    assert code == 0, words
+    assert "No validation split" in words and "python -m analysis.ensemble --top 1 --run faces --run last" in words
+    return home / "runs" / "last"
+
+
+def test_the_last_epochs_go_on_from_the_searched_weights_on_the_fold_that_validated(on_the_validation_images, searched, best, data):
+    then, (record,) = read_record(trial_folder(searched, best)), read_records(on_the_validation_images)
+    assert (record.folder / FIRST).read_bytes() == then.model.read_bytes() != record.model.read_bytes()
+    config = record.config
+    assert (config.data.fold, config.data.only, config.epochs, config.schedule.name) == (NO_FOLD, 0, 2, "cosine")
+    assert record.result.state == "finished" and record.result.best_epoch == 2
+    assert [report["score"] for report in record.reports] == [None, None]
+    validated = data.split.valid
+    assert {report["photos"] for report in record.reports} == {len(validated) // 16 * 16}
+    lrs = [report["lr"] for report in record.reports]
+    assert config.optimizer.lr > lrs[0] > lrs[1] > 0
+    (words,) = record.result.notes
+    assert words == f"refit of faces/{best}: its weights of epoch {then.best['epoch']}, then 2 epochs on fold 0 alone, seed 0"
+
+
+def test_the_last_epochs_are_trained_again_bitwise_and_take_the_trial_s_place_in_a_vote(on_the_validation_images, searched, best):
+    assert replay(str(on_the_validation_images), 0, epochs=None, folder=None, threads=None, console=Console(quiet=True)) == 0
+    runs = load_runs([searched, on_the_validation_images])
+    assert [str(trial) for trial in runs.trials] == [f"faces/{1 - best}", "last/0"]
+    assert runs.trials[1].score == next(one.score for one in load_runs([searched]).trials if one.record.number == best)
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(file.read_bytes()[:99]), Path.unlink], ids=["cut", "gone"])
+def test_weights_that_are_to_be_gone_on_from_are_verified_before_they_are(on_the_validation_images, tmp_path, damage):
+    folder = shutil.copytree(on_the_validation_images / "trials" / "0", tmp_path / "0")
+    edit(folder / "result.json", state="interrupted", best_epoch=0)
+    for name in (MODEL, "reports.jsonl"):
+        (folder / name).unlink()
+    verify(read_record(folder))
+    damage(folder / FIRST)
+    with pytest.raises(DAMAGE):
+        verify(read_record(folder))
+
+
+def test_last_epochs_that_end_between_two_of_them_go_on_to_the_same_model(on_the_validation_images, data, tmp_path):
+    record = read_record(on_the_validation_images / "trials" / "0")
+    job = Job(tmp_path, replace(data, split=replace(data.split, fold=NO_FOLD)), "test", threads=1)
+    folder = trial_folder(tmp_path, 0)
+    folder.mkdir(parents=True)
+    shutil.copy(record.folder / FIRST, folder)
+
+    def end(values):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(0, record.config, job, report=end)
+    assert len(read_record(folder).reports) == 1
+    train(0, record.config, job, report=lambda values: None)
+    assert (folder / MODEL).read_bytes() == record.model.read_bytes()
+
+
+@pytest.mark.nightly
+def test_killed_last_epochs_resume_to_the_same_model(home, on_the_validation_images, best, ray_cluster):
+    words = ("--run", "faces", "--trials", str(best), "--all-data", "--last-epochs", "2", "--name", "last-killed", "--no-dashboard")
+    command = start(home, "tuner.refit", *words)
+    run = home / "runs" / "last-killed"
+    try:
+        command.wait_for(lambda: list(run.glob("trials/*/reports.jsonl")))
+    finally:
+        command.kill()
+    code, said = refitted(RefitOptions(), already(ray_cluster), resume="last-killed")
+    assert code == 0, said
+    assert (run / "trials" / "0" / MODEL).read_bytes() == (on_the_validation_images / "trials" / "0" / MODEL).read_bytes()
+
+
+def test_the_learning_rate_goes_on_where_the_searched_trial_had_it_so_many_epochs_before_its_best(copied):
+    edit(trial_folder(copied, 0) / "result.json", best_epoch=3)
+    lrs = [report["lr"] for report in read_record(trial_folder(copied, 0)).reports]
+    rates = [planned(copied, RefitOptions(trials=(0,), all_data=True, last_epochs=last))[0].config.optimizer.lr for last in (1, 2, 3)]
+    assert rates == [lrs[1], lrs[0], 1e-2], "before its first epoch a trial has its highest"
+
+
+@pytest.mark.parametrize("unfreeze, found", [(1, "none"), (2, "none"), (3, 1), (0, 0)])
+def test_what_had_thawed_by_the_best_epoch_does_not_freeze_again(copied, unfreeze, found):
+    values = read_record(trial_folder(copied, 0)).config.values()["model"]
+    edit(trial_folder(copied, 0) / "config.json", model=values | {"freeze": "backbone", "unfreeze_epoch": unfreeze})
+    edit(trial_folder(copied, 0) / "result.json", best_epoch=2)
+    (refit,) = planned(copied, RefitOptions(trials=(0,), all_data=True, last_epochs=2))
+    model = refit.config.model
+    assert model.freeze == "none" if found == "none" else model.unfreeze_epoch == found
+
+
+def test_a_plateau_may_go_on_with_its_last_epochs(copied):
+    edit(trial_folder(copied, 1) / "config.json", schedule={"name": "plateau"})
+    (refit,) = planned(copied, RefitOptions(trials=(1,), all_data=True, last_epochs=1))
+    assert refit.config.schedule.name == "cosine"
+
+
+def test_trials_that_cannot_go_on_are_all_named_with_what_they_lack(copied, searched):
+    probe = {"backbone": "test_efficientnet", "weights": "none", "freeze": "backbone", "heads": "probe"}
+    edit(trial_folder(copied, 0) / "config.json", model=probe)
+    (trial_folder(copied, 1) / MODEL).unlink()
+    said = refused(RefitOptions(run="copied", trials=(0, 1), all_data=True, last_epochs=2)).splitlines()
+    assert not mistaken(said[:-1], [("trial 0 ", "probe"), ("trial 1 ", MODEL)])
+    said = refused(RefitOptions(run="faces", trials=(0,), all_data=True, last_epochs=EPOCHS + 1))
+    assert not missing(said, f"--last-epochs is {EPOCHS + 1}", "trial 0 ", f"at most {EPOCHS}")
+
+
 # What to train
 
 
@@ -315,6 +428,9 @@ def test_every_refit_has_its_place_in_the_space_of_what_differs(searched):
         (RefitOptions(run="faces"), ["--folds", "--all-data", "--seeds"]),
         (RefitOptions(run="faces", folds=2, all_data=True), ["--folds", "--all-data"]),
         (RefitOptions(run="faces", seeds=1, epochs_from="all"), ["--epochs-from", "--all-data"]),
+        (RefitOptions(run="faces", seeds=1, last_epochs=2), ["--last-epochs", "--all-data"]),
+        (RefitOptions(run="faces", all_data=True, last_epochs=0), ["--last-epochs is 0"]),
+        (RefitOptions(run="faces", all_data=True, last_epochs=2, epochs_from="all"), ["--epochs-from", "--last-epochs"]),
         (RefitOptions(run="faces", seeds=1, top=0), ["--top is 0"]),
         (RefitOptions(run="faces", seeds=1, top=1, trials=(1,)), ["--top", "--trials"]),
         (RefitOptions(run="face", seeds=1), ["'face' in runs/"]),

@@ -26,6 +26,9 @@ class DataConfig(Section):
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = setting("share of the groups in the hold-out, which the search never sees", 0.15)
     folds: Annotated[int, Field(ge=2)] = setting("number of folds of the other groups; one of them validates", 5)
     fold: Annotated[int, Field(ge=-1)] = setting("the fold that validates; -1: no validation split, for a refit on all data", 0)
+    only: Annotated[int, Field(ge=-1)] = setting(
+        "the one fold that trains, for a refit of the last epochs, which go on from the searched trial's weights; -1: all that may", -1
+    )
     layout: str = setting("how images and labels are stored; empty: the first layout that fits", "")
     target: Names = setting(
         "the columns to predict; empty: the one called label, class, target, category or y; *: every column that is nothing else",

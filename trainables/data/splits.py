@@ -38,10 +38,13 @@ class Split:
     part: np.ndarray  # (n,) HOLDOUT, ALWAYS or the number of a fold
     fold: int  # the fold that validates, or NO_FOLD
     hash: str  # of images, labels and parts; records with different hashes are never compared
+    only: int = NO_FOLD  # the one fold that trains; NO_FOLD: all but the hold-out and the fold that validates
 
     @property
     def train(self) -> np.ndarray:
         """Indices of the training images."""
+        if self.only != NO_FOLD:
+            return np.flatnonzero(self.part == self.only)
         return np.flatnonzero((self.part != HOLDOUT) & (self.part != self.fold))
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from trainables.data.choices import with_choices
 from trainables.data.images import Images, strata_of
 from trainables.data.settings import LabelsConfig
-from trainables.data.splits import Split
+from trainables.data.splits import NO_FOLD, Split
 from trainables.data.targets import Scheme, Task
 from trainables.data.views import View, ViewFile, ViewFiles, statistics_of
 from trainables.registry import ConfigError, Mistake
@@ -69,6 +69,10 @@ class Data:
     relabelled: Mapping[str, np.ndarray] = field(default_factory=dict)  # (n, Classes + tags) by the value of labels/relabel
     weights: np.ndarray | None = None  # (n,) relative weight with which each image is shown
     taught: Taught | None = None  # what a teacher answers for the images
+
+    def only(self, fold: int) -> Self:
+        """The data of which one fold alone trains, nothing beside it; all of it for NO_FOLD."""
+        return self if fold == NO_FOLD else replace(self, split=replace(self.split, only=fold), extra=())
 
     @classmethod
     def of(cls, images: Images, split: Split, views: ViewFiles, *, with_statistics: bool) -> Self:
