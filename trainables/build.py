@@ -19,6 +19,7 @@ from trainables.data.training import ChannelStatistics, Data, TrainingImages, ji
 from trainables.data.views import OpenView, View, ViewFile, open_view
 from trainables.loop import Parts, Validation, choose_precision, optimizer_steps
 from trainables.losses import CosineHeadSettings, Head, build_losses
+from trainables.losses.ordinal import ordinal_head
 from trainables.metrics import metric_of
 from trainables.mixing import build_mixer
 from trainables.models.assemble import IMAGENET, build_model
@@ -100,7 +101,26 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         scaler=torch.amp.GradScaler(device.type, enabled=precision is torch.float16),
         micro_batch=micro_batch,
         views=views,
+        cut_by=classes_to_cut_by(data, task, train, own, edges) if config.loss.ordinal == "number" else None,
     )
+
+
+def classes_to_cut_by(data: Data, task: Task, train: TrainingImages, own: OpenView, edges: bool) -> Validation:
+    """The images with the class ids of the ordinal target, to which the cuts of a predicted number are fitted: those that validate; where
+    none do, those of the run that train and whose number is known.
+
+    Args:
+        own: the view of the run's own images.
+    """
+    (target,) = next(scheme.targets for scheme in task.head_schemes if ordinal_head(scheme))
+    if len(data.split.valid):
+        images = data.images.take(data.split.valid)
+        ids, classes = images.ids, images.scheme.ids((target.name,), images.labels)[:, 0]
+    else:
+        known = (train.source == 0) & ~np.isnan(train.numbers)
+        # By the true cuts, whatever labels/cuts teaches.
+        ids, classes = train.ids[known], np.digitize(train.numbers[known], target.cuts)
+    return Validation(own.images, own.rows(ids), classes, edges)
 
 
 def with_numbers(train: TrainingImages, config: TrialConfig, task: Task) -> tuple[TrainingImages, tuple[float, float]]:

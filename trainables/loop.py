@@ -69,6 +69,7 @@ class Parts:
     scaler: torch.amp.GradScaler  # keeps float16 gradients from vanishing; does nothing in other precisions
     micro_batch: int = 0  # images per forward and backward pass, 2 or more; 0: the whole batch
     views: Sequence[OpenView] = ()  # of the run's own images, then of the extra ones
+    cut_by: Validation | None = None  # whose truth, the class ids of an ordinal target, the cuts of the predicted number are fitted to
 
     @property
     def evaluated(self) -> Classifier:
@@ -132,7 +133,9 @@ def fit(
         start = perf_counter()
         trained = train_epoch(parts, settings, epoch=epoch, first_step=progress.step, rng=generator(seed, "mix", epoch))
         training_seconds = perf_counter() - start
-        probabilities = validate(parts, parts.micro_batch or max(64, settings.batch_size))
+        pass_size = parts.micro_batch or max(64, settings.batch_size)
+        fit_cuts(parts, pass_size)
+        probabilities = validate(parts, pass_size)
         if not all(tensor.isfinite().all() for tensor in (*map(torch.from_numpy, probabilities), *parts.evaluated.parameters())):
             # The last step of an epoch shows here first; no loss comes after that of the last epoch.
             raise DivergedError(f"predictions or weights are NaN or infinite after epoch {epoch}, at learning rate {trained.lr:.1e}")
@@ -197,6 +200,18 @@ def validate(parts: Parts, pass_size: int) -> list[np.ndarray]:
     batches = plain_batches(valid.view, valid.rows, pass_size, parts.batches.threads, valid.edges)
     found = predict(parts.evaluated, batches, parts.device, parts.precision)
     return found or [np.empty((0, part.classes), dtype=np.float32) for part in parts.task.head_schemes]
+
+
+def fit_cuts(parts: Parts, pass_size: int) -> None:
+    """Fit the cuts that make classes of the predicted number, where the model has some."""
+    cuts, given = parts.evaluated.heads.cuts, parts.cut_by
+    if cuts is None or given is None:
+        return
+    batches = plain_batches(given.view, given.rows, pass_size, parts.batches.threads, given.edges)
+    found = [answer.number for answer in answers(parts.evaluated, batches, parts.device, parts.precision) if answer.number is not None]
+    cuts.fit(torch.cat(found).float().cpu().numpy(), given.truth)
+    if parts.average and (own := parts.model.heads.cuts):
+        own.load_state_dict(cuts.state_dict())
 
 
 @dataclass(frozen=True)
@@ -363,13 +378,20 @@ def optimizer_steps(batches: int, accumulate: int) -> int:
 def predict(model: Classifier, batches: Iterable[Tensor], device: torch.device, precision: torch.dtype) -> list[np.ndarray]:
     """Predictions (n, columns) float32 per head for batches of images (n, height, width, 3) uint8: probabilities of its classes or tags, or
     the number."""
-    model.eval()
     found: list[list[Tensor]] = []
+    for answer in answers(model, batches, device, precision):
+        found.append([activated(head, kind).cpu() for head, kind in zip(answer.logits, model.heads.kinds, strict=True)])
+    return [torch.cat(head).numpy() for head in zip(*found, strict=True)]
+
+
+@torch.inference_mode()
+def answers(model: Classifier, batches: Iterable[Tensor], device: torch.device, precision: torch.dtype) -> Iterator[Answer]:
+    """What the model says of each batch, as `predict` takes them."""
+    model.eval()
     for batch in batches:
         with mixed_precision(device, precision):
-            logits = model(to_input(batch, device)).logits
-        found.append([activated(head, kind).cpu() for head, kind in zip(logits, model.heads.kinds, strict=True)])
-    return [torch.cat(head).numpy() for head in zip(*found, strict=True)]
+            answer = model(to_input(batch, device))
+        yield answer
 
 
 def activated(logits: Tensor, kind: Kind) -> Tensor:

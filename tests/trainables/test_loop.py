@@ -33,6 +33,7 @@ from trainables.losses import LOSSES
 from trainables.metrics import Metric
 from trainables.mixing import mix_batch
 from trainables.models.assemble import Answer, to_input
+from trainables.models.cuts import Cuts
 from trainables.optimizers import OPTIMIZERS
 from trainables.seeding import generator
 
@@ -606,6 +607,59 @@ def test_a_sharpness_aware_trial_in_float16_finds_a_scale_and_trains(data, make_
     parts = with_scale(build_parts(config, data, CPU), 2.0**20)
     losses = [epoch.report.train_loss for epoch in run(config, parts)]
     assert parts.scaler.get_scale() < 2.0**20 and losses[-1] < losses[0]
+
+
+# A number decides the class
+
+BY_NUMBER = {"task": [["mask", "gender"], ["age"]], "loss": {"ordinal": "number", "regression": 0.1}}
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_the_cuts_of_a_number_are_those_that_fit_the_validation_images_of_each_epoch(data, make_config, ema):
+    config = make_config(**BY_NUMBER, epochs=2, train={"ema": ema})
+    parts = build_parts(config, data, CPU)
+    *_, last = run(config, parts)
+    rows, model = parts.validation.rows, parts.evaluated.eval()
+    with torch.no_grad():
+        number = model(to_input(torch.from_numpy(parts.validation.view[rows]), CPU)).number
+    ages = parts.task.scheme.split(parts.validation.truth)[:, parts.task.scheme.names.index("age")]
+    again = Cuts((30, 60), parts.model.heads.cuts._std)
+    again.fit(number.numpy(), ages)
+    torch.testing.assert_close(again.cuts, model.heads.cuts.cuts, rtol=1e-3, atol=0.05)
+    torch.testing.assert_close(parts.model.heads.cuts.cuts, model.heads.cuts.cuts)
+    np.testing.assert_allclose(last.probabilities[1], model.heads.cuts(number).softmax(dim=1).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("fold", nightly_after(1, [0, NO_FOLD]))
+def test_a_trial_whose_number_decides_resumes_bitwise(data, make_config, fold):
+    config = make_config(**BY_NUMBER, epochs=2, data={"fold": fold}, train={"ema": 0.9})
+    given = replace(data, split=replace(data.split, fold=fold))
+    whole, first, second = (build_parts(config, given, CPU) for _ in range(3))
+    expected = what_counts(run(config, whole))
+    before = next(fit(first, config.train, epochs=2, seed=config.seed))
+    after = run(config, second, unpack_progress(pack_progress(first, before.progress), second))
+    assert what_counts([before, *after]) == expected and torch.equal(weights(second), weights(whole))
+    assert torch.equal(second.evaluated.heads.cuts.cuts, whole.evaluated.heads.cuts.cuts)
+
+
+def test_without_a_validation_split_the_cuts_fit_the_images_that_train_by_their_true_classes(data, make_config):
+    config = make_config(task="age", loss=BY_NUMBER["loss"], data={"fold": NO_FOLD}, labels={"cuts": [30, 58]})
+    parts = build_parts(config, unvalidated(data), CPU)
+    images = parts.batches.images
+    assert parts.cut_by.truth.tolist() == np.digitize(images.numbers, (30, 60)).tolist()
+    assert parts.cut_by.rows.tolist() == parts.batches.rows.tolist()
+
+
+@pytest.mark.nightly
+def test_a_number_that_is_learned_tells_the_classes(data, make_config):
+    config = make_config(
+        task="age", loss={"ordinal": "number", "regression": 1.0}, epochs=12, optimizer={"lr": 1e-2}, data={"fold": NO_FOLD}
+    )
+    parts = build_parts(config, unvalidated(data), CPU)
+    run(config, parts)
+    cut = parts.cut_by
+    (told,) = predict(parts.model, plain_batches(cut.view, cut.rows, 64), CPU, torch.float32)
+    assert accuracy_score(cut.truth, told.argmax(axis=1)) > 1.2 * np.bincount(cut.truth).max() / len(cut.truth)
 
 
 # Nobody validates

@@ -159,6 +159,12 @@ def test_values_that_only_together_make_no_sense_are_found_by_drawing(read):
         draw(space, FIXED, seed=0, count=100)
 
 
+def test_a_number_that_is_to_decide_the_class_and_is_not_trained_is_refused_by_drawing(read):
+    space = read(BASE + "task: heads\nloss: {ordinal: {choice: [none, number]}}")
+    with pytest.raises(SpaceError, match="loss/ordinal: number .*loss/regression .* is 0; set that above 0"):
+        draw(space, FIXED, seed=0)
+
+
 CONDITIONAL = (
     BASE
     + """

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainables.data.targets import Kind, Scheme
 from trainables.registry import ConfigError, Entry, Mistake, Positive, Registry, Section, Share, choose, setting
@@ -42,10 +42,20 @@ class LossConfig(Section):
     meaningful: ClassVar[bool] = True  # whether a model trained by it predicts meaningful probabilities
 
     name: str = setting("the loss of every head", "cross_entropy")
-    ordinal: Literal["none", "coral"] = setting("loss of heads that predict a single ordinal target", "none")
+    ordinal: Literal["none", "coral", "number"] = setting(
+        "heads that predict a single ordinal target: coral has its own loss; number makes classes of the number of loss/regression, "
+        "by cuts that are fitted on the validation images after each epoch",
+        "none",
+    )
     regression: Annotated[float, Field(ge=0)] = setting(
         "weight of an additional SmoothL1 loss of the number (such as years) that a target is cut from", 0.0
     )
+
+    @model_validator(mode="after")
+    def _number_to_cut(self) -> Self:
+        if self.ordinal == "number" and not self.regression:
+            raise ValueError("loss/ordinal: number cuts the number that loss/regression trains, which is 0; set that above 0, such as 0.05")
+        return self
 
 
 Alpha = Literal["none", "inverse", "effective"] | Annotated[tuple[Positive, ...], Field(strict=False)]
@@ -238,7 +248,7 @@ def loss_of(config: LossConfig, kind: Kind) -> LossConfig:
 
 
 def build_losses(config: LossConfig, schemes: Sequence[Scheme], heads: Sequence[Head]) -> list[Loss]:
-    """The loss of each head: CORAL where `loss/ordinal` asks for it and the head fits it, else the one of `loss_of`.
+    """The loss of each head: CORAL's where `loss/ordinal` names an ordinal head and the head fits it, else the one of `loss_of`.
 
     Args:
         schemes: the targets of each head.
@@ -247,10 +257,10 @@ def build_losses(config: LossConfig, schemes: Sequence[Scheme], heads: Sequence[
     """
     from trainables.losses.ordinal import coral, ordinal_head
 
-    ordinal = [config.ordinal == "coral" and ordinal_head(scheme) for scheme in schemes]
+    ordinal = [config.ordinal != "none" and ordinal_head(scheme) for scheme in schemes]
     mistakes = []
-    if config.ordinal == "coral" and not any(ordinal):
-        mistakes.append(Mistake("loss/ordinal", _no_ordinal_head(schemes)))
+    if config.ordinal != "none" and not any(ordinal):
+        mistakes.append(Mistake("loss/ordinal", _no_ordinal_head(config.ordinal, schemes)))
     if alphas := alphas_by_head(config):
         if len(alphas) != len(schemes):
             raise ConfigError([*mistakes, _wrong_alphas(len(alphas), schemes)])
@@ -273,8 +283,8 @@ def alphas_by_head(config: LossConfig) -> tuple[Alpha, ...]:
     return alpha if isinstance(alpha, tuple) and any(isinstance(one, str | tuple) for one in alpha) else ()
 
 
-def _no_ordinal_head(schemes: Sequence[Scheme]) -> str:
-    needs = "coral needs a head of an ordinal target alone"
+def _no_ordinal_head(name: str, schemes: Sequence[Scheme]) -> str:
+    needs = f"{name} needs a head of an ordinal target alone"
     ordinal = [target.name for scheme in schemes for target in scheme.targets if target.cuts]
     if not ordinal:
         return f"{needs}, and no target of this task is cut from a number; take none"

@@ -12,6 +12,7 @@ from trainables.config import TrialConfig
 from trainables.data.targets import Kind, Scheme, Task
 from trainables.losses import CosineHeadSettings, LossConfig
 from trainables.losses.ordinal import ordinal_head
+from trainables.models.cuts import Cuts, log_bands
 from trainables.models.settings import ModelConfig
 
 
@@ -40,8 +41,8 @@ class Heads(nn.Module):
         """
         Args:
             trunk: what the features go through first, for all heads alike.
-            layers: trunk's features to logits (n, columns), one per head.
-            number: trunk's features to a number (n,).
+            layers: trunk's features to logits (n, columns), one per head; Cuts take the number in place of the features.
+            number: trunk's features to a number (n,); needed where there are Cuts.
             samples: dropout masks whose logits and numbers are averaged in training.
             kinds: of target, one per head; empty: Classes all.
         """
@@ -53,6 +54,11 @@ class Heads(nn.Module):
         self.kinds: tuple[Kind, ...] = tuple(kinds) or ("classes",) * len(layers)
         self.number = number
 
+    @property
+    def cuts(self) -> Cuts | None:
+        """What makes classes of the number, where one head does."""
+        return next((layer for layer in self.layers if isinstance(layer, Cuts)), None)
+
     def forward(self, features: Tensor) -> Answer:
         features = self.trunk(features)
         masked = [self.dropout(features) for _ in range(self.samples if self.training else 1)]
@@ -61,7 +67,15 @@ class Heads(nn.Module):
             first, *others = (layer(one) for one in masked)
             return sum(others, start=first) / len(masked)
 
-        return Answer([mean(layer) for layer in self.layers], None if self.number is None else mean(self.number))
+        number = None if self.number is None else mean(self.number)
+
+        def logits(layer: nn.Module) -> Tensor:
+            if number is None or not isinstance(layer, Cuts):
+                return mean(layer)
+            # The number learns by its own distance alone. A heat map asks what the class depends on.
+            return layer(number.detach() if self.training else number)
+
+        return Answer([logits(layer) for layer in self.layers], number)
 
 
 class Cosine(nn.Module):
@@ -101,11 +115,7 @@ class Ordinal(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
-            above = F.linear(features.float(), self.score.weight) - self.thresholds()
-            beyond, within = F.logsigmoid(above), F.logsigmoid(-above)
-            # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)): its logarithm has no difference of near equals.
-            between = beyond[:, :-1] + within[:, 1:] + (-torch.expm1(-self._distances())).log()
-            return torch.cat([within[:, :1], between, beyond[:, -1:]], dim=1)
+            return log_bands(F.linear(features.float(), self.score.weight) - self.thresholds(), self._distances())
 
     def _distances(self) -> Tensor:
         # Never 0, where two thresholds would meet and the class between them have a probability of 0.
@@ -144,7 +154,8 @@ def build_heads(config: TrialConfig, features: int, task: Task, numbers: tuple[f
     """
     trunk, features = _trunk(config.model, features)
     layers = [
-        NumberHead(features, *numbers) if scheme.kind == "number" else _layer(config.loss, features, scheme) for scheme in task.head_schemes
+        NumberHead(features, *numbers) if scheme.kind == "number" else _layer(config.loss, features, scheme, numbers[1])
+        for scheme in task.head_schemes
     ]
     number = Number(features, *numbers) if config.loss.regression else None
     dropout = config.model.dropout
@@ -161,9 +172,9 @@ def _trunk(config: ModelConfig, features: int) -> tuple[nn.Module, int]:
     return nn.Sequential(*found), config.hidden or features
 
 
-def _layer(config: LossConfig, features: int, scheme: Scheme) -> nn.Module:
-    if config.ordinal == "coral" and ordinal_head(scheme):
-        return Ordinal(features, scheme.classes)
+def _layer(config: LossConfig, features: int, scheme: Scheme, std: float) -> nn.Module:
+    if config.ordinal != "none" and ordinal_head(scheme):
+        return Ordinal(features, scheme.classes) if config.ordinal == "coral" else Cuts(scheme.targets[0].cuts, std)
     if isinstance(config, CosineHeadSettings) and scheme.kind == "classes":
         return Cosine(features, scheme.classes, config.scale)
     return nn.Linear(features, scheme.classes)

@@ -210,6 +210,7 @@ def test_every_vote_with_every_step_and_look_is_one_file_that_answers_alike(run,
     "values",
     [
         {"task": "heads", "loss": {"ordinal": "coral"}},
+        {"task": "heads", "loss": {"ordinal": "number", "regression": 0.1}},
         {"task": "joint", "loss": {"name": "arcface"}},
         {"task": "joint", "model": {"backbone": "test_resnet", "second": "test_efficientnet", "weights": "none"}},
         {"task": "joint", "model": {"backbone": "test_resnet", "edges": "stem", "weights": "none", "hidden": 16, "neck": "batchnorm"}},

@@ -77,6 +77,13 @@ def test_coral_trains_the_ordinal_heads_and_the_named_loss_the_others():
     assert build("heads", section("loss", name="soft_f1", ordinal="coral")) == [*build("heads", section("loss", name="soft_f1"))[:2], coral]
 
 
+def test_a_number_that_decides_the_class_needs_to_be_trained_and_a_head_of_its_own():
+    assert build("heads", section("loss", ordinal="number", regression=0.1))[2] is coral
+    assert not mistaken([said("joint", ordinal="number", regression=0.1)], [("loss/ordinal: number ", "task", "heads", "age", "none")])
+    with pytest.raises(ConfigError, match="loss/ordinal: number cuts .* loss/regression .* is 0; set that above 0"):
+        section("loss", ordinal="number")
+
+
 def test_weights_need_to_fit_only_the_heads_that_the_named_loss_trains():
     losses = build([["gender"], ["age"]], section("loss", alpha=(1.0, 2.0), ordinal="coral"))
     assert losses[1] is coral

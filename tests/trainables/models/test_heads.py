@@ -116,6 +116,16 @@ def test_coral_changes_the_heads_of_an_ordinal_attribute_alone(make_config):
     assert kinds(heads_for(make_config(task="joint", loss={"ordinal": "coral"})).layers) == ["Linear"]
 
 
+def test_a_number_that_decides_the_class_learns_from_its_distance_alone(make_config):
+    heads = heads_for(make_config(task="heads", loss={"ordinal": "number", "regression": 0.1}))
+    assert kinds(heads.layers) == ["Linear", "Linear", "Cuts"]
+    features = torch.randn(6, heads.number.layer.in_features, requires_grad=True)
+    answer = heads(features)
+    assert answer.logits[2].shape == (6, 3) and not answer.logits[2].requires_grad and answer.number.requires_grad
+    torch.testing.assert_close(answer.logits[2], heads.cuts(answer.number.detach()))
+    assert heads.eval()(features).logits[2].requires_grad, "a heat map asks what it depends on"
+
+
 def ordinal_head(classes: int, seed: int, spread: float = 2.0) -> Ordinal:
     """A head over one feature, which is the score."""
     head = Ordinal(1, classes)

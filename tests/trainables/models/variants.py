@@ -14,6 +14,7 @@ VARIANTS: dict[str, dict] = {
     "cosface": {"loss": {"name": "cosface", "scale": 10.0}},
     "ldam": {"loss": {"name": "ldam"}},
     "coral": {"task": "heads", "loss": {"ordinal": "coral"}},
+    "number": {"task": "heads", "loss": {"ordinal": "number", "regression": 0.5}},
     "regression": {"loss": {"regression": 0.5}},
     "edges mixed": {"model": {"edges": "mix"}},
     "edges in the stem": {"model": {"edges": "stem"}},
