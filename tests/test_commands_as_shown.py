@@ -1,14 +1,10 @@
 """Each command of README and docs runs, as it is written, in a folder that has what its page speaks of."""
 
-import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
-import sys
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT, TINY_SPACE
+from tests.conftest import TINY_SPACE
 from tests.faults.commands import Command, start
 from tests.test_documents import commands
+from tests.typed import typed
 from trainables.record import read_records
 
 pytestmark = [pytest.mark.nightly, pytest.mark.faults]
@@ -29,7 +26,6 @@ MEASURED = re.compile(r"python -m benchmarks\.")
 ELSEWHERE = re.compile(r"sweepvote export-mlflow")
 # Named in a sentence, with what it needs left out.
 NAMED = {"sweepvote search", "sweepvote vote", "sweepvote export", "python -m tuner.run", "python -m analysis.ensemble"}
-SERVES = re.compile(r"sweepvote (demo|watch)\b")
 # Ask something of a search that runs.
 LIVE = re.compile(r"sweepvote (stop|spare|enqueue)\b")
 # Spaces of the shipped ones' names, with two tiny trials in them: what lies in the current folder comes first.
@@ -75,36 +71,9 @@ def write_flowers(folder: Path) -> None:
 
 
 @pytest.fixture
-def run_in(tmp_path, cache) -> Iterator[Callable[[list[str]], str]]:
-    """Runs a command in the folder, and gives what it printed; a server is asked for its page and ended by Ctrl-C."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    beside = Path(sys.executable).parent
-
-    def run(words: list[str]) -> str:
-        program = [str(beside / words[0]), *words[1:]]
-        if SERVES.match(shlex.join(words)):
-            return serve(program)
-        done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
-        return done.stdout + done.stderr
-
-    def serve(program: list[str]) -> str:
-        process = subprocess.Popen(program, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        heard = ""
-        try:
-            for line in process.stdout or ():
-                heard += line
-                if found := re.search(r"http://\S+", line):
-                    with urllib.request.urlopen(found[0]) as page:
-                        assert "<html" in page.read().decode()
-                    break
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
-        assert process.returncode in (0, 130) and "http://" in heard, heard
-        return heard
-
-    yield run
+def run_in(tmp_path, cache) -> Callable[[list[str]], str]:
+    """Runs a command in the folder, and gives what it printed."""
+    return partial(typed, tmp_path)
 
 
 def test_those_of_the_readme(tmp_path, run_in):

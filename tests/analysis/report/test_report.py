@@ -138,7 +138,7 @@ def test_thinning_keeps_the_order_and_both_ends(count, most):
 # What varied
 
 
-@pytest.mark.parametrize("file", sorted(Path("search_spaces").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(Path("search_spaces").rglob("*.yaml")), ids=lambda file: file.stem)
 def test_every_searched_value_of_a_shipped_space_is_a_dimension_that_takes_what_is_drawn(file):
     space = read_space(file)
     dimensions = {one.path: one for one in map(Dimension.of, space.parameters)}
