@@ -85,5 +85,5 @@ class Cuts(nn.Module):
         with torch.enable_grad():
             best = minimize(loss, np.array([0.0, *gaps, math.log(0.25)]), jac=True, method="L-BFGS-B", bounds=bounds).x
         cuts, _, scale = read(torch.from_numpy(best))
-        self.cuts.copy_(self._nominal[0] + self._std * cuts)
-        self.scale.copy_(self._std * scale)
+        self.cuts.copy_((self._nominal[0] + self._std * cuts).float())
+        self.scale.copy_((self._std * scale).float())
