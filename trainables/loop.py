@@ -205,7 +205,7 @@ def validate(parts: Parts, pass_size: int) -> list[np.ndarray]:
 def fit_cuts(parts: Parts, pass_size: int) -> None:
     """Fit the cuts that make classes of the predicted number, where the model has some."""
     cuts, given = parts.evaluated.heads.cuts, parts.cut_by
-    if cuts is None or given is None:
+    if cuts is None or given is None or not len(given.rows):
         return
     batches = plain_batches(given.view, given.rows, pass_size, parts.batches.threads, given.edges)
     found = [answer.number for answer in answers(parts.evaluated, batches, parts.device, parts.precision) if answer.number is not None]
