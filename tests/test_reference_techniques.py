@@ -86,6 +86,7 @@ TECHNIQUES: dict[str, dict] = {
     "S1-25": {"augment/dropout": 0.5, "augment/grid_dropout": 0.5},
     "S1-26": {"labels/extra": True, "task": "joint"},
     "S1-27": {"sampler/name": "weighted", "sampler/power": 0.0, "view/crop": "center", "view/fraction": 0.7},
+    "S1-28": {"model/backbone": "test_vit", "pool/name": "residual_attention"},
     "S1-29": {"model/backbone": "test_vit", "normalize": "backbone"},
     "S2-3": {"labels/relabel": "consensus"},
     "S2-4": {"task": [["mask"], ["gender", "age"]]},
@@ -154,6 +155,7 @@ TECHNIQUES: dict[str, dict] = {
     "3.1 class-balanced": {"loss/alpha": "effective", "loss/beta": 0.9},
     "3.1 edges in the stem": {"model/edges": "stem"},
     "3.1 hidden layers": {"model/hidden": 32},
+    "3.1 attention pooling": {"model/backbone": "test_vit", "pool/name": "attention"},
     "3.1 drop path": {"model/drop_path": 0.1, "model/backbone": "test_vit"},
     "3.1 last stages": {"model/freeze": "stages", "model/train_stages": 2},
     "3.1 bars": {"view/fit": "contain"},
@@ -182,7 +184,6 @@ LEFT_OUT = {
     ),
     "S1-18": "dropped by the team itself for the licence of the images; any images with labels come in by data/extra",
     "S1-30": "wishes: MC dropout, FixMatch, Grad-CAM; no team did them, and pseudo-labels (S1-22) are there",
-    "S1-28": "attention heads on a ViT gave that team nothing; the other heads there are: model/hidden, model/neck",
     "S4-18": "not done by the team: ages made by a GAN blur the very border that is hard; made images come in by data/extra",
 }
 

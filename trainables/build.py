@@ -24,9 +24,9 @@ from trainables.metrics import metric_of
 from trainables.mixing import build_mixer
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.models.backbone import pretrained_statistics
-from trainables.models.settings import ModelConfig
+from trainables.models.settings import POOLS, ModelConfig
 from trainables.optimizers import build_optimizer
-from trainables.registry import ConfigError, Mistake
+from trainables.registry import ConfigError, Mistake, choose
 from trainables.schedules import PlateauSettings, build_schedule
 from trainables.seeding import generator
 
@@ -52,6 +52,10 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         _refuse_what_needs_scores(config)
     if config.model.heads == "probe":
         _refuse_what_no_probe_fits(config)
+    if choose(POOLS, config.pool.name, "pool/name").head is not None:
+        why = f"is for vectors or heads of its own, and pool/name: {config.pool.name} has a head for each position"
+        if mistakes := _not_of_linear_heads(config, why):
+            raise ConfigError(mistakes)
     scale = spread_of(*(target for target, part in zip(train.targets, task.head_schemes, strict=True) if part.kind == "number"))
     if config.loss.regression:
         train, scale = with_numbers(train, config, task)
@@ -163,21 +167,28 @@ def _refuse_what_needs_scores(config: TrialConfig) -> None:
 
 def _refuse_what_no_probe_fits(config: TrialConfig) -> None:
     """Raises: ConfigError where heads are to be fitted at once and are not linear, or would need training after that."""
-    why = "is not linear, and model/heads: probe fits linear heads"
-    mistakes = [
+    mistakes = _not_of_linear_heads(config, "is not linear, and model/heads: probe fits linear heads")
+    if not POOLS[config.pool.name].own:
+        message = f"{config.pool.name} has to be trained, and model/heads: probe fits heads to what the backbone pools; set it to own"
+        mistakes.append(Mistake("pool/name", message))
+    if config.model.is_probe and config.loss.regression:
+        mistakes.append(Mistake("loss/regression", "has to be trained, and this trial ends with fitted heads; set it to 0"))
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def _not_of_linear_heads(config: TrialConfig, why: str) -> list[Mistake]:
+    """The settings that ask for other heads than one linear layer each, which is wrong for a reason."""
+    return [
         Mistake(path, f"{value} {why}; {fix}")
         for path, value, wrong, fix in (
             ("model/hidden", config.model.hidden, config.model.hidden > 0, "set it to 0"),
             ("model/neck", config.model.neck, config.model.neck != "none", "set it to none"),
             ("loss/ordinal", config.loss.ordinal, config.loss.ordinal != "none", "set it to none"),
-            ("loss/name", config.loss.name, isinstance(config.loss, CosineHeadSettings), "choose another, or heads: random"),
+            ("loss/name", config.loss.name, isinstance(config.loss, CosineHeadSettings), "choose another"),
         )
         if wrong
     ]
-    if config.model.is_probe and config.loss.regression:
-        mistakes.append(Mistake("loss/regression", "has to be trained, and this trial ends with fitted heads; set it to 0"))
-    if mistakes:
-        raise ConfigError(mistakes)
 
 
 def statistics_to_normalise_by(

@@ -21,7 +21,7 @@ from trainables.data.settings import BEFORE, DataConfig, LabelsConfig
 from trainables.data.views import CROPS, ViewConfig
 from trainables.losses import LOSSES, LossConfig
 from trainables.mixing import MIXERS, MixConfig
-from trainables.models.settings import FREEZES, ModelConfig
+from trainables.models.settings import FREEZES, POOLS, ModelConfig, PoolConfig
 from trainables.optimizers import OPTIMIZERS, OptimizerConfig
 from trainables.registry import ConfigError, Count, Entry, Mistake, Section, Statistics, UnknownEntryError, choose, nearest, setting
 from trainables.schedules import SCHEDULES, ScheduleConfig
@@ -33,6 +33,7 @@ REGISTRIES: dict[str, Mapping[str, Entry[Section]]] = {
     "mix/name": MIXERS,
     "sampler/name": SAMPLERS,
     "model/freeze": FREEZES,
+    "pool/name": POOLS,
     "loss/name": LOSSES,
     "optimizer/name": OPTIMIZERS,
     "schedule/name": SCHEDULES,
@@ -79,6 +80,7 @@ class TrialConfig(Section):
     mix: SerializeAsAny[MixConfig] = Field({}, validate_default=True)
     sampler: SerializeAsAny[SamplerConfig] = Field({}, validate_default=True)
     model: SerializeAsAny[ModelConfig]
+    pool: SerializeAsAny[PoolConfig] = Field({}, validate_default=True)
     loss: SerializeAsAny[LossConfig] = Field({}, validate_default=True)
     optimizer: SerializeAsAny[OptimizerConfig]
     schedule: SerializeAsAny[ScheduleConfig] = Field({}, validate_default=True)

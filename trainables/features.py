@@ -18,6 +18,7 @@ from trainables.data.views import OpenView
 from trainables.extensions import hashes, loaded
 from trainables.loop import mixed_precision
 from trainables.models.assemble import Classifier, to_input
+from trainables.models.heads import vectors
 from trainables.record import DAMAGE
 from trainables.storage import write_atomically
 from trainables.versions import device_name
@@ -38,7 +39,7 @@ class Features:
 def features_of(
     model: Classifier, view: OpenView, rows: np.ndarray, device: torch.device, precision: torch.dtype, edges: bool = False
 ) -> Features:
-    """What the backbone gives, in eval mode, for rows (n,) of a view: from the cache, or computed and put there.
+    """What the backbone gives, pooled, in eval mode, for rows (n,) of a view: from the cache, or computed and put there.
 
     A file of the cache is found by the pixels of all these rows, whatever their order, the weights, the device and the number of threads,
     so that the same trial finds the same bits; one that is damaged is computed again. A cache that cannot be written stays as it is.
@@ -69,7 +70,7 @@ def _forward(model: Classifier, batches: Iterable[Tensor], device: torch.device,
     model.eval()
     for batch in batches:
         with mixed_precision(device, precision):
-            features = model.features(to_input(batch, device))
+            features = vectors(model.features(to_input(batch, device)))
         yield features.float().cpu()
 
 

@@ -190,7 +190,9 @@ class Watch:
         self._seen.clear()
 
     def _looker(self, file: Folder, learned: Learned) -> Callable[[Any, Any], None]:
+        from trainables.models.heads import vectors
+
         def look(heads: Any, given: Any) -> None:
-            self._seen.setdefault(file, []).append(learned.distances(given[0].detach().float().cpu().numpy()))
+            self._seen.setdefault(file, []).append(learned.distances(vectors(given[0].detach()).float().cpu().numpy()))
 
         return look

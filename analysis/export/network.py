@@ -11,6 +11,7 @@ from analysis.members.tta import TRANSFORMS
 from trainables.data.targets import Task, compose
 from trainables.loop import activated
 from trainables.models.assemble import Classifier, to_input
+from trainables.models.heads import vectors
 
 
 class TrialNetwork(nn.Module):
@@ -33,12 +34,12 @@ class TrialNetwork(nn.Module):
         return self.with_features(images)[0]
 
     def with_features(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The answer, and what each model's heads get of the first transform (n, features)."""
+        """The answer, and what each model's heads get of the first transform, as one vector an image (n, features)."""
         seen = [to_input(TRANSFORMS[look](images), images.device) for look in self.looks]
         features = [[model.features(pixels) for pixels in seen] for model in self.models]
         pairs = [(model, one) for model, own in zip(self.models, features, strict=True) for one in own]
         answers = [self._answer(model.heads(one).logits) for model, one in pairs]
-        return torch.stack(answers).mean(dim=0), [own[0] for own in features]
+        return torch.stack(answers).mean(dim=0), [vectors(own[0]) for own in features]
 
     def _answer(self, logits: Sequence[Tensor]) -> Tensor:
         """Of the heads of the task's kind of target; a model may have others."""

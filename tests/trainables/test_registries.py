@@ -14,6 +14,7 @@ from trainables.data.views import View
 from trainables.losses import LOSSES, Head
 from trainables.mixing import build_mixer
 from trainables.models.freezing import build_freeze
+from trainables.models.settings import POOLS
 from trainables.optimizers import build_optimizer
 from trainables.registry import Section
 from trainables.schedules import build_schedule
@@ -24,6 +25,10 @@ BUILD = {
     "mix": build_mixer,
     "sampler": build_sampler,
     "model": lambda settings: build_freeze(settings, timm.create_model("test_resnet", num_classes=0)),
+    "pool": lambda settings: (
+        POOLS[settings.name].build(settings, 16),
+        POOLS[settings.name].head and POOLS[settings.name].head(settings, 16, 3),
+    ),
     "loss": lambda settings: LOSSES[settings.name].build(settings, Head("classes", np.array([50.0, 10.0, 10.0]), 70)),
     "optimizer": lambda settings: build_optimizer(settings, torch.nn.Linear(2, 2)),
     "schedule": lambda settings: build_schedule(settings, 0.1, 10, 5),

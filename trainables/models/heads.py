@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.data.targets import Kind, Scheme, Task
-from trainables.losses import CosineHeadSettings, LossConfig
+from trainables.losses import CosineHeadSettings
 from trainables.losses.ordinal import ordinal_head
 from trainables.models.cuts import Cuts, log_bands
-from trainables.models.settings import ModelConfig
+from trainables.models.settings import POOLS, ModelConfig
 
 
 class Answer(NamedTuple):
@@ -23,8 +23,13 @@ class Answer(NamedTuple):
     number: Tensor | None = None  # (n,) float32: the predicted number, where the loss has a regression part
 
 
+def vectors(features: Tensor) -> Tensor:
+    """One vector an image (n, features) of what heads get, which may be one for each position (n, positions, features): their mean."""
+    return features.mean(dim=1) if features.ndim == 3 else features
+
+
 class Heads(nn.Module):
-    """Features (n, features) to an Answer.
+    """Features (n, features), or of each position (n, positions, features), to an Answer.
 
     Source: Inoue, Multi-Sample Dropout for Accelerated Training and Better Generalization, 2019.
     """
@@ -123,7 +128,7 @@ class Ordinal(nn.Module):
 
 
 class Number(nn.Module):
-    """Features (n, features) to a number (n,) float32, such as years: mean + std * a linear function."""
+    """Features (n, features), or their mean over positions, to a number (n,) float32, such as years: mean + std * a linear function."""
 
     def __init__(self, features: int, mean: float, std: float):
         super().__init__()
@@ -132,7 +137,7 @@ class Number(nn.Module):
         self.layer = nn.Linear(features, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.mean + self.std * self.layer(features).squeeze(1).float()
+        return self.mean + self.std * self.layer(vectors(features)).squeeze(1).float()
 
 
 class NumberHead(nn.Module):
@@ -147,14 +152,14 @@ class NumberHead(nn.Module):
 
 
 def build_heads(config: TrialConfig, features: int, task: Task, numbers: tuple[float, float]) -> Heads:
-    """The heads that the sections `model` and `loss` ask for.
+    """The heads that the sections `model`, `pool` and `loss` ask for.
 
     Args:
         numbers: mean and standard deviation of what a Number, or the regression part, predicts.
     """
     trunk, features = _trunk(config.model, features)
     layers = [
-        NumberHead(features, *numbers) if scheme.kind == "number" else _layer(config.loss, features, scheme, numbers[1])
+        NumberHead(features, *numbers) if scheme.kind == "number" else _layer(config, features, scheme, numbers[1])
         for scheme in task.head_schemes
     ]
     number = Number(features, *numbers) if config.loss.regression else None
@@ -172,9 +177,12 @@ def _trunk(config: ModelConfig, features: int) -> tuple[nn.Module, int]:
     return nn.Sequential(*found), config.hidden or features
 
 
-def _layer(config: LossConfig, features: int, scheme: Scheme, std: float) -> nn.Module:
-    if config.ordinal != "none" and ordinal_head(scheme):
-        return Ordinal(features, scheme.classes) if config.ordinal == "coral" else Cuts(scheme.targets[0].cuts, std)
-    if isinstance(config, CosineHeadSettings) and scheme.kind == "classes":
-        return Cosine(features, scheme.classes, config.scale)
+def _layer(config: TrialConfig, features: int, scheme: Scheme, std: float) -> nn.Module:
+    loss, head = config.loss, POOLS[config.pool.name].head
+    if head is not None:
+        return head(config.pool, features, scheme.classes)
+    if loss.ordinal != "none" and ordinal_head(scheme):
+        return Ordinal(features, scheme.classes) if loss.ordinal == "coral" else Cuts(scheme.targets[0].cuts, std)
+    if isinstance(loss, CosineHeadSettings) and scheme.kind == "classes":
+        return Cosine(features, scheme.classes, loss.scale)
     return nn.Linear(features, scheme.classes)

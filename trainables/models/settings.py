@@ -1,10 +1,17 @@
-"""The section `model` of a configuration. Apart from what builds networks, so that a space is checked without torch."""
+"""The sections `model` and `pool` of a configuration. Apart from what builds networks, so that a space is checked without torch."""
 
-from typing import Annotated, Literal
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from trainables.registry import Count, Entry, Registry, Section, setting
+from trainables.registry import Count, Entry, Positive, Registry, Section, setting
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class ModelConfig(Section):
@@ -66,4 +73,61 @@ FREEZES: Registry[Entry[ModelConfig]] = Registry(
     },
     Entry,
     ModelConfig,
+)
+
+
+class PoolConfig(Section):
+    """How what a backbone says of each position of an image becomes what the heads get."""
+
+    name: str = setting("the backbone's own pooling, or one that is learned with the heads", "own")
+
+
+class AttentionSettings(PoolConfig):
+    """A learned query attends to the positions. Source: Lee et al., Set Transformer, ICML 2019; Zhai et al., SigLIP, ICCV 2023."""
+
+    attention_heads: Count = setting("heads of the attention, among which the features are shared", 8)
+    mlp_ratio: Positive = setting("units of the layer behind the attention, as a multiple of the features", 4.0)
+
+
+class ResidualSettings(PoolConfig):
+    """Each class, or tag, attends to positions of its own. Source: Zhu and Wu, Residual Attention (CSRA), ICCV 2021."""
+
+    residual: Annotated[float, Field(ge=0)] = setting("weight of a class's attention beside the mean over all positions (lambda)", 0.1)
+    temperature: Positive = setting("of the attention: the higher, the more the highest position counts alone", 1.0)
+
+
+def _attention(config: AttentionSettings, features: int) -> nn.Module:
+    from trainables.models.attention import attention_pool
+
+    return attention_pool(features, config.attention_heads, config.mlp_ratio)
+
+
+def _every_position(config: PoolConfig, features: int) -> nn.Module:
+    from torch.nn import Identity
+
+    return Identity()
+
+
+def _residual_head(config: ResidualSettings, features: int, classes: int) -> nn.Module:
+    from trainables.models.attention import ResidualAttention
+
+    return ResidualAttention(features, classes, config.residual, config.temperature)
+
+
+@dataclass(frozen=True)
+class Pool(Entry[PoolConfig]):
+    """One way to pool: `build` makes, of its settings and the number of features, what takes (n, positions, features) to the heads."""
+
+    own: bool = False  # whether the backbone pools by itself
+    head: Callable[[Any, int, int], nn.Module] | None = None  # of settings, features and classes: in place of a linear head
+
+
+POOLS: Registry[Pool] = Registry(
+    {
+        "own": Pool(PoolConfig, _every_position, own=True),
+        "attention": Pool(AttentionSettings, _attention),
+        "residual_attention": Pool(ResidualSettings, _every_position, head=_residual_head),
+    },
+    Pool,
+    PoolConfig,
 )

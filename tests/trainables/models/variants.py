@@ -21,6 +21,17 @@ VARIANTS: dict[str, dict] = {
     "frozen backbone": {"model": {"freeze": "backbone"}},
     "frozen stages": {"model": {"freeze": "stages", "train_stages": 2}},
     "frozen for an epoch": {"model": {"freeze": "backbone", "unfreeze_epoch": 1}},
+    "attention pooling": {
+        "pool": {"name": "attention", "attention_heads": 2, "mlp_ratio": 1.0},
+        "model": {"dropout": 0.2, "neck": "batchnorm"},
+    },
+    "residual attention": {"task": "heads", "pool": {"name": "residual_attention"}, "model": {"dropout": 0.2}},
+    "residual attention, frozen": {
+        "task": [["mask", "gender"], ["age"]],
+        "pool": {"name": "residual_attention", "residual": 0.5, "temperature": 3.0},
+        "model": {"freeze": "backbone"},
+        "loss": {"regression": 0.5},
+    },
     "all at once": {
         "task": "heads",
         "model": {
