@@ -31,7 +31,7 @@ from analysis.ensemble.tables import (
 )
 from analysis.evaluation.answering import choose_device
 from analysis.evaluation.baseline import find_baseline
-from analysis.evaluation.decide import Decision, Options, Outcome, averaged, decide, score_on
+from analysis.evaluation.decide import Decision, Options, Outcome, decide, score_on
 from analysis.evaluation.holdout import note_look, use_words
 from analysis.evaluation.nested import candidates_of, known_of
 from analysis.evaluation.novelty import Novelty, Watch, learn, model_for, reference
@@ -40,10 +40,12 @@ from analysis.evaluation.search.summary import write_summary
 from analysis.evaluation.shift import Shift, correction, estimate_all, reweighted_gain
 from analysis.evaluation.steps import STEPS
 from analysis.members.compose import Predicted
+from analysis.members.mc_dropout import dropout_layers, has_passes
 from analysis.members.predictions import (
     Load,
     Source,
     TrialModels,
+    averaged,
     count_passes,
     data_folder,
     labelled_source,
@@ -94,6 +96,15 @@ def main(
         list[str] | None,
         typer.Option(
             help=f"Steps before and after the vote: auto (those that help), none, or any of calibrate, tta, {', '.join(STEPS)}; repeat it."
+        ),
+    ] = None,
+    mc_dropout: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Monte Carlo dropout: let every model answer N times, with other units left out by its own dropout, and take the mean.",
+            show_default=False,
         ),
     ] = None,
     safe: Annotated[bool, typer.Option("--safe", help="Let a vote answer only if it is significantly better than the best model.")] = False,
@@ -153,6 +164,7 @@ def main(
                 "--per": per,
                 "--diverse": diverse,
                 "--step": step,
+                "--mc-dropout": mc_dropout,
                 "--max-ms": max_ms < inf,
                 "--max-mb": max_mb < inf,
             }
@@ -162,7 +174,7 @@ def main(
         refuse_others({str(file): True for file in files or ()}, "is not an option; files vote with --csv")
         steps = tuple(name for name in step or ["auto"] if name != "none")
         member_options = read_member_options(top, members, whole, per, diverse)
-        document(ensemble(run, Options(member_options, vote, steps, safe, seed, max_ms, max_mb), details))
+        document(ensemble(run, Options(member_options, vote, steps, safe, seed, max_ms, max_mb, mc_dropout or 0), details))
 
 
 def refuse_others(given: Mapping[str, object], why: str) -> None:
@@ -231,6 +243,7 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> di
     }
     # Named only where they are asked for: the questions of earlier versions stay the same questions.
     asked |= {"members": sorted(chosen.named)} if chosen.named else {"whole": True} if chosen.alone else {}
+    asked |= {"mc_dropout": options.mc_dropout} if options.mc_dropout else {}
     asked |= {"max_ms": options.max_ms} if options.max_ms < inf else {}
     asked |= {"max_mb": options.max_mb} if options.max_mb < inf else {}
     answering = decision.pipelines[decision.final]
@@ -313,6 +326,8 @@ class Predictor:
     def validation(self, looks: tuple[str, ...], trials: tuple[str, ...]) -> Mapping[str, Predicted]:
         """What the trials predict of the validation images, each image by weights that have not seen it."""
         chosen, valid = self._named(trials), self.runs.valid
+        if has_passes(looks):
+            self.refuse_without_dropout(chosen)
         files = self._decoded(self.images, chosen)
         found: dict[str, dict[str, list[np.ndarray]]] = {look: {trial: [] for trial in trials} for look in looks}
         order = []
@@ -320,12 +335,20 @@ class Predictor:
             rows = np.flatnonzero(valid.parts == part)
             unseen = [replace(trial, models=(trial.evaluated[part],)) for trial in chosen]
             source = labelled_source(self.images, files, valid.take(rows))
-            by_transform = self._predict(f"predicting {part} with test-time augmentation", unseen, source, looks)
+            how = "Monte Carlo dropout" if has_passes(looks) else "test-time augmentation"
+            by_transform = self._predict(f"predicting {part} with {how}", unseen, source, looks)
             for look, trial in product(looks, trials):
                 found[look][trial].append(by_transform[look][trial])
             order.append(rows)
         back = np.argsort(np.concatenate(order))
         return {look: {trial: np.concatenate(parts)[back] for trial, parts in by_trial.items()} for look, by_trial in found.items()}
+
+    def refuse_without_dropout(self, trials: Sequence[Trial]) -> None:
+        """Raises: ConfigError naming the trials whose networks leave nothing out."""
+        bare = [trial.name for trial in trials if not dropout_layers(load_once(trial.models[0], self.device)[0])]
+        if bare:
+            words = f"{', '.join(bare)} has no dropout, so all its passes would be one: its model/dropout is 0, or changes no layer"
+            raise ConfigError([Mistake("--mc-dropout", f"{words}. Leave it out, or let others vote (--members)")])
 
     def learn(self, trials: tuple[str, ...], seed: int) -> Novelty:
         """How these trials show what they learned from, to tell images that are unlike it."""

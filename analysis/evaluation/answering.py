@@ -7,7 +7,8 @@ import numpy as np
 
 from analysis.evaluation.fitted_ensemble import EnsembleFile, ensemble_hash, folder_of, read_ensemble, read_trial_models
 from analysis.evaluation.novelty import Novelty, read_novelty
-from analysis.members.predictions import Load, Shown, Source, TrialModels, count_passes, load_once, predict_trials
+from analysis.members.mc_dropout import has_passes, spread
+from analysis.members.predictions import Load, Shown, Source, TrialModels, averaged, count_passes, load_once, predict_transforms
 from trainables.devices import device_here
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError
@@ -34,14 +35,25 @@ class Answering:
         Args:
             words: beside the bar; empty: there is none.
         """
+        return self.answer_with_spread(source, device, load, words)[0]
+
+    def answer_with_spread(
+        self, source: Source | Shown, device: "torch.device", load: Load = load_once, words: str = "predicting"
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """As of `answer`, and how far passes of Monte Carlo dropout are from one another (images,), where it takes such; see `spread`."""
         import torch
 
         pipeline = self.content.pipeline
+        looks, trials = pipeline.looks, pipeline.trials
         try:
-            with progress_bar(words, count_passes(self.trials, source, pipeline.looks) if words else 0) as progress:
-                return pipeline(predict_trials(self.trials, source, device, progress, pipeline.looks, load))
+            with progress_bar(words, count_passes(self.trials, source, looks) if words else 0) as progress:
+                seen = predict_transforms(self.trials, source, device, looks, progress, load=load)
         except torch.OutOfMemoryError:
             raise RunError("the GPU has no room for a batch; give a smaller one, such as --batch 8, or --device cpu") from None
+        answer = pipeline(averaged(seen, looks, trials))
+        if not has_passes(looks):
+            return answer, None
+        return answer, spread(np.stack([pipeline(seen[look]) for look in looks]), pipeline.scheme.kind)
 
 
 def open_ensemble(folder: Folder, batch: int | None = None) -> Answering:

@@ -14,6 +14,8 @@ from analysis.evaluation.scoring import Score, score_answers
 from analysis.evaluation.steps import STEPS, is_free, useful_steps
 from analysis.evaluation.uncertainty import Gain, Optimism, indistinguishable, optimism, simultaneous_gains
 from analysis.members.compose import Predicted
+from analysis.members.mc_dropout import passes
+from analysis.members.predictions import averaged
 from analysis.members.price import price_of
 from analysis.members.selection import take
 from analysis.members.trials import Sample
@@ -139,6 +141,7 @@ class Options:
     seed: int = 0
     max_ms: float = inf  # an image that comes alone; how much an answer may take
     max_mb: float = inf  # of weights
+    mc_dropout: int = 0  # passes of Monte Carlo dropout, whose mean answers; 0: none
 
 
 def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, predict_validation: PredictValidation) -> Decision:
@@ -267,6 +270,8 @@ def untried(options: Options, metric: Metric) -> tuple[str, ...]:
 def _refuse_useless(options: Options, metric: Metric) -> None:
     votes, steps = useless(metric)
     mistakes = []
+    if options.mc_dropout and "tta" in options.steps:
+        mistakes.append(Mistake("--mc-dropout", "averages passes, as --step tta does transforms; give one of them"))
     if options.vote in votes:
         other = f"{options.vote!r} is not for {metric.target}, which run/metric {metric.name} scores; take another"
         mistakes.append(Mistake("--vote", probabilities_missing(metric, "it", options.vote) or other))
@@ -332,10 +337,21 @@ class _Walk:
             taken.append(step)
             if step.used:
                 nested, answer, pipeline = tempered, changed, fitted
+        if self.options.mc_dropout:
+            names = passes(self.options.mc_dropout)
+            if not self.member_options.allows(pipeline.trials, len(names)):
+                words = f"{len(names)} passes take more than {self.member_options.limit}; ask for fewer"
+                raise ConfigError([Mistake("--mc-dropout", words)])
+            by_pass = self.predict_validation(names, pipeline.trials)
+            # Where other trials were chosen on a part of the groups, these answer as they are.
+            changed = nested.answer({**predicted, **averaged(by_pass, names, pipeline.trials)})
+            step = self._weigh("mc_dropout", self.evaluate(changed, answer), asked=True, price=float(len(names)))
+            taken.append(replace(step, name=f"mc_dropout: {len(names)} passes"))
+            answer, pipeline = changed, replace(pipeline, looks=names)
         sets = [names for names in TRANSFORM_SETS if len(names) > 1 and self.member_options.allows(pipeline.trials, len(names))]
         if "tta" in self.options.steps and not sets:
             raise ConfigError([Mistake("--step", f"tta takes more than {self.member_options.limit} with any transforms; leave it out")])
-        if self._tried("tta") and sets:
+        if self._tried("tta") and sets and not self.options.mc_dropout:
             trials = tuple(dict.fromkeys((*nested.trials, *pipeline.trials)))
             others = dict.fromkeys(name for names in sets for name in names if name != "plain")
             by_transform = {"plain": predicted, **self.predict_validation(tuple(others), trials)}
@@ -362,16 +378,11 @@ class _Walk:
     def _tried(self, name: str) -> bool:
         return name in self.options.steps or ("auto" in self.options.steps and name not in useless(self.evaluate.metric)[1])
 
-    def _weigh(self, name: str, evaluated: Evaluated, **more: Any) -> StepTaken:
-        asked = name in self.options.steps
+    def _weigh(self, name: str, evaluated: Evaluated, asked: bool = False, **more: Any) -> StepTaken:
+        asked = asked or name in self.options.steps
         return StepTaken(
             name, evaluated, asked, used=asked or evaluated.gain.interval[0] > 0 or is_free(name, self.evaluate.metric), **more
         )
-
-
-def averaged(by_transform: Mapping[str, Predicted], names: TransformNames, trials: tuple[str, ...]) -> Predicted:
-    """The mean over transforms of what each trial predicts."""
-    return {trial: np.mean([by_transform[name][trial] for name in names], axis=0) for trial in trials}
 
 
 @dataclass(frozen=True, eq=False)
@@ -419,4 +430,4 @@ def answer_words(name: str) -> str:
 
 def step_words(name: str) -> str:
     """A step as it is called in a table."""
-    return STEP_WORDS.get(name, name.replace("tta", "test-time augmentation"))
+    return STEP_WORDS.get(name, name.replace("tta", "test-time augmentation").replace("mc_dropout", "Monte Carlo dropout"))

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from analysis.evaluation.calibration import Calibration
 from analysis.evaluation.steps import Step
 from analysis.members.compose import Member, Predicted
+from analysis.members.mc_dropout import pass_number
 from analysis.members.predictions import TrialModels
 from analysis.members.tta import TRANSFORMS
 from analysis.votes import Ensemble
@@ -33,7 +34,8 @@ class Pipeline:
     scheme: Scheme
     members: tuple[Member, ...]
     ensemble: Ensemble
-    looks: tuple[str, ...] = ("plain",)  # in TRANSFORMS: the transforms of test-time augmentation, averaged for each trial
+    # Transforms of test-time augmentation, in TRANSFORMS, or passes of Monte Carlo dropout; averaged for each trial.
+    looks: tuple[str, ...] = ("plain",)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)  # by trial; empty: none is calibrated
     steps: tuple[Step, ...] = ()
 
@@ -155,7 +157,7 @@ def read_trial_models(folder: Folder, content: EnsembleFile) -> list[TrialModels
     mistakes = [
         f"there is no transform of test-time augmentation named {look}; there are {', '.join(TRANSFORMS)}"
         for look in content.pipeline.looks
-        if look not in TRANSFORMS
+        if look not in TRANSFORMS and not pass_number(look)
     ]
     found = []
     files = model_files(folder, content)

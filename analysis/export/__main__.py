@@ -1,5 +1,6 @@
 """The command: an ensemble, or one trial's model, as an ONNX file."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from analysis.evaluation.fitted_ensemble import FILE, ensemble_hash, folder_of, 
 from analysis.evaluation.novelty import FILE as NOVELTY
 from analysis.evaluation.novelty import read_novelty
 from analysis.evaluation.worth import read_worth
+from analysis.members.mc_dropout import has_passes
 from analysis.members.predictions import PLAIN, TrialModels
 from analysis.pages.model_card import CARD as MODEL_CARD
 from trainables.commands import program
@@ -83,7 +85,7 @@ def main(
         else:
             raise RunError("give either --ensemble with the folder of an ensemble, or --run and --trial")
         if runs and found[0].parity.holds:
-            if len(found) > 1:
+            if folder is not None and found[0].export.pipeline is None:
                 raise RunError("--precision is for an ensemble that is one file; this one is written as its single models. Leave it out")
             from analysis.export.smaller import write_smaller
 
@@ -153,11 +155,8 @@ def export_ensemble(console: Console, folder: Folder, out: Path) -> list[Checked
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"--out {out}: no folder can be made there ({error.strerror}); give another one") from None
-    edged = [trial.name for trial in trials if trial.edges]
-    if edged and content.pipeline.looks != PLAIN:
-        words = f"The ensemble uses test-time augmentation ({', '.join(content.pipeline.looks)}), and {', '.join(edged)} needs the edges"
-        words += " of each, which are found outside a network: the whole cannot be one file. The models of its trials are written alone."
-        warn(console, words)
+    if why := not_one_file(content.pipeline.looks, trials):
+        warn(console, f"{why}: the whole cannot be one file. The models of its trials are written alone.")
         files = [(trial, out / f"{trial.name.replace('/', '-')}.onnx") for trial in trials]
         # Each is written, even if others fail.
         return [write_checked(console, exported(trial), file) for trial, file in files]
@@ -176,6 +175,17 @@ def export_ensemble(console: Console, folder: Folder, out: Path) -> list[Checked
         if beside:
             show_written(console, [out / name for name in beside])
     return [found]
+
+
+def not_one_file(looks: Sequence[str], trials: Sequence[TrialModels]) -> str:
+    """Why ONNX cannot hold all that answers, in words; empty where it can."""
+    edged = [trial.name for trial in trials if trial.edges]
+    if has_passes(looks):
+        return f"The ensemble averages {len(looks)} passes of Monte Carlo dropout, and an exported network leaves nothing out"
+    if edged and tuple(looks) != PLAIN:
+        words = f"The ensemble uses test-time augmentation ({', '.join(looks)}), and {', '.join(edged)} needs the edges of each"
+        return f"{words}, which are found outside a network"
+    return ""
 
 
 def write_checked(console: Console, export: "Export", out: Path) -> Checked:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.members.mc_dropout import dropping, pass_number
 from analysis.members.trials import Runs, Sample, Trial
 from analysis.members.tta import TRANSFORMS
 from trainables.card import Card, read_card
@@ -168,11 +169,16 @@ def predict_trials(
 
     Args:
         progress: called with the number of images of each batch.
-        looks: names in TRANSFORMS.
+        looks: names in TRANSFORMS, or of passes of Monte Carlo dropout.
         load: called once for each file of weights.
     """
     seen = predict_transforms(trials, source, device, looks, progress, load=load)
-    return {name: np.mean([seen[look][name] for look in looks], axis=0) for name in seen[looks[0]]}
+    return averaged(seen, looks, tuple(seen[looks[0]]))
+
+
+def averaged(by_transform: Mapping[str, Mapping[str, np.ndarray]], names: Sequence[str], trials: Sequence[str]) -> dict[str, np.ndarray]:
+    """The mean over transforms of what each trial predicts."""
+    return {trial: np.mean([by_transform[name][trial] for name in names], axis=0) for trial in trials}
 
 
 def predict_transforms(
@@ -233,7 +239,10 @@ def _predict_transform(
     most = trial.largest_pass or max(64, settings.batch_size)
     images, rows = source.seen(card.view)
     batches = plain_batches(images, rows, most, threads=2, edges=card.config.model.sees_edges)
-    heads = predict(model, _counted(map(TRANSFORMS[look], batches), progress), device, choose_precision(settings.precision, device))
+    number = pass_number(look)
+    seen = batches if number else map(TRANSFORMS[look], batches)
+    with dropping(model, number):
+        heads = predict(model, _counted(seen, progress), device, choose_precision(settings.precision, device))
     return card.task.answer(heads, card.kind)
 
 

@@ -26,6 +26,7 @@ from analysis.evaluation.heatmaps import evaluated_by, shares_of, whom_to_ask
 from analysis.evaluation.holdout import note_look
 from analysis.evaluation.nested import MemberOptions, candidates_of, known_of, line_up
 from analysis.members.heatmaps import Asked
+from analysis.members.mc_dropout import has_passes
 from analysis.members.predictions import PLAIN, count_passes, data_folder, labelled_source, predict_trials, wanted_views
 from analysis.members.selection import take
 from analysis.members.trials import Runs, Sample
@@ -113,9 +114,8 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, part: Part, heatma
     else:
         predicted = {trial.name: trial.valid for trial in trials}
         if pipeline.looks != PLAIN:
-            words = (
-                f"The ensemble uses test-time augmentation ({', '.join(pipeline.looks)}); the records hold the plain transform, shown here."
-            )
+            how = "Monte Carlo dropout" if has_passes(pipeline.looks) else f"test-time augmentation ({', '.join(pipeline.looks)})"
+            words = f"The ensemble uses {how}; the records hold the plain answers, shown here."
             warn(console, f"{words} --part holdout uses them all.")
     answered = Answered(
         metric=runs.metric,

@@ -60,7 +60,8 @@ def main(
 
     One row an image, in the order of their names: its image, the values of the most probable joint class and the probability of each value,
     that class's number, the probability of every joint class, and what is wrong with an image that cannot be used. Of tags those that are
-    there, with semicolons between, and the probability of each; of a number that.
+    there, with semicolons between, and the probability of each; of a number that. Where the vote was made with --mc-dropout, how far its
+    passes are from one another: the mutual information in nats (BALD), of a number the standard deviation.
 
     Images that are unlike anything that the models learned from are named first, the furthest away at the top, and marked in the table:
     their answers mean nothing. What is how far away is told by the network's features; the limit is set on validation images, of which the

@@ -1,6 +1,6 @@
 """The table of answers that the command writes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,8 @@ import numpy as np
 
 from analysis.evaluation.novelty import UNLIKE
 from analysis.evaluation.scoring import tag_words
-from trainables.data.targets import Scheme
+from analysis.members.mc_dropout import SPREAD
+from trainables.data.targets import Kind, Scheme
 from trainables.record import RunError
 from trainables.storage import write_atomically
 
@@ -53,9 +54,18 @@ def answer_table(scheme: Scheme, names: Sequence[str], rows: np.ndarray, scores:
 def add_flags(table: "pd.DataFrame", rows: np.ndarray, flags: np.ndarray, distances: np.ndarray) -> None:
     """Say in the table which of the images that are answered, whose positions are `rows` (n,), are unlike anything learned (n,), and how
     far away they are (n,)."""
+    _insert(table, rows, {UNLIKE: np.where(flags, "yes", "no").astype(object), "distance from what was learned": distances})
+
+
+def add_spread(table: "pd.DataFrame", rows: np.ndarray, apart: np.ndarray, kind: Kind) -> None:
+    """Say in the table how far the passes of Monte Carlo dropout are from one another (n,) for the images at the positions `rows` (n,)."""
+    _insert(table, rows, {SPREAD[kind]: apart})
+
+
+def _insert(table: "pd.DataFrame", rows: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
     import pandas as pd
 
-    for name, values in ((UNLIKE, np.where(flags, "yes", "no").astype(object)), ("distance from what was learned", distances)):
+    for name, values in columns.items():
         # A target may be called so; its column stays.
         name = name if name not in table.columns else f"{name} (image)"
         table.insert(len(table.columns) - 1, name, pd.Series(values, index=rows).reindex(range(len(table))))

@@ -15,7 +15,7 @@ from analysis.command import decode
 from analysis.evaluation.answering import Answering, device_of, no_such_device, open_ensemble
 from analysis.evaluation.novelty import FALSE_ALARMS, Watch
 from analysis.members.predictions import Source, TrialModels, load_once, wanted_views
-from analysis.predict.files import add_flags, answer_table
+from analysis.predict.files import add_flags, add_spread, answer_table
 from analysis.predict.submission import read_form
 from trainables.data.images import DataError, LeftOut, Unlabelled
 from trainables.data.layouts.sample_submission import SampleSubmission
@@ -71,10 +71,12 @@ def answered(job: Job) -> Answered:
             raise DataError(f"{job.images.root}: {unusable}. Give an image, or a folder that holds some.")
         ids = tuple(job.images.ids[row] for row in rows)
         watch = Watch(job.answering.novelty, job.answering.trials, load_once)
-        scores = job.answering.answer(Source(files, ids), job.device, watch.load)
+        scores, apart = job.answering.answer_with_spread(Source(files, ids), job.device, watch.load)
         distances = watch.distances(len(ids))
     seconds = perf_counter() - start
     table, unlike = answer_table(job.scheme, job.images.ids, rows, scores, files.bad), None
+    if apart is not None:
+        add_spread(table, rows, apart, job.scheme.kind)
     if job.answering.novelty and distances is not None:
         flags = job.answering.novelty.flags(distances, job.false_alarms)
         add_flags(table, rows, flags, distances)

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -373,3 +374,38 @@ def test_other_transforms_of_validation_images_are_those_of_models_that_have_not
     (trial,) = runs.trials
     predicted = Predictor.of(runs, Console(quiet=True)).validation(("plain",), (trial.name,))
     np.testing.assert_array_equal(predicted["plain"][trial.name], trial.valid)
+
+
+def test_passes_of_monte_carlo_dropout_answer_where_they_are_asked_for_and_predict_says_how_far_apart_they_are(
+    tmp_path, make_run, people, monkeypatch
+):
+    dropping = {"backbone": "test_efficientnet", "weights": "none", "dropout": 0.3}
+    make_run(tmp_path / "runs", "dropping", [{"model": dropping}, {"model": dropping, "task": "heads"}])
+    monkeypatch.chdir(tmp_path)
+    words = ("--run", "dropping", *QUICK, "--mc-dropout", "3")
+    assert call(*words).exit_code == 0
+    first = json.loads(Path("runs/dropping/ensemble/ensemble.json").read_text())
+    assert first["pipeline"]["looks"] == ["dropout 1", "dropout 2", "dropout 3"]
+    found = scores(tmp_path, "dropping")
+    (step,) = [one for one in found["steps"] if one["name"].startswith("mc_dropout")]
+    assert (step["name"], step["used"], step["asked"], step["price"]) == ("mc_dropout: 3 passes", True, True, 3.0)
+    assert call(*words).exit_code == 0 and scores(tmp_path, "dropping")["answers"] == found["answers"]
+
+    photos = people / "eval" / "images"
+    for out in ("a.csv", "b.csv"):
+        done = CliRunner().invoke(
+            predict, ["--ensemble", "runs/dropping/ensemble", "--photos", str(photos), "--out", out, "--device", "cpu"]
+        )
+        assert done.exit_code == 0, done.output
+    assert Path("a.csv").read_bytes() == Path("b.csv").read_bytes()
+    table = pd.read_csv("a.csv")
+    submitted = pd.read_csv("runs/dropping/ensemble/submission.csv", index_col="ImageID")["ans"]
+    assert (table["mutual information of passes"] > 0).all()
+    assert table.set_index("image")["joint class"].to_dict() == submitted.to_dict()
+
+
+def test_a_trial_without_dropout_has_no_passes_to_average(here):
+    said = refused(call("--run", "faces", "--members", "faces/0", "--mc-dropout", "3"))
+    assert not missing(said, "--mc-dropout", "faces/0", "model/dropout", "--members")
+    assert "--step tta" in refused(call("--run", "faces", "--mc-dropout", "3", "--step", "tta"))
+    assert "--mc-dropout" in refused(call("--csv", "a.csv", "b.csv", "--mc-dropout", "3"))

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import typer
 
-from analysis.evaluation.decide import ENOUGH_GROUPS, GREEDY_ALL, SINGLE, WITH_STEPS, Options, averaged, decide
+from analysis.evaluation.decide import ENOUGH_GROUPS, GREEDY_ALL, SINGLE, WITH_STEPS, Options, decide
 from analysis.evaluation.nested import Candidate, Known, MemberOptions
 from analysis.evaluation.uncertainty import Gain
+from analysis.members.predictions import averaged
 from analysis.members.price import Limit, Price
 from analysis.votes import ENSEMBLES
 from benchmarks.decision import main as compare_rules

@@ -15,10 +15,11 @@ from analysis.ensemble.__main__ import app as ensemble
 from analysis.evaluation.fitted_ensemble import Pipeline
 from analysis.evaluation.steps import Offsets, Rule, Shares, TopTwo
 from analysis.export import parity
-from analysis.export.__main__ import app, write_checked
+from analysis.export.__main__ import app, not_one_file, write_checked
 from analysis.export.onnx import export_models, export_pipeline
 from analysis.export.parity import TOLERANCE, compare
 from analysis.members.compose import Part
+from analysis.members.mc_dropout import passes
 from analysis.members.predictions import PLAIN, Source, TrialModels, predict_trials, wanted_views
 from analysis.members.trials import load_runs
 from analysis.pages.model_card import CARD
@@ -179,6 +180,12 @@ def test_an_ensemble_that_looks_twice_at_edges_is_written_as_the_models_of_its_t
     assert result.exit_code == 0, result.output
     assert "faces/3" in result.stdout and "cannot be one file" in result.stdout
     assert {file.name for file in tmp_path.glob("*.onnx")} == {"faces-0.onnx", "faces-3.onnx"}
+
+
+def test_passes_of_monte_carlo_dropout_are_not_one_file_and_it_is_said_why(run):
+    trials = [TrialModels.of(trial) for trial in load_runs([run.folder]).trials[:2]]
+    assert not missing(not_one_file(passes(3), trials), "3 passes", "Monte Carlo dropout", "leaves nothing out")
+    assert not not_one_file(PLAIN, trials) and not not_one_file(("plain", "flip"), trials)
 
 
 @pytest.mark.nightly
