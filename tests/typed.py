@@ -20,7 +20,7 @@ def typed(folder: Path, words: list[str], **environment: str) -> str:
     surroundings = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     if SERVES.match(shlex.join(words)):
         return _served(folder, program, surroundings)
-    done = subprocess.run(program, cwd=folder, env=surroundings, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(program, cwd=folder, env=surroundings, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
     return done.stdout + done.stderr
 
