@@ -149,16 +149,16 @@ def learn(settings: "Pretraining", space: "Space", data: str | None, earlier: "E
     """Read, decode, pre-train, write."""
     from safetensors.torch import save
 
-    from search_spaces.schema import nested
     from trainables.data.batches import rows_of
-    from trainables.data.views import View, ViewConfig, open_view
+    from trainables.data.views import open_view
     from trainables.models.backbone import check_backbone
     from trainables.pretraining import batches_to_paint, build_painter, images_to_paint, pretrain
     from tuner.cli import Options
+    from tuner.preflight import views_of
     from tuner.prepare import data_folder
 
     check_backbone(settings.backbone)
-    view = View.of(ViewConfig(**nested(space.fixed).get("view", {})))
+    (view,) = views_of(space)
     painter = build_painter(settings, (view.height, view.width))
     device = device_here()
     material = gather(data_folder(Options(data=data), earlier, console), view, space, settings, earlier, console)

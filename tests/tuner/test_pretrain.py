@@ -38,6 +38,15 @@ def test_the_command_writes_weights_that_a_search_begins_with(demo, tmp_path):
     assert all((value == state[key]).all() for key, value in backbone.state_dict().items())
 
 
+def test_images_are_cut_as_the_search_will_cut_them(demo, tmp_path):
+    out, cut = tmp_path / "vit.safetensors", ("--set", "view/crop=center", "--set", "view/fraction=0.6")
+    done = pretrain("--backbone", "test_vit", "--data", demo, "--size", 32, *cut, "--set", "data/folds=2", "--epochs", 1, "--out", out)
+    assert done.exit_code == 0, done.output
+    with safe_open(out, "pt") as file:
+        written = " ".join(file.metadata().values())
+    assert "center" in written and "0.6" in written
+
+
 @pytest.fixture
 def learned(monkeypatch) -> list[tuple[set[str], tuple]]:
     """Ids of the images, and the channel statistics, of every pre-training."""
