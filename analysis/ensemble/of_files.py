@@ -1,7 +1,6 @@
 """A vote over finished files: submissions (an image and its class) or probabilities (an image and one column a class)."""
 
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.evaluation.answer_files import read_answers, unlike
 from analysis.votes.voting import Mean, Votes
-from trainables.data.names import some
-from trainables.data.targets import TOLERANCE
 from trainables.registry import ConfigError, Mistake
 from trainables.storage import write_atomically
 
@@ -42,11 +40,11 @@ def vote_over(files: Sequence[Path], vote: str, out: Path) -> Voted:
         mistakes.append(Mistake("--out", f"{out} cannot be written: name a file in a folder that exists"))
     tables = {}
     for file in files:
-        table, wrong = _read(file)
+        table, wrong = read_answers(file)
         mistakes += [Mistake(str(file), words) for words in wrong]
         if table is not None:
             tables[file] = table
-    mistakes += _unlike(tables)
+    mistakes += unlike(tables)
     if mistakes:
         raise ConfigError(mistakes)
     first, *_ = tables.values()
@@ -78,47 +76,3 @@ def _most(labels: np.ndarray) -> object:
     """The label that most files have; of several the one that comes first."""
     found, first, counts = np.unique(labels, return_index=True, return_counts=True)
     return found[np.lexsort((first, -counts))[0]]
-
-
-def _read(file: Path) -> tuple[pd.DataFrame | None, list[str]]:
-    """A file's table, its first column as text, and everything that is wrong with it."""
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        return None, [f"cannot be read as a table ({type(error).__name__}: {error})"]
-    if len(table.columns) < 2 or not len(table):
-        return None, ["it holds no images with answers: the first column names the image, one more its class, or one a class"]
-    image = table.columns[0]
-    # The table of `predict` has a column for each class, and others beside them.
-    if shares := [column for column in table.columns[1:] if re.fullmatch(r"P\(.*\)", column)]:
-        table = table[[image, *shares]]
-    twice = table.loc[table[image].duplicated(), image].tolist()
-    wrong = [f"{len(twice)} images are in it more than once: {some(twice)}"] if twice else []
-    if len(table.columns) > 2:
-        numbers = table.iloc[:, 1:].apply(pd.to_numeric, errors="coerce")
-        values = numbers.to_numpy(dtype=float)
-        right = (values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= TOLERANCE)
-        if not right.all():
-            names = table.loc[~right, image].tolist()
-            wrong.append(f"{len(names)} images have no probabilities, each >= 0 and 1 in all: {some(names)}")
-        table = pd.concat([table[[image]], numbers], axis=1)
-    elif empty := table.loc[table.iloc[:, 1].str.strip() == "", image].tolist():
-        wrong.append(f"{len(empty)} images have no class: {some(empty)}")
-    return table, wrong
-
-
-def _unlike(tables: dict[Path, pd.DataFrame]) -> list[Mistake]:
-    """How files differ from the first one in columns and images."""
-    if not tables:
-        return []
-    (one, first), *rest = tables.items()
-    mistakes = []
-    for file, table in rest:
-        if set(table.columns) != set(first.columns) or table.columns[0] != first.columns[0]:
-            columns = [", ".join(map(str, shown.columns[:4])) for shown in (table, first)]
-            mistakes.append(Mistake(str(file), f"its columns ({columns[0]}) are not those of {one} ({columns[1]})"))
-        ours, others = set(table.iloc[:, 0]), set(first.iloc[:, 0])
-        for words, names in (("has {} images that {} has not", ours - others), ("lacks {} images of {}", others - ours)):
-            if names:
-                mistakes.append(Mistake(str(file), f"{words.format(len(names), one)}: {some(sorted(names))}"))
-    return mistakes

@@ -1,7 +1,8 @@
 """The command: what the answer of a run gets wrong, in tables and picture sheets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -39,12 +40,15 @@ from trainables.console import document, output
 from trainables.data.decoding import open_image
 from trainables.data.images import Images
 from trainables.data.layouts.reading import read_images
+from trainables.data.names import shown
 from trainables.data.views import ViewFiles, open_view
 from trainables.metrics.confusion import most_frequent_errors
 from trainables.options import AsJson, TrustCode
 from trainables.progress import progress_bar, waiting
 from trainables.record import RunError, read_json
+from trainables.registry import ConfigError, Mistake
 from trainables.seeding import generator
+from trainables.storage import write_atomically
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -68,6 +72,21 @@ def main(
         Part,
         typer.Option("--part", "--side", help="validation uses the recorded predictions; holdout (test) predicts, which takes longer."),
     ] = Part.validation,
+    side_by_side: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="A B",
+            help="Instead of the answer: two trials, such as faces/0 faces/3, or two CSV tables of probabilities, beside each other.",
+            show_default=False,
+        ),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="With --side-by-side of tables: a CSV of image, class, and group if there are any.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="With --side-by-side: the file to write. [default: side_by_side.csv]", show_default=False)
+    ] = None,
     heatmaps: HeatmapsOption = MAPPED,
     seed: Annotated[int, typer.Option(min=0, help="Draws the groups behind every interval.")] = 0,
     trust_code: TrustCode = False,
@@ -89,8 +108,21 @@ def main(
 
     Beside it lie confusion.csv and .png, the same for each target, confident.csv and .png, disagreement.csv and .png, groups.csv, and the
     counts in mistakes.json. The ensemble's MODEL_CARD.md, where there is one, then says them too.
+
+    Two models beside each other: for each image its label, the two most probable classes of each with their probabilities, whether they
+    agree, and who is right; the images on which they are furthest apart come first.
+
+        python -m analysis.mistakes --run faces --side-by-side faces/0 faces/3
+
+        python -m analysis.mistakes --side-by-side a.csv b.csv --truth labels.csv --out a_and_b.csv
     """
     with refusals():
+        if side_by_side:
+            others = {"--top": top is not None, "--heatmaps": heatmaps != MAPPED}
+            compare_two(run, side_by_side, truth, part, out or Path("side_by_side.csv"), seed, others)
+            return
+        if alone := [name for name, given in {"--truth": truth, "--out": out}.items() if given]:
+            raise ConfigError([Mistake(name, "is an option of --side-by-side; give that, too, or leave this out") for name in alone])
         mistakes(run, top=top, part=part, heatmaps=heatmaps, seed=seed)
 
 
@@ -143,6 +175,51 @@ def mistakes(names: Sequence[str] | None, *, top: int | None, part: Part, heatma
             written.append(write_card(runs.folders[0]))
     show_written(console, written)
     document({**read_json(runs.folders[0] / "mistakes" / "mistakes.json", "mistakes"), "files": written})
+
+
+def compare_two(
+    run: Sequence[str] | None, names: tuple[str, str], truth: Path | None, part: Part, out: Path, seed: int, others: Mapping[str, bool]
+) -> None:
+    """Compare two trials of runs, or two tables; write, print.
+
+    Args:
+        others: options that have no meaning here, and whether they were given.
+    Raises: RunError, DataError, ConfigError, StorageError.
+    """
+    # Imported here, for pandas: it takes a while, and --help should not.
+    from analysis.mistakes.side_by_side import compare, pair_of_files, pair_of_trials, table_of, two_trials
+
+    console, tables = output(), [name.endswith(".csv") for name in names]
+    clash = others | ({"--run": bool(run), "--part": part is Part.holdout} if all(tables) else {"--truth": truth is not None})
+    wrong = [Mistake(name, "has no meaning with these; leave it out") for name, given in clash.items() if given]
+    if any(tables) and not all(tables):
+        wrong.append(Mistake("--side-by-side", f"{' and '.join(names)} are a trial and a table; give two of a kind"))
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        wrong.append(Mistake("--out", f"{out} cannot be written: name a file in a folder that exists"))
+    elif out.resolve() in [Path(name).resolve() for name in (*names, *([truth] if truth else []))]:
+        wrong.append(Mistake("--out", f"{out} is one of the files that are read; write elsewhere"))
+    if wrong:
+        raise ConfigError(wrong)
+    if all(tables):
+        pair = pair_of_files(names, truth)
+    else:
+        runs = read_runs(run)
+        trials = two_trials(runs, names, predict=part is Part.holdout)
+        if part is Part.holdout:
+            images = read_images(data_folder(runs), runs.trials[0].record.config.data)
+            sample = runs.holdout
+            source = labelled_source(images, decode(images, wanted_views(trials)), sample)
+            with progress_bar("predicting the hold-out", count_passes(trials, source)) as progress:
+                by_trial = predict_trials(trials, source, choose_device(), progress)
+            note_look(runs.folders, {"command": "analysis.mistakes", "side_by_side": list(names)})
+        else:
+            sample, by_trial = runs.valid, {trial.name: trial.valid for trial in trials}
+        pair = pair_of_trials(trials, sample, [by_trial[name] for name in names])
+    found = compare(pair, generator(seed, "bootstrap"))
+    write_atomically(out, table_of(pair).to_csv(index=False, float_format="%.6g").encode(errors="surrogateescape"))
+    console.print(str(found), soft_wrap=True)
+    show_written(console, [shown(str(out))])
+    document({**found.plain(), "files": [out]})
 
 
 def choose_pipeline(runs: Runs, top: int | None) -> tuple[str, Pipeline]:
