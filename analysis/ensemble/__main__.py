@@ -1,7 +1,7 @@
 """The command: choose members and their vote on validation, score once on the hold-out, answer for the eval images."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import product
 from math import inf
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from analysis.command import RunOption, decode, read_runs, refusals
 from analysis.ensemble.files import CORRECTED, EvalAnswer, novelty_values, price_values, question_of, scores_values, write_answer
-from analysis.ensemble.member_options import read_member_options, settle
+from analysis.ensemble.member_options import MarginOptions, read_margin, read_member_options, settle, settle_margin
 from analysis.ensemble.summary import MOST, Context, answer_lines, summary
 from analysis.ensemble.tables import (
     answers_table,
@@ -98,6 +98,26 @@ def main(
             help=f"Steps before and after the vote: auto (those that help), none, or any of calibrate, tta, {', '.join(STEPS)}; repeat it."
         ),
     ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Top-2 margin rule with this gap, in nats: of the two most probable classes, where their logits lie no further apart, "
+            "the one with more images is taken.",
+            show_default=False,
+        ),
+    ] = None,
+    margin_for: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TARGET=VALUE",
+            help="With --margin: only where this value gives way to another of its target, to a neighbour of a number's; repeat it.",
+            show_default=False,
+        ),
+    ] = None,
+    margin_each: Annotated[bool, typer.Option("--margin-each", help="With --margin: in each member's answer, before the vote.")] = False,
+    margin_disagree: Annotated[
+        bool, typer.Option("--margin-disagree", help="With --margin: only for images on which the two best members disagree.")
+    ] = False,
     mc_dropout: Annotated[
         int | None,
         typer.Option(
@@ -143,6 +163,11 @@ def main(
 
         python -m analysis.ensemble --csv a.csv b.csv c.csv --out vote.csv
 
+    Nothing of a margin rule whose gap is given is fitted; what it is worth is said beside the other steps. By the two best models, of which
+    the best answers:
+
+        python -m analysis.ensemble --run faces --top 2 --whole --vote best --margin 0.3 --margin-for "age>=60" --margin-disagree
+
     A run of tuner.refit --folds is evaluated on every fold, each by the models that did not train on it; its members answer with the mean
     of one model a fold.
 
@@ -167,6 +192,10 @@ def main(
                 "--mc-dropout": mc_dropout,
                 "--max-ms": max_ms < inf,
                 "--max-mb": max_mb < inf,
+                "--margin": margin is not None,
+                "--margin-for": margin_for,
+                "--margin-each": margin_each,
+                "--margin-disagree": margin_disagree,
             }
             refuse_others(others, "is an option for trials, and with --csv files vote; remove it")
             files_vote(files or [], vote, out)
@@ -174,7 +203,9 @@ def main(
         refuse_others({str(file): True for file in files or ()}, "is not an option; files vote with --csv")
         steps = tuple(name for name in step or ["auto"] if name != "none")
         member_options = read_member_options(top, members, whole, per, diverse)
-        document(ensemble(run, Options(member_options, vote, steps, safe, seed, max_ms, max_mb, mc_dropout or 0), details))
+        rule = read_margin(margin, margin_for or (), margin_each, margin_disagree)
+        options = Options(member_options, vote, steps, safe, seed, max_ms, max_mb, mc_dropout or 0)
+        document(ensemble(run, options, details, rule))
 
 
 def refuse_others(given: Mapping[str, object], why: str) -> None:
@@ -201,7 +232,7 @@ def answer(run: Folder) -> None:
     ensemble([str(run)], Options(read_member_options(None, "", False, "", False)), details=False)
 
 
-def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> dict[str, Any]:
+def ensemble(names: Sequence[str] | None, options: Options, details: bool, rule: MarginOptions | None = None) -> dict[str, Any]:
     """Load, choose, predict, score, write, print. Returns what scores.json holds, and which files were written.
 
     Raises: RunError, DataError, ConfigError, StorageError.
@@ -212,7 +243,7 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> di
     refuse_one_group(runs)
     chosen = settle(options.member_options, runs)
     predictor = Predictor.of(runs, status)
-    free = replace(options, member_options=chosen)
+    free = replace(options, member_options=chosen, margin=settle_margin(rule, chosen, runs) if rule else None)
     limited = min(options.max_ms, options.max_mb) < inf
     prices = predictor.prices([trial.name for trial in runs.trials]) if limited else {}
     options = replace(free, member_options=replace(chosen, limit=Limit(prices, options.max_ms, options.max_mb))) if limited else free
@@ -246,6 +277,7 @@ def ensemble(names: Sequence[str] | None, options: Options, details: bool) -> di
     asked |= {"mc_dropout": options.mc_dropout} if options.mc_dropout else {}
     asked |= {"max_ms": options.max_ms} if options.max_ms < inf else {}
     asked |= {"max_mb": options.max_mb} if options.max_mb < inf else {}
+    asked |= {"margin": asdict(rule)} if rule else {}
     answering = decision.pipelines[decision.final]
     seconds = len(answering.looks) * sum(price[name] for name in answering.trials)
     # From here on nothing is computed, and nothing is shown before it is written.

@@ -2,8 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
+import numpy as np
+
+from analysis.evaluation.margin import Margin
 from analysis.evaluation.nested import MemberOptions
 from analysis.members.trials import Runs, Trial, train_again
 from trainables.registry import ConfigError, Mistake, nearest
@@ -56,6 +61,49 @@ def settle(member_options: MemberOptions, runs: Runs) -> MemberOptions:
         raise ConfigError(mistakes)
     count = _count_members([trials[name] for name in member_options.named])
     return MemberOptions(top=count, alone=count == len(member_options.named), named=member_options.named)
+
+
+@dataclass(frozen=True)
+class MarginOptions:
+    """What is asked of a top-2 margin rule whose gap is given."""
+
+    gap: float  # in nats
+    values: tuple[str, ...] = ()  # such as mask=worn and age>=60
+    each: bool = False
+    disagree: bool = False
+
+
+def read_margin(gap: float | None, values: Sequence[str], each: bool, disagree: bool) -> MarginOptions | None:
+    """What the options say of the rule. Raises: ConfigError naming all that mean nothing without the others."""
+    mistakes = []
+    if gap is None:
+        given = {"--margin-for": values, "--margin-each": each, "--margin-disagree": disagree}
+        mistakes = [Mistake(name, "says where --margin applies; give that, too") for name, there in given.items() if there]
+    elif not (gap > 0 and isfinite(gap)):
+        mistakes.append(Mistake("--margin", f"must be a number above 0, in nats, got {gap:g}"))
+    if mistakes:
+        raise ConfigError(mistakes)
+    return None if gap is None else MarginOptions(gap, tuple(dict.fromkeys(values)), each, disagree)
+
+
+def settle_margin(options: MarginOptions, member_options: MemberOptions, runs: Runs) -> Margin:
+    """The rule for what these members answer, with how many images of each class the trials learned from.
+
+    Raises: ConfigError naming values that there are not, and members that predict no classes.
+    """
+    named = member_options.named
+    scheme = runs.scheme.told(name for trial in runs.trials if trial.name in named or not named for name in trial.task.scheme.names)
+    if scheme.kind != "classes":
+        raise ConfigError([Mistake("--margin", f"takes the class with more images, and the members predict {scheme.kind}; leave it out")])
+    pairs = [(target, value) for target in scheme.targets for value in target.values]
+    known = {f"{target.name}{'' if target.cuts and value[0] in '<>' else '='}{value}": (target.name, value) for target, value in pairs}
+    there = ", ".join(known)
+    if unknown := [one for one in options.values if one not in known]:
+        raise ConfigError(
+            [Mistake("--margin-for", f"there is no {one!r}{nearest(one, list(known)) or f'; there are {there}'}") for one in unknown]
+        )
+    images = np.bincount(runs.learned.truth(scheme), minlength=scheme.classes).tolist()
+    return Margin(options.gap, scheme, tuple(images), tuple(known[one] for one in options.values), options.each, options.disagree)
 
 
 def _count_members(trials: Sequence[Trial]) -> int:

@@ -112,9 +112,10 @@ def _blocks(runs: Runs, outcome: Outcome, context: Context) -> Iterator[Block]:
 
 
 def voting(pipeline: Pipeline) -> tuple[str, ...]:
-    """Names of the trials that have a say: members of weight 0 have none."""
+    """Names of the trials that have a say: members of weight 0 have none, but the two whose disagreement counts."""
     weights = getattr(pipeline.ensemble, "weights", None) or [1.0] * len(pipeline.members)
-    members = [member for member, weight in zip(pipeline.members, weights, strict=True) if weight]
+    compared = 2 if pipeline.margin and pipeline.margin.disagree else 0
+    members = [member for place, (member, weight) in enumerate(zip(pipeline.members, weights, strict=True)) if weight or place < compared]
     return tuple(dict.fromkeys(name for member in members for name in member.trials))
 
 

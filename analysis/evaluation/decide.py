@@ -1,6 +1,6 @@
 """From members to a scored answer: validation chooses and fits, part by part of the groups; the hold-out scores once."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 
 from analysis.evaluation.calibration import calibration_error
 from analysis.evaluation.fitted_ensemble import Pipeline
+from analysis.evaluation.margin import Margin
 from analysis.evaluation.nested import Candidate, Known, Lineup, MemberOptions, Nested, crossfit_step, fit_nested, line_up, searched
 from analysis.evaluation.scoring import Score, score_answers
 from analysis.evaluation.steps import STEPS, is_free, useful_steps
@@ -32,8 +33,10 @@ from trainables.seeding import generator
 SINGLE = "best single"
 GREEDY_ALL = "greedy_all"  # in ENSEMBLES
 ENOUGH_GROUPS = 150  # of validation images, for every vote to be tried; found by benchmarks/decision.py
+MARGIN = "margin"  # a step that is given, and not in STEPS, which are fitted
 STEP_WORDS = {
     "calibrate": "temperature calibration",
+    MARGIN: "top-2 margin rule, given",
     "offsets": "per-class thresholds",
     "top_two": "top-2 margin rule",
     "thresholds": "per-tag thresholds",
@@ -142,6 +145,7 @@ class Options:
     max_ms: float = inf  # an image that comes alone; how much an answer may take
     max_mb: float = inf  # of weights
     mc_dropout: int = 0  # passes of Monte Carlo dropout, whose mean answers; 0: none
+    margin: Margin | None = None  # a top-2 margin rule whose gap is given
 
 
 def decide(options: Options, candidates: Mapping[str, Candidate], known: Known, predict_validation: PredictValidation) -> Decision:
@@ -259,6 +263,19 @@ def useless(metric: Metric) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return votes, tuple(name for name in ("calibrate", *STEPS) if name not in own)
 
 
+def _refuse_margin(options: Options, metric: Metric) -> Iterator[Mistake]:
+    """What is wrong with a margin rule that is given."""
+    if options.margin is None:
+        return
+    if metric.takes != "labels":
+        yield Mistake("--margin", f"has no use for run/metric {metric.name}, which scores {metric.takes}; leave it out")
+    if options.margin.disagree:
+        few = options.member_options.top is not None and options.member_options.top < 2
+        if options.vote == "auto" or options.safe or few or ENSEMBLES[options.vote].picks_members:
+            words = "compares the two best members of a vote: name one (--vote) that picks none itself, of two or more, without --safe"
+            yield Mistake("--margin-disagree", words)
+
+
 def untried(options: Options, metric: Metric) -> tuple[str, ...]:
     """What auto would have tried by another metric of this kind of target: votes without probabilities, and what moves labels."""
     no_votes, no_steps = useless(metric)
@@ -277,6 +294,7 @@ def _refuse_useless(options: Options, metric: Metric) -> None:
         mistakes.append(Mistake("--vote", probabilities_missing(metric, "it", options.vote) or other))
     words = f"has no use for run/metric {metric.name}, which scores {metric.takes} of {metric.target}; leave it out"
     mistakes += [Mistake("--step", f"{name} {words}") for name in options.steps if name in steps]
+    mistakes += _refuse_margin(options, metric)
     if mistakes:
         raise ConfigError(mistakes)
 
@@ -337,6 +355,13 @@ class _Walk:
             taken.append(step)
             if step.used:
                 nested, answer, pipeline = tempered, changed, fitted
+        if self.options.margin:
+            calibrated = any(step.used for step in taken)
+            member_options = replace(self.member_options, calibrate=calibrated, margin=self.options.margin)
+            nested = fit_nested(member_options, (self.vote,), self.candidates, self.known, self.parts)[self.vote]
+            changed, pipeline = nested.answer(predicted), line_up(member_options, self.candidates, self.known).fit(self.vote)
+            taken.append(self._weigh(MARGIN, self.evaluate(changed, answer), asked=True))
+            answer = changed
         if self.options.mc_dropout:
             names = passes(self.options.mc_dropout)
             if not self.member_options.allows(pipeline.trials, len(names)):

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from analysis.evaluation.calibration import Calibration
+from analysis.evaluation.margin import Margin
 from analysis.evaluation.steps import Step
 from analysis.members.compose import Member, Predicted
 from analysis.members.mc_dropout import pass_number
@@ -38,6 +39,7 @@ class Pipeline:
     looks: tuple[str, ...] = ("plain",)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)  # by trial; empty: none is calibrated
     steps: tuple[Step, ...] = ()
+    margin: Margin | None = None  # a rule that is given, before these steps
 
     @property
     def trials(self) -> tuple[str, ...]:
@@ -50,7 +52,10 @@ class Pipeline:
             name: self.calibrations[name](predicted[name]) if name in self.calibrations else predicted[name] for name in self.trials
         }
         answers = [member.answer(tempered) for member in self.members]
-        answer = self.ensemble(library(answers[0]).stack(answers))
+        voters = self.margin.before(answers) if self.margin else answers
+        answer = self.ensemble(library(answers[0]).stack(list(voters)))
+        if self.margin:
+            answer = self.margin.after(answer, answers)
         for step in self.steps:
             answer = step(answer)
         return answer
@@ -183,6 +188,8 @@ def _refuse_misfits(content: EnsembleFile) -> None:
     bare = [name for name in pipeline.trials if not content.models.get(name)]
     mistakes = [f"no weights are named for {', '.join(bare)}"] if bare else []
     mistakes += [] if pipeline.members and pipeline.looks else ["it has no members or no transforms"]
+    if pipeline.margin and len(pipeline.margin.images) != pipeline.scheme.classes:
+        mistakes.append(f"its margin rule is for {len(pipeline.margin.images)} classes, of {pipeline.scheme.classes}")
     if mistakes:
         raise ValueError("; ".join(mistakes))
     parts = [part for member in pipeline.members for part in member.all_parts]

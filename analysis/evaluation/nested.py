@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.evaluation.calibration import Calibration, fit_calibration
 from analysis.evaluation.fitted_ensemble import Pipeline
+from analysis.evaluation.margin import Margin
 from analysis.evaluation.steps import STEPS
 from analysis.members.compose import Member, Predicted, possible_members
 from analysis.members.price import Limit, Price, price_of
@@ -45,6 +46,7 @@ class MemberOptions:
     named: tuple[str, ...] = ()  # the trials that members are made of; empty: all
     calibrate: bool = False
     limit: Limit | None = None  # what a member may cost
+    margin: Margin | None = None  # a rule that is given, on what they answer or on what the vote does
 
     def allows(self, trials: Sequence[str], looks: int = 1) -> bool:
         """Whether an answer by these trials, with so many transforms of each image, is within the limit."""
@@ -93,12 +95,13 @@ class Lineup:
     """Members chosen on some images, and what they answer there."""
 
     members: tuple[Member, ...]  # best first
-    answers: np.ndarray  # (members, n, columns)
+    answers: np.ndarray  # (members, n, columns), as the vote gets them
     target: np.ndarray  # what is true: (n,), or of tags (n, tags)
     groups: np.ndarray  # (n,)
     calibrations: Mapping[str, Calibration]
     choice: int  # how many members there were to choose from
     metric: Metric
+    margin: Margin | None = None
 
     def fit(self, name: str) -> Pipeline:
         """The members with this vote of ENSEMBLES, fitted on the images they were chosen on."""
@@ -109,7 +112,7 @@ class Lineup:
             vote, members = Mean(tuple(vote.weights[index] for index in picked)), tuple(members[index] for index in picked)
             used = {trial for member in members for trial in member.trials}
             calibrations = {trial: one for trial, one in calibrations.items() if trial in used}
-        return Pipeline(members[0].scheme, members, vote, calibrations=calibrations)
+        return Pipeline(members[0].scheme, members, vote, calibrations=calibrations, margin=self.margin)
 
     def only(self, members: Sequence[Member]) -> "Lineup":
         """With some of its members, in its order."""
@@ -160,7 +163,9 @@ def line_up(member_options: MemberOptions, candidates: Mapping[str, Candidate], 
     members = tuple(found[index] for index in order)
     used = {trial for member in members for trial in member.trials}
     kept = {name: calibration for name, calibration in calibrations.items() if name in used}
-    return Lineup(members, answers[order], target, known.groups, kept, len(found), known.metric)
+    margin, chosen = member_options.margin, answers[order]
+    voters = np.stack(margin.before(list(chosen))) if margin else chosen
+    return Lineup(members, voters, target, known.groups, kept, len(found), known.metric, margin)
 
 
 def members_of(candidates: Mapping[str, Candidate], known: Known, member_options: MemberOptions) -> list[Member]:

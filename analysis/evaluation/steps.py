@@ -85,12 +85,9 @@ class TopTwo:
 
         Between classes that are equally likely no rule decides.
         """
-        xp = library(answer)
-        top, second, high, low, gap = two_most_probable(answer)
+        most = top, second, _, _, gap = two_most_probable(answer)
         gaps = np.append([rule.gap for rule in self.rules], 0.0)[which_rule(self.scheme, self.rules)]
-        taken = gap <= constant(gaps, answer)[top, second]
-        first, other = ((picked(one, self.scheme.classes) > 0) & taken[:, None] for one in (top, second))
-        return xp.where(first, low[:, None], xp.where(other, high[:, None], answer))
+        return exchanged(answer, most, gap <= constant(gaps, answer)[top, second])
 
     def kept(self, share: float) -> "TopTwo":
         """The same with this share of each rule's gap."""
@@ -343,11 +340,18 @@ def _places(low: float, borders: np.ndarray, high: float) -> np.ndarray:
 
 def _pairs(target: Target) -> list[tuple[int, int]]:
     """The pairs of values between which a rule may decide."""
-    values = range(len(target.values))
-    return [(one, other) for one in values for other in values if (abs(one - other) == 1 if target.cuts else one != other)]
+    return [(one, other) for one in range(len(target.values)) for other in neighbours(target, one)]
 
 
-def two_most_probable(answer: Array) -> tuple[Array, Array, Array, Array, Array]:
+def neighbours(target: Target, value: int) -> list[int]:
+    """The values between which and this one a rule may decide: those beside it where the target is cut from a number, else all others."""
+    return [other for other in range(len(target.values)) if (abs(value - other) == 1 if target.cuts else value != other)]
+
+
+MostProbable = tuple[Array, Array, Array, Array, Array]
+
+
+def two_most_probable(answer: Array) -> MostProbable:
     """Of each image (images,): its most probable class and its second, the lower one of those that are equally likely, their scores, and
     the logarithm of the ratio of these."""
     xp = library(answer)
@@ -358,6 +362,14 @@ def two_most_probable(answer: Array) -> tuple[Array, Array, Array, Array, Array]
     with np.errstate(divide="ignore"):
         gap = xp.log(high) - xp.log(low)
     return top, rest.argmax(axis=1), high, low, gap
+
+
+def exchanged(answer: Array, most: MostProbable, taken: Array) -> Array:
+    """The answer (images, classes) with the scores of its two most probable classes exchanged on the images (images,) that are taken."""
+    xp = library(answer)
+    top, second, high, low, _ = most
+    first, other = ((picked(one, answer.shape[1]) > 0) & taken[:, None] for one in (top, second))
+    return xp.where(first, low[:, None], xp.where(other, high[:, None], answer))
 
 
 def which_rule(scheme: Scheme, rules: Sequence[Rule]) -> np.ndarray:

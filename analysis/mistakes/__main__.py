@@ -190,7 +190,7 @@ def compare_two(
     from analysis.mistakes.side_by_side import compare, pair_of_files, pair_of_trials, table_of, two_trials
 
     console, tables = output(), [name.endswith(".csv") for name in names]
-    clash = others | ({"--run": bool(run), "--part": part is Part.holdout} if all(tables) else {"--truth": truth is not None})
+    clash = {**others, **({"--run": bool(run), "--part": part is Part.holdout} if all(tables) else {"--truth": truth is not None})}
     wrong = [Mistake(name, "has no meaning with these; leave it out") for name, given in clash.items() if given]
     if any(tables) and not all(tables):
         wrong.append(Mistake("--side-by-side", f"{' and '.join(names)} are a trial and a table; give two of a kind"))

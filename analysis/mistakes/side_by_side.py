@@ -99,8 +99,8 @@ def compare(pair: Pair, rng: np.random.Generator) -> Compared:
     right = (pair.predicted[:, rows] == pair.truth[rows]).sum(axis=1).tolist()
     gain = None
     if len(np.unique(pair.groups[rows])) >= FEW:
-        found = [evidence(METRICS["accuracy"], pair.truth[rows], answer[rows], pair.groups[rows]) for answer in pair.answers]
-        gain = paired_gain(*found, rng)
+        first, second = (evidence(METRICS["accuracy"], pair.truth[rows], answer[rows], pair.groups[rows]) for answer in pair.answers)
+        gain = paired_gain(first, second, rng)
     return Compared(pair.names, len(pair.images), int(pair.differ.sum()), int(rows.sum()), (right[0], right[1]), gain)
 
 

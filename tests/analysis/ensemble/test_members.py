@@ -83,6 +83,33 @@ def test_members_that_are_not_there_are_refused_all_at_once_with_the_nearest_nam
     assert not (here / "runs/faces/holdout.json").exists()
 
 
+def test_a_margin_rule_on_images_on_which_the_two_best_disagree_answers_and_predicts_as_by_hand(here):
+    rule = ("--margin", "6", "--margin-for", "age>=60", "--margin-disagree")
+    assert call("--members", "faces/0,faces/3", "--vote", "best", *rule, *PLAIN).exit_code == 0
+    runs = load_runs([here / "runs/faces"])
+    predictor, members = Predictor.of(runs, Console(quiet=True)), members_of(here)
+    predicted = predictor.eval(predictor.unlabelled, ("plain",), tuple(members))[0]["plain"]
+    images = np.bincount(runs.learned.truth(runs.scheme), minlength=runs.scheme.classes)
+    expected = []
+    for best, other in zip(*(predicted[name] for name in members), strict=True):
+        second, top = np.argsort(best)[-2:]
+        old = top % 3 == 2 and second == top - 1 and np.log(best[top] / best[second]) <= 6
+        expected.append(second if old and images[second] > images[top] and other.argmax() != top else top)
+    submission = pd.read_csv(here / "runs/faces/ensemble/submission.csv")
+    assert submission["ans"].tolist() == expected
+    (step,) = scores(here)["steps"]
+    assert (step["name"], step["used"], scores(here)["answer"]) == ("margin", True, "best with steps")
+    assert scores(here)["settings"]["margin"]["disagree"] and len(scores(here)["models"]) == 2
+
+
+def test_what_a_margin_rule_cannot_be_is_refused_by_option(here):
+    assert "--margin-each" in refused("--margin-each", "--margin-for", "age>=60") and "--margin-for" in refused("--margin-for", "x=y")
+    assert "--margin" in refused("--margin", "-1") and "--margin-disagree" in refused("--margin", "0.3", "--margin-disagree")
+    said = refused("--margin", "0.3", "--margin-for", "age>=61", "--margin-for", "hat=worn")
+    assert "did you mean age>=60" in said and "hat=worn" in said
+    assert not (here / "runs/faces/holdout.json").exists()
+
+
 def test_members_that_overlap_in_targets_are_refused_with_the_targets(here, make_run):
     make_run(here / "runs", "ages", [{"task": "age"}])
     assert "overlap in age" in refused("--run", "faces", "--run", "ages", "--members", "faces/0,ages/0")

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from analysis.ensemble.__main__ import app as ensemble
 from analysis.evaluation.fitted_ensemble import Pipeline
+from analysis.evaluation.margin import Margin
 from analysis.evaluation.steps import Offsets, Rule, Shares, TopTwo
 from analysis.export import parity
 from analysis.export.__main__ import app, not_one_file, write_checked
@@ -210,6 +211,18 @@ def test_every_vote_with_every_step_and_look_is_one_file_that_answers_alike(run,
     looks = ("plain", "flip", "zoom", "wide") if name == "best" else PLAIN
     pipeline = Pipeline(scheme, tuple(map(alone, trials)), vote, looks, steps=steps)
     assert compare(export_pipeline(pipeline, [TrialModels.of(trial) for trial in trials])).holds
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("each", [False, True])
+def test_a_margin_rule_that_asks_whether_members_disagree_is_in_the_file(run, each):
+    trials = load_runs([run.folder]).trials[:2]
+    scheme, (name, *_) = trials[0].task.scheme, trials[0].task.scheme.names[::-1]
+    value = scheme.targets[-1].values[-1]
+    for values in ((), ((name, value),)):
+        margin = Margin(5.0, scheme, tuple(range(scheme.classes, 0, -1)), values, each, disagree=True)
+        pipeline = Pipeline(scheme, tuple(map(alone, trials)), Mean((1.0, 0.0)), margin=margin)
+        assert compare(export_pipeline(pipeline, [TrialModels.of(trial) for trial in trials])).holds
 
 
 @pytest.mark.nightly
