@@ -66,6 +66,7 @@ COMMANDS = {
     "leaks": Command("analysis.leaks", "Find leaks: images and groups that are in two splits of a run (train, validation, test)."),
     "replay": Command("tuner.replay", "Train a trial again, outside the search, and compare it epoch by epoch with its record."),
     "pretrain": Command("tuner.pretrain", "Train a backbone on images without labels, and write weights with which a search can start."),
+    "note": Command("analysis.note", "Note a score from elsewhere, such as a leaderboard's, beside our own of the same answer."),
     "runs": Command("analysis.runs", "List the runs that there are: date, trials, best score, answer, size."),
     "spaces": Command("tuner.spaces", "List the spaces that come with the package, or print one of them."),
     "backbones": Command(

@@ -5,7 +5,7 @@ next. A renamed field raises FORMAT and needs a step; an added one needs none, s
 removed one is kept aside when it is read.
 
 Kinds: run (run.json), config (config.json and the settings in a file of weights), report (a line of reports.jsonl), result, decisions
-(rungs.json), fidelity, ensemble, scores, holdout, kept, priced.
+(rungs.json), fidelity, ensemble, scores, holdout, kept, priced, elsewhere, source.
 """
 
 from collections.abc import Callable, Mapping

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from analysis.command import RunOption, decode, read_runs, refusals
-from analysis.ensemble.files import CORRECTED, EvalAnswer, novelty_values, price_values, question_of, scores_values, write_answer
+from analysis.ensemble.files import EvalAnswer, novelty_values, price_values, question_of, scores_values, write_answer
 from analysis.ensemble.member_options import MarginOptions, read_margin, read_member_options, settle, settle_margin
 from analysis.ensemble.summary import MOST, Context, answer_lines, summary
 from analysis.ensemble.tables import (
@@ -39,6 +39,7 @@ from analysis.evaluation.scoring import AlsoScored, also_words, class_table
 from analysis.evaluation.search.summary import write_summary
 from analysis.evaluation.shift import Shift, correction, estimate_all, reweighted_gain
 from analysis.evaluation.steps import STEPS
+from analysis.evaluation.submission import CORRECTED
 from analysis.members.compose import Predicted
 from analysis.members.mc_dropout import dropout_layers, has_passes
 from analysis.members.predictions import (

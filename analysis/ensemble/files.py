@@ -15,7 +15,7 @@ from analysis.evaluation.novelty import FALSE_ALARMS, Novelty, write_novelty
 from analysis.evaluation.novelty import FILE as NOVELTY
 from analysis.evaluation.scoring import absent_classes, class_table, plain_findings, scores_by
 from analysis.evaluation.shift import Shift, Worth
-from analysis.evaluation.submission import submission_table
+from analysis.evaluation.submission import CORRECTED, SUBMISSION, submission_table
 from analysis.members.compose import Predicted
 from analysis.members.price import Price, price_of
 from analysis.members.trials import Runs, Trial
@@ -34,8 +34,6 @@ from trainables.versions import versions
 if TYPE_CHECKING:
     import pandas as pd
 
-SUBMISSION = ("submission.csv", "probabilities.csv")
-CORRECTED = "corrected.csv"
 SCORES = "scores.json"
 PICTURES: dict[Kind, str] = {"classes": "confusion.png", "tags": "precision_recall.png", "number": "number.png"}
 NO_QUESTION = ("seed", "device")  # settings that change no answer

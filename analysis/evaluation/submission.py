@@ -11,6 +11,9 @@ from trainables.data.targets import Scheme
 if TYPE_CHECKING:
     import pandas as pd
 
+SUBMISSION = ("submission.csv", "probabilities.csv")  # beside their ensemble
+CORRECTED = "corrected.csv"  # likewise, where class priors differ
+
 
 def answer_columns(scheme: Scheme) -> list[tuple[str, ...]]:
     """The sets of columns, beside the image's, that can be filled in whatever they are called: one for each class or tag, or target."""

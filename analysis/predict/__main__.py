@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from analysis.command import BatchOption, DeviceOption, EnsembleOption, FalseAlarmsOption, refusals, show_written, table, warn
+from analysis.evaluation.elsewhere import write_source
 from analysis.evaluation.fitted_ensemble import maker
 from analysis.evaluation.novelty import FALSE_ALARMS
 from analysis.predict.files import write_answers
@@ -83,7 +84,7 @@ def answer_images(job: Job, out: Path) -> None:
     if job.form:
         form, file = Form.of(job.form, found.ids), out.with_name(f"{out.stem}_submission.csv")
         form.write(file, job.images.root, found.ids, found.scores, job.scheme)
-        files.append(file)
+        files += [file, write_source(file, job.answering.folder)]
         console.print(f"In the form of {shown(str(job.form.file))}: {shown(str(file))}", soft_wrap=True)
         warn(console, *(one for one in (form.without_image, form.without_row) if one.names))
     warn(console, *found.files.notes(len(job.images.ids)))

@@ -5,7 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from analysis.command import refusals, table
+from analysis.command import refusals, table, warn
+from analysis.evaluation.elsewhere import FILE, read_notes
+from analysis.evaluation.search.reading import lenient
 from analysis.evaluation.search.summary import summary_of
 from search_spaces.errors import UserError
 from trainables.commands import program, typed
@@ -28,7 +30,8 @@ def main(
 
         python -m analysis.runs
 
-    A score is on validation, an answer's on the hold-out with its 95 % CI. A run that cannot be read is listed with the reason.
+    A score is on validation, an answer's on the hold-out with its 95 % CI; below a run stand the scores that its submissions were given
+    elsewhere (python -m analysis.note). A run that cannot be read is listed with the reason.
     """
     with refusals():
         list_runs(open_folder(storage))
@@ -42,6 +45,12 @@ def list_runs(storage: Folder) -> None:
     if found:
         words = ("run", "begun", "trials", "best", "answer", "size")
         console.print(table(f"Runs in {storage}", words, rows=map(row_of, found)))
+        damaged: list[str] = []
+        notes = {str(run): lenient(run, FILE, lambda _, run=run: read_notes(run), (), damaged) for run in runs}
+        for folder, note in ((folder, note) for folder, own in notes.items() for note in own):
+            console.print(f"{folder}: {note}", style="yellow" if note.outside else None, soft_wrap=True)
+        warn(console, *(f"damaged: {storage}/{item}" for item in damaged))
+        found = [one | {"elsewhere": [note.plain() for note in notes[one["folder"]]]} for one in found]
     else:
         console.print(f"There is no run in {storage}/ yet; {typed('tuner.run')} makes one.", soft_wrap=True)
     document({"storage": str(storage), "runs": found})

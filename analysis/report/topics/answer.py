@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from analysis.evaluation.elsewhere import FILE as ELSEWHERE
+from analysis.evaluation.elsewhere import read_notes
 from analysis.evaluation.scoring import also_words
 from analysis.evaluation.search.history import ranked
-from analysis.evaluation.search.reading import Search
+from analysis.evaluation.search.reading import Search, lenient
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.price import price_figure
 from analysis.figures.search import answers_figure
@@ -53,6 +55,8 @@ def answer_parts(search: Search, scores: Scores | None, damaged: list[str]) -> I
     yield Words(gain_words(scores))
     if scores.baseline:
         yield Words(baseline_words(scores.baseline, metric))
+    for note in lenient(search.folder, ELSEWHERE, lambda _: read_notes(search.folder), (), damaged):
+        yield Words(f"Scored elsewhere: {note}", "warning" if note.outside else "plain")
     if models := model_words(search, scores, damaged):
         yield Words(models)
     if (search.folder / "ensemble" / CARD).is_file():

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from analysis.evaluation.elsewhere import source_of
 from tests.analysis.predict.test_predict import call, here, images, refused, table  # noqa: F401
 from tests.messages import missing
 
@@ -25,6 +26,7 @@ def test_the_form_beside_the_folder_of_images_keeps_its_columns_rows_and_order(h
     found, answers = read("answers_submission.csv"), table().set_index("image")
     assert list(found.columns) == ["ImageID", "ans"] and found["ImageID"].tolist() == rows
     assert found["ans"].tolist() == [str(answers.loc[names[3], "joint class"]), "7", str(answers.loc[names[0], "joint class"])]
+    assert source_of(here / "answers_submission.csv").ensemble == str(here / "runs/faces/ensemble")
 
 
 @pytest.mark.parametrize("columns", ["age,mask,gender", "answer"])

@@ -1,0 +1,1 @@
+"""The command that notes a score from elsewhere beside our own."""
