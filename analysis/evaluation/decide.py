@@ -221,7 +221,7 @@ def votes_to_try(asked: str, metric: Metric, groups: int) -> tuple[tuple[str, ..
     """The votes to try by their names, and those that are left out because there are too few groups of images to choose among so many."""
     if asked != "auto":
         return (asked,), ()
-    useful = tuple(name for name in ENSEMBLES if name not in useless(metric)[0])
+    useful = tuple(name for name, vote in ENSEMBLES.items() if name not in useless(metric)[0] and not vote.by_name)
     few = tuple(name for name in useful if not ENSEMBLES[name].robust) if groups < ENOUGH_GROUPS else ()
     return tuple(name for name in useful if name not in few), few
 
@@ -291,7 +291,8 @@ def _refuse_useless(options: Options, metric: Metric) -> None:
         mistakes.append(Mistake("--mc-dropout", "averages passes, as --step tta does transforms; give one of them"))
     if options.vote in votes:
         other = f"{options.vote!r} is not for {metric.target}, which run/metric {metric.name} scores; take another"
-        mistakes.append(Mistake("--vote", probabilities_missing(metric, "it", options.vote) or other))
+        fits = metric.target in ENSEMBLES[options.vote].kinds
+        mistakes.append(Mistake("--vote", (fits and probabilities_missing(metric, "it", options.vote)) or other))
     words = f"has no use for run/metric {metric.name}, which scores {metric.takes} of {metric.target}; leave it out"
     mistakes += [Mistake("--step", f"{name} {words}") for name in options.steps if name in steps]
     mistakes += _refuse_margin(options, metric)

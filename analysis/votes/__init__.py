@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from analysis.votes.arrays import Array
 from analysis.votes.greedy import greedy, greedy_few
+from analysis.votes.stackers import Forest, Machines, Neighbours, stack_forest, stack_knn, stack_svm
 from analysis.votes.stacking import Logistic, stack
 from analysis.votes.voting import Mean, Ranks, Votes, best, check, hard, rank, soft, weighted
 from trainables.data.targets import KINDS, Kind
@@ -30,7 +31,18 @@ class Fitted(Protocol):
     def __call__(self, probabilities: Array) -> Array: ...
 
 
-FITTED: Registry[type[Fitted]] = Registry({"mean": Mean, "votes": Votes, "ranks": Ranks, "logistic": Logistic}, type)
+FITTED: Registry[type[Fitted]] = Registry(
+    {
+        "mean": Mean,
+        "votes": Votes,
+        "ranks": Ranks,
+        "logistic": Logistic,
+        "forest": Forest,
+        "machines": Machines,
+        "neighbours": Neighbours,
+    },
+    type,
+)
 
 
 def _read(values: Any) -> Fitted:
@@ -61,6 +73,7 @@ class Vote:
     shares_only: bool = False  # its scores are shares of votes or of points: metrics that take probabilities cannot use them
     picks_members: bool = False  # it picks its members itself, from all there are
     kinds: tuple[Kind, ...] = KINDS  # of targets that it can combine the answers to
+    by_name: bool = False  # it is tried only where it is asked for
     robust: bool = False  # it is worth trying with few groups of images, where each further vote that is tried makes the choice worse
 
     def __call__(self, probabilities: np.ndarray, target: np.ndarray, groups: np.ndarray, metric: Metric) -> Fitted:
@@ -79,6 +92,9 @@ ENSEMBLES: Registry[Vote] = Registry(
         "greedy": Vote(greedy),
         "greedy_all": Vote(greedy_few, picks_members=True, robust=True),
         "stack": Vote(stack, kinds=("classes",)),
+        "stack_forest": Vote(stack_forest, kinds=("classes",), by_name=True),
+        "stack_svm": Vote(stack_svm, kinds=("classes",), by_name=True),
+        "stack_knn": Vote(stack_knn, kinds=("classes",), by_name=True),
     },
     Vote,
 )

@@ -38,3 +38,21 @@ def ratio(above: Array, below: Array, otherwise: Array) -> Array:
     """One over the other where that is above 0; elsewhere what is given for it."""
     xp = library(above)
     return xp.where(below > 0, above / xp.where(below > 0, below, 1.0), otherwise)
+
+
+def places(numbers: Sequence[int], like: Array) -> Array:
+    """Fitted integers, by which arrays are indexed, as an array of the library that the other array is of."""
+    xp = library(like)
+    return xp.asarray(numbers, dtype=xp.int64)
+
+
+def entries(array: Array, index: Array) -> Array:
+    """Of each row of an array (n, columns) those entries (n, k) that an index (n, k) names."""
+    return np.take_along_axis(array, index, axis=1) if isinstance(array, np.ndarray) else array.gather(1, index)
+
+
+def lowest(array: Array, count: int) -> Array:
+    """Of each row (n, columns) the number (n, 1) that so many are not above."""
+    if isinstance(array, np.ndarray):
+        return np.partition(array, count - 1, axis=1)[:, [count - 1]]
+    return library(array).topk(array, count, dim=1, largest=False).values[:, -1:]

@@ -87,7 +87,7 @@ def test_with_few_groups_only_robust_votes_are_tried_and_any_that_is_asked_for()
     few = known.take(np.flatnonzero(known.groups < ENOUGH_GROUPS - 1))
     decision = decide(PLAIN, candidates, few, never)
     assert {"soft", SINGLE} <= set(decision.choice.evaluated) and not set(decision.few) & set(decision.choice.evaluated)
-    assert set(decision.few) == {name for name, vote in ENSEMBLES.items() if not vote.robust}
+    assert set(decision.few) == {name for name, vote in ENSEMBLES.items() if not (vote.robust or vote.by_name)}
     assert decide(replace(PLAIN, vote="hard"), candidates, few, never).final == "hard"
     assert decide(PLAIN, candidates, known, never).few == ()
 
