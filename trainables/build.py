@@ -1,6 +1,6 @@
 """From a trial's settings and a run's data to all that `fit` needs. The preflight, trials and benchmarks build alike."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -10,12 +10,12 @@ import torch
 from trainables.averaging import moving_average
 from trainables.config import TrialConfig
 from trainables.data.augment import build_augment
-from trainables.data.batches import TrainBatches, rows_of
+from trainables.data.batches import Pairs, Pictures, TrainBatches, rows_of
 from trainables.data.images import DataError, ImageError
 from trainables.data.sampling import build_sampler
 from trainables.data.splits import NO_FOLD
 from trainables.data.targets import Task, read_task
-from trainables.data.training import ChannelStatistics, Data, TrainingImages, jittered, training_images
+from trainables.data.training import ChannelStatistics, Data, TrainingImages, jittered, training_images, unlabelled_images
 from trainables.data.views import OpenView, View, ViewFile, open_view
 from trainables.loop import Parts, Validation, choose_precision, optimizer_steps
 from trainables.losses import CosineHeadSettings, Head, build_losses
@@ -29,6 +29,7 @@ from trainables.optimizers import build_optimizer
 from trainables.registry import ConfigError, Mistake, choose
 from trainables.schedules import PlateauSettings, build_schedule
 from trainables.seeding import generator
+from trainables.semi import FOR_CLASSES, NO_UNLABELLED, Semi, build_semi
 
 
 def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: int = 0, micro_batch: int = 0) -> Parts:
@@ -60,7 +61,8 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
     if config.loss.regression:
         train, scale = with_numbers(train, config, task)
     own, *_ = views = [_open(one.views[view]) for one in (data, *data.extra)]
-    edges, mixer = config.model.sees_edges, build_mixer(config.mix)
+    edges, mixer, semi = config.model.sees_edges, build_mixer(config.mix), build_semi(config.semi)
+    pairs = pairs_of(semi, config, data, task, views) if semi else None
     batches = TrainBatches(
         views=[seen.images for seen in views],
         rows=rows_of(train, views),
@@ -72,6 +74,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         threads=threads,
         edges=edges,
         partners=mixer.prob if mixer and mixer.from_train else 0.0,
+        pairs=pairs,
     )
     statistics = statistics_to_normalise_by(config.normalize, config.model, data.statistics, view)
     model = build_model(config, task, statistics, scale).to(device)
@@ -106,6 +109,26 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         micro_batch=micro_batch,
         views=views,
         cut_by=classes_to_cut_by(data, task, train, own, edges) if config.loss.ordinal == "number" else None,
+        semi=semi,
+    )
+
+
+def pairs_of(semi: Semi, config: TrialConfig, data: Data, task: Task, views: Sequence[OpenView]) -> Pairs:
+    """The images without labels that come with every batch.
+
+    Args:
+        views: of the run's own images, then of the extra ones.
+    Raises: ConfigError where there are none, and where something else than classes is predicted.
+    """
+    images = unlabelled_images(data)
+    others = [target.name for target in task.scheme.targets if target.kind != "classes"]
+    mistakes = [] if len(images) else [Mistake("semi/name", f"{config.semi.name} {NO_UNLABELLED}")]
+    mistakes += [Mistake("semi/name", f"{config.semi.name} {FOR_CLASSES}: {', '.join(others)}; write none")] if others else []
+    if mistakes:
+        raise ConfigError(mistakes)
+    pictures = Pictures([seen.images for seen in views], rows_of(images, views), images, config.model.sees_edges)
+    return Pairs(
+        pictures, semi.ratio, partial(build_augment, semi.weak(config.augment)), partial(build_augment, semi.strong(config.augment))
     )
 
 

@@ -25,12 +25,14 @@ from trainables.models.settings import FREEZES, POOLS, ModelConfig, PoolConfig
 from trainables.optimizers import OPTIMIZERS, OptimizerConfig
 from trainables.registry import ConfigError, Count, Entry, Mistake, Section, Statistics, UnknownEntryError, choose, nearest, setting
 from trainables.schedules import SCHEDULES, ScheduleConfig
+from trainables.semi import SEMI, SemiConfig
 
 # Which names there are, by the setting that chooses one. The other settings of its section are those of the entry.
 REGISTRIES: dict[str, Mapping[str, Entry[Section]]] = {
     "view/crop": CROPS,
     "augment/policy": POLICIES,
     "mix/name": MIXERS,
+    "semi/name": SEMI,
     "sampler/name": SAMPLERS,
     "model/freeze": FREEZES,
     "pool/name": POOLS,
@@ -78,6 +80,7 @@ class TrialConfig(Section):
     view: SerializeAsAny[ViewConfig] = Field({}, validate_default=True)
     augment: SerializeAsAny[AugmentConfig] = Field({}, validate_default=True)
     mix: SerializeAsAny[MixConfig] = Field({}, validate_default=True)
+    semi: SerializeAsAny[SemiConfig] = Field({}, validate_default=True)
     sampler: SerializeAsAny[SamplerConfig] = Field({}, validate_default=True)
     model: SerializeAsAny[ModelConfig]
     pool: SerializeAsAny[PoolConfig] = Field({}, validate_default=True)

@@ -30,6 +30,7 @@ from trainables.optimizers import climbed
 from trainables.record import EpochReport
 from trainables.schedules import Schedule
 from trainables.seeding import generator, seed_for
+from trainables.semi import Semi
 
 Item = TypeVar("Item")
 
@@ -68,6 +69,7 @@ class Parts:
     precision: torch.dtype
     scaler: torch.amp.GradScaler  # keeps float16 gradients from vanishing; does nothing in other precisions
     micro_batch: int = 0  # images per forward and backward pass, 2 or more; 0: the whole batch
+    semi: Semi | None = None  # how images without labels are learned from, where some come with the batches
     views: Sequence[OpenView] = ()  # of the run's own images, then of the extra ones
     cut_by: Validation | None = None  # whose truth, the class ids of an ordinal target, the cuts of the predicted number are fitted to
 
@@ -279,9 +281,9 @@ def add_gradients(parts: Parts, step: Step, rng: np.random.Generator) -> list[fl
     for number, batch in enumerate(step.batches, start=step.first):
         mixed = _mixed(parts, batch, rng)
         loss = 0.0
-        for images, targets, numbers in micro_batches(mixed, parts.micro_batch):
+        for some in micro_batches(mixed, parts.micro_batch):
             with mixed_precision(parts.device, parts.precision):
-                part = total_loss(parts, parts.model(images), targets, numbers) * (len(images) / len(mixed.images))
+                part = batch_loss(parts, some) * (len(some.images) / len(mixed.images))
             loss += part.item()
             if not math.isfinite(loss):
                 place = f"epoch {step.epoch}, batch {number} of {len(parts.batches)} (step {step.number})"
@@ -298,12 +300,17 @@ class Mixed:
     images: Tensor  # (n, channels, height, width) float32
     targets: list[Tensor]  # per head: class ids (n,) or rows (n, classes)
     numbers: Tensor  # (n,) float32; NaN where unknown
+    unlabelled: tuple[Tensor, Tensor] | None = None  # images without labels, weakly and strongly augmented
 
 
 def _mixed(parts: Parts, batch: Batch, rng: np.random.Generator) -> Mixed:
     partners = _on_device(parts, batch.partners) if batch.partners else None
     classes = [scheme.classes for scheme in parts.task.head_schemes]
-    return Mixed(*mix_batch(parts.mixer, *_on_device(parts, batch), classes, rng, partners))
+    mixed = Mixed(*mix_batch(parts.mixer, *_on_device(parts, batch), classes, rng, partners))
+    if batch.unlabelled is None:
+        return mixed
+    weak, strong = (to_input(images, parts.device) for images in batch.unlabelled)
+    return replace(mixed, unlabelled=(weak, strong))
 
 
 def _on_device(parts: Parts, batch: Batch) -> tuple[Tensor, list[Tensor], Tensor]:
@@ -311,6 +318,23 @@ def _on_device(parts: Parts, batch: Batch) -> tuple[Tensor, list[Tensor], Tensor
     images = to_input(batch.images, parts.device)
     targets = [target.to(parts.device, non_blocking=True) for target in batch.targets]
     return images, targets, batch.numbers.to(parts.device, non_blocking=True)
+
+
+def batch_loss(parts: Parts, batch: Mixed) -> Tensor:
+    """The loss of labelled images and, where some come with them, the weighted one of images without labels; a mean over images each.
+
+    All go through the model at once, so that BatchNorm sees them together.
+    """
+    if parts.semi is None or batch.unlabelled is None:
+        return total_loss(parts, parts.model(batch.images), batch.targets, batch.numbers)
+    count, pairs = len(batch.images), len(batch.unlabelled[0])
+    answer = parts.model(torch.cat([batch.images, *batch.unlabelled]))
+    number = None if answer.number is None else answer.number[:count]
+    loss = total_loss(parts, Answer([logits[:count] for logits in answer.logits], number), batch.targets, batch.numbers)
+    for logits in answer.logits:
+        _, weak, strong = logits.split([count, pairs, pairs])
+        loss = loss + parts.semi.weight * parts.semi.loss(weak, strong)
+    return loss
 
 
 def total_loss(parts: Parts, answer: Answer, targets: Sequence[Tensor], numbers: Tensor) -> Tensor:
@@ -346,17 +370,17 @@ def in_groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield group
 
 
-def micro_batches(batch: Mixed, most: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...], Tensor]]:
-    """A batch in nearly equal parts of at most `most` images; 0: in one.
+def micro_batches(batch: Mixed, most: int) -> Iterator[Mixed]:
+    """A batch in nearly equal parts of at most `most` labelled images, in its order; 0: in one.
 
     No part is a single image, which has no batch statistics; so where `most` is 2, an odd batch has one part of three.
-
-    Returns: images, targets and numbers of each part, in the batch's order.
     """
     images = len(batch.images)
     count = max(1, min(math.ceil(images / most), images // 2)) if most else 1
     per_head = zip(*(target.tensor_split(count) for target in batch.targets), strict=True)
-    return zip(batch.images.tensor_split(count), per_head, batch.numbers.tensor_split(count), strict=True)
+    pairs = zip(*(one.tensor_split(count) for one in batch.unlabelled), strict=True) if batch.unlabelled else [None] * count
+    parts = zip(batch.images.tensor_split(count), per_head, batch.numbers.tensor_split(count), pairs, strict=True)
+    return (Mixed(images, list(targets), numbers, pair) for images, targets, numbers, pair in parts)
 
 
 def next_micro_batch(batch_size: int, micro_batch: int) -> int | None:

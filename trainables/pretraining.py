@@ -119,17 +119,8 @@ def images_to_paint(found: Sequence[Sequence[str]]) -> TrainingImages:
     Args:
         found: names (n,) for each source.
     """
-    counts = [len(names) for names in found]
-    total = sum(counts)
-    return TrainingImages(
-        ids=np.array([name for names in found for name in names], dtype=object),
-        source=np.repeat(np.arange(len(found)), counts),
-        groups=np.arange(total),
-        classes=np.zeros(total, dtype=int),
-        targets=(),
-        numbers=np.full(total, np.nan, dtype=np.float32),
-        weights=np.ones(total),
-    )
+    ids = np.array([name for names in found for name in names], dtype=object)
+    return TrainingImages.without_labels(ids, np.repeat(np.arange(len(found)), [len(names) for names in found]))
 
 
 def batches_to_paint(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,7 @@ from trainables.data.views import View
 from trainables.losses import LOSSES
 from trainables.metrics import probabilities_missing
 from trainables.registry import ConfigError, Mistake, nearest
+from trainables.semi import FOR_CLASSES, NO_UNLABELLED, SEMI, SemiConfig, UnlabelledSettings
 from tuner.searchers.random import random_draws
 from tuner.settings import RunSettings, metrics_of, run_mistakes
 
@@ -65,6 +67,7 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
             for value in values:
                 mistakes += _value_mistakes(path, value, owner, scheme, corrections)
     mistakes += _unused_weights(space)
+    mistakes += _semi_mistakes(space, scheme)
     for parameter in space.parameters:
         needs = NEEDS.get(parameter.path)
         if needs and not any(any(values_of(space).get(path, ())) for path in needs):
@@ -206,6 +209,21 @@ def _unused_weights(space: Space) -> list[tuple[str, str]]:
     readers = ", ".join(name for name, entry in SAMPLERS.items() if issubclass(entry.settings, WeightedSettings))
     given = " or ".join(names)
     return [("data/weights", f"is used only by sampler/name {readers}, and here it is {given}; choose {readers}, or remove this")]
+
+
+def _semi_mistakes(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
+    names = [one for one in values_of(space).get("semi/name", [SemiConfig().name]) if one in SEMI]
+    learning = [one for one in names if issubclass(SEMI[one].settings, UnlabelledSettings)]
+    if not learning:
+        readers = ", ".join(name for name, entry in SEMI.items() if issubclass(entry.settings, UnlabelledSettings))
+        given = [("data/unlabelled", f"is used only by semi/name {readers}; choose {readers}, or remove this")]
+        return given if space.fixed.get("data/unlabelled") else []
+    mistakes = [] if space.fixed.get("data/unlabelled") else [("semi/name", f"{' and '.join(learning)} {NO_UNLABELLED}")]
+    others: dict[str, None] = {}
+    for task in tasks_of(space):
+        with suppress(ConfigError):  # which is told of at the task itself
+            others |= dict.fromkeys(one.name for one in read_task(task, scheme).scheme.targets if one.kind != "classes")
+    return mistakes + ([("semi/name", f"{' and '.join(learning)} {FOR_CLASSES}: {', '.join(others)}; write none")] if others else [])
 
 
 def _check_backbone(name: str, path: str) -> None:

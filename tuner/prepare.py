@@ -389,6 +389,8 @@ def show_extra(whole: Completed, confidences: Iterable[float], console: Console)
         words = "labelled"
         if one.by_teacher:
             words = "answered by the teacher"
+        elif one.extra.unlabelled:
+            words = "without labels"
         elif soft is not None:
             kept = [f"{int((soft.max(axis=1) >= least).sum())} of them at labels/confidence {least:g}" for least in confidences]
             words = f"pseudo-labelled: {', '.join(kept)}"

@@ -240,7 +240,7 @@ def go_on(values: dict[str, Any], record: Record, last: int) -> None:
     before = next((report["lr"] for report in record.reports if report["epoch"] == best - last), record.config.optimizer.lr)
     values["data"]["only"] = record.config.data.fold
     values["epochs"], values["optimizer"]["lr"] = last, before
-    values["schedule"] = {"name": "cosine"}
+    values["schedule"], values["semi"] = {"name": "cosine"}, {"name": "none"}
     model = values["model"]
     model["heads"] = "random"  # Those of the weights take their place.
     if isinstance(record.config.model, FrozenSettings) and not record.config.model.for_ever:

@@ -301,7 +301,7 @@ def test_a_record_of_what_cannot_be_trained_is_refused(changes, path):
 
 def test_every_section_says_what_it_is_about():
     sections = [field.annotation for field in TrialConfig.model_fields.values() if hasattr(field.annotation, "model_fields")]
-    assert len(sections) == 12 and all(section.__doc__ for section in sections)
+    assert len(sections) == 13 and all(section.__doc__ for section in sections)
 
 
 def test_a_config_cannot_be_changed():

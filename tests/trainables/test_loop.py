@@ -324,16 +324,16 @@ def test_micro_batches_are_the_batch_in_order_in_even_parts_none_of_a_single_ima
     shown, ids, rows, numbers = torch.arange(images), torch.arange(images) % 3, torch.rand(images, 4), torch.rand(images)
     for most in range(2, 45):
         parted = list(micro_batches(Mixed(shown, [ids, rows], numbers), most))
-        sizes = [len(part) for part, _, _ in parted]
-        assert torch.equal(torch.cat([part for part, _, _ in parted]), shown)
-        assert torch.equal(torch.cat([targets[0] for _, targets, _ in parted]), ids)
-        assert torch.equal(torch.cat([targets[1] for _, targets, _ in parted]), rows)
-        assert torch.equal(torch.cat([known for _, _, known in parted]), numbers)
+        sizes = [len(part.images) for part in parted]
+        assert torch.equal(torch.cat([part.images for part in parted]), shown)
+        assert torch.equal(torch.cat([part.targets[0] for part in parted]), ids)
+        assert torch.equal(torch.cat([part.targets[1] for part in parted]), rows)
+        assert torch.equal(torch.cat([part.numbers for part in parted]), numbers)
         assert max(sizes) <= max(most, 3 if images % 2 else 2) and max(sizes) - min(sizes) <= 1
         assert min(sizes) >= min(2, images)
         assert len(parted) == (-(-images // most) if most > 2 else max(1, images // 2))
-    [(part, targets, known)] = micro_batches(Mixed(shown, [ids], numbers), 0)
-    assert torch.equal(part, shown) and torch.equal(targets[0], ids) and torch.equal(known, numbers)
+    (part,) = micro_batches(Mixed(shown, [ids], numbers), 0)
+    assert torch.equal(part.images, shown) and torch.equal(part.targets[0], ids) and torch.equal(part.numbers, numbers)
 
 
 @pytest.mark.parametrize(

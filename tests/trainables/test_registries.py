@@ -18,11 +18,13 @@ from trainables.models.settings import POOLS
 from trainables.optimizers import build_optimizer
 from trainables.registry import Section
 from trainables.schedules import build_schedule
+from trainables.semi import build_semi
 
 BUILD = {
     "view": View.of,
     "augment": build_augment,
     "mix": build_mixer,
+    "semi": build_semi,
     "sampler": build_sampler,
     "model": lambda settings: build_freeze(settings, timm.create_model("test_resnet", num_classes=0)),
     "pool": lambda settings: (

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from search_spaces.schema import SpaceError, flat
 from tests.messages import missing, mistaken
 from trainables.config import REGISTRIES, TrialConfig, choosers
 from trainables.data.layouts.contest import contest_scheme
-from trainables.data.targets import Classes, Number, Scheme
+from trainables.data.targets import Classes, Number, Scheme, Tags
 from trainables.data.views import View
 from trainables.metrics import METRICS
 from trainables.registry import ConfigError
@@ -44,6 +45,15 @@ def mistakes_in(read, text, **options):
     return caught.value.mistakes
 
 
+def test_numbers_and_tags_have_no_pseudo_labels_of_fixmatch(tmp_path):
+    scheme = Scheme((Classes("mask", ("worn", "absent")), Number("years"), Tags("seen", ("hat", "scarf"))))
+    (tmp_path / "my.yaml").write_text(f"{BASE}data: {{unlabelled: [more]}}\nsemi: {{name: {{choice: [none, fixmatch]}}}}\n")
+    for task, named in (("mask", ""), ("years", "years"), ("seen", "seen"), ("heads", "years, seen")):
+        space = read_space(tmp_path / "my.yaml", choosers=choosers())
+        found = [words for path, words in check_space(replace(space, fixed={**space.fixed, "task": task}), scheme) if path == "semi/name"]
+        assert bool(found) is bool(named) and not any(missing(words, "fixmatch", named) for words in found)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("loss", ["{name: cosine_ce}", "{name: {choice: [cross_entropy, cosine_ce]}}"])
 def test_a_loss_without_meaningful_probabilities_goes_with_metrics_of_labels_alone(read, metric, loss):
@@ -62,7 +72,8 @@ def test_a_valid_space_has_no_mistakes(read):
 @pytest.mark.parametrize("path, name", [(path, name) for path, table in REGISTRIES.items() for name in table])
 def test_every_name_of_every_registry_passes(read, path, name):
     section, _, field = path.partition("/")
-    space = read(BASE, changes=[f"{section}/{field}={name}"])
+    needed = ["data/unlabelled=[more]"] if name == "fixmatch" else []
+    space = read(BASE, changes=[f"{section}/{field}={name}", *needed])
     assert space.fixed[path] == name
 
 
@@ -74,6 +85,7 @@ def test_every_name_of_every_registry_passes(read, path, name):
         ("los: {name: focal}", "los/name", ["did you mean loss/name"]),
         ("loss: {name: focall}", "loss/name", ["'focall'", "did you mean focal?"]),
         ("loss: {name: {choice: [focal, hinge]}}", "loss/name", ["'hinge'", "choose one of arcface, "]),
+        ("semi: {name: fixmatch}", "semi/name", ["fixmatch", "data/unlabelled"]),
         ("mix: {name: blend}", "mix/name", ["'blend'", "choose one of cutmix, cutmix_intra, "]),
         ("schedule: {name: 3}", "schedule/name", ["string", "3"]),
         ("loss: {smoothing: {float: [0.0, 1.0]}}", "loss/smoothing", ["less than 1", "1.0"]),
@@ -210,6 +222,8 @@ def test_a_valid_space_is_rehearsed_without_a_word_and_without_a_trace(read, dat
         ("sampler: {name: shuffle, power: 0.5}", "sampler/power", "weighted"),
         ("augment: {ops: 3}", "augment/ops", "rand"),
         ("data: {weights: weights.csv}", "data/weights", "weighted"),
+        ("data: {unlabelled: [more]}", "data/unlabelled", "fixmatch"),
+        ("semi: {ratio: 3}", "semi/ratio", "fixmatch"),
         ("view: {size: 32, margin: 0.5}", "view/margin", "face"),
     ],
 )

@@ -25,7 +25,66 @@ class Batch:
     images: torch.Tensor  # (n, height, width, 3) uint8; 4 channels with edges
     targets: tuple[torch.Tensor, ...]  # per head: class ids (n,) int64, or rows (n, classes) float32
     numbers: torch.Tensor  # (n,) float32; NaN where unknown
+    unlabelled: tuple[torch.Tensor, torch.Tensor] | None = None  # images without labels as `images`: weakly and strongly augmented
     partners: "Batch | None" = None  # with which the images are mixed, in their order, where the data draw them
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images as they are read from the views of several sources."""
+
+    views: Sequence[np.ndarray]  # per source (rows, height, width, 3) uint8, mapped
+    rows: np.ndarray  # (n,) of each image in the view of its source
+    images: TrainingImages
+    edges: bool = False  # whether a channel of edges is added
+
+    def _look(self, picked: np.ndarray) -> np.ndarray:
+        source, rows = self.images.source[picked], self.rows[picked]
+        images = np.empty((len(picked), *self.views[0].shape[1:]), dtype=np.uint8)
+        for number in np.unique(source):
+            images[source == number] = self.views[number][rows[source == number]]
+        return images
+
+    def augmented(self, picked: np.ndarray, augment: Augment | None, seed: int) -> torch.Tensor:
+        """Images (n, height, width, channels) uint8 at some positions (n,). Raises: ImageError naming the first that cannot be prepared."""
+
+        def make(positions: np.ndarray) -> np.ndarray:
+            images = self._look(positions)
+            images = augment(images, seed) if augment else images
+            return with_edges(images) if self.edges else images
+
+        try:
+            return torch.from_numpy(make(picked))
+        except MemoryError:
+            # No image's fault.
+            raise
+        except Exception:
+            # What numpy, OpenCV and albumentations raise has no common class, and none says which image it was. The images before
+            # it come along, so that it is given the random numbers with which it failed.
+            for count, image in enumerate(picked, start=1):
+                try:
+                    make(picked[:count])
+                except Exception as error:
+                    what = f"image {self.images.ids[image]} (row {self.rows[image]} of its view) cannot be read or augmented"
+                    # On one line: records keep the first line of a reason, and OpenCV's end with a line break.
+                    cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    raise ImageError(f"{what} ({cause}). Fix it, or remove it from the data.") from error
+            raise
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images without labels that come with every batch, in two versions."""
+
+    pictures: Pictures
+    ratio: int  # images for each labelled one
+    make_weak: Callable[[], Augment | None]  # one per thread, as the next
+    make_strong: Callable[[], Augment | None]
+
+    def order(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """So many positions: all of them again and again, each time in another order."""
+        images = len(self.pictures.images)
+        return np.concatenate([rng.permutation(images) for _ in range(-(-count // images))])[:count]
 
 
 @dataclass(frozen=True)
@@ -41,6 +100,7 @@ class TrainBatches:
     seed: int
     threads: int = 0  # that prepare batches ahead; 0 prepares each when asked
     edges: bool = False  # whether a channel of edges is added
+    pairs: Pairs | None = None  # images without labels
     partners: float = 0.0  # share of the batches whose images get partners of their class, to be mixed with
 
     def __len__(self) -> int:
@@ -56,9 +116,23 @@ class TrainBatches:
         """The batches of one epoch. Raises: ImageError naming the first image of a batch that cannot be prepared."""
         order = self.order(number)
         fellows = Fellows.of(self.images.targets) if self.partners else None
-        state = local()
+        state, pairs = local(), self.pairs
+        size = pairs.ratio * self.batch_size if pairs else 0
+        # A stream of its own, as that of partners: what has no label changes nothing about what has one.
+        unlabelled = pairs.order(len(self) * size, generator(self.seed, "unlabelled", number)) if pairs else None
 
         def prepare(batch: int) -> Batch:
+            found = labelled(batch)
+            if pairs is None or unlabelled is None:
+                return found
+            if not hasattr(state, "weak"):
+                state.weak, state.strong = pairs.make_weak(), pairs.make_strong()
+            picked = unlabelled[batch * size : (batch + 1) * size]
+            versions = ((state.weak, "weak"), (state.strong, "strong"))
+            weak, strong = (pairs.pictures.augmented(picked, how, seed_for(self.seed, word, number, batch)) for how, word in versions)
+            return replace(found, unlabelled=(weak, strong))
+
+        def labelled(batch: int) -> Batch:
             if not hasattr(state, "augment"):
                 state.augment = self.make_augment()
             picked = order[batch * self.batch_size : (batch + 1) * self.batch_size]
@@ -75,40 +149,9 @@ class TrainBatches:
         return ahead(prepare, len(self), self.threads)
 
     def _batch(self, picked: np.ndarray, augment: Augment | None, seed: int) -> Batch:
-        images = self._images(picked, augment, seed)
+        images = Pictures(self.views, self.rows, self.images, self.edges).augmented(picked, augment, seed)
         targets = tuple(torch.from_numpy(target[picked]) for target in self.images.targets)
-        return Batch(torch.from_numpy(images), targets, torch.from_numpy(self.images.numbers[picked]))
-
-    def _look(self, picked: np.ndarray) -> np.ndarray:
-        source, rows = self.images.source[picked], self.rows[picked]
-        images = np.empty((len(picked), *self.views[0].shape[1:]), dtype=np.uint8)
-        for number in np.unique(source):
-            images[source == number] = self.views[number][rows[source == number]]
-        return images
-
-    def _images(self, picked: np.ndarray, augment: Augment | None, seed: int) -> np.ndarray:
-        def make(positions: np.ndarray) -> np.ndarray:
-            images = self._look(positions)
-            images = augment(images, seed) if augment else images
-            return with_edges(images) if self.edges else images
-
-        try:
-            return make(picked)
-        except MemoryError:
-            # No image's fault.
-            raise
-        except Exception:
-            # What numpy, OpenCV and albumentations raise has no common class, and none says which image it was. The images before
-            # it come along, so that it is given the random numbers with which it failed.
-            for count, image in enumerate(picked, start=1):
-                try:
-                    make(picked[:count])
-                except Exception as error:
-                    what = f"image {self.images.ids[image]} (row {self.rows[image]} of its view) cannot be read or augmented"
-                    # On one line: records keep the first line of a reason, and OpenCV's end with a line break.
-                    cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                    raise ImageError(f"{what} ({cause}). Fix it, or remove it from the data.") from error
-            raise
+        return Batch(images, targets, torch.from_numpy(self.images.numbers[picked]))
 
 
 def rows_of(images: TrainingImages, views: Sequence[OpenView]) -> np.ndarray:

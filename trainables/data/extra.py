@@ -18,7 +18,7 @@ from trainables.data.choices import as_choices
 from trainables.data.copies import fingerprints, first_alike
 from trainables.data.corrections import NONE, Corrected, correct, read_weights
 from trainables.data.images import DataError, Images, LeftOut
-from trainables.data.layouts.reading import find_layout, read_joining, read_unlabelled
+from trainables.data.layouts.reading import find_layout, read_folder, read_joining, read_unlabelled
 from trainables.data.names import some
 from trainables.data.rows import read_number, read_rows, refuse
 from trainables.data.settings import DataConfig
@@ -90,6 +90,7 @@ def complete(
     if teacher and teacher.unseen.ids:
         images, files = decode(teacher.unlabelled(scheme))
         found.append(Found(str(teacher.unseen.root), teacher.extra(images, files), files, by_teacher=True))
+    found += [_read_unlabelled(name, scheme, decode) for name in filter(None, settings.unlabelled)]
     found = place(data, digests, found)
     wanted = [relabel for relabel in relabels if relabel != NONE]
     lists = find_layout(source, settings).corrections if wanted else {}
@@ -114,13 +115,14 @@ def complete(
 def extra_table(found: Sequence[Found], weights: str = "") -> bytes:
     """The extra images, and the table of weights, as a CSV table: source, photo, class, sha256. Empty where there are none.
 
-    The class of an image with probabilities is the word soft with a hash of them.
+    The class of an image with probabilities is the word soft with a hash of them; that of an image without labels is empty.
     """
     rows = []
     for one in found:
         images, soft = one.extra.images, one.extra.soft
         for index, (name, label) in enumerate(zip(images.ids, images.described(), strict=True)):
             taught = label if soft is None else f"soft {hashlib.sha256(soft[index].tobytes()).hexdigest()[:16]}"
+            taught = "" if one.extra.unlabelled else taught
             rows.append((one.source, name, taught, one.files.digests[name]))
     if weights:
         rows.append((weights, "", "weights", hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16]))
@@ -136,7 +138,7 @@ def refuse_other_extra(then: bytes, now: bytes) -> None:
     if was != is_now:
         kinds = {"only then": list(map(",".join, sorted(was - is_now))), "only now": list(map(",".join, sorted(is_now - was)))}
         lines = [f"  {words}, {len(rows)}: {some(rows)}" for words, rows in kinds.items() if rows]
-        lead = "The additional training data (data/extra, data/pseudo, data/weights) changed since the run began:"
+        lead = "The additional training data (data/extra, data/pseudo, data/weights, data/unlabelled) changed since the run began:"
         raise DataError("\n".join([lead, *lines, "Restore the old files to resume the run, or start a new one."]))
 
 
@@ -175,6 +177,19 @@ def _read_labelled(name: str, settings: DataConfig, scheme: Scheme, needed: Coll
     except DataError as error:
         raise DataError(f"data/extra: {error}") from None
     return Found(name, Extra(images, files.files), files)
+
+
+def _read_unlabelled(name: str, scheme: Scheme, decode: Decode) -> Found:
+    try:
+        ids = read_folder(Path(name))
+    except DataError as error:
+        raise DataError(f"data/unlabelled: {error}") from None
+    # What stands in place of labels is never read.
+    nothing = np.zeros((len(ids), len(scheme.of_kind("classes").names)), dtype=int)
+    tags = np.zeros((len(ids), scheme.of_kind("tags").classes), dtype=bool) if "tags" in scheme.kinds else None
+    numbers = np.full(len(ids), np.nan, dtype=np.float32) if "number" in scheme.kinds else None
+    images, files = decode(Images(Path(name), ids, np.arange(len(ids)), nothing, scheme, tags=tags, numbers=numbers))
+    return Found(name, Extra(images, files.files, unlabelled=True), files)
 
 
 def _read_pseudo(settings: DataConfig, source: Path, scheme: Scheme, decode: Decode) -> Found:

@@ -56,6 +56,9 @@ class DataConfig(Section):
         "additional labelled images that only train: folders or tables, read as --data is", ()
     )
     pseudo: str = setting("a probabilities.csv of an ensemble, whose images train with these soft labels", "")
+    unlabelled: Annotated[tuple[str, ...], Field(strict=False)] = setting(
+        "folders of images without labels, which semi/name fixmatch learns from, too", ()
+    )
     weights: str = setting("a table `photo,weight`: relative frequency of each image in the sampler weighted", "")
 
     @field_validator("cuts")

@@ -26,6 +26,7 @@ class Extra:
     images: Images
     views: Mapping[View, ViewFile]
     soft: np.ndarray | None = None  # (n, classes of the scheme) float32: probabilities in place of labels
+    unlabelled: bool = False  # whether their labels say nothing
     validates: np.ndarray | None = None  # (n, folds) whether the image's group is in a fold; None: in none
 
     def apart(self, fold: int) -> np.ndarray:
@@ -94,6 +95,20 @@ class TrainingImages:
     numbers: np.ndarray  # (n,) float32: what the ordinal target is cut from; NaN where that is unknown
     weights: np.ndarray  # (n,) relative weight with which it is shown
 
+    @classmethod
+    def without_labels(cls, ids: np.ndarray, source: np.ndarray) -> Self:
+        """Images (n,) of which nothing but their names is known, and of which source each is."""
+        total = len(ids)
+        return cls(
+            ids=ids,
+            source=source,
+            groups=np.arange(total),
+            classes=np.zeros(total, dtype=int),
+            targets=(),
+            numbers=np.full(total, np.nan, dtype=np.float32),
+            weights=np.ones(total),
+        )
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -128,14 +143,26 @@ def training_images(settings: LabelsConfig, data: Data, task: Task) -> TrainingI
     """
     found = [_own(settings, data, task)]
     # Read where there are such images alone, so that a space which searches it without any is refused.
-    if data.extra and settings.extra:
-        found += [_extra(settings, extra, source, task, data.split.fold) for source, extra in enumerate(data.extra, start=1)]
+    labelled = [(source, extra) for source, extra in enumerate(data.extra, start=1) if not extra.unlabelled]
+    if labelled and settings.extra:
+        found += [_extra(settings, extra, source, task, data.split.fold) for source, extra in labelled]
     targets = [_joined([one.targets[head] for one in found], scheme.classes) for head, scheme in enumerate(task.head_schemes)]
     others = [item.name for item in fields(TrainingImages) if item.name not in ("groups", "targets")]
     joined = {name: np.concatenate([getattr(one, name) for one in found]) for name in others}
     first = np.cumsum([0, *(one.groups.max(initial=-1) + 1 for one in found[:-1])])
     groups = np.concatenate([one.groups + start for one, start in zip(found, first, strict=True)])
     return TrainingImages(**joined, groups=groups, targets=tuple(targets))
+
+
+def unlabelled_images(data: Data) -> TrainingImages:
+    """The images without labels that may train."""
+    found = [
+        (np.array(extra.images.ids, dtype=object)[~extra.apart(data.split.fold)], source)
+        for source, extra in enumerate(data.extra, start=1)
+        if extra.unlabelled
+    ]
+    ids = np.concatenate([np.empty(0, dtype=object), *(names for names, _ in found)])
+    return TrainingImages.without_labels(ids, np.concatenate([np.empty(0, dtype=int), *(np.full(len(names), one) for names, one in found)]))
 
 
 def jittered(numbers: np.ndarray, groups: np.ndarray, mean: float, rng: np.random.Generator) -> np.ndarray:

@@ -17,7 +17,7 @@ from trainables.data.layouts.reading import read_images, read_unlabelled
 from trainables.data.settings import DataConfig, LabelsConfig
 from trainables.data.splits import NO_FOLD
 from trainables.data.targets import read_task
-from trainables.data.training import Data, training_images
+from trainables.data.training import Data, training_images, unlabelled_images
 from trainables.data.views import View, ViewConfig, ViewFiles, build_views, open_view
 from trainables.record import RunError
 from trainables.restore_data import EXTRA, verify_extra
@@ -115,6 +115,32 @@ def test_a_source_that_does_not_fit_the_data_is_refused_as_one_of_data_extra(ref
     strangers.write_text(strangers.read_text().replace("gender", "sex"))
     expected = [(f"data/extra: {strangers}: ", "no target gender", "age, sex, mask")]
     assert not mistaken(refused(extra=(str(strangers),), ordinal="age"), expected)
+
+
+def test_images_without_labels_are_read_from_folders_of_any_depth_and_noted_without_a_class(completed, strangers):
+    (strangers.parent / "deep").mkdir()
+    (strangers.parent / "2.png").rename(strangers.parent / "deep" / "2.png")
+    whole = completed(unlabelled=(str(strangers.parent),))
+    (extra,) = whole.data.extra
+    assert extra.unlabelled and extra.images.ids == ("0.png", "1.png", "deep/2.png")
+    assert [row["class"] for row in csv.DictReader(io.StringIO(whole.table.decode()))] == ["", "", ""]
+    task = read_task("joint", whole.data.images.scheme)
+    assert not training_images(LabelsConfig(), whole.data, task).source.any(), "none trains as a labelled one"
+    found = unlabelled_images(whole.data)
+    assert found.ids.tolist() == list(extra.images.ids) and set(found.source) == {1}
+
+
+def test_images_without_labels_that_are_held_out_are_refused_and_those_that_validate_stay_apart(completed, refused, data, demo, tmp_path):
+    assert not mistaken(refused(unlabelled=("nowhere",)), [("data/unlabelled: nowhere: ", "no such folder")])
+    (tmp_path / "none").mkdir()
+    assert not mistaken(refused(unlabelled=(str(tmp_path / "none"),)), [("data/unlabelled: ", "no images")])
+    (tmp_path / "some").mkdir()
+    names = [data.images.ids[rows[0]] for rows in (data.split.valid, data.split.train)]
+    for number, name in enumerate(names):
+        shutil.copy(data.images.root / name, tmp_path / "some" / f"{number}.jpg")
+    assert unlabelled_images(completed(unlabelled=(str(tmp_path / "some"),)).data).ids.tolist() == ["1.jpg"]
+    shutil.copy(data.images.root / data.images.ids[data.split.holdout[0]], tmp_path / "some" / "2.jpg")
+    assert not missing("\n".join(refused(unlabelled=(str(tmp_path / "some"),))), "1 images of hold-out groups", "2.jpg")
 
 
 def test_only_what_some_trial_predicts_must_be_labelled_in_extra_images(completed, refused, data, strangers):

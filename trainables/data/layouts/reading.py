@@ -9,6 +9,7 @@ import numpy as np
 
 from trainables.data.images import DataError, Images, Unlabelled
 from trainables.data.layouts import class_folders, contest, file_names, parquet, table
+from trainables.data.layouts.image_files import folders_below, look_into
 from trainables.data.layouts.labelling import refuse_odd_classes
 from trainables.data.layouts.layout import Layout
 from trainables.data.names import look_alikes, no_text, shown, some, with_control_characters
@@ -67,6 +68,18 @@ def read_unlabelled(source: Path, settings: DataConfig) -> Unlabelled | None:
     if unlabelled:
         refuse(source, _text_mistakes(source, unlabelled.ids))
     return unlabelled
+
+
+def read_folder(source: Path) -> tuple[str, ...]:
+    """The names of all images below a folder, whatever they show. Raises: DataError where there are none."""
+    if not source.is_dir():
+        raise DataError(f"{source}: there is no such folder. Give a folder of images.")
+    folders = ("", *folders_below(source))
+    ids = tuple(f"{folder}/{name}" if folder else name for folder in folders for name in look_into(source / folder).images)
+    if not ids:
+        raise DataError(f"{source}: the folder holds no images. Give a folder of images.")
+    refuse(source, _text_mistakes(source, ids))
+    return ids
 
 
 def refuse_odd_names(source: Path, images: Images) -> None:
