@@ -35,6 +35,7 @@ COMMANDS = {
         "tuner.look",
         "Look at images and labels before a search: one page of counts, sizes, colours, examples, copies and odd labels.",
     ),
+    "draw-masks": Command("tuner.draw_masks", "Draw masks on faces that have none, as further images to train on."),
     "probe": Command(
         "tuner.probe", "Fit linear heads to what the backbones of a space give without being trained, at each of its views, and rank them."
     ),

@@ -265,10 +265,10 @@ def _parts(data: Data, digests: Mapping[str, str], one: Found) -> np.ndarray:
     """Whether the group of each extra image is in each fold, and, last, in the hold-out: (n, folds + 1)."""
     images, extra, part = data.images, one.extra.images, data.split.part.tolist()
     parts_of = defaultdict(set)
-    for index, side in enumerate(part):
-        parts_of["content", digests[images.ids[index]]].add(side)
-        if images.names:
-            parts_of["group", images.names[index]].add(side)
+    # An image without a group is one by itself, which others may name.
+    for name, group, side in zip(images.ids, images.names or images.ids, part, strict=True):
+        parts_of["content", digests[name]].add(side)
+        parts_of["group", group].add(side)
     _, group = np.unique(extra.groups, return_inverse=True)
     folds = max([0, *part]) + 1
     found = np.zeros((len(extra), folds + 1), dtype=bool)

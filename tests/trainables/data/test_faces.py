@@ -13,7 +13,7 @@ from tests.conftest import nightly_after
 from tests.messages import missing
 from trainables.data import faces
 from trainables.data.decoding import read_image
-from trainables.data.faces import SIDE, SMALLEST, Box, Faces, find_face, one_thread_each
+from trainables.data.faces import SIDE, SMALLEST, Box, Faces, find_face, find_points, one_thread_each
 from trainables.data.images import DataError
 from tuner.demo.writing import write_people
 
@@ -232,3 +232,13 @@ def test_without_its_package_a_crop_of_faces_is_refused_with_the_command_that_in
     with pytest.raises(DataError) as caught:
         find_face(Image.new("RGB", (40, 40)))
     assert not missing(str(caught.value), "view/crop", f"pip install --no-deps {faces.PACKAGE}")
+
+
+@pytest.mark.nightly
+def test_the_five_points_lie_on_the_face_in_the_order_of_a_face(portrait):
+    large = portrait.resize([2 * side for side in portrait.size])
+    eye, other_eye, nose, mouth, other_mouth = find_points(large)
+    assert eye[0] < nose[0] < other_eye[0] and mouth[0] < other_mouth[0] and eye[1] < nose[1] < mouth[1]
+    left, top, right, bottom = find_face(large)
+    assert all(left < x < right and top < y < bottom for x, y in (eye, other_eye, nose, mouth, other_mouth))
+    assert find_points(Image.new("RGB", (80, 80))) is None
