@@ -140,13 +140,14 @@ def test_report_002_asks_small_questions_and_serves_a_page(run, demo):
 @pytest.mark.nightly
 @pytest.mark.faults
 def test_report_003_trains_pairs_of_backbones_again_with_other_seeds(run, demo):
-    _, folder = run("reports/003.yaml", trials=5, finalists=0)
+    _, folder = run("reports/003.yaml", trials=9, finalists=0)
     tried = values_of(folder / "runs" / "pairs")
     assert {values["model"]["second"] for values in tried} == {"", "test_resnet"}
     assert "cosine_ce" in {values["loss"]["name"] for values in tried} and "number" in {values["loss"]["ordinal"] for values in tried}
     again = values_of(folder / "runs" / "pairs-refit")
     assert len({values["seed"] for values in again}) == 3 and len(again) == 9
-    assert len(scores(folder / "runs" / "pairs")["members"]) == 5 and not scores(folder / "runs" / "pairs")["left_out"]
+    found = scores(folder / "runs" / "pairs")
+    assert not found["left_out"] and any("pairs-refit" in one["name"] for one in found["members"])
     submission(folder / "runs" / "pairs" / "ensemble" / "submission.csv", demo)
 
 
