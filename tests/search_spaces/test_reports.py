@@ -112,9 +112,9 @@ def test_report_000_votes_over_sizes_and_normalisations(run, demo):
 @pytest.mark.nightly
 @pytest.mark.faults
 def test_report_001_learns_the_number_pseudo_labels_and_from_further_pre_training_and_stacks(run, demo):
-    _, folder = run("reports/001.yaml", trials=4)
+    _, folder = run("reports/001.yaml", trials=7)
     runs = [folder / "runs" / name for name in ("nets", "pseudo", "beit")]
-    assert {values["loss"]["regression"] for values in values_of(runs[0]) if values["task"] == "age"} > {0.05}
+    assert 0.05 in {values["loss"]["regression"] for values in values_of(runs[0]) if values["task"] == "age"}
     assert list((runs[0] / "suspects").iterdir())
     assert len(pd.read_csv(runs[1] / "extra.csv")) == len(pd.read_csv(demo / "eval" / "info.csv"))
     assert {(values["model"]["backbone"], values["model"]["weights"]) for values in values_of(runs[2])} == {
@@ -160,7 +160,7 @@ def test_report_004_cuts_out_faces_and_lets_three_whole_networks_vote(run, demo)
     assert first["mix"] == {"name": "cutmix_vertical", "prob": 0.7, "low": 0.46, "high": 0.54}
     assert (first["loss"]["name"], first["sampler"]["name"], first["optimizer"]["name"]) == ("soft_f1", "weighted", "adam")
     found = scores(folder / "runs" / "winner")
-    assert found["answer"] == "hard" and [step["name"] for step in found["steps"] if step["asked"]] == ["top_two"]
+    assert found["answer"].startswith("hard") and [step["name"] for step in found["steps"] if step["asked"]] == ["top_two"]
     assert 1 < len(found["members"]) <= 3 and all(len(one["trials"]) == 1 for one in found["members"])
     assert list((folder / "runs" / "winner" / "mistakes").iterdir())
     submission(folder / "runs" / "winner" / "ensemble" / "submission.csv", demo)
