@@ -120,7 +120,7 @@ ROWS: dict[str, Row] = {
     ),
     "S1-5": Row(
         "augmentation in training and at test time",
-        "`vote --run faces --tta flip`",
+        "`vote --run faces --step tta`",
         "analysis/members/test_predictions.py::test_every_look_is_the_prediction_of_images_that_look_so_and_their_mean_counts",
     ),
     "S1-6": Row("random crop against centre crop"),
