@@ -1,8 +1,9 @@
 """Scores that somebody else gave an answer, such as a leaderboard, beside our own of it: the notes of a run, and what each tells."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,9 @@ def source_file(submission: Path) -> Path:
 
 def write_source(submission: Path, ensemble: Folder) -> Path:
     """Write beside a submission by which ensemble it is; returns the file."""
-    source = Source(_hash(submission), str(ensemble.resolve()), ensemble_hash(ensemble))
+    # Seen from the submission, so that both may be moved together.
+    place = os.path.relpath(ensemble.resolve(), submission.parent.resolve()) if isinstance(ensemble, Path) else str(ensemble)
+    source = Source(_hash(submission), place, ensemble_hash(ensemble))
     write_json(source_file(submission), asdict(source))
     return source_file(submission)
 
@@ -110,7 +113,8 @@ def source_of(submission: Path) -> Source:
         raise RunError(f"{beside} is damaged ({error}); write the submission again") from None
     if source.sha256 != sha256:
         raise RunError(f"{submission} is not as it was written: what it is of, {beside.name}, is of another content. Write it again")
-    return source
+    place = open_folder(source.ensemble)
+    return replace(source, ensemble=str((folder / place).resolve())) if isinstance(place, Path) else source
 
 
 def out_of_range(score: float, metric: Metric) -> str:

@@ -351,7 +351,7 @@ def test_a_damaged_file_gives_a_space_or_mistakes_and_nothing_else(write, seed):
         assert all(mistake.startswith(("my.yaml", "common.yaml", "finetune.yaml")) for mistake in error.mistakes)
 
 
-@pytest.mark.parametrize("name", [*shipped_spaces(), *(Path(name).stem for name in shipped_spaces())])
+@pytest.mark.parametrize("name", [*shipped_spaces(), *(name.removesuffix(".yaml") for name in shipped_spaces())])
 @pytest.mark.parametrize("on_cpu", [False, True])
 def test_a_shipped_space_reads_pickles_and_draws_its_start_entries(name, on_cpu):
     space = read_space(name, on_cpu=on_cpu)

@@ -103,11 +103,22 @@ def test_what_is_no_submission_of_ours_or_no_score_is_refused(scored):
     assert not (scored / "runs/faces" / FILE).exists()
 
 
+def test_a_submission_and_its_runs_may_be_moved_together(scored):
+    for folder in ("before", "after"):
+        (scored / folder).mkdir()
+    shutil.copytree(scored / "runs", scored / "before/runs")
+    (scored / "before/theirs.csv").write_text("ImageID,ans\na.jpg,3\n")
+    write_source(scored / "before/theirs.csv", scored / "before/runs/faces/ensemble")
+    for part in (scored / "before").iterdir():
+        part.rename(scored / "after" / part.name)
+    assert source_of(scored / "after/theirs.csv").ensemble == str((scored / "after/runs/faces/ensemble").resolve())
+
+
 def test_a_submission_that_was_changed_or_whose_ensemble_lies_in_no_run_is_refused(scored):
     file, folder = scored / "old.csv", scored / "runs/faces/ensemble"
     file.write_text("ImageID,ans\na.jpg,3\n")
     write_source(file, folder)
-    assert source_of(file).ensemble == str(folder)
+    assert source_of(file).ensemble == str(folder.resolve())
     file.write_text("ImageID,ans\na.jpg,4\n")
     with pytest.raises(RunError, match=r"old\.csv.*old\.source\.json"):
         source_of(file)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from analysis.evaluation.advice import Advice, Learning, write_advice
 from analysis.evaluation.ceiling import Ceiling, TargetNoise
+from analysis.evaluation.elsewhere import Note, Own, add_note
 from analysis.evaluation.learning import Curve, Step
 from analysis.evaluation.look.facts import FILE, ClassFacts, Facts, Finding, TargetFacts, write_facts
 from analysis.evaluation.needs import Need
@@ -138,6 +139,8 @@ def write_findings(folder):
     (folder / "ensemble" / "per_class.csv").write_text(
         f'class,groups,images,precision,recall,F1\n"{HOSTILE[0]}, small",5,20,,0.5,0\nNA,5,20,0.5,0.5,0.5\n'
     )
+    own = Own(0.7, (0.6, 0.8))
+    add_note(folder, Note("mine.csv", "", "", "2026-11-30", HOSTILE[0], "f1_macro", "macro F1", 0.5, own, -0.2, ("shape",)))
     (folder / "mistakes").mkdir()
     (folder / "mistakes" / "confident.csv").write_text("photo,person,true,predicted,probability\n" + "a.png,1,small,large,0.99\n" * 30)
     Image.new("RGB", (2400, 600), "grey").save(folder / "mistakes" / "confident.png")
@@ -506,6 +509,7 @@ def test_what_the_other_commands_found_is_shown(opened):
     answer = opened.find_element(By.ID, "answer").text
     assert "Soft vote: macro F1 0.700 (95 % CI 0.600 to 0.800)" in answer
     assert "+0.010 macro F1 (95 % CI -0.010 to +0.030), not significant" in answer
+    assert f"Scored elsewhere: macro F1 0.500 by {HOSTILE[0]} (2026-11-30), of mine.csv: -0.200 against our own 0.700" in answer
     advice = opened.find_element(By.ID, "advice").text
     assert "+0.040 macro F1 expected (95 % CI +0.010 to +0.070)" in advice and "macro F1 above 0.960" in advice
     assert f"{HOSTILE[0]}, small 5 0.200 +0.100" in advice and "100.0% 80 560 0.400 0.200 to 0.500" in advice
