@@ -14,9 +14,9 @@ from tests.test_reference_techniques import TECHNIQUES
 HEAD = """# What five teams tried, and how it is said here
 
 Five teams classified faces by mask, gender and age, and each wrote a report of what it tried. These are all of it, row by row: the
-settings or the command that do the same here, and the test that they do. `S4-17` is row 17 of the winner's report. What the settings mean:
-[space.md](space.md); the commands are those of [commands.md](commands.md). Whole searches as each team ran them: the spaces `reports/000`
-to `reports/004`.
+settings (one example of their values) or the command that do the same here, and a test of it. `S4-17` is row 17 of the winner's report.
+What the settings mean: [space.md](space.md); the commands are those of [commands.md](commands.md). Whole searches as each
+team ran them: the spaces `reports/000` to `reports/004`.
 
 Made by `uv run python -m tests.reference_rows > docs/techniques.md`.
 
@@ -423,7 +423,8 @@ def page() -> Iterator[str]:
     for name, row in ROWS.items():
         settings = ", ".join(f"`{path}: {show(value)}`" for path, value in TECHNIQUES.get(name, {}).items())
         file, function = (row.test or LEARNS).split("::")
-        test = f"[{function.removeprefix('test_').replace('_', ' ')}](../tests/{file})"
+        words = function.removeprefix("test_").replace("_", " ") if row.test else "trains with these"
+        test = f"[{words}](../tests/{file})"
         yield f"| {name} | {row.what} | " + (
             f"left out: {row.left_out} | |" if row.left_out else f"{'; '.join(filter(None, (row.how, settings)))} | {test} |"
         )
