@@ -133,7 +133,7 @@ def table_of(images: Images, rows: np.ndarray, wish: Wish, settings: DataConfig)
             columns[target.name] = [
                 "|".join(value for value, there in zip(target.values, row, strict=True) if there) for row in own.tolist()
             ]
-        elif target.kind == "number" or target.name == settings.ordinal:
+        elif target.kind == "number" or (target.cuts and kept.numbers is not None):
             columns[target.name] = [f"{number:g}" for number in (own if kept.numbers is None else kept.numbers).tolist()]
         else:
             columns[target.name] = [target.values[value] for value in own.tolist()]

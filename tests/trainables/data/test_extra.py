@@ -81,8 +81,9 @@ def test_without_settings_nothing_is_added(completed, data):
     assert whole.data.images is data.images and whole.data.split is data.split
 
 
-def test_labelled_images_of_another_layout_train_with_the_labels_of_the_data(completed, data, strangers):
-    whole = completed(extra=(str(strangers),), ordinal="age")
+@pytest.mark.parametrize("ordinal", ["age", ""], ids=["a column that is named", "a column of numbers"])
+def test_labelled_images_of_another_layout_train_with_the_labels_of_the_data(completed, data, strangers, ordinal):
+    whole = completed(extra=(str(strangers),), ordinal=ordinal)
     (extra,) = whole.data.extra
     assert extra.soft is None and extra.images.scheme == data.images.scheme
     assert extra.images.labels.tolist() == [[0, 0, 2], [2, 1, 0], [0, 1, 1]] and extra.images.numbers.tolist() == [70, 20, 45]
@@ -111,10 +112,11 @@ def test_images_that_cannot_be_decoded_do_not_train_and_are_named(completed, str
 
 def test_a_source_that_does_not_fit_the_data_is_refused_as_one_of_data_extra(refused, strangers, tmp_path):
     assert refused(extra=(str(tmp_path / "nowhere"),))[0].startswith(f"data/extra: {tmp_path / 'nowhere'}: ")
-    assert not mistaken(refused(extra=(str(strangers),)), [(f"data/extra: {strangers}: age ", "20, 45, 70", "<30, 30-59, >=60")])
-    strangers.write_text(strangers.read_text().replace("gender", "sex"))
-    expected = [(f"data/extra: {strangers}: ", "no target gender", "age, sex, mask")]
-    assert not mistaken(refused(extra=(str(strangers),), ordinal="age"), expected)
+    expected = [(f"data/extra: {strangers}: ", "no target gender", "age, sex, mask"), (f"{strangers}: age ", "young", "30-59")]
+    strangers.write_text(strangers.read_text().replace("gender", "sex").replace(",20,", ",young,"))
+    assert not mistaken(refused(extra=(str(strangers),)), expected)
+    strangers.write_text(strangers.read_text().replace("young", "20"))
+    assert not mistaken(refused(extra=(str(strangers),), ordinal="age"), expected[:1])
 
 
 def test_images_without_labels_are_read_from_folders_of_any_depth_and_noted_without_a_class(completed, strangers):

@@ -13,7 +13,7 @@ from trainables.data.layouts.image_files import folders_below, look_into
 from trainables.data.layouts.labelling import refuse_odd_classes
 from trainables.data.layouts.layout import Layout
 from trainables.data.names import look_alikes, no_text, shown, some, with_control_characters
-from trainables.data.rows import refuse
+from trainables.data.rows import read_number, refuse
 from trainables.data.settings import ALL, DataConfig
 from trainables.data.targets import Scheme
 from trainables.registry import Registry
@@ -49,12 +49,21 @@ def read_joining(source: Path, settings: DataConfig, scheme: Scheme, needed: Col
     update |= {name: DataConfig.model_fields[name].default for name in own}
     settings = settings.model_copy(update=update)
     layout = find_layout(source, settings)
-    if settings.ordinal not in needed:
+    if settings.ordinal not in needed and (settings.ordinal or scheme.cut):
         plain = settings.model_copy(update={"ordinal": ""})
-        settings = settings if settings.ordinal in layout.scheme(source, plain).names else plain
+        there = layout.scheme(source, plain)
+        # Others may have the bands where these have the numbers.
+        ordinal = settings.ordinal or (scheme.cut.name if scheme.cut and holds_numbers(there, scheme.cut.name) else "")
+        settings = plain.model_copy(update={"ordinal": ordinal}) if ordinal in there.names else plain
     images = layout.read(source, settings)
     refuse(source, _text_mistakes(source, images.ids))
     return _renumbered(source, images, scheme, needed)
+
+
+def holds_numbers(scheme: Scheme, name: str) -> bool:
+    """Whether a target of a scheme has classes whose names are all numbers."""
+    values = next((target.values for target in scheme.targets if target.name == name), ())
+    return bool(values) and all(read_number(value) is not None for value in values)
 
 
 def read_scheme(source: Path, settings: DataConfig) -> Scheme:
