@@ -33,7 +33,7 @@ SMALL = """
 run:       {trials: 2, epochs: 2, grace: 1, finalists: 2}
 data:      {holdout: 0.2, folds: 2}
 view:      {size: 32}
-model:     {backbone: test_efficientnet, weights: none}
+model:     {backbone: test_efficientnet, weights: none, dropout: 0.1}
 loss:      {name: {choice: [cross_entropy, focal]}}
 optimizer: {lr: {float: [1.0e-3, 1.0e-2], log: true}}
 train:     {batch_size: 16}
