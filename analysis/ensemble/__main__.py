@@ -380,7 +380,7 @@ class Predictor:
         """Raises: ConfigError naming the trials whose networks leave nothing out."""
         bare = [trial.name for trial in trials if not dropout_layers(load_once(trial.models[0], self.device)[0])]
         if bare:
-            words = f"{', '.join(bare)} has no dropout, so all its passes would be one: its model/dropout is 0, or changes no layer"
+            words = f"{', '.join(bare)}: no dropout, so all passes would be one (model/dropout is 0, or changes no layer)"
             raise ConfigError([Mistake("--mc-dropout", f"{words}. Leave it out, or let others vote (--members)")])
 
     def learn(self, trials: tuple[str, ...], seed: int) -> Novelty:
