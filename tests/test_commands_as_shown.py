@@ -99,7 +99,7 @@ def test_those_of_the_pages(tmp_path, run_in, demo):
     write_spaces(tmp_path)
     write_flowers(tmp_path)
     shutil.copytree(demo, tmp_path / "photos")
-    faces = SMALL.replace("trials: 2", "trials: 14, keep: 14").replace("finalists: 2", "finalists: 0")
+    faces = SMALL.replace("trials: 2, epochs: 2", "trials: 14, keep: 14, epochs: 3").replace("finalists: 2", "finalists: 0")
     (tmp_path / "faces.yaml").write_text(faces)
     (tmp_path / "edited.yaml").write_text(faces.replace("1.0e-3, 1.0e-2", "2.0e-3, 1.0e-2"))
     run_in(shlex.split("sweepvote search --space faces.yaml --data photos --name faces"))
