@@ -10,6 +10,8 @@ from benchmarks.search import main as search
 from benchmarks.shift import main as shift
 from benchmarks.train_step import main
 from benchmarks.views import main as measure_views
+from benchmarks.winner import WAYS
+from benchmarks.winner import main as winner
 from trainables.data.layouts.reading import read_images
 from trainables.data.settings import DataConfig
 
@@ -42,6 +44,13 @@ def test_over_simulated_searches_the_default_rule_gains_more_in_truth_than_the_s
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["new_gain"] >= max(0.01, 1.5 * figures["safe_gain"])
     assert figures["new_losses"] <= 1 / 6 and figures["worlds"] == 6
+
+
+@pytest.mark.nightly
+def test_the_benchmark_of_winners_ends_with_a_line_of_json_and_one_that_is_far_ahead_wins(capsys):
+    winner(worlds=1, kind=["one far ahead"], processes=1)
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["worlds"] == 1 and all(figures[way]["worse"] == 0 and figures[way]["gain"] > 0.05 for way in WAYS)
 
 
 def test_the_benchmark_of_prior_shift_ends_with_a_line_of_json(capsys):
