@@ -29,14 +29,12 @@ from rich.table import Table
 
 from analysis.evaluation.decide import Options, decide
 from analysis.evaluation.nested import MemberOptions
-from analysis.evaluation.uncertainty import indistinguishable
 from benchmarks.decision import KINDS, LOSS, Answers, as_known
 from trainables.console import open_console
 from trainables.metrics import DEFAULT, METRICS
 from trainables.metrics.evidence import evidence
 from trainables.registry import nearest
-from trainables.seeding import generator
-from tuner.finalists import DRAWS
+from tuner.finalists import who_stays
 from tuner.racing import DEFAULT as FINALISTS
 
 FOLDS = 5
@@ -92,8 +90,7 @@ def race(valid: Answers, fold: np.ndarray, finalists: Sequence[int], seed: int) 
             break
         seen = part(valid, fold <= stage)
         members = [evidence(metric, seen.target, seen.probabilities[trial], seen.groups) for trial in left]
-        stays = indistinguishable(members, generator(seed, "race", stage), DRAWS, 1 - 0.05 / (FOLDS - 1))
-        left = [trial for trial, one in zip(left, stays, strict=True) if one]
+        left = [trial for trial, stays in zip(left, who_stays(members, seed, stage, FOLDS - 1), strict=True) if stays]
     return left
 
 

@@ -13,7 +13,6 @@ from trainables.data.augment import build_augment
 from trainables.data.batches import Pairs, Pictures, TrainBatches, rows_of
 from trainables.data.images import DataError, ImageError
 from trainables.data.sampling import build_sampler
-from trainables.data.splits import NO_FOLD
 from trainables.data.targets import Task, read_task
 from trainables.data.training import ChannelStatistics, Data, TrainingImages, jittered, training_images, unlabelled_images
 from trainables.data.views import OpenView, View, ViewFile, open_view
@@ -46,7 +45,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
     train = training_images(config.labels, data, task)
     valid = data.split.valid
     # A refit of the last epochs keeps the batch that fits the searched trial's images; fewer of them are one incomplete batch.
-    if config.train.batch_size > len(train) and config.data.only == NO_FOLD:
+    if config.train.batch_size > len(train) and not config.data.goes_on:
         message = f"{config.train.batch_size} is more than the {len(train)} training images; lower it"
         raise ConfigError([Mistake("train/batch_size", message)])
     if not len(valid):

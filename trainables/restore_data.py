@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from trainables.data.extra import refuse_other_extra
 from trainables.data.groups import merge_tied, tie_copies
 from trainables.data.images import DataError, Images
-from trainables.data.splits import Split, count_folds, in_order_of, read_split, same_groups
+from trainables.data.splits import Split, count_folds, held_out, in_order_of, read_split, same_groups
 from trainables.data.teacher import Teacher
 from trainables.record import DAMAGE, SPLIT, TEACHER, RunCard, RunError
 from trainables.storage import Folder
@@ -40,6 +40,14 @@ def read_folds(run: Folder) -> int:
     """How many folds the split of a run has; one where the data has a validation part of its own. Raises: RunError."""
     try:
         return count_folds(_read(run / SPLIT))
+    except DataError as error:
+        raise RunError(f"{run}: {error}") from None
+
+
+def read_held_out(run: Folder) -> frozenset[str]:
+    """Ids of the images in the hold-out of a run. Raises: RunError."""
+    try:
+        return held_out(_read(run / SPLIT))
     except DataError as error:
         raise RunError(f"{run}: {error}") from None
 

@@ -21,7 +21,6 @@ from trainables.config import TrialConfig
 from trainables.curves import Curves
 from trainables.data.images import ImageError
 from trainables.data.shipping import ensure_view
-from trainables.data.splits import NO_FOLD
 from trainables.data.training import Data
 from trainables.data.view_store import view_cache
 from trainables.data.views import View, ViewFile
@@ -244,7 +243,7 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
     try:
         threads = job.threads if device.type != "cpu" else 0
         parts = build_parts(config, job.data, device, threads=threads, micro_batch=result.micro_batch)
-        if config.data.only != NO_FOLD:
+        if config.data.goes_on:
             begin_from(folder / FIRST, parts)
         state = read_last(folder)
         progress = unpack_progress(state, parts) if state else Progress()

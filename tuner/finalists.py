@@ -18,6 +18,7 @@ from trainables.data.splits import NO_FOLD
 from trainables.data.targets import read_task
 from trainables.data.training import Data
 from trainables.metrics import BY_NAME, Metric
+from trainables.metrics.evidence import Evidence
 from trainables.record import Origin, Record, RunCard, RunError, end_record, ranked, read_predictions, read_record, trial_folder
 from trainables.seeding import generator
 from trainables.storage import Folder
@@ -165,9 +166,7 @@ class Race:
             evidence_of([(one.config, read_predictions(one.folder)) for one in records], self._data.images, self._data.split)
             for records in whole.values()
         ]
-        # Bonferroni's share of the error for each time that one looks.
-        level = 1 - 0.05 / (max(self.stages) or 1)
-        left = indistinguishable(answers, generator(self._card.seed, "race", stage), DRAWS, level)
+        left = who_stays(answers, self._card.seed, stage, max(self.stages))
         sign = answers[0].metric.sign
         best = list(whole)[int(np.argmax([sign * answer.score() for answer in answers]))]
         words = f"left after {_folds(stage)}: significantly worse than trial {best}"
@@ -189,6 +188,12 @@ class Race:
         # An answer takes one of each kind.
         least = len(alike) if stage or there >= len(alike) else 0
         return {*best_first[max(there, least) if least else 0 :]}
+
+
+def who_stays(answers: Sequence[Evidence], seed: int, stage: int, looks: int) -> np.ndarray:
+    """Which finalists (finalists,) are not significantly worse than the best, before a stage of a race that looks so many times."""
+    # Bonferroni's share of the error for each time that one looks.
+    return indistinguishable(answers, generator(seed, "race", stage), DRAWS, 1 - 0.05 / (looks or 1))
 
 
 def _folds(count: int) -> str:

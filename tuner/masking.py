@@ -24,12 +24,13 @@ from trainables.data.names import some
 from trainables.data.settings import DataConfig
 from trainables.devices import cores_here
 from trainables.progress import progress_bar, waiting
-from trainables.record import SPLIT, RunError
+from trainables.record import RunError
+from trainables.restore_data import read_held_out
 from trainables.seeding import generator
 from tuner.cli import Options
 from tuner.looking import data_settings
 from tuner.prepare import data_folder
-from tuner.runs import Earlier, open_earlier
+from tuner.runs import open_earlier
 
 TABLE = "labels.csv"
 QUALITY = 95  # of the JPEG files
@@ -59,7 +60,7 @@ def draw_masks(options: Options, wish: Wish, out: str, console: Console, find: F
     source = data_folder(options, earlier, console)
     with waiting("reading labels"):
         images = read_images(source, settings)
-    rows = chosen(images, wish, held_out(earlier) if earlier else frozenset(), options.seed or 0)
+    rows = chosen(images, wish, read_held_out(earlier.run) if earlier else frozenset(), options.seed or 0)
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{folder.name}.") as beside:
         new = Path(beside, "new")
@@ -77,16 +78,6 @@ def draw_masks(options: Options, wish: Wish, out: str, console: Console, find: F
     named = {item.reason: item.names for item in left_out}
     document({"images": len(rows), "drawn": len(drawn), "left_out": named, "table": folder / TABLE if len(drawn) else None})
     return 0 if len(drawn) else 1
-
-
-def held_out(earlier: Earlier) -> frozenset[str]:
-    """Ids of the images in the hold-out of a run. Raises: RunError."""
-    table = earlier.run / SPLIT
-    try:
-        rows = csv.DictReader(io.StringIO(table.read_bytes().decode()))
-        return frozenset(row["photo"] for row in rows if row["part"] == "holdout")
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{table} cannot be read ({type(error).__name__}: {error}); restore it from a backup") from None
 
 
 def chosen(images: Images, wish: Wish, left_out: frozenset[str], seed: int) -> np.ndarray:

@@ -295,7 +295,7 @@ def show_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refit
         trials = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {', '.join(map(str, numbers))}"
         best = f"{BY_NAME[card.metric].title} {record.best['score']:.3f} at epoch {record.best['epoch']} of {record.config.epochs}"
         console.print(f"  {trials}: {searched.name}/{record.number}, {record.config.model.backbone}, {best}")
-    if goes_on(refits[0].config):
+    if refits[0].config.data.goes_on:
         console.print(
             f"No validation split: from the weights of each, {refits[0].config.epochs} epochs on the images that validated it. The last "
             "epoch is kept, and only the hold-out (test) is scored."
@@ -304,11 +304,6 @@ def show_chosen(card: RunCard, searched: Folder, chosen: Sequence[Record], refit
         console.print("No validation split: all but the hold-out train, the last epoch is kept, and only the hold-out (test) is scored.")
         if any(record.config.train.patience for record in chosen):
             console.print("train/patience is 0 here: it needs validation scores.")
-
-
-def goes_on(config: TrialConfig) -> bool:
-    """Whether a refit trains the last epochs only, from the weights of its origin."""
-    return config.data.only != NO_FOLD
 
 
 def space_of(configs: Sequence[TrialConfig]) -> Space:
@@ -343,7 +338,7 @@ def lay_out(run: Folder, card: RunCard, refits: Sequence[Refit]) -> None:
         if str(number) not in there:
             folder = trial_folder(run, number)
             start_record(folder, refit.config)
-            if goes_on(refit.config):
+            if refit.config.data.goes_on:
                 write_atomically(folder / FIRST, weights_of(searched, refit.origin))
             words = (note(searched.name, refit),)
             result = Result("interrupted", "not started yet", 0, card.split, "", code_version(), attempt=0, notes=words)
@@ -365,6 +360,6 @@ def note(searched: str, refit: Refit) -> str:
     """Which refit it is: `refit of faces/7: fold 2, seed 1000`."""
     config = refit.config
     trains = f"fold {config.data.fold}" if config.data.fold != NO_FOLD else f"all but the hold-out, {config.epochs} epochs"
-    if goes_on(config):
+    if config.data.goes_on:
         trains = f"its weights of epoch {refit.origin.epoch}, then {config.epochs} epochs on fold {config.data.only} alone"
     return f"refit of {searched}/{refit.origin.trial}: {trains}, seed {config.seed}"

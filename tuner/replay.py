@@ -16,7 +16,6 @@ from search_spaces.errors import UserError
 from search_spaces.schema import show
 from trainables.commands import launch
 from trainables.console import STOPPED, complain, document, output
-from trainables.data.splits import NO_FOLD
 from trainables.devices import device_here
 from trainables.extensions import fault_of, hashes, loaded
 from trainables.metrics import BY_NAME
@@ -294,7 +293,7 @@ def train_again(
     reports, predictions, cause, reason = [], None, "", ""
     try:
         parts = build_parts(config, data, device, threads=threads if device.type != "cpu" else 0, micro_batch=result.micro_batch)
-        if config.data.only != NO_FOLD:
+        if config.data.goes_on:
             begin_from(record.folder / FIRST, parts)
         for epoch in islice(epochs_of(config, parts), epochs):
             reports.append(asdict(epoch.report))

@@ -13,7 +13,6 @@ from safetensors import safe_open
 
 from search_spaces.schema import Space, as_drawn, flat, holds, nested
 from trainables.config import TrialConfig
-from trainables.data.splits import NO_FOLD
 from trainables.record import (
     DAMAGE,
     FIRST,
@@ -147,7 +146,7 @@ def verify(record: Record) -> None:
         _verify_weights(record.model)
     elif epochs and result.state == "interrupted":
         raise ValueError(f"{MODEL} is missing")
-    if record.config.data.only != NO_FOLD and result.state == "interrupted":
+    if record.config.data.goes_on and result.state == "interrupted":
         _verify_weights(record.folder / FIRST)
     if (result.state == "interrupted" or result.cause == "crash") and not (reports and reports[-1].last):
         done = _epochs_done(read_last(record.folder))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.evaluation.answer_files import read_answers, unlike
+from analysis.evaluation.answer_files import read_answers, unlike, wrong_out
 from analysis.votes.voting import Mean, Votes
 from trainables.registry import ConfigError, Mistake
 from trainables.storage import write_atomically
@@ -34,10 +34,7 @@ def vote_over(files: Sequence[Path], vote: str, out: Path) -> Voted:
     mistakes = [] if len(files) > 1 else [Mistake("--csv", "give two files or more")]
     if vote not in ("auto", *KINDS):
         mistakes.append(Mistake("--vote", f"{vote!r} has to be fitted on images with labels; files vote hard or soft"))
-    if out.resolve() in [file.resolve() for file in files]:
-        mistakes.append(Mistake("--out", f"{out} is one of the files that vote; write elsewhere"))
-    elif out.is_dir() or not out.absolute().parent.is_dir():
-        mistakes.append(Mistake("--out", f"{out} cannot be written: name a file in a folder that exists"))
+    mistakes += wrong_out(out, files, "vote")
     tables = {}
     for file in files:
         table, wrong = read_answers(file)

@@ -187,6 +187,7 @@ def compare_two(
     Raises: RunError, DataError, ConfigError, StorageError.
     """
     # Imported here, for pandas: it takes a while, and --help should not.
+    from analysis.evaluation.answer_files import wrong_out
     from analysis.mistakes.side_by_side import compare, pair_of_files, pair_of_trials, table_of, two_trials
 
     console, tables = output(), [name.endswith(".csv") for name in names]
@@ -194,10 +195,7 @@ def compare_two(
     wrong = [Mistake(name, "has no meaning with these; leave it out") for name, given in clash.items() if given]
     if any(tables) and not all(tables):
         wrong.append(Mistake("--side-by-side", f"{' and '.join(names)} are a trial and a table; give two of a kind"))
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        wrong.append(Mistake("--out", f"{out} cannot be written: name a file in a folder that exists"))
-    elif out.resolve() in [Path(name).resolve() for name in (*names, *([truth] if truth else []))]:
-        wrong.append(Mistake("--out", f"{out} is one of the files that are read; write elsewhere"))
+    wrong += wrong_out(out, map(Path, (*names, *([truth] if truth else []))), "are read")
     if wrong:
         raise ConfigError(wrong)
     if all(tables):

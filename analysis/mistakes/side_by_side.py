@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.evaluation.answer_files import read_answers, unlike
+from analysis.evaluation.answer_files import read_answers, read_texts, unlike
 from analysis.evaluation.disaggregated import FEW
 from analysis.evaluation.steps import two_most_probable
 from analysis.evaluation.uncertainty import Gain, gain_words, paired_gain
@@ -182,14 +182,12 @@ def _same(names: tuple[str, str]) -> list[Mistake]:
 
 def _read_truth(file: Path) -> tuple[pd.DataFrame | None, list[str]]:
     """A file's table, by image, and what is wrong with it."""
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        return None, [f"cannot be read as a table ({type(error).__name__}: {error})"]
+    table, wrong = read_texts(file)
+    if table is None:
+        return None, wrong
     if len(table.columns) not in (2, 3):
         return None, [f"it has {len(table.columns)} columns; give an image and its class, and in a third its group if it has any"]
-    twice = table.loc[table.iloc[:, 0].duplicated()].iloc[:, 0].tolist()
-    return table.set_index(table.columns[0], drop=False), [f"{len(twice)} images are in it more than once: {some(twice)}"] if twice else []
+    return table.set_index(table.columns[0], drop=False), wrong
 
 
 def _class_ids(labels: pd.Series, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:

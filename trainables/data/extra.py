@@ -184,11 +184,7 @@ def _read_unlabelled(name: str, scheme: Scheme, decode: Decode) -> Found:
         ids = read_folder(Path(name))
     except DataError as error:
         raise DataError(f"data/unlabelled: {error}") from None
-    # What stands in place of labels is never read.
-    nothing = np.zeros((len(ids), len(scheme.of_kind("classes").names)), dtype=int)
-    tags = np.zeros((len(ids), scheme.of_kind("tags").classes), dtype=bool) if "tags" in scheme.kinds else None
-    numbers = np.full(len(ids), np.nan, dtype=np.float32) if "number" in scheme.kinds else None
-    images, files = decode(Images(Path(name), ids, np.arange(len(ids)), nothing, scheme, tags=tags, numbers=numbers))
+    images, files = decode(Images.without_labels(Path(name), ids, scheme))
     return Found(name, Extra(images, files.files, unlabelled=True), files)
 
 
@@ -201,10 +197,7 @@ def _read_pseudo(settings: DataConfig, source: Path, scheme: Scheme, decode: Dec
         raise DataError(f"data/pseudo: {name} {words}: {', '.join(scheme.names)}. Remove data/pseudo.")
     soft_of = _read_probabilities(Path(name), unlabelled.ids, scheme)
     # All of them are decoded, in their order: the ensemble has done so already, and left them in the cache.
-    everything = np.arange(len(unlabelled.ids))
-    nothing = np.zeros((len(everything), len(scheme.of_kind("classes").names)), dtype=int)
-    untagged = np.zeros((len(everything), scheme.classes), dtype=bool) if scheme.kind == "tags" else None
-    images, files = decode(Images(unlabelled.root, unlabelled.ids, everything, nothing, scheme, tags=untagged))
+    images, files = decode(Images.without_labels(unlabelled.root, unlabelled.ids, scheme))
     images = images.take(np.flatnonzero([name in soft_of for name in images.ids]))
     soft = np.array([soft_of[name] for name in images.ids], dtype=np.float32).reshape(len(images), scheme.classes)
     images = replace(images, tags=soft >= TAGGED) if scheme.kind == "tags" else replace(images, labels=scheme.split(soft.argmax(axis=1)))

@@ -35,14 +35,8 @@ Find = Callable[[Image.Image], Box | None]
 
 def find_face(image: Image.Image) -> Box | None:
     """The largest face that MTCNN is sure of, as far as it lies in the image; None where there is none."""
-    small = _small(image)
-    # The detector cannot cope with a copy in which the smallest face finds no room.
-    if min(small.size) < SMALLEST:
-        return None
-    boxes, probabilities = _detector().detect(small)[:2]
-    if boxes is None:
-        return None
-    return _largest(boxes[probabilities.astype(float) >= CONFIDENT], small, image)
+    face = _face(image)
+    return face and face[0]
 
 
 def find_points(image: Image.Image) -> np.ndarray | None:
@@ -50,7 +44,14 @@ def find_points(image: Image.Image) -> np.ndarray | None:
 
     Of the two eyes and ends that comes first which the image shows on the left.
     """
+    face = _face(image)
+    return face and face[1]
+
+
+def _face(image: Image.Image) -> tuple[Box, np.ndarray] | None:
+    """The box of the largest face that MTCNN is sure of, and its points."""
     small = _small(image)
+    # The detector cannot cope with a copy in which the smallest face finds no room.
     if min(small.size) < SMALLEST:
         return None
     # pyrefly: ignore[bad-unpacking]  with landmarks there are three
@@ -58,11 +59,12 @@ def find_points(image: Image.Image) -> np.ndarray | None:
     if boxes is None:
         return None
     sure = probabilities.astype(float) >= CONFIDENT
-    found = [(box, own) for box, own in zip(boxes[sure], points[sure], strict=True) if _on_image(box, small.size, image.size)]
+    on_image = [_on_image(box, small.size, image.size) for box in boxes[sure]]
+    found = [(box, own) for box, own in zip(on_image, points[sure], strict=True) if box]
     if not found:
         return None
-    largest = max(found, key=lambda one: (one[0][2] - one[0][0]) * (one[0][3] - one[0][1]))[1]
-    return largest.astype(float) * (np.array(image.size) / small.size)
+    box, own = max(found, key=lambda one: _area(one[0]))
+    return box, own.astype(float) * (np.array(image.size) / small.size)
 
 
 def yunet(file: str) -> Find:

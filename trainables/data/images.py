@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -51,6 +51,20 @@ class Images:
     tags: np.ndarray | None = None  # (n, tags) bool, where the scheme has Tags
     given: np.ndarray | None = None  # (n,) TRAIN, VALID or TEST, where the data itself says so
     read_as: tuple[str, ...] = ()  # how the data was understood, for people
+
+    @classmethod
+    def without_labels(cls, root: Path, ids: Sequence[str], scheme: Scheme) -> Self:
+        """Images, each a group by itself, of which nothing is known: what stands in place of labels says nothing."""
+        count = len(ids)
+        return cls(
+            root,
+            tuple(ids),
+            np.arange(count),
+            np.zeros((count, len(scheme.of_kind("classes").names)), dtype=int),
+            scheme,
+            tags=np.zeros((count, scheme.of_kind("tags").classes), dtype=bool) if "tags" in scheme.kinds else None,
+            numbers=np.full(count, np.nan, dtype=np.float32) if "number" in scheme.kinds else None,
+        )
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -61,6 +61,11 @@ class DataConfig(Section):
     )
     weights: str = setting("a table `photo,weight`: relative frequency of each image in the sampler weighted", "")
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the last epochs alone are trained, on one fold, from the weights of a searched trial."""
+        return self.only >= 0
+
     @field_validator("cuts")
     @classmethod
     def _ascending(cls, cuts: tuple[int, ...]) -> tuple[int, ...]:

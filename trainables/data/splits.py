@@ -335,6 +335,11 @@ def count_folds(content: bytes) -> int:
     return len({row[place] for row in _read_rows(content)} - set(SPECIAL.values()))
 
 
+def held_out(content: bytes) -> frozenset[str]:
+    """The images in the hold-out of a run's table. Raises: DataError for a damaged table."""
+    return frozenset(name for name, _, _, part, _ in _read_rows(content) if part == SPECIAL[HOLDOUT])
+
+
 def same_groups(content: bytes, images: Images) -> bool:
     """Whether the images that a run's table names are in the same groups there and here. Raises: DataError for a damaged table."""
     then = {row[0]: int(row[1]) for row in _read_rows(content)}
