@@ -10,11 +10,12 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
+from time import monotonic
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qsl, unquote, urlencode
 from uuid import uuid4
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
 S3_SETTINGS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
-READS = 20  # of a file, until it was not replaced meanwhile
+READING = 60  # seconds that a file is read again, until it was not replaced meanwhile
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # error numbers: nothing can be written there
 # What the libraries say, and what it means for the user.
 FIXES = {
@@ -101,17 +102,20 @@ class Address:
             self.filesystem.create_dir(self.path, recursive=True)
 
     def read_bytes(self) -> bytes:
-        with in_plain_words(self):
-            for _ in range(READS):
-                # As a file and not as a stream, which would ask for the content in many small pieces.
-                with self.filesystem.open_input_file(self.path) as file:
-                    version, content = file.metadata(), file.read()
-                # The size is asked first and the content then. If the file was replaced in between, a longer one comes cut off and a
+        # As a file and not as a stream, which would ask for the content in many small pieces.
+        with in_plain_words(self), ExitStack() as files:
+            file = files.enter_context(self.filesystem.open_input_file(self.path))
+            until = monotonic() + READING
+            while monotonic() < until:
+                # The size was asked first and the content is now. If the file was replaced in between, a longer one comes cut off and a
                 # shorter one with rubbish behind it, and pyarrow says nothing.
-                with self.filesystem.open_input_file(self.path) as file:
-                    if file.metadata() == version:
-                        return content
-        raise StorageError(f"{self}: the file changed each of {READS} times that it was read; stop what writes it, or use another store")
+                content, later = file.read(), files.enter_context(self.filesystem.open_input_file(self.path))
+                if later.metadata() == file.metadata():
+                    return content
+                file = later
+        raise StorageError(
+            f"{self}: the file was replaced during each of its reads in {READING} s; stop what writes it, or use another store"
+        )
 
     def read_text(self) -> str:
         return self.read_bytes().decode()
