@@ -324,7 +324,7 @@ ROWS: dict[str, Row] = {
         "analysis/predict/test_predict.py::test_a_face_view_finds_faces_by_itself_and_says_where_there_is_none",
     ),
     "S4-7": Row("images without a face cut at the centre, and counted"),
-    "S4-8": Row("background removed"),
+    "S4-8": Row("background removed, by its colours or by a mask that is the image's transparency"),
     "S4-9": Row(
         "suspicious labels listed",
         "`suspects --run faces`",

@@ -223,6 +223,24 @@ def test_what_was_done_to_pixels_is_known_by_image_and_reported_with_the_first_o
 # What is gone comes back
 
 
+def test_the_lines_of_the_docs_give_each_image_its_mask_and_what_that_hides_is_white(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mask = Image.new("1", (32, 32))
+    mask.paste(1, (8, 8, 24, 24))
+    for image in (tmp_path / "photos/a.jpg", tmp_path / "photos/sub/b.jpg"):
+        hides = tmp_path / "masks" / image.relative_to(tmp_path / "photos").with_suffix(".png")
+        for file, picture in ((image, Image.new("RGB", (32, 32))), (hides, mask)):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(file)
+    said = (ROOT / "docs/data.md").read_text()
+    exec(said.split("## Backgrounds removed by a mask")[1].split("```python")[1].split("```")[0], {})
+    images = Unlabelled(tmp_path / "cut", ("a.jpg", "sub/b.jpg"))
+    built = build_views(images, [SQUARE], tmp_path / "cache")
+    seen = pixels(built, SQUARE)
+    assert not built.bad and built.changed == {Change.WHITE: images.ids}
+    assert (seen[:, 8:24, 8:24] == 0).all() and (seen[:, :8] == 255).all() and (seen[:, :, -8:] == 255).all()
+
+
 def test_a_view_whose_store_was_deleted_is_decoded_again_when_it_is_opened(some, tmp_path):
     built = build_views(some, [SQUARE, WIDE], tmp_path)
     before = pixels(built, SQUARE, some.ids)
