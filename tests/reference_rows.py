@@ -177,8 +177,8 @@ ROWS: dict[str, Row] = {
     "S1-28": Row("attention heads"),
     "S1-29": Row(
         "CLIP's features, ResNeXt WSL, ResNet50",
-        "each is a backbone of timm, and `probe` fits linear heads to frozen ones",
-        "tuner/test_probing.py::test_every_backbone_with_weights_is_probed_at_every_view_the_smallest_first",
+        "each is a backbone of timm, and `probe` fits linear heads to frozen ones, or makes them of texts (`model/heads: zero_shot`)",
+        "trainables/test_zero_shot.py::test_logits_are_open_clips_own_but_for_what_all_classes_share",
     ),
     "S1-30": Row(
         "Ray Tune, MC dropout, FixMatch, Grad-CAM",

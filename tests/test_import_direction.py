@@ -31,6 +31,7 @@ OWNERS = {
     "mlflow": ("analysis/export_mlflow/",),
     "pytorch_grad_cam": ("analysis/members/heatmaps.py", "analysis/pages/heatmaps.py"),
     "facenet_pytorch": ("trainables/data/faces.py",),
+    "open_clip": ("trainables/models/clip.py",),
 }
 LABEL_WORDS = {"mask", "gender", "age"}
 OURS = [file for package in ALLOWED for file in sorted((ROOT / package).rglob("*.py"))]

@@ -13,7 +13,7 @@ from trainables.data.augment import build_augment
 from trainables.data.batches import Pairs, Pictures, TrainBatches, rows_of
 from trainables.data.images import DataError, ImageError
 from trainables.data.sampling import build_sampler
-from trainables.data.targets import Task, read_task
+from trainables.data.targets import Scheme, Task, read_task
 from trainables.data.training import ChannelStatistics, Data, TrainingImages, jittered, training_images, unlabelled_images
 from trainables.data.views import OpenView, View, ViewFile, open_view
 from trainables.loop import Parts, Validation, choose_precision, optimizer_steps
@@ -29,6 +29,7 @@ from trainables.registry import ConfigError, Mistake, choose
 from trainables.schedules import PlateauSettings, build_schedule
 from trainables.seeding import generator
 from trainables.semi import FOR_CLASSES, NO_UNLABELLED, Semi, build_semi
+from trainables.zero_shot import Words, read_words
 
 
 def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: int = 0, micro_batch: int = 0) -> Parts:
@@ -50,8 +51,7 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         raise ConfigError([Mistake("train/batch_size", message)])
     if not len(valid):
         _refuse_what_needs_scores(config)
-    if config.model.heads == "probe":
-        _refuse_what_no_probe_fits(config)
+    words = _words_of(config, task, data.images.scheme)
     if choose(POOLS, config.pool.name, "pool/name").head is not None:
         why = f"is for vectors or heads of its own, and pool/name: {config.pool.name} has a head for each position"
         if mistakes := _not_of_linear_heads(config, why):
@@ -76,7 +76,10 @@ def build_parts(config: TrialConfig, data: Data, device: torch.device, threads: 
         pairs=pairs,
     )
     statistics = statistics_to_normalise_by(config.normalize, config.model, data.statistics, view)
-    model = build_model(config, task, statistics, scale).to(device)
+    model = build_model(config, task, statistics, scale)
+    if words:
+        words.give(model, task)
+    model = model.to(device)
     heads = [
         Head(part.kind, class_counts(target, part.classes), len(train), scale[1])
         for target, part in zip(train.targets, task.head_schemes, strict=True)
@@ -187,16 +190,32 @@ def _refuse_what_needs_scores(config: TrialConfig) -> None:
         raise ConfigError(mistakes)
 
 
-def _refuse_what_no_probe_fits(config: TrialConfig) -> None:
-    """Raises: ConfigError where heads are to be fitted at once and are not linear, or would need training after that."""
-    mistakes = _not_of_linear_heads(config, "is not linear, and model/heads: probe fits linear heads")
+def _words_of(config: TrialConfig, task: Task, scheme: Scheme) -> Words | None:
+    """What zero-shot heads are made of, where the heads are to be that.
+
+    Args:
+        scheme: of the data.
+    Raises: ConfigError where heads are to have their weights at once and are not linear, or would need training after that; and
+        what `read_words` raises.
+    """
+    if config.model.heads == "random":
+        return None
+    heads = f"model/heads: {config.model.heads}"
+    mistakes = _not_of_linear_heads(config, f"is not linear, and {heads} makes linear heads")
     if not POOLS[config.pool.name].own:
-        message = f"{config.pool.name} has to be trained, and model/heads: probe fits heads to what the backbone pools; set it to own"
+        message = f"{config.pool.name} has to be trained, and {heads} makes heads for what the backbone pools; set it to own"
         mistakes.append(Mistake("pool/name", message))
     if config.model.is_probe and config.loss.regression:
-        mistakes.append(Mistake("loss/regression", "has to be trained, and this trial ends with fitted heads; set it to 0"))
+        mistakes.append(Mistake("loss/regression", "has to be trained, and this trial ends with heads made at once; set it to 0"))
+    words = None
+    if config.model.is_zero_shot:
+        try:
+            words = read_words(config, task, scheme)
+        except ConfigError as error:
+            mistakes += error.mistakes
     if mistakes:
         raise ConfigError(mistakes)
+    return words
 
 
 def _not_of_linear_heads(config: TrialConfig, why: str) -> list[Mistake]:

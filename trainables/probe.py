@@ -41,10 +41,12 @@ def epochs_of(
     config: TrialConfig, parts: Parts, progress: Progress = Progress(), known_scores: Sequence[float | None] = ()
 ) -> Iterator[Epoch]:
     """The epochs of a trial, see `fit`: those of its training, or the only one of a probe."""
-    if config.model.heads == "probe" and not progress.epoch:
+    fits = config.model.heads == "probe"
+    if (fits or config.model.is_probe) and not progress.epoch:
         start = perf_counter()
         features = probe_features(parts)
-        fit_heads(parts, features)
+        if fits:
+            fit_heads(parts, features)
         if config.model.is_probe:
             yield _only_epoch(parts, features, start, known_scores)
     if not config.model.is_probe:

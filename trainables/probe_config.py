@@ -1,7 +1,7 @@
-"""The configuration of a linear probe: what it shares with other trials, and what makes it one."""
+"""The configuration of a probe: what it shares with other trials, and what makes it one."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from search_spaces.schema import nested
 from trainables.config import TrialConfig
@@ -9,7 +9,6 @@ from trainables.config import TrialConfig
 KEPT = ("data/", "labels/", "view/", "train/precision", "train/channels_last", "model/backbone", "model/weights")
 PROBE = {
     "model/freeze": "backbone",
-    "model/heads": "probe",
     "normalize": "backbone",  # nothing adapts to other statistics than those that the network was trained with
     "optimizer/lr": 1.0,
     "train/batch_size": 2,
@@ -17,7 +16,12 @@ PROBE = {
 }
 
 
-def as_probe(values: Mapping[str, Any]) -> TrialConfig:
-    """The linear probe of the backbone, the view and the data of a configuration, whose values are given by path. Raises: ConfigError."""
-    shared = {path: value for path, value in values.items() if "/" not in path or path.startswith(KEPT)}
-    return TrialConfig.from_values(nested(shared | PROBE))
+def as_probe(values: Mapping[str, Any], heads: Literal["probe", "zero_shot"] = "probe") -> TrialConfig:
+    """The probe of the backbone, the view and the data of a configuration, whose values are given by path. Raises: ConfigError.
+
+    Args:
+        heads: linear ones that are fitted, or such that are made of the configuration's texts.
+    """
+    kept = KEPT if heads == "probe" else (*KEPT, "model/texts")
+    shared = {path: value for path, value in values.items() if "/" not in path or path.startswith(kept)}
+    return TrialConfig.from_values(nested(shared | PROBE | {"model/heads": heads}))

@@ -278,7 +278,7 @@ def _train(number: int, config: TrialConfig, job: Job, report: Report, device: t
 def why_it_ended(epoch: int, config: TrialConfig) -> str:
     """The reason of a finished trial, in words."""
     if config.model.is_probe:
-        return "fitted its heads to frozen features"
+        return "made its heads of texts" if config.model.is_zero_shot else "fitted its heads to frozen features"
     if epoch == config.epochs:
         return f"trained all {config.epochs} epochs"
     return f"no better score for {config.train.patience} epochs"

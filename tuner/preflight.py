@@ -22,6 +22,7 @@ from trainables.losses import LOSSES
 from trainables.metrics import probabilities_missing
 from trainables.registry import ConfigError, Mistake, nearest
 from trainables.semi import FOR_CLASSES, NO_UNLABELLED, SEMI, SemiConfig, UnlabelledSettings
+from trainables.texts import texts_of
 from tuner.searchers.random import random_draws
 from tuner.settings import RunSettings, metrics_of, run_mistakes
 
@@ -68,6 +69,7 @@ def check_space(space: Space, scheme: Scheme, corrections: Collection[str] = ())
                 mistakes += _value_mistakes(path, value, owner, scheme, corrections)
     mistakes += _unused_weights(space)
     mistakes += _semi_mistakes(space, scheme)
+    mistakes += _texts_mistakes(space, scheme)
     for parameter in space.parameters:
         needs = NEEDS.get(parameter.path)
         if needs and not any(any(values_of(space).get(path, ())) for path in needs):
@@ -224,6 +226,21 @@ def _semi_mistakes(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
         with suppress(ConfigError):  # which is told of at the task itself
             others |= dict.fromkeys(one.name for one in read_task(task, scheme).scheme.targets if one.kind != "classes")
     return mistakes + ([("semi/name", f"{' and '.join(learning)} {FOR_CLASSES}: {', '.join(others)}; write none")] if others else [])
+
+
+def _texts_mistakes(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
+    values, mistakes = values_of(space), []
+    if "zero_shot" not in values.get("model/heads", ()):
+        return [("model/texts", "is used only by model/heads zero_shot; choose that, or remove this")] if "model/texts" in values else []
+    for changes in [{"model/texts": texts} for texts in values.get("model/texts", ())] or [{}]:
+        for task in tasks_of(space):
+            with suppress(ConfigError):  # which is told of at the task, or the texts, themselves
+                texts, asked = _config_with(changes).model.texts, read_task(task, scheme)
+                try:
+                    texts_of(texts, asked, scheme)
+                except ConfigError as error:
+                    mistakes += [(mistake.path, mistake.message) for mistake in error.mistakes]
+    return mistakes
 
 
 def _check_backbone(name: str, path: str) -> None:

@@ -105,6 +105,26 @@ def test_a_wrong_line_is_refused_with_its_place_and_the_fix(read, line, path, pa
     assert mistake.startswith(f"my.yaml:5: {path}: ") and not missing(mistake, *parts), mistake
 
 
+@pytest.mark.parametrize(
+    "task, texts, parts",
+    [
+        ("joint", "a photo", [["'a photo'", "{class}"]]),
+        ("heads", "{choice: ['a {class}', [[worm, a mask], 'a {class}']]}", [["'worm'", "did you mean worn?"]]),
+        ("gender", "[[male, a man]]", [["gender=female"]]),
+        ("gender", "[[male]]", [["[class, text, ...]"]]),
+    ],
+)
+def test_texts_of_no_class_and_classes_without_texts_are_refused_at_their_line(read, task, texts, parts):
+    text = f"task: {task}\n" + BASE.strip().replace(
+        "weights: none", "weights: clip.pt, heads: zero_shot,\n  texts: " + texts.replace("a photo", "'a photo'")
+    )
+    assert not mistaken(mistakes_in(read, text), [("my.yaml:4: model/texts: ", *one) for one in parts])
+
+
+def test_texts_that_nothing_reads_are_refused(read):
+    assert not mistaken(mistakes_in(read, BASE, changes=["model/texts='a {class}'"]), [("--set: model/texts: ", "zero_shot")])
+
+
 def test_an_unknown_backbone_is_refused_with_the_nearest_names(read):
     (mistake,) = mistakes_in(read, BASE.replace("test_efficientnet", "{choice: [resnet18, efficientnet_b00]}"))
     assert mistake.startswith("my.yaml:3: model/backbone: ") and "'efficientnet_b00'" in mistake

@@ -12,6 +12,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from trainables.models import googlenet  # noqa: F401 - it adds itself to timm's names
+from trainables.models.clip import classifiers, image_tower, is_clip
 from trainables.models.edges import widen
 from trainables.models.offline import PACKAGES, offline_file, offline_weights
 from trainables.models.settings import FrozenSettings, ModelConfig
@@ -78,29 +79,15 @@ def pretrained_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ..
 
 
 def load_weights(backbone: nn.Module, file: Path) -> None:
-    """Load a state dict (safetensors, or a torch file of tensors only) key by key; a classifier in it is left out.
+    """Load a state dict (see `read_state`) key by key; a classifier in it is left out, and of a file of open_clip all but the image tower.
 
     Raises: ConfigError that names keys which are missing, unknown or of another shape.
     """
-    if not file.is_file():
-        raise _weights_mistake(f"no such file: {file}. Write imagenet, none, or the path of a state dict")
-    try:
-        state: dict[str, Any] = (
-            load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-        )
-        state = {str(key): value.detach() for key, value in state.get("state_dict", state).items()}
-    except (SafetensorError, OSError, RuntimeError, AttributeError, ValueError, EOFError, KeyError) as error:
-        raise _weights_mistake(f"{file} is not a state dict: {error}") from None
-    except Exception as error:
-        # torch hides pickle's own UnpicklingError behind long advice to trust the file; a user's file is data, so it is refused.
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        raise _weights_mistake(f"{file} is not a state dict of tensors only; save model.state_dict() with safetensors") from None
-
-    classifier = backbone.pretrained_cfg.get("classifier") or ()
-    heads = (*(f"{part}." for part in ([classifier] if isinstance(classifier, str) else classifier)), *AUXILIARY)
+    state, own = read_state(file), backbone.state_dict()
+    if is_clip(state) and not is_clip(own):
+        state = image_tower(state, backbone)
+    heads = (*(f"{part}." for part in classifiers(backbone)), *AUXILIARY)
     state = {key: value for key, value in state.items() if not key.startswith(heads)}
-    own = backbone.state_dict()
     wrong = [
         *(f"missing {key}" for key in own if key not in state),
         *(f"unknown {key}" for key in state if key not in own),
@@ -114,6 +101,24 @@ def load_weights(backbone: nn.Module, file: Path) -> None:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise _weights_mistake(f"{file} does not fit this backbone: {', '.join(wrong[:5])}{more}")
     backbone.load_state_dict(state)
+
+
+def read_state(file: Path) -> dict[str, Tensor]:
+    """The state dict of a file: safetensors, or a torch file of tensors only. Raises: ConfigError where it is none."""
+    if not file.is_file():
+        raise _weights_mistake(f"no such file: {file}. Write imagenet, none, or the path of a state dict")
+    try:
+        state: dict[str, Any] = (
+            load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        )
+        return {str(key): value.detach() for key, value in state.get("state_dict", state).items()}
+    except (SafetensorError, OSError, RuntimeError, AttributeError, ValueError, EOFError, KeyError) as error:
+        raise _weights_mistake(f"{file} is not a state dict: {error}") from None
+    except Exception as error:
+        # torch hides pickle's own UnpicklingError behind long advice to trust the file; a user's file is data, so it is refused.
+        if type(error).__name__ != "UnpicklingError":
+            raise
+        raise _weights_mistake(f"{file} is not a state dict of tensors only; save model.state_dict() with safetensors") from None
 
 
 def _build_network(name: str, config: ModelConfig, size: tuple[int, int]) -> tuple[nn.Module, int]:

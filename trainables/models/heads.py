@@ -97,6 +97,28 @@ class Cosine(nn.Module):
             return self.scale * F.linear(F.normalize(features.float()), F.normalize(self.weight))
 
 
+class UnitProjection(nn.Module):
+    """Features (n, features) to those whose projection has length 1, float32; linear heads of them give cosines to embeddings of texts.
+
+    In place of the projection it holds a triangular root of projection^T projection, which gives the same length and is as wide as the
+    features, so that a classifier is built without knowing how wide the projection was.
+    """
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.register_buffer("root", torch.eye(features))
+
+    def project_by(self, projection: Tensor) -> None:
+        """Take the length of a projection (embedding, features) from now on."""
+        _, root = torch.linalg.qr(projection.double(), mode="r")
+        self.root.zero_()[: len(root)] = root.float()
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.float()
+            return features / F.linear(features, self.root).norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+
 class Ordinal(nn.Module):
     """Features (n, features) to logits (n, classes) float32 of classes that have an order.
 
@@ -170,6 +192,8 @@ def build_heads(config: TrialConfig, features: int, task: Task, numbers: tuple[f
 
 
 def _trunk(config: ModelConfig, features: int) -> tuple[nn.Module, int]:
+    if config.is_zero_shot:
+        return UnitProjection(features), features
     found: list[nn.Module] = [nn.BatchNorm1d(features)] if config.neck == "batchnorm" else []
     if config.hidden:
         found += [nn.Linear(features, config.hidden), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(config.hidden, config.hidden)]

@@ -6,12 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from trainables.registry import Count, Entry, Positive, Registry, Section, setting
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+PLACE = "{class}"  # where a text has the name of a class
+
+
+def _listed(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else given
+
+
+Texts = Annotated[
+    tuple[str | Annotated[tuple[str, ...], Field(strict=False, min_length=2)], ...], BeforeValidator(_listed), Field(strict=False)
+]
 
 
 class ModelConfig(Section):
@@ -24,10 +36,15 @@ class ModelConfig(Section):
     edges: Literal["none", "mix", "stem"] = setting(
         "a fourth channel of Canny edges: brought to three by a 1x1 convolution (mix), or taken by a wider first layer (stem)", "none"
     )
-    heads: Literal["random", "probe"] = setting(
-        "first weights of the heads: random, or fitted to the untrained backbone's features at once (linear probe); with a backbone "
-        "frozen for ever the trial ends there",
+    heads: Literal["random", "probe", "zero_shot"] = setting(
+        "first weights of the heads: random, fitted to the untrained backbone's features at once (linear probe), or made of texts by the "
+        "text tower of CLIP (zero_shot), which model/weights has to be a file of; with a backbone frozen for ever the trial ends there",
         "random",
+    )
+    texts: Texts = setting(
+        "model/heads zero_shot: the texts of every class, whose mean stands for it; a class with a list of its own has those",
+        (f"a photo of a {PLACE}.",),
+        f"a text with {PLACE}, or a list of such texts and of lists [class, text, ...]; a class of several targets is target=class",
     )
     drop_path: Annotated[float, Field(ge=0, lt=1)] = setting("stochastic depth: probability of dropping the last residual block", 0.0)
     neck: Literal["none", "batchnorm"] = setting("layer between features and heads", "none")
@@ -42,8 +59,13 @@ class ModelConfig(Section):
 
     @property
     def is_probe(self) -> bool:
-        """Whether nothing trains after the heads were fitted at once."""
+        """Whether nothing trains after the heads got their first weights."""
         return False
+
+    @property
+    def is_zero_shot(self) -> bool:
+        """Whether the heads are made of texts."""
+        return self.heads == "zero_shot"
 
 
 class FrozenSettings(ModelConfig):
@@ -56,8 +78,8 @@ class FrozenSettings(ModelConfig):
 
     @property
     def is_probe(self) -> bool:
-        """Whether nothing trains after the heads were fitted at once."""
-        return self.heads == "probe" and self.freeze == "backbone" and self.for_ever
+        """Whether nothing trains after the heads got their first weights."""
+        return self.heads != "random" and self.freeze == "backbone" and self.for_ever
 
 
 class FrozenStagesSettings(FrozenSettings):
