@@ -64,7 +64,7 @@ from tuner.stoppers.soft_stop import SoftStop
 MOST = 12  # probes of a search
 LOOKS = {False: 60_000, True: 2_000_000}  # images of 224x224 that all probes look at, at most, without and with a GPU
 SHARE, LONGEST = 0.1, 600.0  # of a time budget, and without one seconds: how long the probes before a search may take
-LINEAR, NEAREST = "linear", "k-NN"
+METHODS, NEAREST = {"probe": "linear", "zero_shot": "zero-shot"}, "k-NN"  # by model/heads
 GOOD = 0.5  # of the way from guessing to the best score that there is; above it fine-tuning may begin with the probe's heads
 PATIENCE = 2  # backbones whose weights could not be had before no hub is asked again
 TRIED = 2  # backbones and views whose trials come right after the baseline
@@ -92,7 +92,11 @@ def probe(plan: Plan, job: Job, slots: Slots, soft_stop: SoftStop, console: Cons
     if left := [name_of(one) for one in wanted[len(kept) :]]:
         console.print(f"{len(left)} probes are left out, to begin soon: {some(left)}", style="yellow", soft_wrap=True)
     numbered = with_numbers(job.run, kept)
-    todo = {number: config for number, config in numbered.items() if not _is_told(trial_folder(job.run, number), number in neighbours)}
+    todo = {
+        number: config
+        for number, config in numbered.items()
+        if not _is_told(trial_folder(job.run, number), number in neighbours or config.model.is_zero_shot)
+    }
     measured = {row.trial: row.seconds for row in known.rows if row.trial in numbered}
     began = monotonic()
 
@@ -135,10 +139,10 @@ def affordable(configs: Sequence[TrialConfig], images: int, *, on_gpu: bool) -> 
 
 
 def name_of(config: TrialConfig) -> str:
-    """What a probe is called: its backbone, the weights that are no hub's, and its view."""
+    """What a probe is called: its backbone, the weights that are no hub's, its view, and whether texts make its heads."""
     model = config.model
     weights = "" if model.weights == "imagenet" else f" ({Path(model.weights).name})"
-    return f"{model.backbone}{weights} at {View.of(config.view)}"
+    return f"{'zero-shot ' if model.is_zero_shot else ''}{model.backbone}{weights} at {View.of(config.view)}"
 
 
 def too_long(waiting: Mapping[int, TrialConfig], measured: Sequence[tuple[TrialConfig, float]], left: float, slots: int) -> list[int]:
@@ -245,14 +249,15 @@ class Neighbours:
 
 
 def probe_there(number: int, values: dict[str, Any], job: Job) -> Neighbours | None:
-    """Train one probe that has not ended, in a process of Ray's; None where that failed, which its record says."""
+    """Train one probe that has not ended, in a process of Ray's; None where that failed, which its record says, and for a zero-shot one,
+    whose neighbours are those of the linear probe."""
     load(job.extensions)
     config = TrialConfig.from_values(values)
     own, folder = fetched(job.of_fold(config.data.fold), View.of(config.view)), trial_folder(job.run, number)
     if not _has_ended(folder):
         train(number, config, own, report=lambda report: None)
     result = read_result(folder)
-    if result is None or result.state != "finished":
+    if result is None or result.state != "finished" or config.model.is_zero_shot:
         return None
     start = perf_counter()
     device = device_here()
@@ -288,10 +293,10 @@ def _train(
                 found = ray.get(ended)
             except RayError as error:
                 end_record(trial_folder(job.run, number), "failed", str(error).strip().splitlines()[-1], "crash")
-            if found is None:
-                config, folder = todo[number], trial_folder(job.run, number)
-                why = result.reason if (result := read_result(folder)) else "its process died"
-                console.print(f"The probe of {config.model.backbone} failed: {why}", style="yellow", soft_wrap=True, highlight=False)
+            result = read_result(trial_folder(job.run, number))
+            if result is None or result.state != "finished":
+                why = result.reason if result else "its process died"
+                console.print(f"The probe of {todo[number].model.backbone} failed: {why}", style="yellow", soft_wrap=True, highlight=False)
             yield number, found
         for number in late(waiting):
             del waiting[number]
@@ -300,7 +305,11 @@ def _train(
 
 
 def _is_told(folder: Folder, neighbours: bool) -> bool:
-    """Whether nothing is missing of a probe: a command that died may have left its record, and not yet what its neighbours say."""
+    """Whether nothing is missing of a probe: a command that died may have left its record, and not yet what its neighbours say.
+
+    Args:
+        neighbours: whether that is known, or nobody asks for it.
+    """
     return _has_ended(folder) and (neighbours or read_record(folder).result.state != "finished")
 
 
@@ -316,8 +325,8 @@ def _probe_row(job: Job, numbered: tuple[int, TrialConfig]) -> ProbeRow | None:
     folder = trial_folder(job.run, number)
     if not _has_ended(folder) or not (report := read_record(folder).best):
         return None
-    data = job.of_fold(config.data.fold).data
-    return _row(config, data, read_predictions(folder).heads, LINEAR, number, report["seconds"], 1000 / report["images_per_second"])
+    data, heads, method = job.of_fold(config.data.fold).data, read_predictions(folder).heads, METHODS[config.model.heads]
+    return _row(config, data, heads, method, number, report["seconds"], 1000 / report["images_per_second"])
 
 
 def _row(
@@ -358,7 +367,8 @@ def first_tries(space: Space, probes: Sequence[Record], metric: Metric, guess: f
     for record in best:
         one = begin | shown_by(space, record)
         if not tries and _is_good(record.best["score"], guess, metric):
-            one |= {p.path: "probe" for p in space.parameters if p.path == "model/heads" and p.domain.holds("probe")}
+            heads = record.config.model.heads
+            one |= {p.path: heads for p in space.parameters if p.path == "model/heads" and p.domain.holds(heads)}
         if one != begin and one not in tries:
             tries.append(one)
     return tries[:TRIED]

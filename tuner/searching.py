@@ -83,10 +83,13 @@ def search(
             address = stack.enter_context(serving(plan.run)).address
             console.print(Text.assemble("Watch it at ", (address, "bold")), soft_wrap=True)
         if probe_only:
-            if not candidates(plan.space, plan.fixed):
+            probes = candidates(plan.space, plan.fixed)
+            if not probes:
                 raise RunError(f"{plan.space.name}: {NOTHING}, so there is nothing to probe; give some: --set model/weights=FILE")
-            # Weights that cannot be had are left out there, and whatever else a trial may draw is not trained.
-            plan = replace(plan, configurations=[], settings=plan.settings.model_copy(update={"probe": True}))
+            # Weights that cannot be had are left out there, and whatever else a trial may draw is not trained. What is wrong with texts
+            # and their file is the user's mistake.
+            texts = [one.values() for one in probes if one.model.is_zero_shot]
+            plan = replace(plan, configurations=texts, settings=plan.settings.model_copy(update={"probe": True}))
         # Images that a run left out, it leaves out again: that these are the same images is verified.
         allow_bad = options.allow_bad_images or earlier is not None
         if options.dry_run:

@@ -81,6 +81,23 @@ def test_a_space_without_weights_has_no_probes(probed_space):
     assert candidates(read_space(probed_space, choosers=choosers(), changes=["model/weights=none"]), FIXED) == []
 
 
+@pytest.mark.parametrize(
+    "heads, texts, expected",
+    [
+        ("{choice: [random, probe]}", None, 0),
+        ("zero_shot", None, 4),
+        ("{choice: [zero_shot, random], when: {model/backbone: test_resnet}}", None, 2),
+        ("{choice: [zero_shot, random]}", "{choice: ['a {class}', 'no {class}']}", 8),
+    ],
+)
+def test_where_heads_may_be_made_of_texts_each_backbone_is_probed_with_them_too(probed_space, heads, texts, expected):
+    changes = [f"model/heads={heads}"] + ([f"model/texts={texts}"] if texts else [])
+    found = candidates(read_space(probed_space, choosers=choosers(), changes=changes), FIXED)
+    made_of_texts = [one for one in found if one.model.is_zero_shot]
+    assert (len(found), len(made_of_texts)) == (4 + expected, expected)
+    assert all(one.model.is_probe for one in made_of_texts) and len({str(one.values()) for one in found}) == len(found)
+
+
 @pytest.mark.parametrize("on_gpu", [False, True])
 def test_probes_are_as_many_as_can_be_afforded_the_cheapest_first(space, on_gpu):
     found = candidates(space, FIXED)

@@ -18,7 +18,7 @@ class ProbeRow:
     backbone: str
     weights: str
     view: str
-    method: str  # linear, or k-NN
+    method: str  # linear, zero-shot, or k-NN
     trial: int | None  # the record with its weights; k-NN has none
     score: float
     interval: tuple[float, float]  # 95 %
@@ -34,7 +34,7 @@ class ProbeTable:
     metric: str = ""
     guess: float = 0.0  # the score of the best answer that looks at no image
     rows: list[ProbeRow] = field(default_factory=list)  # best first
-    neighbours: dict[int, ProbeRow] = field(default_factory=dict)  # those of k-NN, by the number of the probe of the same features
+    neighbours: dict[int, ProbeRow] = field(default_factory=dict)  # those of k-NN, by the number of the linear probe of the same features
     left_out: list[str] = field(default_factory=list)  # probes for which there was no time
 
 

@@ -103,8 +103,8 @@ def _probes(run: Run) -> Iterator[Part]:
         yield Words("No probe came before the search: run/probe is false, or no backbone of the space has weights.", "missing")
         return
     yield Words(
-        "Heads fitted at once to the features of backbones that are not trained here: linear ones, which are trials that vote and predict "
-        f"like others, and the nearest training images. Guessing scores {as_number(found.guess)}."
+        "Heads made at once for the features of backbones that are not trained here: linear ones, and such of texts (zero-shot), which are "
+        f"trials that vote and predict like others, and the nearest training images. Guessing scores {as_number(found.guess)}."
     )
     rows = [
         (
