@@ -88,16 +88,18 @@ def main(
     print(json.dumps({**figures, "budget": budget, "aside": aside, "seed": seed, "space": space, **machine}))
 
 
-def put_aside(data: Path, folder: Path, people: int, seed: int) -> Aside:
-    """Copy a data set, with some people as its eval images. Their labels are in none of its files."""
+def put_aside(data: Path, folder: Path, people: int, seed: int, train: int | None = None) -> Aside:
+    """Copy a data set, with some people as its eval images, without their labels in any file, and so many others to train on, or all."""
     settings = DataConfig(cuts=(30, 60))
     images = read_images(data, settings)
     rng = np.random.default_rng(seed)
     chosen = set(rng.choice(np.unique(images.groups), people, replace=False).tolist())
+    others = np.random.default_rng([seed, 1]).permutation([group for group in np.unique(images.groups).tolist() if group not in chosen])
+    unused = chosen | set(others[train:].tolist() if train is not None else ())
     source = data / "train"
     with (source / "train.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    out = {Path(name).parts[0] for name, group in zip(images.ids, images.groups.tolist(), strict=True) if group in chosen}
+    out = {Path(name).parts[0] for name, group in zip(images.ids, images.groups.tolist(), strict=True) if group in unused}
     (folder / "train" / "images").mkdir(parents=True)
     (folder / "eval" / "images").mkdir(parents=True)
     kept = [row for row in rows if row["path"] not in out]

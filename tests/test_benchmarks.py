@@ -6,6 +6,7 @@ import torch
 from benchmarks.answer import grade, put_aside
 from benchmarks.decision import main as decision
 from benchmarks.face_crop import main as face_crop
+from benchmarks.reports import main as reports
 from benchmarks.search import main as search
 from benchmarks.shift import main as shift
 from benchmarks.train_step import main
@@ -47,6 +48,16 @@ def test_over_simulated_searches_the_default_rule_gains_more_in_truth_than_the_s
 
 
 @pytest.mark.nightly
+@pytest.mark.faults
+def test_the_benchmark_of_recipes_ends_with_a_line_of_json(demo, cache, capsys, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    changes = ["view/size=32", "run/trials=3", "run/epochs=1", "run/grace=1", "run/finalists=0", "model/backbone=test_efficientnet"]
+    reports(demo, budget=600.0, people=40, aside=9, recipe=["004"], changes=changes)
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["reports/004.yaml"]["trials"] == 3 and 0 <= figures["reports/004.yaml"]["f1_macro"] <= 1
+
+
+@pytest.mark.nightly
 def test_the_benchmark_of_winners_ends_with_a_line_of_json_and_one_that_is_far_ahead_wins(capsys):
     winner(worlds=1, kind=["one far ahead"], processes=1)
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -65,6 +76,12 @@ def test_the_benchmark_of_searches_ends_with_a_line_of_json_and_repeats_itself(c
         search(seeds=2, budget=40, planned=27, entry=["tpe+asha"], kind=["crossing"], against="random", processes=1)
         figures.update(json.loads(capsys.readouterr().out.splitlines()[-1]), seconds=None)
     assert first == again and first["crossing_tpe+asha"]["regret"] > 0 and first["crossing_correlation"] < 0.8
+
+
+def test_of_so_many_people_those_who_are_neither_asked_nor_put_aside_are_in_no_part(demo, tmp_path):
+    hidden, again = (put_aside(demo, tmp_path / name, people=9, seed=1, train=train) for name, train in (("data", 12), ("whole", None)))
+    left = read_images(tmp_path / "data", DataConfig(cuts=(30, 60)))
+    assert len(set(left.groups.tolist())) == 12 and hidden.names == again.names and (hidden.truth == again.truth).all()
 
 
 def test_people_put_aside_train_nothing_and_a_submission_of_the_truth_is_all_right(demo, tmp_path):

@@ -4,7 +4,6 @@ Images, networks and epochs are fewer and smaller; the commands are those of the
 """
 
 import json
-import re
 import shlex
 from pathlib import Path
 
@@ -12,12 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from search_spaces.read import FOLDER, shipped_spaces
+from benchmarks.reports import RECIPES, commands_of, header_of, swapped
 from tests.test_documents import parsed
 from tests.typed import typed
 from trainables.record import read_records
 
-REPORTS = [name for name in shipped_spaces() if name.startswith("reports/")]
 # A space of the same name in the current folder, which comes before the shipped one: that one, with less to train.
 SMALL = """
 extends: {name}
@@ -25,27 +23,9 @@ data:   {{holdout: 0.2, folds: 2}}
 on_cpu: {{run: {{trials: {trials}, epochs: 2, grace: 1, finalists: {finalists}}}, view: {{size: 32}}, train: {{batch_size: 16}}}}
 """
 # What a laptop takes in the place of a word, and what this test does.
-SMALLER = {"beit_base_patch16_224": "test_vit", "imagenet": "none", "view/size=384": "view/size=48", "20": "2"}
+SWAPS = {"beit_base_patch16_224": "test_vit", "imagenet": "none", "view/size=384": "view/size=48", "20": "2"}
 
-every_report = pytest.mark.parametrize("name", REPORTS)
-
-
-def header_of(name: str) -> str:
-    """The comment at the top of a space, without its signs."""
-    text = (FOLDER / name).read_text()
-    return re.sub(r"^# ?", "", re.match(r"(#.*\n)+", text)[0], flags=re.MULTILINE)
-
-
-def commands_of(name: str) -> list[list[str]]:
-    """The words of each command of a header; a line that ends in a backslash goes on in the next."""
-    lines = header_of(name).replace("\\\n", " ").splitlines()
-    return [shlex.split(line.removeprefix("Run:")) for line in lines if line.removeprefix("Run:").strip().startswith("python -m ")]
-
-
-def smaller(word: str) -> str:
-    for large, small in SMALLER.items():
-        word = small if word == large else word.replace(large, small) if len(large) > 2 else word
-    return word
+every_report = pytest.mark.parametrize("name", RECIPES)
 
 
 @pytest.fixture
@@ -56,7 +36,8 @@ def run(tmp_path, demo, cache):
         (tmp_path / "faces").symlink_to(demo)
         (tmp_path / "reports").mkdir()
         (tmp_path / name).write_text(SMALL.format(name=name, trials=trials, finalists=finalists))
-        heard = {shlex.join(words): typed(tmp_path, list(map(smaller, words)), CUDA_VISIBLE_DEVICES="") for words in commands_of(name)}
+        commands = [[swapped(word, SWAPS) for word in words] for words in commands_of(name)]
+        heard = {shlex.join(words): typed(tmp_path, words, CUDA_VISIBLE_DEVICES="") for words in commands}
         return heard, tmp_path
 
     return of
@@ -79,7 +60,7 @@ def values_of(run: Path) -> list[dict]:
 
 
 def test_there_is_a_space_for_each_report():
-    assert [f"reports/{number:03}.yaml" for number in range(5)] == REPORTS
+    assert [f"reports/{number:03}.yaml" for number in range(5)] == [*RECIPES]
 
 
 @every_report
