@@ -16,7 +16,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from search_spaces.schema import SpaceError
-from tests.conftest import already, nightly_after
+from tests.conftest import already
 from tests.faults.commands import searched, told, went_on
 from tests.faults.disk import Disk
 from tests.messages import missing
@@ -94,6 +94,7 @@ def refused_by_the_disk(capsys) -> Iterator[Callable[..., tuple[int, str]]]:
     signal.signal(signal.SIGTERM, handler)
 
 
+@pytest.mark.nightly
 def test_a_full_disk_ends_the_search_softly_and_where_there_is_room_it_resumes_and_a_disk_that_cannot_be_written_is_refused(
     here, command, disk, space, plain, ray_cluster, refused_by_the_disk
 ):
@@ -300,7 +301,8 @@ def test_images_that_are_gone_are_missed_in_words(left):
     assert "/nowhere" in refused(left) and "--data" in refused(left)
 
 
-@pytest.mark.parametrize("choices, goes_on", nightly_after(1, [("[focal, soft_f1]", False), ("[cross_entropy, soft_f1]", True)]))
+@pytest.mark.nightly
+@pytest.mark.parametrize("choices, goes_on", [("[focal, soft_f1]", False), ("[cross_entropy, soft_f1]", True)])
 def test_an_edited_space_is_what_new_trials_come_from_and_a_trial_without_a_place_in_it_stays(left, ray_cluster, choices, goes_on):
     edited = SPACE.replace("[cross_entropy, focal]", choices).replace("[1.0e-6, 1.0e-2]", "[1.0e-4, 1.0e-2]")
     Path("edited.yaml").write_text(edited)

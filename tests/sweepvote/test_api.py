@@ -164,6 +164,7 @@ def test_a_vote_says_what_it_is_worth_and_answers_for_files_as_for_their_folder(
         vote.predict(["nowhere.jpg"])
 
 
+@pytest.mark.nightly
 def test_a_run_is_resumed_with_more_trials_and_reported(run):
     more = sv.load(run.folder).resume(trials="+1")
     assert len(more.trials) == 3 and more.card.trials == 3

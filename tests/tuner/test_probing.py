@@ -253,6 +253,7 @@ def test_the_command_refuses_a_space_without_weights(probed_space, demo, tmp_pat
     assert not list(tmp_path.glob("runs/*"))
 
 
+@pytest.mark.nightly
 def test_the_command_leaves_a_run_whose_search_can_follow_and_names_weights_that_cannot_be_had(
     probed_space, demo, tmp_path, monkeypatch, ray_cluster
 ):

@@ -219,6 +219,7 @@ def on_all_data(home, searched, best, ray_cluster) -> tuple[Path, str]:
     return home / "runs" / "all", words
 
 
+@pytest.mark.nightly
 def test_all_data_trains_all_but_the_hold_out_and_keeps_the_last_epoch(on_all_data, searched, best, alone, data):
     run, words = on_all_data
     then, records = read_record(trial_folder(searched, best)), read_records(run)
@@ -236,6 +237,7 @@ def test_all_data_trains_all_but_the_hold_out_and_keeps_the_last_epoch(on_all_da
     assert "python -m analysis.ensemble --top 2 --run faces --run all" in words
 
 
+@pytest.mark.nightly
 def test_each_seed_is_new_and_gives_another_model(on_all_data, searched, best):
     records = read_records(on_all_data[0])
     assert [record.config.seed for record in records] == [1000, 2000]
@@ -245,6 +247,7 @@ def test_each_seed_is_new_and_gives_another_model(on_all_data, searched, best):
     ]
 
 
+@pytest.mark.nightly
 def test_models_of_all_data_take_the_place_of_the_searched_one_in_an_ensemble(on_all_data, searched, best):
     run, _ = on_all_data
     with pytest.raises(RunError, match=r"2 trials .*--run.*all/0, all/1"):

@@ -229,6 +229,7 @@ def test_a_dry_run_trains_a_step_of_each_kind_and_writes_nothing(here, tiny_spac
 # Searches
 
 
+@pytest.mark.nightly
 def test_a_trial_that_diverges_is_a_failed_one_and_the_search_resumes(here, tiny_space, plain, ray_cluster):
     changes = ("run/epochs=1", "run/grace=1", "optimizer/name=sgd", "optimizer/lr=1.0e+30")
     code, said = searched(already(ray_cluster), space=str(tiny_space), data=plain, trials=TrialCount(2), name="diverged", changes=changes)
@@ -240,6 +241,7 @@ def test_a_trial_that_diverges_is_a_failed_one_and_the_search_resumes(here, tiny
     assert f"The baseline, trial 0 (the first start entry), has no score: {states[0].reason}" in said
 
 
+@pytest.mark.nightly
 def test_a_search_keeps_to_the_metric_searcher_and_pruner_that_it_is_given(here, tiny_space, plain, ray_cluster):
     chosen = ("run/metric=neg_log_loss", "run/searcher=gp", "run/pruner=median", "run/startup=1")
     changes = (*chosen, "run/epochs=3", "run/grace=1", "run/keep=1")
