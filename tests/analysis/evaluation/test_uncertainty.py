@@ -70,6 +70,7 @@ def test_the_interval_of_a_score_holds_the_true_macro_f1_in_at_least_90_of_100_s
     assert sum(hits) >= 90
 
 
+@pytest.mark.nightly
 def test_the_interval_of_optimism_holds_the_true_one_in_at_least_90_of_100_samples_of_equal_members(equals):
     true_scores, hits, expected, true = equals.true_scores(), [], [], []
     for rng in map(np.random.default_rng, SEEDS):
@@ -144,6 +145,7 @@ def test_gains_equal_a_slow_bootstrap_of_both_answers_on_the_same_groups(seed):
     assert wide < 1.6 * (high - low)
 
 
+@pytest.mark.nightly
 def test_the_best_of_eight_worthless_answers_seldom_seems_a_gain_though_alone_it_often_would(equals):
     alone = together = 0
     for seed in SEEDS:
