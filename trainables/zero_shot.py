@@ -41,11 +41,7 @@ class Words:
 
     def give(self, model: Classifier, task: Task) -> None:
         """Make the heads of a model that has the file's image tower. Raises: ConfigError where the two towers do not fit together."""
-        projection = projection_of(self.state, model.backbone)
-        if projection is None or len(projection) != self.tower.embedding:
-            wide = "is no layer behind its features" if projection is None else f"has {len(projection)} numbers"
-            message = f"the image tower's embedding {wide}, and the text tower's has {self.tower.embedding}; give a file of one CLIP"
-            raise ConfigError([Mistake("model/weights", message)])
+        projection = projection_of(self.state, model.backbone, self.tower.embedding)
         slopes = {name: _slopes(self.tower, values) @ projection.double().numpy() for name, values in self.texts.items()}
         trunk = model.heads.trunk
         assert isinstance(trunk, UnitProjection), "which `build_heads` has seen to"
@@ -76,7 +72,7 @@ def read_words(config: TrialConfig, task: Task, scheme: Scheme) -> Words:
     with _noted(mistakes):
         file = _file_of(model)
         state = read_state(file)
-        # Both towers of a CLIP have the same.
+        # Both towers of a CLIP have the same GELU.
         tower = text_tower(state, file, quick="quickgelu" in model.backbone)
         mistakes += _too_long(texts, tower)
     if not tower or mistakes:

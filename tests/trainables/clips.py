@@ -23,8 +23,9 @@ def clip(quick_gelu: bool = False, **vision) -> CLIP:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = CLIP(24, VISION | vision, TEXT, quick_gelu=quick_gelu, init_logit_scale=math.log(100))
-        for parameter in (model.token_embedding.weight, model.positional_embedding, model.visual.positional_embedding):
-            parameter.data.mul_(20)
+        for name, parameter in model.named_parameters():
+            if name.endswith(("token_embedding.weight", "positional_embedding")):
+                parameter.data.mul_(20)
     return model.eval()
 
 

@@ -81,6 +81,18 @@ def test_logits_are_open_clips_own_but_for_what_all_classes_share(model, data, m
         assert expected.std() > 0.05, "there is something to compare"
 
 
+@pytest.mark.nightly
+def test_a_convnext_of_open_clips_answers_as_it_does_there(data, make, tmp_path):
+    other = clip(timm_model_name="convnext_atto", timm_pool="", timm_proj="linear")
+    name = data.images.scheme.names[0]
+    weights = str(saved(other, tmp_path / "clip.pt"))
+    parts = build_parts(make(task=name, model={"backbone": "convnext_atto", "weights": weights, "texts": TEMPLATES}), data, CPU)
+    images = torch.rand(3, 3, 32, 32) * 255
+    texts = [[one.replace("{class}", value) for one in TEMPLATES] for value in data.images.scheme.targets[0].values]
+    expected = logits_of(other, (images - parts.model.mean) / parts.model.std, texts)
+    torch.testing.assert_close(centred(answers(parts, images)[0]), centred(expected), atol=1e-4, rtol=1e-4)
+
+
 def test_openais_approximation_of_gelu_is_that_of_the_backbone(data, make, tmp_path):
     quick = clip(quick_gelu=True, **TINY)
     tower = zero_shot.text_tower(quick.state_dict(), tmp_path, quick=True)
@@ -204,6 +216,13 @@ def test_weights_without_a_file_are_refused(data, make, weights):
 def test_a_backbone_that_is_no_clip_tower_is_named(data, make, backbone):
     ((path, message),) = mistakes_of(make(model={"backbone": backbone}), data)
     assert path == "model/backbone" and backbone in message
+
+
+@pytest.mark.nightly
+def test_clips_resnets_whose_embeddings_no_matrix_makes_are_refused(data, make, tmp_path):
+    weights = str(saved(clip(layers=(3, 4, 6, 3), width=64), tmp_path / "RN50.pt"))
+    ((path, message),) = mistakes_of(make(model={"backbone": "resnet50_clip", "weights": weights}), data)
+    assert path == "model/backbone" and "resnet50_clip" in message
 
 
 def test_an_image_tower_of_another_depth_is_refused_by_what_does_not_fit(data, make):

@@ -117,10 +117,24 @@ def image_tower(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Te
     return found
 
 
-def projection_of(state: Mapping[str, Tensor], network: nn.Module) -> Tensor | None:
-    """The weights (embedding, features) that make an embedding of an image's features; None where no layer behind these does that."""
+def projection_of(state: Mapping[str, Tensor], network: nn.Module, embedding: int) -> Tensor:
+    """The matrix (embedding, features) that makes an embedding of an image's features.
+
+    Args:
+        embedding: numbers of a text's embedding.
+    Raises: ConfigError where an image's has others, or a matrix alone does not make it.
+    """
     tower = image_tower(state, network)
-    return next((tower[f"{name}.weight"].float() for name in classifiers(network) if f"{name}.weight" in tower), None)
+    layer = next((name for name in classifiers(network) if f"{name}.weight" in tower), None)
+    if layer is None or tower[f"{layer}.bias"].any():
+        name = network.pretrained_cfg["architecture"]
+        message = f"{name} makes embeddings by more than a matrix, and zero_shot makes linear heads; use a ViT or ConvNeXt of CLIP's"
+        raise ConfigError([Mistake("model/backbone", message)])
+    projection = tower[f"{layer}.weight"].float()
+    if len(projection) != embedding:
+        message = f"embeddings have {len(projection)} numbers of an image and {embedding} of a text; give a file of one CLIP"
+        raise ConfigError([Mistake("model/weights", message)])
+    return projection
 
 
 def classifiers(network: nn.Module) -> tuple[str, ...]:
