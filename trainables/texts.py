@@ -1,10 +1,13 @@
 """The setting `model/texts`: what stands for each class in words."""
 
+from importlib.util import find_spec
+
 from trainables.data.targets import Scheme, Target, Task
 from trainables.models.settings import PLACE, Texts
 from trainables.registry import ConfigError, Mistake, nearest
 
 PATH = "model/texts"
+INSTALL = "zero_shot reads texts with open_clip, which is not installed: pip install open_clip_torch, or uv run --extra clip ..."
 KINDS = {"tags": "tags", "number": "a number"}  # that no texts name
 
 
@@ -53,6 +56,11 @@ def texts_of(given: Texts, task: Task, scheme: Scheme) -> dict[str, list[list[st
         ]
         for target in task.scheme.targets
     }
+
+
+def without_reader() -> list[Mistake]:
+    """The mistake of asking for heads of texts where nothing is installed that reads them."""
+    return [] if find_spec("open_clip") else [Mistake("model/heads", INSTALL)]
 
 
 def _in_full(target: Target, value: str) -> str:

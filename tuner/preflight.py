@@ -22,7 +22,7 @@ from trainables.losses import LOSSES
 from trainables.metrics import probabilities_missing
 from trainables.registry import ConfigError, Mistake, nearest
 from trainables.semi import FOR_CLASSES, NO_UNLABELLED, SEMI, SemiConfig, UnlabelledSettings
-from trainables.texts import texts_of
+from trainables.texts import texts_of, without_reader
 from tuner.searchers.random import random_draws
 from tuner.settings import RunSettings, metrics_of, run_mistakes
 
@@ -232,6 +232,7 @@ def _texts_mistakes(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
     values, mistakes = values_of(space), []
     if "zero_shot" not in values.get("model/heads", ()):
         return [("model/texts", "is used only by model/heads zero_shot; choose that, or remove this")] if "model/texts" in values else []
+    mistakes += [(mistake.path, mistake.message) for mistake in without_reader()]
     for changes in [{"model/texts": texts} for texts in values.get("model/texts", ())] or [{}]:
         for task in tasks_of(space):
             with suppress(ConfigError):  # which is told of at the task, or the texts, themselves

@@ -240,7 +240,7 @@ def test_what_is_no_class_is_refused_by_its_target(data, make, kind):
 
 
 def test_all_that_is_wrong_is_said_at_once(data, make, changed, monkeypatch):
-    monkeypatch.setattr("trainables.models.clip.find_spec", lambda name: None)
+    monkeypatch.setattr("trainables.texts.find_spec", lambda name: None)
     model = {
         "backbone": "test_resnet",
         "second": "test_vit",

@@ -121,8 +121,11 @@ def test_texts_of_no_class_and_classes_without_texts_are_refused_at_their_line(r
     assert not mistaken(mistakes_in(read, text), [("my.yaml:4: model/texts: ", *one) for one in parts])
 
 
-def test_texts_that_nothing_reads_are_refused(read):
+def test_texts_that_nothing_reads_are_refused(read, monkeypatch):
     assert not mistaken(mistakes_in(read, BASE, changes=["model/texts='a {class}'"]), [("--set: model/texts: ", "zero_shot")])
+    monkeypatch.setattr("trainables.texts.find_spec", lambda package: None)
+    found = mistakes_in(read, BASE, changes=["model/heads=zero_shot"])
+    assert not mistaken(found, [("--set: model/heads: ", "pip install open_clip_torch", "--extra clip")])
 
 
 def test_an_unknown_backbone_is_refused_with_the_nearest_names(read):

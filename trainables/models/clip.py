@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.registry import ConfigError, Mistake
+from trainables.texts import without_reader
 
-INSTALL = "zero_shot reads texts with open_clip, which is not installed: pip install open_clip_torch, or uv run --extra clip ..."
 IMAGES = "visual."  # what the names of an image tower begin with
 SCALE = "logit_scale"
 TEXTS = ("token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias", "text_projection")
@@ -69,7 +68,7 @@ def text_tower(state: Mapping[str, Tensor], file: Path, quick: bool) -> TextTowe
     Raises: ConfigError where there is none, or open_clip is not installed.
     """
     missing = [name for name in (*TEXTS, SCALE) if name not in state]
-    mistakes = [] if find_spec("open_clip") else [Mistake("model/heads", INSTALL)]
+    mistakes = without_reader()
     if missing:
         words = f"{file} has no text tower: {', '.join(missing)} missing; give a state dict of open_clip's CLIP, which has both towers"
         mistakes.append(Mistake("model/weights", words))
