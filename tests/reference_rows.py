@@ -149,7 +149,7 @@ ROWS: dict[str, Row] = {
     ),
     "S1-19": Row(
         "further pre-training on the task's images",
-        "`pretrain --backbone vit_tiny_patch16_224 --data photos --size 96`",
+        "`pretrain --backbone vit_tiny_patch16_224 --data photos --size 64`",
         "tuner/test_pretrain.py::test_the_command_writes_weights_that_a_search_begins_with",
     ),
     "S1-20": Row(
