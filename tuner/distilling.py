@@ -204,6 +204,8 @@ def like(record: Record, backbone: str | None, changes: tuple[str, ...]) -> dict
     own = {path: value for path, value in values.items() if "/" in path and not path.startswith(("loss/", "data/"))}
     own |= {path: values[path] for path in ("task", "normalize")} | {"loss/name": "cross_entropy", "labels/teacher": 1.0}
     own |= {} if config.data.pseudo else {"labels/confidence": 0.0}
+    if not config.model.is_zero_shot:
+        del own["model/texts"]
     if backbone and backbone != config.model.backbone:
         weights = config.model.weights
         is_file = weights not in ("imagenet", "none") and "{backbone}" not in weights
