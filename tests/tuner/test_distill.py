@@ -4,6 +4,7 @@ import json
 import shutil
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,15 +13,18 @@ from typer.testing import CliRunner
 
 from analysis.ensemble.__main__ import app as ensemble
 from analysis.predict.__main__ import app as predict
+from search_spaces.read import read_space
 from tests.conftest import already, edit, never
 from tests.messages import missing
 from trainables.data.images import DataError
+from trainables.data.layouts.contest import contest_scheme
 from trainables.data.splits import HOLDOUT
 from trainables.migrations import NewerFormatError
 from trainables.record import TEACHER, RunError, read_record, read_run, trial_folder
 from trainables.restore_data import read_teacher
 from tuner.cli import Options, TrialCount
-from tuner.distilling import distill
+from tuner.distilling import distill, like
+from tuner.preflight import check_space, choosers
 from tuner.replay import replay
 from tuner.searching import search
 
@@ -47,6 +51,14 @@ def test_options_that_do_not_go_together_are_refused_before_anything_is_loaded(g
     with pytest.raises(RunError) as caught:
         distilled(never, **given)
     assert not missing(str(caught.value), *named)
+
+
+@pytest.mark.parametrize("changes", [{}, {"loss": {"name": "focal"}, "mix": {"name": "cutmix"}}])
+def test_a_space_of_one_trial_like_another_has_nothing_wrong_with_it(make_config, changes):
+    config = make_config(**changes)
+    space = read_space(like(SimpleNamespace(config=config), None, ()), choosers=choosers())
+    assert check_space(space, contest_scheme((30, 60))) == []
+    assert space.fixed["view/size"] == 32 and space.fixed["loss/name"] == "cross_entropy"
 
 
 @pytest.fixture(scope="module")
