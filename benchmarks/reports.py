@@ -51,9 +51,9 @@ def answer_of(name: str) -> Path:
 
 
 def swapped(word: str, swaps: dict[str, str]) -> str:
-    """A word of a command, or what stands for it or for a part of it; numbers are taken whole."""
+    """A word of a command with what stands here for it, or for a part of it that stands alone."""
     for old, new in swaps.items():
-        word = new if word == old else word if old.isdigit() else word.replace(old, new)
+        word = re.sub(rf"(?<![\w.]){re.escape(old)}(?![\w.])", lambda _, new=new: new, word)
     return word
 
 
@@ -69,8 +69,8 @@ def main(
 ) -> None:
     """Print what each recipe answers for the people put aside, with 95 % CIs over people, and the time it took."""
     console, figures = open_console(width=140), {}
-    table = Table("recipe", "macro F1 (95 % CI)", "accuracy", "seconds", "commands", "trials")
-    swaps = dict(one.rsplit("=", 1) for one in swap or ())
+    table = Table("recipe", "macro F1 (95 % CI)", "accuracy", "seconds", "trials", "commands done")
+    swaps = dict(one.split("=", 1) for one in swap or ())
     with TemporaryDirectory(prefix="reports-") as made:
         hidden = put_aside(data, Path(made) / "faces", aside, seed, people)
         for name in (f"reports/{one}.yaml" for one in recipe) if recipe else RECIPES:
@@ -79,27 +79,33 @@ def main(
             (folder / "faces").symlink_to(Path(made) / "faces")
             commands = [words for words in commands_of(name) if words[2] != "analysis.demo"]
             searches = sum(words[2] == "tuner.run" for words in commands)
-            for words in commands:
-                _run([swapped(word, swaps) for word in words], folder, SEARCHES * budget / searches, changes or ())
+            done = [
+                _run([swapped(word, swaps) for word in words], folder, SEARCHES * budget / searches, changes or ()) for words in commands
+            ]
             took = perf_counter() - begun
-            score, (low, high), accuracy = grade(hidden, folder / answer_of(name), seed)
             trials = len(list(folder.glob("runs/*/trials/*/result.json")))
-            table.add_row(name, f"{score:.3f} ({low:.3f}-{high:.3f})", f"{accuracy:.3f}", f"{took:.0f}", str(len(commands)), str(trials))
-            found = {"f1_macro": round(score, 4), "low": round(low, 4), "high": round(high, 4), "seconds": round(took, 1), "trials": trials}
-            figures[name] = found
+            figures[name] = {"seconds": round(took, 1), "trials": trials, "commands": len(commands), "failed": done.count(False)}
+            score, accuracy = "no answer", "-"
+            if (file := folder / answer_of(name)).is_file():
+                value, (low, high), right = grade(hidden, file, seed)
+                score, accuracy = f"{value:.3f} ({low:.3f}-{high:.3f})", f"{right:.3f}"
+                figures[name] |= {"f1_macro": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
+            table.add_row(name, score, accuracy, f"{took:.0f}", str(trials), f"{sum(done)} of {len(done)}")
     console.print(table)
     machine = {"python": platform.python_version(), "cores": os.cpu_count()}
     print(json.dumps({**figures, "budget": budget, "people": people, "aside": aside, "seed": seed, **machine}))
 
 
-def _run(words: list[str], folder: Path, budget: float, changes: tuple[str, ...] | list[str]) -> None:
+def _run(words: list[str], folder: Path, budget: float, changes: tuple[str, ...] | list[str]) -> bool:
+    """Whether the command ended well; what it says of a mistake is seen."""
     if words[2] == "tuner.run":
         said = {word.partition("=")[0] for before, word in pairwise(words) if before == "--set"}
         words = [*words, "--time-budget", f"{budget:.0f}s", "--no-dashboard"]
         words += [word for change in changes if change.partition("=")[0] not in said for word in ("--set", change)]
     print(shlex.join(words), file=sys.stderr, flush=True)
     paths = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
-    subprocess.run([sys.executable, *words[1:]], cwd=folder, env={**os.environ, "PYTHONPATH": paths}, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, *words[1:]], cwd=folder, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.DEVNULL)
+    return done.returncode == 0
 
 
 if __name__ == "__main__":

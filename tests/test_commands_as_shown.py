@@ -115,14 +115,17 @@ def write_what_pages_speak_of(folder: Path, run_in: Callable[[list[str]], str], 
 
 
 def write_tables(folder: Path, run_in: Callable[[list[str]], str]) -> None:
-    """Three tables of answers, and one of what is on the images."""
+    """Three tables of answers, one of the class of each image, and one of other things on images."""
     for name in "abc":
         run_in(shlex.split(f"sweepvote predict --ensemble runs/faces/ensemble --photos photos/eval/images --out {name}.csv"))
     answers = pd.read_csv(folder / "a.csv")
-    labels = pd.DataFrame({"image": answers["image"], "class": answers.filter(regex=r"^P\(").idxmax(axis=1).str[2:-1]})
-    number = np.arange(len(labels))
+    classes = answers.filter(regex=r"^P\(").idxmax(axis=1).str[2:-1]
+    pd.DataFrame({"image": answers["image"], "class": classes}).to_csv(folder / "truth.csv", index=False)
+    number = np.arange(60)
+    for one in number:
+        draw(folder / "pictures" / f"{one}.png", one % 2, one)
     kinds = {"view": np.where(number % 2, "left", "right"), "sex": np.where(number % 3, "f", "m"), "age": 20 + number, "patientid": number}
-    labels.assign(**kinds).to_csv(folder / "labels.csv", index=False)
+    pd.DataFrame({"image": [f"pictures/{one}.png" for one in number]} | kinds).to_csv(folder / "labels.csv", index=False)
 
 
 def test_those_of_the_pages(tmp_path, run_in, demo):
