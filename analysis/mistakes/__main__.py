@@ -114,7 +114,7 @@ def main(
 
         python -m analysis.mistakes --run faces --side-by-side faces/0 faces/3
 
-        python -m analysis.mistakes --side-by-side a.csv b.csv --truth labels.csv --out a_and_b.csv
+        python -m analysis.mistakes --side-by-side a.csv b.csv --truth truth.csv --out a_and_b.csv
     """
     with refusals():
         if side_by_side:
