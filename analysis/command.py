@@ -97,11 +97,11 @@ def run_to_export(name: str, client: str, install: str, others: Sequence[str] = 
     return folders[0]
 
 
-def read_runs(names: Sequence[str] | None) -> Runs:
-    """The trials of the runs that were named, or of the newest run. Raises: RunError."""
+def read_runs(names: Sequence[str] | None, finalists: bool = True) -> Runs:
+    """The trials of the runs that were named, or of the newest run, with their finalists or without. Raises: RunError."""
     folders = run_folders(names)
     with waiting(f"reading the trials of {', '.join(folder.resolve().name for folder in folders)}"):
-        return load_runs(folders)
+        return load_runs(folders, finalists)
 
 
 def decode(images: Images | Unlabelled, views: Sequence[View], cache: Path | None = None) -> ViewFiles:

@@ -173,7 +173,7 @@ def newest_run(runs: Path = RUNS) -> Path:
     return cards[-1].parent
 
 
-def load_runs(folders: Sequence[Folder]) -> Runs:
+def load_runs(folders: Sequence[Folder], finalists: bool = True) -> Runs:
     """The trials that have a validation prediction, however they ended: `trials` where they have weights too, else `unkept`. The others,
     and those without weights, are named in `left_out`. With a search come its finalists, where these were raced.
 
@@ -182,9 +182,11 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
     data, which has no validation score, takes the place of the searched trial that it was chosen as, with that trial's validation
     prediction, where that is among the folders too.
 
+    Args:
+        finalists: whether those of a search come with it.
     Raises: RunError when runs differ in split, scheme or metric, when run.json or split.csv is damaged, and when no trial can be used.
     """
-    folders = _with_finalists(folders)
+    folders = with_finalists(folders) if finalists else list(folders)
     cards = [read_run(folder) for folder in folders]
     _refuse_mixed(folders, cards)
     parts = _read_parts(folders[0], cards[0].scheme)
@@ -244,7 +246,7 @@ def load_runs(folders: Sequence[Folder]) -> Runs:
     )
 
 
-def _with_finalists(folders: Sequence[Folder]) -> list[Folder]:
+def with_finalists(folders: Sequence[Folder]) -> list[Folder]:
     """The folders, each followed by that of its finalists."""
     found = [place for folder in folders for place in (folder, folder / FINALISTS) if place == folder or (place / "run.json").is_file()]
     return list({folder.resolve(): folder for folder in found}.values())

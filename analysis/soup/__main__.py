@@ -12,7 +12,7 @@ from analysis.command import RunOption, read_runs, refusals, restore, show_left_
 from analysis.evaluation.answering import choose_device
 from analysis.evaluation.uncertainty import gain_words
 from analysis.members.soup.alike import find_groups, kind_words
-from analysis.members.trials import Runs, Trial
+from analysis.members.trials import Runs, Trial, with_finalists
 from trainables.commands import program, typed
 from trainables.console import document, output
 from trainables.data.images import LeftOut
@@ -49,7 +49,8 @@ def main(
 
         python -m analysis.ensemble --run faces --run faces-soup
 
-    The better soup of each group, if it is not below the group's best trial, becomes a trial of a new run, runs/<first run>-soup/.
+    The better soup of each group, if it is not below the group's best trial, becomes a trial of a new run, runs/<first run>-soup/. Of a
+    search the trials are averaged that it trained on its own fold, and not the finalists, whose models saw other folds.
     """
     with refusals():
         make_soups_of(run, top=top, seed=seed)
@@ -58,7 +59,7 @@ def main(
 def make_soups_of(names: Sequence[str] | None, *, top: int, seed: int) -> None:
     """Load, group, average, print, write. Raises: RunError, DataError, ConfigError, StorageError."""
     console = output()
-    runs = read_runs(names)
+    runs = read_runs(names, finalists=False)
     groups, unlike = find_groups(runs.trials, runs.metric)
     left_out = [*runs.left_out, *unlike]
     if not groups:
@@ -92,7 +93,9 @@ def make_soups_of(names: Sequence[str] | None, *, top: int, seed: int) -> None:
         return
     written = write_soups(runs, kept, device)
     words = "Validation chose the ingredients, so a soup's validation score is optimistically biased; the hold-out is not"
-    asked = " ".join(f"--run {name_of(folder)}" for folder in (*runs.asked, written))
+    # Finalists answer for every fold, and a soup for one: they do not vote together.
+    together = () if len(with_finalists(runs.folders)) > len(runs.folders) else runs.folders
+    asked = " ".join(f"--run {name_of(folder)}" for folder in (*together, written))
     console.print(f"{words}: {typed(f'analysis.ensemble {asked}')}", soft_wrap=True)
     show_written(console, [written])
     document({"soups": [soups_values(outcome) for outcome in outcomes], "files": [written]})

@@ -12,7 +12,7 @@ from analysis.command import decode
 from analysis.evaluation.uncertainty import Gain
 from analysis.members.soup.alike import find_groups
 from analysis.members.soup.average import RECIPES, Soup, mean_tensors, measure_statistics, soup_maker
-from analysis.members.trials import load_runs
+from analysis.members.trials import EVERY_FOLD, load_runs
 from analysis.soup.__main__ import app
 from analysis.soup.outcome import Outcome, make_soups
 from tests.conftest import nightly_after
@@ -31,6 +31,8 @@ from trainables.loop import fit, predict
 from trainables.metrics import METRICS
 from trainables.models.assemble import IMAGENET, build_model
 from trainables.record import (
+    FINALISTS,
+    IN,
     MODEL,
     SPLIT,
     Predictions,
@@ -415,6 +417,16 @@ def test_the_command_prints_scores_gains_what_to_believe_and_what_comes_next(twi
     assert output.count("The greedy soup is kept") == 2
     assert "optimistic" in output
     assert "python -m analysis.ensemble --run faces --run faces-soup" in output
+
+
+def test_the_trials_of_a_search_are_averaged_though_its_finalists_answer_for_every_fold(twins, make_run, like, here):
+    make_run(twins.folder, FINALISTS, [like(seed=0), like(seed=1)], refit_of=IN)
+    assert load_runs([twins.folder]).part == EVERY_FOLD
+    result = call("--run", "faces")
+    assert result.exit_code == 0, result.output
+    assert read_record(trial_folder(here / "runs/faces-soup", 0)).result.notes[0] == "the mean of the weights of faces/0, faces/1"
+    assert result.output.rstrip().count("analysis.ensemble --run faces-soup") == 1 and "--run faces --run" not in result.output
+    assert names(load_runs([here / "runs/faces-soup"]).trials) == ["faces-soup/0", "faces-soup/1"]
 
 
 def test_a_second_call_leaves_the_first_ones_soups_alone(twins, here):
