@@ -15,6 +15,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -96,7 +97,7 @@ def main(
     print(json.dumps({**figures, "budget": budget, "people": people, "aside": aside, "seed": seed, **machine}))
 
 
-def _run(words: list[str], folder: Path, budget: float, changes: tuple[str, ...] | list[str]) -> bool:
+def _run(words: list[str], folder: Path, budget: float, changes: Sequence[str]) -> bool:
     """Whether the command ended well; what it says of a mistake is seen."""
     if words[2] == "tuner.run":
         said = {word.partition("=")[0] for before, word in pairwise(words) if before == "--set"}

@@ -7,6 +7,7 @@ from search_spaces.schema import nested
 from trainables.config import TrialConfig
 
 KEPT = ("data/", "labels/", "view/", "train/precision", "train/channels_last", "model/backbone", "model/weights")
+METHODS = {"probe": "linear", "zero_shot": "zero-shot"}  # what a probe is called, by model/heads
 PROBE = {
     "model/freeze": "backbone",
     "normalize": "backbone",  # nothing adapts to other statistics than those that the network was trained with

@@ -24,7 +24,7 @@ from trainables.models.assemble import Classifier
 from trainables.models.backbone import build_backbone, read_state
 from trainables.models.clip import TextTower, projection_of, text_tower
 from trainables.models.heads import UnitProjection
-from trainables.models.settings import ModelConfig
+from trainables.models.settings import ModelConfig, weights_file
 from trainables.registry import ConfigError, Mistake
 from trainables.texts import PATH, texts_of
 
@@ -92,10 +92,10 @@ def _noted(mistakes: list[Mistake]) -> Iterator[None]:
 
 
 def _file_of(model: ModelConfig) -> Path:
-    if model.weights in ("imagenet", "none"):
+    if (file := weights_file(model.weights, model.backbone)) is None:
         message = f"is {model.weights}, and model/heads: zero_shot needs a file of open_clip's, with both towers of a CLIP; give its path"
         raise ConfigError([Mistake("model/weights", message)])
-    return Path(model.weights.replace("{backbone}", model.backbone))
+    return file
 
 
 def _too_long(texts: Mapping[str, list[list[str]]], tower: TextTower) -> list[Mistake]:

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from search_spaces.schema import Space, show
 from trainables.metrics import Metric
+from trainables.probe_config import METHODS
 
 SHOWN = 20  # rows of the live table above a footer of one line; a terminal has no more room
 NAMED_ALONE = ("task", "model/backbone")  # settings whose values say what they are
-PROBES = {"probe": "linear probe", "zero_shot": "zero-shot probe"}  # by model/heads
 STYLES = {"running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red", "interrupted": "magenta"}
 
 
@@ -151,9 +151,9 @@ def differs(space: Space, values: dict[str, Any]) -> str:
     """The searched values of a configuration, short, the network first: `mobilenetv3_small_050 lr=0.0031 loss=focal gamma=1.2`; of a probe
     what it looked at."""
     model = values.get("model", {})
-    if (probe := PROBES.get(model.get("heads"))) and model.get("freeze") == "backbone" and not model.get("unfreeze_epoch"):
+    if (method := METHODS.get(model.get("heads"))) and model.get("freeze") == "backbone" and not model.get("unfreeze_epoch"):
         view = values.get("view", {})
-        return f"{probe} of {model['backbone']}, {view.get('crop')} {show(view.get('size'))}"
+        return f"{method} probe of {model['backbone']}, {view.get('crop')} {show(view.get('size'))}"
     drawn = sorted(space.drawn(values).items(), key=lambda item: item[0] not in NAMED_ALONE)
     return " ".join(_short(path, value) for path, value in drawn)
 

@@ -24,6 +24,7 @@ from trainables.data.layouts.reading import read_images
 from trainables.data.teacher import Unseen
 from trainables.extensions import FOLDER, hashes, write_copies
 from trainables.mirror import local_folder
+from trainables.models.settings import weights_file
 from trainables.record import SPACE, SPLIT, TEACHER, Record, RunError, find_run, list_trials, open_run, write_run
 from trainables.restore_data import EXTRA, restore_split, teacher_hash
 from trainables.storage import Folder, open_folder, remove_tree, write_atomically
@@ -208,7 +209,7 @@ def like(record: Record, backbone: str | None, changes: tuple[str, ...]) -> dict
         del own["model/texts"]
     if backbone and backbone != config.model.backbone:
         weights = config.model.weights
-        is_file = weights not in ("imagenet", "none") and "{backbone}" not in weights
+        is_file = weights_file(weights, backbone) is not None and "{backbone}" not in weights
         if is_file and not any(change.startswith("model/weights=") for change in changes):
             raise RunError(
                 f"--backbone {backbone}: the best single model began with {weights}, which are weights of {config.model.backbone}. "

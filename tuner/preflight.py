@@ -229,10 +229,10 @@ def _semi_mistakes(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
 
 
 def _texts_mistakes(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
-    values, mistakes = values_of(space), []
+    values = values_of(space)
     if "zero_shot" not in values.get("model/heads", ()):
         return [("model/texts", "is used only by model/heads zero_shot; choose that, or remove this")] if "model/texts" in values else []
-    mistakes += [(mistake.path, mistake.message) for mistake in without_reader()]
+    mistakes = without_reader()
     for changes in [{"model/texts": texts} for texts in values.get("model/texts", ())] or [{}]:
         for task in tasks_of(space):
             with suppress(ConfigError):  # which is told of at the task, or the texts, themselves
@@ -240,8 +240,8 @@ def _texts_mistakes(space: Space, scheme: Scheme) -> list[tuple[str, str]]:
                 try:
                     texts_of(texts, asked, scheme)
                 except ConfigError as error:
-                    mistakes += [(mistake.path, mistake.message) for mistake in error.mistakes]
-    return mistakes
+                    mistakes += error.mistakes
+    return [(mistake.path, mistake.message) for mistake in mistakes]
 
 
 def _check_backbone(name: str, path: str) -> None:

@@ -36,6 +36,7 @@ from trainables.extensions import load
 from trainables.metrics import Metric, metric_of
 from trainables.models.backbone import build_backbone
 from trainables.probe import nearest, probe_features
+from trainables.probe_config import METHODS
 from trainables.progress import progress_bar
 from trainables.record import (
     DAMAGE,
@@ -64,7 +65,7 @@ from tuner.stoppers.soft_stop import SoftStop
 MOST = 12  # probes of a search
 LOOKS = {False: 60_000, True: 2_000_000}  # images of 224x224 that all probes look at, at most, without and with a GPU
 SHARE, LONGEST = 0.1, 600.0  # of a time budget, and without one seconds: how long the probes before a search may take
-METHODS, NEAREST = {"probe": "linear", "zero_shot": "zero-shot"}, "k-NN"  # by model/heads
+NEAREST = "k-NN"  # beside the METHODS of trials
 GOOD = 0.5  # of the way from guessing to the best score that there is; above it fine-tuning may begin with the probe's heads
 PATIENCE = 2  # backbones whose weights could not be had before no hub is asked again
 TRIED = 2  # backbones and views whose trials come right after the baseline

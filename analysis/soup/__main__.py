@@ -94,7 +94,7 @@ def make_soups_of(names: Sequence[str] | None, *, top: int, seed: int) -> None:
     written = write_soups(runs, kept, device)
     words = "Validation chose the ingredients, so a soup's validation score is optimistically biased; the hold-out is not"
     # Finalists answer for every fold, and a soup for one: they do not vote together.
-    together = () if len(with_finalists(runs.folders)) > len(runs.folders) else runs.folders
+    together = () if len(with_finalists(runs.folders)) > len(runs.folders) else runs.asked
     asked = " ".join(f"--run {name_of(folder)}" for folder in (*together, written))
     console.print(f"{words}: {typed(f'analysis.ensemble {asked}')}", soft_wrap=True)
     show_written(console, [written])

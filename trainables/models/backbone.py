@@ -15,7 +15,7 @@ from trainables.models import googlenet  # noqa: F401 - it adds itself to timm's
 from trainables.models.clip import classifiers, image_tower, is_clip
 from trainables.models.edges import widen
 from trainables.models.offline import PACKAGES, offline_file, offline_weights
-from trainables.models.settings import FrozenSettings, ModelConfig
+from trainables.models.settings import FrozenSettings, ModelConfig, weights_file
 from trainables.registry import ConfigError, Mistake, nearest
 
 UNFIT = (AssertionError, ValueError, RuntimeError, ArithmeticError)  # what timm raises for a size that a network cannot take
@@ -140,8 +140,8 @@ def _build_network(name: str, config: ModelConfig, size: tuple[int, int]) -> tup
     if config.weights == "imagenet":
         file = offline_file(name)
         network.load_state_dict(offline_weights(file, network) if file else _imagenet(name, size))
-    elif config.weights != "none":
-        load_weights(network, Path(config.weights.replace("{backbone}", name)))
+    elif (own := weights_file(config.weights, name)) is not None:
+        load_weights(network, own)
     if config.edges == "stem":
         widen(network, size)
     return network.train(), features

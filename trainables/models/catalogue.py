@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.models.backbone import UNFIT, check_backbone
 from trainables.models.offline import offline_words
+from trainables.models.settings import weights_file
 from trainables.registry import ConfigError, Mistake, nearest
 
 # Top-1 accuracy in percent of weights that timm has, as those who trained them published it.
@@ -132,8 +133,7 @@ def read_results(file: Path) -> dict[str, float]:
 
 def at_hand(name: str, weights: str = "imagenet") -> str:
     """Where the weights are, in words."""
-    if weights not in ("imagenet", "none"):
-        file = Path(weights.replace("{backbone}", name))
+    if (file := weights_file(weights, name)) is not None:
         return f"file {file}" if file.is_file() else f"no file {file}"
     if words := offline_words(name):
         return f"package {words}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -66,6 +67,11 @@ class ModelConfig(Section):
     def is_zero_shot(self) -> bool:
         """Whether the heads are made of texts."""
         return self.heads == "zero_shot"
+
+
+def weights_file(weights: str, backbone: str) -> Path | None:
+    """The file that model/weights names for a backbone; None where it says imagenet, or none."""
+    return None if weights in ("imagenet", "none") else Path(weights.replace("{backbone}", backbone))
 
 
 class FrozenSettings(ModelConfig):
