@@ -71,10 +71,15 @@ def main(
     """Print what each recipe answers for the people put aside, with 95 % CIs over people, and the time it took."""
     console, figures = open_console(width=140), {}
     table = Table("recipe", "macro F1 (95 % CI)", "accuracy", "seconds", "trials", "commands done")
+    names = [f"reports/{one}.yaml" for one in recipe] if recipe else RECIPES
+    if unknown := [one for one in names if one not in RECIPES]:
+        raise typer.BadParameter(f"no recipe is called {', '.join(unknown)}; there are {', '.join(RECIPES)}, by their numbers")
+    if odd := [one for one in swap or () if "=" not in one]:
+        raise typer.BadParameter(f"--swap {', '.join(odd)} has no '='; write WORD=OTHER")
     swaps = dict(one.split("=", 1) for one in swap or ())
     with TemporaryDirectory(prefix="reports-") as made:
         hidden = put_aside(data, Path(made) / "faces", aside, seed, people)
-        for name in (f"reports/{one}.yaml" for one in recipe) if recipe else RECIPES:
+        for name in names:
             folder, begun = Path(made) / Path(name).stem, perf_counter()
             folder.mkdir()
             (folder / "faces").symlink_to(Path(made) / "faces")

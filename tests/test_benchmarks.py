@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+import typer
 
 from benchmarks.answer import grade, put_aside
 from benchmarks.decision import main as decision
@@ -45,6 +46,12 @@ def test_over_simulated_searches_the_default_rule_gains_more_in_truth_than_the_s
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["new_gain"] >= max(0.01, 1.5 * figures["safe_gain"])
     assert figures["new_losses"] <= 1 / 6 and figures["worlds"] == 6
+
+
+@pytest.mark.parametrize("wrong", [{"recipe": ["004", "005"]}, {"swap": ["imagenet"]}])
+def test_a_recipe_that_is_none_and_a_swap_without_its_word_are_refused_by_name(tmp_path, wrong):
+    with pytest.raises(typer.BadParameter, match="reports/005.yaml|--swap imagenet"):
+        reports(tmp_path, **wrong)
 
 
 @pytest.mark.nightly
