@@ -57,7 +57,7 @@ class Aside:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="A folder in the contest's layout.")],
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="A folder in the contest's layout.")],
     space: Annotated[str, typer.Option(help="A YAML file, or a shipped space.")],
     budget: Annotated[float, typer.Option(parser=seconds, metavar="TIME", help="From the command to the answer.")] = 600.0,
     aside: Annotated[int, typer.Option(min=1, help="People put aside.")] = 240,

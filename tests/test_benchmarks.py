@@ -3,8 +3,10 @@ import json
 import pytest
 import torch
 import typer
+from typer.testing import CliRunner
 
 from benchmarks.answer import grade, put_aside
+from benchmarks.answer import main as answer
 from benchmarks.decision import main as decision
 from benchmarks.face_crop import main as face_crop
 from benchmarks.reports import main as reports
@@ -48,10 +50,20 @@ def test_over_simulated_searches_the_default_rule_gains_more_in_truth_than_the_s
     assert figures["new_losses"] <= 1 / 6 and figures["worlds"] == 6
 
 
-@pytest.mark.parametrize("wrong", [{"recipe": ["004", "005"]}, {"swap": ["imagenet"]}])
-def test_a_recipe_that_is_none_and_a_swap_without_its_word_are_refused_by_name(tmp_path, wrong):
-    with pytest.raises(typer.BadParameter, match="reports/005.yaml|--swap imagenet"):
-        reports(tmp_path, **wrong)
+@pytest.mark.parametrize(
+    "command, words, named",
+    [
+        (reports, ["--data", ".", "--recipe", "004", "--recipe", "005"], "reports/005.yaml"),
+        (reports, ["--data", ".", "--swap", "imagenet"], "--swap imagenet"),
+        (reports, ["--data", "nowhere"], "nowhere"),
+        (answer, ["--data", "nowhere", "--space", "resnet.yaml"], "nowhere"),
+    ],
+)
+def test_what_a_benchmark_cannot_use_is_refused_by_name(command, words, named):
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2 and named in result.stderr, result.stderr
 
 
 @pytest.mark.nightly

@@ -35,9 +35,9 @@ class Terminated(SystemExit):
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def seconds(text: str) -> float:
-    """`90`, `90s`, `20m`, `1.5h` or `2d` in seconds. Raises: typer.BadParameter."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+def seconds(text: str | float) -> float:
+    """`90`, `90s`, `20m`, `1.5h` or `2d` in seconds; a default, which typer sends here too, is a number. Raises: typer.BadParameter."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(text).strip())
     if not match or not float(match[1]):
         raise typer.BadParameter(f"{text!r} is not a duration; write 90s, 20m or 1.5h")
     return float(match[1]) * UNITS[match[2] or "s"]
