@@ -57,7 +57,7 @@ class Aside:
 
 
 def main(
-    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="A folder in the contest's layout.")],
+    data: Annotated[Path, typer.Option(help="A folder in the contest's layout.")],
     space: Annotated[str, typer.Option(help="A YAML file, or a shipped space.")],
     budget: Annotated[float, typer.Option(parser=seconds, metavar="TIME", help="From the command to the answer.")] = 600.0,
     aside: Annotated[int, typer.Option(min=1, help="People put aside.")] = 240,
@@ -89,12 +89,20 @@ def main(
 
 
 def put_aside(data: Path, folder: Path, people: int, seed: int, train: int | None = None) -> Aside:
-    """Copy a data set, with some people as its eval images, without their labels in any file, and so many others to train on, or all."""
+    """Copy a data set, with some people as its eval images, without their labels in any file, and so many others to train on, or all.
+
+    Raises: typer.BadParameter for a folder that is not there, or has too few people.
+    """
     settings = DataConfig(cuts=(30, 60))
+    if not data.is_dir():
+        raise typer.BadParameter(f"{data}: no such folder", param_hint="--data")
     images = read_images(data, settings)
+    everyone = np.unique(images.groups)
+    if people >= len(everyone):
+        raise typer.BadParameter(f"{people} people cannot be put aside: {data} has {len(everyone)}", param_hint="--aside")
     rng = np.random.default_rng(seed)
-    chosen = set(rng.choice(np.unique(images.groups), people, replace=False).tolist())
-    others = np.random.default_rng([seed, 1]).permutation([group for group in np.unique(images.groups).tolist() if group not in chosen])
+    chosen = set(rng.choice(everyone, people, replace=False).tolist())
+    others = np.random.default_rng([seed, 1]).permutation([group for group in everyone.tolist() if group not in chosen])
     unused = chosen | set(others[train:].tolist() if train is not None else ())
     source = data / "train"
     with (source / "train.csv").open(newline="") as file:

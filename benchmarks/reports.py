@@ -59,7 +59,7 @@ def swapped(word: str, swaps: dict[str, str]) -> str:
 
 
 def main(
-    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="A folder in the contest's layout.")],
+    data: Annotated[Path, typer.Option(help="A folder in the contest's layout.")],
     budget: Annotated[float, typer.Option(parser=seconds, metavar="TIME", help="Of each recipe, from command to answer.")] = 240.0,
     people: Annotated[int, typer.Option(min=9, help="People to learn from.")] = 240,
     aside: Annotated[int, typer.Option(min=1, help="People put aside.")] = 120,
