@@ -1,9 +1,11 @@
-"""What a time budget buys: macro F1 on people whose photos were put aside, by the answer of a whole command.
+"""What a time budget buys: macro F1 on images that were put aside, by the answer of a whole command.
 
-A data set in the contest's layout is divided: some people are put aside, and their images become its eval images, without labels. Then each
-way is given the same time, one after the other, from the command to the answer:
+A data set in the contest's layout is divided: some people are put aside, and their images become its eval images, without labels. Of one
+in another layout the images of a table are put aside that says what each shows. Then each way is given the same time, one after the other,
+from the command to the answer:
 
     uv run python -m benchmarks.answer --data photos --space resnet.yaml --budget 10m [--aside 240] [--way search --way today] [--set ...]
+    uv run python -m benchmarks.answer --data flowers --answers flowers-test.csv --space effnet.yaml --budget 10m
 
     search     the defaults: probes, search, finalists, vote
     today      as before there were probes and finalists: the search has all the time, then the best three vote
@@ -19,6 +21,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,16 +52,21 @@ WAYS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Aside:
-    """The people that were put aside, by the names of their images, in order."""
+    """Images whose labels were put aside, by their names, in order."""
 
-    truth: np.ndarray  # (n,) joint classes
-    groups: np.ndarray  # (n,) people
+    truth: np.ndarray  # (n,) classes
+    groups: np.ndarray  # (n,) people, or whose images are alike
     names: tuple[str, ...]
+    classes: tuple[str, ...]  # as an answer says them
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="A folder in the contest's layout.")],
+    data: Annotated[Path, typer.Option(help="A folder in the contest's layout, or with --answers in any.")],
     space: Annotated[str, typer.Option(help="A YAML file, or a shipped space.")],
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="A table image,label of images in --data that are put aside. [default: of --aside people]", show_default=False),
+    ] = None,
     budget: Annotated[float, typer.Option(parser=seconds, metavar="TIME", help="From the command to the answer.")] = 600.0,
     aside: Annotated[int, typer.Option(min=1, help="People put aside.")] = 240,
     seed: Annotated[int, typer.Option(min=0, help="Of who is put aside, and of each search.")] = 0,
@@ -66,12 +74,13 @@ def main(
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="As for tuner.run.")] = None,
     runs: Annotated[Path | None, typer.Option(help="Where the runs are kept. [default: nowhere]", show_default=False)] = None,
 ) -> None:
-    """Print what each way answers for the people put aside, with 95 % CIs over people, and the time it took."""
+    """Print what each way answers for the images put aside, with 95 % CIs over their people, and the time it took."""
     console, figures = open_console(width=140), {}
     table = Table("way", "macro F1 (95 % CI)", "accuracy", "seconds", "trials")
     with TemporaryDirectory(prefix="answer-") as made:
         folder, storage = Path(made) / "data", (runs or Path(made) / "runs").resolve()
-        hidden = put_aside(data, folder, aside, seed)
+        asked = Path(made) / "asked"
+        hidden = put_images_aside(data, folder, answers, asked, seed) if answers else put_aside(data, folder, aside, seed)
         for name in way or WAYS:
             begun = perf_counter()
             words = ["--space", space, "--data", str(folder), "--storage", str(storage), "--name", name, "--seed", str(seed)]
@@ -79,13 +88,15 @@ def main(
             words += [word for change in changes or () for word in ("--set", change)]
             subprocess.run([sys.executable, "-m", "tuner.run", *words], check=True, stdout=subprocess.DEVNULL)
             took = perf_counter() - begun
-            score, (low, high), accuracy = grade(hidden, storage / name / "ensemble" / "submission.csv", seed)
+            ensemble = storage / name / "ensemble"
+            answer = predicted(ensemble, asked, Path(made) / "answers.csv") if answers else submitted(ensemble / "submission.csv")
+            score, (low, high), accuracy = grade(hidden, answer, seed)
             trials = len(list((storage / name).glob("trials/*/result.json")))
             table.add_row(name, f"{score:.3f} ({low:.3f}-{high:.3f})", f"{accuracy:.3f}", f"{took:.0f}", str(trials))
             figures[name] = {"f1_macro": round(score, 4), "low": round(low, 4), "high": round(high, 4), "seconds": round(took, 1)}
     console.print(table)
     machine = {"python": platform.python_version(), "cores": os.cpu_count()}
-    print(json.dumps({**figures, "budget": budget, "aside": aside, "seed": seed, "space": space, **machine}))
+    print(json.dumps({**figures, "budget": budget, "aside": len(np.unique(hidden.groups)), "seed": seed, "space": space, **machine}))
 
 
 def put_aside(data: Path, folder: Path, people: int, seed: int, train: int | None = None) -> Aside:
@@ -123,15 +134,51 @@ def put_aside(data: Path, folder: Path, people: int, seed: int, train: int | Non
         names.append(f"{number:05}{file.suffix}")
         shutil.copy(file, folder / "eval" / "images" / names[-1])
     _write(folder / "eval" / "info.csv", ["ImageID", "ans"], [[name, 0] for name in names])
-    return Aside(labels[hidden], images.groups[hidden], tuple(names))
+    return Aside(labels[hidden], images.groups[hidden], tuple(names), tuple(map(str, range(18))))
 
 
-def grade(hidden: Aside, submission: Path, seed: int) -> tuple[float, tuple[float, float], float]:
-    """Macro F1 of a submission over all classes, its 95 % CI over people, and its accuracy."""
+def put_images_aside(data: Path, folder: Path, answers: Path, asked: Path, seed: int) -> Aside:
+    """Copy a data set without the images of a table `image,label`, and these into a folder of their own, by names that tell nothing.
+
+    Raises: typer.BadParameter for images of the table that are not there.
+    """
+    with answers.open(newline="") as file:
+        labels = {row["image"]: row["label"] for row in csv.DictReader(file)}
+    if missing := [image for image in labels if not (data / image).is_file()]:
+        raise typer.BadParameter(f"{len(missing)} images of {answers} are not in {data}, first {missing[0]}", param_hint="--answers")
+    apart = {data / image for image in labels}
+    shutil.copytree(data, folder, ignore=lambda place, names: [name for name in names if Path(place) / name in apart])
+    for place in sorted((one for one in folder.rglob("*") if one.is_dir()), reverse=True):
+        if not any(place.iterdir()):
+            place.rmdir()
+    asked.mkdir()
+    images = np.random.default_rng(seed).permutation(list(labels)).tolist()
+    names = [f"{number:05}{Path(image).suffix}" for number, image in enumerate(images)]
+    for image, name in zip(images, names, strict=True):
+        shutil.copy(data / image, asked / name)
+    classes = sorted(set(labels.values()))
+    return Aside(np.array([classes.index(labels[image]) for image in images]), np.arange(len(images)), tuple(names), tuple(classes))
+
+
+def submitted(submission: Path) -> dict[str, str]:
+    """The answer for each image of a submission."""
     with submission.open(newline="") as file:
-        answers = {row["ImageID"]: int(row["ans"]) for row in csv.DictReader(file)}
-    answer = np.array([answers[name] for name in hidden.names])
-    found = label_evidence(METRICS["f1_macro"], hidden.truth, answer, hidden.groups, 18)
+        return {row["ImageID"]: row["ans"] for row in csv.DictReader(file)}
+
+
+def predicted(ensemble: Path, photos: Path, out: Path) -> dict[str, str]:
+    """The answer of an ensemble's one target for each image of a folder; `out` is written."""
+    words = ["--ensemble", str(ensemble), "--photos", str(photos), "--out", str(out)]
+    subprocess.run([sys.executable, "-m", "analysis.predict", *words], check=True, stdout=subprocess.DEVNULL)
+    with out.open(newline="") as file:
+        return {row[0]: row[1] for row in list(csv.reader(file))[1:]}
+
+
+def grade(hidden: Aside, answers: Mapping[str, str], seed: int) -> tuple[float, tuple[float, float], float]:
+    """Macro F1 of answers over all classes, with those that only an answer says, its 95 % CI over groups, and their accuracy."""
+    classes = [*hidden.classes, *sorted({*answers.values()} - {*hidden.classes})]
+    answer = np.array([classes.index(answers[name]) for name in hidden.names])
+    found = label_evidence(METRICS["f1_macro"], hidden.truth, answer, hidden.groups, len(classes))
     return found.score(), found.interval(np.random.default_rng(seed)), float((answer == hidden.truth).mean())
 
 

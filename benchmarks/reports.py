@@ -25,7 +25,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from benchmarks.answer import grade, put_aside
+from benchmarks.answer import grade, put_aside, submitted
 from search_spaces.read import FOLDER, shipped_spaces
 from trainables.console import open_console
 from tuner.cli import seconds
@@ -93,7 +93,7 @@ def main(
             figures[name] = {"seconds": round(took, 1), "trials": trials, "commands": len(commands), "failed": done.count(False)}
             score, accuracy = "no answer", "-"
             if (file := folder / answer_of(name)).is_file():
-                value, (low, high), right = grade(hidden, file, seed)
+                value, (low, high), right = grade(hidden, submitted(file), seed)
                 score, accuracy = f"{value:.3f} ({low:.3f}-{high:.3f})", f"{right:.3f}"
                 figures[name] |= {"f1_macro": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
             table.add_row(name, score, accuracy, f"{took:.0f}", str(trials), f"{sum(done)} of {len(done)}")

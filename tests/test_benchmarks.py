@@ -5,7 +5,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from benchmarks.answer import grade, put_aside
+from benchmarks.answer import grade, put_aside, put_images_aside, submitted
 from benchmarks.answer import main as answer
 from benchmarks.decision import main as decision
 from benchmarks.face_crop import main as face_crop
@@ -113,5 +113,22 @@ def test_people_put_aside_train_nothing_and_a_submission_of_the_truth_is_all_rig
     submission = tmp_path / "submission.csv"
     rows = [f"{name},{truth}" for name, truth in zip(hidden.names, hidden.truth.tolist(), strict=True)]
     submission.write_text("\n".join(["ImageID,ans", *rows]))
-    score, (low, high), accuracy = grade(hidden, submission, seed=0)
+    score, (low, high), accuracy = grade(hidden, submitted(submission), seed=0)
     assert accuracy == 1.0 and score == pytest.approx(len(set(hidden.truth.tolist())) / 18) and low <= score <= high
+
+
+def test_images_of_a_table_are_in_no_file_of_the_data_and_are_asked_by_names_that_tell_nothing(tmp_path):
+    data, folder, asked = (tmp_path / name for name in ("flowers", "data", "asked"))
+    for image in ("train/rose/1.png", "train/tulip/2.png", "val/rose/3.png", "val/tulip/4.png"):
+        (data / image).parent.mkdir(parents=True)
+        (data / image).write_text(image)
+    answers = tmp_path / "answers.csv"
+    answers.write_text("image,label\nval/rose/3.png,rose\nval/tulip/4.png,tulip\n")
+    hidden = put_images_aside(data, folder, answers, asked, seed=0)
+    assert sorted(one.relative_to(folder).as_posix() for one in folder.rglob("*.png")) == ["train/rose/1.png", "train/tulip/2.png"]
+    assert not (folder / "val").exists() and sorted(one.name for one in asked.iterdir()) == ["00000.png", "00001.png"]
+    truth = {name: (asked / name).read_text().split("/")[1] for name in hidden.names}
+    assert grade(hidden, truth, seed=0)[::2] == (1.0, 1.0) and grade(hidden, dict.fromkeys(truth, "rose"), seed=0)[2] == 0.5
+    answers.write_text("image,label\nval/rose/9.png,rose\n")
+    with pytest.raises(typer.BadParameter, match="9.png"):
+        put_images_aside(data, tmp_path / "more", answers, tmp_path / "more-asked", seed=0)
