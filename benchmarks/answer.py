@@ -140,10 +140,15 @@ def put_aside(data: Path, folder: Path, people: int, seed: int, train: int | Non
 def put_images_aside(data: Path, folder: Path, answers: Path, asked: Path, seed: int) -> Aside:
     """Copy a data set without the images of a table `image,label`, and these into a folder of their own, by names that tell nothing.
 
-    Raises: typer.BadParameter for images of the table that are not there.
+    Raises: typer.BadParameter for a table or images of it that are not there, or one of other columns.
     """
+    if not answers.is_file():
+        raise typer.BadParameter(f"{answers}: no such file", param_hint="--answers")
     with answers.open(newline="") as file:
-        labels = {row["image"]: row["label"] for row in csv.DictReader(file)}
+        rows = list(csv.DictReader(file))
+    if not rows or not {"image", "label"} <= rows[0].keys():
+        raise typer.BadParameter(f"{answers} needs rows, and columns image and label", param_hint="--answers")
+    labels = {row["image"]: row["label"] for row in rows}
     if missing := [image for image in labels if not (data / image).is_file()]:
         raise typer.BadParameter(f"{len(missing)} images of {answers} are not in {data}, first {missing[0]}", param_hint="--answers")
     apart = {data / image for image in labels}

@@ -58,12 +58,14 @@ def test_over_simulated_searches_the_default_rule_gains_more_in_truth_than_the_s
         (reports, ["--data", "nowhere"], "nowhere"),
         (answer, ["--data", "nowhere", "--space", "resnet.yaml"], "nowhere"),
         (answer, ["--data", "DEMO", "--space", "resnet.yaml", "--aside", "999"], "999"),
+        (answer, ["--data", "DEMO", "--space", "resnet.yaml", "--answers", "nowhere.csv"], "nowhere.csv"),
+        (answer, ["--data", "DEMO", "--space", "resnet.yaml", "--answers", "DEMO/train/train.csv"], "label"),
     ],
 )
 def test_what_a_benchmark_cannot_use_is_refused_by_name(demo, command, words, named):
     app = typer.Typer()
     app.command()(command)
-    result = CliRunner().invoke(app, [str(demo) if word == "DEMO" else word for word in words])
+    result = CliRunner().invoke(app, [word.replace("DEMO", str(demo)) for word in words])
     assert result.exit_code == 2 and named in result.stderr, result.stderr
 
 

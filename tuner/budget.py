@@ -18,6 +18,7 @@ VOTE = 0.05  # share of the budget that the vote is expected to take, and
 LEAST = 20.0  # seconds that it takes at least
 BEGIN = 15.0  # seconds until the finalists' first trial trains
 FORWARD = 3.0  # images that are predicted in the time in which one is trained
+NOTICED = 0.25  # share of the budget that may go before the search without a word
 BEST = 4  # trials whose pace counts, as they are those that follow
 VOTERS, LOOKS = 3, 6  # models that answer, and transforms of test-time augmentation that are tried
 
@@ -92,15 +93,25 @@ class Division:
         """The seconds that are kept for what follows the search, as they are known whenever one asks."""
         return lambda: self.need(seconds_of_a_trial(board), slots(), seconds_of_an_image(board) / FORWARD / slots()).seconds
 
-    def words(self) -> str:
-        """How the budget is divided, in a sentence; nothing where the search has it all."""
+    def words(self, spent: float) -> str:
+        """How the budget is divided, in a sentence or two; nothing where the search has all that is left.
+
+        Args:
+            spent: seconds of it that went before the search.
+        """
+        said = []
+        if spent > NOTICED * self.budget:
+            went = (
+                f"{clock(spent)} of {clock(self.budget)} went before the search, mostly to reading images, which are kept as they were read"
+            )
+            said.append(f"{went}: the next search on them has that time.")
         after = [f"{self.finalists} finalists on {self.folds} other folds"] * bool(self.finalists and self.folds)
         after += ["the vote"] * (self.predictions is not None)
-        if not after:
-            return ""
-        search = clock(max(0.0, self.budget - self.need(None, 1).seconds))
-        rest = f"what {' and '.join(after)} do not need, as measured epochs show"
-        return f"Of {clock(self.budget)} the search gets about {search} or more: {rest}."
+        if after:
+            search = clock(max(0.0, self.budget - spent - self.need(None, 1).seconds))
+            rest = f"what {' and '.join(after)} do not need, as measured epochs show"
+            said.append(f"Of {clock(self.budget)} the search gets about {search} or more: {rest}.")
+        return " ".join(said)
 
 
 def predictions_of(validated: int, others: int, models: int) -> int:

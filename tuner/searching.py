@@ -113,7 +113,7 @@ def search(
 
         sum_up = summarize_probes if probe_only else summarize
         division = divide(plan, material.data.split, options.time_budget) if options.time_budget is not None and not probe_only else None
-        if division and (words := division.words()):
+        if division and (words := division.words(perf_counter() - began)):
             console.print(words, highlight=False, soft_wrap=True)
         work = Work(
             plan,

@@ -27,8 +27,14 @@ def test_what_is_kept_is_enough_for_the_finalists_there_is_time_for(budget, tria
 def test_nothing_is_kept_for_what_is_not_wanted_or_cannot_be():
     for finalists, folds in ((0, 4), (4, 0)):
         division = Division(600.0, finalists, folds, None)
-        assert division.need(10.0, 2).seconds == 0 and division.words() == ""
-    assert "4 finalists" in Division(600.0, 4, 4, None).words() and "vote" in Division(600.0, 0, 4, 9).words()
+        assert division.need(10.0, 2).seconds == 0 and division.words(5.0) == ""
+    assert "4 finalists" in Division(600.0, 4, 4, None).words(5.0) and "vote" in Division(600.0, 0, 4, 9).words(5.0)
+
+
+@pytest.mark.parametrize("finalists", [0, 4])
+def test_a_budget_of_which_much_went_to_reading_images_says_so_and_what_is_left(finalists):
+    words = Division(600.0, finalists, 4, 9).words(400.0)
+    assert words.startswith("6:40 of 10:00 went") and "kept" in words and f"gets about {'0:00' if finalists else '2:50'}" in words
 
 
 def test_a_vote_takes_longer_the_more_it_predicts_and_the_slower():
