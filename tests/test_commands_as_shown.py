@@ -107,7 +107,7 @@ def write_what_pages_speak_of(folder: Path, run_in: Callable[[list[str]], str], 
     shutil.copytree(demo, folder / "photos")
     for number in range(20):
         draw(folder / "more_photos" / f"{number}.png", number % 2, 200 + number)
-    faces = SMALL.replace("trials: 2, epochs: 2", "trials: 14, keep: 14, epochs: 3").replace("finalists: 2", "finalists: 0")
+    faces = SMALL.replace("trials: 2, epochs: 2", "trials: 14, keep: 99, epochs: 3").replace("finalists: 2", "finalists: 0")
     (folder / "faces.yaml").write_text(faces)
     (folder / "edited.yaml").write_text(faces.replace("1.0e-3, 1.0e-2", "2.0e-3, 1.0e-2"))
     run_in(shlex.split("sweepvote search --space faces.yaml --data photos --name faces"))

@@ -179,7 +179,7 @@ def test_a_run_in_an_object_store_can_be_interrupted_resumed_and_vote(here, comm
     records = read_records(store)
     assert [(record.result.state, record.result.attempt, len(record.reports)) for record in records] == [("finished", 2, LONG)] * 2
     names = {entry.name for entry in store.iterdir()}
-    assert names == {"run.json", "space.yaml", "split.csv", "summary.json", "trials", "trials.parquet"}, (
+    assert names == {"baseline.json", "run.json", "space.yaml", "split.csv", "summary.json", "trials", "trials.parquet"}, (
         "as in a folder, but for ray.log and the lock"
     )
     for record in records:
