@@ -46,14 +46,17 @@ def race_seconds(finalists: int, folds: int, trial: float, slots: int) -> float:
     return BEGIN + waves * trial
 
 
-def finalists_within(seconds: float, folds: int, trials: Sequence[float], slots: int) -> int:
+def finalists_within(
+    seconds: float, folds: int, trials: Sequence[float], slots: int, after: Callable[[int], float] = lambda finalists: 0.0
+) -> int:
     """The largest number of finalists whose race is over within so many seconds.
 
     Args:
         trials: seconds of a trial of each finalist, the best finalist first.
+        after: seconds that are wanted after the race of so many.
     """
     numbers = range(len(trials) + 1)
-    takes = (race_seconds(number, folds, max(trials[:number], default=0.0), slots) for number in numbers)
+    takes = (race_seconds(number, folds, max(trials[:number], default=0.0), slots) + after(number) for number in numbers)
     return max((number for number, needs in zip(numbers, takes, strict=True) if needs <= seconds), default=0)
 
 
@@ -64,14 +67,15 @@ class Division:
     budget: float  # seconds, from the start of the command
     finalists: int  # that are wanted
     folds: int  # that each of them trains on
-    predictions: int | None  # images that a vote over the search's trials predicts, each as often as it does; None: no vote is asked for
-    after_race: int = 0  # likewise of a vote over finalists, which have a model a fold and are validated on every fold
+    predictions: int | None  # by each voter, where trials of the search vote; None: no vote is asked for
+    after_race: int = 0  # likewise where finalists vote, which have a model a fold and are validated on every fold
 
-    def vote(self, prediction: float, *, raced: bool) -> float:
-        """Seconds for the vote, where one image takes so many to predict."""
+    def vote(self, prediction: float, *, raced: int) -> float:
+        """Seconds for the vote, where one image takes so many to predict, over so many finalists, or the search's trials where none is."""
         if self.predictions is None:
             return 0.0
-        return max(LEAST, VOTE * self.budget) + (self.after_race if raced else self.predictions) * prediction
+        predictions = self.after_race * min(raced, VOTERS) if raced else self.predictions * VOTERS
+        return max(LEAST, VOTE * self.budget) + predictions * prediction
 
     def need(self, trial: float | None, slots: int, prediction: float = 0.0) -> Need:
         """What is kept for what follows the search.
@@ -82,16 +86,23 @@ class Division:
             prediction: seconds of one image.
         """
         if not self.finalists or not self.folds:
-            return Need(0, self.vote(prediction, raced=False))
+            return Need(0, self.vote(prediction, raced=0))
         if trial is None:
-            return Need(self.finalists, self.vote(prediction, raced=True) + MOST * self.budget)
+            return Need(self.finalists, self.vote(prediction, raced=self.finalists) + MOST * self.budget)
         several = finalists_within(MOST * self.budget, self.folds, [trial] * self.finalists, slots)
         number = several or finalists_within(ALONE * self.budget, self.folds, [trial], slots)
-        return Need(number, self.vote(prediction, raced=number > 0) + race_seconds(number, self.folds, trial, slots))
+        return Need(number, self.vote(prediction, raced=number) + race_seconds(number, self.folds, trial, slots))
 
     def reserve(self, board: Board, slots: Callable[[], int]) -> Callable[[], float]:
         """The seconds that are kept for what follows the search, as they are known whenever one asks."""
-        return lambda: self.need(seconds_of_a_trial(board), slots(), seconds_of_an_image(board) / FORWARD / slots()).seconds
+
+        def kept() -> float:
+            trial = seconds_of_a_trial(board)
+            after = self.need(trial, slots(), seconds_of_an_image(board) / FORWARD / slots()).seconds
+            # Trials that run are stopped at the end of their epoch, which may have just begun.
+            return after + (trial or 0.0) / board.epochs if after else 0.0
+
+        return kept
 
     def words(self, spent: float) -> str:
         """How the budget is divided, in a sentence or two; nothing where the search has all that is left.
@@ -115,14 +126,14 @@ class Division:
 
 
 def predictions_of(validated: int, others: int, models: int) -> int:
-    """How many predictions a vote makes.
+    """How many predictions a vote makes by each voter.
 
     Args:
         validated: images that choose it, with transforms of test-time augmentation.
         others: images that it answers.
-        models: of each voter, one or one a fold; of the images that choose it, one predicts each.
+        models: of a voter, one or one a fold; of the images that choose it, one predicts each.
     """
-    return VOTERS * (LOOKS * validated + models * others + min(validated, KEPT) + KEPT)
+    return LOOKS * validated + models * others + min(validated, KEPT) + KEPT
 
 
 def seconds_of_a_trial(board: Board) -> float | None:

@@ -28,14 +28,21 @@ def conclude(plan: Plan, options: Options, division: Division | None, began: flo
     if not best_first:
         return 0
     code, left = 0, None
+
+    def vote(finalists: int) -> float:
+        return division.vote(seconds_of_a_prediction(best_first), raced=finalists) if division else 0.0
+
+    def after(finalists: int) -> float:
+        return vote(max(finalists, 1)) - vote(1)
+
     if division:
-        kept = division.vote(seconds_of_a_prediction(best_first), raced=True)
-        left = division.budget - (perf_counter() - began) - kept
+        left = division.budget - (perf_counter() - began) - vote(1)
     try:
         if settings.finalists and not is_over(run, card, settings.finalists):
             if left is not None and left < BEGIN:
                 raise RunError(f"the time budget has {clock(max(0.0, left))} left for it; race them with {race_command(run)}")
-            code = race_held(run, card, settings.finalists, replace(options, time_budget=left), console, start, known_images=True)
+            within = replace(options, time_budget=left)
+            code = race_held(run, card, settings.finalists, within, console, start, after=after, known_images=True)
     except RunError as error:
         console.print(f"No race of finalists: {error}", highlight=False, markup=False, soft_wrap=True)
         if not settings.answer:

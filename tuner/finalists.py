@@ -83,12 +83,14 @@ class Race:
         searched: Folder,
         slots: Callable[[], int],
         left: Callable[[], float],
+        after: Callable[[int], float],
     ):
         """
         Args:
             searched: the run that the finalists are of.
             slots: trials at a time.
-            left: seconds until the race has to be over.
+            left: seconds until the race has to be over, and
+            after: how many of them are wanted after the race of so many.
         """
         folds = list(dict.fromkeys(refit.config.data.fold for refit in refits))
         self._run = run
@@ -97,6 +99,7 @@ class Race:
         self._searched = searched
         self._slots = slots
         self._left = left
+        self._after = after
         self._late: set[int] = set()  # searched trials for which there is no time now
         self._origins = [refit.origin for refit in refits]
         # By the searched trial.
@@ -184,7 +187,7 @@ class Race:
         ]
         best_first = [one for turn in zip_longest(*alike) for one in turn if one is not None]
         seconds = [read_record(trial_folder(self._searched, trial)).seconds for trial in best_first]
-        there = finalists_within(self._left(), stages, seconds, self._slots())
+        there = finalists_within(self._left(), stages, seconds, self._slots(), self._after)
         # An answer takes one of each kind.
         least = len(alike) if stage or there >= len(alike) else 0
         return {*best_first[max(there, least) if least else 0 :]}

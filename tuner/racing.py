@@ -70,11 +70,20 @@ def race(name: str, options: Options, console: Console, start: Start) -> int:
 
 
 def race_held(
-    run: Folder, card: RunCard, number: int | None, options: Options, console: Console, start: Start, *, known_images: bool = False
+    run: Folder,
+    card: RunCard,
+    number: int | None,
+    options: Options,
+    console: Console,
+    start: Start,
+    *,
+    after: Callable[[int], float] = lambda finalists: 0.0,
+    known_images: bool = False,
 ) -> int:
     """The same for a run that this process holds: begin its race, resume it, or add finalists that a longer search has found.
 
     Args:
+        after: seconds of the time budget that are wanted after the race of so many finalists.
         known_images: whether this command has told of the images before.
     """
     began = perf_counter()
@@ -101,7 +110,7 @@ def race_held(
         def left() -> float:
             return math.inf if deadline is None else deadline - monotonic()
 
-        race = Race(refits.run, refits.card, refits.trials, data, searched=run, slots=slots, left=left)
+        race = Race(refits.run, refits.card, refits.trials, data, searched=run, slots=slots, left=left, after=after)
         return StagedSearcher(stock.proposals, slots=slots, stopping=stopping, stages=race.stages, close=race.close, alone=race.alone)
 
     return train_refits(

@@ -15,7 +15,7 @@ FOLDS, SLOTS = 4, 2
 def test_what_is_kept_is_enough_for_the_finalists_there_is_time_for(budget, trial, predictions):
     division = Division(budget, 4, FOLDS, predictions, after_race=5000)
     need = division.need(trial, SLOTS, 0.01)
-    last = division.vote(0.01, raced=need.finalists > 0)
+    last = division.vote(0.01, raced=need.finalists)
     assert 0 <= need.finalists <= 4 and need.seconds >= last
     assert need.seconds - last <= 0.65 * budget
     if trial is not None:
@@ -39,14 +39,36 @@ def test_a_budget_of_which_much_went_to_reading_images_says_so_and_what_is_left(
 
 def test_a_vote_takes_longer_the_more_it_predicts_and_the_slower():
     few, many = (Division(600.0, 0, 0, predictions_of(valid, 150, models=1)) for valid in (100, 1000))
-    seconds = [one.vote(prediction, raced=False) for prediction, one in ((0, few), (0, many), (0.01, few), (0.01, many), (0.02, many))]
+    seconds = [one.vote(prediction, raced=0) for prediction, one in ((0, few), (0, many), (0.01, few), (0.01, many), (0.02, many))]
     assert seconds[0] == seconds[1] < seconds[2] < seconds[3] < seconds[4]
 
 
 def test_where_no_race_fits_the_search_has_the_time_that_a_vote_after_one_would_take():
-    division = Division(600.0, 4, FOLDS, 20_000, after_race=150_000)
+    division = Division(600.0, 4, FOLDS, 10_000, after_race=50_000)
     assert division.need(275.0, SLOTS, 0.002).finalists == 0
-    assert division.need(275.0, SLOTS, 0.002).seconds == division.vote(0.002, raced=False) == 30 + 40
+    assert division.need(275.0, SLOTS, 0.002).seconds == division.vote(0.002, raced=0) == 30 + 60
+
+
+def test_where_one_finalist_fits_the_vote_is_over_it_alone():
+    division = Division(600.0, 4, FOLDS, 10_000, after_race=20_000)
+    need = division.need(110.0, SLOTS, 0.003)
+    assert need.finalists == 1
+    assert need.seconds == pytest.approx(race_seconds(1, FOLDS, 110.0, SLOTS) + 30 + 60)
+    assert division.vote(0.003, raced=9) == division.vote(0.003, raced=3) == 30 + 180
+
+
+@pytest.mark.parametrize("trial", [20.0, 110.0])
+def test_what_is_kept_is_enough_though_every_trial_has_just_begun_an_epoch_when_the_search_ends(trial):
+    division, board = Division(600.0, 4, FOLDS, 10_000, after_race=20_000), Board(20, 4, "mask", METRICS["f1_macro"])
+    board.put(Row(0, "", state="finished", epoch=4, seconds=trial, best=0.5, images=4000))
+    kept = division.reserve(board, lambda: SLOTS)()
+    pace = trial / 4000 / 3 / SLOTS
+    left = kept - trial / 4 - division.vote(pace, raced=1)
+    fits = finalists_within(
+        left, FOLDS, [trial] * 4, SLOTS, lambda number: division.vote(pace, raced=max(number, 1)) - division.vote(pace, raced=1)
+    )
+    assert fits == division.need(trial, SLOTS, pace).finalists > 0
+    assert Division(600.0, 0, FOLDS, None).reserve(board, lambda: SLOTS)() == 0
 
 
 def test_more_time_never_means_fewer_finalists_and_one_alone_uses_every_slot():
