@@ -360,7 +360,7 @@ class Predictor:
         """What the trials predict of the validation images, each image by weights that have not seen it."""
         chosen, valid = self._named(trials), self.runs.valid
         if has_passes(looks):
-            self.refuse_without_dropout(chosen)
+            self.check_dropout(chosen)
         files = self._decoded(self.images, chosen)
         found: dict[str, dict[str, list[np.ndarray]]] = {look: {trial: [] for trial in trials} for look in looks}
         order = []
@@ -376,11 +376,14 @@ class Predictor:
         back = np.argsort(np.concatenate(order))
         return {look: {trial: np.concatenate(parts)[back] for trial, parts in by_trial.items()} for look, by_trial in found.items()}
 
-    def refuse_without_dropout(self, trials: Sequence[Trial]) -> None:
-        """Raises: ConfigError naming the trials whose networks leave nothing out."""
+    def check_dropout(self, trials: Sequence[Trial]) -> None:
+        """Name the trials whose networks leave nothing out. Raises: ConfigError where all do."""
         bare = [trial.name for trial in trials if not dropout_layers(load_once(trial.models[0], self.device)[0])]
-        if bare:
-            words = f"{', '.join(bare)}: no dropout, so all passes would be one (model/dropout is 0, or changes no layer)"
+        words = f"{', '.join(bare)}: no dropout, so all passes would be one (model/dropout is 0, or changes no layer)"
+        if 0 < len(bare) < len(trials):
+            others = "the others alone say how far passes are from one another"
+            self.console.print(f"--mc-dropout: {words}; {others}", style="yellow", markup=False, soft_wrap=True)
+        elif bare:
             raise ConfigError([Mistake("--mc-dropout", f"{words}. Leave it out, or let others vote (--members)")])
 
     def learn(self, trials: tuple[str, ...], seed: int) -> Novelty:

@@ -380,10 +380,12 @@ def test_passes_of_monte_carlo_dropout_answer_where_they_are_asked_for_and_predi
     tmp_path, make_run, people, monkeypatch
 ):
     dropping = {"backbone": "test_efficientnet", "weights": "none", "dropout": 0.3}
-    make_run(tmp_path / "runs", "dropping", [{"model": dropping}, {"model": dropping, "task": "heads"}])
+    bare = dropping | {"dropout": 0.0}
+    make_run(tmp_path / "runs", "dropping", [{"model": dropping}, {"model": dropping, "task": "heads"}, {"model": bare}])
     monkeypatch.chdir(tmp_path)
     words = ("--run", "dropping", *QUICK, "--mc-dropout", "3")
-    assert call(*words).exit_code == 0
+    done = call(*words)
+    assert done.exit_code == 0 and "dropping/2: no dropout" in done.output
     first = json.loads(Path("runs/dropping/ensemble/ensemble.json").read_text())
     assert first["pipeline"]["looks"] == ["dropout 1", "dropout 2", "dropout 3"]
     found = scores(tmp_path, "dropping")
